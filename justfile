@@ -1,0 +1,38 @@
+# Every recipe works with or without an activated environment: the project's own comes first on the PATH.
+export PATH := justfile_directory() / ".venv/bin:" + env("PATH")
+
+# List the recipes.
+_default:
+    @just --list --unsorted
+
+# Everything that has to hold before a commit; stops at the first failure.
+check: fmt lint types layers test
+
+# Is every file formatted?
+fmt:
+    ruff format --check .
+
+# Ruff, every rule it has (exceptions stand in pyproject.toml, each with its reason).
+lint:
+    ruff check .
+
+# mypy, strict, over the package, its tests and its benchmarks.
+types:
+    mypy
+
+# Imports point one way: gateway > runtime > actors, and inside each of them.
+layers:
+    lint-imports
+
+# The tests, in random order on all cores; arguments go to pytest: `just test tests/actors -k mailbox`.
+test *arguments:
+    pytest {{ arguments }}
+
+# Format, and repair what ruff can repair by itself.
+fix:
+    ruff check --fix .
+    ruff format .
+
+# The changelog as it would read if this were released now.
+changelog:
+    towncrier build --draft --version next

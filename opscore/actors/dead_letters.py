@@ -1,0 +1,103 @@
+"""Where messages go that no actor handled to the end."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opscore.actors.clock import Clock
+
+_LOGGER = logging.getLogger("opscore.actors")
+_RECENT_MAX = 256
+_LOGGED_MAX = 10
+_LOGGED_WITHIN_S = 10.0
+
+
+class DeadLetterReason(enum.Enum):
+    """Why nobody handled a message to the end."""
+
+    STOPPED = "the actor is gone"
+    FAILED = "its handler raised"
+    INTERRUPTED = "its handler was cancelled"
+    UNHANDLED = "the actor has no handler for it"
+    MAILBOX_FULL = "the mailbox was full"
+    DROPPED_OLDEST = "a newer message took its place"
+    DROPPED_NEWEST = "the mailbox was full and keeps older messages"
+
+
+@attrs.frozen(kw_only=True)
+class DeadLetter:
+    """A message that no actor handled to the end."""
+
+    actor: str
+    """Path of the actor it was meant for."""
+    message: object
+    reason: DeadLetterReason
+    at: float
+    """Wall time in Unix seconds."""
+
+
+class DeadLetters:
+    """Keeps the newest dead letters, tells subscribers and logs within a limit."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.total = 0
+        self._clock = clock
+        self._recent: deque[DeadLetter] = deque(maxlen=_RECENT_MAX)
+        self._subscribers: list[Callable[[DeadLetter], None]] = []
+        self._window_started_at = -_LOGGED_WITHIN_S
+        self._window_count = 0
+
+    def subscribe(self, callback: Callable[[DeadLetter], None]) -> Callable[[], None]:
+        """Call back with every dead letter from now on.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            if callback in self._subscribers:
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def recent(self) -> tuple[DeadLetter, ...]:
+        """Return the newest dead letters, oldest first; at most 256."""
+        return tuple(self._recent)
+
+    def record(self, actor: str, message: object, reason: DeadLetterReason) -> None:
+        """Take a message that nobody will handle."""
+        letter = DeadLetter(actor=actor, message=message, reason=reason, at=self._clock.now())
+        self.total += 1
+        self._recent.append(letter)
+        self._log(letter)
+        for callback in tuple(self._subscribers):
+            try:
+                callback(letter)
+            except Exception:
+                # The sender of a lost message must not fail because an observer did.
+                _LOGGER.exception("a dead letter subscriber raised")
+
+    def _log(self, letter: DeadLetter) -> None:
+        if letter.at - self._window_started_at >= _LOGGED_WITHIN_S:
+            if self._window_count > _LOGGED_MAX:
+                _LOGGER.warning("%d more dead letters were not logged", self._window_count - _LOGGED_MAX)
+            self._window_started_at = letter.at
+            self._window_count = 0
+        self._window_count += 1
+        if self._window_count <= _LOGGED_MAX:
+            _LOGGER.warning(
+                "dead letter for %s: %s (%s)",
+                letter.actor,
+                type(letter.message).__name__,
+                letter.reason.value,
+                extra={"actor": letter.actor, "reason": letter.reason.name},
+            )

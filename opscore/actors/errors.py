@@ -1,0 +1,138 @@
+"""What can go wrong between actors.
+
+ActorError
+├── MailboxFull      the mailbox has no room; the undelivered message rides back
+├── AskTimeout       no reply before the deadline
+├── AskCycle         the asked actor is itself waiting for the asker
+├── ActorFailed      the handler raised an error that its message does not declare
+├── ActorRestarted   the actor was restarted before it answered
+├── ActorStopped     the actor was gone, or went, before it answered
+├── StartFailed      an actor's factory or `on_start` raised
+└── SystemFailed     the root supervisor gave up
+"""
+
+from __future__ import annotations
+
+
+class ActorError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class MailboxFull(ActorError):
+    """The mailbox is at its capacity and its policy refuses this message.
+
+    Attributes:
+        actor: Path of the actor that was addressed.
+        message: The undelivered message.
+    """
+
+    def __init__(self, actor: str, message: object) -> None:
+        super().__init__(
+            f"the mailbox of {actor} is full and refused {type(message).__name__}; "
+            "use `await ref.send(...)` to wait for room, or give the actor a larger MailboxSpec.capacity"
+        )
+        self.actor = actor
+        self.message = message
+
+
+class AskTimeout(ActorError):
+    """No reply came before the deadline; the message may still be handled later.
+
+    Attributes:
+        actor: Path of the actor that was asked.
+        message: The unanswered message.
+        timeout_s: How long the asker waited, in seconds.
+    """
+
+    def __init__(self, actor: str, message: object, timeout_s: float) -> None:
+        super().__init__(
+            f"{actor} did not answer {type(message).__name__} within {timeout_s:g} s; "
+            "it may still handle it, so ask again only if the message is safe to repeat"
+        )
+        self.actor = actor
+        self.message = message
+        self.timeout_s = timeout_s
+
+
+class AskCycle(ActorError):
+    """The ask would wait for an actor that is waiting for the asker.
+
+    Attributes:
+        cycle: Paths of the actors in asking order; the last is the one asked, who asked first.
+    """
+
+    def __init__(self, cycle: tuple[str, ...]) -> None:
+        super().__init__(
+            f"the actors would wait for each other: {' → '.join(cycle)}; "
+            "make one of the asks a tell, or answer it later through `context.defer()`"
+        )
+        self.cycle = cycle
+
+
+class ActorFailed(ActorError):
+    """The handler raised an error that its message does not declare.
+
+    Attributes:
+        actor: Path of the actor that failed.
+        cause: The error as the handler raised it.
+    """
+
+    def __init__(self, actor: str, cause: BaseException) -> None:
+        super().__init__(
+            f"{actor} failed with {type(cause).__name__}: {cause}; "
+            "its supervisor decides what follows, and the message became a dead letter"
+        )
+        self.actor = actor
+        self.cause = cause
+
+
+class ActorRestarted(ActorError):
+    """The incarnation that took the message was replaced before it answered.
+
+    Attributes:
+        actor: Path of the actor that was restarted.
+    """
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(
+            f"{actor} was restarted before it answered; ask again if the message is safe to repeat"
+        )
+        self.actor = actor
+
+
+class ActorStopped(ActorError):
+    """The actor is gone for good, and with it the message.
+
+    Attributes:
+        actor: Path of the actor that is gone.
+    """
+
+    def __init__(self, actor: str) -> None:
+        super().__init__(f"{actor} is stopped; look its reference up again, or start it under its supervisor")
+        self.actor = actor
+
+
+class StartFailed(ActorError):
+    """An actor's factory or its `on_start` raised.
+
+    Attributes:
+        actor: Path of the actor that could not start.
+        cause: The error as it was raised.
+    """
+
+    def __init__(self, actor: str, cause: BaseException) -> None:
+        super().__init__(f"{actor} could not start: {type(cause).__name__}: {cause}")
+        self.actor = actor
+        self.cause = cause
+
+
+class SystemFailed(ActorError):
+    """The root supervisor exceeded its restart intensity; nothing of the system runs any more.
+
+    Attributes:
+        cause: The error of the last failure, the one that exceeded the intensity.
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"the root supervisor gave up after {type(cause).__name__}: {cause}")
+        self.cause = cause

@@ -1,0 +1,259 @@
+"""A bounded queue with lanes, and the one parked task that reads it."""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+import trio
+from outcome import Error
+
+from opscore.actors.dead_letters import DeadLetterReason
+from opscore.actors.errors import ActorStopped, MailboxFull
+from opscore.actors.message import Message
+from opscore.actors.reply import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opscore.actors.dead_letters import DeadLetters
+
+Entry: TypeAlias = Message[Any, Any] | Reply[Any]
+"""What waits in the user lane: a told message, or the reply of an asked one."""
+
+HANDLING: ContextVar[Mailbox | None] = ContextVar("opscore_actors_handling", default=None)
+"""The mailbox whose actor the current task is, so that an ask knows its asker."""
+
+
+class Overflow(enum.Enum):
+    """What a full mailbox does with a tell; `send` waits for room under each of them."""
+
+    REJECT = "reject"
+    """Raise `MailboxFull` to the sender."""
+    DROP_OLDEST = "drop_oldest"
+    """The oldest waiting message becomes a dead letter."""
+    DROP_NEWEST = "drop_newest"
+    """The message told becomes a dead letter; an ask gets `MailboxFull`."""
+
+
+class Lane(enum.IntEnum):
+    """Control lanes in the order they are read; they go before user messages and never refuse."""
+
+    KILL = 0
+    STOP = 1
+    SUPERVISION = 2
+    WATCH = 3
+
+
+@attrs.frozen(kw_only=True)
+class MailboxSpec:
+    """How much a mailbox holds, and what it does when it is full."""
+
+    capacity: int = attrs.field(default=1024, validator=attrs.validators.ge(1))
+    """User messages that may wait at a time."""
+    overflow: Overflow = Overflow.REJECT
+
+
+@attrs.frozen(kw_only=True)
+class MailboxStatistics:
+    """A mailbox as it was at one moment."""
+
+    depth: int
+    """User messages waiting."""
+    high_water: int
+    """The most that ever waited at a time."""
+    handled: int
+    """Messages whose handler returned or answered with a declared error."""
+    dropped: int
+    """Messages that the overflow policy dropped."""
+
+
+class Mailbox:
+    """Holds what an actor has yet to handle, across its restarts."""
+
+    __slots__ = (
+        "_dead_letters",
+        "_entries",
+        "_high_water",
+        "_limit",
+        "_order",
+        "_reader",
+        "_senders",
+        "_spec",
+        "_watchers",
+        "closed",
+        "current",
+        "dropped",
+        "handled",
+        "name",
+        "signals",
+    )
+
+    def __init__(self, name: str, spec: MailboxSpec, dead_letters: DeadLetters) -> None:
+        self.name = name
+        self.closed = False
+        self.current: Entry | None = None
+        self.signals: list[tuple[Lane, int, Any]] = []
+        self.handled = 0
+        self.dropped = 0
+        self._spec = spec
+        self._dead_letters = dead_letters
+        self._entries: deque[Entry] = deque()
+        # A closed mailbox has a limit of -1, so that the way of most messages costs one comparison.
+        self._limit = spec.capacity
+        self._high_water = 0
+        self._order = itertools.count()
+        self._reader: trio.lowlevel.Task | None = None
+        self._senders: dict[trio.lowlevel.Task, Entry] = {}
+        self._watchers: list[Callable[[], None]] = []
+
+    def __len__(self) -> int:
+        """Return how many user messages wait."""
+        return len(self._entries)
+
+    def put(self, entry: Entry) -> None:
+        """Queue a message without waiting; a full mailbox follows its policy.
+
+        Raises:
+            MailboxFull: The policy is to reject, or it would drop an ask.
+            ActorStopped: An ask came to an actor that is gone. A told message becomes a dead letter.
+        """
+        depth = len(self._entries)
+        if depth >= self._limit:
+            self._overflow(entry)
+            return
+        self._entries.append(entry)
+        if depth >= self._high_water:
+            self._high_water = depth + 1
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            trio.lowlevel.reschedule(reader)
+
+    async def put_when_room(self, entry: Entry) -> None:
+        """Queue a message, waiting for room in order of arrival; a checkpoint only when it waits.
+
+        Raises:
+            ActorStopped: The actor is gone, or went while this waited.
+        """
+        if self.closed:
+            raise ActorStopped(self.name)
+        if len(self._entries) < self._limit:
+            self.put(entry)
+            return
+        task = trio.lowlevel.current_task()
+        self._senders[task] = entry
+
+        def abandon(_: Callable[[], None]) -> trio.lowlevel.Abort:
+            del self._senders[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abandon)
+
+    def signal(self, lane: Lane, item: object = None) -> None:
+        """Queue a control message; it is never refused and goes before every user message."""
+        heapq.heappush(self.signals, (lane, next(self._order), item))
+        self._wake()
+
+    def take_signal(self) -> tuple[Lane, Any]:
+        """Take the first control message."""
+        lane, _, item = heapq.heappop(self.signals)
+        return lane, item
+
+    def take(self) -> Entry:
+        """Take the oldest user message; it is `current` until the reader says otherwise."""
+        entry = self._entries.popleft()
+        self.current = entry
+        if self._senders:
+            task = next(iter(self._senders))
+            self._entries.append(self._senders.pop(task))
+            trio.lowlevel.reschedule(task)
+        return entry
+
+    async def wait(self) -> None:
+        """Wait until there is something to take; a checkpoint only when it waits."""
+        if self._entries or self.signals:
+            return
+        assert self._reader is None, "a mailbox has one reader"
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._leave)
+
+    def close(self) -> None:
+        """Refuse everything from now on; what waits becomes dead letters and asks get `ActorStopped`."""
+        if self.closed:
+            return
+        self.closed = True
+        self._limit = -1
+        entries, self._entries = self._entries, deque()
+        for entry in entries:
+            self.discard(entry, DeadLetterReason.STOPPED, ActorStopped(self.name))
+        senders, self._senders = self._senders, {}
+        for task in senders:
+            trio.lowlevel.reschedule(task, Error(ActorStopped(self.name)))
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            watcher()
+
+    def discard(self, entry: Entry, reason: DeadLetterReason, error: Exception) -> None:
+        """Make a message a dead letter and fail its asker, if it has one."""
+        message = entry
+        if isinstance(entry, Reply):
+            entry.fail(error)
+            message = entry.message
+        self._dead_letters.record(self.name, message, reason)
+
+    def watch(self, on_closed: Callable[[], None]) -> Callable[[], None]:
+        """Call back once this mailbox is closed, at once if it is; returns what ends the watch."""
+        if self.closed:
+            on_closed()
+        else:
+            self._watchers.append(on_closed)
+
+        def unwatch() -> None:
+            if on_closed in self._watchers:
+                self._watchers.remove(on_closed)
+
+        return unwatch
+
+    def statistics(self) -> MailboxStatistics:
+        """Return the mailbox as it is now."""
+        return MailboxStatistics(
+            depth=len(self._entries),
+            high_water=self._high_water,
+            handled=self.handled,
+            dropped=self.dropped,
+        )
+
+    def _overflow(self, entry: Entry) -> None:
+        asked = isinstance(entry, Reply)
+        message = entry.message if isinstance(entry, Reply) else entry
+        if self.closed:
+            if asked:
+                raise ActorStopped(self.name)
+            self._dead_letters.record(self.name, message, DeadLetterReason.STOPPED)
+        elif self._spec.overflow is Overflow.DROP_OLDEST:
+            self.dropped += 1
+            oldest = self._entries.popleft()
+            self._entries.append(entry)
+            lost = oldest.message if isinstance(oldest, Reply) else oldest
+            self.discard(oldest, DeadLetterReason.DROPPED_OLDEST, MailboxFull(self.name, lost))
+        elif self._spec.overflow is Overflow.DROP_NEWEST and not asked:
+            self.dropped += 1
+            self._dead_letters.record(self.name, message, DeadLetterReason.DROPPED_NEWEST)
+        else:
+            raise MailboxFull(self.name, message)
+
+    def _wake(self) -> None:
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            trio.lowlevel.reschedule(reader)
+
+    def _leave(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED

@@ -1,0 +1,114 @@
+"""The address of an actor: tell, send and ask."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from opscore.actors.errors import AskCycle
+from opscore.actors.mailbox import HANDLING
+from opscore.actors.reply import Reply
+
+if TYPE_CHECKING:
+    from opscore.actors.mailbox import Mailbox
+    from opscore.actors.message import Message
+    from opscore.actors.reply import Asker
+    from opscore.actors.timers import Timers
+
+__all__ = ["Ref", "Reply"]
+
+ProtocolT_co = TypeVar("ProtocolT_co", covariant=True)
+ReplyT = TypeVar("ReplyT")
+
+
+class Ref(Generic[ProtocolT_co]):
+    """The address of an actor; it stays valid across restarts and is dead once the actor is gone for good.
+
+    Use it from the trio thread only.
+    """
+
+    __slots__ = ("__weakref__", "_mailbox", "_timers", "name")
+
+    def __init__(self, mailbox: Mailbox, timers: Timers) -> None:
+        self.name = mailbox.name
+        """Path of the actor, for example `/agents/agent-7`."""
+        self._mailbox = mailbox
+        self._timers = timers
+
+    def __repr__(self) -> str:
+        """Return the reference with its path."""
+        return f"<Ref {self.name}>"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the actor still takes messages; it does while it is being restarted."""
+        return not self._mailbox.closed
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """The mailbox behind the reference, for the runtime of the actors and for introspection."""
+        return self._mailbox
+
+    def tell(self, message: Message[ProtocolT_co, Any]) -> None:
+        """Queue a message and never wait; if the actor is gone it becomes a dead letter.
+
+        Raises:
+            MailboxFull: The mailbox is full and its policy is to reject.
+        """
+        self._mailbox.put(message)
+
+    async def send(self, message: Message[ProtocolT_co, Any]) -> None:
+        """Queue a message, waiting for room; a checkpoint only when it waits.
+
+        Cancelled while it waits, the message was not sent.
+
+        Raises:
+            ActorStopped: The actor is gone, or went while this waited.
+        """
+        await self._mailbox.put_when_room(message)
+
+    async def ask(self, message: Message[ProtocolT_co, ReplyT], *, timeout_s: float = 30.0) -> ReplyT:
+        """Send a message and wait for its reply.
+
+        Cancelled while it waits, the message may still be handled; its reply is ignored.
+
+        Args:
+            message: What to ask.
+            timeout_s: Seconds to wait at most; finite.
+
+        Raises:
+            MailboxFull: The mailbox has no room for the question.
+            AskTimeout: No reply came in time.
+            AskCycle: The actor is waiting for the asker.
+            ActorFailed: The handler raised an undeclared error.
+            ActorRestarted: The actor was restarted before it answered.
+            ActorStopped: The actor is gone.
+            Exception: An error that the message declares.
+        """
+        if not 0.0 < timeout_s < math.inf:
+            msg = f"timeout_s must be positive and finite, not {timeout_s!r}"
+            raise ValueError(msg)
+        mailbox = self._mailbox
+        asker = HANDLING.get()
+        if asker is not None:
+            _refuse_cycle(asker, mailbox)
+        reply = Reply(self.name, message, asker, timeout_s)
+        mailbox.put(reply)
+        self._timers.add(timeout_s, reply)
+        return await reply.wait()
+
+
+def _refuse_cycle(asker: Asker, target: Mailbox) -> None:
+    """Follow the asks that led to this one; each link holds only while its asker still waits."""
+    waiting = [asker]
+    while waiting[-1] is not target:
+        current = waiting[-1].current
+        if (
+            not isinstance(current, Reply)
+            or current.done
+            or current.asker is None
+            or current.asker in waiting
+        ):
+            return
+        waiting.append(current.asker)
+    raise AskCycle((*(each.name for each in reversed(waiting)), target.name))

@@ -1,0 +1,109 @@
+"""The answer to one ask, now or later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+import trio
+
+from opscore.actors.errors import AskTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opscore.actors.message import Message
+
+ReplyT = TypeVar("ReplyT")
+
+
+class Asker(Protocol):
+    """An actor that may be waiting for a reply inside a handler."""
+
+    name: str
+    current: Message[Any, Any] | Reply[Any] | None
+    """What its handler is working on; a `Reply` if it was asked."""
+
+
+class Reply(Generic[ReplyT]):
+    """A reply that can be given later: the first answer wins, later ones are ignored.
+
+    A handler takes it with `context.defer()` and returns it. If the incarnation ends before it is answered,
+    the asker gets `ActorRestarted` or `ActorStopped`.
+    """
+
+    __slots__ = (
+        "_error",
+        "_on_done",
+        "_task",
+        "_timeout_s",
+        "_value",
+        "actor",
+        "asker",
+        "deferred",
+        "done",
+        "message",
+    )
+
+    def __init__(
+        self, actor: str, message: Message[Any, ReplyT], asker: Asker | None = None, timeout_s: float = 0.0
+    ) -> None:
+        self.actor = actor
+        self.message = message
+        self.asker = asker
+        self.deferred = False
+        self.done = False
+        self._timeout_s = timeout_s
+        self._task: trio.lowlevel.Task | None = None
+        self._value: ReplyT | None = None
+        self._error: Exception | None = None
+        self._on_done: Callable[[Reply[Any]], None] | None = None
+
+    def set(self, value: ReplyT) -> None:
+        """Answer with a value."""
+        if not self.done:
+            self._value = value
+            self._finish()
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, which is raised where the ask waits."""
+        if not self.done:
+            self._error = error
+            self._finish()
+
+    def expire(self) -> None:
+        """Answer with `AskTimeout`; called at the deadline."""
+        self.fail(AskTimeout(self.actor, self.message, self._timeout_s))
+
+    def defer(self, on_done: Callable[[Reply[Any]], None]) -> None:
+        """Keep the handler's end from answering; `on_done` is called once it is answered or abandoned."""
+        self.deferred = True
+        self._on_done = on_done
+
+    async def wait(self) -> ReplyT:
+        """Wait for the answer; cancellation abandons it."""
+        if not self.done:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abandon)
+        error = self._error
+        if error is not None:
+            self._error = None
+            try:
+                raise error
+            finally:
+                # Break the cycle from the error's traceback through this frame to the error.
+                del error
+        return cast("ReplyT", self._value)
+
+    def _finish(self) -> None:
+        self.done = True
+        task = self._task
+        if task is not None:
+            self._task = None
+            trio.lowlevel.reschedule(task)
+        if self._on_done is not None:
+            self._on_done(self)
+
+    def _abandon(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
+        self._task = None
+        self._finish()
+        return trio.lowlevel.Abort.SUCCEEDED

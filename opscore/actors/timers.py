@@ -1,0 +1,103 @@
+"""One heap of deadlines for a whole system, served by one task."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOGGER = logging.getLogger("opscore.actors")
+_SLACK = 1024
+"""The heap is swept when it outgrew twice its live size by this many entries."""
+
+
+class Expiring(Protocol):
+    """Something with a deadline."""
+
+    done: bool
+
+    def expire(self) -> None:
+        """Act on the deadline; called once, and only while not `done`."""
+        ...
+
+
+class Timer:
+    """A call that is due later, until it is cancelled."""
+
+    __slots__ = ("_callback", "done")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.done = False
+        self._callback = callback
+
+    def cancel(self) -> None:
+        """Forget the call; harmless when it was already made."""
+        self.done = True
+
+    def expire(self) -> None:
+        """Make the call."""
+        self.done = True
+        self._callback()
+
+
+class Timers:
+    """Deadlines in one heap, so that a deadline costs a push and not a cancel scope.
+
+    What is done before its deadline stays in the heap until it surfaces or the dead outnumber the living.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Expiring]] = []
+        self._order = itertools.count()
+        self._sweep_at = _SLACK
+        self._scope = trio.CancelScope(deadline=math.inf)
+
+    def add(self, delay_s: float, due: Expiring) -> None:
+        """Expire something after a delay in seconds, unless it is done by then."""
+        deadline = trio.current_time() + delay_s
+        heapq.heappush(self._heap, (deadline, next(self._order), due))
+        self._scope.deadline = min(self._scope.deadline, deadline)
+        if len(self._heap) > self._sweep_at:
+            self._sweep()
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        """Call a function after a delay in seconds."""
+        timer = Timer(callback)
+        self.add(delay_s, timer)
+        return timer
+
+    def __len__(self) -> int:
+        """Return how many deadlines are held, those already done included."""
+        return len(self._heap)
+
+    async def run(self) -> None:
+        """Serve deadlines until cancelled."""
+        while True:
+            earliest = self._heap[0][0] if self._heap else math.inf
+            with trio.CancelScope(deadline=earliest) as self._scope:
+                await trio.sleep_forever()
+            self._expire_due(trio.current_time())
+
+    def _expire_due(self, now: float) -> None:
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            due = heapq.heappop(heap)[2]
+            if due.done:
+                continue
+            try:
+                due.expire()
+            except Exception:
+                # One faulty callback must not take every other deadline of the system with it.
+                _LOGGER.exception("a timer raised")
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if not entry[2].done]
+        heapq.heapify(self._heap)
+        self._sweep_at = 2 * len(self._heap) + _SLACK

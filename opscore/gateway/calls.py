@@ -1,0 +1,243 @@
+"""One call of the HTTP contract, its repetition while the server is away, and what can come of it.
+
+Errors::
+
+    ClientError
+    ├── Unreachable      no answer came: refused, broken or timed out
+    └── ProblemError     the server answered with a problem document
+"""
+
+import ipaddress
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import attrs
+import httpx
+
+from opscore.actors.backoff import Backoff
+
+JsonObject = dict[str, Any]
+
+TOO_MANY_REQUESTS = 429
+PASSING = frozenset({TOO_MANY_REQUESTS, 502, 503, 504})
+"""Answers that say "not now": the next attempt may be taken."""
+ANSWER_TEXT_MAX = 300
+"""Characters kept of an answer that is no problem document, such as a proxy's page."""
+
+
+class ClientError(Exception):
+    """A call that did not do what it was asked to."""
+
+
+class Unreachable(ClientError):
+    """No answer came from the server.
+
+    Attributes:
+        url: What was called.
+        sent: Whether the server may have taken the call before the connection ended.
+    """
+
+    def __init__(self, *, url: str, sent: bool, cause: Exception) -> None:
+        self.url = url
+        self.sent = sent
+        reason = str(cause) or type(cause).__name__
+        super().__init__(f"{url} gave no answer ({reason}); is the server up?")
+
+
+class ProblemError(ClientError):
+    """The server refused the call and said why.
+
+    Attributes:
+        status: The HTTP status.
+        code: The problem's stable name, such as `agent_not_found`.
+        title: The problem in a few words.
+        detail: The problem in a sentence.
+        errors: Each fault of the document as `{"path", "message"}`, for a 422.
+        retry_after_s: How long the server asks to wait, if it does.
+    """
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        code: str,
+        title: str,
+        detail: str,
+        errors: tuple[JsonObject, ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.title = title
+        self.detail = detail
+        self.errors = errors
+        self.retry_after_s = retry_after_s
+        faults = "".join(f"; {fault.get('path', '')}: {fault.get('message', '')}" for fault in errors)
+        super().__init__(f"{status} {code}: {detail or title}{faults}")
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """One request, before it is sent."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    params: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    wait_s: float = 0.0
+    """How long the server may take its time, on top of the client's timeout."""
+    repeatable: bool = True
+
+
+class Caller:
+    """Sends calls to one server, again and again where that is allowed and makes sense.
+
+    Args:
+        base_url: Such as `http://127.0.0.1:8080`.
+        api_key: Sent as a bearer token.
+        timeout_s: How long an answer may take; a call's own wait is added to it.
+        retry_for_s: How long a call is repeated while the server is away or says "not now"; 0 for not at all.
+        backoff: The pauses between repetitions.
+        on_retry: Told of each failure that will be retried, and of the pause before that, in seconds.
+        transport: Another way to the server, such as `httpx.ASGITransport`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        *,
+        timeout_s: float,
+        retry_for_s: float,
+        backoff: Backoff,
+        on_retry: Callable[[ClientError, float], None] | None,
+        transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        if urlsplit(base_url).scheme not in {"http", "https"}:
+            raise ValueError(
+                f"{base_url!r} is no address of a server; it has to begin with http:// or https://"
+            )
+        self._timeout_s = timeout_s
+        self._retry_for_s = retry_for_s
+        self._backoff = backoff
+        self._on_retry = on_retry
+        self._random = random.Random()
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            transport=transport,
+            # A proxy that the environment names for the world outside has no way to this machine's servers.
+            trust_env=not _is_loopback(base_url),
+        )
+
+    async def aclose(self) -> None:
+        """Close the connection pool."""
+        await self._http.aclose()
+
+    async def document(self, call: Call) -> JsonObject:
+        """Send a call and read its answer as a JSON object."""
+        return read_object(await self.answer(call))
+
+    async def answer(self, call: Call) -> httpx.Response:
+        """Send a call until it succeeds, fails for good, or `retry_for_s` has passed."""
+        give_up_at = anyio.current_time() + self._retry_for_s
+        failures = 0
+        while True:
+            try:
+                return await self._once(call)
+            except ClientError as error:
+                failures += 1
+                delay_s = self._backoff.delay_s(failures, self._random)
+                if isinstance(error, ProblemError) and error.retry_after_s is not None:
+                    delay_s = max(delay_s, error.retry_after_s)
+                if not may_repeat(call, error) or anyio.current_time() + delay_s > give_up_at:
+                    raise
+                if self._on_retry is not None:
+                    self._on_retry(error, delay_s)
+            await anyio.sleep(delay_s)
+
+    async def _once(self, call: Call) -> httpx.Response:
+        content = {} if call.body is None else {"Content-Type": "application/json"}
+        try:
+            response = await self._http.request(
+                call.method,
+                call.path,
+                content=call.body,
+                params=dict(call.params) or None,
+                headers={**content, **call.headers},
+                timeout=self._timeout_s + call.wait_s,
+            )
+        except httpx.TransportError as error:
+            sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+            url = f"{self._http.base_url}".rstrip("/") + call.path
+            raise Unreachable(url=url, sent=sent, cause=error) from error
+        if response.is_success:
+            return response
+        raise problem(response)
+
+
+def may_repeat(call: Call, error: ClientError) -> bool:
+    """Whether a failed call may be made again without harm, and with a chance."""
+    match error:
+        case Unreachable():
+            return call.repeatable or not error.sent
+        case ProblemError():
+            # A gateway between us and the server (502, 504) may have passed the call on.
+            taken = error.status not in {TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
+            return error.status in PASSING and (call.repeatable or not taken)
+        case _:
+            return False
+
+
+def problem(response: httpx.Response) -> ProblemError:
+    """Read the problem out of an answer, whoever wrote it."""
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        document = {"detail": response.text[:ANSWER_TEXT_MAX]}
+    faults = document.get("errors")
+    try:
+        retry_after_s = float(response.headers["Retry-After"])
+    except (KeyError, ValueError):
+        retry_after_s = None
+    return ProblemError(
+        status=response.status_code,
+        code=str(document.get("code", f"http_{response.status_code}")),
+        title=str(document.get("title", response.reason_phrase)),
+        detail=str(document.get("detail", "")),
+        errors=tuple(fault for fault in faults if isinstance(fault, dict))
+        if isinstance(faults, list)
+        else (),
+        retry_after_s=retry_after_s,
+    )
+
+
+def read_object(response: httpx.Response) -> JsonObject:
+    """Read an answer that has to be a JSON object."""
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        # A success without its document means that something else than opscore answered.
+        raise ProblemError(
+            status=response.status_code,
+            code="not_opscore",
+            title="Unexpected answer",
+            detail=f"{response.url} answered with no JSON object; is it an opscore server?",
+        )
+    return answer
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

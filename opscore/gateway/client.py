@@ -1,0 +1,350 @@
+"""The SDK: the HTTP contract as coroutines, under trio and under asyncio alike.
+
+A client repeats a call by itself only when `retry_for_s` allows it and a repetition cannot do harm: the
+contract makes nearly every call repeatable (a report by its timestamp, a claim by its id, a trigger by its
+idempotency key, a result by its attempt number), and a call that is not is repeated only when the server
+cannot have taken it. `calls` has the errors.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import attrs
+import httpx
+
+from opscore.actors.backoff import Backoff
+from opscore.gateway.calls import (
+    Call,
+    Caller,
+    ClientError,
+    JsonObject,
+    ProblemError,
+    Unreachable,
+    read_object,
+)
+
+__all__ = [
+    "Claim",
+    "ClientError",
+    "JsonObject",
+    "OpscoreClient",
+    "Page",
+    "ProblemError",
+    "Triggered",
+    "Unreachable",
+    "webhook_headers",
+]
+
+_PREFIX = "/v1/opscore"
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """One attempt of one task, handed to the agent that claimed it."""
+
+    task: JsonObject
+    """`taskId`, `taskKey`, `name`, `sessionId`, `workflowId`, `parameters`, `input` and the like."""
+    attempt: int
+    """The fencing token: every report about this attempt carries it."""
+    lease_s: float
+    lease_expires_at: str
+
+    @property
+    def task_id(self) -> str:
+        """The task's id, unique across all runs."""
+        return str(self.task["taskId"])
+
+
+@attrs.frozen(kw_only=True)
+class Triggered:
+    """A run that the server has accepted, and so will not lose."""
+
+    session_id: str
+    workflow_id: str
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """One page of a list; `next_cursor` is None on the last."""
+
+    items: tuple[JsonObject, ...]
+    next_cursor: str | None
+
+
+class OpscoreClient:
+    """A client of one opscore server: `async with OpscoreClient(url, key) as client`.
+
+    Args:
+        base_url: Such as `http://127.0.0.1:8080`.
+        api_key: Sent as a bearer token.
+        timeout_s: How long an answer may take; long-polls add their wait to it.
+        retry_for_s: How long a call is repeated while the server is away or says "not now"; 0 for not at all.
+        backoff: The pauses between repetitions.
+        on_retry: Told of each failure that will be retried, and of the pause before that, in seconds.
+        transport: Another way to the server, such as `httpx.ASGITransport`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 10.0,
+        retry_for_s: float = 0.0,
+        backoff: Backoff = Backoff(initial_s=0.1, max_s=2.0),
+        on_retry: Callable[[ClientError, float], None] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._caller = Caller(
+            base_url,
+            api_key,
+            timeout_s=timeout_s,
+            retry_for_s=retry_for_s,
+            backoff=backoff,
+            on_retry=on_retry,
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Nothing is opened before the first call."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection pool."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection pool, for those who do not use `async with`."""
+        await self._caller.aclose()
+
+    async def health(self) -> JsonObject:
+        """Ask whether the process lives."""
+        return await self._caller.document(Call(method="GET", path="/health"))
+
+    async def ready(self) -> JsonObject:
+        """Ask whether the server takes work; while it does not, a `ProblemError` with status 503."""
+        return await self._caller.document(Call(method="GET", path="/ready"))
+
+    async def register_agent(
+        self,
+        agent_id: str | None = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        capabilities: tuple[str, ...] = (),
+        contact_endpoint: str | None = None,
+        metadata: JsonObject | None = None,
+    ) -> JsonObject:
+        """Introduce an agent, or introduce it anew; without an id the server draws one."""
+        document = {
+            "agentId": agent_id,
+            "agentName": name,
+            "version": version,
+            "capabilities": list(capabilities),
+            "contactEndpoint": contact_endpoint,
+            "metadata": metadata,
+        }
+        body = _json({key: value for key, value in document.items() if value is not None})
+        # Without an id, a repetition would be a second agent.
+        return await self._caller.document(
+            Call(method="POST", path=f"{_PREFIX}/agent", body=body, repeatable=agent_id is not None)
+        )
+
+    async def notify(
+        self, event_type: str, agent_details: JsonObject, *, secret: str | None = None
+    ) -> JsonObject:
+        """Send AgentKit's webhook, `REGISTER` or `DEREGISTER`, signed when a secret is given."""
+        body = _json({"event_type": event_type, "agent_details": agent_details})
+        headers = webhook_headers(secret, body) if secret else {}
+        path = f"{_PREFIX}/internal/agent/notify"
+        return await self._caller.document(Call(method="POST", path=path, body=body, headers=headers))
+
+    async def deregister_agent(self, agent_id: str) -> None:
+        """Take an agent off the register."""
+        await self._caller.answer(Call(method="DELETE", path=_path("agent", agent_id)))
+
+    async def agents(
+        self,
+        *,
+        state: str | None = None,
+        capability: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """List agents, optionally those of one state or capability."""
+        return await self._page("agent", state=state, capability=capability, limit=limit, cursor=cursor)
+
+    async def agent(self, agent_id: str) -> JsonObject:
+        """Show one agent."""
+        return await self._caller.document(Call(method="GET", path=_path("agent", agent_id)))
+
+    async def report_state(
+        self,
+        agent_id: str,
+        state: str,
+        details: JsonObject | None = None,
+        *,
+        timestamp: datetime | None = None,
+    ) -> None:
+        """Report an agent's state, as of now unless a time is given; repetitions carry the same time."""
+        moment = (timestamp or datetime.now(UTC)).isoformat()
+        report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
+        if details is not None:
+            report = {**report, "details": details}
+        await self._caller.answer(
+            Call(method="POST", path=_path("agent", agent_id, "state"), body=_json(report))
+        )
+
+    async def agent_state(self, agent_id: str) -> JsonObject:
+        """Show the newest accepted report of an agent."""
+        return await self._caller.document(Call(method="GET", path=_path("agent", agent_id, "state")))
+
+    async def trigger(
+        self,
+        agent_id: str | None,
+        workflow: str | JsonObject,
+        payload: Any = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Triggered:
+        """Start a run of a workflow.
+
+        Args:
+            agent_id: The agent that tasks without a capability go to; None to route by capability alone.
+            workflow: The id of a saved definition, or a definition; saved first if no agent is named.
+            payload: What the run's tasks see as their input.
+            idempotency_key: Makes repetitions one run, also across processes; drawn afresh if not given.
+        """
+        body: JsonObject = {} if payload is None else {"initialPayload": payload}
+        if agent_id is not None:
+            chosen = (
+                {"workflowDefinitionId": workflow}
+                if isinstance(workflow, str)
+                else {"workflowDefinition": workflow}
+            )
+            body = {**chosen, **body}
+            path = _path("agent", agent_id, "workflow")
+        elif isinstance(workflow, str):
+            path = _path("workflow", workflow, "trigger")
+        else:
+            await self.save_workflow(workflow)
+            path = _path("workflow", str(workflow["id"]), "trigger")
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        answer = await self._caller.document(
+            Call(method="POST", path=path, body=_json(body), headers=headers)
+        )
+        return Triggered(
+            session_id=answer["sessionId"],
+            workflow_id=answer["workflowId"],
+            message=answer.get("message", ""),
+        )
+
+    async def save_workflow(self, definition: JsonObject) -> JsonObject:
+        """Save a workflow definition; the same content again changes nothing."""
+        return await self._caller.document(
+            Call(method="POST", path=f"{_PREFIX}/workflow", body=_json(definition))
+        )
+
+    async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
+        """Ask for one task, waiting for it up to `wait_s`; None when there was none.
+
+        Args:
+            agent_id: The agent that claims, which says by this that it is idle.
+            wait_s: How long the server may hold the call.
+            claim_id: The same id gets the same attempt until its first heartbeat, so that a claim whose
+                answer was lost can be made again; drawn afresh if not given.
+        """
+        call = Call(
+            method="POST",
+            path=_path("agent", agent_id, "claim"),
+            body=_json({"claimId": claim_id or uuid.uuid4().hex}),
+            params={"waitSeconds": f"{wait_s:g}"},
+            wait_s=wait_s,
+        )
+        response = await self._caller.answer(call)
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return None
+        answer = read_object(response)
+        return Claim(
+            task=answer["task"],
+            attempt=answer["attempt"],
+            lease_s=float(answer["leaseSeconds"]),
+            lease_expires_at=answer["leaseExpiresAt"],
+        )
+
+    async def heartbeat(self, task_id: str, attempt: int) -> str:
+        """Show life, which renews the attempt's lease; returns when the lease now ends."""
+        answer = await self._caller.document(_report(task_id, "heartbeat", {"attempt": attempt}))
+        return str(answer["leaseExpiresAt"])
+
+    async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
+        """Report an attempt's result; a `ProblemError` with status 409 if it is no longer current."""
+        await self._caller.answer(_report(task_id, "complete", {"attempt": attempt, "result": result}))
+
+    async def fail(
+        self,
+        task_id: str,
+        attempt: int,
+        error: str,
+        *,
+        code: str | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        """Report that an attempt failed, and whether another may do better."""
+        report = {"attempt": attempt, "error": error, "code": code, "retryable": retryable}
+        await self._caller.answer(
+            _report(task_id, "fail", {key: value for key, value in report.items() if value is not None})
+        )
+
+    async def task(self, task_id: str) -> JsonObject:
+        """Show one task of one run."""
+        return await self._caller.document(Call(method="GET", path=_path("task", task_id)))
+
+    async def sessions(self, *, limit: int | None = None, cursor: str | None = None, **filters: str) -> Page:
+        """List runs; filters are named as on the wire, such as `status="running"`."""
+        return await self._page("session", limit=limit, cursor=cursor, **filters)
+
+    async def session(self, session_id: str, *, wait_s: float = 0.0) -> JsonObject:
+        """Show one run with its tasks, waiting up to `wait_s` for it to end."""
+        params = {"waitSeconds": f"{wait_s:g}"} if wait_s else {}
+        return await self._caller.document(
+            Call(method="GET", path=_path("session", session_id), params=params, wait_s=wait_s)
+        )
+
+    async def _page(self, kind: str, **params: str | int | None) -> Page:
+        chosen = {key: str(value) for key, value in params.items() if value is not None}
+        answer = await self._caller.document(Call(method="GET", path=f"{_PREFIX}/{kind}", params=chosen))
+        return Page(items=tuple(answer["items"]), next_cursor=answer.get("nextCursor"))
+
+
+def webhook_headers(secret: str, body: bytes, *, at: float | None = None) -> dict[str, str]:
+    """Sign a webhook's body as of now, or of a Unix time: hex HMAC-SHA256 over `timestamp + "." + body`."""
+    timestamp = str(int(time.time() if at is None else at))
+    signature = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return {"X-AgentKit-Timestamp": timestamp, "X-AgentKit-Signature": signature}
+
+
+def _report(task_id: str, what: str, body: JsonObject) -> Call:
+    return Call(method="POST", path=_path("task", task_id, what), body=_json(body))
+
+
+def _path(*parts: str) -> str:
+    return "/".join((_PREFIX, *(quote(part, safe="") for part in parts)))
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()

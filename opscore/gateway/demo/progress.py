@@ -1,0 +1,162 @@
+"""How far the demo's runs and agents are: frozen values, and pure functions over them."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+COMPLETED = "completed"
+OPEN = frozenset({"dispatched", "running"})
+"""States of a task of which an attempt is out with an agent."""
+ENDED = frozenset({COMPLETED, "failed", "cancelled"})
+"""States of a run that has ended."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskProgress:
+    """One task of one run, as the server last told it."""
+
+    task_id: str
+    key: str
+    status: str
+    attempt: int = 0
+    agent_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RunProgress:
+    """One run, as the server last told it."""
+
+    session_id: str
+    title: str
+    status: str
+    tasks: tuple[TaskProgress, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over, well or not."""
+        return self.status in ENDED
+
+    @property
+    def completed(self) -> int:
+        """How many of its tasks are completed."""
+        return sum(task.status == COMPLETED for task in self.tasks)
+
+
+@attrs.frozen(kw_only=True)
+class AgentProgress:
+    """One agent, as it last told of itself."""
+
+    agent_id: str
+    way: str
+    """How work reaches it."""
+    capabilities: tuple[str, ...]
+    state: str = "starting"
+    task: str = ""
+    done: int = 0
+    """How many tasks it has done; what became of its reports is another matter."""
+
+
+@attrs.frozen(kw_only=True)
+class AgentNote:
+    """One line that an agent wrote about itself."""
+
+    agent_id: str
+    event: str
+    facts: dict[str, Any]
+
+
+def read_run(document: dict[str, Any], title: str) -> RunProgress:
+    """Read a run from the server's answer."""
+    return RunProgress(
+        session_id=document["sessionId"],
+        title=title,
+        status=document["status"],
+        tasks=tuple(
+            TaskProgress(
+                task_id=task["taskId"],
+                key=task["taskKey"],
+                status=task["status"],
+                attempt=task.get("attempt", 0),
+                agent_id=task.get("agentId"),
+            )
+            for task in document.get("tasks", ())
+        ),
+    )
+
+
+def read_note(line: str) -> AgentNote | None:
+    """Read a line of an agent; None for one that is no note, such as a stray warning."""
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or "agent" not in document or "event" not in document:
+        return None
+    facts = {key: value for key, value in document.items() if key not in {"agent", "event"}}
+    return AgentNote(agent_id=str(document["agent"]), event=str(document["event"]), facts=facts)
+
+
+def after_note(agent: AgentProgress, note: AgentNote) -> AgentProgress:
+    """What an agent is up to once it has said this."""
+    match note.event:
+        case "ready":
+            return attrs.evolve(agent, state="idle")
+        case "took":
+            return attrs.evolve(agent, state="working", task=str(note.facts.get("task", "")))
+        case "did":
+            return attrs.evolve(agent, state="idle", task="", done=agent.done + 1)
+        case "away":
+            return attrs.evolve(agent, state="retrying")
+        case "back":
+            return attrs.evolve(agent, state="working" if agent.task else "idle")
+        case _:
+            return agent
+
+
+def count_tasks(runs: Iterable[RunProgress]) -> Counter[str]:
+    """Count the tasks of all runs by state."""
+    return Counter(task.status for run in runs for task in run.tasks)
+
+
+def half_way(runs: Iterable[RunProgress]) -> bool:
+    """Whether this is the moment to kill: half of the tasks are completed, and an attempt is open."""
+    counts = count_tasks(runs)
+    return 2 * counts[COMPLETED] >= counts.total() > 0 and any(counts[status] for status in OPEN)
+
+
+def completed_ids(runs: Iterable[RunProgress]) -> frozenset[str]:
+    """The ids of all tasks that are completed."""
+    return frozenset(task.task_id for run in runs for task in run.tasks if task.status == COMPLETED)
+
+
+def faults(
+    runs: Iterable[RunProgress], keys_expected: Mapping[str, tuple[str, ...]], works: Counter[str]
+) -> tuple[str, ...]:
+    """Say in sentences what is wrong with the runs; nothing is, if each task completed exactly once.
+
+    Args:
+        runs: The runs, at the end.
+        keys_expected: For each run, by its session's id, the keys of the tasks it has to have.
+        works: How often each task was done, by its id, counted by the agents themselves.
+    """
+    found: list[str] = []
+    runs = tuple(runs)
+    for run in runs:
+        if run.status != COMPLETED:
+            found.append(f"Run {run.session_id} ended as {run.status}.")
+        if sorted(task.key for task in run.tasks) != sorted(keys_expected[run.session_id]):
+            found.append(f"Run {run.session_id} has other tasks than its definition.")
+        found += [
+            f"Task {task.key} of run {run.session_id} is {task.status}."
+            for task in run.tasks
+            if task.status != COMPLETED
+        ]
+    counted = Counter(task.task_id for run in runs for task in run.tasks)
+    found += [f"Task {task_id} is there {times} times." for task_id, times in counted.items() if times > 1]
+    found += [
+        f"Task {task_id} was done {works[task_id]} times." for task_id in counted if works[task_id] != 1
+    ]
+    return tuple(found)

@@ -1,0 +1,126 @@
+"""`opscore demo`: the play on its stage, and what is told when it is over."""
+
+import os
+import signal
+from pathlib import Path
+
+import trio
+from rich.console import Console
+
+from opscore.gateway.demo.play import SERVER, Outcome, Play, PlayFailed
+from opscore.gateway.demo.progress import COMPLETED
+from opscore.gateway.demo.screen import open_display, summary
+from opscore.gateway.demo.stage import KeeperEnded, Stage, open_stage
+
+RUNS = 4
+"""Incident reports that are run unless told otherwise."""
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+LOG_LINES = 15
+LOG_BYTES = 16_384
+NEXT_STEPS = """\
+Next steps:
+  opscore serve --data ./opscore-data   start a server of your own
+  opscore demo --keep                   look at what a demo leaves behind
+  opscore --help                        everything else"""
+
+
+def main(*, keep: bool = False, plain: bool = False, runs: int = RUNS) -> int:
+    """Perform the demo.
+
+    Args:
+        keep: Leave the demo's directory where it is, and say where.
+        plain: A transcript instead of the live screen; without a terminal it is one anyway.
+        runs: How many incident reports are run beside Ops-Core's sample workflow.
+
+    Returns:
+        The exit code: 0 when every run completed and nothing was lost or repeated, 1 when not, 130 after
+        SIGINT or SIGTERM. In every case each process has ended and, unless kept, the directory is gone.
+    """
+    return trio.run(_perform_until_stopped, Console(), keep, plain, runs)
+
+
+async def _perform_until_stopped(console: Console, keep: bool, plain: bool, runs: int) -> int:  # noqa: FBT001
+    code = EXIT_INTERRUPTED
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop() -> None:
+                # All of them are taken: a second Ctrl-C must not cut the clearing short.
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop)
+            code = await _perform(console, keep=keep, plain=plain or not console.is_terminal, runs=runs)
+            nursery.cancel_scope.cancel()
+        if code == EXIT_INTERRUPTED:
+            console.print("Interrupted. Every process of the demo has ended.")
+    return code
+
+
+async def _perform(console: Console, *, keep: bool, plain: bool, runs: int) -> int:
+    try:
+        async with open_stage(keep=keep) as stage:
+            code = await _show(console, stage, plain=plain, runs=runs)
+            if keep:
+                _say(console, f"Kept: {stage.directory}")
+            _say(console, NEXT_STEPS)
+    except KeeperEnded as failure:
+        _say(console, f"The demo failed: {failure}")
+        code = EXIT_FAILED
+    return code
+
+
+async def _show(console: Console, stage: Stage, *, plain: bool, runs: int) -> int:
+    outcome: Outcome | None = None
+    reasons: list[str] = []
+    try:
+        with open_display(console, plain=plain) as display:
+            outcome = await Play(stage, display, runs).perform()
+    except* PlayFailed as failures:
+        reasons += [str(failure) for failure in failures.exceptions]
+    if outcome is not None:
+        console.print(summary(outcome_rows(outcome)))
+        reasons += [f"Task {task_id} was finished, and no longer is." for task_id in sorted(outcome.lost)]
+        reasons += outcome.faults
+    if not reasons:
+        return os.EX_OK
+    _say(console, "The demo failed: " + " ".join(reasons))
+    _say(console, f"The end of the server's log:\n{tail(stage.log_path(SERVER))}")
+    return EXIT_FAILED
+
+
+def outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
+    """What the closing table says."""
+    tasks = [task for run in outcome.runs for task in run.tasks]
+    completed = sum(run.completed for run in outcome.runs)
+    attempts = sum(task.attempt for task in tasks)
+    before = len(outcome.before_kill)
+    done = ", ".join(f"{agent.agent_id} {agent.done}" for agent in outcome.agents)
+    return [
+        ("runs", f"{sum(run.status == COMPLETED for run in outcome.runs)} of {len(outcome.runs)} completed"),
+        ("tasks", f"{completed} of {len(tasks)} completed, in {attempts} attempts"),
+        ("agents", f"{len(outcome.agents)} ({done})"),
+        ("finished before the kill", f"{before}, of which {len(outcome.lost)} were lost"),
+        ("with an agent at the kill", f"{outcome.open_at_kill}"),
+        ("finished after it", f"{completed - before}"),
+        (
+            "recovery",
+            f"{outcome.recovery_s:.2f} s from start to ready ({outcome.outage_s:.1f} s of outage)",
+        ),
+        ("done twice or not at all", f"{len(outcome.faults)}"),
+        ("all in all", f"{outcome.took_s:.1f} s"),
+    ]
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log file."""
+    try:
+        text = log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
+    except FileNotFoundError:
+        return "(there is none)"
+    return "\n".join(text.splitlines()[-LOG_LINES:]) or "(it is empty)"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,142 @@
+"""The file that API keys are kept in: read whole, replaced whole, durably, one writer at a time."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+FILE_NAME = "keys.json"
+FILE_VERSION = 1
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class KeysError(Exception):
+    """The key file, or what was asked of it, is not usable; the text says what to do."""
+
+
+@attrs.frozen(kw_only=True)
+class Key:
+    """One row of the key file. It holds nothing that opens anything."""
+
+    id: str
+    name: str
+    scope: str
+    """As given: `admin`, `operator`, `agent`, `agent:<id>` or `viewer`."""
+
+    sha256: str = attrs.field(repr=False)
+    """Of the whole token, in hex."""
+
+    created_at: str
+    """ISO 8601, UTC."""
+
+
+def load(file: Path) -> tuple[Key, ...]:
+    """Read the keys, oldest first; none when there is no file.
+
+    Raises:
+        KeysError: The file cannot be read, is damaged, or others than its owner may write to it.
+    """
+    try:
+        with file.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                raise KeysError(f"Others than its owner may write to {file}: `chmod 600 {file}` first.")
+            document = json.loads(stream.read())
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise KeysError(f"The key file {file} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise KeysError(
+            f"The key file {file} is damaged ({error}): restore it, or delete it to start over."
+        ) from error
+    if isinstance(document, dict) and document.get("version") not in (None, FILE_VERSION):
+        raise KeysError(
+            f"The key file {file} is of version {document['version']!r}; this opscore reads {FILE_VERSION}."
+        )
+    try:
+        return tuple(_key(row) for row in document["keys"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise KeysError(f"The key file {file} is damaged: restore it, or delete it to start over.") from error
+
+
+def store(file: Path, keys: tuple[Key, ...]) -> None:
+    """Replace the file, readable by its owner alone; a crash at any instant leaves the old or the new one.
+
+    Raises:
+        KeysError: The file cannot be written.
+    """
+    document = {"version": FILE_VERSION, "keys": [attrs.asdict(key) for key in keys]}
+    aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump(document, stream, indent=2)
+                stream.write("\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+        _sync_directory(file.parent)
+    except OSError as error:
+        raise KeysError(f"The key file {file} cannot be written: {error.strerror}.") from error
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Keep other processes from changing the file meanwhile; its directory is made when missing.
+
+    Raises:
+        KeysError: The directory cannot be made or opened.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # The directory is locked: the file is replaced by every change, and a lock on it would go with it.
+        descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise KeysError(f"The directory {file.parent} cannot be used: {error.strerror}.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def mark(file: Path) -> tuple[int, int, int] | None:
+    """What tells one state of the file from another, at the cost of one look; None when it is not there.
+
+    Raises:
+        KeysError: The directory does not let itself be looked into.
+    """
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KeysError(f"The key file {file} cannot be looked at: {error.strerror}.") from error
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _key(row: dict[str, Any]) -> Key:
+    key = Key(**row)
+    if not all(isinstance(value, str) for value in row.values()) or not _SHA256.fullmatch(key.sha256):
+        raise ValueError(key.id)
+    return key
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,294 @@
+"""HTTP/1.1 with bounds: uvicorn's httptools protocol, unable to be held or filled by a client.
+
+uvicorn keeps a silent connection, reads a head of any length and answers what it cannot parse in plain text.
+This subclass bounds heads in bytes and in time, idle and unread connections in time, and connections in
+number, and it refuses in problem+json (RFC 9457).
+"""
+
+import asyncio
+import http
+import json
+from typing import Any, cast
+
+import attrs
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+
+@attrs.frozen(kw_only=True)
+class ServerLimits:
+    """What clients may take of the server.
+
+    Attributes:
+        connections_max: Connections served at once; one more is answered 503.
+        refusals_max: Connections beyond those that are still given that answer; the next is just closed.
+        retry_after_s: The wait that such an answer proposes.
+        header_bytes_max: Request line and header fields together.
+        request_head_timeout_s: From the connection, or a request's first byte, to the end of its head.
+        idle_timeout_s: Between one answer and the next request.
+        write_timeout_s: How long a client may leave an answer unread before it is cut off.
+        linger_s: How long a refused client's connection is kept, so that it gets to read its answer.
+        drain_s: How long requests under way may take to end once the server was told to stop.
+    """
+
+    connections_max: int = 1_000
+    refusals_max: int = 100
+    retry_after_s: int = 5
+    header_bytes_max: int = 64 * 1024
+    request_head_timeout_s: float = 10.0
+    idle_timeout_s: float = 60.0
+    write_timeout_s: float = 30.0
+    linger_s: float = 1.0
+    drain_s: float = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """An answer in problem+json that the server itself gives, after which the connection closes."""
+
+    status: int
+    code: str
+    detail: str
+    retry_after_s: int | None = None
+
+    def body(self) -> bytes:
+        """Encode the document."""
+        document = {
+            "type": "about:blank",
+            "title": http.HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+        }
+        return json.dumps(document).encode()
+
+    def headers(self, body: bytes) -> list[tuple[bytes, bytes]]:
+        """List the header fields that go with the body."""
+        fields = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        if self.retry_after_s is not None:
+            fields.append((b"retry-after", str(self.retry_after_s).encode()))
+        return fields
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request with it: a problem is an ASGI application."""
+        body = self.body()
+        start = {"type": "http.response.start", "status": self.status, "headers": self.headers(body)}
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+
+class BoundedConfig(uvicorn.Config):
+    """uvicorn's configuration for this protocol: no logging set-up, no environment, nothing but HTTP/1.1."""
+
+    def __init__(self, app: ASGIApp, limits: ServerLimits) -> None:
+        self.limits = limits
+        super().__init__(
+            app,
+            http=BoundedProtocol,
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            workers=1,
+            proxy_headers=False,
+            forwarded_allow_ips="",
+            server_header=False,
+        )
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. While it owes the client nothing, a clock runs against the client."""
+
+    def __init__(
+        self,
+        config: BoundedConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._limits = config.limits
+        # call_later takes any number of seconds; only the annotation says whole ones.
+        self.timeout_keep_alive = config.limits.idle_timeout_s  # type: ignore[assignment]
+        self._refused = False
+        self._head_refused = False
+        # Bytes since the last byte of a body or the end of a message: what the parser had to keep or skip.
+        self._unframed_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection, and start the clock for its first request."""
+        super().connection_made(transport)
+        limits = self._limits
+        excess = len(self.connections) - limits.connections_max
+        if excess > limits.refusals_max:
+            transport.abort()
+            return
+        if excess > 0:
+            detail = f"The server has as many connections as it takes, {limits.connections_max:,}."
+            self.app = Problem(
+                status=503, code="too_many_connections", detail=detail, retry_after_s=limits.retry_after_s
+            )
+        self._arm_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection; a reply that nobody will read is worth a line in the log."""
+        self._disarm_head_timer()
+        self._disarm_write_timer()
+        self._unset_keepalive_if_required()
+        cycle = self._cycle_open()
+        if cycle is not None and not cycle.disconnected:
+            scope = cycle.scope
+            self.logger.info("%s left before %s %s was answered", self.client, scope["method"], scope["path"])
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, within bounds."""
+        self._unframed_bytes += len(data)
+        if not self._refused:
+            super().data_received(data)
+            self._watch_client()
+        elif self._unframed_bytes > 2 * self._limits.header_bytes_max:
+            self.flow.pause_reading()
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock, and look at the head as a whole."""
+        self._disarm_head_timer()
+        if self._head_bytes() > self._limits.header_bytes_max:
+            self._head_refused = True
+            raise _HeadTooLargeError
+        if self.parser.should_upgrade() and not self._may_ignore_upgrade():
+            detail = "This server speaks plain HTTP/1.1 and takes no upgrade to another protocol."
+            self.app = Problem(status=400, code="upgrade_refused", detail=detail)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._unframed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a request."""
+        self._unframed_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the connection, or see to it that a closing one does close."""
+        super().on_response_complete()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; one whose client never read the last answer would not close by itself."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Start the clock for a client that does not read."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop that clock."""
+        self._disarm_write_timer()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed: uvicorn calls this for errors of the parser and of its callbacks."""
+        if self._head_refused:
+            self._refuse(self._head_too_large())
+        else:
+            detail = "What was sent is not an HTTP/1.1 request."
+            self._refuse(Problem(status=400, code="malformed_request", detail=detail))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: uvicorn would recommend libraries for a protocol that is left out on purpose."""
+
+    def _watch_client(self) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        if self._unframed_bytes > self._limits.header_bytes_max:
+            self._refuse(self._head_too_large())
+        elif self._head_timer is None and self._cycle_open() is None:
+            self._arm_head_timer()
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _may_ignore_upgrade(self) -> bool:
+        # The parser ends a request at the head when an upgrade is offered. Without a body it can be served as
+        # if there were no offer (`curl --http2` sends one with every request); a body would be misread.
+        fields = dict(self.headers)
+        has_body = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
+        return fields.get(b"upgrade", b"").lower() != b"websocket" and not has_body
+
+    def _head_too_large(self) -> Problem:
+        detail = f"Request line and header fields are larger than {self._limits.header_bytes_max:,} bytes."
+        return Problem(status=431, code="header_too_large", detail=detail)
+
+    def _cycle_open(self) -> RequestResponseCycle | None:
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return None if cycle is None or cycle.response_complete else cycle
+
+    def _refuse(self, problem: Problem) -> None:
+        if self.transport.is_closing():
+            return
+        self._refused = True
+        self._disarm_head_timer()
+        self._unset_keepalive_if_required()
+        cycle = self._cycle_open()
+        if cycle is not None:
+            if not cycle.more_body:
+                # What is wrong came after a good request: that one is answered, then the connection closes.
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started or self.pipeline:
+                self.transport.close()
+                return
+        body = problem.body()
+        lines = [b"HTTP/1.1 %d %s" % (problem.status, http.HTTPStatus(problem.status).phrase.encode())]
+        fields = self.server_state.default_headers + problem.headers(body)
+        lines.extend(b"%s: %s" % field for field in fields)
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        # Closing with unread bytes resets the connection, and the reset can overtake the answer: the answer
+        # is ended first, and some of what still comes is thrown away (RFC 9112, section 9.6).
+        self.transport.write_eof()
+        self.loop.call_later(self._limits.linger_s, self.transport.abort)
+
+    def _time_out_head(self) -> None:
+        self._head_timer = None
+        if self._unframed_bytes:
+            seconds = self._limits.request_head_timeout_s
+            detail = f"The head of the request was not complete after {seconds:g} seconds."
+            self._refuse(Problem(status=408, code="request_timeout", detail=detail))
+        else:
+            self.transport.close()
+
+    def _arm_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self._limits.request_head_timeout_s, self._time_out_head)
+
+    def _disarm_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _disarm_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+
+class _HeadTooLargeError(Exception):
+    """Ends parsing; the parser hands it to uvicorn, which calls `send_400_response`."""

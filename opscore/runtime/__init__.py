@@ -1,0 +1,1 @@
+"""Agents, sessions, tasks, and their durability: the domain, with no socket, environment or terminal in it."""

@@ -1,0 +1,83 @@
+"""How the runtime's actors find one another; agents and sessions are activated by being addressed."""
+
+from collections.abc import Callable
+from typing import Any, Final
+from urllib.parse import quote
+
+import attrs
+
+from opscore.actors.ref import Ref
+from opscore.actors.supervision import ChildSpec
+from opscore.actors.system import System
+from opscore.runtime.journal import Journal
+from opscore.runtime.messages import (
+    AgentProtocol,
+    DispatcherProtocol,
+    SessionProtocol,
+    TimersProtocol,
+)
+
+AGENTS_PATH: Final = "/agents"
+SESSIONS_PATH: Final = "/sessions"
+
+
+@attrs.define(kw_only=True)
+class Addresses:
+    """The names of the tree; the node binds them to the actor system as soon as that runs."""
+
+    agent_spec: Callable[[str], ChildSpec[Any]]
+    session_spec: Callable[[str], ChildSpec[Any]]
+    _system: System | None = attrs.field(default=None, init=False)
+
+    def bind(self, system: System) -> None:
+        """Learn the system."""
+        self._system = system
+
+    @property
+    def bound(self) -> bool:
+        """Whether the system runs; while its first actors start, it does not yet."""
+        return self._system is not None
+
+    @property
+    def system(self) -> System:
+        """The running system."""
+        assert self._system is not None, "addresses are bound before anything is looked up"
+        return self._system
+
+    @property
+    def journal(self) -> Journal:
+        """The way to the journal."""
+        return Journal(self._named("/journal"))
+
+    @property
+    def dispatcher(self) -> Ref[DispatcherProtocol]:
+        """The dispatcher."""
+        return self._named("/dispatcher")
+
+    @property
+    def timers(self) -> Ref[TimersProtocol]:
+        """The timers."""
+        return self._named("/timers")
+
+    def agent(self, agent_id: str) -> Ref[AgentProtocol]:
+        """The agent's actor, activated if it is not there."""
+        return self._activated(AGENTS_PATH, agent_id, self.agent_spec)
+
+    def session(self, session_id: str) -> Ref[SessionProtocol]:
+        """The session's actor, activated if it is not there."""
+        return self._activated(SESSIONS_PATH, session_id, self.session_spec)
+
+    def _activated(self, path: str, identity: str, spec: Callable[[str], ChildSpec[Any]]) -> Ref[Any]:
+        supervisor = self.system.supervisor(path)
+        return supervisor.child(child_name(identity)) or supervisor.start_child(spec(identity))
+
+    def _named(self, path: str) -> Ref[Any]:
+        ref = self.system.ref(path)
+        assert ref is not None, f"{path} is a static child and always there"
+        return ref
+
+
+
+def child_name(identity: str) -> str:
+    """An id as a name in the tree, whose paths are divided by slashes."""
+    return quote(identity, safe=":@ ")

@@ -1,0 +1,439 @@
+"""An agent's actor: it owns the agent's row and its lease, and turns what it hears into commits.
+
+Every decision is made on rows of known version and submitted with those versions as preconditions; when one no
+longer holds, the actor reloads and decides again. What ends an attempt is committed by the session's actor,
+together with this actor's part, because agent, lease, task and session must change in one submission.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import attrs
+
+from opscore.actors.actor import Actor, handles
+from opscore.actors.ref import Reply
+from opscore.actors.timers import Timer
+from opscore.runtime import delivery, leases, messages, registration, reports
+from opscore.runtime.addresses import Addresses
+from opscore.runtime.agent_rows import KEEP, AgentChange, AgentRows
+from opscore.runtime.availability import announcement, available
+from opscore.runtime.courier import Courier
+from opscore.runtime.errors import NotReady, StaleAttempt, Superseded
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Assignment, Failure, Lease
+from opscore.runtime.values import checked
+
+ResultT = TypeVar("ResultT")
+
+DECISIONS_MAX: Final = 8
+"""How often one message is decided anew because a row changed underneath."""
+RECHECK_S: Final = 5.0
+"""After a crash: when to look again for a commit that the former incarnation left under way."""
+CLAIM_WAIT_S_MIN: Final = 0.25
+"""A claim that waits for nothing still leaves the dispatcher time to answer."""
+
+
+@attrs.frozen(kw_only=True)
+class _WaitingClaim:
+    claim_id: str | None
+    reply: Reply[messages.Granted | None]
+    timer: Timer
+
+
+class AgentActor(Actor[messages.AgentProtocol]):
+    """One agent.
+
+    Args:
+        agent_id: whose actor it is; the agent itself need not be registered yet.
+        addresses: where the others are.
+        courier: delivers attempts.
+        limits: what the node allows.
+    """
+
+    def __init__(self, agent_id: str, *, addresses: Addresses, courier: Courier, limits: Limits) -> None:
+        self._agent_id = agent_id
+        self._addresses = addresses
+        self._courier = courier
+        self._limits = limits
+        self._claim: _WaitingClaim | None = None
+        self._tickets = 0
+        self._assignment: Assignment | None = None
+        self._announced = False
+
+    async def on_start(self) -> None:
+        """Read the rows; after a crash, take up what the former incarnation had at hand."""
+        self._rows = AgentRows(self._agent_id, self._addresses, self.context.clock)
+        await self._rows.reload()
+        if self.context.incarnation > 1:
+            self._announce()
+            self.context.tell_after(RECHECK_S, messages.Recheck())
+            self.context.ref.tell(messages.Recheck())
+
+    async def on_stop(self) -> None:
+        """Let no claimer wait for an actor that is gone."""
+        self._drop_claim()
+
+    # --- what the agent and its operators say -------------------------------------------------------------
+
+    @handles(messages.Register)
+    async def register(self, message: messages.Register) -> Agent:
+        """Register the agent, or register it again."""
+
+        async def decide() -> Agent:
+            agent = registration.registered(self._rows.agent, message.registration, self._now())
+            await self._rows.commit("agent.registered", agent=agent, source=str(agent.source))
+            return agent
+
+        return await self._decided(decide)
+
+    @handles(messages.Deregister)
+    async def deregister(self, _: messages.Deregister) -> None:
+        """Forget the agent; an attempt that it holds is lost."""
+
+        async def decide() -> None:
+            self._rows.known_agent()
+            if self._rows.lease is None:
+                await self._rows.commit("agent.deregistered", agent=None)
+            else:
+                await self._end(delivery.Lost(reason="the agent was deregistered"), "agent.deregistered", agent=None)
+
+        await self._decided(decide)
+        self._drop_claim()
+
+    @handles(messages.Report)
+    async def report(self, message: messages.Report) -> bool:
+        """Take in a state report; `False` when it is older than the newest."""
+        return await self._decided(lambda: self._report(message))
+
+    async def _report(self, message: messages.Report) -> bool:
+        agent, now = self._rows.known_agent(), self._now()
+        stamp, is_new = registration.accepted_stamp(agent, message.timestamp, now, self._limits)
+        if not is_new:
+            await self._rows.commit("agent.report_stale", state=message.state, timestamp=stamp)
+            return False
+        newer = registration.reported(agent, message.state, message.details, stamp, now)
+        lease = self._rows.lease
+        meaning = reports.Nothing() if lease is None else reports.meaning(message.state, message.details, lease)
+        if lease is None or isinstance(meaning, reports.Nothing):
+            await self._rows.commit("agent.reported", agent=newer, state=message.state)
+        elif isinstance(meaning, reports.Alive):
+            await self._show_life(lease, leases.renewed(lease, now, active=True), agent=newer)
+        else:
+            await self._end(checked(meaning, self._limits), "agent.reported", agent=newer, state=message.state)
+        return True
+
+    @handles(messages.SetCordon)
+    async def set_cordon(self, message: messages.SetCordon) -> Agent:
+        """Take the agent out of dispatch, or put it back."""
+
+        async def decide() -> Agent:
+            agent = attrs.evolve(self._rows.known_agent(), cordoned=message.cordoned)
+            await self._rows.commit("agent.cordoned" if message.cordoned else "agent.uncordoned", agent=agent)
+            return agent
+
+        return await self._decided(decide)
+
+    @handles(messages.Heartbeat)
+    async def heartbeat(self, message: messages.Heartbeat) -> Lease:
+        """Renew the lease."""
+
+        async def decide() -> Lease:
+            held = self._rows.held(message.task_id, message.attempt)
+            lease = leases.renewed(held, self._now(), heartbeat=True)
+            await self._show_life(held, lease, agent=KEEP)
+            return lease
+
+        return await self._decided(decide)
+
+    @handles(messages.Finish)
+    async def finish(self, message: messages.Finish) -> None:
+        """End the attempt by name."""
+
+        async def decide() -> None:
+            self._rows.held(message.task_id, message.attempt)
+            await self._end(message.outcome, "agent.finished")
+
+        await self._decided(decide)
+
+    # --- claims -------------------------------------------------------------------------------------------
+
+    @handles(messages.Claim)
+    async def claim(self, message: messages.Claim) -> messages.Granted | Reply[messages.Granted | None] | None:
+        """Wait for a task; a claim that asks again gets the same attempt again."""
+        self._drop_claim()
+
+        async def decide() -> messages.Granted | None:
+            agent = self._rows.known_agent()
+            lease = self._rows.lease
+            if lease is None:
+                await self._become_idle(agent)
+                return None
+            if leases.claimable(lease, message.claim_id) and not self._courier.carries(lease.task_id, lease.attempt):
+                return await self._hand_to_claimer(lease, message.claim_id)
+            return None
+
+        granted = await self._decided(decide)
+        if granted is not None:
+            return granted
+        return self._wait_for_task(message)
+
+    def _wait_for_task(self, message: messages.Claim) -> Reply[messages.Granted | None]:
+        self._tickets += 1
+        wait_s = min(max(message.wait_s, CLAIM_WAIT_S_MIN), self._limits.claim_wait_s_max)
+        timer = self.context.tell_after(wait_s, messages.ClaimWaitOver(ticket=self._tickets))
+        reply: Reply[messages.Granted | None] = self.context.defer()
+        self._claim = _WaitingClaim(claim_id=message.claim_id, reply=reply, timer=timer)
+        self._announce()
+        return reply
+
+    @handles(messages.ClaimWaitOver)
+    async def claim_wait_over(self, message: messages.ClaimWaitOver) -> None:
+        """Answer a claim that waited in vain."""
+        if message.ticket == self._tickets:
+            self._drop_claim()
+            self._announce()
+
+    @handles(messages.AbandonClaim)
+    async def abandon_claim(self, message: messages.AbandonClaim) -> None:
+        """The claimer went away: it waits no longer, and what it was just handed goes back."""
+        if self._claim is not None and self._claim.claim_id == message.claim_id:
+            self._drop_claim()
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is not None and lease.delivered and lease.claim_id == message.claim_id and not leases.shows_life(lease):
+                await self._end(delivery.Undelivered(reason="the claimer went away"), "agent.claim_abandoned")
+
+        await self._decided(decide)
+
+    def _drop_claim(self) -> None:
+        if self._claim is not None:
+            self._claim.timer.cancel()
+            self._claim.reply.set(None)
+            self._claim = None
+
+    async def _become_idle(self, agent: Agent) -> None:
+        if agent.state != STATE_IDLE or agent.suspected_until > 0.0 or self._limits.agent_ttl_s:
+            await self._rows.commit("agent.claimed", agent=registration.claimed(agent, self._now()))
+
+    async def _hand_to_claimer(self, lease: Lease, claim_id: str | None) -> messages.Granted:
+        handed = attrs.evolve(lease, delivered=True, claim_id=claim_id)
+        if handed != lease:
+            await self._rows.commit("agent.handed", lease=handed)
+        return messages.Granted(assignment=await self._described(handed), lease=handed)
+
+    # --- deliveries ---------------------------------------------------------------------------------------
+
+    @handles(messages.LeaseGranted)
+    async def lease_granted(self, message: messages.LeaseGranted) -> None:
+        """Deliver what a session has just committed to this agent."""
+        if not self._rows.accept(message.lease, message.version):
+            await self._rows.reload()
+        self._assignment = message.assignment
+        self._announced = False
+        await self._decided(self._hand_over)
+
+    async def _hand_over(self) -> None:
+        """Deliver the lease's attempt, unless that is done or under way: to the claim that waits, else by courier."""
+        agent, lease = self._rows.agent, self._rows.lease
+        if agent is None or lease is None:
+            return
+        self._arm(lease)
+        if lease.delivered or self._courier.carries(lease.task_id, lease.attempt):
+            return
+        if self._claim is not None:
+            granted = await self._hand_to_claimer(lease, self._claim.claim_id)
+            self._claim.timer.cancel()
+            self._claim.reply.set(granted)
+            self._claim = None
+        elif self._courier.reaches(agent):
+            self._courier.start(await self._described(lease), agent)
+        else:
+            grace = messages.ClaimGraceOver(task_id=lease.task_id, attempt=lease.attempt)
+            self.context.tell_after(self._limits.claim_grace_s, grace)
+
+    async def _described(self, lease: Lease) -> Assignment:
+        known = self._assignment
+        if known is None or (known.task_id, known.attempt) != (lease.task_id, lease.attempt):
+            describe = messages.Describe(task_id=lease.task_id)
+            known = self._assignment = await self._addresses.session(lease.session_id).ask(describe)
+        return known
+
+    @handles(messages.ClaimGraceOver)
+    async def claim_grace_over(self, message: messages.ClaimGraceOver) -> None:
+        """Put a task back that no claimer came for."""
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is not None and _is(lease, message) and not lease.delivered:
+                await self._end(delivery.Undelivered(reason="no claimer came for it"), "agent.claim_missed")
+
+        await self._decided(decide)
+
+    @handles(messages.DeliveryEnded)
+    async def delivery_ended(self, message: messages.DeliveryEnded) -> None:
+        """Act on what came of a delivery; one of a past attempt changes nothing."""
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is not None and _is(lease, message):
+                await self._judged(lease, checked(delivery.judge_answer(message.fact), self._limits))
+
+        await self._decided(decide)
+
+    async def _judged(self, lease: Lease, judgement: delivery.Judgement) -> None:
+        now = self._now()
+        match judgement:
+            case delivery.Delivered():
+                if not lease.delivered:
+                    await self._rows.commit("agent.delivered", lease=attrs.evolve(lease, delivered=True))
+            case delivery.Unknown(reason=reason):
+                cut = leases.cut_short(lease, now, self._limits)
+                await self._rows.commit("agent.delivery_unknown", lease=cut, reason=reason)
+                self._arm(cut)
+            case delivery.Undelivered(reason=reason, retry_after_s=retry_after_s):
+                agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random, retry_after_s)
+                await self._end(judgement, "agent.suspected", agent=agent, reason=reason)
+                self._arm_suspicion(agent)
+            case _:
+                await self._end(judgement, "agent.delivered")
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    @handles(messages.LeaseDue)
+    async def lease_due(self, _: messages.LeaseDue) -> None:
+        """End an attempt whose time is over: too long altogether is a failure, silence is a loss."""
+        await self._decided(self._end_overdue)
+
+    async def _end_overdue(self) -> None:
+        lease, now = self._rows.lease, self._now()
+        if lease is None:
+            return
+        if now >= lease.timeout_at:
+            error = Failure(message=f"attempt {lease.attempt} took longer than its timeout", code="timeout")
+            await self._end(delivery.Failed(error=error), "agent.timed_out")
+        elif now < lease.expires_at:
+            self._arm(lease)
+        elif self._runs_here(lease):
+            await self._rows.commit("agent.renewed", lease=leases.renewed(lease, now))
+            self._arm(leases.renewed(lease, now))
+        else:
+            agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random)
+            await self._end(delivery.Lost(reason="its lease expired in silence"), "agent.lease_expired", agent=agent)
+            self._arm_suspicion(agent)
+        if self._rows.lease is None:
+            self._courier.cancel(lease.task_id, lease.attempt)
+
+    def _runs_here(self, lease: Lease) -> bool:
+        """Whether the attempt is a local function that this process is running: that is life enough."""
+        agent = self._rows.agent
+        return (
+            agent is not None
+            and agent.source is AgentSource.LOCAL
+            and self._courier.carries(lease.task_id, lease.attempt)
+        )
+
+    @handles(messages.SuspicionDue)
+    async def suspicion_due(self, _: messages.SuspicionDue) -> None:
+        """Try the agent again."""
+        self._announce()
+
+    @handles(messages.Resume)
+    async def resume(self, _: messages.Resume) -> None:
+        """The node was away: a local function died with it; a remote agent gets a full lease to speak."""
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is None:
+                return
+            agent = self._rows.agent
+            if agent is None or agent.source is AgentSource.LOCAL:
+                await self._end(delivery.Lost(reason="the process that ran it ended"), "agent.resumed")
+            else:
+                await self._rows.commit("agent.resumed", lease=leases.resumed(lease, self._now()))
+                await self._hand_over()
+
+        await self._decided(decide)
+
+    @handles(messages.Recheck)
+    async def recheck(self, _: messages.Recheck) -> None:
+        """Look at the rows again, and take up what they say is left to do."""
+        await self._rows.reload()
+        await self._decided(self._hand_over)
+
+    @handles(messages.AnnounceAgent)
+    async def announce(self, _: messages.AnnounceAgent) -> None:
+        """Tell the dispatcher where the agent stands."""
+        await self._rows.reload()
+        self._announce()
+
+    # --- in common ----------------------------------------------------------------------------------------
+
+    async def _decided(self, decide: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Decide on the rows; if one changed underneath, reload and decide again; then say where the agent stands."""
+        for _ in range(DECISIONS_MAX):
+            try:
+                result = await decide()
+            except Superseded:
+                await self._rows.reload()
+            else:
+                await self._serve_waiting_claim()
+                self._announce()
+                if self._rows.agent is None:
+                    self.context.stop_if_quiet()
+                return result
+        raise NotReady(f"agent {self._agent_id!r} changes faster than its messages can be decided", retry_after_s=1.0)
+
+    async def _serve_waiting_claim(self) -> None:
+        """Whoever waits with a claim is idle once its lease is over."""
+        agent = self._rows.agent
+        if self._claim is not None and agent is not None and self._rows.lease is None:
+            await self._become_idle(agent)
+
+    async def _show_life(self, before: Lease, after: Lease, *, agent: AgentChange) -> None:
+        """Renew the lease; the first sign of life also starts the task."""
+        if leases.shows_life(before):
+            await self._rows.commit("agent.renewed", agent=agent, lease=after)
+        else:
+            await self._rows.settle(messages.Started(), "agent.started", agent=agent, lease=after)
+        self._arm(after)
+
+    async def _end(self, outcome: delivery.Judgement, kind: str, *, agent: AgentChange = KEEP, **data: str) -> None:
+        """End the attempt and the lease in one commit with the session's part."""
+        assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "these end nothing"
+        lease = self._rows.lease
+        assert lease is not None, "an attempt ends under its lease"
+        try:
+            await self._rows.settle(outcome, kind, agent=agent, **data)
+        except StaleAttempt as error:
+            self.context.log.error("dropping a lease whose session knows nothing of it: %s", error)
+            await self._rows.commit(kind, agent=agent, lease=None)
+        self._assignment = None
+        self._addresses.timers.tell(messages.DisarmLease(agent_id=self._agent_id))
+
+    def _announce(self) -> None:
+        agent = self._rows.agent
+        reachable = agent is not None and (self._claim is not None or self._courier.reaches(agent))
+        leased = self._rows.lease is not None
+        if agent is not None and available(
+            agent, leased=leased, reachable=reachable, now=self._now(), limits=self._limits
+        ):
+            said = announcement(agent, self._rows.agent_version, self._rows.as_of, self._limits)
+            self._addresses.dispatcher.tell(said)
+            self._announced = True
+        elif self._announced:
+            self._addresses.dispatcher.tell(messages.AgentUnavailable(agent_id=self._agent_id))
+            self._announced = False
+
+    def _arm(self, lease: Lease) -> None:
+        self._addresses.timers.tell(messages.ArmLease(agent_id=self._agent_id, due_at=leases.due_at(lease)))
+
+    def _arm_suspicion(self, agent: Agent) -> None:
+        self._addresses.timers.tell(messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until))
+
+    def _now(self) -> float:
+        return self.context.clock.now()
+
+
+def _is(lease: Lease, message: messages.DeliveryEnded | messages.ClaimGraceOver) -> bool:
+    return (lease.task_id, lease.attempt) == (message.task_id, message.attempt)

@@ -1,0 +1,148 @@
+"""An agent's row and lease at known versions, and the submissions that change them."""
+
+from typing import Any, Final
+
+from opscore.actors.clock import Clock
+from opscore.runtime.addresses import Addresses
+from opscore.runtime.errors import AgentNotFound, StaleAttempt
+from opscore.runtime.messages import Outcome, Settle
+from opscore.runtime.models import Agent, Lease, Record
+from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
+from opscore.runtime.tables import AGENTS, LEASES, Versioned, record
+
+
+class _Keep:
+    """Says that a row stays as it is, where nothing says that it goes."""
+
+
+KEEP: Final = _Keep()
+AgentChange = Agent | None | _Keep
+LeaseChange = Lease | None | _Keep
+
+
+class AgentRows:
+    """What the store holds of one agent, as its actor knows it."""
+
+    def __init__(self, agent_id: str, addresses: Addresses, clock: Clock) -> None:
+        self.agent_id = agent_id
+        self._clock = clock
+        self._addresses = addresses
+        self._agent: Versioned[Agent] = Versioned(None, ABSENT)
+        self._lease: Versioned[Lease] = Versioned(None, ABSENT)
+        self.as_of = 0
+        """The newest commit known to have touched either row."""
+
+    @property
+    def agent(self) -> Agent | None:
+        """The agent's row."""
+        return self._agent.row
+
+    @property
+    def agent_version(self) -> int:
+        """Its version, which an offer requires."""
+        return self._agent.version
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease that the agent holds."""
+        return self._lease.row
+
+    def known_agent(self) -> Agent:
+        """The agent's row.
+
+        Raises:
+            AgentNotFound: nobody registered it.
+        """
+        if self._agent.row is None:
+            raise AgentNotFound(self.agent_id)
+        return self._agent.row
+
+    def held(self, task_id: str, attempt: int) -> Lease:
+        """The lease on this very attempt.
+
+        Raises:
+            StaleAttempt: the agent does not hold it.
+        """
+        lease = self._lease.row
+        if lease is None:
+            raise StaleAttempt(task_id, attempt, f"agent {self.agent_id!r} holds no lease")
+        if (lease.task_id, lease.attempt) != (task_id, attempt):
+            raise StaleAttempt(
+                task_id, attempt, f"agent {self.agent_id!r} holds attempt {lease.attempt} of task {lease.task_id!r}"
+            )
+        return lease
+
+    async def reload(self) -> None:
+        """Read both rows, behind every submission sent before."""
+
+        def read(view: Snapshot) -> tuple[Versioned[Agent], Versioned[Lease]]:
+            return AGENTS.read(view, self.agent_id), LEASES.read(view, self.agent_id)
+
+        self._agent, self._lease = await self._addresses.journal.load(read)
+        self.as_of = max(self.as_of, self._agent.version, self._lease.version)
+
+    def accept(self, lease: Lease, version: int) -> bool:
+        """Take over a lease that a session committed; `False` when more has happened since, as far as is known."""
+        if self._lease.row is not None or version < self.as_of:
+            return False
+        self._lease, self.as_of = Versioned(lease, version), version
+        return True
+
+    async def commit(self, record_kind: str, *, agent: AgentChange = KEEP, lease: LeaseChange = KEEP, **data: Any) -> None:
+        """Change the rows.
+
+        Raises:
+            Superseded: one of them changed meanwhile; nothing was applied.
+        """
+        part = self._part(record_kind, agent, lease, data)
+        self._took(agent, lease, await self._addresses.journal.commit(part))
+
+    async def settle(
+        self, outcome: Outcome, record_kind: str, *, agent: AgentChange = KEEP, lease: LeaseChange = None, **data: Any
+    ) -> None:
+        """Move the attempt on together with the rows, in the session's submission; by default the lease ends.
+
+        Raises:
+            Superseded: one of the rows changed meanwhile; nothing was applied.
+            StaleAttempt: the session has no such attempt open.
+        """
+        held = self._lease.row
+        assert held is not None, "an attempt is settled under its lease"
+        settle = Settle(
+            task_id=held.task_id,
+            attempt=held.attempt,
+            outcome=outcome,
+            agent_part=self._part(record_kind, agent, lease, data),
+        )
+        self._took(agent, lease, await self._addresses.session(held.session_id).ask(settle))
+
+    def _part(self, kind: str, agent: AgentChange, lease: LeaseChange, data: dict[str, Any]) -> Submission:
+        writes: list[Put | Delete] = []
+        if not isinstance(agent, _Keep):
+            writes.append(AGENTS.delete(self.agent_id) if agent is None else AGENTS.put(agent))
+        if not isinstance(lease, _Keep) and (lease is not None or self._lease.row is not None):
+            writes.append(LEASES.delete(self.agent_id) if lease is None else LEASES.put(lease))
+        held = self._lease.row
+        line = Record(
+            at=self._clock.now(),
+            entity="agent",
+            entity_id=self.agent_id,
+            session_id=held.session_id if held else None,
+            kind=kind,
+            data=data,
+        )
+        return Submission(
+            expects=(
+                AGENTS.expect(self.agent_id, self._agent.version),
+                LEASES.expect(self.agent_id, self._lease.version),
+            ),
+            writes=tuple(writes),
+            records=(record(line),),
+        )
+
+    def _took(self, agent: AgentChange, lease: LeaseChange, version: int) -> None:
+        if not isinstance(agent, _Keep):
+            self._agent = Versioned(agent, version if agent is not None else ABSENT)
+        if not isinstance(lease, _Keep):
+            self._lease = Versioned(lease, version if lease is not None else ABSENT)
+        self.as_of = version

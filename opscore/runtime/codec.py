@@ -1,0 +1,198 @@
+"""Between values and bytes or wire documents: one cattrs converter for the disk, one strict one for the wire.
+
+The disk's converter trusts what the store's checksum has already proven. The wire's trusts nothing: `5` is not
+a string, `"7"` is not a number, `true` is neither, and every fault of a document is reported at once under the
+names that the sender used. JSON is the standard library's, because it keeps integers of any size exact.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import attrs
+from cattrs import ClassValidationError, Converter, IterableValidationError
+from cattrs.errors import AttributeValidationNote, IterableValidationNote, StructureHandlerNotFoundError
+from cattrs.cols import list_structure_factory
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.preconf.json import make_converter
+
+from opscore.runtime.errors import Fault, InvalidDocument
+
+T = TypeVar("T")
+
+
+class WrongType(ValueError):
+    """A wire value has another type than its field."""
+
+
+def encode_json(value: Any) -> bytes:
+    """Write compact JSON; refuses NaN and infinities, which JSON can't say.
+
+    Raises:
+        ValueError: the value is not JSON.
+        TypeError: the value holds something that is not JSON at all.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_json(body: bytes | str) -> Any:
+    """Read JSON, strictly.
+
+    Raises:
+        ValueError: it is not UTF-8 JSON, or says NaN or Infinity, or nests too deeply.
+    """
+    try:
+        return json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("the document nests too deeply") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large for a number")
+    return number
+
+
+@functools.cache
+def disk_converter() -> Converter:
+    """The converter between rows and what is stored."""
+    return make_converter()
+
+
+def encode_row(row: Any) -> bytes:
+    """Turn a row into the bytes that are stored."""
+    return encode_json(disk_converter().unstructure(row))
+
+
+def decode_row(body: bytes, kind: type[T]) -> T:
+    """Turn stored bytes into a row."""
+    return disk_converter().structure(json.loads(body), kind)
+
+
+def camel_case(name: str) -> str:
+    """Turn `task_id` into `taskId`."""
+    head, *tail = name.split("_")
+    return head + "".join(part.title() for part in tail)
+
+
+@functools.cache
+def wire_converter() -> Converter:
+    """The strict converter between wire documents and values; camelCase outside, snake_case inside."""
+    converter = make_converter(detailed_validation=True)
+    for kind, name in ((str, "a string"), (bool, "true or false"), (int, "a whole number"), (float, "a number")):
+        converter.register_structure_hook(kind, _exactly(kind, name))
+    converter.register_structure_hook_func(_is_object, _object)
+    converter.register_structure_hook_factory(attrs.has, functools.partial(_wire_structure, converter))
+    converter.register_unstructure_hook_factory(attrs.has, functools.partial(_wire_unstructure, converter))
+    converter.register_structure_hook_factory(_is_list, functools.partial(_list_hook, converter))
+    return converter
+
+
+def _exactly(kind: type, name: str) -> Callable[[Any, Any], Any]:
+    accepted = (int, float) if kind is float else (kind,)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            raise WrongType(f"expected {name}, found {_named(value)}")
+        return value
+
+    return structure
+
+
+def _object(value: Any, _: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise WrongType(f"expected an object, found {_named(value)}")
+    return value
+
+
+def _is_object(kind: Any) -> bool:
+    return kind is dict or getattr(kind, "__origin__", None) is dict
+
+
+def _is_list(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) in (tuple, list)
+
+
+def _list_hook(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    inner = list_structure_factory(list[kind.__args__[0]], converter)
+
+    def structure(value: Any, _: Any) -> Any:
+        if not isinstance(value, list):
+            raise WrongType(f"expected a list, found {_named(value)}")
+        return kind.__origin__(inner(value, list))
+
+    return structure
+
+
+def _wire_structure(converter: Converter, kind: type) -> Callable[[Any, Any], Any]:
+    renames = {field.name: override(rename=_wire_name(field)) for field in attrs.fields(kind)}
+    inner = make_dict_structure_fn(kind, converter, **renames)  # type: ignore[arg-type]
+
+    def structure(value: Any, target: Any) -> Any:
+        return inner(_object(value, target), target)
+
+    return structure
+
+
+def _wire_unstructure(converter: Converter, kind: type) -> Callable[[Any], Any]:
+    renames = {field.name: override(rename=_wire_name(field)) for field in attrs.fields(kind)}
+    return make_dict_unstructure_fn(kind, converter, **renames)  # type: ignore[arg-type]
+
+
+def _wire_name(field: "attrs.Attribute[Any]") -> str:
+    return str(field.metadata.get("wire", camel_case(field.name)))
+
+
+def _named(value: Any) -> str:
+    names = ((bool, "true or false"), (str, "a string"), (int | float, "a number"), (list, "a list"), (dict, "an object"))
+    return next((name for kind, name in names if isinstance(value, kind)), "null" if value is None else "another type")
+
+
+def structure_wire(document: Any, kind: type[T], what: str) -> T:
+    """Turn a decoded wire document into a value.
+
+    Raises:
+        InvalidDocument: with every fault, each under its wire path.
+    """
+    try:
+        return wire_converter().structure(document, kind)
+    except (ClassValidationError, IterableValidationError, WrongType) as error:
+        raise InvalidDocument(what, tuple(_faults(error, "", kind))) from error
+
+
+def _faults(error: BaseException, path: str, kind: Any) -> list[Fault]:
+    if isinstance(error, ClassValidationError):
+        return [fault for inner in error.exceptions for fault in _faults(inner, _field_path(inner, path, error.cl), error.cl)]
+    if isinstance(error, IterableValidationError):
+        return [fault for inner in error.exceptions for fault in _faults(inner, _item_path(inner, path), kind)]
+    if isinstance(error, KeyError):
+        return [Fault(path=_join(path, str(error.args[0])), message="this field is required")]
+    message = str(error) if not isinstance(error, StructureHandlerNotFoundError) else "this value is not understood"
+    return [Fault(path=path, message=message)]
+
+
+def _field_path(error: BaseException, path: str, kind: type) -> str:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote):
+            field = getattr(attrs.fields(kind), note.name)
+            # A missing field says its own name through its KeyError.
+            return path if isinstance(error, KeyError) else _join(path, _wire_name(field))
+    return path
+
+
+def _item_path(error: BaseException, path: str) -> str:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, IterableValidationNote):
+            return f"{path}[{note.index}]"
+    return path
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

@@ -1,0 +1,167 @@
+"""What a node is made of, from the open files to the running tree, and how that ends."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from opscore.actors.clock import Clock
+from opscore.actors.groups import unwrapped
+from opscore.actors.system import System, open_system
+from opscore.runtime import messages, recovery, transitions, tree
+from opscore.runtime.addresses import Addresses
+from opscore.runtime.courier import Courier
+from opscore.runtime.delivery import Delivery
+from opscore.runtime.errors import CommitUncertain, OpscoreError, Superseded
+from opscore.runtime.feed import Feed
+from opscore.runtime.library import Library
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Record
+from opscore.runtime.store import LmdbStore, Submission
+from opscore.runtime.tables import SESSIONS, SIGNATURES, record
+from opscore.runtime.writer import Writer
+
+HOUSEKEEPING_S: Final = 60.0
+SWEPT_MAX: Final = 10_000
+"""Expired rows removed in one commit."""
+RACES_MAX: Final = 8
+"""How often a write that another one overtook is decided anew."""
+
+_log = logging.getLogger("opscore.node")
+
+
+class Core:
+    """The parts of a node, wired."""
+
+    def __init__(
+        self,
+        *,
+        store: LmdbStore,
+        writer: Writer,
+        ways: Sequence[Delivery],
+        limits: Limits,
+        clock: Clock,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.store = store
+        self.limits = limits
+        self.clock = clock
+        self.library = Library(limits)
+        self.feed = Feed()
+        self.open_sessions = 0
+        self._nursery = nursery
+        self.addresses = Addresses(agent_spec=self._agent_spec, session_spec=self._session_spec)
+        self.courier = Courier(ways=tuple(ways), addresses=self.addresses, nursery=nursery)
+        self._parts = tree.Parts(
+            store=store,
+            writer=writer,
+            feed=self.feed,
+            library=self.library,
+            limits=limits,
+            addresses=self.addresses,
+            courier=self.courier,
+            on_fatal=lambda error: nursery.start_soon(_raise, error),
+        )
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[System]:
+        """Run the tree; it is entered once everything that was left to do has been taken up."""
+        async with open_system(tree.root(self._parts), clock=self.clock) as system:
+            self.addresses.bind(system)
+            await self._take_up()
+            self._nursery.start_soon(self._keep_house)
+            try:
+                yield system
+            finally:
+                # What is out with a local function is given up first, so that nothing reports to a tree that stops.
+                self._nursery.cancel_scope.cancel()
+
+    async def _take_up(self) -> None:
+        """Have everyone read what the rows say; from here on, recovery and normal operation are one path."""
+        with self.store.snapshot() as view:
+            self.open_sessions = sum(1 for _ in recovery.open_sessions(view))
+            holders = recovery.lease_holders(view)
+        await self.addresses.timers.ask(messages.ReadDueTimes(), timeout_s=600.0)
+        for agent_id in holders:
+            await self.addresses.agent(agent_id).send(messages.Resume())
+        await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=600.0)
+        if self.open_sessions:
+            _log.info("took up %d unfinished sessions, %d open attempts", self.open_sessions, len(holders))
+
+    def _agent_spec(self, agent_id: str) -> tree.ChildSpec[object]:
+        return tree.agent_spec(agent_id, parts=lambda: self._parts, on_given_up=_agent_given_up)
+
+    def _session_spec(self, session_id: str) -> tree.ChildSpec[object]:
+        return tree.session_spec(
+            session_id,
+            parts=lambda: self._parts,
+            on_ended=self._session_ended,
+            on_given_up=lambda identity, cause: self._nursery.start_soon(self._quarantine, identity, cause),
+        )
+
+    def _session_ended(self) -> None:
+        self.open_sessions -= 1
+
+    async def _quarantine(self, session_id: str, cause: BaseException) -> None:
+        """Pause a run whose actor keeps crashing, so that the others go on undisturbed."""
+        _log.error("session %s is paused: its actor crashed too often, last with %r", session_id, cause)
+        for _ in range(RACES_MAX):
+            found = await self.addresses.journal.load(lambda view: SESSIONS.read(view, session_id))
+            if found.row is None:
+                return
+            paused = transitions.quarantine(found.row)
+            line = Record(
+                at=self.clock.now(), entity="session", entity_id=session_id, session_id=session_id, kind="session.paused",
+                data={"reason": paused.reason, "cause": repr(cause)},
+            )  # fmt: skip
+            try:
+                await self.addresses.journal.commit(
+                    Submission(
+                        expects=(SESSIONS.expect(session_id, found.version),),
+                        writes=(SESSIONS.put(paused),),
+                        records=(record(line),),
+                    )
+                )
+            except Superseded:
+                continue
+            return
+
+    async def _keep_house(self) -> None:
+        """Remove what has served its time, in bounded batches."""
+        while True:
+            await trio.sleep(HOUSEKEEPING_S)
+            try:
+                await self._sweep_signatures()
+            except OpscoreError as error:
+                _log.warning("housekeeping is put off: %s", error)
+
+    async def _sweep_signatures(self) -> None:
+        oldest = self.clock.now() - self.limits.signature_keep_s
+        with self.store.snapshot() as view:
+            expired = [row.signature for row, _ in SIGNATURES.scan(view) if row.seen_at < oldest][:SWEPT_MAX]
+        if expired:
+            writes = tuple(SIGNATURES.delete(signature) for signature in expired)
+            await self.addresses.journal.commit(Submission(writes=writes))
+
+
+async def _raise(error: CommitUncertain) -> None:
+    raise error
+
+
+def _agent_given_up(agent_id: str, cause: BaseException) -> None:
+    """Its rows stay as they are, and the next message for it activates a new actor on them."""
+    _log.error("the actor of agent %s crashed too often, last with %r; the next message starts it anew", agent_id, cause)
+
+
+@asynccontextmanager
+async def open_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose single error comes out as itself, because the caller never sees the nursery."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        raise unwrapped(group) from None
+
+

@@ -1,0 +1,148 @@
+"""The port through which attempts reach agents, and what the facts that come back mean.
+
+The gateway implements `Delivery` and reports only what happened on the transport: an answer and its status, a
+connection that never stood, one that broke. `judge_answer` decides what that means for the attempt.
+"""
+
+from typing import Any, Protocol
+
+import attrs
+
+from opscore.runtime.models import Agent, Assignment, Failure
+
+_NOT_DELIVERED = frozenset({404, 429, 503})
+
+
+@attrs.frozen(kw_only=True)
+class Answered:
+    """The peer answered."""
+
+    status: int
+    body: Any = None
+    """The decoded JSON, or the text when it is not JSON."""
+    retry_after_s: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class NotReached:
+    """Nothing was sent: the connection was refused, the name unknown, the address forbidden."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Broken:
+    """Sent, at least in part, and then no answer came."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Returned:
+    """A local function returned."""
+
+    result: Any
+
+
+@attrs.frozen(kw_only=True)
+class Raised:
+    """A local function raised, or ran out of its time."""
+
+    message: str
+    code: str = "task_failed"
+
+
+Fact = Answered | NotReached | Broken | Returned | Raised
+
+
+class Delivery(Protocol):
+    """A way to hand attempts to agents."""
+
+    def reaches(self, agent: Agent) -> bool:
+        """Whether there is a way to this agent at all."""
+
+    async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
+        """Hand the attempt over and say what happened. Raises nothing but cancellation."""
+
+
+@attrs.frozen(kw_only=True)
+class Delivered:
+    """The agent has the attempt; its reports will tell the rest."""
+
+
+@attrs.frozen(kw_only=True)
+class Completed:
+    """The attempt ended with a result."""
+
+    result: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class Failed:
+    """The attempt failed; this spends a retry."""
+
+    error: Failure
+    retryable: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Undelivered:
+    """The agent does not have it: the task goes back to the queue, the agent is suspected."""
+
+    reason: str
+    retry_after_s: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Lost:
+    """The agent had it and will not end it; spends no retry."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Unknown:
+    """Nobody can tell whether the agent has it; its lease is cut short."""
+
+    reason: str
+
+
+Judgement = Delivered | Completed | Failed | Undelivered | Lost | Unknown
+
+
+def judge_answer(fact: Fact) -> Judgement:
+    """Say what a transport fact means for the attempt."""
+    match fact:
+        case Returned(result=result):
+            return Completed(result=result)
+        case Raised(message=message, code=code):
+            return Failed(error=Failure(message=message, code=code))
+        case NotReached(reason=reason):
+            return Undelivered(reason=reason)
+        case Broken(reason=reason):
+            return Unknown(reason=reason)
+        case Answered():
+            return _judge_status(fact)
+
+
+def _judge_status(answer: Answered) -> Judgement:
+    if 200 <= answer.status < 300:
+        return _judge_body(answer.body)
+    if answer.status in _NOT_DELIVERED:
+        return Undelivered(reason=f"the agent answered {answer.status}", retry_after_s=answer.retry_after_s)
+    if answer.status >= 500:
+        return Unknown(reason=f"the agent answered {answer.status}")
+    return Failed(error=Failure(message=f"the agent answered {answer.status}: {_excerpt(answer.body)}", code=f"http_{answer.status}"))
+
+
+def _judge_body(body: Any) -> Judgement:
+    """An answer that says completed ends the attempt; AgentKit wraps the agent's own answer in `data`."""
+    for said in (body, body.get("data") if isinstance(body, dict) else None):
+        if isinstance(said, dict) and said.get("status") == "completed":
+            return Completed(result=said.get("result"))
+    return Delivered()
+
+
+def _excerpt(body: Any) -> str:
+    text = body if isinstance(body, str) else repr(body)
+    return text if len(text) <= 500 else text[:499] + "…"

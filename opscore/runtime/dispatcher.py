@@ -1,0 +1,142 @@
+"""The dispatcher: ready tasks × idle agents. Everything it knows is a hint, rebuilt from rows when it starts."""
+
+import functools
+import random
+from typing import Final
+
+import trio
+
+from opscore.actors.actor import Actor, handles
+from opscore.actors.errors import ActorError
+from opscore.actors.mailbox import MailboxSpec
+from opscore.runtime import messages, recovery
+from opscore.runtime.addresses import Addresses
+from opscore.runtime.courier import Courier
+from opscore.runtime.errors import Refusal, StoreError, Superseded
+from opscore.runtime.library import Library
+from opscore.runtime.limits import Limits
+from opscore.runtime.matching import Match, MatchBook
+from opscore.runtime.messages import OfferOutcome
+
+MAILBOX: Final = MailboxSpec(capacity=1_048_576)
+POSTPONE_S: Final = 1.0
+"""How long to wait, about, before an offer that the store could not take is made again."""
+
+
+class DispatcherActor(Actor[messages.DispatcherProtocol]):
+    """Makes offers. Each runs beside the mailbox, so that many share one group commit.
+
+    Args:
+        addresses: where the others are.
+        courier: says which agents can be reached.
+        library: the definitions, for what the tasks require.
+        limits: what the node allows.
+    """
+
+    def __init__(self, *, addresses: Addresses, courier: Courier, library: Library, limits: Limits) -> None:
+        self._addresses = addresses
+        self._courier = courier
+        self._library = library
+        self._limits = limits
+        self._book = MatchBook()
+        self._paused = False
+        self._held_back: list[Match] = []
+
+    async def on_start(self) -> None:
+        """After a crash, read the rows again; the first time, the node says when."""
+        if self._addresses.bound:
+            await self._read_rows()
+
+    @handles(messages.ReadRows)
+    async def read_rows(self, _: messages.ReadRows) -> None:
+        """The node is complete: read who is idle and what waits."""
+        await self._read_rows()
+
+    async def _read_rows(self) -> None:
+        now = self.context.clock.now()
+        journal = self._addresses.journal
+        tasks = await journal.load(functools.partial(recovery.waiting_tasks, library=self._library))
+        agents = await journal.load(
+            functools.partial(recovery.idle_agents, reaches=self._courier.reaches, now=now, limits=self._limits)
+        )
+        for task in tasks:
+            self._book.task_ready(task, 0, now)
+        for agent in agents:
+            self._make(self._book.agent_available(agent))
+
+    @handles(messages.TaskReady)
+    async def task_ready(self, message: messages.TaskReady) -> None:
+        """A task waits."""
+        self._make(self._book.task_ready(message.task, message.as_of, self.context.clock.now()))
+
+    @handles(messages.TaskWithdrawn)
+    async def task_withdrawn(self, message: messages.TaskWithdrawn) -> None:
+        """A task waits no longer."""
+        self._book.task_withdrawn(message.task_id)
+
+    @handles(messages.AgentAvailable)
+    async def agent_available(self, message: messages.AgentAvailable) -> None:
+        """An agent is idle."""
+        self._make(self._book.agent_available(message))
+
+    @handles(messages.AgentUnavailable)
+    async def agent_unavailable(self, message: messages.AgentUnavailable) -> None:
+        """An agent is idle no longer."""
+        self._book.agent_unavailable(message.agent_id)
+
+    @handles(messages.OfferEnded)
+    async def offer_ended(self, message: messages.OfferEnded) -> None:
+        """Close an offer, and make those that follow."""
+        for match in self._book.offer_ended(message, self.context.clock.now()):
+            self._make(match)
+
+    @handles(messages.SetPaused)
+    async def set_paused(self, message: messages.SetPaused) -> None:
+        """Hold offers back while the node drains, or make those that were held back."""
+        self._paused = message.paused
+        held, self._held_back = self._held_back, []
+        for match in held:
+            self._make(match)
+
+    @handles(messages.GetDepths)
+    async def depths(self, _: messages.GetDepths) -> messages.QueueDepths:
+        """Say how much waits."""
+        return self._book.depths()
+
+    def _make(self, match: Match | None) -> None:
+        if match is None:
+            return
+        if self._paused:
+            self._held_back.append(match)
+        else:
+            self.context.start_soon(self._offer, match)
+
+    async def _offer(self, match: Match) -> None:
+        offer = messages.Offer(
+            task_id=match.task.task_id, agent_id=match.agent.agent_id, agent_version=match.agent.version
+        )
+        outcome, version = OfferOutcome.TASK_GONE, 0
+        try:
+            taken = await self._addresses.session(match.task.session_id).ask(offer)
+        except Superseded:
+            outcome = OfferOutcome.AGENT_CHANGED
+        except (StoreError, Refusal) as error:
+            self.context.log.warning("offer of %s postponed: %s", match.task.task_id, error)
+            outcome = OfferOutcome.POSTPONED
+            await trio.sleep(self._postponement_s())
+        except ActorError as error:
+            self.context.log.warning("offer of %s ended unknown: %s", match.task.task_id, error)
+            outcome = OfferOutcome.UNKNOWN
+            self._addresses.session(match.task.session_id).tell(messages.AnnounceSession())
+            self._addresses.agent(match.agent.agent_id).tell(messages.AnnounceAgent())
+        else:
+            if taken is not None:
+                outcome, version = OfferOutcome.TAKEN, taken
+        ended = messages.OfferEnded(
+            task_id=match.task.task_id, agent_id=match.agent.agent_id, outcome=outcome, version=version
+        )
+        self.context.ref.tell(ended)
+
+    def _postponement_s(self) -> float:
+        rng: random.Random = self.context.clock.random
+        return POSTPONE_S * (0.5 + rng.random())

@@ -1,0 +1,238 @@
+"""Everything the runtime can refuse or suffer.
+
+    OpscoreError
+    ├── Refusal                     the request was not taken; nothing changed
+    │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound
+    │   ├── Conflict                StaleAttempt, IdempotencyConflict
+    │   ├── InvalidDocument         every fault at once, each with a path
+    │   ├── LimitExceeded           one of the named limits
+    │   └── Unavailable             NotReady, QueueFull; try again after `retry_after_s`
+    ├── Superseded                  a precondition of a submission no longer held (internal)
+    └── StoreError
+        ├── StoreLocked             another process writes here
+        ├── StoreFull               disk or map full; reads go on
+        ├── StoreDamaged            a value whose checksum does not match, a truncated file
+        ├── StoreIncompatible       written by a newer release, or not a store at all
+        └── CommitUncertain         a commit's sync failed: the node stops
+
+Each class has a stable `code`, which the gateway shows as it is.
+"""
+
+from typing import ClassVar
+
+import attrs
+
+
+class OpscoreError(Exception):
+    """The root of what the runtime raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+
+class Refusal(OpscoreError):
+    """The request was not taken and nothing changed."""
+
+    code = "refused"
+
+
+class NotFound(Refusal):
+    """Something named does not exist."""
+
+    code = "not_found"
+    kind: ClassVar[str] = "thing"
+    remedy: ClassVar[str] = ""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+        super().__init__(f"{self.kind} {identity!r} does not exist{self.remedy}")
+
+
+class AgentNotFound(NotFound):
+    """No agent is registered under this id."""
+
+    code = "agent_not_found"
+    kind = "agent"
+    remedy = "; register it first"
+
+
+class SessionNotFound(NotFound):
+    """No session has this id."""
+
+    code = "session_not_found"
+    kind = "session"
+
+
+class TaskNotFound(NotFound):
+    """No task has this id."""
+
+    code = "task_not_found"
+    kind = "task"
+
+
+class DefinitionNotFound(NotFound):
+    """No workflow definition is saved under this id."""
+
+    code = "definition_not_found"
+    kind = "workflow definition"
+    remedy = "; save it first, or send it inline"
+
+
+class Conflict(Refusal):
+    """The request contradicts what is already so."""
+
+    code = "conflict"
+
+
+class StaleAttempt(Conflict):
+    """The attempt named is not the task's current one, or is already over."""
+
+    code = "stale_attempt"
+
+    def __init__(self, task_id: str, attempt: int, reason: str) -> None:
+        self.task_id = task_id
+        self.attempt = attempt
+        super().__init__(f"attempt {attempt} of task {task_id!r} is not open: {reason}")
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used before with another body."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"idempotency key {key!r} was used before with a different body; use a new key")
+
+
+@attrs.frozen(kw_only=True)
+class Fault:
+    """One thing that is wrong with a document."""
+
+    path: str
+    """Where, in the names of the document, such as `tasks[2].nextTaskId`; empty for the whole."""
+    message: str
+    """What was expected."""
+
+
+class InvalidDocument(Refusal):
+    """A document breaks its schema; it lists every fault."""
+
+    code = "validation_failed"
+
+    def __init__(self, what: str, faults: tuple[Fault, ...]) -> None:
+        self.what = what
+        self.faults = faults
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        listed = "; ".join(f"{fault.path or what}: {fault.message}" for fault in faults[:3])
+        super().__init__(f"the {what} has {count}: {listed}{'; …' if len(faults) > 3 else ''}")
+
+
+class LimitExceeded(Refusal):
+    """A named limit would be passed."""
+
+    code = "limit_exceeded"
+
+    def __init__(self, limit: str, allowed: int, found: int) -> None:
+        self.limit = limit
+        self.allowed = allowed
+        self.found = found
+        super().__init__(f"{limit} allows {allowed:,}, found {found:,}")
+
+
+class Unavailable(Refusal):
+    """Not now; the same request may be taken later."""
+
+    code = "unavailable"
+
+    def __init__(self, sentence: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(sentence)
+
+
+class NotReady(Unavailable):
+    """The node is starting, draining or stopped."""
+
+    code = "not_ready"
+
+    def __init__(self, reason: str, *, retry_after_s: float = 5.0) -> None:
+        super().__init__(f"the node takes no work: {reason}", retry_after_s=retry_after_s)
+
+
+class QueueFull(Unavailable):
+    """As many sessions are unfinished as the node admits."""
+
+    code = "queue_full"
+
+    def __init__(self, allowed: int, *, retry_after_s: float = 5.0) -> None:
+        super().__init__(
+            f"{allowed:,} sessions are unfinished, as many as sessions_open_max admits",
+            retry_after_s=retry_after_s,
+        )
+
+
+class Superseded(OpscoreError):
+    """A precondition of a submission did not hold when its turn came; its actor reloads and decides again."""
+
+    code = "superseded"
+
+    def __init__(self, table: str, key: str) -> None:
+        self.table = table
+        self.key = key
+        super().__init__(f"{table} {key!r} changed before this submission was applied")
+
+
+class StoreError(OpscoreError):
+    """The store can't be opened, read or written."""
+
+    code = "store_error"
+
+
+class StoreLocked(StoreError):
+    """Another process has this directory open for writing."""
+
+    code = "store_locked"
+
+    def __init__(self, path: str, owner: str) -> None:
+        self.path = path
+        self.owner = owner
+        super().__init__(f"{path} is in use by {owner}; stop that process or choose another directory")
+
+
+class StoreFull(StoreError):
+    """The disk or the map is full; new work is refused, reads go on."""
+
+    code = "store_full"
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path} is full ({reason}); free space and the same request will be taken")
+
+
+class StoreDamaged(StoreError):
+    """A stored value or file is not what was written."""
+
+    code = "store_damaged"
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what = what
+        super().__init__(f"{what} is damaged: {reason}; restore a backup")
+
+
+class StoreIncompatible(StoreError):
+    """The directory holds files this release does not read."""
+
+    code = "store_incompatible"
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path} can't be opened by this release: {reason}")
+
+
+class CommitUncertain(StoreError):
+    """A commit failed in its sync; only a reopen tells what the disk holds, so the node stops."""
+
+    code = "commit_uncertain"
+
+    def __init__(self, path: str, cause: str) -> None:
+        self.path = path
+        super().__init__(f"a commit to {path} failed while it was being synced ({cause}); the node stops, start it again")

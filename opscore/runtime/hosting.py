@@ -1,0 +1,281 @@
+"""Trio as a guest of a running asyncio loop, and calls from asyncio into it.
+
+Both loops share one thread: a call is a trio task started from asyncio, and its result is set straight on the
+awaiter's future. What runs inside is up to the caller, who names one trio context manager to hold open::
+
+    async with open_guest(open_runtime) as guest:  # asyncio, with or without uvloop
+        await guest.call(guest.value.trigger, request)  # `trigger` runs in trio
+
+Inside a call, sniffio and anyio see trio, outside asyncio. See docs/adr/0002-uvicorn-with-trio-as-guest.md.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Generic, TypeVar, TypeVarTuple
+
+import attrs
+import trio
+from outcome import Error, Outcome
+
+from opscore.runtime.errors import OpscoreError
+
+T = TypeVar("T")
+R = TypeVar("R")
+Arguments = TypeVarTuple("Arguments")
+
+
+class GuestClosed(OpscoreError):
+    """The trio side is closing or gone, so a call was refused or cut short."""
+
+    code = "guest_closed"
+
+    def __init__(self, *, begun: bool) -> None:
+        self.begun = begun
+        super().__init__(
+            "the call was cut short because the runtime closed; its outcome is unknown"
+            if begun
+            else "the runtime is closing and takes no calls; nothing was done"
+        )
+
+
+class GuestEnded(OpscoreError):
+    """The trio side ended although nobody asked it to, and gave no reason."""
+
+    code = "guest_ended"
+
+    def __init__(self) -> None:
+        super().__init__("the runtime ended by itself, without an error")
+
+
+@attrs.frozen(kw_only=True)
+class GuestStatistics:
+    """What has passed over the bridge.
+
+    Attributes:
+        calls_open: Calls whose trio task still runs.
+        calls_begun: Calls since the guest was opened.
+    """
+
+    calls_open: int
+    calls_begun: int
+
+
+class Guest(Generic[T]):
+    """A trio run inside the running asyncio loop; `open_guest` makes one.
+
+    Attributes:
+        value: What the trio context manager yielded.
+    """
+
+    value: T
+
+    def __init__(self, open_value: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+        self._open_value = open_value
+        self._loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[bool] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._closing = False
+        self._close_ordered = False
+        self._close = trio.Event()
+        self._opening_scope = trio.CancelScope()
+        self._calls_open = 0
+        self._calls_begun = 0
+        self._nursery: trio.Nursery
+        # uvloop, asyncio's signal handlers and trio would all like the one signal wakeup descriptor of the
+        # process. The host keeps it: trio waits for I/O in another thread and no signal is ever its business.
+        trio.lowlevel.start_guest_run(
+            self._hold_open,
+            run_sync_soon_threadsafe=self._loop.call_soon_threadsafe,
+            run_sync_soon_not_threadsafe=self._loop.call_soon,
+            done_callback=self._note_end,
+            host_uses_signal_set_wakeup_fd=True,
+        )
+        self._token = trio.lowlevel.current_trio_token()
+
+    async def call(self, async_fn: Callable[[*Arguments], Awaitable[R]], *args: *Arguments) -> R:
+        """Run an async function as a trio task, from asyncio, and wait for its result.
+
+        The call sees the caller's context variables. Cancelling the caller cancels the trio task and waits
+        until it has ended; an error of its own takes the place of the cancellation, a result does not.
+
+        Args:
+            async_fn: An async function written for trio.
+            args: Its positional arguments.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            GuestClosed: Closing had begun (`begun` is false), or began while the call ran (`begun` is true).
+            BaseException: Whatever the function raised, as it is.
+        """
+        if self._closing:
+            raise GuestClosed(begun=False)
+        call: _Call[R] = _Call(self._loop.create_future())
+        # Trio lets its host's thread use what is synchronous in trio, and wakes at most once for a burst.
+        self._nursery.start_soon(self._answer, call, async_fn, args, name=async_fn)
+        try:
+            return await call.reply
+        except asyncio.CancelledError:
+            if call.running:
+                call.over = self._loop.create_future()
+                self._token.run_sync_soon(call.scope.cancel)
+                await _outlast(call.over)
+            if call.error is not None:
+                raise call.take_error() from None
+            raise
+        finally:
+            # A raised error holds this frame in its traceback: without this, each one would be a cycle.
+            del call
+
+    async def wait_ended(self) -> None:
+        """Wait until the trio run is over.
+
+        Returns once it ended because its block was left. Cancelling the wait does no harm.
+
+        Raises:
+            GuestEnded: It ended by itself without an error.
+            BaseException: What the trio side died of.
+        """
+        await asyncio.shield(self._ended)
+
+    def statistics(self) -> GuestStatistics:
+        """Count the calls."""
+        return GuestStatistics(calls_open=self._calls_open, calls_begun=self._calls_begun)
+
+    async def _hold_open(self) -> None:
+        with self._opening_scope:
+            async with self._open_value() as self.value, trio.open_nursery() as self._nursery:
+                self._opened.set_result(True)
+                try:
+                    await self._close.wait()
+                finally:
+                    self._closing = True
+                    self._nursery.cancel_scope.cancel()
+
+    def _note_end(self, result: Outcome[None]) -> None:
+        self._closing = True
+        if isinstance(result, Error):
+            self._ended.set_exception(_unwrapped(result.error))
+        elif self._close_ordered:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(GuestEnded())
+        if not self._opened.done():
+            self._opened.set_result(False)
+
+    async def _answer(
+        self,
+        call: "_Call[R]",
+        async_fn: Callable[[*Arguments], Awaitable[R]],
+        args: tuple[*Arguments],
+    ) -> None:
+        self._calls_open += 1
+        self._calls_begun += 1
+        try:
+            with call.scope:
+                call.succeed(await async_fn(*args))
+        except BaseException as error:  # noqa: BLE001 — whatever it is, it belongs to the awaiter.
+            call.fail(_reason(error))
+        finally:
+            call.end()
+            self._calls_open -= 1
+            del call  # As in `call`: the error holds this frame.
+
+    async def _leave(self) -> None:
+        self._closing = self._close_ordered = True
+        self._close.set()
+        if not self._opened.done():
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._opening_scope.cancel)
+        interrupted = await _outlast(self._ended)
+        self._ended.result()
+        if interrupted:
+            raise asyncio.CancelledError
+
+
+class _Call(Generic[R]):
+    """One call under way: the scope that ends it and the futures that wait for it."""
+
+    __slots__ = ("error", "over", "reply", "running", "scope")
+
+    def __init__(self, reply: "asyncio.Future[R]") -> None:
+        self.reply = reply
+        self.scope = trio.CancelScope()
+        self.running = True
+        # A cancelled awaiter takes its future with it, so what happens after that is told by these two.
+        self.error: BaseException | None = None
+        self.over: asyncio.Future[None] | None = None
+
+    def succeed(self, result: R) -> None:
+        if not self.reply.done():
+            self.reply.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(error)
+        if not isinstance(error, GuestClosed):
+            self.error = error
+
+    def take_error(self) -> BaseException:
+        assert self.error is not None
+        if not self.reply.cancelled():
+            self.reply.exception()  # Otherwise asyncio reports it as never retrieved.
+        return self.error
+
+    def end(self) -> None:
+        self.running = False
+        if self.over is not None:
+            self.over.set_result(None)
+
+
+@asynccontextmanager
+async def open_guest(open_value: Callable[[], AbstractAsyncContextManager[T]]) -> AsyncIterator[Guest[T]]:
+    """Run trio as a guest of the running asyncio loop for as long as the block lasts.
+
+    Leaving the block, however it is left, cancels the calls under way, leaves the context manager in trio
+    and waits for the trio run to end. Cancellation while that goes on is put off until it is done. A loop can
+    have one guest at a time.
+
+    Args:
+        open_value: Makes the context manager that trio enters and holds open, such as a runtime.
+
+    Yields:
+        The guest, once the context manager is entered.
+
+    Raises:
+        BaseException: What entering, holding or leaving the context manager raised, taken out of exception
+            groups that hold nothing else.
+    """
+    guest = Guest(open_value)
+    try:
+        if await asyncio.shield(guest._opened):  # noqa: SLF001 — the guest's own other half.
+            yield guest
+    finally:
+        await guest._leave()  # noqa: SLF001
+
+
+async def _outlast(future: "asyncio.Future[Any]") -> bool:
+    """Wait for a future through any number of cancellations, and tell whether there was one."""
+    interrupted = False
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            interrupted = True
+    return interrupted
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _reason(error: BaseException) -> BaseException:
+    """Take out trio's cancellations, which mean nothing to asyncio: what is left is what went wrong."""
+    if isinstance(error, BaseExceptionGroup):
+        _, rest = error.split(trio.Cancelled)
+        return GuestClosed(begun=True) if rest is None else rest
+    return GuestClosed(begun=True) if isinstance(error, trio.Cancelled) else error

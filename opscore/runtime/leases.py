@@ -1,0 +1,65 @@
+"""How a lease changes: pure functions from one row to the next."""
+
+import attrs
+
+from opscore.runtime.definitions import TaskDefinition
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Lease, Task
+
+
+def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float) -> Lease:
+    """The lease of a new attempt."""
+    return Lease(
+        agent_id=agent_id,
+        session_id=task.session_id,
+        task_id=task.task_id,
+        attempt=task.attempt,
+        granted_at=now,
+        expires_at=now + definition.lease_s,
+        timeout_at=now + definition.timeout_s,
+        lease_s=definition.lease_s,
+    )
+
+
+def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool = False) -> Lease:
+    """The agent showed life: it has the attempt, and gets the full time again."""
+    return attrs.evolve(
+        lease,
+        expires_at=max(lease.expires_at, now + lease.lease_s),
+        delivered=True,
+        active_seen=lease.active_seen or active,
+        heartbeat_seen=lease.heartbeat_seen or heartbeat,
+    )
+
+
+def shows_life(lease: Lease) -> bool:
+    """Whether the agent has been heard of in this attempt."""
+    return lease.active_seen or lease.heartbeat_seen
+
+
+def cut_short(lease: Lease, now: float, limits: Limits) -> Lease:
+    """A push broke after it was sent: unless the agent shows life, the wait for it is short."""
+    if shows_life(lease):
+        return lease
+    return attrs.evolve(lease, delivered=True, expires_at=min(lease.expires_at, now + limits.unknown_outcome_lease_s))
+
+
+def resumed(lease: Lease, now: float) -> Lease:
+    """The node was away: the agent gets a full lease to speak."""
+    return attrs.evolve(
+        lease,
+        expires_at=max(lease.expires_at, now + lease.lease_s),
+        timeout_at=max(lease.timeout_at, now + lease.lease_s),
+    )
+
+
+def due_at(lease: Lease) -> float:
+    """When the lease has to be looked at."""
+    return min(lease.expires_at, lease.timeout_at)
+
+
+def claimable(lease: Lease, claim_id: str | None) -> bool:
+    """Whether a claim may be handed this open lease: nobody has it yet, or the same claim asks again."""
+    if not lease.delivered:
+        return True
+    return claim_id is not None and claim_id == lease.claim_id and not lease.heartbeat_seen

@@ -1,0 +1,33 @@
+"""Every limit of the runtime, by name.
+
+A host passes its own `Limits`; each refusal names the limit that it hit.
+"""
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What one node admits, keeps and waits for."""
+
+    id_bytes_max: int = 128
+    value_bytes_max: int = 256 * 1024
+    """A payload or a result, as JSON."""
+    tasks_max: int = 1_000
+    sessions_open_max: int = 100_000
+    """Unfinished sessions; the next trigger is refused until one ends."""
+    lease_s: float = 900.0
+    timeout_s: float = 3_600.0
+    unknown_outcome_lease_s: float = 60.0
+    """What is left of a lease when a push broke after it was sent."""
+    claim_wait_s_max: float = 60.0
+    claim_grace_s: float = 10.0
+    """How long a leased task waits for the claimer that went away meanwhile."""
+    dispatch_attempts_max: int = 10
+    """Attempts in a row that end undelivered or lost before the task spends a retry."""
+    clock_ahead_s_max: float = 30.0
+    """How far in the future an agent's timestamp may lie; beyond, it is clamped."""
+    idempotency_keep_s: float = 7 * 86_400.0
+    signature_keep_s: float = 600.0
+    agent_ttl_s: float = 0.0
+    """An agent silent for longer is given no work; 0 turns this off."""

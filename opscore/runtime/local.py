@@ -1,0 +1,46 @@
+"""Agents that are async functions of the host's own process."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from opscore.runtime.delivery import Fact, Raised, Returned
+from opscore.runtime.models import Agent, AgentSource, Assignment
+
+Handler = Callable[[Assignment], Awaitable[Any]]
+"""Takes an attempt, returns its result (JSON), raises to fail it."""
+
+_log = logging.getLogger("opscore.local")
+
+
+class LocalAgents:
+    """The functions by agent id; a `Delivery`."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def add(self, agent_id: str, handler: Handler) -> None:
+        """Attach a function to an agent id, in place of the one before."""
+        self._handlers[agent_id] = handler
+
+    def remove(self, agent_id: str) -> None:
+        """Detach it."""
+        self._handlers.pop(agent_id, None)
+
+    def reaches(self, agent: Agent) -> bool:
+        """Whether this process has a function for the agent."""
+        return agent.source is AgentSource.LOCAL and agent.agent_id in self._handlers
+
+    async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
+        """Run the function to its end, within the attempt's time."""
+        handler = self._handlers[agent.agent_id]
+        with trio.move_on_after(assignment.timeout_s) as scope:
+            try:
+                return Returned(result=await handler(assignment))
+            except Exception as error:
+                _log.warning("agent %s failed task %s: %r", agent.agent_id, assignment.task_id, error, exc_info=error)
+                return Raised(message=f"{type(error).__name__}: {error}")
+        assert scope.cancelled_caught
+        return Raised(message=f"it took longer than {assignment.timeout_s:g} s", code="timeout")

@@ -1,0 +1,414 @@
+"""What the runtime's actors say to one another, grouped by who takes it.
+
+A message without a reply is a hint: everything that it would cause can be rebuilt from rows.
+"""
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
+
+import attrs
+
+from opscore.actors.message import Message
+from opscore.runtime.definitions import Definition
+from opscore.runtime.delivery import Completed, Fact, Failed, Lost, Undelivered
+from opscore.runtime.errors import OpscoreError
+from opscore.runtime.models import Agent, AgentSource, Assignment, Lease, Session
+from opscore.runtime.store import Snapshot, Submission
+
+ReplyT = TypeVar("ReplyT")
+
+
+class JournalProtocol:
+    """What the journal takes."""
+
+
+class AgentProtocol:
+    """What an agent's actor takes."""
+
+
+class SessionProtocol:
+    """What a session's actor takes."""
+
+
+class DispatcherProtocol:
+    """What the dispatcher takes."""
+
+
+class TimersProtocol:
+    """What the timers take."""
+
+
+class _ToJournal(Message[JournalProtocol, ReplyT]):
+    declared_errors: ClassVar[tuple[type[Exception], ...]] = (OpscoreError,)
+
+
+class _ToAgent(Message[AgentProtocol, ReplyT]):
+    declared_errors: ClassVar[tuple[type[Exception], ...]] = (OpscoreError,)
+
+
+class _ToSession(Message[SessionProtocol, ReplyT]):
+    declared_errors: ClassVar[tuple[type[Exception], ...]] = (OpscoreError,)
+
+
+# --- journal ---------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Commit(_ToJournal[int]):
+    """Apply a submission durably; answers its version."""
+
+    submission: Submission
+
+
+@attrs.frozen(kw_only=True)
+class Load(_ToJournal[Any]):
+    """Read, behind every submission sent before."""
+
+    read: Callable[[Snapshot], Any]
+
+
+# --- agent -----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Registration:
+    """What an agent says of itself when it registers."""
+
+    agent_id: str
+    name: str | None = None
+    version: str = ""
+    capabilities: tuple[str, ...] = ()
+    contact_endpoint: str | None = None
+    metadata: dict[str, Any] = attrs.field(factory=dict)
+    source: AgentSource = AgentSource.API
+
+
+@attrs.frozen(kw_only=True)
+class Register(_ToAgent[Agent]):
+    """Register the agent, or register it again."""
+
+    registration: Registration
+
+
+@attrs.frozen(kw_only=True)
+class Deregister(_ToAgent[None]):
+    """Forget the agent; an attempt that it holds is lost."""
+
+
+@attrs.frozen(kw_only=True)
+class Report(_ToAgent[bool]):
+    """A state report; answers whether it was accepted (`False`: it was older than the newest)."""
+
+    state: str
+    details: dict[str, Any] | None = None
+    timestamp: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SetCordon(_ToAgent[Agent]):
+    """Take the agent out of dispatch, or put it back."""
+
+    cordoned: bool
+
+
+@attrs.frozen(kw_only=True)
+class Granted:
+    """What a claimer gets."""
+
+    assignment: Assignment
+    lease: Lease
+
+
+@attrs.frozen(kw_only=True)
+class Claim(_ToAgent[Granted | None]):
+    """Wait for a task; answers nothing when the wait is over."""
+
+    claim_id: str | None
+    wait_s: float
+
+
+@attrs.frozen(kw_only=True)
+class AbandonClaim(_ToAgent[None]):
+    """The claimer went away while it waited."""
+
+    claim_id: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Heartbeat(_ToAgent[Lease]):
+    """The agent still works; answers the renewed lease."""
+
+    task_id: str
+    attempt: int
+
+
+@attrs.frozen(kw_only=True)
+class Finish(_ToAgent[None]):
+    """The agent ends its attempt by name."""
+
+    task_id: str
+    attempt: int
+    outcome: Completed | Failed
+
+
+@attrs.frozen(kw_only=True)
+class LeaseGranted(_ToAgent[None]):
+    """A dispatch to this agent is committed; deliver it."""
+
+    lease: Lease
+    version: int
+    assignment: Assignment
+
+
+@attrs.frozen(kw_only=True)
+class DeliveryEnded(_ToAgent[None]):
+    """What came of handing the attempt over."""
+
+    task_id: str
+    attempt: int
+    fact: Fact
+
+
+@attrs.frozen(kw_only=True)
+class LeaseDue(_ToAgent[None]):
+    """The time at which the lease may be over."""
+
+
+@attrs.frozen(kw_only=True)
+class SuspicionDue(_ToAgent[None]):
+    """The time at which the agent may be tried again."""
+
+
+@attrs.frozen(kw_only=True)
+class Resume(_ToAgent[None]):
+    """The node started and found this agent holding a lease."""
+
+
+@attrs.frozen(kw_only=True)
+class AnnounceAgent(_ToAgent[None]):
+    """Tell the dispatcher where the agent stands."""
+
+
+@attrs.frozen(kw_only=True)
+class Recheck(_ToAgent[None]):
+    """Look at the rows again after a crash."""
+
+
+@attrs.frozen(kw_only=True)
+class ClaimWaitOver(_ToAgent[None]):
+    """A claim has waited for as long as it wished."""
+
+    ticket: int
+
+
+@attrs.frozen(kw_only=True)
+class ClaimGraceOver(_ToAgent[None]):
+    """A leased task has waited long enough for a claimer to come back."""
+
+    task_id: str
+    attempt: int
+
+
+# --- session ---------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Start(_ToSession[Session]):
+    """Begin a run; it exists once this is answered."""
+
+    session: Session
+    definition: Definition
+    extra: Submission = Submission()
+    """What belongs to the same commit: the definition's revision, the idempotency key."""
+
+
+@attrs.frozen(kw_only=True)
+class Offer(_ToSession[int | None]):
+    """Give a ready task to this agent; answers the commit's version, or nothing when the task waits no longer.
+
+    Raises `Superseded` when the agent no longer stands as it did.
+    """
+
+    task_id: str
+    agent_id: str
+    agent_version: int
+
+
+@attrs.frozen(kw_only=True)
+class Started:
+    """The agent shows its first sign of life in the attempt."""
+
+
+Outcome = Started | Completed | Failed | Lost | Undelivered
+
+
+@attrs.frozen(kw_only=True)
+class Settle(_ToSession[int]):
+    """Move the attempt on, in one commit with what the agent's actor adds; answers the version."""
+
+    task_id: str
+    attempt: int
+    outcome: Outcome
+    agent_part: Submission
+
+
+@attrs.frozen(kw_only=True)
+class Describe(_ToSession[Assignment]):
+    """Say again what the agent was handed."""
+
+    task_id: str
+
+
+@attrs.frozen(kw_only=True)
+class RetryDue(_ToSession[None]):
+    """The time at which a retry delay may be over."""
+
+    task_id: str
+
+
+@attrs.frozen(kw_only=True)
+class AnnounceSession(_ToSession[None]):
+    """Tell the dispatcher and the timers which tasks wait."""
+
+
+# --- dispatcher ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ReadyTask:
+    """A task that waits for an agent."""
+
+    task_id: str
+    session_id: str
+    capability: str | None
+    agent_id: str | None
+    """The only agent that may run it, when there is no capability."""
+    preferred_agent_id: str | None
+    priority: int
+    ready_at: float
+
+
+@attrs.frozen(kw_only=True)
+class TaskReady(Message[DispatcherProtocol, None]):
+    """A task waits, as of this commit."""
+
+    task: ReadyTask
+    as_of: int
+
+
+@attrs.frozen(kw_only=True)
+class TaskWithdrawn(Message[DispatcherProtocol, None]):
+    """A task waits no longer."""
+
+    task_id: str
+
+
+@attrs.frozen(kw_only=True)
+class AgentAvailable(Message[DispatcherProtocol, None]):
+    """An agent can be given work, as of this commit."""
+
+    agent_id: str
+    capabilities: tuple[str, ...]
+    version: int
+    """The version of the agent's row, which an offer requires."""
+    as_of: int
+    fresh_until: float = math.inf
+    """When an agent that stays silent is no longer given work."""
+
+
+@attrs.frozen(kw_only=True)
+class AgentUnavailable(Message[DispatcherProtocol, None]):
+    """An agent can't be given work."""
+
+    agent_id: str
+
+
+class OfferOutcome(StrEnum):
+    """How an offer can end."""
+
+    TAKEN = "taken"
+    TASK_GONE = "task_gone"
+    AGENT_CHANGED = "agent_changed"
+    POSTPONED = "postponed"
+    """The store could not take it; both still stand as they did."""
+    UNKNOWN = "unknown"
+    """Nobody can tell; both sides are asked where they stand."""
+
+
+@attrs.frozen(kw_only=True)
+class OfferEnded(Message[DispatcherProtocol, None]):
+    """What came of an offer."""
+
+    task_id: str
+    agent_id: str
+    outcome: OfferOutcome
+    version: int = 0
+    """The commit that gave the task to the agent, when it was taken."""
+
+
+@attrs.frozen(kw_only=True)
+class SetPaused(Message[DispatcherProtocol, None]):
+    """Stop making offers (while the node drains), or go on."""
+
+    paused: bool
+
+
+@attrs.frozen(kw_only=True)
+class QueueDepths:
+    """How much waits on each side."""
+
+    ready_tasks: int
+    idle_agents: int
+    offers: int
+
+
+@attrs.frozen(kw_only=True)
+class GetDepths(Message[DispatcherProtocol, QueueDepths]):
+    """Ask how much waits."""
+
+
+@attrs.frozen(kw_only=True)
+class ReadRows(Message[DispatcherProtocol, None]):
+    """Every part of the node is there: read what waits, and answer when that is done."""
+
+
+# --- timers ----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ArmLease(Message[TimersProtocol, None]):
+    """Tell the agent when its lease may be over; replaces the earlier time."""
+
+    agent_id: str
+    due_at: float
+
+
+@attrs.frozen(kw_only=True)
+class ArmSuspicion(Message[TimersProtocol, None]):
+    """Tell the agent when it may be tried again."""
+
+    agent_id: str
+    due_at: float
+
+
+@attrs.frozen(kw_only=True)
+class ArmRetry(Message[TimersProtocol, None]):
+    """Tell the session when a retry delay is over."""
+
+    session_id: str
+    task_id: str
+    due_at: float
+
+
+@attrs.frozen(kw_only=True)
+class DisarmLease(Message[TimersProtocol, None]):
+    """The lease is over."""
+
+    agent_id: str
+
+
+@attrs.frozen(kw_only=True)
+class ReadDueTimes(Message[TimersProtocol, None]):
+    """Every part of the node is there: read what is due, and answer when that is done."""

@@ -1,0 +1,212 @@
+"""The rows of the domain: frozen values, one for each kind of thing that is stored.
+
+Times are Unix seconds; durations end in `_s`. A row knows nothing of how it is stored or shown.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+
+STATE_UNKNOWN = "unknown"
+STATE_INITIALIZING = "initializing"
+STATE_IDLE = "idle"
+STATE_ACTIVE = "active"
+STATE_ERROR = "error"
+STATE_FINISHED = "finished"
+STATE_OFFLINE = "offline"
+
+
+class AgentSource(StrEnum):
+    """Who introduced an agent."""
+
+    API = "api"
+    AGENTKIT = "agentkit"
+    LOCAL = "local"
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands; `transitions.TASK_TABLE` says how it moves."""
+
+    PENDING = "pending"
+    READY = "ready"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    PENDING_RETRY = "pending_retry"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class SessionStatus(StrEnum):
+    """Where a workflow run stands; `transitions.SESSION_TABLE` says how it moves."""
+
+    STARTED = "started"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FAILING = "failing"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TASK_ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED})
+TASK_OPEN = frozenset({TaskStatus.DISPATCHED, TaskStatus.RUNNING})
+"""An attempt is out with an agent."""
+SESSION_ENDED = frozenset({SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED})
+
+
+@attrs.frozen(kw_only=True)
+class Agent:
+    """A registered agent and the newest accepted report of it."""
+
+    agent_id: str
+    name: str
+    version: str = ""
+    capabilities: tuple[str, ...] = ()
+    contact_endpoint: str | None = None
+    metadata: dict[str, Any] = attrs.field(factory=dict)
+    source: AgentSource = AgentSource.API
+    registered_at: float
+    state: str = STATE_UNKNOWN
+    details: dict[str, Any] | None = None
+    reported_at: float | None = None
+    """The agent's own timestamp of its newest accepted report, clamped to arrival + 30 s."""
+    received_at: float | None = None
+    cordoned: bool = False
+    suspected_until: float = 0.0
+    suspicions: int = 0
+    """Deliveries in a row that did not reach it; any report ends the row."""
+
+
+@attrs.frozen(kw_only=True)
+class Lease:
+    """An agent's hold on one attempt; the row is keyed by agent, so an agent holds one at most."""
+
+    agent_id: str
+    session_id: str
+    task_id: str
+    attempt: int
+    granted_at: float
+    expires_at: float
+    """When silence ends the attempt as lost."""
+    timeout_at: float
+    """When the attempt fails even though the agent shows life."""
+    lease_s: float
+    delivered: bool = False
+    """There is evidence that the agent has it."""
+    active_seen: bool = False
+    """The agent reported active during this lease."""
+    heartbeat_seen: bool = False
+    claim_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """Why a task or a session failed."""
+
+    message: str
+    code: str = "task_failed"
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """One run of a workflow."""
+
+    session_id: str
+    workflow_id: str
+    definition_key: str
+    """Names the definition's revision: a digest of its content."""
+    agent_id: str | None = None
+    status: SessionStatus = SessionStatus.STARTED
+    payload: Any = None
+    result: Any = None
+    error: Failure | None = None
+    reason: str | None = None
+    """Why it is paused."""
+    created_at: float
+    ended_at: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """One task of one run."""
+
+    task_id: str
+    """Unique across all runs."""
+    session_id: str
+    key: str
+    """The definition's id for it."""
+    ordinal: int
+    status: TaskStatus = TaskStatus.PENDING
+    attempt: int = 0
+    """Counts dispatches; the fencing token of the attempt."""
+    retries: int = 0
+    """Counts failures."""
+    bounces: int = 0
+    """Counts attempts in a row that ended undelivered or lost, which spend no retry."""
+    agent_id: str | None = None
+    """Who has or had the newest attempt."""
+    ready_at: float | None = None
+    due_at: float | None = None
+    """When a retry delay ends."""
+    dispatched_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    result: Any = None
+    error: Failure | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SavedDefinition:
+    """What a workflow id currently stands for."""
+
+    workflow_id: str
+    revision: int
+    definition_key: str
+    name: str
+    version: str
+    saved_at: float
+
+
+@attrs.frozen(kw_only=True)
+class IdempotentTrigger:
+    """What an idempotency key was used for."""
+
+    body_digest: str
+    session_id: str
+    workflow_id: str
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """One line of the journal: what changed, when, of what."""
+
+    at: float
+    entity: str
+    """`agent`, `task`, `session` or `definition`."""
+    entity_id: str
+    session_id: str | None = None
+    kind: str
+    """Such as `task.completed`."""
+    data: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Assignment:
+    """What an agent is handed: one attempt of one task."""
+
+    task_id: str
+    task_key: str
+    name: str
+    session_id: str
+    workflow_id: str
+    agent_id: str
+    attempt: int
+    parameters: dict[str, Any]
+    input: Any
+    lease_s: float
+    timeout_s: float

@@ -1,0 +1,66 @@
+"""How an agent's row changes: pure functions from one row to the next."""
+
+import random
+from typing import Any, Final
+
+import attrs
+
+from opscore.actors.backoff import Backoff
+from opscore.runtime.limits import Limits
+from opscore.runtime.messages import Registration
+from opscore.runtime.models import STATE_IDLE, STATE_UNKNOWN, Agent, AgentSource
+
+SUSPICION: Final = Backoff(initial_s=1.0, coefficient=2.0, max_s=60.0, jitter=0.5)
+RETRY_AFTER_S_MAX: Final = 3_600.0
+
+
+def registered(before: Agent | None, registration: Registration, now: float) -> Agent:
+    """Register, or register again: that keeps the state and the cordon, and forgets the order of reports."""
+    kept_state = before.state if before is not None else STATE_UNKNOWN
+    return Agent(
+        agent_id=registration.agent_id,
+        name=registration.name or registration.agent_id,
+        version=registration.version,
+        capabilities=tuple(dict.fromkeys(registration.capabilities)),
+        contact_endpoint=registration.contact_endpoint,
+        metadata=registration.metadata,
+        source=registration.source,
+        registered_at=now,
+        state=STATE_IDLE if registration.source is AgentSource.LOCAL else kept_state,
+        details=before.details if before is not None else None,
+        received_at=before.received_at if before is not None else None,
+        cordoned=before.cordoned if before is not None else False,
+    )
+
+
+def reported(agent: Agent, state: str, details: dict[str, Any] | None, stamp: float | None, now: float) -> Agent:
+    """Take in a report; hearing of the agent ends its suspicion."""
+    return attrs.evolve(
+        agent,
+        state=state,
+        details=details,
+        reported_at=agent.reported_at if stamp is None else stamp,
+        received_at=now,
+        suspected_until=0.0,
+        suspicions=0,
+    )
+
+
+def accepted_stamp(agent: Agent, timestamp: float | None, now: float, limits: Limits) -> tuple[float | None, bool]:
+    """Clamp a report's timestamp, and say whether the report is new: not older than the newest accepted one."""
+    if timestamp is None:
+        return None, True
+    stamp = min(timestamp, now + limits.clock_ahead_s_max)
+    return stamp, agent.reported_at is None or stamp >= agent.reported_at
+
+
+def claimed(agent: Agent, now: float) -> Agent:
+    """Claiming says that the agent is idle; the order of its own timestamps stays as it is."""
+    return reported(agent, STATE_IDLE, agent.details if agent.state == STATE_IDLE else None, None, now)
+
+
+def suspected(agent: Agent, now: float, rng: random.Random, retry_after_s: float | None = None) -> Agent:
+    """A delivery did not reach it: try again later, ever later, but not before the time that it asked for."""
+    suspicions = agent.suspicions + 1
+    delay_s = max(SUSPICION.delay_s(suspicions, rng), min(retry_after_s or 0.0, RETRY_AFTER_S_MAX))
+    return attrs.evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)

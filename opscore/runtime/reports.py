@@ -1,0 +1,76 @@
+"""What an agent's state report means for the lease that the agent holds: pure rules.
+
+The old contract lets an agent report `active`, then `idle`, and never name its task, so a report proves more or
+less depending on what came before it in the same lease. An idle report that proves nothing ends nothing.
+"""
+
+from typing import Any
+
+import attrs
+
+from opscore.runtime.delivery import Completed, Failed, Lost
+from opscore.runtime.models import (
+    STATE_ACTIVE,
+    STATE_ERROR,
+    STATE_FINISHED,
+    STATE_IDLE,
+    STATE_INITIALIZING,
+    STATE_OFFLINE,
+    Failure,
+    Lease,
+)
+
+KNOWN_STATES = frozenset(
+    {STATE_INITIALIZING, STATE_IDLE, STATE_ACTIVE, STATE_ERROR, STATE_FINISHED, STATE_OFFLINE}
+)
+STATE_CHARACTERS_MAX = 64
+
+
+@attrs.frozen(kw_only=True)
+class Alive:
+    """The agent works on its attempt: the lease is renewed."""
+
+
+@attrs.frozen(kw_only=True)
+class Nothing:
+    """The report says nothing about the attempt."""
+
+
+Meaning = Alive | Nothing | Completed | Failed | Lost
+
+
+def normalise(state: str) -> str:
+    """Lower the case, and read `busy` as active.
+
+    Raises:
+        ValueError: the name is empty or longer than 64 characters.
+    """
+    name = state.strip().lower()
+    if not name or len(name) > STATE_CHARACTERS_MAX:
+        raise ValueError(f"expected a state of 1 to {STATE_CHARACTERS_MAX} characters")
+    return STATE_ACTIVE if name == "busy" else name
+
+
+def meaning(state: str, details: dict[str, Any] | None, lease: Lease) -> Meaning:
+    """Say what a report of the lease's holder means for its attempt."""
+    details = details or {}
+    task_id, attempt = details.get("opscore_task_id"), details.get("opscore_attempt")
+    if state in (STATE_OFFLINE, STATE_INITIALIZING):
+        return Lost(reason=f"the agent reported {state}")
+    if (task_id is not None and task_id != lease.task_id) or (attempt is not None and attempt != lease.attempt):
+        return Nothing()
+    if state == STATE_ERROR:
+        return Failed(error=Failure(message=_error_message(details), code="agent_error"))
+    if state not in (STATE_IDLE, STATE_FINISHED):
+        return Alive()
+    proven = (
+        (task_id is not None and attempt is not None)
+        or lease.active_seen
+        or (task_id is not None and lease.attempt == 1)
+    )
+    return Completed(result=details.get("result")) if proven else Nothing()
+
+
+def _error_message(details: dict[str, Any]) -> str:
+    said = details.get("error") or details.get("message")
+    return f"the agent reported error: {said}" if said else "the agent reported error"

@@ -1,0 +1,306 @@
+"""A session's actor: it owns one run's rows and commits each of its steps.
+
+A step is decided by `transitions`, which is pure; what changed goes into one submission guarded by the version of
+the run's line in the index of unfinished sessions, which every step writes. Effects follow the commit.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from opscore.actors.actor import Actor, handles
+from opscore.runtime import delivery, leases, messages, transitions
+from opscore.runtime.addresses import Addresses
+from opscore.runtime.errors import NotReady, SessionNotFound, StaleAttempt, Superseded, TaskNotFound
+from opscore.runtime.library import Library
+from opscore.runtime.limits import Limits
+from opscore.runtime.matching import ready_task
+from opscore.runtime.models import (
+    TASK_OPEN,
+    Assignment,
+    Failure,
+    Lease,
+    Record,
+    Session,
+    SessionStatus,
+    Task,
+    TaskStatus,
+)
+from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
+from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record, tasks_of
+from opscore.runtime.transitions import Run, Step
+
+DECISIONS_MAX: Final = 8
+
+
+class SessionActor(Actor[messages.SessionProtocol]):
+    """One run.
+
+    Args:
+        session_id: whose actor it is; the run may not have started yet.
+        addresses: where the others are.
+        library: the definitions that runs follow.
+        limits: what the node allows.
+        on_ended: told when the run has ended, after the commit.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        addresses: Addresses,
+        library: Library,
+        limits: Limits,
+        on_ended: Callable[[], None],
+    ) -> None:
+        self._session_id = session_id
+        self._addresses = addresses
+        self._library = library
+        self._limits = limits
+        self._on_ended = on_ended
+        self._run: Run | None = None
+        self._version = ABSENT
+
+    async def on_start(self) -> None:
+        """Read the run; after a crash, say again what waits."""
+        await self._reload()
+        if self.context.incarnation > 1:
+            self._announce()
+
+    # --- messages -----------------------------------------------------------------------------------------
+
+    @handles(messages.Start)
+    async def start(self, message: messages.Start) -> Session:
+        """Begin the run, in one commit with what belongs to it."""
+        self._library.keep(message.definition)
+        step = transitions.begin(message.session, message.definition, self._now())
+        absent = Submission(expects=(SESSIONS.expect(self._session_id, ABSENT),))
+        try:
+            await self._commit(None, step, absent + message.extra)
+        finally:
+            if self._run is None:
+                self.context.stop_if_quiet()
+        return step.run.session
+
+    @handles(messages.Offer)
+    async def offer(self, message: messages.Offer) -> int | None:
+        """Give a ready task to an agent: task, attempt and lease in one commit, if the agent stands as it did."""
+
+        async def decide(run: Run) -> int | None:
+            task = run.by_id.get(message.task_id)
+            if task is None or task.status is not TaskStatus.READY or run.session.status is SessionStatus.PAUSED:
+                return None
+            now = self._now()
+            step = transitions.dispatch(run, task.task_id, message.agent_id, now)
+            task = step.run.by_id[task.task_id]
+            lease = leases.granted(task, run.task_definition(task), message.agent_id, now)
+            version = await self._commit(run, step, _grant(lease, message.agent_version))
+            granted = messages.LeaseGranted(lease=lease, version=version, assignment=_assignment(step.run, task))
+            self._addresses.agent(message.agent_id).tell(granted)
+            return version
+
+        return None if self._run is None else await self._decided(decide)
+
+    @handles(messages.Settle)
+    async def settle(self, message: messages.Settle) -> int:
+        """Move an attempt on, in one commit with the agent's part."""
+
+        async def decide(run: Run) -> int:
+            task = run.by_id.get(message.task_id)
+            if task is None or task.status not in TASK_OPEN or task.attempt != message.attempt:
+                raise StaleAttempt(message.task_id, message.attempt, _standing(task))
+            return await self._commit(run, self._settled(run, task, message.outcome), message.agent_part)
+
+        if self._run is None:
+            raise StaleAttempt(message.task_id, message.attempt, "its session does not exist")
+        return await self._decided(decide)
+
+    def _settled(self, run: Run, task: Task, outcome: messages.Outcome) -> Step:
+        now, rng = self._now(), self.context.clock.random
+        match outcome:
+            case messages.Started():
+                return transitions.start(run, task.task_id, now)
+            case delivery.Completed(result=result):
+                return transitions.complete(run, task.task_id, result, now)
+            case delivery.Failed(error=error, retryable=retryable):
+                return transitions.fail(run, task.task_id, error, now, rng, retryable=retryable)
+            case delivery.Lost(reason=reason):
+                return self._bounced(run, task, Failure(message=reason, code="lost"))
+            case delivery.Undelivered(reason=reason):
+                return self._bounced(run, task, Failure(message=reason, code="undelivered"))
+
+    def _bounced(self, run: Run, task: Task, error: Failure) -> Step:
+        return transitions.bounce(run, task.task_id, error, self._now(), self.context.clock.random, self._limits)
+
+    @handles(messages.RetryDue)
+    async def retry_due(self, message: messages.RetryDue) -> None:
+        """End a retry delay, if it is over."""
+
+        async def decide(run: Run) -> None:
+            step = transitions.retry_due(run, message.task_id, self._now())
+            if step.effects:
+                await self._commit(run, step)
+
+        if self._run is not None:
+            await self._decided(decide)
+
+    @handles(messages.Describe)
+    async def describe(self, message: messages.Describe) -> Assignment:
+        """Say again what an agent was handed."""
+        if self._run is None:
+            raise SessionNotFound(self._session_id)
+        task = self._run.by_id.get(message.task_id)
+        if task is None:
+            raise TaskNotFound(message.task_id)
+        return _assignment(self._run, task)
+
+    @handles(messages.AnnounceSession)
+    async def announce(self, _: messages.AnnounceSession) -> None:
+        """Say again what waits."""
+        await self._reload()
+        self._announce()
+        self._stop_if_over()
+
+    # --- in common ----------------------------------------------------------------------------------------
+
+    async def _decided(self, decide: Callable[[Run], Any]) -> Any:
+        """Decide on the run; if it changed underneath, reload and decide again. A part that is not ours is the caller's."""
+        for _ in range(DECISIONS_MAX):
+            assert self._run is not None, "only a run that exists is decided on"
+            try:
+                result = await decide(self._run)
+            except Superseded as error:
+                if error.table != OPEN_SESSIONS.name:
+                    raise
+                await self._reload()
+            else:
+                self._stop_if_over()
+                return result
+        raise NotReady(f"session {self._session_id!r} changes faster than it can be decided", retry_after_s=1.0)
+
+    async def _commit(self, before: Run | None, step: Step, extra: Submission | None = None) -> int:
+        """Commit what a step changed, guarded by the run's version, then let its effects follow."""
+        own = _difference(before, step.run, self._version, self._now())
+        version = await self._addresses.journal.commit(own + (extra or Submission()))
+        self._run, self._version = step.run, ABSENT if step.run.ended else version
+        for effect in step.effects:
+            self._follow(effect, version)
+        return version
+
+    def _follow(self, effect: transitions.Effect, version: int) -> None:
+        assert self._run is not None, "effects follow a commit"
+        match effect:
+            case transitions.Ready(task=task):
+                self._tell_ready(self._run, task, version)
+            case transitions.RetryAt(task=task, due_at=due_at):
+                arm = messages.ArmRetry(session_id=self._session_id, task_id=task.task_id, due_at=due_at)
+                self._addresses.timers.tell(arm)
+            case transitions.Withdrawn(task=task):
+                self._addresses.dispatcher.tell(messages.TaskWithdrawn(task_id=task.task_id))
+            case transitions.Ended():
+                self._on_ended()
+
+    def _tell_ready(self, run: Run, task: Task, version: int) -> None:
+        if run.session.status is not SessionStatus.PAUSED:
+            waiting = ready_task(run.session, run.task_definition(task), task)
+            self._addresses.dispatcher.tell(messages.TaskReady(task=waiting, as_of=version))
+
+    def _announce(self) -> None:
+        """Tell the dispatcher and the timers of every task that waits."""
+        run = self._run
+        for task in run.tasks if run is not None else ():
+            if task.status is TaskStatus.READY:
+                self._tell_ready(run, task, self._version)  # type: ignore[arg-type]
+            elif task.status is TaskStatus.PENDING_RETRY and task.due_at is not None:
+                self._follow(transitions.RetryAt(task=task, due_at=task.due_at), self._version)
+
+    def _stop_if_over(self) -> None:
+        """A finished run needs no actor: its rows say everything."""
+        if self._run is None or self._run.ended:
+            self.context.stop_if_quiet()
+
+    async def _reload(self) -> None:
+        read = functools.partial(read_run, session_id=self._session_id, library=self._library)
+        self._run, self._version = await self._addresses.journal.load(read)
+
+    def _now(self) -> float:
+        return self.context.clock.now()
+
+
+def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run | None, int]:
+    """Read a run and the version that guards it (`ABSENT` once it has ended)."""
+    session = SESSIONS.read(view, session_id).row
+    if session is None:
+        return None, ABSENT
+    tasks = tuple(task for task, _ in tasks_of(view, session_id))
+    run = Run(session=session, tasks=tasks, definition=library.find(view, session.definition_key))
+    return run, OPEN_SESSIONS.read(view, session_id).version
+
+
+def _difference(before: Run | None, after: Run, version: int, now: float) -> Submission:
+    """Put together what changed between two runs; each change is also a journal record."""
+    session_id = after.session.session_id
+    known = {} if before is None else before.by_id
+    changed = [task for task in after.tasks if known.get(task.task_id) is not task]
+    writes: list[Put | Delete] = [TASKS.put(task) for task in changed]
+    records = [_task_record(task, now) for task in changed]
+    if before is None or before.session is not after.session:
+        writes.append(SESSIONS.put(after.session))
+        records.append(_session_record(after.session, now))
+    writes.append(OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id)))
+    return Submission(
+        expects=(OPEN_SESSIONS.expect(session_id, version),),
+        writes=tuple(writes),
+        records=tuple(record(line) for line in records),
+    )
+
+
+def _task_record(task: Task, now: float) -> Record:
+    data: dict[str, Any] = {"taskKey": task.key, "attempt": task.attempt, "agentId": task.agent_id}
+    if task.error is not None:
+        data["error"] = attrs.asdict(task.error)
+    return Record(
+        at=now, entity="task", entity_id=task.task_id, session_id=task.session_id, kind=f"task.{task.status}", data=data
+    )
+
+
+def _session_record(session: Session, now: float) -> Record:
+    return Record(
+        at=now,
+        entity="session",
+        entity_id=session.session_id,
+        session_id=session.session_id,
+        kind=f"session.{session.status}",
+        data={"workflowId": session.workflow_id},
+    )
+
+
+def _grant(lease: Lease, agent_version: int) -> Submission:
+    """The dispatch's preconditions: the agent as it was when it was idle and uncordoned, and without lease."""
+    return Submission(
+        expects=(AGENTS.expect(lease.agent_id, agent_version), LEASES.expect(lease.agent_id, ABSENT)),
+        writes=(LEASES.put(lease),),
+    )
+
+
+def _assignment(run: Run, task: Task) -> Assignment:
+    definition = run.task_definition(task)
+    return Assignment(
+        task_id=task.task_id,
+        task_key=task.key,
+        name=definition.name,
+        session_id=task.session_id,
+        workflow_id=run.session.workflow_id,
+        agent_id=task.agent_id or "",
+        attempt=task.attempt,
+        parameters=definition.parameters,
+        input=run.session.payload,
+        lease_s=definition.lease_s,
+        timeout_s=definition.timeout_s,
+    )
+
+
+def _standing(task: Task | None) -> str:
+    return "its session has no such task" if task is None else f"the task is {task.status} at attempt {task.attempt}"

@@ -1,0 +1,333 @@
+"""The synchronous store: named tables of checksummed values in LMDB, written in atomic batches.
+
+It knows bytes, versions and batches, and nothing of agents or trio. A `Submission` is preconditions plus
+writes; `Store.apply` checks and applies a batch of them in order inside one transaction and one sync, and a
+submission whose precondition fails is refused alone. Every applied submission advances the sequence number,
+and the values it writes carry that number as their version: versions are never reused, not even by a value
+that was deleted and written again, so a stale writer is always told apart.
+"""
+
+import contextlib
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+import attrs
+import lmdb
+
+from opscore.runtime.directory_lock import DirectoryLock
+from opscore.runtime.errors import (
+    CommitUncertain,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreIncompatible,
+    Superseded,
+)
+
+FORMAT: Final = 1
+"""The layout of the files; a release refuses a higher one."""
+ABSENT: Final = 0
+"""The version of a key that is not there."""
+MAP_BYTES: Final = 8 * 1024**3
+JOURNAL_TABLE: Final = "journal"
+META_TABLE: Final = "meta"
+
+_HEADER = struct.Struct(">HQI")
+_SEQUENCE = struct.Struct(">Q")
+_FREE_BYTES_MIN = 1024**2
+
+
+@attrs.frozen
+class Expect:
+    """A precondition: the key is at this version (`ABSENT` when it must not be there)."""
+
+    table: str
+    key: bytes
+    version: int
+
+
+@attrs.frozen
+class Put:
+    """Write a value, whatever was there."""
+
+    table: str
+    key: bytes
+    body: bytes
+    schema: int
+
+
+@attrs.frozen
+class Delete:
+    """Remove a key; one that is not there is fine."""
+
+    table: str
+    key: bytes
+
+
+@attrs.frozen
+class Submission:
+    """What belongs together: it is applied whole, or refused whole."""
+
+    expects: tuple[Expect, ...] = ()
+    writes: tuple[Put | Delete, ...] = ()
+    records: tuple[Put, ...] = ()
+    """Journal records; their keys are assigned at the commit."""
+
+    def __add__(self, other: "Submission") -> "Submission":
+        """Both together, as one submission."""
+        return Submission(self.expects + other.expects, self.writes + other.writes, self.records + other.records)
+
+
+@attrs.frozen
+class Stored:
+    """A value as it was read: its body, the schema it was written with, and its version."""
+
+    body: bytes
+    schema: int
+    version: int
+
+
+class Snapshot(Protocol):
+    """A consistent view of every table at one commit."""
+
+    def get(self, table: str, key: bytes) -> Stored | None:
+        """Read one value, or nothing."""
+
+    def scan(
+        self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Stored]]:
+        """Walk a table in key order, from just past `after`."""
+
+
+class LmdbStore:
+    """The tables of one data directory. Opened once in a process; written by one thread.
+
+    Args:
+        path: the data directory; made if it is not there.
+        tables: the names of the tables.
+        map_bytes: the most the file may grow to, reserved sparsely at open.
+
+    Raises:
+        StoreLocked: another process writes here.
+        StoreIncompatible: a newer release wrote it, or it is not a store.
+        StoreError: the directory can't be made or written.
+    """
+
+    def __init__(self, path: Path, *, tables: Sequence[str], map_bytes: int = MAP_BYTES) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path} can't be used as data directory: {error.strerror or error}") from error
+        self._lock = DirectoryLock.acquire(path)
+        try:
+            self._open(tables, map_bytes)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, tables: Sequence[str], map_bytes: int) -> None:
+        try:
+            self._env = lmdb.open(str(self.path), map_size=map_bytes, max_dbs=len(tables) + 8, max_readers=512)
+        except lmdb.Error as error:
+            raise _translated(error, self.path) from error
+        try:
+            names = {META_TABLE, JOURNAL_TABLE, *tables}
+            self._tables = {name: self._env.open_db(name.encode()) for name in sorted(names)}
+            self._check_format()
+            with self.snapshot() as view:
+                self._sequence = view.last_sequence()
+        except lmdb.Error as error:
+            self._env.close()
+            raise _translated(error, self.path) from error
+        except BaseException:
+            self._env.close()
+            raise
+
+    def _check_format(self) -> None:
+        with self._env.begin(write=True) as transaction:
+            meta = self._tables[META_TABLE]
+            found = transaction.get(b"format", db=meta)
+            if found is None:
+                transaction.put(b"format", str(FORMAT).encode(), db=meta)
+                return
+        if not found.isdigit() or int(found) > FORMAT:
+            raise StoreIncompatible(
+                str(self.path), f"it has format {found.decode(errors='replace')}, this release reads up to {FORMAT}"
+            )
+
+    def close(self) -> None:
+        """Close the files and give the directory free."""
+        self._env.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Return the open store."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator["LmdbSnapshot"]:
+        """Read at one commit; never waits for the writer."""
+        with self._env.begin() as transaction:
+            yield LmdbSnapshot(transaction, self._tables)
+
+    def apply(self, batch: Sequence[Submission]) -> list[int | Superseded]:
+        """Apply a batch in one transaction and one sync.
+
+        Returns:
+            for each submission its version (its last sequence number), or the precondition that failed.
+
+        Raises:
+            StoreFull: nothing of the batch was applied; the store goes on.
+            CommitUncertain: the sync failed; the store must not be written again before it is reopened.
+        """
+        sequence = self._sequence
+        outcomes: list[int | Superseded] = []
+        transaction = self._env.begin(write=True)
+        try:
+            view = LmdbSnapshot(transaction, self._tables)
+            for submission in batch:
+                failed = _failed_precondition(submission, view)
+                if failed is not None:
+                    outcomes.append(failed)
+                    continue
+                sequence = self._write(transaction, submission, sequence)
+                outcomes.append(sequence)
+            transaction.put(b"sequence", _SEQUENCE.pack(sequence), db=self._tables[META_TABLE])
+        except BaseException as error:
+            transaction.abort()
+            if isinstance(error, lmdb.Error):
+                raise _translated(error, self.path) from error
+            raise
+        try:
+            transaction.commit()
+        except lmdb.Error as error:
+            full = _full(error, self.path)
+            raise full or CommitUncertain(str(self.path), str(error)) from error
+        self._sequence = sequence
+        return outcomes
+
+    def _write(self, transaction: lmdb.Transaction, submission: Submission, sequence: int) -> int:
+        version = sequence + max(1, len(submission.records))
+        for write in submission.writes:
+            if isinstance(write, Put):
+                value = _sealed(write.table, write.key, write, version)
+                transaction.put(write.key, value, db=self._tables[write.table])
+            else:
+                transaction.delete(write.key, db=self._tables[write.table])
+        journal = self._tables[JOURNAL_TABLE]
+        for offset, record in enumerate(submission.records, start=1):
+            key = _SEQUENCE.pack(sequence + offset)
+            transaction.put(key, _sealed(JOURNAL_TABLE, key, record, sequence + offset), db=journal, append=True)
+        return version
+
+
+class LmdbSnapshot:
+    """A read transaction; values are checked as they are read."""
+
+    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, object]) -> None:
+        self._transaction = transaction
+        self._tables = tables
+
+    def last_sequence(self) -> int:
+        """The sequence number of the newest commit."""
+        packed = self._transaction.get(b"sequence", db=self._tables[META_TABLE])
+        return 0 if packed is None else int(_SEQUENCE.unpack(packed)[0])
+
+    def get(self, table: str, key: bytes) -> Stored | None:
+        """Read one value, or nothing."""
+        value = self._transaction.get(key, db=self._tables[table])
+        return None if value is None else _opened(table, key, value)
+
+    def scan(
+        self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Stored]]:
+        """Walk the keys with a prefix in order, from just past `after` (before it, when reversed)."""
+        with self._transaction.cursor(db=self._tables[table]) as cursor:
+            found = _seek_back(cursor, prefix, after) if reverse else _seek(cursor, prefix, after)
+            advance = cursor.prev if reverse else cursor.next
+            while found:
+                key = bytes(cursor.key())
+                if not key.startswith(prefix):
+                    return
+                yield key, _opened(table, key, cursor.value())
+                found = advance()
+
+
+def _seek(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:
+    if after is None or after < prefix:
+        return bool(cursor.set_range(prefix))
+    found = bool(cursor.set_range(after))
+    return bool(cursor.next()) if found and bytes(cursor.key()) == after else found
+
+
+def _seek_back(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:
+    bound = after if after is not None else prefix + b"\xff" * 8
+    found = bool(cursor.set_range(bound))
+    return bool(cursor.prev()) if found else bool(cursor.last())
+
+
+def _failed_precondition(submission: Submission, view: LmdbSnapshot) -> Superseded | None:
+    for expect in submission.expects:
+        stored = view.get(expect.table, expect.key)
+        if (ABSENT if stored is None else stored.version) != expect.version:
+            return Superseded(expect.table, expect.key.decode(errors="replace"))
+    return None
+
+
+def _sealed(table: str, key: bytes, write: Put, version: int) -> bytes:
+    digest = _checksum(table, key, write.schema, version, write.body)
+    return _HEADER.pack(write.schema, version, digest) + write.body
+
+
+def _opened(table: str, key: bytes, value: bytes) -> Stored:
+    name = f"{table} {key!r}"
+    if len(value) < _HEADER.size:
+        raise StoreDamaged(name, "it is shorter than its header")
+    schema, version, digest = _HEADER.unpack_from(value)
+    body = bytes(value[_HEADER.size :])
+    if _checksum(table, key, schema, version, body) != digest:
+        raise StoreDamaged(name, "its checksum does not match")
+    return Stored(body, schema, version)
+
+
+def _checksum(table: str, key: bytes, schema: int, version: int, body: bytes) -> int:
+    """Cover the place as well as the value, so that one that strayed to another key is found."""
+    place = b"%s\0%s\0%d\0%d\0" % (table.encode(), key, schema, version)
+    return zlib.crc32(body, zlib.crc32(place))
+
+
+def _full(error: lmdb.Error, path: Path) -> StoreFull | None:
+    """Tell a full disk from a broken one: LMDB reports both as an I/O error, so ask the file system."""
+    if isinstance(error, lmdb.MapFullError):
+        return StoreFull(str(path), "the map is at its configured size")
+    with contextlib.suppress(OSError):
+        state = os.statvfs(path)
+        if state.f_bavail * state.f_frsize < _FREE_BYTES_MIN:
+            return StoreFull(str(path), "no space left on the disk")
+    return StoreFull(str(path), "no space left on the disk") if os.strerror(errno.ENOSPC) in str(error) else None
+
+
+def _translated(error: lmdb.Error, path: Path) -> StoreError:
+    translations: tuple[tuple[type[lmdb.Error], Callable[[], StoreError]], ...] = (
+        (lmdb.InvalidError, lambda: StoreIncompatible(str(path), "its file is not an LMDB environment")),
+        (lmdb.VersionMismatchError, lambda: StoreIncompatible(str(path), "another LMDB version wrote it")),
+        (lmdb.CorruptedError, lambda: StoreDamaged(str(path), str(error))),
+        (lmdb.PageNotFoundError, lambda: StoreDamaged(str(path), str(error))),
+    )
+    full = _full(error, path)
+    if full is not None:
+        return full
+    for kind, translate in translations:
+        if isinstance(error, kind):
+            return translate()
+    return StoreError(f"{path} can't be used: {error}")

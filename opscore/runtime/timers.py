@@ -1,0 +1,119 @@
+"""Deadlines and delays: one heap, one sleeper. Due times live in the rows; what is held here is rebuilt from them."""
+
+import heapq
+import itertools
+import math
+from typing import Final
+
+import trio
+
+from opscore.actors.actor import Actor, handles
+from opscore.actors.errors import MailboxFull
+from opscore.actors.mailbox import MailboxSpec
+from opscore.runtime import messages, recovery
+from opscore.runtime.addresses import Addresses
+
+MAILBOX: Final = MailboxSpec(capacity=1_048_576)
+SLEEP_S_MAX: Final = 30.0
+"""The longest sleep, so that a wall clock that jumps is noticed."""
+AGAIN_S: Final = 1.0
+"""When to tell again one whose mailbox was full."""
+
+_Key = tuple[str, ...]
+
+
+class TimersActor(Actor[messages.TimersProtocol]):
+    """Tells agents and sessions when to look at their rows.
+
+    Args:
+        addresses: where the others are.
+    """
+
+    def __init__(self, *, addresses: Addresses) -> None:
+        self._addresses = addresses
+        self._due: dict[_Key, float] = {}
+        self._heap: list[tuple[float, int, _Key]] = []
+        self._order = itertools.count()
+        self._earlier = trio.Event()
+
+    async def on_start(self) -> None:
+        """After a crash, read the rows again; the first time, the node says when."""
+        self.context.start_soon(self._run)
+        if self._addresses.bound:
+            await self._read_rows()
+
+    @handles(messages.ReadDueTimes)
+    async def read_due_times(self, _: messages.ReadDueTimes) -> None:
+        """The node is complete: read what is due when."""
+        await self._read_rows()
+
+    async def _read_rows(self) -> None:
+        found = await self._addresses.journal.load(recovery.due_times)
+        for agent_id, due_at in found.leases.items():
+            self._arm(("lease", agent_id), due_at)
+        for agent_id, due_at in found.suspicions.items():
+            self._arm(("suspicion", agent_id), due_at)
+        for (session_id, task_id), due_at in found.retries.items():
+            self._arm(("retry", session_id, task_id), due_at)
+
+    @handles(messages.ArmLease)
+    async def arm_lease(self, message: messages.ArmLease) -> None:
+        """Set when a lease may be over."""
+        self._arm(("lease", message.agent_id), message.due_at)
+
+    @handles(messages.DisarmLease)
+    async def disarm_lease(self, message: messages.DisarmLease) -> None:
+        """A lease is over; its entry in the heap is passed over when it comes up."""
+        self._due.pop(("lease", message.agent_id), None)
+
+    @handles(messages.ArmSuspicion)
+    async def arm_suspicion(self, message: messages.ArmSuspicion) -> None:
+        """Set when an agent may be tried again."""
+        self._arm(("suspicion", message.agent_id), message.due_at)
+
+    @handles(messages.ArmRetry)
+    async def arm_retry(self, message: messages.ArmRetry) -> None:
+        """Set when a retry delay is over."""
+        self._arm(("retry", message.session_id, message.task_id), message.due_at)
+
+    def _arm(self, key: _Key, due_at: float) -> None:
+        if self._due.get(key) == due_at:
+            return
+        self._due[key] = due_at
+        if not self._heap or due_at < self._heap[0][0]:
+            self._earlier.set()
+        heapq.heappush(self._heap, (due_at, next(self._order), key))
+
+    async def _run(self) -> None:
+        while True:
+            self._earlier = trio.Event()
+            with trio.move_on_after(self._until_next_s()):
+                await self._earlier.wait()
+            now = self.context.clock.now()
+            while self._heap and self._heap[0][0] <= now:
+                due_at, _, key = heapq.heappop(self._heap)
+                if self._due.get(key) == due_at:
+                    del self._due[key]
+                    self._fire(key, now)
+
+    def _until_next_s(self) -> float:
+        """Seconds until the next entry, passing over those that were replaced; without end when nothing is armed."""
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        if not self._heap:
+            return math.inf
+        return min(max(0.0, self._heap[0][0] - self.context.clock.now()), SLEEP_S_MAX)
+
+    def _fire(self, key: _Key, now: float) -> None:
+        try:
+            match key:
+                case ("lease", agent_id):
+                    self._addresses.agent(agent_id).tell(messages.LeaseDue())
+                case ("suspicion", agent_id):
+                    self._addresses.agent(agent_id).tell(messages.SuspicionDue())
+                case ("retry", session_id, task_id):
+                    self._addresses.session(session_id).tell(messages.RetryDue(task_id=task_id))
+                case _:
+                    raise AssertionError(f"nothing is told of {key}")
+        except MailboxFull:
+            self._arm(key, now + AGAIN_S)

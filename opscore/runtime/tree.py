@@ -1,0 +1,124 @@
+"""The supervisor tree of a node.
+
+    root  rest_for_one: a restart of one restarts what depends on it
+    ├── journal        the single writer
+    ├── agents         one_for_one, one actor per agent, activated on demand
+    ├── dispatcher     ready tasks × idle agents
+    ├── sessions       one_for_one, one actor per run with work in flight
+    └── timers         deadlines and delays
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from opscore.actors.backoff import Backoff
+from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.supervision import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from opscore.runtime import dispatcher, journal, timers
+from opscore.runtime.addresses import Addresses, child_name
+from opscore.runtime.agent import AgentActor
+from opscore.runtime.courier import Courier
+from opscore.runtime.errors import CommitUncertain
+from opscore.runtime.feed import Feed
+from opscore.runtime.library import Library
+from opscore.runtime.limits import Limits
+from opscore.runtime.session import SessionActor
+from opscore.runtime.store import LmdbStore
+from opscore.runtime.writer import Writer
+
+BUDGET: Final = Intensity(restarts_max=5, within_s=60.0)
+"""How often one agent's or session's actor may crash before it is given up."""
+POOL_INTENSITY: Final = Intensity(restarts_max=10_000, within_s=10.0)
+"""The pools' own ceiling: one poison run must not use up what the others need."""
+RESTART_BACKOFF: Final = Backoff(initial_s=0.05, coefficient=2.0, max_s=5.0, jitter=1.0)
+
+
+@attrs.frozen(kw_only=True)
+class Parts:
+    """What the actors are made of."""
+
+    store: LmdbStore
+    writer: Writer
+    feed: Feed
+    library: Library
+    limits: Limits
+    addresses: Addresses
+    courier: Courier
+    on_fatal: Callable[[CommitUncertain], None]
+
+
+def root(parts: Parts) -> SupervisorSpec:
+    """The specification of the whole tree."""
+    return SupervisorSpec(
+        name="root",
+        strategy=Strategy.REST_FOR_ONE,
+        children=(
+            ChildSpec(name="journal", factory=lambda: _journal(parts), mailbox=journal.MAILBOX, backoff=RESTART_BACKOFF),
+            SupervisorSpec(name="agents", intensity=POOL_INTENSITY),
+            ChildSpec(
+                name="dispatcher", factory=lambda: _dispatcher(parts), mailbox=dispatcher.MAILBOX, backoff=RESTART_BACKOFF
+            ),
+            SupervisorSpec(name="sessions", intensity=POOL_INTENSITY),
+            ChildSpec(name="timers", factory=lambda: _timers(parts), mailbox=timers.MAILBOX, backoff=RESTART_BACKOFF),
+        ),
+    )
+
+
+def agent_spec(
+    agent_id: str, *, parts: Callable[[], Parts], on_given_up: Callable[[str, BaseException], None]
+) -> ChildSpec[Any]:
+    """The specification of one agent's actor."""
+
+    def make() -> AgentActor:
+        made = parts()
+        return AgentActor(agent_id, addresses=made.addresses, courier=made.courier, limits=made.limits)
+
+    return _pooled(agent_id, make, on_given_up)
+
+
+def session_spec(
+    session_id: str,
+    *,
+    parts: Callable[[], Parts],
+    on_ended: Callable[[], None],
+    on_given_up: Callable[[str, BaseException], None],
+) -> ChildSpec[Any]:
+    """The specification of one session's actor."""
+
+    def make() -> SessionActor:
+        made = parts()
+        return SessionActor(
+            session_id, addresses=made.addresses, library=made.library, limits=made.limits, on_ended=on_ended
+        )
+
+    return _pooled(session_id, make, on_given_up)
+
+
+def _pooled(
+    identity: str, factory: Callable[[], Any], on_given_up: Callable[[str, BaseException], None]
+) -> ChildSpec[Any]:
+    return ChildSpec(
+        name=child_name(identity),
+        factory=factory,
+        restart=Restart.TRANSIENT,
+        mailbox=MailboxSpec(capacity=4_096),
+        backoff=RESTART_BACKOFF,
+        budget=BUDGET,
+        on_given_up=lambda _, cause: on_given_up(identity, cause),
+    )
+
+
+def _journal(parts: Parts) -> journal.JournalActor:
+    return journal.JournalActor(store=parts.store, writer=parts.writer, feed=parts.feed, on_fatal=parts.on_fatal)
+
+
+def _dispatcher(parts: Parts) -> dispatcher.DispatcherActor:
+    return dispatcher.DispatcherActor(
+        addresses=parts.addresses, courier=parts.courier, library=parts.library, limits=parts.limits
+    )
+
+
+def _timers(parts: Parts) -> timers.TimersActor:
+    return timers.TimersActor(addresses=parts.addresses)

@@ -1,0 +1,143 @@
+"""What a trigger needs before it is a session: a valid definition, an agent where one is needed, a fresh key."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from opscore.runtime import codec, definitions
+from opscore.runtime.definitions import Definition
+from opscore.runtime.errors import (
+    AgentNotFound,
+    DefinitionNotFound,
+    Fault,
+    IdempotencyConflict,
+    InvalidDocument,
+)
+from opscore.runtime.identity import new_id
+from opscore.runtime.library import Library
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import IdempotentTrigger, SavedDefinition, Session
+from opscore.runtime.store import Delete, Expect, Put, Snapshot, Submission
+from opscore.runtime.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, REVISIONS, SESSIONS, IdempotencyRow, Revision
+
+
+@attrs.frozen(kw_only=True)
+class IdempotencyKey:
+    """A caller's key, within the path it was sent to, and the body that it stands for."""
+
+    path: str
+    key: str
+    body: Any = None
+
+    @property
+    def scope(self) -> str:
+        """The name of the row; a digest, because keys may be longer than the store's."""
+        return hashlib.sha256(f"{self.path}\0{self.key}".encode()).hexdigest()
+
+    @property
+    def body_digest(self) -> str:
+        """Stands for the body."""
+        return hashlib.sha256(codec.encode_json(self.body)).hexdigest()
+
+
+@attrs.frozen(kw_only=True)
+class Trigger:
+    """A request to start a run."""
+
+    definition: str | Mapping[str, Any]
+    """The id of a saved one, or a document."""
+    payload: Any = None
+    agent_id: str | None = None
+    idempotency: IdempotencyKey | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """A run that may start, and what belongs to its first commit."""
+
+    session: Session
+    definition: Definition
+    extra: Submission
+
+
+def prepare(view: Snapshot, trigger: Trigger, library: Library, limits: Limits, now: float, rng: Any) -> Prepared | Session:
+    """Check a trigger against the store; answers the session that its idempotency key already started, if any.
+
+    Raises:
+        AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict: the trigger can't be taken.
+    """
+    if trigger.agent_id is not None and AGENTS.read(view, trigger.agent_id).row is None:
+        raise AgentNotFound(trigger.agent_id)
+    definition, writes = _resolved(view, trigger, library, limits, now)
+    if definition.needs_agent and trigger.agent_id is None:
+        fault = Fault(path="tasks", message="a task names neither agentCapability nor agentId, so an agent must be named")
+        raise InvalidDocument("trigger", (fault,))
+    session = Session(
+        session_id=new_id("ses", now, rng),
+        workflow_id=definition.workflow_id,
+        definition_key=definition.digest,
+        agent_id=trigger.agent_id,
+        payload=trigger.payload,
+        created_at=now,
+    )
+    expects: tuple[Expect, ...] = ()
+    if trigger.idempotency is not None:
+        key = _keyed(view, trigger.idempotency, session, limits, now)
+        if isinstance(key, Session):
+            return key
+        expects, writes = (key[0],), (*writes, key[1])
+    return Prepared(session=session, definition=definition, extra=Submission(expects=expects, writes=writes))
+
+
+def _resolved(
+    view: Snapshot, trigger: Trigger, library: Library, limits: Limits, now: float
+) -> tuple[Definition, tuple[Put | Delete, ...]]:
+    if isinstance(trigger.definition, str):
+        saved = DEFINITIONS.read(view, trigger.definition).row
+        if saved is None:
+            raise DefinitionNotFound(trigger.definition)
+        return library.find(view, saved.definition_key), ()
+    definition = definitions.parse(dict(trigger.definition), limits)
+    writes: tuple[Put | Delete, ...] = ()
+    if REVISIONS.read(view, definition.digest).row is None:
+        writes = (REVISIONS.put(revision(definition)),)
+    if DEFINITIONS.read(view, definition.workflow_id).row is None:
+        # As Ops-Core did: an inline definition may be triggered by its id from then on.
+        writes = (*writes, DEFINITIONS.put(saved_as(definition, None, now)))
+    return definition, writes
+
+
+def revision(definition: Definition) -> Revision:
+    """The row that keeps a definition's content."""
+    return Revision(definition_key=definition.digest, document=definition.document)
+
+
+def saved_as(definition: Definition, before: SavedDefinition | None, now: float) -> SavedDefinition:
+    """The row that lets an id stand for a definition; other content is a new revision."""
+    return SavedDefinition(
+        workflow_id=definition.workflow_id,
+        revision=1 if before is None else before.revision + 1,
+        definition_key=definition.digest,
+        name=definition.name,
+        version=definition.version,
+        saved_at=now,
+    )
+
+
+def _keyed(
+    view: Snapshot, idempotency: IdempotencyKey, session: Session, limits: Limits, now: float
+) -> Session | tuple[Expect, Put]:
+    found = IDEMPOTENCY.read(view, idempotency.scope)
+    if found.row is not None:
+        earlier = SESSIONS.read(view, found.row.trigger.session_id).row
+        if earlier is not None and (earlier.ended_at is None or earlier.ended_at + limits.idempotency_keep_s > now):
+            if found.row.trigger.body_digest != idempotency.body_digest:
+                raise IdempotencyConflict(idempotency.key)
+            return earlier
+    used_for = IdempotentTrigger(
+        body_digest=idempotency.body_digest, session_id=session.session_id, workflow_id=session.workflow_id
+    )
+    row = IdempotencyRow(scope=idempotency.scope, trigger=used_for)
+    return IDEMPOTENCY.expect(idempotency.scope, found.version), IDEMPOTENCY.put(row)

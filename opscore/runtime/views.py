@@ -1,0 +1,94 @@
+"""What can be read from outside: one page of a listing, one session with its tasks."""
+
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, TypeVar
+
+import attrs
+
+from opscore.runtime.models import Agent, SavedDefinition, Session, Task
+from opscore.runtime.store import Snapshot
+from opscore.runtime.tables import AGENTS, DEFINITIONS, SESSIONS, Table, tasks_of
+
+RowT = TypeVar("RowT")
+
+PAGE_MAX: Final = 500
+
+
+@attrs.frozen(kw_only=True)
+class Page(Generic[RowT]):
+    """Some rows, and where to go on."""
+
+    items: tuple[RowT, ...]
+    next_cursor: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SessionView:
+    """A session with its tasks, in the order of the definition."""
+
+    session: Session
+    tasks: tuple[Task, ...]
+
+
+def session_view(view: Snapshot, session_id: str) -> SessionView | None:
+    """Read a session with its tasks."""
+    session = SESSIONS.read(view, session_id).row
+    if session is None:
+        return None
+    return SessionView(session=session, tasks=tuple(task for task, _ in tasks_of(view, session_id)))
+
+
+def sessions(
+    view: Snapshot,
+    *,
+    limit: int,
+    cursor: str | None,
+    status: str | None = None,
+    workflow_id: str | None = None,
+    agent_id: str | None = None,
+) -> Page[Session]:
+    """List sessions, newest first."""
+
+    def wanted(session: Session) -> bool:
+        return (
+            (status is None or session.status == status)
+            and (workflow_id is None or session.workflow_id == workflow_id)
+            and (agent_id is None or session.agent_id == agent_id)
+        )
+
+    return _page(view, SESSIONS, wanted, limit, cursor, reverse=True)
+
+
+def agents(
+    view: Snapshot, *, limit: int, cursor: str | None, state: str | None = None, capability: str | None = None
+) -> Page[Agent]:
+    """List agents by id."""
+
+    def wanted(agent: Agent) -> bool:
+        return (state is None or agent.state == state) and (capability is None or capability in agent.capabilities)
+
+    return _page(view, AGENTS, wanted, limit, cursor)
+
+
+def saved_definitions(view: Snapshot, *, limit: int, cursor: str | None) -> Page[SavedDefinition]:
+    """List the saved workflow definitions by id."""
+    return _page(view, DEFINITIONS, lambda _: True, limit, cursor)
+
+
+def _page(
+    view: Snapshot,
+    table: Table[RowT],
+    wanted: Callable[[RowT], bool],
+    limit: int,
+    cursor: str | None,
+    *,
+    reverse: bool = False,
+) -> Page[RowT]:
+    limit = min(max(limit, 1), PAGE_MAX)
+    rows: Iterable[RowT] = (row for row, _ in table.scan(view, after=cursor, reverse=reverse) if wanted(row))
+    items: list[RowT] = []
+    for row in rows:
+        if len(items) == limit:
+            return Page(items=tuple(items), next_cursor=table.key(items[-1]))
+        items.append(row)
+    return Page(items=tuple(items))

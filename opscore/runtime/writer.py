@@ -1,0 +1,95 @@
+"""The thread that owns the store's writes, seen from trio.
+
+A thread can't be killed and LMDB can't be opened twice in one process, so the thread belongs to the node and
+outlives any journal actor. It takes one batch at a time; what waits meanwhile becomes the next batch, and that
+is the group commit.
+"""
+
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+import outcome
+import trio
+
+from opscore.runtime.errors import CommitUncertain, NotReady, Superseded
+from opscore.runtime.store import LmdbStore, Submission
+
+Outcomes = list[int | Superseded]
+
+
+class Writer(Protocol):
+    """Where batches are applied; the simulated one has no thread."""
+
+    async def apply(self, batch: Sequence[Submission]) -> Outcomes:
+        """Apply a batch durably. Not cancellable once it is submitted."""
+
+    async def settled(self) -> None:
+        """Wait until no batch is under way, such as one that a dead journal left behind."""
+
+
+@attrs.frozen(eq=False)
+class _Job:
+    batch: Sequence[Submission]
+    token: trio.lowlevel.TrioToken
+    task: trio.lowlevel.Task
+
+
+class ThreadWriter:
+    """A writer with a dedicated thread. After a commit whose sync failed it refuses everything."""
+
+    def __init__(self, store: LmdbStore) -> None:
+        self._store = store
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._turn = trio.Lock()
+        self._failed: CommitUncertain | None = None
+        self._closed = False
+        # A daemon: a disk that never answers must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="opscore-writer", daemon=True)
+        self._thread.start()
+
+    async def apply(self, batch: Sequence[Submission]) -> Outcomes:
+        """Apply a batch durably.
+
+        Raises:
+            StoreFull: nothing was applied.
+            CommitUncertain: the node has to stop.
+        """
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                if self._failed is not None:
+                    raise self._failed
+                if self._closed:
+                    raise NotReady("the store is closed")
+                return await self._in_thread(batch)
+
+    async def _in_thread(self, batch: Sequence[Submission]) -> Outcomes:
+        self._jobs.put(_Job(batch, trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()))
+        try:
+            result: Outcomes = await trio.lowlevel.wait_task_rescheduled(_not_cancellable)
+        except CommitUncertain as error:
+            self._failed = error
+            raise
+        return result
+
+    async def settled(self) -> None:
+        """Wait until no batch is under way."""
+        async with self._turn:
+            pass
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """End the thread, after the batch that it is at."""
+        self._closed = True
+        self._jobs.put(None)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            result = outcome.capture(self._store.apply, job.batch)
+            job.token.run_sync_soon(trio.lowlevel.reschedule, job.task, result)
+
+
+def _not_cancellable(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
