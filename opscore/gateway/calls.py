@@ -118,9 +118,7 @@ class Caller:
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         if urlsplit(base_url).scheme not in {"http", "https"}:
-            raise ValueError(
-                f"{base_url!r} is no address of a server; it has to begin with http:// or https://"
-            )
+            raise ValueError(f"{base_url!r} is no address of a server; it has to begin with http:// or https://")
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._backoff = backoff
@@ -211,9 +209,7 @@ def problem(response: httpx.Response) -> ProblemError:
         code=str(document.get("code", f"http_{response.status_code}")),
         title=str(document.get("title", response.reason_phrase)),
         detail=str(document.get("detail", "")),
-        errors=tuple(fault for fault in faults if isinstance(fault, dict))
-        if isinstance(faults, list)
-        else (),
+        errors=tuple(fault for fault in faults if isinstance(fault, dict)) if isinstance(faults, list) else (),
         retry_after_s=retry_after_s,
     )
 

@@ -164,9 +164,7 @@ class OpscoreClient:
             Call(method="POST", path=f"{_PREFIX}/agent", body=body, repeatable=agent_id is not None)
         )
 
-    async def notify(
-        self, event_type: str, agent_details: JsonObject, *, secret: str | None = None
-    ) -> JsonObject:
+    async def notify(self, event_type: str, agent_details: JsonObject, *, secret: str | None = None) -> JsonObject:
         """Send AgentKit's webhook, `REGISTER` or `DEREGISTER`, signed when a secret is given."""
         body = _json({"event_type": event_type, "agent_details": agent_details})
         headers = webhook_headers(secret, body) if secret else {}
@@ -205,9 +203,7 @@ class OpscoreClient:
         report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
         if details is not None:
             report = {**report, "details": details}
-        await self._caller.answer(
-            Call(method="POST", path=_path("agent", agent_id, "state"), body=_json(report))
-        )
+        await self._caller.answer(Call(method="POST", path=_path("agent", agent_id, "state"), body=_json(report)))
 
     async def agent_state(self, agent_id: str) -> JsonObject:
         """Show the newest accepted report of an agent."""
@@ -232,9 +228,7 @@ class OpscoreClient:
         body: JsonObject = {} if payload is None else {"initialPayload": payload}
         if agent_id is not None:
             chosen = (
-                {"workflowDefinitionId": workflow}
-                if isinstance(workflow, str)
-                else {"workflowDefinition": workflow}
+                {"workflowDefinitionId": workflow} if isinstance(workflow, str) else {"workflowDefinition": workflow}
             )
             body = {**chosen, **body}
             path = _path("agent", agent_id, "workflow")
@@ -244,9 +238,7 @@ class OpscoreClient:
             await self.save_workflow(workflow)
             path = _path("workflow", str(workflow["id"]), "trigger")
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        answer = await self._caller.document(
-            Call(method="POST", path=path, body=_json(body), headers=headers)
-        )
+        answer = await self._caller.document(Call(method="POST", path=path, body=_json(body), headers=headers))
         return Triggered(
             session_id=answer["sessionId"],
             workflow_id=answer["workflowId"],
@@ -255,9 +247,7 @@ class OpscoreClient:
 
     async def save_workflow(self, definition: JsonObject) -> JsonObject:
         """Save a workflow definition; the same content again changes nothing."""
-        return await self._caller.document(
-            Call(method="POST", path=f"{_PREFIX}/workflow", body=_json(definition))
-        )
+        return await self._caller.document(Call(method="POST", path=f"{_PREFIX}/workflow", body=_json(definition)))
 
     async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
         """Ask for one task, waiting for it up to `wait_s`; None when there was none.

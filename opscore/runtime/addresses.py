@@ -1,11 +1,12 @@
 """How the runtime's actors find one another; agents and sessions are activated by being addressed."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import attrs
 
+from opscore.actors.message import Message
 from opscore.actors.ref import Ref
 from opscore.actors.supervision import ChildSpec
 from opscore.actors.system import System
@@ -16,6 +17,8 @@ from opscore.runtime.messages import (
     SessionProtocol,
     TimersProtocol,
 )
+
+ProtocolT = TypeVar("ProtocolT")
 
 AGENTS_PATH: Final = "/agents"
 SESSIONS_PATH: Final = "/sessions"
@@ -77,7 +80,12 @@ class Addresses:
         return ref
 
 
-
 def child_name(identity: str) -> str:
     """An id as a name in the tree, whose paths are divided by slashes."""
     return quote(identity, safe=":@ ")
+
+
+def hint(ref: Ref[ProtocolT], message: Message[ProtocolT, Any]) -> None:
+    """Tell, unless the node is stopping: whatever a hint would cause is rebuilt from rows."""
+    if ref.alive:
+        ref.tell(message)

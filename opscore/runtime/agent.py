@@ -5,73 +5,24 @@ longer holds, the actor reloads and decides again. What ends an attempt is commi
 together with this actor's part, because agent, lease, task and session must change in one submission.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 import attrs
 
-from opscore.actors.actor import Actor, handles
+from opscore.actors.actor import handles
 from opscore.actors.ref import Reply
-from opscore.actors.timers import Timer
 from opscore.runtime import delivery, leases, messages, registration, reports
-from opscore.runtime.addresses import Addresses
-from opscore.runtime.agent_rows import KEEP, AgentChange, AgentRows
-from opscore.runtime.availability import announcement, available
-from opscore.runtime.courier import Courier
-from opscore.runtime.errors import NotReady, StaleAttempt, Superseded
-from opscore.runtime.limits import Limits
-from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Assignment, Failure, Lease
+from opscore.runtime.agent_rows import KEEP
+from opscore.runtime.agent_standing import AgentStanding, WaitingClaim
+from opscore.runtime.models import Agent, AgentSource, Assignment, Failure, Granted, Lease
 from opscore.runtime.values import checked
 
-ResultT = TypeVar("ResultT")
-
-DECISIONS_MAX: Final = 8
-"""How often one message is decided anew because a row changed underneath."""
-RECHECK_S: Final = 5.0
-"""After a crash: when to look again for a commit that the former incarnation left under way."""
 CLAIM_WAIT_S_MIN: Final = 0.25
 """A claim that waits for nothing still leaves the dispatcher time to answer."""
 
 
-@attrs.frozen(kw_only=True)
-class _WaitingClaim:
-    claim_id: str | None
-    reply: Reply[messages.Granted | None]
-    timer: Timer
-
-
-class AgentActor(Actor[messages.AgentProtocol]):
-    """One agent.
-
-    Args:
-        agent_id: whose actor it is; the agent itself need not be registered yet.
-        addresses: where the others are.
-        courier: delivers attempts.
-        limits: what the node allows.
-    """
-
-    def __init__(self, agent_id: str, *, addresses: Addresses, courier: Courier, limits: Limits) -> None:
-        self._agent_id = agent_id
-        self._addresses = addresses
-        self._courier = courier
-        self._limits = limits
-        self._claim: _WaitingClaim | None = None
-        self._tickets = 0
-        self._assignment: Assignment | None = None
-        self._announced = False
-
-    async def on_start(self) -> None:
-        """Read the rows; after a crash, take up what the former incarnation had at hand."""
-        self._rows = AgentRows(self._agent_id, self._addresses, self.context.clock)
-        await self._rows.reload()
-        if self.context.incarnation > 1:
-            self._announce()
-            self.context.tell_after(RECHECK_S, messages.Recheck())
-            self.context.ref.tell(messages.Recheck())
-
-    async def on_stop(self) -> None:
-        """Let no claimer wait for an actor that is gone."""
-        self._drop_claim()
+class AgentActor(AgentStanding):
+    """One agent."""
 
     # --- what the agent and its operators say -------------------------------------------------------------
 
@@ -81,7 +32,7 @@ class AgentActor(Actor[messages.AgentProtocol]):
 
         async def decide() -> Agent:
             agent = registration.registered(self._rows.agent, message.registration, self._now())
-            await self._rows.commit("agent.registered", agent=agent, source=str(agent.source))
+            await self._rows.commit("agent.registered", agent=agent, data={"source": agent.source})
             return agent
 
         return await self._decided(decide)
@@ -109,17 +60,19 @@ class AgentActor(Actor[messages.AgentProtocol]):
         agent, now = self._rows.known_agent(), self._now()
         stamp, is_new = registration.accepted_stamp(agent, message.timestamp, now, self._limits)
         if not is_new:
-            await self._rows.commit("agent.report_stale", state=message.state, timestamp=stamp)
+            await self._rows.commit("agent.report_stale", data={"state": message.state, "timestamp": stamp})
             return False
         newer = registration.reported(agent, message.state, message.details, stamp, now)
         lease = self._rows.lease
         meaning = reports.Nothing() if lease is None else reports.meaning(message.state, message.details, lease)
         if lease is None or isinstance(meaning, reports.Nothing):
-            await self._rows.commit("agent.reported", agent=newer, state=message.state)
+            await self._rows.commit("agent.reported", agent=newer, data={"state": message.state})
         elif isinstance(meaning, reports.Alive):
             await self._show_life(lease, leases.renewed(lease, now, active=True), agent=newer)
         else:
-            await self._end(checked(meaning, self._limits), "agent.reported", agent=newer, state=message.state)
+            await self._end(
+                checked(meaning, self._limits), "agent.reported", agent=newer, data={"state": message.state}
+            )
         return True
 
     @handles(messages.SetCordon)
@@ -158,11 +111,11 @@ class AgentActor(Actor[messages.AgentProtocol]):
     # --- claims -------------------------------------------------------------------------------------------
 
     @handles(messages.Claim)
-    async def claim(self, message: messages.Claim) -> messages.Granted | Reply[messages.Granted | None] | None:
+    async def claim(self, message: messages.Claim) -> Granted | Reply[Granted | None] | None:
         """Wait for a task; a claim that asks again gets the same attempt again."""
         self._drop_claim()
 
-        async def decide() -> messages.Granted | None:
+        async def decide() -> Granted | None:
             agent = self._rows.known_agent()
             lease = self._rows.lease
             if lease is None:
@@ -177,12 +130,12 @@ class AgentActor(Actor[messages.AgentProtocol]):
             return granted
         return self._wait_for_task(message)
 
-    def _wait_for_task(self, message: messages.Claim) -> Reply[messages.Granted | None]:
+    def _wait_for_task(self, message: messages.Claim) -> Reply[Granted | None]:
         self._tickets += 1
         wait_s = min(max(message.wait_s, CLAIM_WAIT_S_MIN), self._limits.claim_wait_s_max)
         timer = self.context.tell_after(wait_s, messages.ClaimWaitOver(ticket=self._tickets))
-        reply: Reply[messages.Granted | None] = self.context.defer()
-        self._claim = _WaitingClaim(claim_id=message.claim_id, reply=reply, timer=timer)
+        reply: Reply[Granted | None] = self.context.defer()
+        self._claim = WaitingClaim(claim_id=message.claim_id, reply=reply, timer=timer)
         self._announce()
         return reply
 
@@ -201,26 +154,21 @@ class AgentActor(Actor[messages.AgentProtocol]):
 
         async def decide() -> None:
             lease = self._rows.lease
-            if lease is not None and lease.delivered and lease.claim_id == message.claim_id and not leases.shows_life(lease):
+            if (
+                lease is not None
+                and lease.delivered
+                and lease.claim_id == message.claim_id
+                and not leases.shows_life(lease)
+            ):
                 await self._end(delivery.Undelivered(reason="the claimer went away"), "agent.claim_abandoned")
 
         await self._decided(decide)
 
-    def _drop_claim(self) -> None:
-        if self._claim is not None:
-            self._claim.timer.cancel()
-            self._claim.reply.set(None)
-            self._claim = None
-
-    async def _become_idle(self, agent: Agent) -> None:
-        if agent.state != STATE_IDLE or agent.suspected_until > 0.0 or self._limits.agent_ttl_s:
-            await self._rows.commit("agent.claimed", agent=registration.claimed(agent, self._now()))
-
-    async def _hand_to_claimer(self, lease: Lease, claim_id: str | None) -> messages.Granted:
+    async def _hand_to_claimer(self, lease: Lease, claim_id: str | None) -> Granted:
         handed = attrs.evolve(lease, delivered=True, claim_id=claim_id)
         if handed != lease:
             await self._rows.commit("agent.handed", lease=handed)
-        return messages.Granted(assignment=await self._described(handed), lease=handed)
+        return Granted(assignment=await self._described(handed), lease=handed)
 
     # --- deliveries ---------------------------------------------------------------------------------------
 
@@ -289,11 +237,11 @@ class AgentActor(Actor[messages.AgentProtocol]):
                     await self._rows.commit("agent.delivered", lease=attrs.evolve(lease, delivered=True))
             case delivery.Unknown(reason=reason):
                 cut = leases.cut_short(lease, now, self._limits)
-                await self._rows.commit("agent.delivery_unknown", lease=cut, reason=reason)
+                await self._rows.commit("agent.delivery_unknown", lease=cut, data={"reason": reason})
                 self._arm(cut)
             case delivery.Undelivered(reason=reason, retry_after_s=retry_after_s):
                 agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random, retry_after_s)
-                await self._end(judgement, "agent.suspected", agent=agent, reason=reason)
+                await self._end(judgement, "agent.suspected", agent=agent, data={"reason": reason})
                 self._arm_suspicion(agent)
             case _:
                 await self._end(judgement, "agent.delivered")
@@ -366,73 +314,6 @@ class AgentActor(Actor[messages.AgentProtocol]):
         """Tell the dispatcher where the agent stands."""
         await self._rows.reload()
         self._announce()
-
-    # --- in common ----------------------------------------------------------------------------------------
-
-    async def _decided(self, decide: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """Decide on the rows; if one changed underneath, reload and decide again; then say where the agent stands."""
-        for _ in range(DECISIONS_MAX):
-            try:
-                result = await decide()
-            except Superseded:
-                await self._rows.reload()
-            else:
-                await self._serve_waiting_claim()
-                self._announce()
-                if self._rows.agent is None:
-                    self.context.stop_if_quiet()
-                return result
-        raise NotReady(f"agent {self._agent_id!r} changes faster than its messages can be decided", retry_after_s=1.0)
-
-    async def _serve_waiting_claim(self) -> None:
-        """Whoever waits with a claim is idle once its lease is over."""
-        agent = self._rows.agent
-        if self._claim is not None and agent is not None and self._rows.lease is None:
-            await self._become_idle(agent)
-
-    async def _show_life(self, before: Lease, after: Lease, *, agent: AgentChange) -> None:
-        """Renew the lease; the first sign of life also starts the task."""
-        if leases.shows_life(before):
-            await self._rows.commit("agent.renewed", agent=agent, lease=after)
-        else:
-            await self._rows.settle(messages.Started(), "agent.started", agent=agent, lease=after)
-        self._arm(after)
-
-    async def _end(self, outcome: delivery.Judgement, kind: str, *, agent: AgentChange = KEEP, **data: str) -> None:
-        """End the attempt and the lease in one commit with the session's part."""
-        assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "these end nothing"
-        lease = self._rows.lease
-        assert lease is not None, "an attempt ends under its lease"
-        try:
-            await self._rows.settle(outcome, kind, agent=agent, **data)
-        except StaleAttempt as error:
-            self.context.log.error("dropping a lease whose session knows nothing of it: %s", error)
-            await self._rows.commit(kind, agent=agent, lease=None)
-        self._assignment = None
-        self._addresses.timers.tell(messages.DisarmLease(agent_id=self._agent_id))
-
-    def _announce(self) -> None:
-        agent = self._rows.agent
-        reachable = agent is not None and (self._claim is not None or self._courier.reaches(agent))
-        leased = self._rows.lease is not None
-        if agent is not None and available(
-            agent, leased=leased, reachable=reachable, now=self._now(), limits=self._limits
-        ):
-            said = announcement(agent, self._rows.agent_version, self._rows.as_of, self._limits)
-            self._addresses.dispatcher.tell(said)
-            self._announced = True
-        elif self._announced:
-            self._addresses.dispatcher.tell(messages.AgentUnavailable(agent_id=self._agent_id))
-            self._announced = False
-
-    def _arm(self, lease: Lease) -> None:
-        self._addresses.timers.tell(messages.ArmLease(agent_id=self._agent_id, due_at=leases.due_at(lease)))
-
-    def _arm_suspicion(self, agent: Agent) -> None:
-        self._addresses.timers.tell(messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until))
-
-    def _now(self) -> float:
-        return self.context.clock.now()
 
 
 def _is(lease: Lease, message: messages.DeliveryEnded | messages.ClaimGraceOver) -> bool:

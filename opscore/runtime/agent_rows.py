@@ -1,5 +1,7 @@
 """An agent's row and lease at known versions, and the submissions that change them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from opscore.actors.clock import Clock
@@ -16,6 +18,9 @@ class _Keep:
 
 
 KEEP: Final = _Keep()
+_Data = Mapping[str, Any]
+NO_DATA: Final[_Data] = MappingProxyType({})
+
 AgentChange = Agent | None | _Keep
 LeaseChange = Lease | None | _Keep
 
@@ -68,7 +73,9 @@ class AgentRows:
             raise StaleAttempt(task_id, attempt, f"agent {self.agent_id!r} holds no lease")
         if (lease.task_id, lease.attempt) != (task_id, attempt):
             raise StaleAttempt(
-                task_id, attempt, f"agent {self.agent_id!r} holds attempt {lease.attempt} of task {lease.task_id!r}"
+                task_id,
+                attempt,
+                f"agent {self.agent_id!r} holds attempt {lease.attempt} of task {lease.task_id!r}",
             )
         return lease
 
@@ -88,7 +95,9 @@ class AgentRows:
         self._lease, self.as_of = Versioned(lease, version), version
         return True
 
-    async def commit(self, record_kind: str, *, agent: AgentChange = KEEP, lease: LeaseChange = KEEP, **data: Any) -> None:
+    async def commit(
+        self, record_kind: str, *, agent: AgentChange = KEEP, lease: LeaseChange = KEEP, data: _Data = NO_DATA
+    ) -> None:
         """Change the rows.
 
         Raises:
@@ -98,7 +107,13 @@ class AgentRows:
         self._took(agent, lease, await self._addresses.journal.commit(part))
 
     async def settle(
-        self, outcome: Outcome, record_kind: str, *, agent: AgentChange = KEEP, lease: LeaseChange = None, **data: Any
+        self,
+        outcome: Outcome,
+        record_kind: str,
+        *,
+        agent: AgentChange = KEEP,
+        lease: LeaseChange = None,
+        data: _Data = NO_DATA,
     ) -> None:
         """Move the attempt on together with the rows, in the session's submission; by default the lease ends.
 
@@ -116,7 +131,7 @@ class AgentRows:
         )
         self._took(agent, lease, await self._addresses.session(held.session_id).ask(settle))
 
-    def _part(self, kind: str, agent: AgentChange, lease: LeaseChange, data: dict[str, Any]) -> Submission:
+    def _part(self, kind: str, agent: AgentChange, lease: LeaseChange, data: _Data) -> Submission:
         writes: list[Put | Delete] = []
         if not isinstance(agent, _Keep):
             writes.append(AGENTS.delete(self.agent_id) if agent is None else AGENTS.put(agent))
@@ -129,7 +144,7 @@ class AgentRows:
             entity_id=self.agent_id,
             session_id=held.session_id if held else None,
             kind=kind,
-            data=data,
+            data=dict(data),
         )
         return Submission(
             expects=(

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, TypeVar
 
 import attrs
 from cattrs import ClassValidationError, Converter, IterableValidationError
-from cattrs.errors import AttributeValidationNote, IterableValidationNote, StructureHandlerNotFoundError
 from cattrs.cols import list_structure_factory
+from cattrs.errors import AttributeValidationNote, IterableValidationNote, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
@@ -86,7 +86,12 @@ def camel_case(name: str) -> str:
 def wire_converter() -> Converter:
     """The strict converter between wire documents and values; camelCase outside, snake_case inside."""
     converter = make_converter(detailed_validation=True)
-    for kind, name in ((str, "a string"), (bool, "true or false"), (int, "a whole number"), (float, "a number")):
+    for kind, name in (
+        (str, "a string"),
+        (bool, "true or false"),
+        (int, "a whole number"),
+        (float, "a number"),
+    ):
         converter.register_structure_hook(kind, _exactly(kind, name))
     converter.register_structure_hook_func(_is_object, _object)
     converter.register_structure_hook_factory(attrs.has, functools.partial(_wire_structure, converter))
@@ -121,6 +126,7 @@ def _is_list(kind: Any) -> bool:
 
 
 def _list_hook(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:
+    inner: Callable[[Any, Any], Any]
     inner = list_structure_factory(list[kind.__args__[0]], converter)
 
     def structure(value: Any, _: Any) -> Any:
@@ -151,7 +157,13 @@ def _wire_name(field: "attrs.Attribute[Any]") -> str:
 
 
 def _named(value: Any) -> str:
-    names = ((bool, "true or false"), (str, "a string"), (int | float, "a number"), (list, "a list"), (dict, "an object"))
+    names = (
+        (bool, "true or false"),
+        (str, "a string"),
+        (int | float, "a number"),
+        (list, "a list"),
+        (dict, "an object"),
+    )
     return next((name for kind, name in names if isinstance(value, kind)), "null" if value is None else "another type")
 
 
@@ -169,7 +181,11 @@ def structure_wire(document: Any, kind: type[T], what: str) -> T:
 
 def _faults(error: BaseException, path: str, kind: Any) -> list[Fault]:
     if isinstance(error, ClassValidationError):
-        return [fault for inner in error.exceptions for fault in _faults(inner, _field_path(inner, path, error.cl), error.cl)]
+        return [
+            fault
+            for inner in error.exceptions
+            for fault in _faults(inner, _field_path(inner, path, error.cl), error.cl)
+        ]
     if isinstance(error, IterableValidationError):
         return [fault for inner in error.exceptions for fault in _faults(inner, _item_path(inner, path), kind)]
     if isinstance(error, KeyError):

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from opscore.actors.clock import Clock
 from opscore.actors.groups import unwrapped
+from opscore.actors.supervision import ChildSpec
 from opscore.actors.system import System, open_system
 from opscore.runtime import messages, recovery, transitions, tree
 from opscore.runtime.addresses import Addresses
@@ -90,10 +91,10 @@ class Core:
         if self.open_sessions:
             _log.info("took up %d unfinished sessions, %d open attempts", self.open_sessions, len(holders))
 
-    def _agent_spec(self, agent_id: str) -> tree.ChildSpec[object]:
+    def _agent_spec(self, agent_id: str) -> ChildSpec[Any]:
         return tree.agent_spec(agent_id, parts=lambda: self._parts, on_given_up=_agent_given_up)
 
-    def _session_spec(self, session_id: str) -> tree.ChildSpec[object]:
+    def _session_spec(self, session_id: str) -> ChildSpec[Any]:
         return tree.session_spec(
             session_id,
             parts=lambda: self._parts,
@@ -152,7 +153,11 @@ async def _raise(error: CommitUncertain) -> None:
 
 def _agent_given_up(agent_id: str, cause: BaseException) -> None:
     """Its rows stay as they are, and the next message for it activates a new actor on them."""
-    _log.error("the actor of agent %s crashed too often, last with %r; the next message starts it anew", agent_id, cause)
+    _log.error(
+        "the actor of agent %s crashed too often, last with %r; the next message starts it anew",
+        agent_id,
+        cause,
+    )
 
 
 @asynccontextmanager
@@ -163,5 +168,3 @@ async def open_nursery() -> AsyncIterator[trio.Nursery]:
             yield nursery
     except BaseExceptionGroup as group:
         raise unwrapped(group) from None
-
-

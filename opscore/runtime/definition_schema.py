@@ -12,7 +12,7 @@ PLANNED_FIELDS: Final = frozenset(
         "continueOnFailure", "compensateTaskId", "idempotent", "concurrencyKey",
     }
 )  # fmt: skip
-"""Fields of the workflow language that this release refuses by name, because ignoring one would run another workflow."""
+"""Fields of the language that this release refuses by name: ignoring one would run another workflow."""
 
 _ID: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 _SECONDS: Final[dict[str, Any]] = {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000}

@@ -4,6 +4,7 @@ import difflib
 import functools
 import graphlib
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,6 @@ import attrs
 import jsonschema
 
 from opscore.actors.backoff import Backoff
-from opscore.runtime import codec
 from opscore.runtime.definition_schema import PLANNED_FIELDS, WORKFLOW_SCHEMA
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.limits import Limits
@@ -79,9 +79,7 @@ class Definition:
     @functools.cached_property
     def dependents(self) -> dict[str, tuple[TaskDefinition, ...]]:
         """For each task the ones that wait for it."""
-        return {
-            task.key: tuple(other for other in self.tasks if task.key in other.depends_on) for task in self.tasks
-        }
+        return {task.key: tuple(other for other in self.tasks if task.key in other.depends_on) for task in self.tasks}
 
     @property
     def needs_agent(self) -> bool:
@@ -117,12 +115,15 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 def _described(error: jsonschema.ValidationError) -> Fault:
     path = _path(error.absolute_path)
+    schema: Any = error.schema
+    instance: Any = error.instance
+    wanted: Any = error.validator_value
     if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        unknown = [name for name in error.instance if name not in known]
+        known = list(schema["properties"])
+        unknown = [name for name in instance if name not in known]
         return Fault(path=path, message="; ".join(_unknown_field(name, known) for name in unknown))
     if error.validator == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
+        missing = [name for name in wanted if name not in instance]
         return Fault(path=path, message=f"{' and '.join(missing)} must be given")
     if error.validator == "enum" and error.instance in ("signal", "delay", "workflow", "tool"):
         return Fault(path=path, message=f"this release does not run tasks of type {error.instance!r}")
@@ -223,7 +224,7 @@ def _edges(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:
         if isinstance(following, str) and following in before:
             before[following].add(task["taskId"])
     if not any("nextTaskId" in task or "dependsOn" in task for task in tasks):
-        for earlier, later in zip(tasks, tasks[1:], strict=False):
+        for earlier, later in itertools.pairwise(tasks):
             before[later["taskId"]].add(earlier["taskId"])
     return before
 
@@ -282,6 +283,12 @@ def _build_task(
 
 
 def _retry_policy(document: dict[str, Any]) -> RetryPolicy:
-    names = {codec.camel_case(field.name.replace("_delay_s", "_delay_seconds")): field.name for field in attrs.fields(RetryPolicy)}
-    values = {names[name]: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
-    return RetryPolicy(**values)
+    standard = RetryPolicy()
+    return RetryPolicy(
+        max_retries=int(document.get("maxRetries", standard.max_retries)),
+        initial_delay_s=float(document.get("initialDelaySeconds", standard.initial_delay_s)),
+        backoff_coefficient=float(document.get("backoffCoefficient", standard.backoff_coefficient)),
+        max_delay_s=float(document.get("maxDelaySeconds", standard.max_delay_s)),
+        jitter=document.get("jitter", standard.jitter),
+        non_retryable=tuple(document.get("nonRetryable", standard.non_retryable)),
+    )

@@ -4,13 +4,16 @@ The gateway implements `Delivery` and reports only what happened on the transpor
 connection that never stood, one that broke. `judge_answer` decides what that means for the attempt.
 """
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 
 from opscore.runtime.models import Agent, Assignment, Failure
 
-_NOT_DELIVERED = frozenset({404, 429, 503})
+_NOT_DELIVERED: Final = frozenset({404, 429, 503})
+_SUCCESS: Final = range(200, 300)
+_SERVER_ERROR_MIN: Final = 500
+_EXCERPT_CHARACTERS: Final = 500
 
 
 @attrs.frozen(kw_only=True)
@@ -126,13 +129,18 @@ def judge_answer(fact: Fact) -> Judgement:
 
 
 def _judge_status(answer: Answered) -> Judgement:
-    if 200 <= answer.status < 300:
+    if answer.status in _SUCCESS:
         return _judge_body(answer.body)
     if answer.status in _NOT_DELIVERED:
         return Undelivered(reason=f"the agent answered {answer.status}", retry_after_s=answer.retry_after_s)
-    if answer.status >= 500:
+    if answer.status >= _SERVER_ERROR_MIN:
         return Unknown(reason=f"the agent answered {answer.status}")
-    return Failed(error=Failure(message=f"the agent answered {answer.status}: {_excerpt(answer.body)}", code=f"http_{answer.status}"))
+    return Failed(
+        error=Failure(
+            message=f"the agent answered {answer.status}: {_excerpt(answer.body)}",
+            code=f"http_{answer.status}",
+        )
+    )
 
 
 def _judge_body(body: Any) -> Judgement:
@@ -145,4 +153,4 @@ def _judge_body(body: Any) -> Judgement:
 
 def _excerpt(body: Any) -> str:
     text = body if isinstance(body, str) else repr(body)
-    return text if len(text) <= 500 else text[:499] + "…"
+    return text if len(text) <= _EXCERPT_CHARACTERS else text[: _EXCERPT_CHARACTERS - 1] + "…"

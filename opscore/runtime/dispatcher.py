@@ -1,7 +1,6 @@
 """The dispatcher: ready tasks × idle agents. Everything it knows is a hint, rebuilt from rows when it starts."""
 
 import functools
-import random
 from typing import Final
 
 import trio
@@ -17,6 +16,7 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import OfferOutcome
+from opscore.runtime.models import QueueDepths
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 POSTPONE_S: Final = 1.0
@@ -99,7 +99,7 @@ class DispatcherActor(Actor[messages.DispatcherProtocol]):
             self._make(match)
 
     @handles(messages.GetDepths)
-    async def depths(self, _: messages.GetDepths) -> messages.QueueDepths:
+    async def depths(self, _: messages.GetDepths) -> QueueDepths:
         """Say how much waits."""
         return self._book.depths()
 
@@ -138,5 +138,4 @@ class DispatcherActor(Actor[messages.DispatcherProtocol]):
         self.context.ref.tell(ended)
 
     def _postponement_s(self) -> float:
-        rng: random.Random = self.context.clock.random
-        return POSTPONE_S * (0.5 + rng.random())
+        return POSTPONE_S * (0.5 + self.context.clock.random.random())

@@ -18,9 +18,12 @@
 Each class has a stable `code`, which the gateway shows as it is.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import attrs
+
+FAULTS_SHOWN: Final = 3
+"""Faults that an error's sentence spells out; its `faults` hold them all."""
 
 
 class OpscoreError(Exception):
@@ -123,8 +126,8 @@ class InvalidDocument(Refusal):
         self.what = what
         self.faults = faults
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        listed = "; ".join(f"{fault.path or what}: {fault.message}" for fault in faults[:3])
-        super().__init__(f"the {what} has {count}: {listed}{'; …' if len(faults) > 3 else ''}")
+        listed = "; ".join(f"{fault.path or what}: {fault.message}" for fault in faults[:FAULTS_SHOWN])
+        super().__init__(f"the {what} has {count}: {listed}{'; …' if len(faults) > FAULTS_SHOWN else ''}")
 
 
 class LimitExceeded(Refusal):
@@ -235,4 +238,6 @@ class CommitUncertain(StoreError):
 
     def __init__(self, path: str, cause: str) -> None:
         self.path = path
-        super().__init__(f"a commit to {path} failed while it was being synced ({cause}); the node stops, start it again")
+        super().__init__(
+            f"a commit to {path} failed while it was being synced ({cause}); the node stops, start it again"
+        )

@@ -143,8 +143,9 @@ class Journal:
             Superseded: a precondition did not hold; nothing of it was applied.
             StoreFull: nothing was applied.
         """
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True) as scope:
             return await self._ref.ask(Commit(submission=submission), timeout_s=ANSWER_TIMEOUT_S)
+        raise AssertionError(f"{scope} is never cancelled, so it swallows nothing")
 
     async def load(self, read: Callable[[Snapshot], ResultT]) -> ResultT:
         """Read behind every submission sent before."""

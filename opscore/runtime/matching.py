@@ -14,8 +14,8 @@ from typing import Final
 import attrs
 
 from opscore.runtime.definitions import TaskDefinition
-from opscore.runtime.messages import AgentAvailable, OfferEnded, OfferOutcome, QueueDepths, ReadyTask
-from opscore.runtime.models import Session, Task
+from opscore.runtime.messages import AgentAvailable, OfferEnded, OfferOutcome
+from opscore.runtime.models import QueueDepths, ReadyTask, Session, Task
 
 AGING_S: Final = 600.0
 """How much waiting outweighs one level of priority."""

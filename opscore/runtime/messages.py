@@ -14,7 +14,7 @@ from opscore.actors.message import Message
 from opscore.runtime.definitions import Definition
 from opscore.runtime.delivery import Completed, Fact, Failed, Lost, Undelivered
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.models import Agent, AgentSource, Assignment, Lease, Session
+from opscore.runtime.models import Agent, Assignment, Granted, Lease, QueueDepths, ReadyTask, Registration, Session
 from opscore.runtime.store import Snapshot, Submission
 
 ReplyT = TypeVar("ReplyT")
@@ -73,19 +73,6 @@ class Load(_ToJournal[Any]):
 
 
 @attrs.frozen(kw_only=True)
-class Registration:
-    """What an agent says of itself when it registers."""
-
-    agent_id: str
-    name: str | None = None
-    version: str = ""
-    capabilities: tuple[str, ...] = ()
-    contact_endpoint: str | None = None
-    metadata: dict[str, Any] = attrs.field(factory=dict)
-    source: AgentSource = AgentSource.API
-
-
-@attrs.frozen(kw_only=True)
 class Register(_ToAgent[Agent]):
     """Register the agent, or register it again."""
 
@@ -111,14 +98,6 @@ class SetCordon(_ToAgent[Agent]):
     """Take the agent out of dispatch, or put it back."""
 
     cordoned: bool
-
-
-@attrs.frozen(kw_only=True)
-class Granted:
-    """What a claimer gets."""
-
-    assignment: Assignment
-    lease: Lease
 
 
 @attrs.frozen(kw_only=True)
@@ -277,20 +256,6 @@ class AnnounceSession(_ToSession[None]):
 
 
 @attrs.frozen(kw_only=True)
-class ReadyTask:
-    """A task that waits for an agent."""
-
-    task_id: str
-    session_id: str
-    capability: str | None
-    agent_id: str | None
-    """The only agent that may run it, when there is no capability."""
-    preferred_agent_id: str | None
-    priority: int
-    ready_at: float
-
-
-@attrs.frozen(kw_only=True)
 class TaskReady(Message[DispatcherProtocol, None]):
     """A task waits, as of this commit."""
 
@@ -353,15 +318,6 @@ class SetPaused(Message[DispatcherProtocol, None]):
     """Stop making offers (while the node drains), or go on."""
 
     paused: bool
-
-
-@attrs.frozen(kw_only=True)
-class QueueDepths:
-    """How much waits on each side."""
-
-    ready_tasks: int
-    idle_agents: int
-    offers: int
 
 
 @attrs.frozen(kw_only=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-
 STATE_UNKNOWN = "unknown"
 STATE_INITIALIZING = "initializing"
 STATE_IDLE = "idle"
@@ -210,3 +209,47 @@ class Assignment:
     input: Any
     lease_s: float
     timeout_s: float
+
+
+@attrs.frozen(kw_only=True)
+class Registration:
+    """What an agent says of itself when it registers."""
+
+    agent_id: str
+    name: str | None = None
+    version: str = ""
+    capabilities: tuple[str, ...] = ()
+    contact_endpoint: str | None = None
+    metadata: dict[str, Any] = attrs.field(factory=dict)
+    source: AgentSource = AgentSource.API
+
+
+@attrs.frozen(kw_only=True)
+class Granted:
+    """What a claimer gets."""
+
+    assignment: Assignment
+    lease: Lease
+
+
+@attrs.frozen(kw_only=True)
+class ReadyTask:
+    """A task that waits for an agent."""
+
+    task_id: str
+    session_id: str
+    capability: str | None
+    agent_id: str | None
+    """The only agent that may run it, when there is no capability."""
+    preferred_agent_id: str | None
+    priority: int
+    ready_at: float
+
+
+@attrs.frozen(kw_only=True)
+class QueueDepths:
+    """How much waits on each side."""
+
+    ready_tasks: int
+    idle_agents: int
+    offers: int

@@ -9,8 +9,8 @@ from opscore.runtime.availability import announcement, available
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import ready_task
-from opscore.runtime.messages import AgentAvailable, ReadyTask
-from opscore.runtime.models import Agent, SessionStatus, TaskStatus
+from opscore.runtime.messages import AgentAvailable
+from opscore.runtime.models import Agent, ReadyTask, SessionStatus, TaskStatus
 from opscore.runtime.store import Snapshot
 from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, tasks_of
 

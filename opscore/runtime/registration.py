@@ -7,8 +7,7 @@ import attrs
 
 from opscore.actors.backoff import Backoff
 from opscore.runtime.limits import Limits
-from opscore.runtime.messages import Registration
-from opscore.runtime.models import STATE_IDLE, STATE_UNKNOWN, Agent, AgentSource
+from opscore.runtime.models import STATE_IDLE, STATE_UNKNOWN, Agent, AgentSource, Registration
 
 SUSPICION: Final = Backoff(initial_s=1.0, coefficient=2.0, max_s=60.0, jitter=0.5)
 RETRY_AFTER_S_MAX: Final = 3_600.0

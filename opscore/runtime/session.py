@@ -5,14 +5,14 @@ the run's line in the index of unfinished sessions, which every step writes. Eff
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from opscore.actors.actor import Actor, handles
 from opscore.runtime import delivery, leases, messages, transitions
-from opscore.runtime.addresses import Addresses
+from opscore.runtime.addresses import Addresses, hint
 from opscore.runtime.errors import NotReady, SessionNotFound, StaleAttempt, Superseded, TaskNotFound
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
@@ -29,8 +29,19 @@ from opscore.runtime.models import (
     TaskStatus,
 )
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
-from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record, tasks_of
+from opscore.runtime.tables import (
+    AGENTS,
+    LEASES,
+    OPEN_SESSIONS,
+    SESSIONS,
+    TASKS,
+    OpenSession,
+    record,
+    tasks_of,
+)
 from opscore.runtime.transitions import Run, Step
+
+ResultT = TypeVar("ResultT")
 
 DECISIONS_MAX: Final = 8
 
@@ -165,8 +176,8 @@ class SessionActor(Actor[messages.SessionProtocol]):
 
     # --- in common ----------------------------------------------------------------------------------------
 
-    async def _decided(self, decide: Callable[[Run], Any]) -> Any:
-        """Decide on the run; if it changed underneath, reload and decide again. A part that is not ours is the caller's."""
+    async def _decided(self, decide: Callable[[Run], Awaitable[ResultT]]) -> ResultT:
+        """Decide on the run; if it changed underneath, reload and decide again. The agent's part is the caller's."""
         for _ in range(DECISIONS_MAX):
             assert self._run is not None, "only a run that exists is decided on"
             try:
@@ -196,23 +207,25 @@ class SessionActor(Actor[messages.SessionProtocol]):
                 self._tell_ready(self._run, task, version)
             case transitions.RetryAt(task=task, due_at=due_at):
                 arm = messages.ArmRetry(session_id=self._session_id, task_id=task.task_id, due_at=due_at)
-                self._addresses.timers.tell(arm)
+                hint(self._addresses.timers, arm)
             case transitions.Withdrawn(task=task):
-                self._addresses.dispatcher.tell(messages.TaskWithdrawn(task_id=task.task_id))
+                hint(self._addresses.dispatcher, messages.TaskWithdrawn(task_id=task.task_id))
             case transitions.Ended():
                 self._on_ended()
 
     def _tell_ready(self, run: Run, task: Task, version: int) -> None:
         if run.session.status is not SessionStatus.PAUSED:
             waiting = ready_task(run.session, run.task_definition(task), task)
-            self._addresses.dispatcher.tell(messages.TaskReady(task=waiting, as_of=version))
+            hint(self._addresses.dispatcher, messages.TaskReady(task=waiting, as_of=version))
 
     def _announce(self) -> None:
         """Tell the dispatcher and the timers of every task that waits."""
         run = self._run
-        for task in run.tasks if run is not None else ():
+        if run is None:
+            return
+        for task in run.tasks:
             if task.status is TaskStatus.READY:
-                self._tell_ready(run, task, self._version)  # type: ignore[arg-type]
+                self._tell_ready(run, task, self._version)
             elif task.status is TaskStatus.PENDING_RETRY and task.due_at is not None:
                 self._follow(transitions.RetryAt(task=task, due_at=task.due_at), self._version)
 
@@ -249,7 +262,9 @@ def _difference(before: Run | None, after: Run, version: int, now: float) -> Sub
     if before is None or before.session is not after.session:
         writes.append(SESSIONS.put(after.session))
         records.append(_session_record(after.session, now))
-    writes.append(OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id)))
+    writes.append(
+        OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id))
+    )
     return Submission(
         expects=(OPEN_SESSIONS.expect(session_id, version),),
         writes=tuple(writes),
@@ -262,7 +277,12 @@ def _task_record(task: Task, now: float) -> Record:
     if task.error is not None:
         data["error"] = attrs.asdict(task.error)
     return Record(
-        at=now, entity="task", entity_id=task.task_id, session_id=task.session_id, kind=f"task.{task.status}", data=data
+        at=now,
+        entity="task",
+        entity_id=task.task_id,
+        session_id=task.session_id,
+        kind=f"task.{task.status}",
+        data=data,
     )
 
 

@@ -14,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import attrs
 import lmdb
@@ -158,7 +158,8 @@ class LmdbStore:
                 return
         if not found.isdigit() or int(found) > FORMAT:
             raise StoreIncompatible(
-                str(self.path), f"it has format {found.decode(errors='replace')}, this release reads up to {FORMAT}"
+                str(self.path),
+                f"it has format {found.decode(errors='replace')}, this release reads up to {FORMAT}",
             )
 
     def close(self) -> None:
@@ -234,7 +235,7 @@ class LmdbStore:
 class LmdbSnapshot:
     """A read transaction; values are checked as they are read."""
 
-    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, object]) -> None:
+    def __init__(self, transaction: lmdb.Transaction, tables: dict[str, Any]) -> None:
         self._transaction = transaction
         self._tables = tables
 
@@ -246,7 +247,7 @@ class LmdbSnapshot:
     def get(self, table: str, key: bytes) -> Stored | None:
         """Read one value, or nothing."""
         value = self._transaction.get(key, db=self._tables[table])
-        return None if value is None else _opened(table, key, value)
+        return None if value is None else _opened(table, key, bytes(value))
 
     def scan(
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
@@ -259,7 +260,7 @@ class LmdbSnapshot:
                 key = bytes(cursor.key())
                 if not key.startswith(prefix):
                     return
-                yield key, _opened(table, key, cursor.value())
+                yield key, _opened(table, key, bytes(cursor.value()))
                 found = advance()
 
 
@@ -294,7 +295,7 @@ def _opened(table: str, key: bytes, value: bytes) -> Stored:
     if len(value) < _HEADER.size:
         raise StoreDamaged(name, "it is shorter than its header")
     schema, version, digest = _HEADER.unpack_from(value)
-    body = bytes(value[_HEADER.size :])
+    body = value[_HEADER.size :]
     if _checksum(table, key, schema, version, body) != digest:
         raise StoreDamaged(name, "its checksum does not match")
     return Stored(body, schema, version)

@@ -153,7 +153,12 @@ class Step:
 def begin(session: Session, definition: Definition, now: float) -> Step:
     """Start a run: its first tasks are ready; one without tasks is complete at once."""
     tasks = tuple(
-        Task(task_id=f"{session.session_id}.{task.ordinal}", session_id=session.session_id, key=task.key, ordinal=task.ordinal)
+        Task(
+            task_id=f"{session.session_id}.{task.ordinal}",
+            session_id=session.session_id,
+            key=task.key,
+            ordinal=task.ordinal,
+        )
         for task in definition.tasks
     )
     return _advance(Run(session=session, tasks=tasks, definition=definition), now)
@@ -162,7 +167,14 @@ def begin(session: Session, definition: Definition, now: float) -> Step:
 def dispatch(run: Run, task_id: str, agent_id: str, now: float) -> Step:
     """Give a ready task to an agent, as a new attempt."""
     task = run.by_id[task_id]
-    moved = _moved(task, TaskEvent.DISPATCH, attempt=task.attempt + 1, agent_id=agent_id, dispatched_at=now, started_at=None)
+    moved = _moved(
+        task,
+        TaskEvent.DISPATCH,
+        attempt=task.attempt + 1,
+        agent_id=agent_id,
+        dispatched_at=now,
+        started_at=None,
+    )
     run = _with(run, moved)
     if run.session.status is SessionStatus.STARTED:
         run = _session_moved(run, SessionEvent.DISPATCH)
@@ -274,7 +286,9 @@ def _fail_session(run: Run, failed: Task, now: float) -> Step:
     cause = failed.error or Failure(message="unknown")
     error = Failure(message=f"task {failed.key!r} failed: {cause.message}", code=cause.code)
     waiting = (TaskStatus.READY, TaskStatus.PENDING, TaskStatus.PENDING_RETRY)
-    cancelled = [_moved(task, TaskEvent.CANCEL, ended_at=now, due_at=None) for task in run.tasks if task.status in waiting]
+    cancelled = [
+        _moved(task, TaskEvent.CANCEL, ended_at=now, due_at=None) for task in run.tasks if task.status in waiting
+    ]
     withdrawn = _withdrawn(run.tasks)
     run = _session_moved(_with(run, *cancelled), SessionEvent.FAIL, error=error)
     settled = _settle(run, now)

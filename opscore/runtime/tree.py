@@ -1,11 +1,11 @@
 """The supervisor tree of a node.
 
-    root  rest_for_one: a restart of one restarts what depends on it
-    ├── journal        the single writer
-    ├── agents         one_for_one, one actor per agent, activated on demand
-    ├── dispatcher     ready tasks × idle agents
-    ├── sessions       one_for_one, one actor per run with work in flight
-    └── timers         deadlines and delays
+root  rest_for_one: a restart of one restarts what depends on it
+├── journal        the single writer
+├── agents         one_for_one, one actor per agent, activated on demand
+├── dispatcher     ready tasks × idle agents
+├── sessions       one_for_one, one actor per run with work in flight
+└── timers         deadlines and delays
 """
 
 from collections.abc import Callable
@@ -55,10 +55,18 @@ def root(parts: Parts) -> SupervisorSpec:
         name="root",
         strategy=Strategy.REST_FOR_ONE,
         children=(
-            ChildSpec(name="journal", factory=lambda: _journal(parts), mailbox=journal.MAILBOX, backoff=RESTART_BACKOFF),
+            ChildSpec(
+                name="journal",
+                factory=lambda: _journal(parts),
+                mailbox=journal.MAILBOX,
+                backoff=RESTART_BACKOFF,
+            ),
             SupervisorSpec(name="agents", intensity=POOL_INTENSITY),
             ChildSpec(
-                name="dispatcher", factory=lambda: _dispatcher(parts), mailbox=dispatcher.MAILBOX, backoff=RESTART_BACKOFF
+                name="dispatcher",
+                factory=lambda: _dispatcher(parts),
+                mailbox=dispatcher.MAILBOX,
+                backoff=RESTART_BACKOFF,
             ),
             SupervisorSpec(name="sessions", intensity=POOL_INTENSITY),
             ChildSpec(name="timers", factory=lambda: _timers(parts), mailbox=timers.MAILBOX, backoff=RESTART_BACKOFF),

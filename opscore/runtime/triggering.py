@@ -20,7 +20,15 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import IdempotentTrigger, SavedDefinition, Session
 from opscore.runtime.store import Delete, Expect, Put, Snapshot, Submission
-from opscore.runtime.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, REVISIONS, SESSIONS, IdempotencyRow, Revision
+from opscore.runtime.tables import (
+    AGENTS,
+    DEFINITIONS,
+    IDEMPOTENCY,
+    REVISIONS,
+    SESSIONS,
+    IdempotencyRow,
+    Revision,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +70,9 @@ class Prepared:
     extra: Submission
 
 
-def prepare(view: Snapshot, trigger: Trigger, library: Library, limits: Limits, now: float, rng: Any) -> Prepared | Session:
+def prepare(
+    view: Snapshot, trigger: Trigger, library: Library, limits: Limits, now: float, rng: Any
+) -> Prepared | Session:
     """Check a trigger against the store; answers the session that its idempotency key already started, if any.
 
     Raises:
@@ -72,7 +82,10 @@ def prepare(view: Snapshot, trigger: Trigger, library: Library, limits: Limits, 
         raise AgentNotFound(trigger.agent_id)
     definition, writes = _resolved(view, trigger, library, limits, now)
     if definition.needs_agent and trigger.agent_id is None:
-        fault = Fault(path="tasks", message="a task names neither agentCapability nor agentId, so an agent must be named")
+        fault = Fault(
+            path="tasks",
+            message="a task names neither agentCapability nor agentId, so an agent must be named",
+        )
         raise InvalidDocument("trigger", (fault,))
     session = Session(
         session_id=new_id("ses", now, rng),

@@ -30,7 +30,12 @@ def checked(judgement: Judgement, limits: Limits) -> Judgement:
     try:
         check_value(judgement.result, limits)
     except LimitExceeded as error:
-        return Failed(error=Failure(message=f"the result is too large: {error}", code="result_too_large"), retryable=False)
+        return Failed(
+            error=Failure(message=f"the result is too large: {error}", code="result_too_large"),
+            retryable=False,
+        )
     except (ValueError, TypeError, RecursionError) as error:
-        return Failed(error=Failure(message=f"the result is not JSON: {error}", code="result_not_json"), retryable=False)
+        return Failed(
+            error=Failure(message=f"the result is not JSON: {error}", code="result_not_json"), retryable=False
+        )
     return judgement

@@ -29,6 +29,9 @@ class Writer(Protocol):
     async def settled(self) -> None:
         """Wait until no batch is under way, such as one that a dead journal left behind."""
 
+    def close(self) -> None:
+        """Take no more batches, after the one that is under way."""
+
 
 @attrs.frozen(eq=False)
 class _Job:
@@ -58,12 +61,15 @@ class ThreadWriter:
             CommitUncertain: the node has to stop.
         """
         with trio.CancelScope(shield=True):
-            async with self._turn:
-                if self._failed is not None:
-                    raise self._failed
-                if self._closed:
-                    raise NotReady("the store is closed")
-                return await self._in_thread(batch)
+            await self._turn.acquire()
+        try:
+            if self._failed is not None:
+                raise self._failed
+            if self._closed:
+                raise NotReady("the store is closed")
+            return await self._in_thread(batch)
+        finally:
+            self._turn.release()
 
     async def _in_thread(self, batch: Sequence[Submission]) -> Outcomes:
         self._jobs.put(_Job(batch, trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()))

@@ -21,9 +21,7 @@ def a_mailbox(capacity: int = 2, overflow: Overflow = Overflow.REJECT) -> tuple[
 
 def texts(mailbox: Mailbox) -> list[str]:
     return [
-        entry.text
-        for entry in iter(lambda: mailbox.take() if len(mailbox) else None, None)
-        if isinstance(entry, Note)
+        entry.text for entry in iter(lambda: mailbox.take() if len(mailbox) else None, None) if isinstance(entry, Note)
     ]
 
 

@@ -8,9 +8,7 @@ from trio.testing import MockClock
 from opscore.actors.timers import Timers
 
 
-async def test_calls_are_made_in_the_order_of_their_deadlines(
-    autojump_clock: MockClock, nursery: trio.Nursery
-) -> None:
+async def test_calls_are_made_in_the_order_of_their_deadlines(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     timers, calls = Timers(), list[tuple[str, float]]()
     nursery.start_soon(timers.run)
     start = trio.current_time()

@@ -132,9 +132,7 @@ async def forward(agent: dict[str, Any], message: dict[str, Any]) -> JSONRespons
         except httpx.ConnectError:
             return JSONResponse({"detail": f"Could not connect to agent '{agent_id}' contact endpoint."}, 503)
         except httpx.TransportError:
-            return JSONResponse(
-                {"detail": f"Dispatch request to agent '{agent_id}' timed out or failed."}, 504
-            )
+            return JSONResponse({"detail": f"Dispatch request to agent '{agent_id}' timed out or failed."}, 504)
     if answer.is_error:
         return JSONResponse({"detail": answer.text}, answer.status_code)
     return JSONResponse(
@@ -162,14 +160,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--webhook-url")
-    parser.add_argument(
-        "--answer-at-once", action="store_true", help="answer 202 without waiting for the agent"
-    )
+    parser.add_argument("--answer-at-once", action="store_true", help="answer 202 without waiting for the agent")
     parser.add_argument("--own-ids", action="store_true", help="take the agentId that a registration brings")
     chosen = parser.parse_args()
-    agentkit = AgentKit(
-        webhook_url=chosen.webhook_url, answer_at_once=chosen.answer_at_once, own_ids=chosen.own_ids
-    )
+    agentkit = AgentKit(webhook_url=chosen.webhook_url, answer_at_once=chosen.answer_at_once, own_ids=chosen.own_ids)
     with socket.create_server(("127.0.0.1", chosen.port)) as listener:
         sys.stdout.write(f"http://127.0.0.1:{listener.getsockname()[1]}\n")
         sys.stdout.flush()

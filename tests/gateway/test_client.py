@@ -265,9 +265,7 @@ async def test_a_server_that_does_not_answer_in_time_is_unreachable(autojump_clo
         await trio.sleep(request.extensions["timeout"]["read"])
         raise httpx.ReadTimeout("too late")
 
-    async with OpscoreClient(
-        "http://opscore.test", timeout_s=3.0, transport=httpx.MockTransport(never)
-    ) as client:
+    async with OpscoreClient("http://opscore.test", timeout_s=3.0, transport=httpx.MockTransport(never)) as client:
         with pytest.raises(Unreachable) as raised:
             await client.session("s-1", wait_s=20.0)
     assert raised.value.sent
@@ -309,9 +307,7 @@ async def test_retries_wait_longer_and_longer_and_are_told(autojump_clock: MockC
 
 async def test_a_server_that_says_when_to_come_again_is_heeded(autojump_clock: MockClock) -> None:
     transport = transport_of(503, 200, headers={"Retry-After": "30"})
-    async with OpscoreClient(
-        "http://opscore.test", retry_for_s=60.0, backoff=AT_ONCE, transport=transport
-    ) as client:
+    async with OpscoreClient("http://opscore.test", retry_for_s=60.0, backoff=AT_ONCE, transport=transport) as client:
         await client.health()
     assert autojump_clock.current_time() == pytest.approx(30.0)
 
@@ -319,9 +315,7 @@ async def test_a_server_that_says_when_to_come_again_is_heeded(autojump_clock: M
 async def test_retrying_ends_when_its_time_is_over(autojump_clock: MockClock) -> None:
     transport = transport_of(httpx.ConnectError("refused"))
     backoff = Backoff(initial_s=1.0, coefficient=1.0, jitter=0.0)
-    async with OpscoreClient(
-        "http://opscore.test", retry_for_s=10.0, backoff=backoff, transport=transport
-    ) as client:
+    async with OpscoreClient("http://opscore.test", retry_for_s=10.0, backoff=backoff, transport=transport) as client:
         with pytest.raises(Unreachable):
             await client.health()
     assert autojump_clock.current_time() == pytest.approx(10.0)
@@ -360,8 +354,7 @@ async def test_a_webhook_is_signed_over_its_time_and_its_very_bytes() -> None:
     signed, unsigned = server.asked
     at = float(signed.headers["x-agentkit-timestamp"])
     assert (
-        signed.headers["x-agentkit-signature"]
-        == webhook_headers("secret", signed.body, at=at)["X-AgentKit-Signature"]
+        signed.headers["x-agentkit-signature"] == webhook_headers("secret", signed.body, at=at)["X-AgentKit-Signature"]
     )
     assert signed.document == {"event_type": "REGISTER", "agent_details": {"agentId": "a-1"}}
     assert "x-agentkit-signature" not in unsigned.headers

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-DEMO = (
-    "import sys; from opscore.gateway.demo.run import main; sys.exit(main(runs=1, keep='keep' in sys.argv))"
-)
+DEMO = "import sys; from opscore.gateway.demo.run import main; sys.exit(main(runs=1, keep='keep' in sys.argv))"
 LINE_S_MAX = 60.0
 
 

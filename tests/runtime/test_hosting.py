@@ -1,4 +1,4 @@
-"""Calls over the bridge between asyncio and trio, on the standard loop and on uvloop, with real time and I/O."""
+"""Calls over the bridge between asyncio and trio, on both event loops, with real time and I/O."""
 
 import asyncio
 import contextvars

@@ -17,6 +17,7 @@ from opscore.gateway.demo.progress import (
     OPEN,
     AgentNote,
     AgentProgress,
+    Outcome,
     RunProgress,
     after_note,
     completed_ids,
@@ -37,6 +38,7 @@ PLAY_S_MAX = 180.0
 DEAD_S = 1.2
 """How long the server stays dead, so that its absence can be watched."""
 BANNER_S = 3.0
+HEAR_S_MAX = 5.0
 HOST = "127.0.0.1"
 SERVER = "server"
 SERVER_MODULE = "opscore.gateway.cli"
@@ -73,25 +75,6 @@ CAST = (
 )
 
 
-@attrs.frozen(kw_only=True)
-class Outcome:
-    """What is left to tell when the play is over."""
-
-    runs: tuple[RunProgress, ...]
-    agents: tuple[AgentProgress, ...]
-    before_kill: frozenset[str]
-    """The tasks that were completed when the server was killed."""
-    lost: frozenset[str]
-    """Those of them that no longer were when it was back."""
-    open_at_kill: int
-    recovery_s: float
-    """From the new process's start until it took work."""
-    outage_s: float
-    """From the kill until it took work again."""
-    took_s: float
-    faults: tuple[str, ...]
-
-
 class Play:
     """One performance.
 
@@ -111,8 +94,7 @@ class Play:
         self._started_at = trio.current_time()
         self._board = Board(
             agents=tuple(
-                AgentProgress(agent_id=one.agent_id, way=one.way, capabilities=one.capabilities)
-                for one in CAST
+                AgentProgress(agent_id=one.agent_id, way=one.way, capabilities=one.capabilities) for one in CAST
             )
         )
         self._works: Counter[str] = Counter()
@@ -134,6 +116,9 @@ class Play:
             except trio.TooSlowError:
                 raise PlayFailed(f"The runs were not completed within {PLAY_S_MAX:.0f} s.") from None
             except ClientError as error:
+                # A server that died is told of as that, and not by the call that did not reach it.
+                await trio.sleep(TICK_S)
+                self._require_processes()
                 raise PlayFailed(f"A call failed: {error}") from error
             self._display.show(self._now())
             nursery.cancel_scope.cancel()
@@ -145,15 +130,23 @@ class Play:
         await self._start_agents(nursery)
         await self._trigger_runs()
         await self._follow(half_way)
-        outcome = await self._kill_and_recover(nursery)
+        at_kill, killed_at = self._board.runs, trio.current_time()
+        await self._kill()
+        recovery_s = await self._recover()
+        outage_s = trio.current_time() - killed_at
+        recovered = await self._compare(at_kill, recovery_s)
+        nursery.start_soon(self._clear_banner)
         await self._follow(lambda runs: all(run.ended for run in runs))
-        runs = self._board.runs
-        return attrs.evolve(
-            outcome,
-            runs=runs,
+        await self._hear_out()
+        return Outcome(
+            at_kill=at_kill,
+            recovered=recovered,
+            runs=self._board.runs,
             agents=self._board.agents,
+            recovery_s=recovery_s,
+            outage_s=outage_s,
             took_s=self._elapsed_s(),
-            faults=faults(runs, self._keys_expected, self._works),
+            faults=faults(self._board.runs, self._keys_expected, self._works),
         )
 
     async def _start_server(self) -> float:
@@ -162,7 +155,7 @@ class Play:
         arguments = ["serve", "--data", "data", "--host", HOST, "--port", str(self._port)]
         server = await self._stage.start(SERVER, SERVER_MODULE, arguments, {"OPSCORE_API_KEY": self._key})
         self._server = server
-        self._board = attrs.evolve(self._board, pid=server.pid)
+        self._put(pid=server.pid)
         with trio.move_on_after(READY_S_MAX):
             while True:
                 self._require_processes()
@@ -172,7 +165,7 @@ class Play:
                     await trio.sleep(TICK_S / 4)
                     continue
                 took_s = trio.current_time() - started_at
-                self._board = attrs.evolve(self._board, server="up")
+                self._put(server="up")
                 return took_s
         raise PlayFailed(f"The server was not ready within {READY_S_MAX:.0f} s.")
 
@@ -206,7 +199,7 @@ class Play:
                 None, incident["id"], {"incident": title}, idempotency_key=f"demo-incident-{index}"
             )
             runs.append(await self._expect(started.session_id, title, incident))
-        self._board = attrs.evolve(self._board, runs=tuple(runs))
+        self._put(runs=tuple(runs))
         tasks = count_tasks(self._board.runs).total()
         self._say(f"{len(self._board.runs)} runs accepted, {tasks} tasks to do")
 
@@ -231,53 +224,47 @@ class Play:
             if newest.ended and not run.ended:
                 self._say(f"{tell_name(run.title)} {newest.status}")
             runs.append(newest)
-        self._board = attrs.evolve(self._board, runs=tuple(runs))
+        self._put(runs=tuple(runs))
 
     async def _ask(self, run: RunProgress) -> RunProgress:
         return read_run(await self._client.session(run.session_id), run.title)
 
-    async def _kill_and_recover(self, nursery: trio.Nursery) -> Outcome:
+    async def _kill(self) -> None:
         server = self._server
         assert server is not None
-        before = self._board.runs
-        counts = count_tasks(before)
-        open_at_kill = sum(counts[status] for status in OPEN)
-        killed_at = trio.current_time()
+        counts = count_tasks(self._board.runs)
+        open_attempts = sum(counts[status] for status in OPEN)
+        what = f"{counts[COMPLETED]} of {counts.total()} tasks done, {open_attempts} with an agent"
         os.kill(server.pid, signal.SIGKILL)
-        what = f"{counts[COMPLETED]} of {counts.total()} tasks done, {open_at_kill} with an agent"
-        self._board = attrs.evolve(
-            self._board, server="killed", banner=f"[bold red]kill -9 {server.pid}[/]   {what}"
-        )
+        self._put(server="killed", banner=f"[bold red]kill -9 {server.pid}[/]   {what}")
         self._say(f"[bold red]kill -9 {server.pid}[/] with {what}")
         await server.wait()
         await trio.sleep(DEAD_S)
-        self._board = attrs.evolve(self._board, server="recovering")
+
+    async def _recover(self) -> float:
+        self._put(server="recovering")
         self._say("a new server starts on the same directory and port")
-        recovery_s = await self._start_server()
-        outage_s = trio.current_time() - killed_at
-        done = completed_ids(before)
-        # Runs that had ended have to be there as well: all are asked for anew.
-        lost = done - completed_ids([await self._ask(run) for run in before])
-        kept = f"{len(done) - len(lost)} of {len(done)} finished tasks are still finished"
+        return await self._start_server()
+
+    async def _compare(self, at_kill: tuple[RunProgress, ...], recovery_s: float) -> tuple[RunProgress, ...]:
+        """Ask for all runs anew, also for those that had ended."""
+        recovered = tuple([await self._ask(run) for run in at_kill])
+        done = completed_ids(at_kill)
+        kept = f"{len(done & completed_ids(recovered))} of {len(done)} finished tasks are still finished"
         self._say(f"[bold green]recovered in {recovery_s:.2f} s[/]: {kept}")
-        banner = f"[bold green]recovered in {recovery_s:.2f} s[/]   {kept}"
-        self._board = attrs.evolve(self._board, banner=banner)
-        nursery.start_soon(self._clear_banner)
-        return Outcome(
-            runs=(),
-            agents=(),
-            before_kill=done,
-            lost=lost,
-            open_at_kill=open_at_kill,
-            recovery_s=recovery_s,
-            outage_s=outage_s,
-            took_s=0.0,
-            faults=(),
-        )
+        self._put(banner=f"[bold green]recovered in {recovery_s:.2f} s[/]   {kept}")
+        return recovered
+
+    async def _hear_out(self) -> None:
+        """Wait for what the agents have said: the server may know of a task's end sooner than we."""
+        with trio.move_on_after(HEAR_S_MAX):
+            while self._works.total() < count_tasks(self._board.runs).total():
+                self._require_processes()
+                await trio.sleep(TICK_S)
 
     async def _clear_banner(self) -> None:
         await trio.sleep(BANNER_S)
-        self._board = attrs.evolve(self._board, banner="")
+        self._put(banner="")
 
     async def _listen(self, process: trio.Process) -> None:
         assert process.stdout is not None
@@ -288,10 +275,9 @@ class Play:
 
     def _note(self, note: AgentNote) -> None:
         agents = tuple(
-            after_note(agent, note) if agent.agent_id == note.agent_id else agent
-            for agent in self._board.agents
+            after_note(agent, note) if agent.agent_id == note.agent_id else agent for agent in self._board.agents
         )
-        self._board = attrs.evolve(self._board, agents=agents)
+        self._put(agents=agents)
         name, task = tell_name(note.agent_id), escape(str(note.facts.get("task", "")))
         match note.event:
             case "ready":
@@ -325,6 +311,9 @@ class Play:
     def _elapsed_s(self) -> float:
         return trio.current_time() - self._started_at
 
+    def _put(self, **changes: Any) -> None:
+        self._board = attrs.evolve(self._board, **changes)
+
     def _say(self, markup: str, *, passing: bool = False) -> None:
         line = LogLine(at_s=self._elapsed_s(), markup=markup, passing=passing)
-        self._board = attrs.evolve(self._board, lines=(*self._board.lines, line))
+        self._put(lines=(*self._board.lines, line))

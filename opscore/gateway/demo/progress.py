@@ -68,6 +68,36 @@ class AgentNote:
     facts: dict[str, Any]
 
 
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What is left to tell when it is all over."""
+
+    at_kill: tuple[RunProgress, ...]
+    """The runs, when the server was killed."""
+    recovered: tuple[RunProgress, ...]
+    """The same runs, as the new server told them first."""
+    runs: tuple[RunProgress, ...]
+    """The same runs, at the end."""
+    agents: tuple[AgentProgress, ...]
+    recovery_s: float
+    """From the new process's start until it took work."""
+    outage_s: float
+    """From the kill until there was a server that took work."""
+    took_s: float
+    faults: tuple[str, ...]
+    """What is wrong at the end, in sentences."""
+
+    @property
+    def finished_before_kill(self) -> frozenset[str]:
+        """The tasks that were completed when the server was killed."""
+        return completed_ids(self.at_kill)
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Those of them that no longer were when it was back."""
+        return self.finished_before_kill - completed_ids(self.recovered)
+
+
 def read_run(document: dict[str, Any], title: str) -> RunProgress:
     """Read a run from the server's answer."""
     return RunProgress(
@@ -156,7 +186,5 @@ def faults(
         ]
     counted = Counter(task.task_id for run in runs for task in run.tasks)
     found += [f"Task {task_id} is there {times} times." for task_id, times in counted.items() if times > 1]
-    found += [
-        f"Task {task_id} was done {works[task_id]} times." for task_id in counted if works[task_id] != 1
-    ]
+    found += [f"Task {task_id} was done {works[task_id]} times." for task_id in counted if works[task_id] != 1]
     return tuple(found)

@@ -7,8 +7,8 @@ from pathlib import Path
 import trio
 from rich.console import Console
 
-from opscore.gateway.demo.play import SERVER, Outcome, Play, PlayFailed
-from opscore.gateway.demo.progress import COMPLETED
+from opscore.gateway.demo.play import SERVER, Play, PlayFailed
+from opscore.gateway.demo.progress import COMPLETED, OPEN, Outcome, count_tasks
 from opscore.gateway.demo.screen import open_display, summary
 from opscore.gateway.demo.stage import KeeperEnded, Stage, open_stage
 
@@ -95,14 +95,15 @@ def outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
     tasks = [task for run in outcome.runs for task in run.tasks]
     completed = sum(run.completed for run in outcome.runs)
     attempts = sum(task.attempt for task in tasks)
-    before = len(outcome.before_kill)
+    before = len(outcome.finished_before_kill)
+    open_at_kill = sum(count_tasks(outcome.at_kill)[status] for status in OPEN)
     done = ", ".join(f"{agent.agent_id} {agent.done}" for agent in outcome.agents)
     return [
         ("runs", f"{sum(run.status == COMPLETED for run in outcome.runs)} of {len(outcome.runs)} completed"),
         ("tasks", f"{completed} of {len(tasks)} completed, in {attempts} attempts"),
         ("agents", f"{len(outcome.agents)} ({done})"),
         ("finished before the kill", f"{before}, of which {len(outcome.lost)} were lost"),
-        ("with an agent at the kill", f"{outcome.open_at_kill}"),
+        ("with an agent at the kill", f"{open_at_kill}"),
         ("finished after it", f"{completed - before}"),
         (
             "recovery",

@@ -129,8 +129,7 @@ def state_line(board: Board) -> str:
 def draw(board: Board) -> RenderableType:
     """Draw a board for the live screen; with five runs it fits into 24 lines."""
     log = Text("\n").join(
-        Text.from_markup(f"[bright_black]{line.at_s:5.1f} s[/]  {line.markup}")
-        for line in board.lines[-LINES_MAX:]
+        Text.from_markup(f"[bright_black]{line.at_s:5.1f} s[/]  {line.markup}") for line in board.lines[-LINES_MAX:]
     )
     return Group(
         _headline(board),

@@ -147,7 +147,5 @@ def free_port() -> int:
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """What the user configured for a server of their own is not meant for the demo's."""
     return {
-        key: value
-        for key, value in environment.items()
-        if not key.startswith("OPSCORE_") and key != "AGENTKIT_API_URL"
+        key: value for key, value in environment.items() if not key.startswith("OPSCORE_") and key != "AGENTKIT_API_URL"
     }

@@ -71,9 +71,7 @@ def incident_workflow() -> dict[str, Any]:
     }
 
 
-def _task(
-    task_id: str, name: str, capability: str, parameters: dict[str, Any], *depends_on: str
-) -> dict[str, Any]:
+def _task(task_id: str, name: str, capability: str, parameters: dict[str, Any], *depends_on: str) -> dict[str, Any]:
     task: dict[str, Any] = {
         "taskId": task_id,
         "name": name,

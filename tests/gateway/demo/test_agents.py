@@ -193,9 +193,7 @@ async def test_a_claiming_agent_shows_life_and_reports_its_result() -> None:
 
 
 async def test_a_claiming_agent_goes_on_when_its_attempt_is_no_longer_current() -> None:
-    stale = Answer(
-        status=409, document={"code": "stale_attempt", "title": "Stale", "detail": "Attempt 1 is over."}
-    )
+    stale = Answer(status=409, document={"code": "stale_attempt", "title": "Stale", "detail": "Attempt 1 is over."})
     claims = iter([claim_answer("t-1"), claim_answer("t-2")])
 
     def answer_to(call: Asked) -> Answer:

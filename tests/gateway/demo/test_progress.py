@@ -5,6 +5,7 @@ import pytest
 from opscore.gateway.demo.progress import (
     AgentNote,
     AgentProgress,
+    Outcome,
     RunProgress,
     TaskProgress,
     after_note,
@@ -15,6 +16,7 @@ from opscore.gateway.demo.progress import (
     read_note,
     read_run,
 )
+from opscore.gateway.demo.run import outcome_rows
 
 
 def run_of(*statuses: str, session_id: str = "s-1", status: str = "running") -> RunProgress:
@@ -41,9 +43,7 @@ WORKS = Counter({"s-1.0": 1, "s-1.1": 1})
         ((), False),
     ],
 )
-def test_half_way_is_when_half_is_done_and_an_attempt_is_open(
-    statuses: tuple[str, ...], expected: bool
-) -> None:
+def test_half_way_is_when_half_is_done_and_an_attempt_is_open(statuses: tuple[str, ...], expected: bool) -> None:
     assert half_way([run_of(*statuses)]) is expected
 
 
@@ -132,3 +132,26 @@ def test_an_agent_is_shown_as_what_it_last_said() -> None:
         ("idle", "", 1),
         ("idle", "", 1),
     ]
+
+
+def test_the_outcome_knows_what_the_kill_has_cost() -> None:
+    at_kill = (run_of("completed", "completed", "running"),)
+    outcome = Outcome(
+        at_kill=at_kill,
+        recovered=(run_of("completed", "running", "completed"),),
+        runs=at_kill,
+        agents=(AgentProgress(agent_id="scout", way="push", capabilities=(), done=3),),
+        recovery_s=0.5,
+        outage_s=1.5,
+        took_s=10.0,
+        faults=("One.", "Two."),
+    )
+    assert outcome.finished_before_kill == {"s-1.0", "s-1.1"}
+    assert outcome.lost == {"s-1.1"}
+    rows = dict(outcome_rows(outcome))
+    assert rows["finished before the kill"] == "2, of which 1 were lost"
+    assert rows["with an agent at the kill"] == "1"
+    assert rows["tasks"] == "2 of 3 completed, in 3 attempts"
+    assert rows["agents"] == "1 (scout 3)"
+    assert rows["recovery"] == "0.50 s from start to ready (1.5 s of outage)"
+    assert rows["done twice or not at all"] == "2"

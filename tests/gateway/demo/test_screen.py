@@ -73,9 +73,7 @@ def test_the_screen_can_be_drawn_in_every_state_and_width(server: str, width: in
 
 
 def test_five_runs_three_agents_and_a_full_log_fit_into_24_lines() -> None:
-    board = attrs.evolve(
-        BOARD, runs=BOARD.runs * 5, agents=(*BOARD.agents, *BOARD.agents[:1]), lines=BOARD.lines * 20
-    )
+    board = attrs.evolve(BOARD, runs=BOARD.runs * 5, agents=(*BOARD.agents, *BOARD.agents[:1]), lines=BOARD.lines * 20)
     assert len(drawn(board).splitlines()) <= 24
     assert len(drawn(attrs.evolve(board, banner="kill")).splitlines()) == len(drawn(board).splitlines())
 
@@ -83,8 +81,7 @@ def test_five_runs_three_agents_and_a_full_log_fit_into_24_lines() -> None:
 def test_the_state_in_one_line_says_how_much_is_done_and_who_does_what() -> None:
     runs = (attrs.evolve(BOARD.runs[0], tasks=(TASKS[0], TASKS[5])),)
     assert (
-        state_line(attrs.evolve(BOARD, runs=runs))
-        == f"{'█' * 12}{'░' * 12}   1/2  scout: Look [around] · scribe: idle"
+        state_line(attrs.evolve(BOARD, runs=runs)) == f"{'█' * 12}{'░' * 12}   1/2  scout: Look [around] · scribe: idle"
     )
 
 

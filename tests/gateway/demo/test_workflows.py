@@ -1,4 +1,8 @@
+import json
+from pathlib import Path
+
 import pytest
+import yaml
 
 from opscore.gateway.demo.play import CAST
 from opscore.gateway.demo.workflows import incident_workflow, sample_workflow
@@ -43,3 +47,9 @@ def test_the_incident_report_fans_out_and_in() -> None:
     assert [name for name in tasks if name not in needed] == ["publish"]
     assert needed <= set(tasks)
     assert 10 <= len(tasks) <= 14
+
+
+def test_the_examples_are_what_the_demo_runs() -> None:
+    examples = Path(__file__).parents[3] / "examples" / "workflows"
+    assert json.loads((examples / "sample_workflow.json").read_text()) == sample_workflow()
+    assert yaml.safe_load((examples / "incident_report.yaml").read_text()) == incident_workflow()

@@ -1,0 +1,225 @@
+"""What can be asked of a node about agents and the attempts that they hold."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import trio
+
+from opscore.actors.ref import Ref
+from opscore.runtime import delivery, messages, reports, views
+from opscore.runtime.calls import Calls
+from opscore.runtime.errors import AgentNotFound, Fault, InvalidDocument, LimitExceeded, StaleAttempt, TaskNotFound
+from opscore.runtime.local import Handler
+from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Failure, Granted, Lease, Registration, Task
+from opscore.runtime.tables import AGENTS, TASKS
+from opscore.runtime.values import check_value
+from opscore.runtime.views import Page
+
+ANSWER_MARGIN_S: Final = 30.0
+"""How much longer than a claim's wait its answer may take."""
+
+
+class AgentCalls(Calls):
+    """Agents, claims and attempts."""
+
+    async def register_agent(
+        self,
+        agent_id: str,
+        *,
+        capabilities: Iterable[str] = (),
+        handler: Handler | None = None,
+        name: str | None = None,
+        version: str = "",
+        contact_endpoint: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        source: AgentSource = AgentSource.API,
+    ) -> Agent:
+        """Register an agent, or register it again with what is given now.
+
+        Args:
+            agent_id: its id, up to 128 bytes.
+            capabilities: what it can do.
+            handler: an async function of this process that takes an `Assignment` and returns the result as JSON
+                values; raising fails the attempt. Without it the agent is remote.
+            name: for people; the id when not given.
+            version: of the agent.
+            contact_endpoint: where attempts are pushed to.
+            metadata: free.
+            source: who introduces it.
+
+        Returns:
+            the agent as it is stored.
+
+        Raises:
+            LimitExceeded: the id is too long.
+        """
+        self._check_id(agent_id)
+        if handler is not None:
+            source = AgentSource.LOCAL
+            self._local.add(agent_id, handler)
+        registration = Registration(
+            agent_id=agent_id,
+            name=name,
+            version=version,
+            capabilities=tuple(capabilities),
+            contact_endpoint=contact_endpoint,
+            metadata=dict(metadata or {}),
+            source=source,
+        )
+        return await self._core.addresses.agent(agent_id).ask(messages.Register(registration=registration))
+
+    async def deregister_agent(self, agent_id: str) -> None:
+        """Forget an agent; an attempt that it holds is lost, which spends no retry.
+
+        Raises:
+            AgentNotFound: it is not registered.
+        """
+        await self._agent_ref(agent_id).ask(messages.Deregister())
+        self._local.remove(agent_id)
+
+    def agent(self, agent_id: str) -> Agent:
+        """Return an agent with its newest state.
+
+        Raises:
+            AgentNotFound: it is not registered.
+        """
+        found = self._read(lambda view: AGENTS.read(view, agent_id).row)
+        if found is None:
+            raise AgentNotFound(agent_id)
+        return found
+
+    def agents(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        state: str | None = None,
+        capability: str | None = None,
+    ) -> Page[Agent]:
+        """List agents by id."""
+        return self._read(
+            lambda view: views.agents(view, limit=limit, cursor=cursor, state=state, capability=capability)
+        )
+
+    async def report_state(
+        self,
+        agent_id: str,
+        state: str,
+        *,
+        details: Mapping[str, Any] | None = None,
+        timestamp: float | None = None,
+    ) -> bool:
+        """Take in an agent's state report.
+
+        Args:
+            agent_id: the agent.
+            state: its state's name, in any case; `busy` means `active`.
+            details: free; `result` of a report that ends an attempt is the attempt's result.
+            timestamp: the agent's own time in Unix seconds; orders this agent's reports.
+
+        Returns:
+            whether the report counts; one that is older than the newest is only recorded.
+
+        Raises:
+            AgentNotFound: it is not registered.
+            InvalidDocument: the state's name is empty or too long.
+        """
+        try:
+            state = reports.normalise(state)
+        except ValueError as error:
+            raise InvalidDocument("report", (Fault(path="state", message=str(error)),)) from error
+        report = messages.Report(state=state, details=None if details is None else dict(details), timestamp=timestamp)
+        if details is not None:
+            check_value(report.details, self._core.limits)
+        return await self._agent_ref(agent_id).ask(report)
+
+    async def set_cordon(self, agent_id: str, *, cordoned: bool) -> Agent:
+        """Take an agent out of dispatch, or put it back."""
+        return await self._agent_ref(agent_id).ask(messages.SetCordon(cordoned=cordoned))
+
+    async def claim(self, agent_id: str, *, claim_id: str | None = None, wait_s: float = 0.0) -> Granted | None:
+        """Wait for a task for this agent; claiming says that it is idle.
+
+        Cancelled, it gives the task back that it may just have been handed.
+
+        Args:
+            agent_id: the agent.
+            claim_id: makes it safe to repeat: the same id gets the same attempt until the first heartbeat.
+            wait_s: seconds to wait at most.
+
+        Returns:
+            the task, the attempt and the lease; or nothing when there was none in time, or the node drains.
+        """
+        ref = self._agent_ref(agent_id)
+
+        async def ask() -> Granted | None:
+            try:
+                claim = messages.Claim(claim_id=claim_id, wait_s=wait_s)
+                return await ref.ask(claim, timeout_s=wait_s + ANSWER_MARGIN_S)
+            except trio.Cancelled:
+                ref.tell(messages.AbandonClaim(claim_id=claim_id))
+                raise
+
+        return await self._unless_draining(ask)
+
+    # --- attempts -----------------------------------------------------------------------------------------
+
+    async def heartbeat(self, task_id: str, attempt: int) -> Lease:
+        """Renew the lease of an attempt.
+
+        Raises:
+            TaskNotFound, StaleAttempt: it is not the task's open attempt.
+        """
+        return await self._holder(task_id, attempt).ask(messages.Heartbeat(task_id=task_id, attempt=attempt))
+
+    async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
+        """End an attempt with its result.
+
+        Raises:
+            TaskNotFound, StaleAttempt: it is not the task's open attempt.
+            LimitExceeded: the result is too large.
+        """
+        check_value(result, self._core.limits)
+        await self._finish(task_id, attempt, delivery.Completed(result=result))
+
+    async def fail(
+        self, task_id: str, attempt: int, error: str, *, code: str = "task_failed", retryable: bool = True
+    ) -> None:
+        """End an attempt as failed; this spends a retry.
+
+        Raises:
+            TaskNotFound, StaleAttempt: it is not the task's open attempt.
+        """
+        failed = delivery.Failed(error=Failure(message=error, code=code), retryable=retryable)
+        await self._finish(task_id, attempt, failed)
+
+    async def _finish(self, task_id: str, attempt: int, outcome: delivery.Completed | delivery.Failed) -> None:
+        finish = messages.Finish(task_id=task_id, attempt=attempt, outcome=outcome)
+        await self._holder(task_id, attempt).ask(finish)
+
+    def task(self, task_id: str) -> Task:
+        """Return one task of a run.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        found = self._read(lambda view: TASKS.read(view, task_id).row)
+        if found is None:
+            raise TaskNotFound(task_id)
+        return found
+
+    def _holder(self, task_id: str, attempt: int) -> Ref[messages.AgentProtocol]:
+        task = self.task(task_id)
+        if task.status not in TASK_OPEN or task.attempt != attempt or task.agent_id is None:
+            raise StaleAttempt(task_id, attempt, f"the task is {task.status} at attempt {task.attempt}")
+        return self._core.addresses.agent(task.agent_id)
+
+    def _agent_ref(self, agent_id: str) -> Ref[messages.AgentProtocol]:
+        """The agent's actor; looked up first, so that rubbish ids activate nothing."""
+        self.agent(agent_id)
+        return self._core.addresses.agent(agent_id)
+
+    def _check_id(self, identity: str) -> None:
+        size = len(identity.encode())
+        if not identity.strip() or size > self._core.limits.id_bytes_max:
+            raise LimitExceeded("id_bytes_max", self._core.limits.id_bytes_max, size)

@@ -1,0 +1,148 @@
+"""Where an agent stands: what its actor knows, how it decides and commits, and whom it tells."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from opscore.actors.actor import Actor
+from opscore.actors.ref import Reply
+from opscore.actors.timers import Timer
+from opscore.runtime import delivery, leases, messages, registration
+from opscore.runtime.addresses import Addresses, hint
+from opscore.runtime.agent_rows import KEEP, NO_DATA, AgentChange, AgentRows
+from opscore.runtime.availability import announcement, available
+from opscore.runtime.courier import Courier
+from opscore.runtime.errors import AgentNotFound, NotReady, StaleAttempt, Superseded
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import STATE_IDLE, Agent, Assignment, Granted, Lease
+
+ResultT = TypeVar("ResultT")
+
+DECISIONS_MAX: Final = 8
+"""How often one message is decided anew because a row changed underneath."""
+RECHECK_S: Final = 5.0
+"""After a crash: when to look again for a commit that the former incarnation left under way."""
+
+
+@attrs.frozen(kw_only=True)
+class WaitingClaim:
+    """A claimer that waits for a task."""
+
+    claim_id: str | None
+    reply: Reply[Granted | None]
+    timer: Timer
+
+
+class AgentStanding(Actor[messages.AgentProtocol]):
+    """What every message to an agent's actor is decided with.
+
+    Args:
+        agent_id: whose actor it is; the agent itself need not be registered yet.
+        addresses: where the others are.
+        courier: delivers attempts.
+        limits: what the node allows.
+    """
+
+    def __init__(self, agent_id: str, *, addresses: Addresses, courier: Courier, limits: Limits) -> None:
+        self._agent_id = agent_id
+        self._addresses = addresses
+        self._courier = courier
+        self._limits = limits
+        self._claim: WaitingClaim | None = None
+        self._tickets = 0
+        self._assignment: Assignment | None = None
+        self._announced = False
+
+    async def on_start(self) -> None:
+        """Read the rows; after a crash, take up what the former incarnation had at hand."""
+        self._rows = AgentRows(self._agent_id, self._addresses, self.context.clock)
+        await self._rows.reload()
+        if self.context.incarnation > 1:
+            self._announce()
+            self.context.tell_after(RECHECK_S, messages.Recheck())
+            self.context.ref.tell(messages.Recheck())
+
+    async def on_stop(self) -> None:
+        """Let no claimer wait for an actor that is gone."""
+        self._drop_claim()
+
+    async def _decided(self, decide: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Decide on the rows; if one changed underneath, reload and decide again; then say where the agent stands."""
+        for _ in range(DECISIONS_MAX):
+            try:
+                result = await decide()
+            except Superseded:
+                await self._rows.reload()
+            except AgentNotFound:
+                self.context.stop_if_quiet()
+                raise
+            else:
+                await self._serve_waiting_claim()
+                self._announce()
+                if self._rows.agent is None:
+                    self.context.stop_if_quiet()
+                return result
+        raise NotReady(f"agent {self._agent_id!r} changes faster than its messages can be decided", retry_after_s=1.0)
+
+    async def _serve_waiting_claim(self) -> None:
+        """Whoever waits with a claim is idle once its lease is over."""
+        agent = self._rows.agent
+        if self._claim is not None and agent is not None and self._rows.lease is None:
+            await self._become_idle(agent)
+
+    async def _show_life(self, before: Lease, after: Lease, *, agent: AgentChange) -> None:
+        """Renew the lease; the first sign of life also starts the task."""
+        if leases.shows_life(before):
+            await self._rows.commit("agent.renewed", agent=agent, lease=after)
+        else:
+            await self._rows.settle(messages.Started(), "agent.started", agent=agent, lease=after)
+        self._arm(after)
+
+    async def _end(
+        self, outcome: delivery.Judgement, kind: str, *, agent: AgentChange = KEEP, data: Mapping[str, Any] = NO_DATA
+    ) -> None:
+        """End the attempt and the lease in one commit with the session's part."""
+        assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "these end nothing"
+        lease = self._rows.lease
+        assert lease is not None, "an attempt ends under its lease"
+        try:
+            await self._rows.settle(outcome, kind, agent=agent, data=data)
+        except StaleAttempt as error:
+            self.context.log.warning("dropping a lease whose session knows nothing of it: %s", error)
+            await self._rows.commit(kind, agent=agent, lease=None)
+        self._assignment = None
+        hint(self._addresses.timers, messages.DisarmLease(agent_id=self._agent_id))
+
+    def _announce(self) -> None:
+        agent = self._rows.agent
+        reachable = agent is not None and (self._claim is not None or self._courier.reaches(agent))
+        leased = self._rows.lease is not None
+        if agent is not None and available(
+            agent, leased=leased, reachable=reachable, now=self._now(), limits=self._limits
+        ):
+            said = announcement(agent, self._rows.agent_version, self._rows.as_of, self._limits)
+            hint(self._addresses.dispatcher, said)
+            self._announced = True
+        elif self._announced:
+            hint(self._addresses.dispatcher, messages.AgentUnavailable(agent_id=self._agent_id))
+            self._announced = False
+
+    def _arm(self, lease: Lease) -> None:
+        hint(self._addresses.timers, messages.ArmLease(agent_id=self._agent_id, due_at=leases.due_at(lease)))
+
+    def _arm_suspicion(self, agent: Agent) -> None:
+        hint(self._addresses.timers, messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until))
+
+    def _now(self) -> float:
+        return self.context.clock.now()
+
+    def _drop_claim(self) -> None:
+        if self._claim is not None:
+            self._claim.timer.cancel()
+            self._claim.reply.set(None)
+            self._claim = None
+
+    async def _become_idle(self, agent: Agent) -> None:
+        if agent.state != STATE_IDLE or agent.suspected_until > 0.0 or self._limits.agent_ttl_s:
+            await self._rows.commit("agent.claimed", agent=registration.claimed(agent, self._now()))

@@ -1,0 +1,173 @@
+"""What can be asked of a node about workflows and their runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from opscore.runtime import definitions, messages, triggering, views
+from opscore.runtime.calls import Calls
+from opscore.runtime.core import RACES_MAX
+from opscore.runtime.definitions import Definition
+from opscore.runtime.errors import DefinitionNotFound, NotReady, QueueFull, SessionNotFound, Superseded
+from opscore.runtime.models import SESSION_ENDED, SavedDefinition, Session
+from opscore.runtime.store import Snapshot, Submission
+from opscore.runtime.tables import DEFINITIONS, REVISIONS, SESSIONS
+from opscore.runtime.triggering import IdempotencyKey, Trigger
+from opscore.runtime.values import check_value
+from opscore.runtime.views import Page, SessionView
+
+
+class SessionCalls(Calls):
+    """Definitions, triggers and sessions."""
+
+    # --- definitions --------------------------------------------------------------------------------------
+
+    def validate(self, document: Any) -> Definition:
+        """Check a workflow document without saving it.
+
+        Raises:
+            InvalidDocument: with every fault.
+        """
+        return definitions.parse(document, self._core.limits)
+
+    async def save_definition(self, document: Mapping[str, Any]) -> SavedDefinition:
+        """Save a workflow under its id; other content makes a new revision, the same content changes nothing."""
+        definition = self.validate(document)
+        for _ in range(RACES_MAX):
+            before = self._read(lambda view: DEFINITIONS.read(view, definition.workflow_id))
+            if before.row is not None and before.row.definition_key == definition.digest:
+                return before.row
+            saved = triggering.saved_as(definition, before.row, self._core.clock.now())
+            try:
+                await self._core.addresses.journal.commit(
+                    Submission(
+                        expects=(DEFINITIONS.expect(definition.workflow_id, before.version),),
+                        writes=(DEFINITIONS.put(saved), REVISIONS.put(triggering.revision(definition))),
+                    )
+                )
+            except Superseded:
+                continue
+            return saved
+        raise NotReady(f"workflow {definition.workflow_id!r} is being saved by too many at once", retry_after_s=1.0)
+
+    def definition(self, workflow_id: str) -> tuple[SavedDefinition, Definition]:
+        """Return what a workflow id stands for.
+
+        Raises:
+            DefinitionNotFound: nothing is saved under it.
+        """
+
+        def read(view: Snapshot) -> tuple[SavedDefinition, Definition]:
+            saved = DEFINITIONS.read(view, workflow_id).row
+            if saved is None:
+                raise DefinitionNotFound(workflow_id)
+            return saved, self._core.library.find(view, saved.definition_key)
+
+        return self._read(read)
+
+    def definitions(self, *, limit: int = 100, cursor: str | None = None) -> Page[SavedDefinition]:
+        """List the saved workflow definitions."""
+        return self._read(lambda view: views.saved_definitions(view, limit=limit, cursor=cursor))
+
+    # --- sessions -----------------------------------------------------------------------------------------
+
+    async def trigger(
+        self,
+        definition: str | Mapping[str, Any],
+        *,
+        payload: Any = None,
+        agent_id: str | None = None,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Session:
+        """Start a run. Once this returns, the run exists and no crash can lose it.
+
+        Args:
+            definition: the id of a saved workflow, or a workflow document.
+            payload: the run's input; JSON values, 256 KiB at most.
+            agent_id: the session's agent: runs the tasks that name nobody, preferred where it is able.
+            idempotency: the same key with the same body answers the session that it started before.
+
+        Raises:
+            AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict, LimitExceeded: refused.
+            NotReady, QueueFull: refused for now.
+        """
+        self._admit()
+        check_value(payload, self._core.limits)
+        request = Trigger(definition=definition, payload=payload, agent_id=agent_id, idempotency=idempotency)
+        for _ in range(RACES_MAX):
+            prepared = self._prepare(request)
+            if isinstance(prepared, Session):
+                return prepared
+            start = messages.Start(session=prepared.session, definition=prepared.definition, extra=prepared.extra)
+            self._core.open_sessions += 1
+            try:
+                return await self._core.addresses.session(prepared.session.session_id).ask(start)
+            except Superseded:
+                self._core.open_sessions -= 1
+            except BaseException:
+                self._core.open_sessions -= 1
+                raise
+        raise NotReady("its idempotency key is being used by too many at once", retry_after_s=1.0)
+
+    def _prepare(self, request: Trigger) -> triggering.Prepared | Session:
+        core = self._core
+        return self._read(
+            lambda view: triggering.prepare(
+                view, request, core.library, core.limits, core.clock.now(), core.clock.random
+            )
+        )
+
+    def session(self, session_id: str) -> SessionView:
+        """Return a session with its tasks.
+
+        Raises:
+            SessionNotFound: there is none.
+        """
+        found = self._read(lambda view: views.session_view(view, session_id))
+        if found is None:
+            raise SessionNotFound(session_id)
+        return found
+
+    def sessions(
+        self,
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+        status: str | None = None,
+        workflow_id: str | None = None,
+        agent_id: str | None = None,
+    ) -> Page[Session]:
+        """List sessions, newest first."""
+        return self._read(
+            lambda view: views.sessions(
+                view, limit=limit, cursor=cursor, status=status, workflow_id=workflow_id, agent_id=agent_id
+            )
+        )
+
+    async def wait(self, session_id: str) -> Session:
+        """Wait until a session has ended, and return it. Put a `trio.fail_after` around it to bound the wait.
+
+        Raises:
+            SessionNotFound: there is none.
+        """
+        while True:
+            with self._core.feed.listen(session_id) as bell:
+                session = self._read(lambda view: SESSIONS.read(view, session_id).row)
+                if session is None:
+                    raise SessionNotFound(session_id)
+                if session.status in SESSION_ENDED:
+                    return session
+                await bell.wait()
+
+    async def wait_briefly(self, session_id: str, wait_s: float) -> SessionView:
+        """Wait for a session's end for some seconds at most, less when the node drains; return it as it then is."""
+        with trio.move_on_after(wait_s):
+            await self._unless_draining(lambda: self.wait(session_id))
+        return self.session(session_id)
+
+    def _admit(self) -> None:
+        if self._not_ready is not None:
+            raise NotReady(self._not_ready)
+        if self._core.open_sessions >= self._core.limits.sessions_open_max:
+            raise QueueFull(self._core.limits.sessions_open_max)

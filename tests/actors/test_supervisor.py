@@ -1,0 +1,541 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+import logging
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from opscore.actors.backoff import Backoff
+from opscore.actors.dead_letters import DeadLetterReason
+from opscore.actors.errors import ActorFailed, ActorRestarted, ActorStopped, SystemFailed
+from opscore.actors.ref import Ref
+from opscore.actors.supervision import (
+    ChildSpec,
+    Intensity,
+    Restart,
+    Strategy,
+    SupervisorSpec,
+)
+from opscore.actors.system import System, open_system
+from tests.actors.cast import AT_ONCE, Crash, Defer, Do, Leave, Note, Player, Recall, Work, play
+
+
+def the(system: System, path: str) -> Ref[Player]:
+    ref = system.ref(path)
+    assert ref is not None
+    return ref
+
+
+def tree(
+    *children: ChildSpec[Player] | SupervisorSpec,
+    strategy: Strategy = Strategy.ONE_FOR_ONE,
+    intensity: Intensity | None = None,
+) -> SupervisorSpec:
+    return SupervisorSpec(name="root", strategy=strategy, intensity=intensity or Intensity(), children=children)
+
+
+async def crash(ref: Ref[Player]) -> None:
+    with pytest.raises(ActorFailed):
+        await ref.ask(Crash())
+    await trio.sleep(1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        (Strategy.ONE_FOR_ONE, ["stop /b 1", "start /b 2"]),
+        (
+            Strategy.ONE_FOR_ALL,
+            ["stop /b 1", "stop /c 1", "stop /a 1", "start /a 2", "start /b 2", "start /c 2"],
+        ),
+        (Strategy.REST_FOR_ONE, ["stop /b 1", "stop /c 1", "start /b 2", "start /c 2"]),
+    ],
+)
+async def test_a_crash_restarts_whom_the_strategy_names(
+    strategy: Strategy, expected: list[str], autojump_clock: MockClock
+) -> None:
+    diary: list[str] = []
+    children = (play("a", diary), play("b", diary), play("c", diary))
+    async with open_system(tree(*children, strategy=strategy)) as system:
+        assert diary == ["start /a 1", "start /b 1", "start /c 1"]
+        diary.clear()
+        await crash(the(system, "/b"))
+        assert diary == expected
+        diary.clear()
+    assert [line.split()[1] for line in diary] == ["/c", "/b", "/a"]
+
+
+async def test_dynamic_children_take_part_in_group_restarts_in_the_order_they_came(
+    autojump_clock: MockClock,
+) -> None:
+    diary: list[str] = []
+    async with open_system(tree(play("a", diary), strategy=Strategy.REST_FOR_ONE)) as system:
+        root = system.supervisor("/")
+        for name in ("b", "c"):
+            root.start_child(play(name, diary))
+        await trio.sleep(1)
+        diary.clear()
+        await crash(the(system, "/b"))
+        assert diary == ["stop /b 1", "stop /c 1", "start /b 2", "start /c 2"]
+
+
+async def test_a_group_restart_ends_temporary_siblings_for_good_and_restarts_transient_ones(
+    autojump_clock: MockClock,
+) -> None:
+    diary: list[str] = []
+    children = (
+        play("a", diary),
+        play("b", diary, restart=Restart.TEMPORARY),
+        play("c", diary, restart=Restart.TRANSIENT),
+    )
+    async with open_system(tree(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
+        await crash(the(system, "/a"))
+        assert diary[-2:] == ["start /a 2", "start /c 2"]
+        assert system.ref("/b") is None
+
+
+async def test_a_crash_never_disturbs_siblings_of_one_for_one(autojump_clock: MockClock) -> None:
+    async with open_system(tree(play("a"), play("b"))) as system:
+        a, b = the(system, "/a"), the(system, "/b")
+        async with trio.open_nursery() as nursery:
+            answers: list[str] = []
+
+            async def work() -> None:
+                answers.append(await b.ask(Work(seconds=5.0)))
+
+            nursery.start_soon(work)
+            await crash(a)
+        assert answers == ["done"]
+        assert await b.ask(Do(action=lambda player: player.context.incarnation)) == 1
+
+
+async def test_messages_queued_across_a_restart_are_handled_by_the_next_incarnation(
+    autojump_clock: MockClock,
+) -> None:
+    child = play("a", backoff=Backoff(initial_s=3.0, jitter=0.0))
+    async with open_system(tree(child)) as system:
+        ref = the(system, "/a")
+        ref.tell(Note(text="dies with the instance"))
+        ref.tell(Crash())
+        ref.tell(Note(text="queued before the crash"))
+        await trio.sleep(1)
+        ref.tell(Note(text="queued during the backoff"))
+        start = trio.current_time()
+        assert await ref.ask(Recall()) == ("queued before the crash", "queued during the backoff")
+        assert trio.current_time() - start == pytest.approx(2.0)
+
+
+async def test_group_restarts_keep_the_mailboxes_of_siblings(autojump_clock: MockClock) -> None:
+    async with open_system(tree(play("a"), play("b"), strategy=Strategy.ONE_FOR_ALL)) as system:
+        a, b = the(system, "/a"), the(system, "/b")
+        b.tell(Work(seconds=2.0))
+        await trio.testing.wait_all_tasks_blocked()
+        b.tell(Note(text="kept"))
+        a.tell(Crash())
+        assert await b.ask(Recall()) == ("kept",)
+        assert await b.ask(Do(action=lambda player: player.context.incarnation)) == 2
+
+
+async def test_an_ask_in_the_handler_of_a_sibling_that_is_killed_by_a_group_restart_gets_actor_restarted(
+    autojump_clock: MockClock,
+) -> None:
+    children = (play("a"), play("b", shutdown_s=1.0))
+    async with open_system(tree(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
+        a, b = the(system, "/a"), the(system, "/b")
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                with pytest.raises(ActorRestarted):
+                    await b.ask(Work(seconds=1_000.0), timeout_s=2_000.0)
+
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            a.tell(Crash())
+        assert [letter.reason for letter in system.dead_letters.recent()] == [
+            DeadLetterReason.FAILED,
+            DeadLetterReason.INTERRUPTED,
+        ]
+
+
+async def test_restarts_wait_out_a_backoff_that_grows_and_resets(autojump_clock: MockClock) -> None:
+    backoff = Backoff(initial_s=1.0, coefficient=2.0, max_s=10.0, jitter=0.0)
+    async with open_system(tree(play("a", backoff=backoff), intensity=Intensity(restarts_max=99))) as system:
+        ref, waited = the(system, "/a"), list[float]()
+        for pause_s in (0.0, 0.0, 0.0, 20.0):
+            await trio.sleep(pause_s)
+            with pytest.raises(ActorFailed):
+                await ref.ask(Crash())
+            start = trio.current_time()
+            await ref.ask(Recall())
+            waited.append(round(trio.current_time() - start, 6))
+        assert waited == [1.0, 2.0, 4.0, 1.0]
+
+
+async def test_a_failed_start_counts_as_a_restart_and_leaves_no_zombie(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+
+    class LateStarter(Player):
+        async def on_start(self) -> None:
+            self.context.start_soon(self.linger)
+            await super().on_start()
+            if self.context.incarnation < 3:
+                raise ValueError("not yet")
+
+        async def linger(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.diary.append(f"background of {self.context.incarnation} ended")
+
+    child = play("a", factory=lambda: LateStarter(diary), backoff=Backoff(initial_s=1.0, jitter=0.0))
+    async with open_system(tree(child)) as system:
+        assert trio.current_time() >= 3.0
+        assert diary == [
+            "start /a 1",
+            "background of 1 ended",
+            "start /a 2",
+            "background of 2 ended",
+            "start /a 3",
+        ]
+        (snapshot,) = system.snapshot()[1:]
+        assert (snapshot.incarnation, snapshot.restarts, snapshot.failed) == (3, 2, 2)
+
+
+async def test_a_child_that_keeps_failing_escalates_and_its_supervisor_is_restarted(
+    autojump_clock: MockClock,
+) -> None:
+    diary: list[str] = []
+    branch = SupervisorSpec(
+        name="branch",
+        intensity=Intensity(restarts_max=1, within_s=60.0),
+        children=(play("a", diary), play("b", diary)),
+        backoff=AT_ONCE,
+    )
+    async with open_system(tree(branch, play("z", diary))) as system:
+        a = the(system, "/branch/a")
+        await crash(a)
+        diary.clear()
+        await crash(a)
+        assert diary == [
+            "stop /branch/a 2",
+            "stop /branch/b 1",
+            "start /branch/a 3",
+            "start /branch/b 2",
+        ]
+        assert a.alive
+        assert await a.ask(Recall()) == ()
+
+
+async def test_asks_below_an_escalating_supervisor_end_too(autojump_clock: MockClock) -> None:
+    branch = SupervisorSpec(
+        name="branch", intensity=Intensity(restarts_max=0), children=(play("a"), play("b")), backoff=AT_ONCE
+    )
+    async with open_system(tree(branch)) as system:
+        a, b = the(system, "/branch/a"), the(system, "/branch/b")
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                with pytest.raises(ActorRestarted):
+                    await b.ask(Defer())
+
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            a.tell(Crash())
+
+
+async def test_a_restarted_supervisor_forgets_its_dynamic_children(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+    branch = SupervisorSpec(
+        name="branch", intensity=Intensity(restarts_max=0), children=(play("a", diary),), backoff=AT_ONCE
+    )
+    async with open_system(tree(branch)) as system:
+        handle = system.supervisor("/branch")
+        dynamic = handle.start_child(play("d", diary))
+        await trio.sleep(1)
+        await crash(the(system, "/branch/a"))
+        assert diary[-1] == "start /branch/a 2"
+        assert handle.child("d") is None
+        assert not dynamic.alive
+        assert await handle.start_child(play("d", diary)).ask(Recall()) == ()
+
+
+async def test_escalation_reaches_the_root_and_comes_out_as_system_failed(autojump_clock: MockClock) -> None:
+    error = ValueError("poison")
+    branch = SupervisorSpec(name="branch", intensity=Intensity(restarts_max=0), children=(play("a"),))
+    with pytest.raises(SystemFailed, match="poison") as caught:  # noqa: PT012 (the block is the system's life)
+        async with open_system(tree(branch, intensity=Intensity(restarts_max=0))) as system:
+            the(system, "/branch/a").tell(Crash(error=error))
+            await trio.sleep_forever()
+    assert caught.value.cause is error
+    assert caught.value.__cause__ is error
+
+
+async def test_a_child_beyond_its_budget_is_given_up_alone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    given_up: list[tuple[str, BaseException]] = []
+    poison = play(
+        "poison",
+        budget=Intensity(restarts_max=2, within_s=60.0),
+        on_given_up=lambda name, cause: given_up.append((name, cause)),
+    )
+    async with open_system(tree(play("a"), intensity=Intensity(restarts_max=0))) as system:
+        ref = system.supervisor("/").start_child(poison)
+        for _ in range(2):
+            await crash(ref)
+            assert ref.alive
+        ref.tell(Crash(error=KeyError("last")))
+        ref.tell(Note(text="left behind"))
+        await trio.sleep(1)
+        ((name, cause),) = given_up
+        assert name == "poison"
+        assert isinstance(cause, KeyError)
+        assert not ref.alive
+        assert system.ref("/poison") is None
+        assert system.dead_letters.recent()[-1].message == Note(text="left behind")
+        assert await the(system, "/a").ask(Do(action=lambda player: player.context.incarnation)) == 1
+    assert "/poison exceeded its restart budget" in caplog.text
+
+
+async def test_an_observer_of_given_up_children_that_raises_harms_nobody(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(name: str, cause: BaseException) -> None:
+        raise ValueError("faulty observer")
+
+    poison = play("poison", budget=Intensity(restarts_max=0), on_given_up=fault)
+    async with open_system(tree(poison, play("a"))) as system:
+        await crash(the(system, "/poison"))
+        assert await the(system, "/a").ask(Recall()) == ()
+    assert "faulty observer" in caplog.text
+
+
+async def test_a_stale_exit_is_ignored(autojump_clock: MockClock) -> None:
+    """Both crash at once: the group restart that one causes makes the other's exit stale."""
+    diary: list[str] = []
+    children = (play("a", diary), play("b", diary))
+    spec = tree(*children, strategy=Strategy.ONE_FOR_ALL, intensity=Intensity(restarts_max=1))
+    async with open_system(spec) as system:
+        the(system, "/a").tell(Crash())
+        the(system, "/b").tell(Crash())
+        await trio.sleep(1)
+        assert sorted(line for line in diary if line.startswith("start")) == [
+            "start /a 1",
+            "start /a 2",
+            "start /b 1",
+            "start /b 2",
+        ]
+
+
+async def test_a_permanent_child_that_stops_is_restarted_and_keeps_its_mailbox(
+    autojump_clock: MockClock,
+) -> None:
+    diary: list[str] = []
+    async with open_system(tree(play("a", diary))) as system:
+        ref = the(system, "/a")
+        ref.tell(Leave())
+        ref.tell(Note(text="kept"))
+        assert await ref.ask(Recall()) == ("kept",)
+        assert diary == ["start /a 1", "stop /a 1", "start /a 2", "kept"]
+
+
+@pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])
+async def test_other_children_that_stop_are_gone_and_their_name_is_free_at_once(
+    restart: Restart, autojump_clock: MockClock
+) -> None:
+    diary: list[str] = []
+
+    class Slow(Player):
+        async def on_stop(self) -> None:
+            await trio.sleep(2)
+            await super().on_stop()
+
+    async with open_system(tree()) as system:
+        root = system.supervisor("/")
+        spec = play("a", factory=lambda: Slow(diary), restart=restart)
+        first = root.start_child(spec)
+        await first.ask(Leave())
+        assert root.child("a") is None
+        second = root.start_child(spec)
+        assert second is not first
+        assert await second.ask(Recall()) == ()
+        # The successor starts only once its predecessor is gone.
+        assert diary == ["start /a 1", "stop /a 1", "start /a 1"]
+
+
+async def test_messages_left_when_an_actor_stops_become_dead_letters(autojump_clock: MockClock) -> None:
+    async with open_system(tree(play("a", restart=Restart.TRANSIENT))) as system:
+        ref = the(system, "/a")
+        ref.tell(Work(seconds=1.0))
+        ref.tell(Leave())
+        ref.tell(Note(text="left"))
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                with pytest.raises(ActorStopped):
+                    await ref.ask(Recall())
+
+            nursery.start_soon(ask)
+        assert [(letter.message, letter.reason) for letter in system.dead_letters.recent()] == [
+            (Note(text="left"), DeadLetterReason.STOPPED),
+            (Recall(), DeadLetterReason.STOPPED),
+        ]
+
+
+async def test_an_actor_that_stops_only_if_quiet_loses_no_message(autojump_clock: MockClock) -> None:
+    async with open_system(tree()) as system:
+        root = system.supervisor("/")
+        spec = play("a", restart=Restart.TRANSIENT)
+        ref = root.start_child(spec)
+        ref.tell(Leave(if_quiet=True))
+        ref.tell(Note(text="came in between"))
+        assert await ref.ask(Recall()) == ("came in between",)
+        assert await ref.ask(Leave(if_quiet=True))
+        assert root.child("a") is None
+        again = root.start_child(spec)
+        again.tell(Note(text="to the next one"))
+        assert await again.ask(Recall()) == ("to the next one",)
+        assert system.dead_letters.recent() == ()
+
+
+async def test_start_child_returns_at_once_and_keeps_messages_sent_before_the_start(
+    autojump_clock: MockClock,
+) -> None:
+    class Slow(Player):
+        async def on_start(self) -> None:
+            await trio.sleep(5)
+
+    async with open_system(tree()) as system:
+        ref = system.supervisor("/").start_child(play("a", factory=lambda: Slow([])))
+        ref.tell(Note(text="early"))
+        assert await ref.ask(Recall()) == ("early",)
+
+
+async def test_starting_a_child_whose_name_is_taken_returns_the_live_one(autojump_clock: MockClock) -> None:
+    child = play("a", backoff=Backoff(initial_s=5.0, jitter=0.0))
+    async with open_system(tree(child, SupervisorSpec(name="branch"))) as system:
+        root = system.supervisor("/")
+        ref = root.child("a")
+        assert root.start_child(play("a")) is ref
+        the(system, "/a").tell(Crash())
+        await trio.sleep(1)
+        assert root.start_child(play("a")) is ref
+        with pytest.raises(ValueError, match="/branch is a supervisor"):
+            root.start_child(play("branch"))
+        assert root.child("branch") is None
+        assert root.child("nobody") is None
+
+
+async def test_stop_child_returns_when_the_child_is_gone_and_it_stays_gone(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+    async with open_system(tree(play("a", diary))) as system:
+        root, ref = system.supervisor("/"), the(system, "/a")
+        ref.tell(Work(seconds=2.0))
+        await trio.testing.wait_all_tasks_blocked()
+        await root.stop_child("a")
+        await root.stop_child("a")
+        assert diary == ["start /a 1", "stop /a 1"]
+        assert (ref.alive, root.child("a")) == (False, None)
+        await trio.sleep(10)
+        assert diary == ["start /a 1", "stop /a 1"]
+
+
+async def test_stopping_a_child_that_waits_out_its_backoff_ends_the_wait(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+    child = play("a", diary, backoff=Backoff(initial_s=5.0, jitter=0.0))
+    async with open_system(tree(child)) as system:
+        ref = the(system, "/a")
+        await crash(ref)
+        await system.supervisor("/").stop_child("a")
+        await trio.sleep(10)
+        assert diary == ["start /a 1", "stop /a 1"]
+        assert not ref.alive
+
+
+async def test_a_child_that_outstays_its_shutdown_is_cancelled(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+    async with open_system(tree(play("a", diary, shutdown_s=3.0))) as system:
+        the(system, "/a").tell(Work(seconds=1_000.0))
+        await trio.testing.wait_all_tasks_blocked()
+        start = trio.current_time()
+        await system.supervisor("/").stop_child("a")
+        assert trio.current_time() - start == pytest.approx(3.0)
+        assert diary == ["start /a 1", "stop /a 1"]
+
+
+async def test_a_child_that_swallows_cancellation_is_named_every_second_past_its_deadline(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stubborn(Player):
+        async def work(self, message: Work) -> str:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(message.seconds)
+            return "done"
+
+    child = play("a", factory=lambda: Stubborn([]), shutdown_s=1.0)
+    with caplog.at_level(logging.WARNING, "opscore.actors"):
+        async with open_system(tree(child)) as system:
+            the(system, "/a").tell(Work(seconds=4.5))
+            await trio.testing.wait_all_tasks_blocked()
+    assert [record.getMessage() for record in caplog.records] == [
+        "/a was cancelled past its shutdown deadline and still runs"
+    ] * 3
+
+
+async def test_on_stop_is_shielded_but_bounded(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    diary: list[str] = []
+
+    class Slow(Player):
+        async def on_stop(self) -> None:
+            await trio.sleep(1.0)
+            await super().on_stop()
+            await trio.sleep(1_000.0)
+
+    child = play("a", factory=lambda: Slow(diary), shutdown_s=2.0)
+    start = trio.current_time()
+    async with open_system(tree(child)):
+        pass
+    assert diary == ["start /a 1", "stop /a 1"]
+    assert trio.current_time() - start == pytest.approx(2.0)
+    assert "on_stop of /a was cancelled after 2 s" in caplog.text
+
+
+async def test_an_on_stop_that_raises_is_logged_and_changes_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Clumsy(Player):
+        async def on_stop(self) -> None:
+            raise ValueError("clumsy")
+
+    async with open_system(tree(play("a", factory=lambda: Clumsy([])))) as system:
+        await crash(the(system, "/a"))
+        assert await the(system, "/a").ask(Recall()) == ()
+    assert "clumsy" in caplog.text
+
+
+async def test_a_supervisor_that_is_gone_starts_nobody(autojump_clock: MockClock) -> None:
+    branch = SupervisorSpec(name="branch")
+    async with open_system(tree(branch)) as system:
+        handle = system.supervisor("/branch")
+        await system.supervisor("/").stop_child("branch")
+        with pytest.raises(ActorStopped, match="/branch"):
+            handle.start_child(play("a"))
+
+
+async def test_independent_dynamic_children_stop_together(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+
+    class Slow(Player):
+        async def on_stop(self) -> None:
+            await trio.sleep(2)
+            await super().on_stop()
+
+    start = trio.current_time()
+    async with open_system(tree(play("static", diary))) as system:
+        for number in range(20):
+            system.supervisor("/").start_child(play(str(number), factory=lambda: Slow(diary)))
+        await trio.sleep(1)
+    assert trio.current_time() - start == pytest.approx(3.0)
+    assert diary[-1] == "stop /static 1"
+    assert len(diary) == 42
