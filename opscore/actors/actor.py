@@ -94,6 +94,9 @@ class Context(ABC, Generic[ProtocolT]):
         """Run a function beside the handlers until the incarnation ends.
 
         Its exception crashes the actor. It is cancelled and awaited before `on_stop` is called.
+
+        Raises:
+            RuntimeError: The incarnation is ending.
         """
 
     @abstractmethod

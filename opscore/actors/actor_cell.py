@@ -34,9 +34,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
 
     spec: ChildSpec[ProtocolT]
 
-    def __init__(
-        self, path: str, spec: ChildSpec[ProtocolT], parent: Parent, environment: Environment
-    ) -> None:
+    def __init__(self, path: str, spec: ChildSpec[ProtocolT], parent: Parent, environment: Environment) -> None:
         super().__init__(path, spec, parent, environment)
         self._mailbox = Mailbox(path, spec.mailbox, environment.dead_letters)
         self.ref: Ref[ProtocolT] = Ref(self._mailbox, environment.timers)
@@ -114,19 +112,22 @@ class ActorCell(Cell, Generic[ProtocolT]):
     async def _receive(self, actor: Actor[ProtocolT]) -> None:
         """Handle messages until a stop message; checkpoints only when idle or after a batch."""
         mailbox = self._mailbox
+        signals, entries, senders = mailbox.signals, mailbox.entries, mailbox.senders
         table = actor.handler_table
         while True:
             await mailbox.wait()
             for _ in range(_BATCH):
-                if mailbox.signals:
-                    lane, item = mailbox.take_signal()
+                if signals:
+                    lane, entry = mailbox.take_signal()
                     if lane is not Lane.WATCH:
                         return
-                    mailbox.current = entry = item
-                elif len(mailbox):
-                    entry = mailbox.take()
+                elif entries:
+                    entry = entries.popleft()
+                    if senders:
+                        mailbox.admit()
                 else:
                     break
+                mailbox.current = entry
                 message = entry.message if type(entry) is Reply else entry
                 handler = table.get(type(message)) or handler_of(actor, type(message))
                 if handler is None:

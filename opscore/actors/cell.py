@@ -232,6 +232,7 @@ class Cell(ABC):
 
     async def _run(self) -> None:
         HANDLING.set(self.mailbox)
+        self.mailbox.task = trio.lowlevel.current_task()
         cause: BaseException | None = None
         try:
             with self._scope:
@@ -243,6 +244,7 @@ class Cell(ABC):
 
     def _finish(self, cause: BaseException | None) -> None:
         self._cancel_timer()
+        self.mailbox.task = None
         self.state = State.DOWN
         began = self._started_at
         exit_ = Exit(

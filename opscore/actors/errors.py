@@ -82,6 +82,7 @@ class ActorFailed(ActorError):
             f"{actor} failed with {type(cause).__name__}: {cause}; "
             "its supervisor decides what follows, and the message became a dead letter"
         )
+        self.__cause__ = cause
         self.actor = actor
         self.cause = cause
 
@@ -94,9 +95,7 @@ class ActorRestarted(ActorError):
     """
 
     def __init__(self, actor: str) -> None:
-        super().__init__(
-            f"{actor} was restarted before it answered; ask again if the message is safe to repeat"
-        )
+        super().__init__(f"{actor} was restarted before it answered; ask again if the message is safe to repeat")
         self.actor = actor
 
 
@@ -122,6 +121,7 @@ class StartFailed(ActorError):
 
     def __init__(self, actor: str, cause: BaseException) -> None:
         super().__init__(f"{actor} could not start: {type(cause).__name__}: {cause}")
+        self.__cause__ = cause
         self.actor = actor
         self.cause = cause
 

@@ -10,8 +10,9 @@ import trio
 from opscore.actors.actor import Context, Terminated
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import MailboxFull
-from opscore.actors.mailbox import HANDLING, Lane
+from opscore.actors.mailbox import Lane
 from opscore.actors.reply import Reply
+from opscore.actors.timers import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from opscore.actors.mailbox import Mailbox
     from opscore.actors.message import Message
     from opscore.actors.ref import Ref
-    from opscore.actors.timers import Timer
 
 ProtocolT = TypeVar("ProtocolT")
 ProtocolT_co = TypeVar("ProtocolT_co", covariant=True)
@@ -65,6 +65,7 @@ class Incarnation(Context[ProtocolT]):
         self.log = logging.LoggerAdapter(_LOGGER, {"actor": self.name, "incarnation": self.incarnation})
         self.deferred: set[Reply[Any]] = set()
         self._host = host
+        self._ended = False
         self._scopes: set[trio.CancelScope] = set()
         self._quiet = trio.Event()
         self._timers: list[Timer] = []
@@ -86,12 +87,18 @@ class Incarnation(Context[ProtocolT]):
 
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run a function beside the handlers until the incarnation ends."""
+        if self._ended:
+            raise RuntimeError(f"{self.name} starts no tasks any more: incarnation {self.incarnation} is ending")
         scope = trio.CancelScope()
         self._scopes.add(scope)
         self._host.environment.spawn(self._run_beside, scope, async_fn, args)
 
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
         """Tell the actor itself a message later."""
+        if self._ended:
+            timer = Timer(lambda: None)
+            timer.cancel()
+            return timer
         timer = self._host.environment.timers.call_later(delay_s, lambda: self._tell_self(message))
         if len(self._timers) >= self._timers_swept_at:
             # Only timers still pending are worth remembering: an actor may set them for years.
@@ -102,10 +109,10 @@ class Incarnation(Context[ProtocolT]):
 
     def watch(self, ref: Ref[Any]) -> None:
         """Have `Terminated` delivered once another actor is gone for good."""
+        if self._ended:
+            return
         mailbox = self._host.mailbox
-        self._unwatch.append(
-            ref.mailbox.watch(lambda: mailbox.signal(Lane.WATCH, Terminated(actor=ref.name)))
-        )
+        self._unwatch.append(ref.mailbox.watch(lambda: mailbox.signal(Lane.WATCH, Terminated(actor=ref.name))))
 
     def stop(self) -> None:
         """End normally after the current message."""
@@ -120,21 +127,20 @@ class Incarnation(Context[ProtocolT]):
 
     async def end(self) -> None:
         """Cancel what runs beside the handlers, wait for it, and forget timers and watches."""
+        self._ended = True
         for timer in self._timers:
             timer.cancel()
         for unwatch in self._unwatch:
             unwatch()
-        if self._scopes:
-            for scope in self._scopes:
-                scope.cancel()
+        for scope in self._scopes:
+            scope.cancel()
+        while self._scopes:
             with trio.CancelScope(shield=True):
                 await self._quiet.wait()
 
     async def _run_beside(
         self, scope: trio.CancelScope, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
     ) -> None:
-        # An ask from here does not keep the handlers from answering, so it is no link of a cycle.
-        HANDLING.set(None)
         try:
             with scope:
                 await async_fn(*args)

@@ -27,7 +27,23 @@ Entry: TypeAlias = Message[Any, Any] | Reply[Any]
 """What waits in the user lane: a told message, or the reply of an asked one."""
 
 HANDLING: ContextVar[Mailbox | None] = ContextVar("opscore_actors_handling", default=None)
-"""The mailbox whose actor the current task is, so that an ask knows its asker."""
+"""The mailbox whose actor the current task came from; `asker` tells whether the actor waits for it."""
+
+
+def asker() -> Mailbox | None:
+    """Return the mailbox of the actor that waits for the current task, if one does.
+
+    A handler waits for what it runs and for the nurseries it opens, not for what it starts in a nursery of others,
+    though that inherits its context variables.
+    """
+    mailbox = HANDLING.get()
+    if mailbox is None:
+        return None
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None and task is not mailbox.task:
+        nursery = task.parent_nursery
+        task = None if nursery is None else nursery.parent_task
+    return None if task is None else mailbox
 
 
 class Overflow(enum.Enum):
@@ -78,43 +94,46 @@ class Mailbox:
 
     __slots__ = (
         "_dead_letters",
-        "_entries",
         "_high_water",
         "_limit",
         "_order",
         "_reader",
-        "_senders",
         "_spec",
         "_watchers",
         "closed",
         "current",
         "dropped",
+        "entries",
         "handled",
         "name",
+        "senders",
         "signals",
+        "task",
     )
 
     def __init__(self, name: str, spec: MailboxSpec, dead_letters: DeadLetters) -> None:
         self.name = name
         self.closed = False
         self.current: Entry | None = None
+        self.task: trio.lowlevel.Task | None = None
+        # The receive loop reads these three without a call between: they are filled and emptied in place.
         self.signals: list[tuple[Lane, int, Any]] = []
+        self.entries: deque[Entry] = deque()
+        self.senders: dict[trio.lowlevel.Task, Entry] = {}
         self.handled = 0
         self.dropped = 0
         self._spec = spec
         self._dead_letters = dead_letters
-        self._entries: deque[Entry] = deque()
         # A closed mailbox has a limit of -1, so that the way of most messages costs one comparison.
         self._limit = spec.capacity
         self._high_water = 0
         self._order = itertools.count()
         self._reader: trio.lowlevel.Task | None = None
-        self._senders: dict[trio.lowlevel.Task, Entry] = {}
         self._watchers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         """Return how many user messages wait."""
-        return len(self._entries)
+        return len(self.entries)
 
     def put(self, entry: Entry) -> None:
         """Queue a message without waiting; a full mailbox follows its policy.
@@ -123,11 +142,11 @@ class Mailbox:
             MailboxFull: The policy is to reject, or it would drop an ask.
             ActorStopped: An ask came to an actor that is gone. A told message becomes a dead letter.
         """
-        depth = len(self._entries)
+        depth = len(self.entries)
         if depth >= self._limit:
             self._overflow(entry)
             return
-        self._entries.append(entry)
+        self.entries.append(entry)
         if depth >= self._high_water:
             self._high_water = depth + 1
         reader = self._reader
@@ -143,14 +162,14 @@ class Mailbox:
         """
         if self.closed:
             raise ActorStopped(self.name)
-        if len(self._entries) < self._limit:
+        if len(self.entries) < self._limit:
             self.put(entry)
             return
         task = trio.lowlevel.current_task()
-        self._senders[task] = entry
+        self.senders[task] = entry
 
         def abandon(_: Callable[[], None]) -> trio.lowlevel.Abort:
-            del self._senders[task]
+            del self.senders[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abandon)
@@ -166,18 +185,21 @@ class Mailbox:
         return lane, item
 
     def take(self) -> Entry:
-        """Take the oldest user message; it is `current` until the reader says otherwise."""
-        entry = self._entries.popleft()
-        self.current = entry
-        if self._senders:
-            task = next(iter(self._senders))
-            self._entries.append(self._senders.pop(task))
-            trio.lowlevel.reschedule(task)
+        """Take the oldest user message."""
+        entry = self.entries.popleft()
+        if self.senders:
+            self.admit()
         return entry
+
+    def admit(self) -> None:
+        """Queue the message of the sender who has waited longest; called whenever a message was taken."""
+        task = next(iter(self.senders))
+        self.entries.append(self.senders.pop(task))
+        trio.lowlevel.reschedule(task)
 
     async def wait(self) -> None:
         """Wait until there is something to take; a checkpoint only when it waits."""
-        if self._entries or self.signals:
+        if self.entries or self.signals:
             return
         assert self._reader is None, "a mailbox has one reader"
         self._reader = trio.lowlevel.current_task()
@@ -189,10 +211,12 @@ class Mailbox:
             return
         self.closed = True
         self._limit = -1
-        entries, self._entries = self._entries, deque()
+        entries = tuple(self.entries)
+        self.entries.clear()
         for entry in entries:
             self.discard(entry, DeadLetterReason.STOPPED, ActorStopped(self.name))
-        senders, self._senders = self._senders, {}
+        senders = tuple(self.senders)
+        self.senders.clear()
         for task in senders:
             trio.lowlevel.reschedule(task, Error(ActorStopped(self.name)))
         watchers, self._watchers = self._watchers, []
@@ -223,7 +247,7 @@ class Mailbox:
     def statistics(self) -> MailboxStatistics:
         """Return the mailbox as it is now."""
         return MailboxStatistics(
-            depth=len(self._entries),
+            depth=len(self.entries),
             high_water=self._high_water,
             handled=self.handled,
             dropped=self.dropped,
@@ -238,8 +262,8 @@ class Mailbox:
             self._dead_letters.record(self.name, message, DeadLetterReason.STOPPED)
         elif self._spec.overflow is Overflow.DROP_OLDEST:
             self.dropped += 1
-            oldest = self._entries.popleft()
-            self._entries.append(entry)
+            oldest = self.entries.popleft()
+            self.entries.append(entry)
             lost = oldest.message if isinstance(oldest, Reply) else oldest
             self.discard(oldest, DeadLetterReason.DROPPED_OLDEST, MailboxFull(self.name, lost))
         elif self._spec.overflow is Overflow.DROP_NEWEST and not asked:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from opscore.actors.errors import AskCycle
-from opscore.actors.mailbox import HANDLING
+from opscore.actors.mailbox import asker
 from opscore.actors.reply import Reply
 
 if TYPE_CHECKING:
@@ -89,26 +89,21 @@ class Ref(Generic[ProtocolT_co]):
             msg = f"timeout_s must be positive and finite, not {timeout_s!r}"
             raise ValueError(msg)
         mailbox = self._mailbox
-        asker = HANDLING.get()
-        if asker is not None:
-            _refuse_cycle(asker, mailbox)
-        reply = Reply(self.name, message, asker, timeout_s)
+        waiting = asker()
+        if waiting is not None:
+            _refuse_cycle(waiting, mailbox)
+        reply = Reply(self.name, message, waiting, timeout_s)
         mailbox.put(reply)
         self._timers.add(timeout_s, reply)
         return await reply.wait()
 
 
-def _refuse_cycle(asker: Asker, target: Mailbox) -> None:
+def _refuse_cycle(first: Asker, target: Mailbox) -> None:
     """Follow the asks that led to this one; each link holds only while its asker still waits."""
-    waiting = [asker]
+    waiting = [first]
     while waiting[-1] is not target:
         current = waiting[-1].current
-        if (
-            not isinstance(current, Reply)
-            or current.done
-            or current.asker is None
-            or current.asker in waiting
-        ):
+        if not isinstance(current, Reply) or current.done or current.asker is None or current.asker in waiting:
             return
         waiting.append(current.asker)
     raise AskCycle((*(each.name for each in reversed(waiting)), target.name))

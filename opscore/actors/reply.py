@@ -92,7 +92,8 @@ class Reply(Generic[ReplyT]):
             finally:
                 # Break the cycle from the error's traceback through this frame to the error.
                 del error
-        return cast("ReplyT", self._value)
+        value, self._value = self._value, None
+        return cast("ReplyT", value)
 
     def _finish(self) -> None:
         self.done = True

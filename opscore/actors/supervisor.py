@@ -286,11 +286,7 @@ class SupervisorCell(Cell):
 
     def _give_up(self, cell: Cell, decision: Decision) -> None:
         _LOGGER.error("%s exceeded its restart budget and is given up", cell.path, extra={"actor": cell.path})
-        if (
-            isinstance(cell.spec, ChildSpec)
-            and cell.spec.on_given_up is not None
-            and decision.cause is not None
-        ):
+        if isinstance(cell.spec, ChildSpec) and cell.spec.on_given_up is not None and decision.cause is not None:
             try:
                 cell.spec.on_given_up(cell.spec.name, decision.cause)
             except Exception:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOGGER = logging.getLogger("opscore.actors")
-_SLACK = 1024
+_SLACK = 128
 """The heap is swept when it outgrew twice its live size by this many entries."""
 
 
@@ -58,12 +58,15 @@ class Timers:
         self._order = itertools.count()
         self._sweep_at = _SLACK
         self._scope = trio.CancelScope(deadline=math.inf)
+        # What the scope's deadline is, without the price of asking it.
+        self._earliest = math.inf
 
     def add(self, delay_s: float, due: Expiring) -> None:
         """Expire something after a delay in seconds, unless it is done by then."""
         deadline = trio.current_time() + delay_s
         heapq.heappush(self._heap, (deadline, next(self._order), due))
-        self._scope.deadline = min(self._scope.deadline, deadline)
+        if deadline < self._earliest:
+            self._earliest = self._scope.deadline = deadline
         if len(self._heap) > self._sweep_at:
             self._sweep()
 
@@ -80,8 +83,8 @@ class Timers:
     async def run(self) -> None:
         """Serve deadlines until cancelled."""
         while True:
-            earliest = self._heap[0][0] if self._heap else math.inf
-            with trio.CancelScope(deadline=earliest) as self._scope:
+            self._earliest = self._heap[0][0] if self._heap else math.inf
+            with trio.CancelScope(deadline=self._earliest) as self._scope:
                 await trio.sleep_forever()
             self._expire_due(trio.current_time())
 

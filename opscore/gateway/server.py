@@ -85,6 +85,10 @@ class Drain:
         """Wait until the server is to stop."""
         await self._begun.wait()
 
+    def on_begin(self, callback: Callable[[], object]) -> None:
+        """Call a function when the drain begins."""
+        self._callbacks.append(callback)
+
     @contextmanager
     def calling(self, callback: Callable[[], object]) -> Iterator[None]:
         """Call a function when the drain begins, if that happens within the block."""

@@ -22,6 +22,15 @@ from opscore.runtime.writer import ThreadWriter, Writer
 class Node(AgentCalls, SessionCalls):
     """A running node; `open_node` makes it. Call it from the trio thread that opened it."""
 
+    @property
+    def limits(self) -> Limits:
+        """What the node admits, keeps and waits for."""
+        return self._core.limits
+
+    def now(self) -> float:
+        """The node's wall time, in Unix seconds."""
+        return self._core.clock.now()
+
     def ready(self) -> str | None:
         """Say why no new work is taken; nothing when it is."""
         return self._not_ready

@@ -332,3 +332,24 @@ def test_mypy_infers_replies_and_refuses_foreign_messages_and_wrong_handlers(tmp
     refused = {int(number) for number in re.findall(r"typed\.py:(\d+): error:", checked.stdout)}
     expected = {number for number, line in enumerate(_TYPED.splitlines(), 1) if line.endswith("# refused")}
     assert refused == expected, checked.stdout
+
+
+async def test_an_ending_incarnation_takes_on_nothing_new(autojump_clock: MockClock) -> None:
+    outcomes: list[str] = []
+
+    class Late(Player):
+        async def on_stop(self) -> None:
+            with pytest.raises(RuntimeError, match="is ending"):
+                self.context.start_soon(trio.sleep_forever)
+            self.context.tell_after(0.5, Note(text="from the dead"))
+            self.context.watch(self.context.ref)
+            outcomes.append("refused")
+
+    child = play("a", factory=lambda: Late([]))
+    async with open_system(SupervisorSpec(name="root", children=(child,))) as system:
+        ref = the(system, "/a")
+        with pytest.raises(ActorFailed):
+            await ref.ask(Crash())
+        await trio.sleep(5)
+        assert await ref.ask(Recall()) == ()
+        assert outcomes == ["refused"]

@@ -269,3 +269,74 @@ async def test_an_ask_to_someone_who_no_longer_waits_is_no_cycle(autojump_clock:
         assert isinstance(caught.value.cause, AskTimeout)
         await trio.sleep(2.0)
         assert heard == ["/a"]
+
+
+async def test_a_job_that_a_handler_starts_elsewhere_may_ask_whoever_waits_for_that_handler(
+    autojump_clock: MockClock,
+) -> None:
+    heard: list[tuple[str, ...]] = []
+    children = (play("a"), play("b"))
+    async with (
+        trio.open_nursery() as elsewhere,
+        open_system(SupervisorSpec(name="root", children=children)) as system,
+    ):
+        a, b = the(system, "/a"), the(system, "/b")
+
+        class Starter(Player):
+            async def ask_on(self, message: AskOn) -> str:
+                elsewhere.start_soon(self.job)
+                await trio.sleep(1.0)
+                return "started"
+
+            async def job(self) -> None:
+                heard.append(await a.ask(Recall()))
+
+        c = system.supervisor("/").start_child(play("c", factory=lambda: Starter([])))
+        assert await a.ask(AskOn(path=(b, c))) == "started"
+        await trio.sleep(1.0)
+        assert heard == [()]
+
+
+async def test_an_ask_from_a_nursery_inside_a_handler_is_part_of_the_cycle(autojump_clock: MockClock) -> None:
+    class Splitter(Player):
+        async def ask_on(self, message: AskOn) -> str:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.part)
+            return "done"
+
+        async def part(self) -> None:
+            await self.context.ref.ask(Recall())
+
+    async with open_system(SupervisorSpec(name="root", children=(play("a", factory=lambda: Splitter([])),))) as system:
+        with pytest.raises(ActorFailed) as caught:
+            await the(system, "/a").ask(AskOn(path=()))
+        assert isinstance(caught.value.cause, ExceptionGroup)
+        assert [type(error) for error in caught.value.cause.exceptions] == [AskCycle]
+
+
+async def test_an_ask_whose_handler_is_cancelled_by_a_stop_gets_actor_stopped(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_system(SupervisorSpec(name="root", children=(play("a", shutdown_s=1.0),))) as system:
+        ref = the(system, "/a")
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                with pytest.raises(ActorStopped):
+                    await ref.ask(Work(seconds=1_000.0), timeout_s=2_000.0)
+
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            await system.supervisor("/").stop_child("a")
+        assert [letter.reason for letter in system.dead_letters.recent()] == [DeadLetterReason.INTERRUPTED]
+
+
+async def test_senders_that_wait_for_room_are_served_across_a_restart(autojump_clock: MockClock) -> None:
+    child = play("a", mailbox=MailboxSpec(capacity=1))
+    async with open_system(SupervisorSpec(name="root", children=(child,))) as system:
+        ref = the(system, "/a")
+        ref.tell(Crash())
+        async with trio.open_nursery() as nursery:
+            for text in "xyz":
+                nursery.start_soon(ref.send, Note(text=text))
+        assert sorted(await ref.ask(Recall())) == ["x", "y", "z"]

@@ -539,3 +539,66 @@ async def test_independent_dynamic_children_stop_together(autojump_clock: MockCl
     assert trio.current_time() - start == pytest.approx(3.0)
     assert diary[-1] == "stop /static 1"
     assert len(diary) == 42
+
+
+async def test_a_supervisor_past_its_own_deadline_cancels_everything_below(autojump_clock: MockClock) -> None:
+    branch = SupervisorSpec(
+        name="branch", shutdown_s=2.0, children=tuple(play(name, shutdown_s=1_000.0) for name in "abc")
+    )
+    async with open_system(tree(branch)) as system:
+        refs = [the(system, f"/branch/{name}") for name in "abc"]
+        for ref in refs:
+            ref.tell(Work(seconds=10_000.0))
+        await trio.testing.wait_all_tasks_blocked()
+        start = trio.current_time()
+        await system.supervisor("/").stop_child("branch")
+        assert trio.current_time() - start == pytest.approx(2.0)
+        assert not any(ref.alive for ref in refs)
+
+
+async def test_a_group_restart_waits_for_a_predecessor_that_is_still_leaving(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+
+    class Slow(Player):
+        async def on_stop(self) -> None:
+            await trio.sleep(3)
+            await super().on_stop()
+
+    spec = play("b", factory=lambda: Slow(diary), restart=Restart.TRANSIENT)
+    async with open_system(tree(play("a", diary), strategy=Strategy.ONE_FOR_ALL)) as system:
+        root = system.supervisor("/")
+        await root.start_child(spec).ask(Leave())
+        successor = root.start_child(spec)
+        the(system, "/a").tell(Crash())
+        assert await successor.ask(Recall()) == ()
+        diary_of_b = [line for line in diary if "/b" in line]
+        assert diary_of_b == ["start /b 1", "stop /b 1", "start /b 1"]
+
+
+async def test_stopping_the_system_ends_a_group_restart_in_the_middle(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+
+    class Slow(Player):
+        async def on_start(self) -> None:
+            await super().on_start()
+            if self.context.incarnation > 1:
+                await trio.sleep(1_000)
+
+    children = (play("a", factory=lambda: Slow(diary), shutdown_s=1.0), play("b", diary))
+    async with open_system(tree(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
+        the(system, "/b").tell(Crash())
+        await trio.sleep(1)
+        start = trio.current_time()
+    assert trio.current_time() - start == pytest.approx(1.0)
+    assert diary[-1] == "start /a 2"
+
+
+async def test_children_started_during_a_group_restart_start_after_it(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+    child = play("a", diary, backoff=Backoff(initial_s=5.0, jitter=0.0))
+    async with open_system(tree(child, strategy=Strategy.ONE_FOR_ALL)) as system:
+        the(system, "/a").tell(Crash())
+        await trio.sleep(1)
+        newcomer = system.supervisor("/").start_child(play("b", diary))
+        assert await newcomer.ask(Recall()) == ()
+        assert diary == ["start /a 1", "stop /a 1", "start /a 2", "start /b 1"]

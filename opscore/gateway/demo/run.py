@@ -12,7 +12,7 @@ from opscore.gateway.demo.progress import COMPLETED, OPEN, Outcome, count_tasks
 from opscore.gateway.demo.screen import open_display, summary
 from opscore.gateway.demo.stage import KeeperEnded, Stage, open_stage
 
-RUNS = 4
+RUNS = 3
 """Incident reports that are run unless told otherwise."""
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -64,7 +64,8 @@ async def _perform(console: Console, *, keep: bool, plain: bool, runs: int) -> i
             code = await _show(console, stage, plain=plain, runs=runs)
             if keep:
                 _say(console, f"Kept: {stage.directory}")
-            _say(console, NEXT_STEPS)
+            if code == os.EX_OK:
+                _say(console, NEXT_STEPS)
     except KeeperEnded as failure:
         _say(console, f"The demo failed: {failure}")
         code = EXIT_FAILED

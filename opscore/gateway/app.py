@@ -1,0 +1,125 @@
+"""The ASGI application: every route in one table, and what surrounds each request."""
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import attrs
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from opscore.gateway import agent_routes, problems, task_routes, telemetry, workflow_routes
+from opscore.gateway.body_limit import BodyLimit
+from opscore.gateway.keys import Scope
+from opscore.gateway.problems import HttpRefusal, problem
+from opscore.gateway.replies import shown
+from opscore.gateway.requests import Call, Gateway
+
+PREFIX: Final = "/v1/opscore"
+
+_log = logging.getLogger("opscore.gateway")
+
+
+@attrs.frozen
+class Endpoint:
+    """A row of the route table."""
+
+    method: str
+    path: str
+    handle: Callable[[Call], Awaitable[Response]]
+    scope: Scope | None = None
+    """What a key needs; `None` where the handler itself decides, or nothing is needed."""
+    open: bool = False
+    """Answered without any key."""
+
+
+async def health(_: Call) -> Response:
+    """The process lives."""
+    return shown({"status": "ok"})
+
+
+async def ready(call: Call) -> Response:
+    """Work is taken."""
+    reason = "it is shutting down" if call.gateway.drain.begun else call.node.ready()
+    if reason is not None:
+        raise HttpRefusal(503, "not_ready", f"The node takes no work: {reason}.", headers={"Retry-After": "5"})
+    return shown({"status": "ready"})
+
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/health", health, open=True),
+    Endpoint("GET", "/ready", ready, open=True),
+    Endpoint("POST", f"{PREFIX}/internal/agent/notify", agent_routes.notify, open=True),
+    Endpoint("POST", f"{PREFIX}/agent", agent_routes.register),
+    Endpoint("GET", f"{PREFIX}/agent", agent_routes.list_agents, Scope.VIEWER),
+    Endpoint("GET", f"{PREFIX}/agent/{{agentId}}", agent_routes.show, Scope.VIEWER),
+    Endpoint("DELETE", f"{PREFIX}/agent/{{agentId}}", agent_routes.deregister, Scope.AGENT),
+    Endpoint("GET", f"{PREFIX}/agent/{{agentId}}/state", agent_routes.show_state, Scope.VIEWER),
+    Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/state", agent_routes.report_state, Scope.AGENT),
+    Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/cordon", agent_routes.cordon, Scope.OPERATOR),
+    Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/uncordon", agent_routes.uncordon, Scope.OPERATOR),
+    Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/claim", agent_routes.claim, Scope.AGENT),
+    Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/workflow", workflow_routes.trigger_for_agent, Scope.OPERATOR),
+    Endpoint("GET", f"{PREFIX}/task/{{taskId}}", task_routes.show),
+    Endpoint("POST", f"{PREFIX}/task/{{taskId}}/heartbeat", task_routes.heartbeat),
+    Endpoint("POST", f"{PREFIX}/task/{{taskId}}/complete", task_routes.complete),
+    Endpoint("POST", f"{PREFIX}/task/{{taskId}}/fail", task_routes.fail),
+    Endpoint("POST", f"{PREFIX}/workflow", workflow_routes.save, Scope.OPERATOR),
+    Endpoint("GET", f"{PREFIX}/workflow", workflow_routes.list_definitions, Scope.VIEWER),
+    Endpoint("POST", f"{PREFIX}/workflow/validate", workflow_routes.validate, Scope.VIEWER),
+    Endpoint("GET", f"{PREFIX}/workflow/{{workflowId}}", workflow_routes.show_definition, Scope.VIEWER),
+    Endpoint("POST", f"{PREFIX}/workflow/{{workflowId}}/trigger", workflow_routes.trigger, Scope.OPERATOR),
+    Endpoint("GET", f"{PREFIX}/session", workflow_routes.list_sessions, Scope.VIEWER),
+    Endpoint("GET", f"{PREFIX}/session/{{sessionId}}", workflow_routes.show_session, Scope.VIEWER),
+)
+
+
+def build_app(gateway: Gateway) -> ASGIApp:
+    """The application for one gateway; runs on any ASGI server in the event loop of the gateway's guest."""
+    app = Starlette(
+        routes=[Route(each.path, _answering(each, gateway), methods=[each.method]) for each in ENDPOINTS],
+        exception_handlers={HTTPException: _no_route},
+    )
+    app.router.redirect_slashes = False
+    return BodyLimit(app, bytes_max=gateway.settings.body_bytes_max)
+
+
+def _answering(endpoint: Endpoint, gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
+    """Surround a handler: a request id for the log, the key, and errors as problems."""
+
+    async def answer(request: Request) -> Response:
+        request_id = uuid.uuid4().hex
+        with telemetry.fields(request_id=request_id):
+            call = Call(request=request, gateway=gateway)
+            try:
+                if not endpoint.open:
+                    call.authenticate()
+                if endpoint.scope is not None:
+                    call.require(endpoint.scope, request.path_params.get("agentId"))
+                response = await endpoint.handle(call)
+            except Exception as error:  # noqa: BLE001 (whatever is raised has to become an answer)
+                response = problems.answer(error) or _failed(request, error)
+        response.headers["X-Request-Id"] = request_id
+        return response
+
+    return answer
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(500, "internal_error", "The server failed to handle the request; its log has the reason.")
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "it is registered for this one alone"
+    if error.status_code == 405:  # noqa: PLR2004 (Method Not Allowed)
+        detail = f"{request.url.path} does not take {request.method}."
+        return problem(405, "method_not_allowed", detail, headers=dict(error.headers or {}))
+    if error.status_code == 404:  # noqa: PLR2004 (Not Found)
+        return problem(404, "no_such_path", f"There is nothing at {request.url.path}.")
+    return problem(error.status_code, "refused", str(error.detail), headers=dict(error.headers or {}))

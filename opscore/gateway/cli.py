@@ -1,0 +1,142 @@
+"""The `opscore` command."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from opscore.gateway import config
+from opscore.gateway.config import ConfigError, Settings
+from opscore.gateway.key_file import KeysError
+from opscore.gateway.keys import KeyRing
+
+EXIT_FAILED = 1
+EXIT_MISUSED = 2
+
+_log = logging.getLogger("opscore.gateway")
+
+
+class _Failed(click.ClickException):
+    """Ends the command with one sentence and exit code 1."""
+
+    exit_code = EXIT_FAILED
+
+    def show(self, file: Any = None) -> None:
+        """Print the sentence to standard error."""
+        click.echo(f"opscore: {self.message}", err=True, file=file)
+
+
+class _Misused(_Failed):
+    """Ends the command with one sentence and exit code 2."""
+
+    exit_code = EXIT_MISUSED
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="opscore", message="opscore %(version)s")
+def main() -> None:
+    """Durable agent operations: hand work to idle agents, and lose none of it."""
+
+
+@main.command()
+@config.options
+def serve(settings: Settings) -> None:
+    """Run the HTTP gateway on a data directory.
+
+    Each option can also be set as OPSCORE_<NAME> in the environment, or in a TOML file under [opscore]. The API
+    key and the webhook's secret have no option, because `ps` would show them: set OPSCORE_API_KEY and
+    OPSCORE_WEBHOOK_SECRET. SIGTERM or Ctrl-C drains and exits with 0; a second one exits at once.
+    """
+    from opscore.gateway import service, telemetry
+    from opscore.gateway.server import Address, CannotListen
+    from opscore.runtime.errors import CommitUncertain, StoreError
+
+    telemetry.configure(settings)
+
+    def announce(address: Address) -> None:
+        _log.info("listening on %s, data in %s", address.url, settings.data)
+
+    try:
+        keys = _open_keys(settings)
+        config.check_exposure(settings, keys)
+        _print_first_key(keys)
+        code = service.serve(settings, keys, announce)
+    except (ConfigError, KeysError, CannotListen) as error:
+        raise _Misused(str(error)) from error
+    except CommitUncertain as error:
+        raise _Failed(str(error)) from error
+    except StoreError as error:
+        raise _Misused(str(error)) from error
+    sys.exit(code)
+
+
+def _open_keys(settings: Settings) -> KeyRing:
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"data = {str(settings.data)!r} can't be made a directory: {error.strerror}.") from error
+    return KeyRing(settings.data, configured=str(settings.api_key) if settings.api_key else None)
+
+
+def _print_first_key(keys: KeyRing) -> None:
+    token = keys.create_first()
+    if token is not None:
+        click.echo(f"No API key was configured, so one was made. It is shown once, keep it:\n\n  {token}\n", err=True)
+
+
+@main.command()
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 50), help="Runs of the wider workflow.")
+@click.option("--keep", is_flag=True, help="Keep the data directory, and say where it is.")
+@click.option("--plain", is_flag=True, help="Print a plain transcript instead of the live display.")
+def demo(runs: int, keep: bool, plain: bool) -> None:  # noqa: FBT001 (click passes options by name)
+    """Watch workflows run across three agents and survive a kill -9."""
+    from opscore.gateway.demo.run import main as run_demo
+
+    sys.exit(run_demo(runs=runs, keep=keep, plain=plain))
+
+
+@main.group()
+def key() -> None:
+    """Make, list and revoke API keys; a running server notices within a second."""
+
+
+@key.command("create")
+@config.options_for("data")
+@click.option("--scope", required=True, help="admin, operator, agent, agent:<id> or viewer.")
+@click.option("--name", default="", help="For people.")
+def create_key(settings: Settings, scope: str, name: str) -> None:
+    """Make a key and print it, once."""
+    click.echo(_with_keys(settings.data).create(name or scope, scope))
+
+
+@key.command("list")
+@config.options_for("data")
+def list_keys(settings: Settings) -> None:
+    """List the keys, without their secrets."""
+    for row in _with_keys(settings.data).list():
+        click.echo(f"{row.id}  {row.scope:<16}  {row.created_at}  {row.name}")
+
+
+@key.command("revoke")
+@config.options_for("data")
+@click.argument("key_id")
+def revoke_key(settings: Settings, key_id: str) -> None:
+    """Revoke a key by its id."""
+    try:
+        revoked = _with_keys(settings.data).revoke(key_id)
+    except KeysError as error:
+        raise _Misused(str(error)) from error
+    click.echo(f"revoked {revoked.id} ({revoked.name})")
+
+
+def _with_keys(data: Path) -> KeyRing:
+    try:
+        return KeyRing(data)
+    except KeysError as error:
+        raise _Misused(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""The documents of the wire contract: what requests say, as strict values, and how rows are shown."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from opscore.runtime.definitions import Definition
+from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Session, Task
+from opscore.runtime.views import SessionView
+
+Json = dict[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class StateReport:
+    """`POST /agent/{agentId}/state`."""
+
+    agent_id: str
+    timestamp: str
+    state: str
+    details: dict[str, Any] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AgentDetails:
+    """What registers an agent, in the webhook and in `POST /agent`."""
+
+    agent_id: str | None = None
+    agent_name: str | None = None
+    version: str | None = None
+    capabilities: tuple[str, ...] | None = None
+    contact_endpoint: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Notification:
+    """AgentKit's webhook."""
+
+    event_type: str = attrs.field(metadata={"wire": "event_type"})
+    agent_details: AgentDetails = attrs.field(metadata={"wire": "agent_details"})
+
+
+@attrs.frozen(kw_only=True)
+class TriggerRequest:
+    """`POST /agent/{agentId}/workflow`."""
+
+    workflow_definition_id: str | None = None
+    workflow_definition: dict[str, Any] | None = None
+    initial_payload: Any = None
+
+    def definition(self) -> str | Json:
+        """The one of the two that is given.
+
+        Raises:
+            InvalidDocument: both are, or neither.
+        """
+        given = [each for each in (self.workflow_definition_id, self.workflow_definition) if each is not None]
+        if len(given) != 1:
+            message = "exactly one of workflowDefinitionId and workflowDefinition must be given"
+            raise InvalidDocument("request", (Fault(path="", message=message),))
+        return given[0]
+
+
+@attrs.frozen(kw_only=True)
+class PayloadRequest:
+    """`POST /workflow/{id}/trigger`."""
+
+    initial_payload: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class ClaimRequest:
+    """`POST /agent/{agentId}/claim`."""
+
+    claim_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class HeartbeatRequest:
+    """`POST /task/{taskId}/heartbeat`."""
+
+    attempt: int
+
+
+@attrs.frozen(kw_only=True)
+class CompleteRequest:
+    """`POST /task/{taskId}/complete`."""
+
+    attempt: int
+    result: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class FailRequest:
+    """`POST /task/{taskId}/fail`."""
+
+    attempt: int
+    error: str
+    code: str = "task_failed"
+    retryable: bool = True
+
+
+def parse_time(text: str, path: str) -> float:
+    """Read an ISO 8601 time, as Unix seconds; one without a zone is UTC, as Ops-Core's SDK wrote it.
+
+    Raises:
+        InvalidDocument: it is not one.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError) as error:
+        fault = Fault(path=path, message=f"expected an ISO 8601 time such as 2026-01-31T12:00:00Z, found {text!r}")
+        raise InvalidDocument("request", (fault,)) from error
+
+
+def show_time(at: float | None) -> str | None:
+    """Write Unix seconds as ISO 8601 in UTC."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def agent_document(agent: Agent) -> Json:
+    """Show an agent."""
+    return {
+        "agentId": agent.agent_id,
+        "agentName": agent.name,
+        "version": agent.version,
+        "capabilities": list(agent.capabilities),
+        "contactEndpoint": agent.contact_endpoint,
+        "metadata": agent.metadata,
+        "source": agent.source,
+        "state": agent.state,
+        "details": agent.details,
+        "timestamp": show_time(agent.reported_at or agent.received_at or agent.registered_at),
+        "cordoned": agent.cordoned,
+        "suspectedUntil": show_time(agent.suspected_until or None),
+        "registeredAt": show_time(agent.registered_at),
+    }
+
+
+def state_document(agent: Agent) -> Json:
+    """Show an agent's state, as Ops-Core did."""
+    shown = agent_document(agent)
+    return {name: shown[name] for name in ("agentId", "state", "details", "timestamp")}
+
+
+def granted_document(granted: Granted) -> Json:
+    """Show what a claimer is handed."""
+    assignment = granted.assignment
+    return {
+        "task": {
+            "taskId": assignment.task_id,
+            "taskKey": assignment.task_key,
+            "name": assignment.name,
+            "sessionId": assignment.session_id,
+            "workflowId": assignment.workflow_id,
+            "parameters": assignment.parameters,
+            "input": assignment.input,
+        },
+        "attempt": assignment.attempt,
+        "timeoutSeconds": assignment.timeout_s,
+        **lease_document(granted.lease),
+    }
+
+
+def lease_document(lease: Lease) -> Json:
+    """Show a lease."""
+    return {"leaseSeconds": lease.lease_s, "leaseExpiresAt": show_time(lease.expires_at)}
+
+
+def task_document(task: Task) -> Json:
+    """Show a task of a run."""
+    return {
+        "taskId": task.task_id,
+        "taskKey": task.key,
+        "sessionId": task.session_id,
+        "status": task.status,
+        "attempt": task.attempt,
+        "retries": task.retries,
+        "agentId": task.agent_id,
+        "result": task.result,
+        "error": _failure(task.error),
+        "readyAt": show_time(task.ready_at),
+        "dueAt": show_time(task.due_at),
+        "dispatchedAt": show_time(task.dispatched_at),
+        "startedAt": show_time(task.started_at),
+        "endedAt": show_time(task.ended_at),
+    }
+
+
+def session_document(session: Session) -> Json:
+    """Show a session, without its tasks."""
+    return {
+        "sessionId": session.session_id,
+        "workflowId": session.workflow_id,
+        "agentId": session.agent_id,
+        "status": session.status,
+        "startTime": show_time(session.created_at),
+        "endTime": show_time(session.ended_at),
+        "payload": session.payload,
+        "result": session.result,
+        "error": _failure(session.error),
+        "reason": session.reason,
+    }
+
+
+def session_view_document(view: SessionView) -> Json:
+    """Show a session with its tasks."""
+    return {**session_document(view.session), "tasks": [task_document(task) for task in view.tasks]}
+
+
+def saved_definition_document(saved: SavedDefinition) -> Json:
+    """Show what a workflow id stands for."""
+    return {
+        "id": saved.workflow_id,
+        "name": saved.name,
+        "version": saved.version,
+        "revision": saved.revision,
+        "savedAt": show_time(saved.saved_at),
+    }
+
+
+def definition_document(saved: SavedDefinition, definition: Definition) -> Json:
+    """Show a saved workflow with its content."""
+    return {**saved_definition_document(saved), "definition": definition.document}
+
+
+def _failure(failure: Failure | None) -> Json | None:
+    return None if failure is None else {"code": failure.code, "message": failure.message}

@@ -1,0 +1,116 @@
+"""Sending an attempt to a peer over HTTP, and reporting what happened as a transport fact.
+
+Pushes use a connection of their own: on one that was kept alive, a peer that closed it meanwhile can't be told
+from one that broke after taking the request, and that would cost the task a minute of waiting.
+"""
+
+import email.utils
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+import trio
+
+from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
+from opscore.runtime.models import Assignment
+
+ANSWER_BYTES_MAX: Final = 1024 * 1024
+CONNECT_TIMEOUT_S: Final = 5.0
+SENDER_ID: Final = "opscore_system_id"
+
+
+def open_client() -> httpx.AsyncClient:
+    """A client that follows no redirects, keeps no connections and reads no proxy settings."""
+    return httpx.AsyncClient(
+        follow_redirects=False, trust_env=False, limits=httpx.Limits(max_connections=1_000, max_keepalive_connections=0)
+    )
+
+
+def run_message(assignment: Assignment) -> dict[str, Any]:
+    """The body of AgentKit's `/run`, which direct pushes carry as well."""
+    parameters = assignment.parameters
+    payload = {"input": assignment.input, **parameters} if assignment.input is not None else dict(parameters)
+    return {
+        "senderId": SENDER_ID,
+        "messageType": "workflow_task",
+        "payload": {**payload, "task_name": assignment.name, "task_parameters": parameters},
+        "sessionContext": {
+            "workflowId": assignment.workflow_id,
+            "sessionId": assignment.session_id,
+            "taskId": assignment.task_id,
+        },
+        "task_name": assignment.name,
+        "opscore_session_id": assignment.session_id,
+        "opscore_task_id": assignment.task_id,
+        "opscore_attempt": assignment.attempt,
+    }
+
+
+async def post(
+    client: httpx.AsyncClient,
+    url: str,
+    document: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+    extensions: Mapping[str, Any] | None = None,
+) -> Fact:
+    """Send a document and say what happened. Raises nothing but cancellation."""
+    timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
+    request = client.build_request(
+        "POST", url, json=document, headers=dict(headers or {}), timeout=timeout, extensions=dict(extensions or {})
+    )
+    response: httpx.Response | None = None
+    with trio.move_on_after(timeout_s + CONNECT_TIMEOUT_S):
+        try:
+            response = await client.send(request, stream=True)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+            return NotReached(reason=_said(error))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return Broken(reason=_said(error))
+    if response is None:
+        return Broken(reason=f"no answer within {timeout_s:g} s")
+    try:
+        body = await _body(response, timeout_s)
+    finally:
+        await response.aclose()
+    return Answered(status=response.status_code, body=_decoded(body), retry_after_s=_retry_after_s(response))
+
+
+async def _body(response: httpx.Response, timeout_s: float) -> bytes:
+    """Read the body, within a size and a time. The status says the rest, so a body that breaks is just none."""
+    body = bytearray()
+    with trio.move_on_after(timeout_s):
+        try:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > ANSWER_BYTES_MAX:
+                    return b""
+        except httpx.HTTPError:
+            return b""
+        return bytes(body)
+    return b""
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return body.decode(errors="replace")
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    """Read `Retry-After`: seconds, or a date."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

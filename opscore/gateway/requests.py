@@ -1,0 +1,165 @@
+"""One request on its way through: who sent it, what it says, what it may do."""
+
+import functools
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import attrs
+import yaml
+from starlette.requests import Request
+
+from opscore.gateway.config import Settings
+from opscore.gateway.keys import KeyRing, Principal, Scope
+from opscore.gateway.problems import HttpRefusal
+from opscore.gateway.server import Drain
+from opscore.runtime import codec
+from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.hosting import Guest
+from opscore.runtime.node import Node
+
+T = TypeVar("T")
+
+_JSON: Final = frozenset({"", "application/json"})
+_YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
+KEY_BYTES_MAX: Final = 255
+
+
+@attrs.frozen(kw_only=True)
+class Gateway:
+    """What every request is answered with."""
+
+    guest: Guest[Node]
+    drain: Drain
+    keys: KeyRing
+    settings: Settings
+
+    @property
+    def node(self) -> Node:
+        """The node; its plain methods may be called here, its async ones through `Call.run`."""
+        return self.guest.value
+
+
+@attrs.define
+class Call:
+    """A request and the gateway that answers it."""
+
+    request: Request
+    gateway: Gateway
+    principal: Principal | None = None
+
+    @property
+    def node(self) -> Node:
+        """The node behind the gateway."""
+        return self.gateway.node
+
+    async def run(self, function: Callable[..., Awaitable[T]], *args: object, **kwargs: object) -> T:
+        """Call one of the node's async methods."""
+        return await self.gateway.guest.call(functools.partial(function, *args, **kwargs))
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    def require(self, scope: Scope, agent_id: str | None = None) -> None:
+        """Refuse a key that may not do this.
+
+        Raises:
+            HttpRefusal: 403.
+        """
+        if self.principal is not None and not self.principal.allows(scope, agent_id):
+            about = f" for agent {agent_id!r}" if agent_id is not None else ""
+            raise HttpRefusal(403, "forbidden", f"This key lacks the scope {scope.value!r}{about}.")
+
+    def authenticate(self) -> None:
+        """Find out whose request it is.
+
+        Raises:
+            HttpRefusal: 401.
+        """
+        scheme, _, token = self.request.headers.get("authorization", "").partition(" ")
+        principal = self.gateway.keys.authenticate(token.strip()) if scheme.lower() == "bearer" and token else None
+        if principal is None:
+            detail = "The API key is wrong." if token else "An API key is needed: Authorization: Bearer <key>."
+            raise HttpRefusal(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="opscore"'})
+        self.principal = principal
+
+    async def json(self, *, optional: bool = False) -> Any:
+        """Read the body as JSON.
+
+        Raises:
+            HttpRefusal: 415 for another content type, 400 for what is not JSON.
+        """
+        kind = self._content_type()
+        if kind not in _JSON and not kind.endswith("+json"):
+            raise HttpRefusal(415, "unsupported_media_type", f"Expected application/json, found {kind}.")
+        body = await self.request.body()
+        if optional and not body.strip():
+            return {}
+        try:
+            return codec.decode_json(body)
+        except ValueError as error:
+            raise HttpRefusal(400, "malformed_json", f"The body is not JSON: {error}.") from error
+
+    async def json_or_yaml(self) -> Any:
+        """Read the body as JSON, or as YAML when its content type says so."""
+        if self._content_type() not in _YAML:
+            return await self.json()
+        try:
+            return yaml.load(await self.request.body(), Loader=_PlainLoader)  # noqa: S506 (a safe loader's subclass)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            said = " ".join(str(error).split())
+            raise HttpRefusal(400, "malformed_yaml", f"The body is not YAML: {said}.") from error
+
+    async def document(self, kind: type[T], *, optional: bool = False) -> T:
+        """Read the body as a strict value.
+
+        Raises:
+            HttpRefusal: as `json`.
+            InvalidDocument: with every fault.
+        """
+        return codec.structure_wire(await self.json(optional=optional), kind, "request")
+
+    def seconds(self, name: str, *, most: float) -> float:
+        """Read a query parameter that is a number of seconds; `most` bounds it, 0 when not given."""
+        text = self.request.query_params.get(name)
+        if text is None:
+            return 0.0
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise _bad_parameter(name, f"expected a number of seconds from 0 to {most:g}, found {text!r}")
+        return min(value, most)
+
+    def count(self, name: str, *, default: int, most: int) -> int:
+        """Read a query parameter that is a whole number from 1 to `most`."""
+        text = self.request.query_params.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
+            raise _bad_parameter(name, f"expected a whole number from 1 to {most}, found {text!r}")
+        return int(text)
+
+    def _content_type(self) -> str:
+        return self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _bad_parameter(name: str, message: str) -> InvalidDocument:
+    return InvalidDocument("query", (Fault(path=name, message=message),))
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, which can grow without bound, and without dates, which JSON can't say."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not taken")
+        return super().compose_node(parent, index)
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}

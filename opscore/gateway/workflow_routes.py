@@ -1,0 +1,126 @@
+"""Workflows and their runs on the wire."""
+
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from opscore.gateway.documents import (
+    PayloadRequest,
+    TriggerRequest,
+    definition_document,
+    saved_definition_document,
+    session_document,
+    session_view_document,
+)
+from opscore.gateway.problems import HttpRefusal
+from opscore.gateway.replies import accepted, created, page, shown
+from opscore.gateway.requests import KEY_BYTES_MAX, Call
+from opscore.runtime import codec
+from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.models import Session
+from opscore.runtime.triggering import IdempotencyKey
+from opscore.runtime.views import PAGE_MAX
+
+SESSION_WAIT_S_MAX: Final = 60.0
+
+
+async def trigger_for_agent(call: Call) -> Response:
+    """Start a run for an agent, as Ops-Core did."""
+    document = await call.json()
+    request = codec.structure_wire(document, TriggerRequest, "request")
+    definition = request.definition()
+    try:
+        session = await call.run(
+            call.node.trigger,
+            definition,
+            payload=request.initial_payload,
+            agent_id=call.path("agentId"),
+            idempotency=_idempotency(call, document),
+        )
+    except InvalidDocument as error:
+        if isinstance(definition, str):
+            raise
+        raise _within("workflowDefinition", error) from error
+    return accepted(_triggered(session))
+
+
+async def trigger(call: Call) -> Response:
+    """Start a run that is routed by capability alone."""
+    document = await call.json(optional=True)
+    request = codec.structure_wire(document, PayloadRequest, "request")
+    session = await call.run(
+        call.node.trigger,
+        call.path("workflowId"),
+        payload=request.initial_payload,
+        idempotency=_idempotency(call, document),
+    )
+    return accepted(_triggered(session))
+
+
+def _triggered(session: Session) -> dict[str, str]:
+    message = "Workflow triggered" if session.ended_at is None else "Workflow triggered; it has ended already"
+    return {"sessionId": session.session_id, "workflowId": session.workflow_id, "message": message}
+
+
+def _idempotency(call: Call, body: Any) -> IdempotencyKey | None:
+    key = call.request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 0 < len(key.encode()) <= KEY_BYTES_MAX:
+        detail = f"The Idempotency-Key must have 1 to {KEY_BYTES_MAX} bytes."
+        raise HttpRefusal(400, "bad_idempotency_key", detail)
+    return IdempotencyKey(path=call.request.url.path, key=key, body=body)
+
+
+def _within(field: str, error: InvalidDocument) -> InvalidDocument:
+    """The same faults, under the field of the request that holds the document."""
+    faults = tuple(
+        Fault(path=f"{field}.{fault.path}" if fault.path else field, message=fault.message) for fault in error.faults
+    )
+    return InvalidDocument(error.what, faults)
+
+
+async def save(call: Call) -> Response:
+    """Save a workflow under its id."""
+    document = await call.json_or_yaml()
+    return created(saved_definition_document(await call.run(call.node.save_definition, document)))
+
+
+async def validate(call: Call) -> Response:
+    """Check a workflow without saving it."""
+    definition = call.node.validate(await call.json_or_yaml())
+    return shown({"valid": True, "id": definition.workflow_id, "tasks": len(definition.tasks)})
+
+
+async def list_definitions(call: Call) -> Response:
+    """List the saved workflows."""
+    limit = call.count("limit", default=100, most=PAGE_MAX)
+    found = call.node.definitions(limit=limit, cursor=call.request.query_params.get("cursor"))
+    return page(found, saved_definition_document)
+
+
+async def show_definition(call: Call) -> Response:
+    """Show a saved workflow."""
+    return shown(definition_document(*call.node.definition(call.path("workflowId"))))
+
+
+async def list_sessions(call: Call) -> Response:
+    """List sessions, newest first."""
+    query = call.request.query_params
+    found = call.node.sessions(
+        limit=call.count("limit", default=100, most=PAGE_MAX),
+        cursor=query.get("cursor"),
+        status=query.get("status"),
+        workflow_id=query.get("workflowId"),
+        agent_id=query.get("agentId"),
+    )
+    return page(found, session_document)
+
+
+async def show_session(call: Call) -> Response:
+    """Show a session with its tasks, waiting for its end if asked to."""
+    session_id = call.path("sessionId")
+    wait_s = call.seconds("waitSeconds", most=SESSION_WAIT_S_MAX)
+    if wait_s:
+        return shown(session_view_document(await call.run(call.node.wait_briefly, session_id, wait_s)))
+    return shown(session_view_document(call.node.session(session_id)))
