@@ -1,1 +1,60 @@
-"""Placeholder docstring."""
+"""opscore: durable agent operations on trio.
+
+Where things are:
+
+    opscore.actors     an actor library on trio: mailboxes, supervision, deadlines; knows nothing of agents
+    opscore.runtime    agents, sessions, tasks, the dispatcher, and their durability in LMDB
+    opscore.gateway    everything that touches a socket, the environment or a terminal: HTTP, SDK, command line
+
+Imports point one way: gateway to runtime to actors. The names below are loaded when they are first used, so
+that importing a part of the package loads nothing of the others.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from opscore.gateway.client import OpscoreClient
+    from opscore.runtime.errors import OpscoreError
+    from opscore.runtime.limits import Limits
+    from opscore.runtime.models import Agent, Assignment, Session, Task
+    from opscore.runtime.node import Node
+    from opscore.runtime.node import open_node as open_runtime
+
+__all__ = [
+    "Agent",
+    "Assignment",
+    "Limits",
+    "Node",
+    "OpscoreClient",
+    "OpscoreError",
+    "Session",
+    "Task",
+    "open_runtime",
+]
+
+_PLACES: Final = {
+    "Agent": ("opscore.runtime.models", "Agent"),
+    "Assignment": ("opscore.runtime.models", "Assignment"),
+    "Limits": ("opscore.runtime.limits", "Limits"),
+    "Node": ("opscore.runtime.node", "Node"),
+    "OpscoreClient": ("opscore.gateway.client", "OpscoreClient"),
+    "OpscoreError": ("opscore.runtime.errors", "OpscoreError"),
+    "Session": ("opscore.runtime.models", "Session"),
+    "Task": ("opscore.runtime.models", "Task"),
+    "open_runtime": ("opscore.runtime.node", "open_node"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'opscore' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -41,12 +41,18 @@ def decode_json(body: bytes | str) -> Any:
     """Read JSON, strictly.
 
     Raises:
-        ValueError: it is not UTF-8 JSON, or says NaN or Infinity, or nests too deeply.
+        ValueError: it is not UTF-8 JSON, or says NaN or Infinity, or holds broken text, or nests too deeply.
     """
+    # Left to itself, the parser also takes UTF-16, and bytes that stand for half of a surrogate pair.
+    text = body if isinstance(body, str) else body.decode("utf-8-sig")
     try:
-        return json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if "\\ud" in text.lower() or not text.isascii():
+            # An escape can smuggle in half of a surrogate pair, which no UTF-8 can say.
+            encode_json(value)
     except RecursionError as error:
         raise ValueError("the document nests too deeply") from error
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -90,9 +96,9 @@ def wire_converter() -> Converter:
         (str, "a string"),
         (bool, "true or false"),
         (int, "a whole number"),
-        (float, "a number"),
     ):
         converter.register_structure_hook(kind, _exactly(kind, name))
+    converter.register_structure_hook(float, _number)
     converter.register_structure_hook_func(_is_object, _object)
     converter.register_structure_hook_factory(attrs.has, functools.partial(_wire_structure, converter))
     converter.register_unstructure_hook_factory(attrs.has, functools.partial(_wire_unstructure, converter))
@@ -101,14 +107,24 @@ def wire_converter() -> Converter:
 
 
 def _exactly(kind: type, name: str) -> Callable[[Any, Any], Any]:
-    accepted = (int, float) if kind is float else (kind,)
-
     def structure(value: Any, _: Any) -> Any:
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise WrongType(f"expected {name}, found {_named(value)}")
         return value
 
     return structure
+
+
+def _number(value: Any, _: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise WrongType(f"expected a number, found {_named(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise WrongType("this number is too large") from None
+    if not math.isfinite(number):
+        raise WrongType(f"{number} is not JSON")
+    return number
 
 
 def _object(value: Any, _: Any) -> dict[str, Any]:

@@ -152,5 +152,8 @@ def _judge_body(body: Any) -> Judgement:
 
 
 def _excerpt(body: Any) -> str:
-    text = body if isinstance(body, str) else repr(body)
+    try:
+        text = body if isinstance(body, str) else repr(body)
+    except RecursionError:
+        return "an answer that nests too deeply to be shown"
     return text if len(text) <= _EXCERPT_CHARACTERS else text[: _EXCERPT_CHARACTERS - 1] + "…"

@@ -25,7 +25,7 @@ class DirectoryLock:
 
         Raises:
             StoreLocked: someone else holds it; the error names the host and process.
-            StoreError: the lock file can't be written.
+            StoreError: the lock file can't be written, or the file system knows no locks.
         """
         path = directory / LOCK_NAME
         try:
@@ -34,10 +34,13 @@ class DirectoryLock:
             raise StoreError(f"{path} can't be opened for writing: {error.strerror or error}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             owner = os.pread(descriptor, 512, 0).decode(errors="replace").strip()
             os.close(descriptor)
             raise StoreLocked(str(directory), owner or "another process") from error
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreError(f"{path} can't be locked: {error.strerror or error}") from error
         with contextlib.suppress(OSError):
             # A full disk must not keep a store from being opened to make room in it.
             os.ftruncate(descriptor, 0)

@@ -13,7 +13,11 @@ class Limits:
     id_bytes_max: int = 128
     value_bytes_max: int = 256 * 1024
     """A payload or a result, as JSON."""
+    nesting_max: int = 100
+    """How deep lists and objects may stand within one another, in a payload, a result or a workflow document."""
     tasks_max: int = 1_000
+    document_values_max: int = 250_000
+    """Values in a workflow document: every string, number, list and object counts one."""
     sessions_open_max: int = 100_000
     """Unfinished sessions; the next trigger is refused until one ends."""
     lease_s: float = 900.0

@@ -4,7 +4,7 @@ The old contract lets an agent report `active`, then `idle`, and never name its 
 less depending on what came before it in the same lease. An idle report that proves nothing ends nothing.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -20,8 +20,7 @@ from opscore.runtime.models import (
     Lease,
 )
 
-KNOWN_STATES = frozenset({STATE_INITIALIZING, STATE_IDLE, STATE_ACTIVE, STATE_ERROR, STATE_FINISHED, STATE_OFFLINE})
-STATE_CHARACTERS_MAX = 64
+STATE_CHARACTERS_MAX: Final = 64
 
 
 @attrs.frozen(kw_only=True)

@@ -9,8 +9,10 @@ that was deleted and written again, so a stale writer is always told apart.
 
 import contextlib
 import errno
+import logging
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any, Final, Protocol, Self
 import attrs
 import lmdb
 
+from opscore.runtime import extent
 from opscore.runtime.directory_lock import DirectoryLock
 from opscore.runtime.errors import (
     CommitUncertain,
@@ -34,12 +37,17 @@ FORMAT: Final = 1
 ABSENT: Final = 0
 """The version of a key that is not there."""
 MAP_BYTES: Final = 8 * 1024**3
+DATA_FILE: Final = "data.mdb"
 JOURNAL_TABLE: Final = "journal"
 META_TABLE: Final = "meta"
 
 _HEADER = struct.Struct(">HQI")
 _SEQUENCE = struct.Struct(">Q")
+_SEQUENCE_KEY: Final = b"sequence"
+_SEQUENCE_SCHEMA: Final = 1
 _FREE_BYTES_MIN = 1024**2
+
+_log = logging.getLogger("opscore.store")
 
 
 @attrs.frozen
@@ -115,11 +123,13 @@ class LmdbStore:
     Raises:
         StoreLocked: another process writes here.
         StoreIncompatible: a newer release wrote it, or it is not a store.
+        StoreDamaged: its file lost its end.
         StoreError: the directory can't be made or written.
     """
 
     def __init__(self, path: Path, *, tables: Sequence[str], map_bytes: int = MAP_BYTES) -> None:
         self.path = path
+        self._applying = threading.Lock()
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -132,6 +142,10 @@ class LmdbStore:
             raise
 
     def _open(self, tables: Sequence[str], map_bytes: int) -> None:
+        try:
+            extent.refuse_truncated(self.path / DATA_FILE)
+        except OSError as error:
+            raise StoreError(f"{self.path / DATA_FILE} can't be read: {error.strerror or error}") from error
         try:
             self._env = lmdb.open(str(self.path), map_size=map_bytes, max_dbs=len(tables) + 8, max_readers=512)
         except lmdb.Error as error:
@@ -156,16 +170,26 @@ class LmdbStore:
             if found is None:
                 transaction.put(b"format", str(FORMAT).encode(), db=meta)
                 return
-        if not found.isdigit() or int(found) > FORMAT:
+        if not found.isdigit() or not 0 < int(found) <= FORMAT:
             raise StoreIncompatible(
                 str(self.path),
                 f"it has format {found.decode(errors='replace')}, this release reads up to {FORMAT}",
             )
 
     def close(self) -> None:
-        """Close the files and give the directory free."""
-        self._env.close()
-        self._lock.release()
+        """Close the files and give the directory free; closing twice is fine.
+
+        A batch that is still under way keeps both: to take the files from under it would crash the process, and
+        another writer must not be let in while it may still reach the disk.
+        """
+        if not self._applying.acquire(blocking=False):
+            _log.critical("%s stays open until the process ends: the disk does not answer", self.path)
+            return
+        try:
+            self._env.close()
+            self._lock.release()
+        finally:
+            self._applying.release()
 
     def __enter__(self) -> Self:
         """Return the open store."""
@@ -177,9 +201,16 @@ class LmdbStore:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator["LmdbSnapshot"]:
-        """Read at one commit; never waits for the writer."""
-        with self._env.begin() as transaction:
-            yield LmdbSnapshot(transaction, self._tables)
+        """Read at one commit; never waits for the writer.
+
+        Raises:
+            StoreDamaged: a page, or a value that is read, is not what was written.
+        """
+        try:
+            with self._env.begin() as transaction:
+                yield LmdbSnapshot(transaction, self._tables)
+        except lmdb.Error as error:
+            raise _translated(error, self.path) from error
 
     def apply(self, batch: Sequence[Submission]) -> list[int | Superseded]:
         """Apply a batch in one transaction and one sync.
@@ -191,9 +222,19 @@ class LmdbStore:
             StoreFull: nothing of the batch was applied; the store goes on.
             CommitUncertain: the sync failed; the store must not be written again before it is reopened.
         """
+        with self._applying:
+            return self._apply(batch)
+
+    def _apply(self, batch: Sequence[Submission]) -> list[int | Superseded]:
         sequence = self._sequence
         outcomes: list[int | Superseded] = []
-        transaction = self._env.begin(write=True)
+        try:
+            transaction = self._env.begin(write=True)
+        except lmdb.PanicError as error:
+            # A commit before this one failed while it was made visible, and LMDB itself takes no more.
+            raise CommitUncertain(str(self.path), str(error)) from error
+        except lmdb.Error as error:
+            raise _translated(error, self.path) from error
         try:
             view = LmdbSnapshot(transaction, self._tables)
             for submission in batch:
@@ -203,7 +244,7 @@ class LmdbStore:
                     continue
                 sequence = self._write(transaction, submission, sequence)
                 outcomes.append(sequence)
-            transaction.put(b"sequence", _SEQUENCE.pack(sequence), db=self._tables[META_TABLE])
+            self._note_sequence(transaction, sequence)
         except BaseException as error:
             transaction.abort()
             if isinstance(error, lmdb.Error):
@@ -216,6 +257,10 @@ class LmdbStore:
             raise full or CommitUncertain(str(self.path), str(error)) from error
         self._sequence = sequence
         return outcomes
+
+    def _note_sequence(self, transaction: lmdb.Transaction, sequence: int) -> None:
+        note = Put(META_TABLE, _SEQUENCE_KEY, b"", _SEQUENCE_SCHEMA)
+        transaction.put(_SEQUENCE_KEY, _sealed(META_TABLE, _SEQUENCE_KEY, note, sequence), db=self._tables[META_TABLE])
 
     def _write(self, transaction: lmdb.Transaction, submission: Submission, sequence: int) -> int:
         version = sequence + max(1, len(submission.records))
@@ -241,8 +286,8 @@ class LmdbSnapshot:
 
     def last_sequence(self) -> int:
         """The sequence number of the newest commit."""
-        packed = self._transaction.get(b"sequence", db=self._tables[META_TABLE])
-        return 0 if packed is None else int(_SEQUENCE.unpack(packed)[0])
+        noted = self.get(META_TABLE, _SEQUENCE_KEY)
+        return 0 if noted is None else noted.version
 
     def get(self, table: str, key: bytes) -> Stored | None:
         """Read one value, or nothing."""
@@ -272,9 +317,16 @@ def _seek(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:
 
 
 def _seek_back(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:
-    bound = after if after is not None else prefix + b"\xff" * 8
-    found = bool(cursor.set_range(bound))
+    end = _past(prefix)
+    bound = after if after is not None and (end is None or after < end) else end
+    found = bound is not None and bool(cursor.set_range(bound))
     return bool(cursor.prev()) if found else bool(cursor.last())
+
+
+def _past(prefix: bytes) -> bytes | None:
+    """The first key behind all that begin with the prefix; nothing, when there can be none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
 
 
 def _failed_precondition(submission: Submission, view: LmdbSnapshot) -> Superseded | None:
@@ -325,10 +377,7 @@ def _translated(error: lmdb.Error, path: Path) -> StoreError:
         (lmdb.CorruptedError, lambda: StoreDamaged(str(path), str(error))),
         (lmdb.PageNotFoundError, lambda: StoreDamaged(str(path), str(error))),
     )
-    full = _full(error, path)
-    if full is not None:
-        return full
     for kind, translate in translations:
         if isinstance(error, kind):
             return translate()
-    return StoreError(f"{path} can't be used: {error}")
+    return _full(error, path) or StoreError(f"{path} can't be used: {error}")

@@ -1,26 +1,121 @@
-"""What may be stored as a payload or a result: JSON, within a size."""
+"""What may be stored as a payload, a result or a document: JSON, within a size and a depth."""
 
-from typing import Any
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+import attrs
 
 from opscore.runtime.codec import encode_json
 from opscore.runtime.delivery import Completed, Failed, Judgement
-from opscore.runtime.errors import LimitExceeded
+from opscore.runtime.errors import Fault, LimitExceeded
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Failure
+
+_INTEGER_BITS_MAX: Final = 14_000
+"""About 4,200 decimal digits: Python writes and reads no more than 4,300, unless told to."""
+
+
+@attrs.frozen
+class Place:
+    """Where a value stands in a document, as a step from the place that it stands in."""
+
+    outer: "Place | None"
+    step: str | int
+
+    def __str__(self) -> str:
+        """The path, such as `tasks[2].nextTaskId`."""
+        steps = []
+        place: Place | None = self
+        while place is not None:
+            steps.append(f"[{place.step}]" if isinstance(place.step, int) else f".{place.step}")
+            place = place.outer
+        return "".join(reversed(steps)).removeprefix(".")
+
+
+def walk(document: Any) -> Iterator[tuple[Place | None, int, Any]]:
+    """Visit every value of a document in its order: its place, how many others it stands within, and itself.
+
+    It keeps its own stack, so that no depth overflows Python's, and writes no path until it is asked for.
+    """
+    waiting: list[tuple[Place | None, int, Any]] = [(None, 0, document)]
+    while waiting:
+        place, depth, value = waiting.pop()
+        yield place, depth, value
+        if isinstance(value, dict):
+            inner = [(Place(place, str(name)), depth + 1, item) for name, item in value.items()]
+            waiting.extend(reversed(inner))
+        elif isinstance(value, list | tuple):
+            waiting.extend((Place(place, index), depth + 1, value[index]) for index in reversed(range(len(value))))
+
+
+def document_faults(document: Any, limits: Limits) -> list[Fault]:
+    """Find what JSON can't say, such as a date out of YAML, and what nests or grows beyond the limits."""
+    faults = []
+    for count, (place, depth, value) in enumerate(walk(document), start=1):
+        path = "" if place is None else place
+        if count > limits.document_values_max:
+            return [Fault(path="", message=f"document_values_max allows {limits.document_values_max:,} values")]
+        if depth > limits.nesting_max:
+            return [Fault(path=str(path), message=f"nesting_max allows {limits.nesting_max:,} levels")]
+        wrong = _not_json(value)
+        if wrong is not None:
+            faults.append(Fault(path=str(path), message=wrong))
+    return faults
+
+
+def _not_json(value: Any) -> str | None:
+    """What is wrong with one value, whatever stands inside of it."""
+    match value:
+        case None | bool() | list():
+            return None
+        case str():
+            return None if _is_text(value) else "this text holds half of a surrogate pair"
+        case int():
+            return None if value.bit_length() <= _INTEGER_BITS_MAX else "this number is too large"
+        case float():
+            return None if math.isfinite(value) else f"{value} is not JSON"
+        case dict():
+            strange = next((name for name in value if not isinstance(name, str)), None)
+            if strange is not None:
+                return f"expected names that are strings, found {strange!r}"
+            return None if all(map(_is_text, value)) else "a name holds half of a surrogate pair"
+        case _:
+            return f"{type(value).__name__} is not JSON"
+
+
+def _is_text(value: str) -> bool:
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_value(value: Any, limits: Limits) -> None:
     """Refuse what can't be stored.
 
     Raises:
-        LimitExceeded: it is larger than `value_bytes_max`.
+        LimitExceeded: it is larger than `value_bytes_max`, or nests deeper than `nesting_max`.
         ValueError, TypeError: it is not JSON.
     """
     if value is None:
         return
-    size = len(encode_json(value))
-    if size > limits.value_bytes_max:
-        raise LimitExceeded("value_bytes_max", limits.value_bytes_max, size)
+    try:
+        body = encode_json(value)
+    except RecursionError:
+        raise LimitExceeded("nesting_max", limits.nesting_max, _depth(value)) from None
+    if len(body) > limits.value_bytes_max:
+        raise LimitExceeded("value_bytes_max", limits.value_bytes_max, len(body))
+    # Most values hold fewer brackets than they might nest: only the others are worth a walk.
+    if body.count(b"[") + body.count(b"{") > limits.nesting_max and (depth := _depth(value)) > limits.nesting_max:
+        raise LimitExceeded("nesting_max", limits.nesting_max, depth)
+
+
+def _depth(value: Any) -> int:
+    return max(depth for _, depth, _ in walk(value))
 
 
 def checked(judgement: Judgement, limits: Limits) -> Judgement:
@@ -34,7 +129,7 @@ def checked(judgement: Judgement, limits: Limits) -> Judgement:
             error=Failure(message=f"the result is too large: {error}", code="result_too_large"),
             retryable=False,
         )
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         return Failed(
             error=Failure(message=f"the result is not JSON: {error}", code="result_not_json"), retryable=False
         )

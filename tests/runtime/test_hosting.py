@@ -66,9 +66,7 @@ def test_a_call_sees_the_context_variables_of_its_caller_and_changes_none_of_the
 
     async def main() -> None:
         async with open_guest(nothing) as guest:
-            assert await asyncio.gather(*(caller(guest, str(n)) for n in range(20))) == [
-                str(n) for n in range(20)
-            ]
+            assert await asyncio.gather(*(caller(guest, str(n)) for n in range(20))) == [str(n) for n in range(20)]
 
     run(main)
 
@@ -147,6 +145,26 @@ def test_a_burst_of_calls_wakes_trio_once(run: Run[None]) -> None:
 
 async def _add_instrument(instrument: trio.abc.Instrument) -> None:
     trio.lowlevel.add_instrument(instrument)
+
+
+def test_a_trio_that_never_rests_leaves_the_host_its_turns(run: Run[None]) -> None:
+    async def never_rest() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    async def main() -> None:
+        async with open_guest(nothing) as guest:
+            busy = asyncio.create_task(guest.call(never_rest))
+            turns = 0
+            async with asyncio.timeout(5):
+                while turns < 100:
+                    await asyncio.sleep(0.001)
+                    turns += 1
+            busy.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await busy
+
+    run(main)
 
 
 def test_thousands_of_calls_at_once_all_get_their_own_answer(run: Run[None]) -> None:
