@@ -18,6 +18,8 @@ import attrs
 
 from opscore.runtime.errors import StoreDamaged
 
+DATA_FILE: Final = "data.mdb"
+
 _MAGIC: Final = 0xBEEFC0DE
 _META = struct.Struct("=II16xI36xQ40xQQQ")
 """Magic, version, page size, root of the free list, root of the tables, last page, transaction."""
@@ -83,9 +85,7 @@ def _meta(head: bytes) -> _Meta | None:
     magic, version, page_bytes, free_root, tables_root, last_page, transaction = _META.unpack(head)
     if magic != _MAGIC or version != 1 or not page_bytes:
         return None
-    return _Meta(
-        page_bytes=page_bytes, roots=(free_root, tables_root), last_page=last_page, transaction=transaction
-    )
+    return _Meta(page_bytes=page_bytes, roots=(free_root, tables_root), last_page=last_page, transaction=transaction)
 
 
 def _walk(descriptor: int, path: Path, meta: _Meta, *, pages: int) -> None:

@@ -14,7 +14,7 @@ import trio
 from opscore.actors.actor import Actor, handles
 from opscore.actors.mailbox import MailboxSpec
 from opscore.actors.ref import Ref, Reply
-from opscore.runtime.errors import CommitUncertain, OpscoreError, Superseded
+from opscore.runtime.errors import CommitUncertain, OpscoreError
 from opscore.runtime.feed import Feed
 from opscore.runtime.messages import Commit, JournalProtocol, Load
 from opscore.runtime.store import LmdbStore, Snapshot, Submission
@@ -107,7 +107,7 @@ class JournalActor(Actor[JournalProtocol]):
         self._batches += 1
         self._submissions += len(line)
         for (message, reply), outcome in zip(line, outcomes, strict=True):
-            if isinstance(outcome, Superseded):
+            if isinstance(outcome, OpscoreError):
                 self._refused += 1
                 reply.fail(outcome)
             else:
@@ -118,7 +118,7 @@ class JournalActor(Actor[JournalProtocol]):
         try:
             with self._store.snapshot() as view:
                 reply.set(message.read(view))
-        except OpscoreError as error:
+        except Exception as error:  # noqa: BLE001 (the read is the asker's own, and so is what goes wrong in it)
             reply.fail(error)
 
     def statistics(self) -> JournalStatistics:

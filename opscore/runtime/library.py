@@ -3,6 +3,8 @@
 from collections import OrderedDict
 from typing import Final
 
+import attrs
+
 from opscore.runtime.definitions import Definition, parse
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.limits import Limits
@@ -37,6 +39,8 @@ class Library:
             revision = REVISIONS.read(view, digest).row
             if revision is None:
                 raise StoreDamaged(f"revision {digest}", "a session needs it and it is not there")
-            definition = parse(revision.document, self._limits)
+            # It was admitted once; a run keeps its definition also where the limit has become smaller since.
+            limits = attrs.evolve(self._limits, tasks_max=len(revision.document["tasks"]))
+            definition = parse(revision.document, limits)
         self.keep(definition)
         return definition

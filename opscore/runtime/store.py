@@ -8,26 +8,23 @@ that was deleted and written again, so a stale writer is always told apart.
 """
 
 import contextlib
-import errno
 import logging
-import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 import attrs
 import lmdb
 
-from opscore.runtime import extent
+from opscore.runtime import extent, lmdb_failures
 from opscore.runtime.directory_lock import DirectoryLock
 from opscore.runtime.errors import (
     CommitUncertain,
     StoreDamaged,
     StoreError,
-    StoreFull,
     StoreIncompatible,
     Superseded,
 )
@@ -37,7 +34,6 @@ FORMAT: Final = 1
 ABSENT: Final = 0
 """The version of a key that is not there."""
 MAP_BYTES: Final = 8 * 1024**3
-DATA_FILE: Final = "data.mdb"
 JOURNAL_TABLE: Final = "journal"
 META_TABLE: Final = "meta"
 
@@ -45,7 +41,6 @@ _HEADER = struct.Struct(">HQI")
 _SEQUENCE = struct.Struct(">Q")
 _SEQUENCE_KEY: Final = b"sequence"
 _SEQUENCE_SCHEMA: Final = 1
-_FREE_BYTES_MIN = 1024**2
 
 _log = logging.getLogger("opscore.store")
 
@@ -89,6 +84,10 @@ class Submission:
     def __add__(self, other: "Submission") -> "Submission":
         """Both together, as one submission."""
         return Submission(self.expects + other.expects, self.writes + other.writes, self.records + other.records)
+
+
+Outcomes: TypeAlias = list[int | Superseded | StoreDamaged]
+"""For each submission of a batch its version, or why it alone was refused."""
 
 
 @attrs.frozen
@@ -143,25 +142,32 @@ class LmdbStore:
 
     def _open(self, tables: Sequence[str], map_bytes: int) -> None:
         try:
-            extent.refuse_truncated(self.path / DATA_FILE)
+            extent.refuse_truncated(self.path / extent.DATA_FILE)
         except OSError as error:
-            raise StoreError(f"{self.path / DATA_FILE} can't be read: {error.strerror or error}") from error
+            raise StoreError(f"{self.path / extent.DATA_FILE} can't be read: {error.strerror or error}") from error
         try:
             self._env = lmdb.open(str(self.path), map_size=map_bytes, max_dbs=len(tables) + 8, max_readers=512)
         except lmdb.Error as error:
-            raise _translated(error, self.path) from error
+            raise lmdb_failures.translated(error, self.path) from error
         try:
-            names = {META_TABLE, JOURNAL_TABLE, *tables}
-            self._tables = {name: self._env.open_db(name.encode()) for name in sorted(names)}
+            # Nothing is made in a file that is not ours, or that a newer release wrote.
+            self._tables = {META_TABLE: self._open_meta()}
             self._check_format()
+            self._tables |= {name: self._env.open_db(name.encode()) for name in (JOURNAL_TABLE, *tables)}
             with self.snapshot() as view:
                 self._sequence = view.last_sequence()
         except lmdb.Error as error:
             self._env.close()
-            raise _translated(error, self.path) from error
+            raise lmdb_failures.translated(error, self.path) from error
         except BaseException:
             self._env.close()
             raise
+
+    def _open_meta(self) -> Any:
+        try:
+            return self._env.open_db(META_TABLE.encode(), create=not self._env.stat()["entries"])
+        except lmdb.NotFoundError as error:
+            raise StoreIncompatible(str(self.path), "another program keeps its data there") from error
 
     def _check_format(self) -> None:
         with self._env.begin(write=True) as transaction:
@@ -210,13 +216,14 @@ class LmdbStore:
             with self._env.begin() as transaction:
                 yield LmdbSnapshot(transaction, self._tables)
         except lmdb.Error as error:
-            raise _translated(error, self.path) from error
+            raise lmdb_failures.translated(error, self.path) from error
 
-    def apply(self, batch: Sequence[Submission]) -> list[int | Superseded]:
+    def apply(self, batch: Sequence[Submission]) -> Outcomes:
         """Apply a batch in one transaction and one sync.
 
         Returns:
-            for each submission its version (its last sequence number), or the precondition that failed.
+            for each submission its version (its last sequence number), or why it was refused: a precondition that
+            failed, or whose value is damaged.
 
         Raises:
             StoreFull: nothing of the batch was applied; the store goes on.
@@ -225,22 +232,22 @@ class LmdbStore:
         with self._applying:
             return self._apply(batch)
 
-    def _apply(self, batch: Sequence[Submission]) -> list[int | Superseded]:
+    def _apply(self, batch: Sequence[Submission]) -> Outcomes:
         sequence = self._sequence
-        outcomes: list[int | Superseded] = []
+        outcomes: Outcomes = []
         try:
             transaction = self._env.begin(write=True)
         except lmdb.PanicError as error:
             # A commit before this one failed while it was made visible, and LMDB itself takes no more.
             raise CommitUncertain(str(self.path), str(error)) from error
         except lmdb.Error as error:
-            raise _translated(error, self.path) from error
+            raise lmdb_failures.translated(error, self.path) from error
         try:
             view = LmdbSnapshot(transaction, self._tables)
             for submission in batch:
-                failed = _failed_precondition(submission, view)
-                if failed is not None:
-                    outcomes.append(failed)
+                refused = _refusal(submission, view)
+                if refused is not None:
+                    outcomes.append(refused)
                     continue
                 sequence = self._write(transaction, submission, sequence)
                 outcomes.append(sequence)
@@ -248,12 +255,12 @@ class LmdbStore:
         except BaseException as error:
             transaction.abort()
             if isinstance(error, lmdb.Error):
-                raise _translated(error, self.path) from error
+                raise lmdb_failures.translated(error, self.path) from error
             raise
         try:
             transaction.commit()
         except lmdb.Error as error:
-            full = _full(error, self.path)
+            full = lmdb_failures.full(error, self.path)
             raise full or CommitUncertain(str(self.path), str(error)) from error
         self._sequence = sequence
         return outcomes
@@ -329,9 +336,13 @@ def _past(prefix: bytes) -> bytes | None:
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else None
 
 
-def _failed_precondition(submission: Submission, view: LmdbSnapshot) -> Superseded | None:
+def _refusal(submission: Submission, view: LmdbSnapshot) -> Superseded | StoreDamaged | None:
     for expect in submission.expects:
-        stored = view.get(expect.table, expect.key)
+        try:
+            stored = view.get(expect.table, expect.key)
+        except StoreDamaged as error:
+            # What else is in the batch knows nothing of this value.
+            return error
         if (ABSENT if stored is None else stored.version) != expect.version:
             return Superseded(expect.table, expect.key.decode(errors="replace"))
     return None
@@ -357,27 +368,3 @@ def _checksum(table: str, key: bytes, schema: int, version: int, body: bytes) ->
     """Cover the place as well as the value, so that one that strayed to another key is found."""
     place = b"%s\0%s\0%d\0%d\0" % (table.encode(), key, schema, version)
     return zlib.crc32(body, zlib.crc32(place))
-
-
-def _full(error: lmdb.Error, path: Path) -> StoreFull | None:
-    """Tell a full disk from a broken one: LMDB reports both as an I/O error, so ask the file system."""
-    if isinstance(error, lmdb.MapFullError):
-        return StoreFull(str(path), "the map is at its configured size")
-    with contextlib.suppress(OSError):
-        state = os.statvfs(path)
-        if state.f_bavail * state.f_frsize < _FREE_BYTES_MIN:
-            return StoreFull(str(path), "no space left on the disk")
-    return StoreFull(str(path), "no space left on the disk") if os.strerror(errno.ENOSPC) in str(error) else None
-
-
-def _translated(error: lmdb.Error, path: Path) -> StoreError:
-    translations: tuple[tuple[type[lmdb.Error], Callable[[], StoreError]], ...] = (
-        (lmdb.InvalidError, lambda: StoreIncompatible(str(path), "its file is not an LMDB environment")),
-        (lmdb.VersionMismatchError, lambda: StoreIncompatible(str(path), "another LMDB version wrote it")),
-        (lmdb.CorruptedError, lambda: StoreDamaged(str(path), str(error))),
-        (lmdb.PageNotFoundError, lambda: StoreDamaged(str(path), str(error))),
-    )
-    for kind, translate in translations:
-        if isinstance(error, kind):
-            return translate()
-    return _full(error, path) or StoreError(f"{path} can't be used: {error}")

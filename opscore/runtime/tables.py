@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 import attrs
 
 from opscore.runtime import codec
-from opscore.runtime.errors import StoreIncompatible
+from opscore.runtime.errors import LimitExceeded, StoreDamaged, StoreIncompatible
 from opscore.runtime.models import (
     Agent,
     IdempotentTrigger,
@@ -22,6 +22,9 @@ from opscore.runtime.models import (
 from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Delete, Expect, Put, Snapshot, Stored
 
 RowT = TypeVar("RowT")
+
+KEY_BYTES_MAX: Final = 511
+"""What LMDB takes as a key."""
 
 
 @attrs.frozen
@@ -43,40 +46,53 @@ class Table(Generic[RowT]):
 
     def put(self, row: RowT) -> Put:
         """Write this row under its own key."""
-        return Put(self.name, self.key(row).encode(), codec.encode_row(row), self.schema)
+        return Put(self.name, _packed(self.key(row)), codec.encode_row(row), self.schema)
 
     def delete(self, key: str) -> Delete:
         """Remove the row."""
-        return Delete(self.name, key.encode())
+        return Delete(self.name, _packed(key))
 
     def expect(self, key: str, version: int) -> Expect:
         """Require the row to be at this version."""
-        return Expect(self.name, key.encode(), version)
+        return Expect(self.name, _packed(key), version)
 
     def read(self, view: Snapshot, key: str) -> Versioned[RowT]:
         """Read one row."""
-        stored = view.get(self.name, key.encode())
-        return Versioned(None, ABSENT) if stored is None else Versioned(self.decode(stored), stored.version)
+        packed = _packed(key)
+        stored = view.get(self.name, packed)
+        return Versioned(None, ABSENT) if stored is None else Versioned(self.decode(packed, stored), stored.version)
 
     def scan(
         self, view: Snapshot, *, prefix: str = "", after: str | None = None, reverse: bool = False
     ) -> Iterator[tuple[RowT, int]]:
         """Walk the rows in key order, each with its version."""
         bound = None if after is None else after.encode()
-        for _, stored in view.scan(self.name, prefix=prefix.encode(), after=bound, reverse=reverse):
-            yield self.decode(stored), stored.version
+        for key, stored in view.scan(self.name, prefix=prefix.encode(), after=bound, reverse=reverse):
+            yield self.decode(key, stored), stored.version
 
-    def decode(self, stored: Stored) -> RowT:
-        """Turn what was read into a row.
+    def decode(self, key: bytes, stored: Stored) -> RowT:
+        """Turn what was read under this key into a row.
 
         Raises:
             StoreIncompatible: a newer release wrote it.
+            StoreDamaged: it is as it was written, but no such row.
         """
         if stored.schema > self.schema:
             raise StoreIncompatible(
                 self.name, f"a row has schema {stored.schema}, this release reads up to {self.schema}"
             )
-        return codec.decode_row(stored.body, self.kind)
+        try:
+            return codec.decode_row(stored.body, self.kind)
+        except (ExceptionGroup, LookupError, TypeError, ValueError) as error:
+            raise StoreDamaged(f"{self.name} {key!r}", f"it is no {self.kind.__name__}") from error
+
+
+def _packed(key: str) -> bytes:
+    """The bytes of a key; one too long would fail the whole batch that its submission shares."""
+    packed = key.encode()
+    if len(packed) > KEY_BYTES_MAX:
+        raise LimitExceeded("key_bytes_max", KEY_BYTES_MAX, len(packed))
+    return packed
 
 
 @attrs.frozen(kw_only=True)

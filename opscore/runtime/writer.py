@@ -14,10 +14,8 @@ import attrs
 import outcome
 import trio
 
-from opscore.runtime.errors import CommitUncertain, NotReady, Superseded
-from opscore.runtime.store import LmdbStore, Submission
-
-Outcomes = list[int | Superseded]
+from opscore.runtime.errors import CommitUncertain, NotReady
+from opscore.runtime.store import LmdbStore, Outcomes, Submission
 
 
 class Writer(Protocol):
