@@ -184,9 +184,6 @@ class ActorCell(Cell, Generic[ProtocolT]):
             )
             if isinstance(entry, Reply):
                 self._unanswered.append(entry)
-        if self._mailbox.closed:
-            self.state = State.GONE
-            self._answer(ActorStopped(self.path))
 
     def _answer(self, error: ActorRestarted | ActorStopped) -> None:
         unanswered, self._unanswered = self._unanswered, []

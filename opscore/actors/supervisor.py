@@ -156,7 +156,8 @@ class SupervisorCell(Cell):
     def _close_down(self, cause: BaseException | None) -> None:
         if cause is not None:
             _LOGGER.error("supervisor %s gave up", self.path, extra={"actor": self.path})
-        if self._final or self._root or self._inbox.closed:
+        if self._root:
+            # Any other supervisor has one of its own, who knows whether it comes back.
             self.close()
 
     def _add_static_children(self) -> None:

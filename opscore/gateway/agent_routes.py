@@ -58,8 +58,7 @@ async def _authenticate_webhook(call: Call) -> str | None:
         headers = call.request.headers
         timestamp, signature = headers.get("x-agentkit-timestamp"), headers.get("x-agentkit-signature")
         body = await call.request.body()
-        webhook.verify(str(settings.webhook_secret), timestamp, signature, body, call.node.now())
-        return f"{timestamp}.{signature}"
+        return webhook.verify(str(settings.webhook_secret), timestamp, signature, body, call.node.now())
     if not settings.webhook_unsigned:
         call.authenticate()
         call.require(Scope.AGENT)

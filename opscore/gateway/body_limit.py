@@ -1,4 +1,4 @@
-"""Bounds on request bodies, for any ASGI application on any ASGI server."""
+"""Bounds on the size of request bodies, for any ASGI application."""
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,29 +7,33 @@ from opscore.gateway.protocol import Problem
 
 
 class BodyLimit:
-    """ASGI middleware that bounds request bodies in bytes and in time: 413 and 408 in problem+json.
+    """ASGI middleware that answers 413 in problem+json when a body is larger than it may be.
 
-    To the application a refused body looks like a client that went away: `receive` says `http.disconnect`,
-    and what it still sends is dropped. Bodies are passed on as they come, not collected.
+    To the application a refused body looks like a client that went away: `receive` says `http.disconnect`, and
+    what it then sends is dropped; one that had begun to answer goes on. Bodies are passed on as they come, not
+    collected. How long a body may take is the protocol's business.
+
+    Args:
+        app: The application.
+        bytes_max: The size of the largest body that passes.
+        linger_s: How long a refused client may go on sending, so that it gets to read its answer.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, bytes_max: int = 2**20, timeout_s: float = 30.0, linger_s: float = 1.0
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, bytes_max: int = 2**20, linger_s: float = 1.0) -> None:
         self.app = app
         self.bytes_max = bytes_max
-        self.timeout_s = timeout_s
         self.linger_s = linger_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         declared = _declared_bytes(scope) if scope["type"] == "http" else 0
-        if declared == 0:
+        if declared is not None and declared <= self.bytes_max:
+            # The server's parser passes on no more than was announced: nothing to count.
             await self.app(scope, receive, send)
             return
         body = _Body(self, scope, receive, send)
-        if declared is not None and declared > self.bytes_max:
-            await body.refuse(body.too_large())
+        if declared is not None:
+            await body.refuse()
             return
         try:
             await self.app(scope, body.receive, body.send)
@@ -47,57 +51,41 @@ class _Body:
         self._receive = receive
         self._send = send
         self._received_bytes = 0
-        self._complete = False
         self._answering = False
-        self._deadline = anyio.current_time() + limit.timeout_s
         self.refused = False
 
     async def receive(self) -> Message:
-        if self.refused:
-            return {"type": "http.disconnect"}
-        if self._complete:
-            return await self._receive()
-        with anyio.CancelScope(deadline=self._deadline) as scope:
+        if not self.refused:
             message = await self._receive()
             self._received_bytes += len(message.get("body", b""))
-            self._complete = not message.get("more_body", False)
             if self._received_bytes <= self._limit.bytes_max:
                 return message
-        problem = self.too_slow() if scope.cancelled_caught else self.too_large()
-        await self.refuse(problem)
+            await self.refuse()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        self._answering = True
-        if not self.refused:
+        if self._answering or not self.refused:
+            self._answering = True
             await self._send(message)
 
-    async def refuse(self, problem: Problem) -> None:
+    async def refuse(self) -> None:
         self.refused = True
-        if self._answering:
+        if not self._answering:
+            detail = f"The body is larger than {self._limit.bytes_max:,} bytes."
+            problem = Problem(status=413, code="body_too_large", detail=detail)
+            await problem(self._scope, self._receive, self._send_and_linger)
+
+    async def _send_and_linger(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._send(message)
             return
-
-        async def send_and_linger(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await self._send(message)
-                return
-            # The answer is complete by its length. The connection is held a moment longer and what still
-            # comes is thrown away: closing with unread bytes would reset it before the answer is read.
-            await self._send({**message, "more_body": True})
-            with anyio.move_on_after(self._limit.linger_s):
-                while (await self._receive()).get("more_body", False):
-                    pass
-            await self._send({"type": "http.response.body", "body": b""})
-
-        await problem(self._scope, self._receive, send_and_linger)
-
-    def too_large(self) -> Problem:
-        detail = f"The body is larger than {self._limit.bytes_max:,} bytes."
-        return Problem(status=413, code="body_too_large", detail=detail)
-
-    def too_slow(self) -> Problem:
-        detail = f"The body was not complete after {self._limit.timeout_s:g} seconds."
-        return Problem(status=408, code="request_timeout", detail=detail)
+        # The answer is complete by its length. The connection is held a moment longer and what still comes is
+        # thrown away: closing with unread bytes would reset it before the answer is read.
+        await self._send({**message, "more_body": True})
+        with anyio.move_on_after(self._limit.linger_s):
+            while (await self._receive()).get("more_body", False):
+                pass
+        await self._send({"type": "http.response.body", "body": b""})
 
 
 def _declared_bytes(scope: Scope) -> int | None:

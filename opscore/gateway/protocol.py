@@ -1,8 +1,8 @@
 """HTTP/1.1 with bounds: uvicorn's httptools protocol, unable to be held or filled by a client.
 
 uvicorn keeps a silent connection, reads a head of any length and answers what it cannot parse in plain text.
-This subclass bounds heads in bytes and in time, idle and unread connections in time, and connections in
-number, and it refuses in problem+json (RFC 9457).
+This subclass bounds heads in bytes and in time, bodies, idle and unread connections in time, and connections
+in number, and it refuses in problem+json (RFC 9457). `body_limit` bounds bodies in bytes.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ class ServerLimits:
         retry_after_s: The wait that such an answer proposes.
         header_bytes_max: Request line and header fields together.
         request_head_timeout_s: From the connection, or a request's first byte, to the end of its head.
+        request_body_timeout_s: From the end of the head to the end of the body.
         idle_timeout_s: Between one answer and the next request.
         write_timeout_s: How long a client may leave an answer unread before it is cut off.
         linger_s: How long a refused client's connection is kept, so that it gets to read its answer.
@@ -38,6 +39,7 @@ class ServerLimits:
     retry_after_s: int = 5
     header_bytes_max: int = 64 * 1024
     request_head_timeout_s: float = 10.0
+    request_body_timeout_s: float = 30.0
     idle_timeout_s: float = 60.0
     write_timeout_s: float = 30.0
     linger_s: float = 1.0
@@ -104,7 +106,7 @@ class BoundedConfig(uvicorn.Config):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. While it owes the client nothing, a clock runs against the client."""
+    """One connection. Whenever the client has something to send, a clock runs against it."""
 
     def __init__(
         self,
@@ -122,6 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
         # Bytes since the last byte of a body or the end of a message: what the parser had to keep or skip.
         self._unframed_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -142,6 +145,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection; a reply that nobody will read is worth a line in the log."""
         self._disarm_head_timer()
+        self._disarm_body_timer()
         self._disarm_write_timer()
         self._unset_keepalive_if_required()
         cycle = self._cycle_open()
@@ -178,10 +182,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note the end of a request."""
         self._unframed_bytes = 0
+        self._disarm_body_timer()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with the connection, or see to it that a closing one does close."""
+        self._disarm_body_timer()
         super().on_response_complete()
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
@@ -219,8 +225,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._unframed_bytes > self._limits.header_bytes_max:
             self._refuse(self._head_too_large())
-        elif self._head_timer is None and self._cycle_open() is None:
-            self._arm_head_timer()
+        elif (cycle := self._cycle_open()) is None:
+            if self._head_timer is None:
+                self._arm_head_timer()
+        elif cycle.more_body and self._body_timer is None:
+            seconds = self._limits.request_body_timeout_s
+            self._body_timer = self.loop.call_later(seconds, self._time_out_body)
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -245,6 +255,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._refused = True
         self._disarm_head_timer()
+        self._disarm_body_timer()
         self._unset_keepalive_if_required()
         cycle = self._cycle_open()
         if cycle is not None:
@@ -276,6 +287,11 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _time_out_body(self) -> None:
+        seconds = self._limits.request_body_timeout_s
+        detail = f"The body of the request was not complete after {seconds:g} seconds."
+        self._refuse(Problem(status=408, code="request_timeout", detail=detail))
+
     def _arm_head_timer(self) -> None:
         self._head_timer = self.loop.call_later(self._limits.request_head_timeout_s, self._time_out_head)
 
@@ -283,6 +299,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _disarm_body_timer(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
 
     def _disarm_write_timer(self) -> None:
         if self._write_timer is not None:

@@ -113,9 +113,7 @@ def run(
     Args, returns and raises as `serve`.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(
-            serve(open_value, build_app, host=host, port=port, limits=limits, on_listening=on_listening)
-        )
+        return runner.run(serve(open_value, build_app, host=host, port=port, limits=limits, on_listening=on_listening))
 
 
 async def serve(
@@ -256,9 +254,7 @@ def _contained(app: ASGIApp) -> ASGIApp:
         except asyncio.CancelledError:
             detail = "The server stopped before the request had ended; whether it took effect is unknown."
             with contextlib.suppress(RuntimeError):  # It had begun to answer: uvicorn cuts the connection.
-                await Problem(status=503, code="stopped", detail=detail, retry_after_s=1)(
-                    scope, receive, send
-                )
+                await Problem(status=503, code="stopped", detail=detail, retry_after_s=1)(scope, receive, send)
         except Exception as error:
             detail = "The server failed to handle the request; its log has the reason."
             try:

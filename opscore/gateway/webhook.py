@@ -10,8 +10,11 @@ from opscore.gateway.problems import HttpRefusal
 AGE_S_MAX: Final = 300.0
 
 
-def verify(secret: str, timestamp: str | None, signature: str | None, body: bytes, now: float) -> None:
+def verify(secret: str, timestamp: str | None, signature: str | None, body: bytes, now: float) -> str:
     """Check hex HMAC-SHA256 over `timestamp + "." + body`, and that it is no older or newer than 300 s.
+
+    Returns:
+        the signature, which names this very message.
 
     Raises:
         HttpRefusal: 401.
@@ -24,6 +27,7 @@ def verify(secret: str, timestamp: str | None, signature: str | None, body: byte
     at = _moment(timestamp)
     if at is None or not abs(now - at) <= AGE_S_MAX:
         raise _refused(f"The webhook's timestamp is not within {AGE_S_MAX:g} s of now.")
+    return expected
 
 
 def _moment(text: str) -> float | None:

@@ -9,7 +9,7 @@ import functools
 import json
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
 from cattrs import ClassValidationError, Converter, IterableValidationError
@@ -21,6 +21,9 @@ from cattrs.preconf.json import make_converter
 from opscore.runtime.errors import Fault, InvalidDocument
 
 T = TypeVar("T")
+
+DEPTH_MAX: Final = 100
+"""Levels of lists and objects in a document."""
 
 
 class WrongType(ValueError):
@@ -47,12 +50,29 @@ def decode_json(body: bytes | str) -> Any:
     text = body if isinstance(body, str) else body.decode("utf-8-sig")
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        if "\\ud" in text.lower() or not text.isascii():
+        if isinstance(body, str) or "\\ud" in text.lower():
             # An escape can smuggle in half of a surrogate pair, which no UTF-8 can say.
             encode_json(value)
     except RecursionError as error:
         raise ValueError("the document nests too deeply") from error
+    if text.count("[") + text.count("{") > DEPTH_MAX:
+        _check_depth(value)
     return value
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what could not be written again: Python's JSON writer recurses, and from a deeper stack."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEPTH_MAX + 1:
+            raise ValueError(f"the document nests more than {DEPTH_MAX} levels deep")
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -68,8 +88,18 @@ def _finite(text: str) -> float:
 
 @functools.cache
 def disk_converter() -> Converter:
-    """The converter between rows and what is stored."""
-    return make_converter()
+    """The converter between rows and what is stored. What is JSON already passes through it untouched."""
+    converter = make_converter()
+    converter.register_unstructure_hook_func(_is_json, _untouched)
+    return converter
+
+
+def _is_json(kind: Any) -> bool:
+    return kind is Any or kind == dict[str, Any]
+
+
+def _untouched(value: Any) -> Any:
+    return value
 
 
 def encode_row(row: Any) -> bytes:
@@ -155,7 +185,7 @@ def _list_hook(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:
 
 def _wire_structure(converter: Converter, kind: type) -> Callable[[Any, Any], Any]:
     renames = {field.name: override(rename=_wire_name(field)) for field in attrs.fields(kind)}
-    inner = make_dict_structure_fn(kind, converter, **renames)  # type: ignore[arg-type]
+    inner: Any = make_dict_structure_fn(kind, converter, **renames)  # type: ignore[arg-type]
 
     def structure(value: Any, target: Any) -> Any:
         return inner(_object(value, target), target)

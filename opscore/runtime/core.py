@@ -75,9 +75,16 @@ class Core:
             self._nursery.start_soon(self._keep_house)
             try:
                 yield system
+                await self._let_deliveries_end()
             finally:
                 # What is out with a local function is given up first, so that nothing reports to a tree that stops.
                 self._nursery.cancel_scope.cancel()
+
+    async def _let_deliveries_end(self) -> None:
+        """Give what is under way some time: an agent that got a task twice because we hung up does it twice."""
+        self.addresses.dispatcher.tell(messages.SetPaused(paused=True))
+        with trio.move_on_after(self.limits.close_grace_s):
+            await self.courier.settled()
 
     async def _take_up(self) -> None:
         """Have everyone read what the rows say; from here on, recovery and normal operation are one path."""
@@ -114,9 +121,13 @@ class Core:
                 return
             paused = transitions.quarantine(found.row)
             line = Record(
-                at=self.clock.now(), entity="session", entity_id=session_id, session_id=session_id, kind="session.paused",
+                at=self.clock.now(),
+                entity="session",
+                entity_id=session_id,
+                session_id=session_id,
+                kind="session.paused",
                 data={"reason": paused.reason, "cause": repr(cause)},
-            )  # fmt: skip
+            )
             try:
                 await self.addresses.journal.commit(
                     Submission(

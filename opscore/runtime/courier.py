@@ -27,6 +27,7 @@ class Courier:
         # Deliveries start from the host's context variables, not from those of the handler that began them.
         self._variables = contextvars.copy_context()
         self._under_way: dict[tuple[str, int], trio.CancelScope] = {}
+        self._one_ended = trio.Event()
 
     def reaches(self, agent: Agent) -> bool:
         """Whether there is a way to this agent."""
@@ -48,6 +49,11 @@ class Courier:
         if scope is not None:
             scope.cancel()
 
+    async def settled(self) -> None:
+        """Wait until nothing is being delivered."""
+        while self._under_way:
+            await self._one_ended.wait()
+
     def statistics(self) -> int:
         """How many deliveries are under way."""
         return len(self._under_way)
@@ -58,6 +64,8 @@ class Courier:
                 fact = await self._deliver(assignment, agent)
         finally:
             del self._under_way[assignment.task_id, assignment.attempt]
+            self._one_ended.set()
+            self._one_ended = trio.Event()
         if not scope.cancelled_caught:
             ended = DeliveryEnded(task_id=assignment.task_id, attempt=assignment.attempt, fact=fact)
             self._addresses.agent(agent.agent_id).tell(ended)

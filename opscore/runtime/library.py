@@ -1,11 +1,10 @@
 """The definitions that runs were started with, parsed once and kept while they are used."""
 
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-import attrs
-
-from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.definitions import Definition, digest, parse, restore
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.limits import Limits
 from opscore.runtime.store import Snapshot
@@ -28,19 +27,31 @@ class Library:
         if len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
 
-    def find(self, view: Snapshot, digest: str) -> Definition:
+    def parsed(self, document: Mapping[str, Any]) -> Definition:
+        """Validate a document, unless the same content was validated before.
+
+        Raises:
+            InvalidDocument: with every fault of the document.
+        """
+        try:
+            known = self._kept.get(digest(dict(document)))
+        except (TypeError, ValueError, RecursionError):
+            # It is not JSON at all, or nests too deeply; validation says so in its own words.
+            known = None
+        return known if known is not None else parse(dict(document), self._limits)
+
+    def find(self, view: Snapshot, key: str) -> Definition:
         """Return the definition with this content.
 
         Raises:
             StoreDamaged: a run names a revision that is not stored.
         """
-        definition = self._kept.get(digest)
+        definition = self._kept.get(key)
         if definition is None:
-            revision = REVISIONS.read(view, digest).row
+            revision = REVISIONS.read(view, key).row
             if revision is None:
-                raise StoreDamaged(f"revision {digest}", "a session needs it and it is not there")
-            # It was admitted once; a run keeps its definition also where the limit has become smaller since.
-            limits = attrs.evolve(self._limits, tasks_max=len(revision.document["tasks"]))
-            definition = parse(revision.document, limits)
+                raise StoreDamaged(f"revision {key}", "a session needs it and it is not there")
+            # It was admitted once; a run keeps its definition also where limits or rules have become stricter since.
+            definition = restore(revision.document, self._limits)
         self.keep(definition)
         return definition

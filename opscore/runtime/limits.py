@@ -31,6 +31,8 @@ class Limits:
     """Attempts in a row that end undelivered or lost before the task spends a retry."""
     clock_ahead_s_max: float = 30.0
     """How far in the future an agent's timestamp may lie; beyond, it is clamped."""
+    close_grace_s: float = 5.0
+    """How long deliveries and local functions that are under way may take to end when the node closes."""
     idempotency_keep_s: float = 7 * 86_400.0
     signature_keep_s: float = 600.0
     agent_ttl_s: float = 0.0

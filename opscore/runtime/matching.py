@@ -56,13 +56,14 @@ class MatchBook:
         self._lines: dict[str, dict[str, None]] = {}
         self._offered_tasks: dict[str, Match] = {}
         self._offered_agents: dict[str, Match] = {}
-        self._renewed_tasks: dict[str, tuple[ReadyTask, int]] = {}
-        self._renewed_agents: dict[str, AgentAvailable] = {}
+        # What was heard of either side while it was under offer; `None`: that it waits no longer.
+        self._heard_of_tasks: dict[str, tuple[ReadyTask, int] | None] = {}
+        self._heard_of_agents: dict[str, AgentAvailable | None] = {}
 
     def task_ready(self, task: ReadyTask, as_of: int, now: float) -> Match | None:
         """A task waits; answers the offer to make, if an agent is free for it."""
         if task.task_id in self._offered_tasks:
-            self._renewed_tasks[task.task_id] = (task, as_of)
+            self._heard_of_tasks[task.task_id] = (task, as_of)
             return None
         if task.task_id not in self._ready:
             self._enqueue(task)
@@ -72,12 +73,13 @@ class MatchBook:
     def task_withdrawn(self, task_id: str) -> None:
         """A task waits no longer; its entry in the heap is passed over when it comes up."""
         self._ready.pop(task_id, None)
-        self._renewed_tasks.pop(task_id, None)
+        if task_id in self._offered_tasks:
+            self._heard_of_tasks[task_id] = None
 
     def agent_available(self, agent: AgentAvailable) -> Match | None:
         """An agent is idle; answers the offer to make, if a task waits for it."""
         if agent.agent_id in self._offered_agents:
-            self._renewed_agents[agent.agent_id] = agent
+            self._heard_of_agents[agent.agent_id] = agent
             return None
         self._remove_idle(agent.agent_id)
         self._idle[agent.agent_id] = agent
@@ -89,26 +91,41 @@ class MatchBook:
     def agent_unavailable(self, agent_id: str) -> None:
         """An agent is idle no longer."""
         self._remove_idle(agent_id)
-        self._renewed_agents.pop(agent_id, None)
+        if agent_id in self._offered_agents:
+            self._heard_of_agents[agent_id] = None
 
     def offer_ended(self, ended: OfferEnded, now: float) -> list[Match]:
-        """Close an offer; answers the offers that follow from it."""
-        match = self._offered_tasks.pop(ended.task_id)
-        del self._offered_agents[ended.agent_id]
-        task_again = self._renewed_tasks.pop(ended.task_id, None)
-        agent_again = self._renewed_agents.pop(ended.agent_id, None)
-        taken = ended.outcome is OfferOutcome.TAKEN
+        """Close an offer; answers the offers that follow from it.
+
+        An offer that this book never made, left in the mailbox by a dispatcher that crashed, changes nothing.
+        """
+        match = self._offered_tasks.get(ended.task_id)
+        if match is None or match.agent.agent_id != ended.agent_id:
+            return []
+        del self._offered_tasks[ended.task_id], self._offered_agents[ended.agent_id]
+        agent, task = self._agent_after(match, ended), self._task_after(match, ended)
         follow_ups: list[Match | None] = []
-        # A hint that is older than the commit which gave the task away says nothing new.
-        if agent_again is not None and (not taken or agent_again.as_of > ended.version):
-            follow_ups.append(self.agent_available(agent_again))
-        elif ended.outcome in (OfferOutcome.TASK_GONE, OfferOutcome.POSTPONED):
-            follow_ups.append(self.agent_available(match.agent))
-        if task_again is not None and (not taken or task_again[1] > ended.version):
-            follow_ups.append(self.task_ready(*task_again, now))
-        elif ended.outcome in (OfferOutcome.AGENT_CHANGED, OfferOutcome.POSTPONED):
-            follow_ups.append(self.task_ready(match.task, 0, now))
+        if agent is not None and agent.fresh_until > now:
+            follow_ups.append(self.agent_available(agent))
+        if task is not None:
+            follow_ups.append(self.task_ready(task, 0, now))
         return [found for found in follow_ups if found is not None]
+
+    def _agent_after(self, match: Match, ended: OfferEnded) -> AgentAvailable | None:
+        """The agent as it is free after the offer, if it is."""
+        unchanged = match.agent if ended.outcome in (OfferOutcome.TASK_GONE, OfferOutcome.POSTPONED) else None
+        heard = self._heard_of_agents.pop(ended.agent_id, unchanged)
+        # A hint that is older than the commit which gave the task away says nothing new.
+        stale = ended.outcome is OfferOutcome.TAKEN and heard is not None and heard.as_of <= ended.version
+        return None if stale else heard
+
+    def _task_after(self, match: Match, ended: OfferEnded) -> ReadyTask | None:
+        """The task as it waits after the offer, if it does."""
+        unchanged = (match.task, 0) if ended.outcome in (OfferOutcome.AGENT_CHANGED, OfferOutcome.POSTPONED) else None
+        heard = self._heard_of_tasks.pop(ended.task_id, unchanged)
+        if heard is None or (ended.outcome is OfferOutcome.TAKEN and heard[1] <= ended.version):
+            return None
+        return heard[0]
 
     def depths(self) -> QueueDepths:
         """How much waits on each side."""

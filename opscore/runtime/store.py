@@ -33,6 +33,8 @@ FORMAT: Final = 1
 """The layout of the files; a release refuses a higher one."""
 ABSENT: Final = 0
 """The version of a key that is not there."""
+KEY_BYTES_MAX: Final = 511
+"""What LMDB takes as a key; nothing is stored under a longer one."""
 MAP_BYTES: Final = 8 * 1024**3
 JOURNAL_TABLE: Final = "journal"
 META_TABLE: Final = "meta"
@@ -298,6 +300,8 @@ class LmdbSnapshot:
 
     def get(self, table: str, key: bytes) -> Stored | None:
         """Read one value, or nothing."""
+        if not 0 < len(key) <= KEY_BYTES_MAX:
+            return None
         value = self._transaction.get(key, db=self._tables[table])
         return None if value is None else _opened(table, key, bytes(value))
 
@@ -305,6 +309,7 @@ class LmdbSnapshot:
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, Stored]]:
         """Walk the keys with a prefix in order, from just past `after` (before it, when reversed)."""
+        after = after[:KEY_BYTES_MAX] if after is not None else None
         with self._transaction.cursor(db=self._tables[table]) as cursor:
             found = _seek_back(cursor, prefix, after) if reverse else _seek(cursor, prefix, after)
             advance = cursor.prev if reverse else cursor.next

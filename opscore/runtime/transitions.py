@@ -78,6 +78,7 @@ SESSION_TABLE: Final[Mapping[tuple[SessionStatus, SessionEvent], SessionStatus]]
     (SessionStatus.RUNNING, SessionEvent.QUARANTINE): SessionStatus.PAUSED,
     (SessionStatus.PAUSED, SessionEvent.COMPLETE): SessionStatus.COMPLETED,
     (SessionStatus.PAUSED, SessionEvent.FAIL): SessionStatus.FAILING,
+    (SessionStatus.PAUSED, SessionEvent.SETTLE): SessionStatus.FAILED,
     (SessionStatus.FAILING, SessionEvent.SETTLE): SessionStatus.FAILED,
     (SessionStatus.FAILING, SessionEvent.QUARANTINE): SessionStatus.PAUSED,
 }
@@ -99,6 +100,11 @@ class Run:
     def ended(self) -> bool:
         """Whether nothing more will happen."""
         return self.session.status in SESSION_ENDED
+
+    @property
+    def failing(self) -> bool:
+        """Whether a task's failure has decided the run's; it stays so if the run is paused meanwhile."""
+        return self.session.error is not None
 
     @functools.cached_property
     def by_id(self) -> dict[str, Task]:
@@ -201,7 +207,7 @@ def fail(run: Run, task_id: str, error: Failure, now: float, rng: random.Random,
     policy = run.task_definition(task).retry
     failures = task.retries + 1
     spent = failures > policy.max_retries or not retryable or error.code in policy.non_retryable
-    if spent or run.session.status is SessionStatus.FAILING:
+    if spent or run.failing:
         failed = _moved(task, TaskEvent.FAIL, retries=failures, error=error, ended_at=now)
         return _fail_session(_with(run, failed), failed, now)
     due_at = now + policy.backoff().delay_s(failures, rng)
@@ -214,7 +220,7 @@ def bounce(run: Run, task_id: str, error: Failure, now: float, rng: random.Rando
     task = run.by_id[task_id]
     if task.bounces + 1 >= limits.dispatch_attempts_max:
         return fail(run, task_id, error, now, rng)
-    if run.session.status is SessionStatus.FAILING:
+    if run.failing:
         cancelled = _moved(task, TaskEvent.CANCEL, error=error, ended_at=now)
         return _settle(_with(run, cancelled), now)
     ready = _moved(task, TaskEvent.REQUEUE, bounces=task.bounces + 1, error=error, ready_at=now)
@@ -259,7 +265,7 @@ def _with(run: Run, *changed: Task) -> Run:
 
 def _advance(run: Run, now: float) -> Step:
     """Release the tasks whose predecessors are complete; with every task complete, end the session."""
-    if run.session.status is SessionStatus.FAILING:
+    if run.failing:
         return _settle(run, now)
     done = {task.key for task in run.tasks if task.status is TaskStatus.COMPLETED}
     released = [
@@ -281,7 +287,7 @@ def _result(run: Run) -> dict[str, Any]:
 
 def _fail_session(run: Run, failed: Task, now: float) -> Step:
     """Let the first failure decide the session: nothing new starts, what is out with agents may still end."""
-    if run.session.status is SessionStatus.FAILING:
+    if run.failing:
         return _settle(run, now)
     cause = failed.error or Failure(message="unknown")
     error = Failure(message=f"task {failed.key!r} failed: {cause.message}", code=cause.code)

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime import codec, definitions
+from opscore.runtime import definitions
 from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import (
     AgentNotFound,
@@ -19,7 +19,7 @@ from opscore.runtime.identity import new_id
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import IdempotentTrigger, SavedDefinition, Session
-from opscore.runtime.store import Delete, Expect, Put, Snapshot, Submission
+from opscore.runtime.store import ABSENT, Snapshot, Submission
 from opscore.runtime.tables import (
     AGENTS,
     DEFINITIONS,
@@ -46,8 +46,8 @@ class IdempotencyKey:
 
     @property
     def body_digest(self) -> str:
-        """Stands for the body."""
-        return hashlib.sha256(codec.encode_json(self.body)).hexdigest()
+        """Stands for the body; a sender may write its fields in another order the second time."""
+        return definitions.digest(self.body)
 
 
 @attrs.frozen(kw_only=True)
@@ -78,9 +78,15 @@ def prepare(
     Raises:
         AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict: the trigger can't be taken.
     """
+    keyed = None if trigger.idempotency is None else IDEMPOTENCY.read(view, trigger.idempotency.scope)
+    # First of all: what was accepted once is answered again, whatever has become of what it needed.
+    if trigger.idempotency is not None and keyed is not None and keyed.row is not None:
+        earlier = _earlier(view, trigger.idempotency, keyed.row.trigger, limits, now)
+        if earlier is not None:
+            return earlier
     if trigger.agent_id is not None and AGENTS.read(view, trigger.agent_id).row is None:
         raise AgentNotFound(trigger.agent_id)
-    definition, writes = _resolved(view, trigger, library, limits, now)
+    definition, extra = _resolved(view, trigger, library, now)
     if definition.needs_agent and trigger.agent_id is None:
         fault = Fault(
             path="tasks",
@@ -95,31 +101,29 @@ def prepare(
         payload=trigger.payload,
         created_at=now,
     )
-    expects: tuple[Expect, ...] = ()
-    if trigger.idempotency is not None:
-        key = _keyed(view, trigger.idempotency, session, limits, now)
-        if isinstance(key, Session):
-            return key
-        expects, writes = (key[0],), (*writes, key[1])
-    return Prepared(session=session, definition=definition, extra=Submission(expects=expects, writes=writes))
+    if trigger.idempotency is not None and keyed is not None:
+        extra += _key_kept(trigger.idempotency, session, keyed.version)
+    return Prepared(session=session, definition=definition, extra=extra)
 
 
-def _resolved(
-    view: Snapshot, trigger: Trigger, library: Library, limits: Limits, now: float
-) -> tuple[Definition, tuple[Put | Delete, ...]]:
+def _resolved(view: Snapshot, trigger: Trigger, library: Library, now: float) -> tuple[Definition, Submission]:
     if isinstance(trigger.definition, str):
         saved = DEFINITIONS.read(view, trigger.definition).row
         if saved is None:
             raise DefinitionNotFound(trigger.definition)
-        return library.find(view, saved.definition_key), ()
-    definition = definitions.parse(dict(trigger.definition), limits)
-    writes: tuple[Put | Delete, ...] = ()
+        return library.find(view, saved.definition_key), Submission()
+    definition = library.parsed(trigger.definition)
+    extra = Submission()
     if REVISIONS.read(view, definition.digest).row is None:
-        writes = (REVISIONS.put(revision(definition)),)
+        extra += Submission(writes=(REVISIONS.put(revision(definition)),))
     if DEFINITIONS.read(view, definition.workflow_id).row is None:
-        # As Ops-Core did: an inline definition may be triggered by its id from then on.
-        writes = (*writes, DEFINITIONS.put(saved_as(definition, None, now)))
-    return definition, writes
+        # As Ops-Core did: an inline definition may be triggered by its id from then on. One that is being saved
+        # under that id meanwhile goes first.
+        extra += Submission(
+            expects=(DEFINITIONS.expect(definition.workflow_id, ABSENT),),
+            writes=(DEFINITIONS.put(saved_as(definition, None, now)),),
+        )
+    return definition, extra
 
 
 def revision(definition: Definition) -> Revision:
@@ -139,18 +143,22 @@ def saved_as(definition: Definition, before: SavedDefinition | None, now: float)
     )
 
 
-def _keyed(
-    view: Snapshot, idempotency: IdempotencyKey, session: Session, limits: Limits, now: float
-) -> Session | tuple[Expect, Put]:
-    found = IDEMPOTENCY.read(view, idempotency.scope)
-    if found.row is not None:
-        earlier = SESSIONS.read(view, found.row.trigger.session_id).row
-        if earlier is not None and (earlier.ended_at is None or earlier.ended_at + limits.idempotency_keep_s > now):
-            if found.row.trigger.body_digest != idempotency.body_digest:
-                raise IdempotencyConflict(idempotency.key)
-            return earlier
+def _earlier(
+    view: Snapshot, idempotency: IdempotencyKey, used: IdempotentTrigger, limits: Limits, now: float
+) -> Session | None:
+    """The session that a key has started, for as long as the key is kept."""
+    session = SESSIONS.read(view, used.session_id).row
+    if session is None or (session.ended_at is not None and session.ended_at + limits.idempotency_keep_s <= now):
+        return None
+    if used.body_digest != idempotency.body_digest:
+        raise IdempotencyConflict(idempotency.key)
+    return session
+
+
+def _key_kept(idempotency: IdempotencyKey, session: Session, version: int) -> Submission:
+    """Let a key stand for a session from now on, unless somebody else uses it first."""
     used_for = IdempotentTrigger(
         body_digest=idempotency.body_digest, session_id=session.session_id, workflow_id=session.workflow_id
     )
     row = IdempotencyRow(scope=idempotency.scope, trigger=used_for)
-    return IDEMPOTENCY.expect(idempotency.scope, found.version), IDEMPOTENCY.put(row)
+    return Submission(expects=(IDEMPOTENCY.expect(idempotency.scope, version),), writes=(IDEMPOTENCY.put(row),))

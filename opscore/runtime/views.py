@@ -1,6 +1,6 @@
 """What can be read from outside: one page of a listing, one session with its tasks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 import attrs
@@ -12,6 +12,8 @@ from opscore.runtime.tables import AGENTS, DEFINITIONS, SESSIONS, Table, tasks_o
 RowT = TypeVar("RowT")
 
 PAGE_MAX: Final = 500
+SCANNED_MAX: Final = 2_000
+"""Rows looked at for one page: a filter that few rows pass gives short pages, and never holds the loop for long."""
 
 
 @attrs.frozen(kw_only=True)
@@ -85,10 +87,12 @@ def _page(
     reverse: bool = False,
 ) -> Page[RowT]:
     limit = min(max(limit, 1), PAGE_MAX)
-    rows: Iterable[RowT] = (row for row, _ in table.scan(view, after=cursor, reverse=reverse) if wanted(row))
     items: list[RowT] = []
-    for row in rows:
-        if len(items) == limit:
-            return Page(items=tuple(items), next_cursor=table.key(items[-1]))
-        items.append(row)
+    last: RowT | None = None
+    for scanned, (row, _) in enumerate(table.scan(view, after=cursor or None, reverse=reverse)):
+        if last is not None and (len(items) == limit or scanned == SCANNED_MAX):
+            return Page(items=tuple(items), next_cursor=table.key(last))
+        last = row
+        if wanted(row):
+            items.append(row)
     return Page(items=tuple(items))

@@ -1,5 +1,4 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
-import logging
 import re
 import subprocess
 import sys
@@ -11,15 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.actors.actor import Actor, Terminated, handles
-from opscore.actors.clock import VirtualClock
-from opscore.actors.dead_letters import DeadLetterReason
-from opscore.actors.errors import ActorFailed
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.actor import Actor, handles
 from opscore.actors.ref import Ref
-from opscore.actors.supervision import Restart, SupervisorSpec
+from opscore.actors.supervision import SupervisorSpec
 from opscore.actors.system import System, open_system
-from tests.actors.cast import Crash, Do, Leave, Note, Player, Recall, Work, play
+from tests.actors.cast import Do, Note, Player, Recall, play
 
 request: ContextVar[str] = ContextVar("request")
 
@@ -69,145 +64,6 @@ async def test_a_subclass_of_a_message_goes_to_the_handler_of_its_base(autojump_
         assert await ref.ask(Recall()) == ("HEARD",)
 
 
-async def test_each_incarnation_gets_a_context_of_its_own(autojump_clock: MockClock) -> None:
-    clock = VirtualClock()
-    async with open_system(SupervisorSpec(name="root", children=(play("a"),)), clock=clock) as system:
-        ref = the(system, "/a")
-        for incarnation in (1, 2):
-            context = await ref.ask(Do(action=lambda player: player.context))
-            assert (context.name, context.incarnation, context.clock) == ("/a", incarnation, clock)
-            assert context.ref is ref
-            with pytest.raises(ActorFailed):
-                await ref.ask(Crash())
-
-
-async def test_defer_outside_a_handler_is_an_error(autojump_clock: MockClock) -> None:
-    contexts = []
-
-    class Eager(Player):
-        async def on_start(self) -> None:
-            with pytest.raises(RuntimeError, match="no message is being handled"):
-                self.context.defer()
-            contexts.append(self.context)
-
-    async with open_system(SupervisorSpec(name="root", children=(play("a", factory=lambda: Eager([])),))):
-        assert len(contexts) == 1
-
-
-async def test_the_failure_of_a_background_task_crashes_the_actor(autojump_clock: MockClock) -> None:
-    async def fail_after(seconds: float) -> None:
-        await trio.sleep(seconds)
-        raise ValueError("background")
-
-    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
-        ref = the(system, "/a")
-        await ref.ask(Do(action=lambda player: player.context.start_soon(fail_after, 2.0)))
-        with pytest.raises(ActorFailed, match="background"):
-            await ref.ask(Work(seconds=10.0))
-        assert await ref.ask(Do(action=lambda player: player.context.incarnation)) == 2
-
-
-async def test_background_tasks_are_cancelled_and_awaited_before_on_stop(autojump_clock: MockClock) -> None:
-    diary: list[str] = []
-
-    async def linger() -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(3)
-            diary.append("background ended")
-
-    async with open_system(SupervisorSpec(name="root", children=(play("a", diary),))) as system:
-        ref = the(system, "/a")
-        await ref.ask(Do(action=lambda player: player.context.start_soon(linger)))
-    assert diary == ["start /a 1", "background ended", "stop /a 1"]
-
-
-async def test_a_background_task_may_ask_its_own_actor(autojump_clock: MockClock) -> None:
-    answers: list[tuple[str, ...]] = []
-
-    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
-        ref = the(system, "/a")
-
-        async def ask() -> None:
-            answers.append(await ref.ask(Recall()))
-
-        await ref.ask(Do(action=lambda player: player.context.start_soon(ask)))
-        await trio.sleep(1)
-    assert answers == [()]
-
-
-async def test_tell_after_comes_through_the_mailbox_unless_it_is_cancelled(autojump_clock: MockClock) -> None:
-    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
-        ref = the(system, "/a")
-
-        def set_timers(player: Player) -> None:
-            player.context.tell_after(2.0, Note(text="kept"))
-            player.context.tell_after(1.0, Note(text="cancelled")).cancel()
-
-        await ref.ask(Do(action=set_timers))
-        await trio.sleep(1.9)
-        assert await ref.ask(Recall()) == ()
-        await trio.sleep(0.2)
-        assert await ref.ask(Recall()) == ("kept",)
-
-
-async def test_timers_die_with_the_incarnation_that_set_them(autojump_clock: MockClock) -> None:
-    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
-        ref = the(system, "/a")
-        await ref.ask(Do(action=lambda player: player.context.tell_after(2.0, Note(text="from the dead"))))
-        with pytest.raises(ActorFailed):
-            await ref.ask(Crash())
-        await trio.sleep(5)
-        assert await ref.ask(Recall()) == ()
-
-
-async def test_a_timer_that_meets_a_full_mailbox_becomes_a_dead_letter(autojump_clock: MockClock) -> None:
-    child = play("a", mailbox=MailboxSpec(capacity=1))
-    async with open_system(SupervisorSpec(name="root", children=(child,))) as system:
-        ref = the(system, "/a")
-        await ref.ask(Do(action=lambda player: player.context.tell_after(1.0, Note(text="late"))))
-        ref.tell(Work(seconds=5.0))
-        await trio.testing.wait_all_tasks_blocked()
-        ref.tell(Note(text="fills it"))
-        await trio.sleep(2)
-        assert [letter.reason for letter in system.dead_letters.recent()] == [DeadLetterReason.MAILBOX_FULL]
-
-
-async def test_setting_timers_for_years_keeps_only_the_pending_ones(autojump_clock: MockClock) -> None:
-    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
-        ref = the(system, "/a")
-
-        def count(player: Player) -> int:
-            for _ in range(10_000):
-                player.context.tell_after(1.0, Note(text="never")).cancel()
-            return len(player.context._timers)  # type: ignore[attr-defined]  # noqa: SLF001
-
-        assert await ref.ask(Do(action=count)) < 1_000
-
-
-async def test_a_watcher_hears_when_an_actor_is_gone_for_good_but_not_when_it_restarts(
-    autojump_clock: MockClock,
-) -> None:
-    class Watcher(Player):
-        @handles(Terminated)
-        async def terminated(self, message: Terminated) -> None:
-            self.notes.append(message.actor)
-
-    children = (play("a", factory=lambda: Watcher([])), play("b", restart=Restart.TRANSIENT))
-    async with open_system(SupervisorSpec(name="root", children=children)) as system:
-        a, b = the(system, "/a"), the(system, "/b")
-        await a.ask(Do(action=lambda player: player.context.watch(b)))
-        with pytest.raises(ActorFailed):
-            await b.ask(Crash())
-        assert await a.ask(Recall()) == ()
-        await b.ask(Leave())
-        assert await a.ask(Recall()) == ("/b",)
-        await a.ask(Do(action=lambda player: player.context.watch(b)))
-        assert await a.ask(Recall()) == ("/b", "/b")
-
-
 async def test_an_actor_that_floods_does_not_starve_its_neighbour(autojump_clock: MockClock) -> None:
     turns: list[str] = []
 
@@ -228,29 +84,6 @@ async def test_an_actor_that_floods_does_not_starve_its_neighbour(autojump_clock
         the(system, "/b").tell(Note(text=""))
         await the(system, "/b").ask(Recall())
         assert turns.index("neighbour") <= 3 * 64
-
-
-async def test_a_crash_is_logged_with_name_incarnation_and_error(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
-        with caplog.at_level(logging.ERROR, "opscore.actors"), pytest.raises(ActorFailed):
-            await the(system, "/a").ask(Crash())
-        await trio.testing.wait_all_tasks_blocked()
-    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.getMessage() == "/a failed while running (incarnation 1): ValueError: boom"
-    assert record.exc_info is not None
-    assert vars(record)["actor"] == "/a"
-
-
-async def test_an_actors_log_is_bound_with_its_name_and_incarnation(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
-        with caplog.at_level(logging.INFO, "opscore.actors"):
-            await the(system, "/a").ask(Do(action=lambda player: player.context.log.info("hello")))
-    (record,) = caplog.records
-    assert (record.name, vars(record)["actor"], vars(record)["incarnation"]) == ("opscore.actors", "/a", 1)
 
 
 async def test_context_variables_come_from_whoever_opened_the_system(autojump_clock: MockClock) -> None:
@@ -332,24 +165,3 @@ def test_mypy_infers_replies_and_refuses_foreign_messages_and_wrong_handlers(tmp
     refused = {int(number) for number in re.findall(r"typed\.py:(\d+): error:", checked.stdout)}
     expected = {number for number, line in enumerate(_TYPED.splitlines(), 1) if line.endswith("# refused")}
     assert refused == expected, checked.stdout
-
-
-async def test_an_ending_incarnation_takes_on_nothing_new(autojump_clock: MockClock) -> None:
-    outcomes: list[str] = []
-
-    class Late(Player):
-        async def on_stop(self) -> None:
-            with pytest.raises(RuntimeError, match="is ending"):
-                self.context.start_soon(trio.sleep_forever)
-            self.context.tell_after(0.5, Note(text="from the dead"))
-            self.context.watch(self.context.ref)
-            outcomes.append("refused")
-
-    child = play("a", factory=lambda: Late([]))
-    async with open_system(SupervisorSpec(name="root", children=(child,))) as system:
-        ref = the(system, "/a")
-        with pytest.raises(ActorFailed):
-            await ref.ask(Crash())
-        await trio.sleep(5)
-        assert await ref.ask(Recall()) == ()
-        assert outcomes == ["refused"]

@@ -69,7 +69,10 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         action, _, argument = scope["path"].strip("/").partition("/")
-        status, body = await getattr(self, action or "hello")(argument, receive, send)
+        answer: tuple[int, bytes] | None = await getattr(self, action or "hello")(argument, receive, send)
+        if answer is None:
+            return
+        status, body = answer
         headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -117,6 +120,12 @@ class Application:
     async def fail_late(self, _: str, receive: Receive, send: Send) -> tuple[int, bytes]:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
         raise ValueError("a late bug")
+
+    async def stream(self, _: str, receive: Receive, send: Send) -> None:
+        """Begin to answer before the body is read, and end with what reading it gave."""
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"22")]})
+        await send({"type": "http.response.body", "body": b"begun, ", "more_body": True})
+        await send({"type": "http.response.body", "body": (await receive())["type"].encode()})
 
     async def flood(self, megabytes: str, receive: Receive, send: Send) -> tuple[int, bytes]:
         return 200, bytes(int(megabytes) * 2**20)

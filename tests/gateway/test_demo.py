@@ -133,11 +133,13 @@ def test_a_demo_whose_server_dies_by_itself_fails_and_shows_the_end_of_its_log(t
     assert "Traceback" not in told
 
 
-def test_a_demo_that_is_kept_says_where_it_is(tmp_path: Path) -> None:
+def test_a_demo_that_is_kept_says_where_it_is_also_when_it_is_interrupted(tmp_path: Path) -> None:
     with a_demo(tmp_path, "keep") as demo:
+        demo.until("runs accepted")
+        demo.process.send_signal(signal.SIGINT)
         kept = Path(demo.until("Kept: ").removeprefix("Kept: ").strip())
         demo.rest()
-        assert demo.process.wait() == 0
+        assert demo.process.wait() == 130
         assert demo.processes() == []
         assert demo.files() == [kept]
     assert list((kept / "data").iterdir())

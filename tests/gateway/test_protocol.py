@@ -234,3 +234,18 @@ def test_an_answer_before_the_body_is_over_does_not_hold_the_connection_open(ser
                 client.send(b"x")
                 time.sleep(0.02)
         assert time.monotonic() - began < 3
+
+
+def test_a_body_that_drips_in_is_answered_408_when_its_time_is_up(serving: Serving) -> None:
+    with serving(request_body_timeout_s=0.1) as server, server.client() as client:
+        client.send(b"POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\nabc")
+        answer = client.answer()
+        assert answer.status == 408
+        assert answer.problem()["code"] == "request_timeout"
+        assert client.rest() == b""
+        server.wait_for(("echo", "disconnected"))
+
+
+def test_a_long_wait_after_the_body_is_no_slow_body(serving: Serving) -> None:
+    with serving(request_body_timeout_s=0.1) as server, server.client() as client:
+        assert client.ask(post("/work/0.3", b"abc")).body == b"worked"

@@ -61,14 +61,16 @@ async def _perform_until_stopped(console: Console, keep: bool, plain: bool, runs
 async def _perform(console: Console, *, keep: bool, plain: bool, runs: int) -> int:
     try:
         async with open_stage(keep=keep) as stage:
-            code = await _show(console, stage, plain=plain, runs=runs)
-            if keep:
-                _say(console, f"Kept: {stage.directory}")
-            if code == os.EX_OK:
-                _say(console, NEXT_STEPS)
+            try:
+                code = await _show(console, stage, plain=plain, runs=runs)
+            finally:
+                if keep:
+                    _say(console, f"Kept: {stage.directory}")
     except KeeperEnded as failure:
         _say(console, f"The demo failed: {failure}")
-        code = EXIT_FAILED
+        return EXIT_FAILED
+    if code == os.EX_OK:
+        _say(console, NEXT_STEPS)
     return code
 
 
