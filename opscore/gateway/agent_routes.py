@@ -1,14 +1,15 @@
 """Agents on the wire: registration, state, claims, cordon, and AgentKit's webhook."""
 
 import asyncio
+import contextlib
 import uuid
 from typing import Final
 
 from starlette.responses import Response
 
 from opscore.gateway import webhook
+from opscore.gateway.checks import read_time
 from opscore.gateway.config import UnknownAgents
-from opscore.gateway.contacts import ContactPolicy
 from opscore.gateway.documents import (
     AgentDetails,
     ClaimRequest,
@@ -16,39 +17,39 @@ from opscore.gateway.documents import (
     StateReport,
     agent_document,
     granted_document,
-    parse_time,
     state_document,
 )
 from opscore.gateway.keys import Scope
 from opscore.gateway.problems import HttpRefusal
 from opscore.gateway.replies import accepted, created, no_content, page, shown
 from opscore.gateway.requests import Call
+from opscore.runtime import reports
 from opscore.runtime.errors import AgentNotFound, Fault, InvalidDocument
 from opscore.runtime.models import Agent, AgentSource, Granted
 from opscore.runtime.views import PAGE_MAX
 
-CAPABILITIES_MAX: Final = 100
-NAME_CHARACTERS_MAX: Final = 256
+REGISTER: Final = "REGISTER"
+_EVENTS: Final = {REGISTER: "registered", "DEREGISTER": "deregistered"}
 
 
 async def notify(call: Call) -> Response:
     """AgentKit registers or deregisters an agent."""
     signature = await _authenticate_webhook(call)
-    if signature is not None and await call.run(call.node.seen_before, signature):
-        return shown({"status": "success", "message": "This notification was taken before."})
     notification = await call.document(Notification)
-    details = notification.agent_details
-    if notification.event_type == "REGISTER":
-        await _register(call, details, AgentSource.AGENTKIT, "agent_details.")
-        message = f"Agent {details.agent_id} is registered."
-    elif notification.event_type == "DEREGISTER":
-        message = await _deregister_if_there(call, _given_id(details, "agent_details."))
-    else:
+    agent_id = notification.agent_details.agent_id
+    call.require(Scope.AGENT, agent_id)
+    if notification.event_type not in _EVENTS:
         detail = f"The event_type {notification.event_type!r} is not known; expected REGISTER or DEREGISTER."
         raise HttpRefusal(400, "unknown_event", detail)
-    if signature is not None:
-        await call.run(call.node.remember_signature, signature)
-    return shown({"status": "success", "message": message})
+    # The answer follows from the body alone, so that a replay is answered as the first time, without effect.
+    if signature is None or not await call.run(call.node.seen_before, signature):
+        if notification.event_type == REGISTER:
+            await _register(call, agent_id, notification.agent_details, AgentSource.AGENTKIT)
+        else:
+            await _deregister_if_there(call, agent_id)
+        if signature is not None:
+            await call.run(call.node.remember_signature, signature)
+    return shown({"status": "success", "message": f"Agent {agent_id} is {_EVENTS[notification.event_type]}."})
 
 
 async def _authenticate_webhook(call: Call) -> str | None:
@@ -61,32 +62,25 @@ async def _authenticate_webhook(call: Call) -> str | None:
         return webhook.verify(str(settings.webhook_secret), timestamp, signature, body, call.node.now())
     if not settings.webhook_unsigned:
         call.authenticate()
-        call.require(Scope.AGENT)
+        call.require_agent()
     return None
 
 
-async def _deregister_if_there(call: Call, agent_id: str) -> str:
-    try:
+async def _deregister_if_there(call: Call, agent_id: str) -> None:
+    with contextlib.suppress(AgentNotFound):
         await call.run(call.node.deregister_agent, agent_id)
-    except AgentNotFound:
-        return f"Agent {agent_id} was not registered."
-    return f"Agent {agent_id} is deregistered."
 
 
 async def register(call: Call) -> Response:
     """Register an agent directly; without an id one is drawn."""
+    call.require_agent()
     details = await call.document(AgentDetails)
     call.require(Scope.AGENT, details.agent_id)
-    agent = await _register(call, details, AgentSource.API, "")
-    return created(agent_document(agent))
+    agent_id = details.agent_id or str(uuid.uuid4())
+    return created(agent_document(await _register(call, agent_id, details, AgentSource.API)))
 
 
-async def _register(call: Call, details: AgentDetails, source: AgentSource, prefix: str) -> Agent:
-    agent_id = _given_id(details, prefix) if source is AgentSource.AGENTKIT else details.agent_id or str(uuid.uuid4())
-    _check_details(details, prefix)
-    if details.contact_endpoint:
-        policy = ContactPolicy(call.gateway.settings.push_allow)
-        policy.check(details.contact_endpoint, f"{prefix}contactEndpoint")
+async def _register(call: Call, agent_id: str, details: AgentDetails, source: AgentSource) -> Agent:
     return await call.run(
         call.node.register_agent,
         agent_id,
@@ -99,38 +93,26 @@ async def _register(call: Call, details: AgentDetails, source: AgentSource, pref
     )
 
 
-def _given_id(details: AgentDetails, prefix: str) -> str:
-    if not details.agent_id:
-        raise InvalidDocument("request", (Fault(path=f"{prefix}agentId", message="this field is required"),))
-    return details.agent_id
-
-
-def _check_details(details: AgentDetails, prefix: str) -> None:
-    capabilities = details.capabilities or ()
-    faults = []
-    if len(capabilities) > CAPABILITIES_MAX:
-        faults.append(Fault(path=f"{prefix}capabilities", message=f"expected {CAPABILITIES_MAX} at most"))
-    for index, capability in enumerate(capabilities):
-        if not 0 < len(capability) <= NAME_CHARACTERS_MAX:
-            message = f"expected 1 to {NAME_CHARACTERS_MAX} characters"
-            faults.append(Fault(path=f"{prefix}capabilities[{index}]", message=message))
-    for name, text in (("agentName", details.agent_name), ("version", details.version)):
-        if text is not None and len(text) > NAME_CHARACTERS_MAX:
-            faults.append(Fault(path=f"{prefix}{name}", message=f"expected {NAME_CHARACTERS_MAX} characters at most"))
-    if faults:
-        raise InvalidDocument("request", tuple(faults))
-
-
 async def list_agents(call: Call) -> Response:
     """List agents, by state or capability."""
     query = call.request.query_params
     found = call.node.agents(
         limit=call.count("limit", default=100, most=PAGE_MAX),
         cursor=query.get("cursor"),
-        state=query.get("state"),
+        state=_state_name(query.get("state")),
         capability=query.get("capability"),
     )
     return page(found, agent_document)
+
+
+def _state_name(text: str | None) -> str | None:
+    """A state as reports are stored: the filter takes every name that a report takes."""
+    if text is None:
+        return None
+    try:
+        return reports.normalise(text)
+    except ValueError as error:
+        raise InvalidDocument("query", (Fault(path="state", message=str(error)),)) from error
 
 
 async def show(call: Call) -> Response:
@@ -156,7 +138,7 @@ async def report_state(call: Call) -> Response:
     if report.agent_id != agent_id:
         detail = f"The path names agent {agent_id!r}, the body {report.agent_id!r}."
         raise HttpRefusal(400, "agent_id_mismatch", detail)
-    at = parse_time(report.timestamp, "timestamp")
+    at = read_time(report.timestamp)
     try:
         accepted_now = await call.run(
             call.node.report_state, agent_id, report.state, details=report.details, timestamp=at
@@ -186,21 +168,22 @@ async def uncordon(call: Call) -> Response:
 
 async def claim(call: Call) -> Response:
     """Hand out one task, waiting for it for as long as the client asks and stays."""
+    agent_id = call.path("agentId")
     wait_s = call.seconds("waitSeconds", most=call.node.limits.claim_wait_s_max)
     request = await call.document(ClaimRequest, optional=True)
-    claiming = asyncio.create_task(
-        call.run(call.node.claim, call.path("agentId"), claim_id=request.claim_id, wait_s=wait_s)
-    )
+    claiming = asyncio.create_task(call.run(call.node.claim, agent_id, claim_id=request.claim_id, wait_s=wait_s))
     leaving = asyncio.create_task(_client_left(call))
     try:
         await asyncio.wait({claiming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not claiming.done():
-            return no_content()
-        granted: Granted | None = claiming.result()
+        granted: Granted | None = claiming.result() if claiming.done() else None
     finally:
+        left = leaving.done()
         for task in (claiming, leaving):
             task.cancel()
         await asyncio.gather(claiming, leaving, return_exceptions=True)
+        if left:
+            # It may have been handed a task in the very moment in which it left.
+            call.node.abandon_claim(agent_id, claim_id=request.claim_id)
     return no_content() if granted is None else shown(granted_document(granted))
 
 

@@ -8,9 +8,9 @@ from typing import Final
 import attrs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from opscore.gateway import agent_routes, problems, task_routes, telemetry, workflow_routes
@@ -102,6 +102,9 @@ def _answering(endpoint: Endpoint, gateway: Gateway) -> Callable[[Request], Awai
                 if endpoint.scope is not None:
                     call.require(endpoint.scope, request.path_params.get("agentId"))
                 response = await endpoint.handle(call)
+            except ClientDisconnect:
+                # Nobody reads it; an error in the log would blame the server.
+                response = problem(400, "client_left", "The client went away before its request was complete.")
             except Exception as error:  # noqa: BLE001 (whatever is raised has to become an answer)
                 response = problems.answer(error) or _failed(request, error)
         response.headers["X-Request-Id"] = request_id
@@ -119,7 +122,13 @@ async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException), "it is registered for this one alone"
     if error.status_code == 405:  # noqa: PLR2004 (Method Not Allowed)
         detail = f"{request.url.path} does not take {request.method}."
-        return problem(405, "method_not_allowed", detail, headers=dict(error.headers or {}))
+        return problem(405, "method_not_allowed", detail, headers={"Allow": _methods(request)})
     if error.status_code == 404:  # noqa: PLR2004 (Not Found)
         return problem(404, "no_such_path", f"There is nothing at {request.url.path}.")
     return problem(error.status_code, "refused", str(error.detail), headers=dict(error.headers or {}))
+
+
+def _methods(request: Request) -> str:
+    """Every method that this path takes; the router's own answer names those of one row alone."""
+    rows = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for row in rows for method in row.methods or ()}))

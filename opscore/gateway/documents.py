@@ -5,6 +5,8 @@ from typing import Any
 
 import attrs
 
+from opscore.gateway import checks
+from opscore.gateway.checks import checked
 from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Session, Task
@@ -18,21 +20,28 @@ class StateReport:
     """`POST /agent/{agentId}/state`."""
 
     agent_id: str
-    timestamp: str
-    state: str
+    timestamp: str = checked(checks.a_time)
+    state: str = checked(checks.a_state)
     details: dict[str, Any] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class AgentDetails:
-    """What registers an agent, in the webhook and in `POST /agent`."""
+    """What registers an agent: `POST /agent`."""
 
-    agent_id: str | None = None
-    agent_name: str | None = None
-    version: str | None = None
-    capabilities: tuple[str, ...] | None = None
-    contact_endpoint: str | None = None
-    metadata: dict[str, Any] | None = None
+    agent_id: str | None = checked(checks.an_id, default=None)
+    agent_name: str | None = checked(checks.a_name, default=None)
+    version: str | None = checked(checks.a_name, default=None)
+    capabilities: tuple[str, ...] | None = checked(checks.capabilities, default=None)
+    contact_endpoint: str | None = checked(checks.contact, default=None)
+    metadata: dict[str, Any] | None = checked(checks.stored, default=None)
+
+
+@attrs.frozen(kw_only=True)
+class IntroducedAgent(AgentDetails):
+    """The same in AgentKit's webhook, where the id is AgentKit's."""
+
+    agent_id: str = checked(checks.an_id)
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +49,7 @@ class Notification:
     """AgentKit's webhook."""
 
     event_type: str = attrs.field(metadata={"wire": "event_type"})
-    agent_details: AgentDetails = attrs.field(metadata={"wire": "agent_details"})
+    agent_details: IntroducedAgent = attrs.field(metadata={"wire": "agent_details"})
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +84,7 @@ class PayloadRequest:
 class ClaimRequest:
     """`POST /agent/{agentId}/claim`."""
 
-    claim_id: str | None = None
+    claim_id: str | None = checked(checks.an_id, default=None)
 
 
 @attrs.frozen(kw_only=True)
@@ -98,23 +107,9 @@ class FailRequest:
     """`POST /task/{taskId}/fail`."""
 
     attempt: int
-    error: str
-    code: str = "task_failed"
+    error: str = checked(checks.an_error)
+    code: str = checked(checks.a_name, default="task_failed")
     retryable: bool = True
-
-
-def parse_time(text: str, path: str) -> float:
-    """Read an ISO 8601 time, as Unix seconds; one without a zone is UTC, as Ops-Core's SDK wrote it.
-
-    Raises:
-        InvalidDocument: it is not one.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError) as error:
-        fault = Fault(path=path, message=f"expected an ISO 8601 time such as 2026-01-31T12:00:00Z, found {text!r}")
-        raise InvalidDocument("request", (fault,)) from error
 
 
 def show_time(at: float | None) -> str | None:

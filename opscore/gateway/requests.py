@@ -9,7 +9,9 @@ import attrs
 import yaml
 from starlette.requests import Request
 
+from opscore.gateway import checks
 from opscore.gateway.config import Settings
+from opscore.gateway.contacts import ContactPolicy
 from opscore.gateway.keys import KeyRing, Principal, Scope
 from opscore.gateway.problems import HttpRefusal
 from opscore.gateway.server import Drain
@@ -19,10 +21,14 @@ from opscore.runtime.hosting import Guest
 from opscore.runtime.node import Node
 
 T = TypeVar("T")
+DocumentT = TypeVar("DocumentT", bound=attrs.AttrsInstance)
 
 _JSON: Final = frozenset({"", "application/json"})
 _YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 KEY_BYTES_MAX: Final = 255
+NAME_BYTES_MAX: Final = 511
+"""Of a name in a path; what the store takes as a key."""
+DIGITS_MAX: Final = 18
 
 
 @attrs.frozen(kw_only=True)
@@ -58,8 +64,15 @@ class Call:
         return await self.gateway.guest.call(functools.partial(function, *args, **kwargs))
 
     def path(self, name: str) -> str:
-        """A part of the path."""
-        return str(self.request.path_params[name])
+        """A part of the path.
+
+        Raises:
+            HttpRefusal: 404 for what is too long to be the name of anything.
+        """
+        part = str(self.request.path_params[name])
+        if len(part.encode()) > NAME_BYTES_MAX:
+            raise HttpRefusal(404, "not_found", f"Nothing has a name of more than {NAME_BYTES_MAX} bytes.")
+        return part
 
     def require(self, scope: Scope, agent_id: str | None = None) -> None:
         """Refuse a key that may not do this.
@@ -70,6 +83,14 @@ class Call:
         if self.principal is not None and not self.principal.allows(scope, agent_id):
             about = f" for agent {agent_id!r}" if agent_id is not None else ""
             raise HttpRefusal(403, "forbidden", f"This key lacks the scope {scope.value!r}{about}.")
+
+    def require_agent(self) -> None:
+        """Refuse a key that may not speak for any agent; for which, is asked once that is known.
+
+        Raises:
+            HttpRefusal: 403.
+        """
+        self.require(Scope.AGENT, self.principal.agent_id if self.principal is not None else None)
 
     def authenticate(self) -> None:
         """Find out whose request it is.
@@ -111,14 +132,23 @@ class Call:
             said = " ".join(str(error).split())
             raise HttpRefusal(400, "malformed_yaml", f"The body is not YAML: {said}.") from error
 
-    async def document(self, kind: type[T], *, optional: bool = False) -> T:
+    async def document(self, kind: type[DocumentT], *, optional: bool = False) -> DocumentT:
         """Read the body as a strict value.
 
         Raises:
             HttpRefusal: as `json`.
             InvalidDocument: with every fault.
         """
-        return codec.structure_wire(await self.json(optional=optional), kind, "request")
+        document = await self.json(optional=optional)
+        contacts = ContactPolicy(self.gateway.settings.push_allow)
+        found = tuple(checks.faults(document, kind, checks.Rules(limits=self.node.limits, contacts=contacts)))
+        try:
+            value = codec.structure_wire(document, kind, "request")
+        except InvalidDocument as error:
+            raise InvalidDocument(error.what, (*error.faults, *found)) from error
+        if found:
+            raise InvalidDocument("request", found)
+        return value
 
     def seconds(self, name: str, *, most: float) -> float:
         """Read a query parameter that is a number of seconds; `most` bounds it, 0 when not given."""
@@ -138,7 +168,9 @@ class Call:
         text = self.request.query_params.get(name)
         if text is None:
             return default
-        if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= most:
+        # Its length is looked at first: Python refuses to read thousands of digits.
+        plain = text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX
+        if not plain or not 1 <= int(text) <= most:
             raise _bad_parameter(name, f"expected a whole number from 1 to {most}, found {text!r}")
         return int(text)
 

@@ -86,8 +86,11 @@ class Drain:
         await self._begun.wait()
 
     def on_begin(self, callback: Callable[[], object]) -> None:
-        """Call a function when the drain begins."""
-        self._callbacks.append(callback)
+        """Call a function when the drain begins, or now if it has begun."""
+        if self.begun:
+            callback()
+        else:
+            self._callbacks.append(callback)
 
     @contextmanager
     def calling(self, callback: Callable[[], object]) -> Iterator[None]:
@@ -164,6 +167,8 @@ async def _opened(
     stack: AsyncExitStack, open_value: Callable[[], AbstractAsyncContextManager[T]], drain: Drain
 ) -> Guest[T] | None:
     """Open the guest; or give up and return None when the drain begins before it is open."""
+    if drain.begun:
+        return None
     task = asyncio.current_task()
     assert task is not None
     with drain.calling(task.cancel):

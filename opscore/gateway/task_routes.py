@@ -42,6 +42,7 @@ async def fail(call: Call) -> Response:
 
 def _own_task(call: Call) -> str:
     """The task's id, once it is clear that this key may speak for the agent that has or had it."""
+    call.require_agent()
     task_id = call.path("taskId")
     call.require(Scope.AGENT, call.node.task(task_id).agent_id)
     return task_id

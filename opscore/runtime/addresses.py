@@ -9,6 +9,7 @@ import attrs
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
 from opscore.actors.supervision import ChildSpec
+from opscore.actors.supervisor import Supervisor
 from opscore.actors.system import System
 from opscore.runtime.journal import Journal
 from opscore.runtime.messages import (
@@ -20,6 +21,9 @@ from opscore.runtime.messages import (
 
 ProtocolT = TypeVar("ProtocolT")
 
+JOURNAL_PATH: Final = "/journal"
+DISPATCHER_PATH: Final = "/dispatcher"
+TIMERS_PATH: Final = "/timers"
 AGENTS_PATH: Final = "/agents"
 SESSIONS_PATH: Final = "/sessions"
 
@@ -31,10 +35,18 @@ class Addresses:
     agent_spec: Callable[[str], ChildSpec[Any]]
     session_spec: Callable[[str], ChildSpec[Any]]
     _system: System | None = attrs.field(default=None, init=False)
+    # Looked up once: what is static stays where it is across restarts, and while the node stops its names go first.
+    _static: dict[str, Ref[Any]] = attrs.field(factory=dict, init=False)
+    _pools: dict[str, Supervisor] = attrs.field(factory=dict, init=False)
 
     def bind(self, system: System) -> None:
         """Learn the system."""
         self._system = system
+        for path in (JOURNAL_PATH, DISPATCHER_PATH, TIMERS_PATH):
+            ref = system.ref(path)
+            assert ref is not None, f"{path} is a static child"
+            self._static[path] = ref
+        self._pools = {path: system.supervisor(path) for path in (AGENTS_PATH, SESSIONS_PATH)}
 
     @property
     def bound(self) -> bool:
@@ -50,17 +62,17 @@ class Addresses:
     @property
     def journal(self) -> Journal:
         """The way to the journal."""
-        return Journal(self._named("/journal"))
+        return Journal(self._static[JOURNAL_PATH])
 
     @property
     def dispatcher(self) -> Ref[DispatcherProtocol]:
         """The dispatcher."""
-        return self._named("/dispatcher")
+        return self._static[DISPATCHER_PATH]
 
     @property
     def timers(self) -> Ref[TimersProtocol]:
         """The timers."""
-        return self._named("/timers")
+        return self._static[TIMERS_PATH]
 
     def agent(self, agent_id: str) -> Ref[AgentProtocol]:
         """The agent's actor, activated if it is not there."""
@@ -71,13 +83,8 @@ class Addresses:
         return self._activated(SESSIONS_PATH, session_id, self.session_spec)
 
     def _activated(self, path: str, identity: str, spec: Callable[[str], ChildSpec[Any]]) -> Ref[Any]:
-        supervisor = self.system.supervisor(path)
+        supervisor = self._pools[path]
         return supervisor.child(child_name(identity)) or supervisor.start_child(spec(identity))
-
-    def _named(self, path: str) -> Ref[Any]:
-        ref = self.system.ref(path)
-        assert ref is not None, f"{path} is a static child and always there"
-        return ref
 
 
 def child_name(identity: str) -> str:

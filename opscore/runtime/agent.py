@@ -148,7 +148,7 @@ class AgentActor(AgentStanding):
 
     @handles(messages.AbandonClaim)
     async def abandon_claim(self, message: messages.AbandonClaim) -> None:
-        """The claimer went away: it waits no longer, and what it was just handed goes back."""
+        """The claimer went away: it waits no longer, and what it was just handed goes back at once."""
         if self._claim is not None and self._claim.claim_id == message.claim_id:
             self._drop_claim()
 
@@ -162,7 +162,7 @@ class AgentActor(AgentStanding):
             ):
                 await self._end(delivery.Undelivered(reason="the claimer went away"), "agent.claim_abandoned")
 
-        await self._decided(decide)
+        await self._told(message, decide)
 
     async def _hand_to_claimer(self, lease: Lease, claim_id: str | None) -> Granted:
         handed = attrs.evolve(lease, delivered=True, claim_id=claim_id)
@@ -179,7 +179,7 @@ class AgentActor(AgentStanding):
             await self._rows.reload()
         self._assignment = message.assignment
         self._announced = False
-        await self._decided(self._hand_over)
+        await self._told(message, self._hand_over)
 
     async def _hand_over(self) -> None:
         """Deliver the lease's attempt, unless that is done or under way: to the claim that waits, else by courier."""
@@ -216,7 +216,7 @@ class AgentActor(AgentStanding):
             if lease is not None and _is(lease, message) and not lease.delivered:
                 await self._end(delivery.Undelivered(reason="no claimer came for it"), "agent.claim_missed")
 
-        await self._decided(decide)
+        await self._told(message, decide)
 
     @handles(messages.DeliveryEnded)
     async def delivery_ended(self, message: messages.DeliveryEnded) -> None:
@@ -249,9 +249,10 @@ class AgentActor(AgentStanding):
     # --- time ---------------------------------------------------------------------------------------------
 
     @handles(messages.LeaseDue)
-    async def lease_due(self, _: messages.LeaseDue) -> None:
+    async def lease_due(self, message: messages.LeaseDue) -> None:
         """End an attempt whose time is over: too long altogether is a failure, silence is a loss."""
-        await self._decided(self._end_overdue)
+        await self._rows.reload()
+        await self._told(message, self._end_overdue)
 
     async def _end_overdue(self) -> None:
         lease, now = self._rows.lease, self._now()
@@ -261,7 +262,7 @@ class AgentActor(AgentStanding):
             error = Failure(message=f"attempt {lease.attempt} took longer than its timeout", code="timeout")
             await self._end(delivery.Failed(error=error), "agent.timed_out")
         elif now < lease.expires_at:
-            self._arm(lease)
+            await self._hand_over()
         elif self._runs_here(lease):
             await self._rows.commit("agent.renewed", lease=leases.renewed(lease, now))
             self._arm(leases.renewed(lease, now))
@@ -287,7 +288,7 @@ class AgentActor(AgentStanding):
         self._announce()
 
     @handles(messages.Resume)
-    async def resume(self, _: messages.Resume) -> None:
+    async def resume(self, message: messages.Resume) -> None:
         """The node was away: a local function died with it; a remote agent gets a full lease to speak."""
 
         async def decide() -> None:
@@ -301,19 +302,19 @@ class AgentActor(AgentStanding):
                 await self._rows.commit("agent.resumed", lease=leases.resumed(lease, self._now()))
                 await self._hand_over()
 
-        await self._decided(decide)
+        await self._told(message, decide)
 
     @handles(messages.Recheck)
-    async def recheck(self, _: messages.Recheck) -> None:
+    async def recheck(self, message: messages.Recheck) -> None:
         """Look at the rows again, and take up what they say is left to do."""
         await self._rows.reload()
-        await self._decided(self._hand_over)
+        await self._told(message, self._hand_over)
 
     @handles(messages.AnnounceAgent)
-    async def announce(self, _: messages.AnnounceAgent) -> None:
-        """Tell the dispatcher where the agent stands."""
+    async def announce(self, message: messages.AnnounceAgent) -> None:
+        """Tell the dispatcher where the agent stands; an offer that ended unknown may have left a lease."""
         await self._rows.reload()
-        self._announce()
+        await self._told(message, self._hand_over)
 
 
 def _is(lease: Lease, message: messages.DeliveryEnded | messages.ClaimGraceOver) -> bool:

@@ -1,14 +1,17 @@
 """What can be asked of a node about agents and the attempts that they hold."""
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import trio
 
+from opscore.actors.errors import ActorError, MailboxFull
 from opscore.actors.ref import Ref
 from opscore.runtime import delivery, messages, reports, views
 from opscore.runtime.calls import Calls
 from opscore.runtime.errors import AgentNotFound, Fault, InvalidDocument, LimitExceeded, StaleAttempt, TaskNotFound
+from opscore.runtime.identity import new_id
 from opscore.runtime.local import Handler
 from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Failure, Granted, Lease, Registration, Task
 from opscore.runtime.tables import AGENTS, TASKS
@@ -151,16 +154,22 @@ class AgentCalls(Calls):
             the task, the attempt and the lease; or nothing when there was none in time, or the node drains.
         """
         ref = self._agent_ref(agent_id)
+        wait_s = min(max(wait_s, 0.0), self._core.limits.claim_wait_s_max)
+        # Every claim has a name, so that giving one up never takes another one's task back.
+        claim_id = claim_id or new_id("clm", self._core.clock.now(), self._core.clock.random)
 
         async def ask() -> Granted | None:
-            try:
+            with _given_up(ref, claim_id):
                 claim = messages.Claim(claim_id=claim_id, wait_s=wait_s)
                 return await ref.ask(claim, timeout_s=wait_s + ANSWER_MARGIN_S)
-            except trio.Cancelled:
-                ref.tell(messages.AbandonClaim(claim_id=claim_id))
-                raise
 
-        return await self._unless_draining(ask)
+        # Outside as well, because the caller may go away when the answer has come and is not yet handed out.
+        with _given_up(ref, claim_id):
+            return await self._unless_draining(ask)
+
+    def abandon_claim(self, agent_id: str, *, claim_id: str | None = None) -> None:
+        """Say that a claimer is gone: a task that it was handed, and has shown no life for, goes back to the queue."""
+        self._core.addresses.agent(agent_id).tell(messages.AbandonClaim(claim_id=claim_id))
 
     # --- attempts -----------------------------------------------------------------------------------------
 
@@ -223,3 +232,14 @@ class AgentCalls(Calls):
         size = len(identity.encode())
         if not identity.strip() or size > self._core.limits.id_bytes_max:
             raise LimitExceeded("id_bytes_max", self._core.limits.id_bytes_max, size)
+
+
+@contextlib.contextmanager
+def _given_up(ref: Ref[messages.AgentProtocol], claim_id: str) -> Iterator[None]:
+    """Say so, if a claim ends without its answer."""
+    try:
+        yield
+    except (trio.Cancelled, ActorError):
+        with contextlib.suppress(MailboxFull):
+            ref.tell(messages.AbandonClaim(claim_id=claim_id))
+        raise

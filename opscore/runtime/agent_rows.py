@@ -35,7 +35,7 @@ class AgentRows:
         self._agent: Versioned[Agent] = Versioned(None, ABSENT)
         self._lease: Versioned[Lease] = Versioned(None, ABSENT)
         self.as_of = 0
-        """The newest commit known to have touched either row."""
+        """The newest commit that what is known of the rows takes into account."""
 
     @property
     def agent(self) -> Agent | None:
@@ -82,11 +82,10 @@ class AgentRows:
     async def reload(self) -> None:
         """Read both rows, behind every submission sent before."""
 
-        def read(view: Snapshot) -> tuple[Versioned[Agent], Versioned[Lease]]:
-            return AGENTS.read(view, self.agent_id), LEASES.read(view, self.agent_id)
+        def read(view: Snapshot) -> tuple[Versioned[Agent], Versioned[Lease], int]:
+            return AGENTS.read(view, self.agent_id), LEASES.read(view, self.agent_id), view.last_sequence()
 
-        self._agent, self._lease = await self._addresses.journal.load(read)
-        self.as_of = max(self.as_of, self._agent.version, self._lease.version)
+        self._agent, self._lease, self.as_of = await self._addresses.journal.load(read)
 
     def accept(self, lease: Lease, version: int) -> bool:
         """Take over a lease that a session committed; `False` when more has happened since, as far as is known."""

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from opscore.actors.actor import Actor
+from opscore.actors.message import Message
 from opscore.actors.ref import Reply
 from opscore.actors.timers import Timer
 from opscore.runtime import delivery, leases, messages, registration
@@ -13,7 +14,7 @@ from opscore.runtime.addresses import Addresses, hint
 from opscore.runtime.agent_rows import KEEP, NO_DATA, AgentChange, AgentRows
 from opscore.runtime.availability import announcement, available
 from opscore.runtime.courier import Courier
-from opscore.runtime.errors import AgentNotFound, NotReady, StaleAttempt, Superseded
+from opscore.runtime.errors import AgentNotFound, NotReady, Refusal, StaleAttempt, StoreError, Superseded
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import STATE_IDLE, Agent, Assignment, Granted, Lease
 
@@ -23,6 +24,8 @@ DECISIONS_MAX: Final = 8
 """How often one message is decided anew because a row changed underneath."""
 RECHECK_S: Final = 5.0
 """After a crash: when to look again for a commit that the former incarnation left under way."""
+AGAIN_S: Final = 1.0
+"""When to try again what the store could not take."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,8 +63,9 @@ class AgentStanding(Actor[messages.AgentProtocol]):
         await self._rows.reload()
         if self.context.incarnation > 1:
             self._announce()
+            # By timers, because what a full mailbox refuses must not keep the actor from starting.
+            self.context.tell_after(0.0, messages.Recheck())
             self.context.tell_after(RECHECK_S, messages.Recheck())
-            self.context.ref.tell(messages.Recheck())
 
     async def on_stop(self) -> None:
         """Let no claimer wait for an actor that is gone."""
@@ -85,11 +89,27 @@ class AgentStanding(Actor[messages.AgentProtocol]):
                 return result
         raise NotReady(f"agent {self._agent_id!r} changes faster than its messages can be decided", retry_after_s=1.0)
 
+    async def _told(
+        self, message: Message[messages.AgentProtocol, None], decide: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Decide on what nobody waits for; if the store can't take it now, it comes again."""
+        try:
+            await self._decided(decide)
+        except (StoreError, Refusal):
+            self.context.tell_after(AGAIN_S, message)
+            raise
+
     async def _serve_waiting_claim(self) -> None:
         """Whoever waits with a claim is idle once its lease is over."""
         agent = self._rows.agent
-        if self._claim is not None and agent is not None and self._rows.lease is None:
+        if self._claim is None or agent is None or self._rows.lease is not None:
+            return
+        try:
             await self._become_idle(agent)
+        except (Superseded, StoreError, Refusal) as error:
+            # The decision before this one stands, whatever becomes of the claim.
+            self.context.log.info("the waiting claim is looked at again: %s", error)
+            self.context.tell_after(0.0 if isinstance(error, Superseded) else AGAIN_S, messages.Recheck())
 
     async def _show_life(self, before: Lease, after: Lease, *, agent: AgentChange) -> None:
         """Renew the lease; the first sign of life also starts the task."""
@@ -113,6 +133,9 @@ class AgentStanding(Actor[messages.AgentProtocol]):
             await self._rows.commit(kind, agent=agent, lease=None)
         self._assignment = None
         hint(self._addresses.timers, messages.DisarmLease(agent_id=self._agent_id))
+        if isinstance(outcome, delivery.Lost):
+            # A local function that went on would still be at work when its agent is given the next task.
+            self._courier.cancel(lease.task_id, lease.attempt)
 
     def _announce(self) -> None:
         agent = self._rows.agent

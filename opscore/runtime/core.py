@@ -1,5 +1,6 @@
 """What a node is made of, from the open files to the running tree, and how that ends."""
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,25 +9,30 @@ from typing import Any, Final
 import trio
 
 from opscore.actors.clock import Clock
+from opscore.actors.errors import ActorError
 from opscore.actors.groups import unwrapped
 from opscore.actors.supervision import ChildSpec
 from opscore.actors.system import System, open_system
-from opscore.runtime import messages, recovery, transitions, tree
+from opscore.runtime import messages, quarantine, recovery, tree
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.courier import Courier
 from opscore.runtime.delivery import Delivery
-from opscore.runtime.errors import CommitUncertain, OpscoreError, Superseded
+from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreDamaged, Superseded
 from opscore.runtime.feed import Feed
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Record
+from opscore.runtime.models import Lease
 from opscore.runtime.store import LmdbStore, Submission
-from opscore.runtime.tables import SESSIONS, SIGNATURES, record
+from opscore.runtime.tables import SIGNATURES
 from opscore.runtime.writer import Writer
 
 HOUSEKEEPING_S: Final = 60.0
 SWEPT_MAX: Final = 10_000
 """Expired rows removed in one commit."""
+REVIVE_S: Final = 60.0
+"""How long an agent's actor rests that crashed too often."""
+QUARANTINE_AGAIN_S: Final = 1.0
+"""When to try again to pause a run whose actor crashed too often."""
 RACES_MAX: Final = 8
 """How often a write that another one overtook is decided anew."""
 
@@ -51,7 +57,8 @@ class Core:
         self.clock = clock
         self.library = Library(limits)
         self.feed = Feed()
-        self.open_sessions = 0
+        self.open_sessions: set[str] = set()
+        """The unfinished runs; a set, because their actors may say so more than once."""
         self._nursery = nursery
         self.addresses = Addresses(agent_spec=self._agent_spec, session_spec=self._session_spec)
         self.courier = Courier(ways=tuple(ways), addresses=self.addresses, nursery=nursery)
@@ -89,56 +96,68 @@ class Core:
     async def _take_up(self) -> None:
         """Have everyone read what the rows say; from here on, recovery and normal operation are one path."""
         with self.store.snapshot() as view:
-            self.open_sessions = sum(1 for _ in recovery.open_sessions(view))
+            self.open_sessions.update(recovery.open_sessions(view))
             holders = recovery.lease_holders(view)
-        await self.addresses.timers.ask(messages.ReadDueTimes(), timeout_s=600.0)
+        # Before the timers: a lease that ran out while the node was away is extended, not ended.
         for agent_id in holders:
             await self.addresses.agent(agent_id).send(messages.Resume())
+        await self.addresses.timers.ask(messages.ReadDueTimes(), timeout_s=600.0)
         await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=600.0)
         if self.open_sessions:
-            _log.info("took up %d unfinished sessions, %d open attempts", self.open_sessions, len(holders))
+            _log.info("took up %d unfinished sessions, %d open attempts", len(self.open_sessions), len(holders))
 
     def _agent_spec(self, agent_id: str) -> ChildSpec[Any]:
-        return tree.agent_spec(agent_id, parts=lambda: self._parts, on_given_up=_agent_given_up)
+        return tree.agent_spec(
+            agent_id,
+            parts=lambda: self._parts,
+            on_given_up=lambda identity, cause: self._nursery.start_soon(self._revive, identity, cause),
+        )
 
     def _session_spec(self, session_id: str) -> ChildSpec[Any]:
         return tree.session_spec(
             session_id,
             parts=lambda: self._parts,
-            on_ended=self._session_ended,
+            on_open=lambda: self.open_sessions.add(session_id),
+            on_ended=lambda: self.open_sessions.discard(session_id),
             on_given_up=lambda identity, cause: self._nursery.start_soon(self._quarantine, identity, cause),
         )
 
-    def _session_ended(self) -> None:
-        self.open_sessions -= 1
+    async def _revive(self, agent_id: str, cause: BaseException) -> None:
+        """Start an agent's actor anew after a pause: its rows stand as they did, and nobody else may address it."""
+        _log.error("the actor of agent %s crashed too often, last with %r; it gets a pause", agent_id, cause)
+        await trio.sleep(REVIVE_S)
+        with contextlib.suppress(ActorError):
+            await self.addresses.agent(agent_id).send(messages.Recheck())
 
     async def _quarantine(self, session_id: str, cause: BaseException) -> None:
         """Pause a run whose actor keeps crashing, so that the others go on undisturbed."""
         _log.error("session %s is paused: its actor crashed too often, last with %r", session_id, cause)
-        for _ in range(RACES_MAX):
-            found = await self.addresses.journal.load(lambda view: SESSIONS.read(view, session_id))
-            if found.row is None:
-                return
-            paused = transitions.quarantine(found.row)
-            line = Record(
-                at=self.clock.now(),
-                entity="session",
-                entity_id=session_id,
-                session_id=session_id,
-                kind="session.paused",
-                data={"reason": paused.reason, "cause": repr(cause)},
-            )
+        while True:
             try:
-                await self.addresses.journal.commit(
-                    Submission(
-                        expects=(SESSIONS.expect(session_id, found.version),),
-                        writes=(SESSIONS.put(paused),),
-                        records=(record(line),),
-                    )
-                )
+                taken_back = await self._pause(session_id, cause)
             except Superseded:
                 continue
-            return
+            except StoreDamaged as error:
+                _log.error("session %s can't be paused: %s", session_id, error)  # noqa: TRY400 (the error says it all)
+                return
+            except (OpscoreError, ActorError) as error:
+                _log.warning("session %s is not paused yet: %s", session_id, error)
+                await trio.sleep(QUARANTINE_AGAIN_S)
+            else:
+                break
+        for lease in taken_back:
+            self.courier.cancel(lease.task_id, lease.attempt)
+            with contextlib.suppress(ActorError):
+                await self.addresses.agent(lease.agent_id).send(messages.Recheck())
+
+    async def _pause(self, session_id: str, cause: BaseException) -> tuple[Lease, ...]:
+        """Commit what `quarantine` decides."""
+        now = self.clock.now()
+        found = await self.addresses.journal.load(lambda view: quarantine.decided(view, session_id, repr(cause), now))
+        if found is None:
+            return ()
+        await self.addresses.journal.commit(found.submission)
+        return found.taken_back
 
     async def _keep_house(self) -> None:
         """Remove what has served its time, in bounded batches."""
@@ -146,7 +165,7 @@ class Core:
             await trio.sleep(HOUSEKEEPING_S)
             try:
                 await self._sweep_signatures()
-            except OpscoreError as error:
+            except (OpscoreError, ActorError) as error:
                 _log.warning("housekeeping is put off: %s", error)
 
     async def _sweep_signatures(self) -> None:
@@ -160,15 +179,6 @@ class Core:
 
 async def _raise(error: CommitUncertain) -> None:
     raise error
-
-
-def _agent_given_up(agent_id: str, cause: BaseException) -> None:
-    """Its rows stay as they are, and the next message for it activates a new actor on them."""
-    _log.error(
-        "the actor of agent %s crashed too often, last with %r; the next message starts it anew",
-        agent_id,
-        cause,
-    )
 
 
 @asynccontextmanager

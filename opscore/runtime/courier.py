@@ -6,13 +6,20 @@ the agent's actor. What comes of it is told to the agent's actor, whichever inca
 
 import contextvars
 import logging
+from typing import Final
 
 import trio
 
+from opscore.actors.errors import ActorError
 from opscore.runtime.addresses import Addresses
-from opscore.runtime.delivery import Broken, Delivery, Fact
+from opscore.runtime.delivery import Broken, Delivery, Fact, NotReached
+from opscore.runtime.errors import OpscoreError
 from opscore.runtime.messages import DeliveryEnded
 from opscore.runtime.models import Agent, Assignment
+
+BRING_TIMEOUT_S: Final = 150.0
+"""Longer than an actor waits for a disk."""
+BRING_AGAIN_S: Final = 1.0
 
 _log = logging.getLogger("opscore.courier")
 
@@ -50,7 +57,7 @@ class Courier:
             scope.cancel()
 
     async def settled(self) -> None:
-        """Wait until nothing is being delivered."""
+        """Wait until nothing is being delivered, and what came of it is committed."""
         while self._under_way:
             await self._one_ended.wait()
 
@@ -62,16 +69,32 @@ class Courier:
         try:
             with scope:
                 fact = await self._deliver(assignment, agent)
+                ended = DeliveryEnded(task_id=assignment.task_id, attempt=assignment.attempt, fact=fact)
+                await self._bring(agent.agent_id, ended)
         finally:
+            # Not before it is acted on: until then, whoever looks at the lease sees that an answer is on its way.
             del self._under_way[assignment.task_id, assignment.attempt]
             self._one_ended.set()
             self._one_ended = trio.Event()
-        if not scope.cancelled_caught:
-            ended = DeliveryEnded(task_id=assignment.task_id, attempt=assignment.attempt, fact=fact)
-            self._addresses.agent(agent.agent_id).tell(ended)
+
+    async def _bring(self, agent_id: str, ended: DeliveryEnded) -> None:
+        """Tell the agent's actor until it has acted: what an agent has done is not done again for a full disk or a crash.
+
+        This ends also once the attempt is over by other means, because then there is nothing left to act on.
+        """
+        while True:
+            try:
+                await self._addresses.agent(agent_id).ask(ended, timeout_s=BRING_TIMEOUT_S)
+            except (ActorError, OpscoreError) as error:
+                _log.warning("what came of %s attempt %d is told again: %s", ended.task_id, ended.attempt, error)
+                await trio.sleep(BRING_AGAIN_S)
+            else:
+                return
 
     async def _deliver(self, assignment: Assignment, agent: Agent) -> Fact:
-        way = next(way for way in self._ways if way.reaches(agent))
+        way = next((way for way in self._ways if way.reaches(agent)), None)
+        if way is None:
+            return NotReached(reason="the way to the agent is gone")
         try:
             return await way.deliver(assignment, agent)
         except Exception as error:  # noqa: BLE001 (reported as a fact, like any other break)

@@ -1,12 +1,13 @@
 """The dispatcher: ready tasks × idle agents. Everything it knows is a hint, rebuilt from rows when it starts."""
 
+import contextlib
 import functools
 from typing import Final
 
 import trio
 
 from opscore.actors.actor import Actor, handles
-from opscore.actors.errors import ActorError
+from opscore.actors.errors import ActorError, ActorStopped
 from opscore.actors.mailbox import MailboxSpec
 from opscore.runtime import messages, recovery
 from opscore.runtime.addresses import Addresses
@@ -86,7 +87,9 @@ class DispatcherActor(Actor[messages.DispatcherProtocol]):
 
     @handles(messages.OfferEnded)
     async def offer_ended(self, message: messages.OfferEnded) -> None:
-        """Close an offer, and make those that follow."""
+        """Close an offer, and make those that follow; one of a former incarnation is not this one's to close."""
+        if message.incarnation != self.context.incarnation:
+            return
         for match in self._book.offer_ended(message, self.context.clock.now()):
             self._make(match)
 
@@ -127,15 +130,25 @@ class DispatcherActor(Actor[messages.DispatcherProtocol]):
         except ActorError as error:
             self.context.log.warning("offer of %s ended unknown: %s", match.task.task_id, error)
             outcome = OfferOutcome.UNKNOWN
-            self._addresses.session(match.task.session_id).tell(messages.AnnounceSession())
-            self._addresses.agent(match.agent.agent_id).tell(messages.AnnounceAgent())
+            await self._ask_where_they_stand(match)
         else:
             if taken is not None:
                 outcome, version = OfferOutcome.TAKEN, taken
         ended = messages.OfferEnded(
-            task_id=match.task.task_id, agent_id=match.agent.agent_id, outcome=outcome, version=version
+            task_id=match.task.task_id,
+            agent_id=match.agent.agent_id,
+            outcome=outcome,
+            version=version,
+            incarnation=self.context.incarnation,
         )
         self.context.ref.tell(ended)
+
+    async def _ask_where_they_stand(self, match: Match) -> None:
+        """Have both sides look at their rows; one that is being replaced does so by itself."""
+        with contextlib.suppress(ActorStopped):
+            await self._addresses.session(match.task.session_id).send(messages.AnnounceSession())
+        with contextlib.suppress(ActorStopped):
+            await self._addresses.agent(match.agent.agent_id).send(messages.AnnounceAgent())
 
     def _postponement_s(self) -> float:
         return POSTPONE_S * (0.5 + self.context.clock.random.random())

@@ -311,6 +311,8 @@ class OfferEnded(Message[DispatcherProtocol, None]):
     outcome: OfferOutcome
     version: int = 0
     """The commit that gave the task to the agent, when it was taken."""
+    incarnation: int = 0
+    """Of the dispatcher that made the offer."""
 
 
 @attrs.frozen(kw_only=True)

@@ -44,7 +44,7 @@ class Node(AgentCalls, SessionCalls):
     def statistics(self) -> dict[str, int]:
         """What the node holds at the moment."""
         return {
-            "open_sessions": self._core.open_sessions,
+            "open_sessions": len(self._core.open_sessions),
             "deliveries": self._core.courier.statistics(),
             "listeners": self._core.feed.statistics(),
         }

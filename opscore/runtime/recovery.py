@@ -53,7 +53,7 @@ def idle_agents(
     for agent, version in AGENTS.scan(view):
         lease = LEASES.read(view, agent.agent_id)
         if available(agent, leased=lease.row is not None, reachable=reaches(agent), now=now, limits=limits):
-            found.append(announcement(agent, version, version, limits))
+            found.append(announcement(agent, version, view.last_sequence(), limits))
     return found
 
 

@@ -11,9 +11,18 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from opscore.actors.actor import Actor, handles
+from opscore.actors.errors import MailboxFull
 from opscore.runtime import delivery, leases, messages, transitions
 from opscore.runtime.addresses import Addresses, hint
-from opscore.runtime.errors import NotReady, SessionNotFound, StaleAttempt, Superseded, TaskNotFound
+from opscore.runtime.errors import (
+    NotReady,
+    Refusal,
+    SessionNotFound,
+    StaleAttempt,
+    StoreError,
+    Superseded,
+    TaskNotFound,
+)
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import ready_task
@@ -44,6 +53,8 @@ from opscore.runtime.transitions import Run, Step
 ResultT = TypeVar("ResultT")
 
 DECISIONS_MAX: Final = 8
+AGAIN_S: Final = 1.0
+"""When to try again what the store, or an agent's mailbox, could not take."""
 
 
 class SessionActor(Actor[messages.SessionProtocol]):
@@ -54,7 +65,8 @@ class SessionActor(Actor[messages.SessionProtocol]):
         addresses: where the others are.
         library: the definitions that runs follow.
         limits: what the node allows.
-        on_ended: told when the run has ended, after the commit.
+        on_open: told that the run is unfinished: once it has begun, and whenever it is taken up again.
+        on_ended: told that the run has ended, after the commit; both may be told more than once.
     """
 
     def __init__(
@@ -64,12 +76,14 @@ class SessionActor(Actor[messages.SessionProtocol]):
         addresses: Addresses,
         library: Library,
         limits: Limits,
+        on_open: Callable[[], None],
         on_ended: Callable[[], None],
     ) -> None:
         self._session_id = session_id
         self._addresses = addresses
         self._library = library
         self._limits = limits
+        self._on_open = on_open
         self._on_ended = on_ended
         self._run: Run | None = None
         self._version = ABSENT
@@ -77,8 +91,10 @@ class SessionActor(Actor[messages.SessionProtocol]):
     async def on_start(self) -> None:
         """Read the run; after a crash, say again what waits."""
         await self._reload()
+        self._note_standing()
         if self.context.incarnation > 1:
             self._announce()
+            self._stop_if_over()
 
     # --- messages -----------------------------------------------------------------------------------------
 
@@ -91,8 +107,8 @@ class SessionActor(Actor[messages.SessionProtocol]):
         try:
             await self._commit(None, step, absent + message.extra)
         finally:
-            if self._run is None:
-                self.context.stop_if_quiet()
+            self._stop_if_over()
+        self._note_standing()
         return step.run.session
 
     @handles(messages.Offer)
@@ -109,10 +125,10 @@ class SessionActor(Actor[messages.SessionProtocol]):
             lease = leases.granted(task, run.task_definition(task), message.agent_id, now)
             version = await self._commit(run, step, _grant(lease, message.agent_version))
             granted = messages.LeaseGranted(lease=lease, version=version, assignment=_assignment(step.run, task))
-            self._addresses.agent(message.agent_id).tell(granted)
+            self._tell_granted(granted)
             return version
 
-        return None if self._run is None else await self._decided(decide)
+        return await self._decided(decide, otherwise=None)
 
     @handles(messages.Settle)
     async def settle(self, message: messages.Settle) -> int:
@@ -124,9 +140,10 @@ class SessionActor(Actor[messages.SessionProtocol]):
                 raise StaleAttempt(message.task_id, message.attempt, _standing(task))
             return await self._commit(run, self._settled(run, task, message.outcome), message.agent_part)
 
-        if self._run is None:
+        settled = await self._decided(decide, otherwise=None)
+        if settled is None:
             raise StaleAttempt(message.task_id, message.attempt, "its session does not exist")
-        return await self._decided(decide)
+        return settled
 
     def _settled(self, run: Run, task: Task, outcome: messages.Outcome) -> Step:
         now, rng = self._now(), self.context.clock.random
@@ -154,12 +171,17 @@ class SessionActor(Actor[messages.SessionProtocol]):
             if step.effects:
                 await self._commit(run, step)
 
-        if self._run is not None:
-            await self._decided(decide)
+        try:
+            await self._decided(decide, otherwise=None)
+        except (StoreError, Refusal):
+            # Nobody else asks again, and a task whose delay never ends would wait for good.
+            self.context.tell_after(AGAIN_S, message)
+            raise
 
     @handles(messages.Describe)
     async def describe(self, message: messages.Describe) -> Assignment:
         """Say again what an agent was handed."""
+        self._stop_if_over()
         if self._run is None:
             raise SessionNotFound(self._session_id)
         task = self._run.by_id.get(message.task_id)
@@ -176,16 +198,18 @@ class SessionActor(Actor[messages.SessionProtocol]):
 
     # --- in common ----------------------------------------------------------------------------------------
 
-    async def _decided(self, decide: Callable[[Run], Awaitable[ResultT]]) -> ResultT:
+    async def _decided(self, decide: Callable[[Run], Awaitable[ResultT]], otherwise: ResultT) -> ResultT:
         """Decide on the run; if it changed underneath, reload and decide again. The agent's part is the caller's."""
         for _ in range(DECISIONS_MAX):
-            assert self._run is not None, "only a run that exists is decided on"
             try:
-                result = await decide(self._run)
+                result = otherwise if self._run is None else await decide(self._run)
             except Superseded as error:
                 if error.table != OPEN_SESSIONS.name:
                     raise
                 await self._reload()
+            except StaleAttempt:
+                self._stop_if_over()
+                raise
             else:
                 self._stop_if_over()
                 return result
@@ -218,6 +242,15 @@ class SessionActor(Actor[messages.SessionProtocol]):
             waiting = ready_task(run.session, run.task_definition(task), task)
             hint(self._addresses.dispatcher, messages.TaskReady(task=waiting, as_of=version))
 
+    def _tell_granted(self, granted: messages.LeaseGranted) -> None:
+        agent_id = granted.lease.agent_id
+        try:
+            self._addresses.agent(agent_id).tell(granted)
+        except MailboxFull:
+            # Whoever looks at a lease also delivers it, so have it looked at once there is room again.
+            arm = messages.ArmLease(agent_id=agent_id, due_at=self._now() + AGAIN_S)
+            hint(self._addresses.timers, arm)
+
     def _announce(self) -> None:
         """Tell the dispatcher and the timers of every task that waits."""
         run = self._run
@@ -233,6 +266,13 @@ class SessionActor(Actor[messages.SessionProtocol]):
         """A finished run needs no actor: its rows say everything."""
         if self._run is None or self._run.ended:
             self.context.stop_if_quiet()
+
+    def _note_standing(self) -> None:
+        """Let the node count its unfinished runs, whatever a crash kept from being said."""
+        if self._run is not None and self._run.ended:
+            self._on_ended()
+        elif self._run is not None:
+            self._on_open()
 
     async def _reload(self) -> None:
         read = functools.partial(read_run, session_id=self._session_id, library=self._library)

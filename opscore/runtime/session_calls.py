@@ -100,13 +100,15 @@ class SessionCalls(Calls):
             if isinstance(prepared, Session):
                 return prepared
             start = messages.Start(session=prepared.session, definition=prepared.definition, extra=prepared.extra)
-            self._core.open_sessions += 1
+            session_id = prepared.session.session_id
+            self._core.open_sessions.add(session_id)
             try:
-                return await self._core.addresses.session(prepared.session.session_id).ask(start)
+                return await self._core.addresses.session(session_id).ask(start)
             except Superseded:
-                self._core.open_sessions -= 1
+                self._core.open_sessions.discard(session_id)
             except BaseException:
-                self._core.open_sessions -= 1
+                # Should it have begun all the same, its actor counts it again.
+                self._core.open_sessions.discard(session_id)
                 raise
         raise NotReady("its idempotency key is being used by too many at once", retry_after_s=1.0)
 
@@ -169,5 +171,5 @@ class SessionCalls(Calls):
     def _admit(self) -> None:
         if self._not_ready is not None:
             raise NotReady(self._not_ready)
-        if self._core.open_sessions >= self._core.limits.sessions_open_max:
+        if len(self._core.open_sessions) >= self._core.limits.sessions_open_max:
             raise QueueFull(self._core.limits.sessions_open_max)

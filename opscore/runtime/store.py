@@ -104,6 +104,9 @@ class Stored:
 class Snapshot(Protocol):
     """A consistent view of every table at one commit."""
 
+    def last_sequence(self) -> int:
+        """The sequence number of that commit."""
+
     def get(self, table: str, key: bytes) -> Stored | None:
         """Read one value, or nothing."""
 

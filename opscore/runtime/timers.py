@@ -40,14 +40,17 @@ class TimersActor(Actor[messages.TimersProtocol]):
         """After a crash, read the rows again; the first time, the node says when."""
         self.context.start_soon(self._run)
         if self._addresses.bound:
-            await self._read_rows()
+            now = self.context.clock.now()
+            for agent_id in (await self._read_rows()).leases:
+                # Whatever crashed may have taken the news of a lease with it: have every holder look at its own.
+                self._arm(("lease", agent_id), now)
 
     @handles(messages.ReadDueTimes)
     async def read_due_times(self, _: messages.ReadDueTimes) -> None:
         """The node is complete: read what is due when."""
         await self._read_rows()
 
-    async def _read_rows(self) -> None:
+    async def _read_rows(self) -> recovery.DueTimes:
         found = await self._addresses.journal.load(recovery.due_times)
         for agent_id, due_at in found.leases.items():
             self._arm(("lease", agent_id), due_at)
@@ -55,6 +58,7 @@ class TimersActor(Actor[messages.TimersProtocol]):
             self._arm(("suspicion", agent_id), due_at)
         for (session_id, task_id), due_at in found.retries.items():
             self._arm(("retry", session_id, task_id), due_at)
+        return found
 
     @handles(messages.ArmLease)
     async def arm_lease(self, message: messages.ArmLease) -> None:

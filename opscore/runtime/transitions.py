@@ -242,6 +242,14 @@ def quarantine(session: Session) -> Session:
     return session if status is None else attrs.evolve(session, status=status, reason="actor_crashed")
 
 
+def take_back(task: Task, session: Session, now: float) -> Task:
+    """Take an open attempt back from its agent, because the run's actor can't be asked what came of it."""
+    event = TaskEvent.REQUEUE if session.error is None else TaskEvent.CANCEL
+    ended_at = now if event is TaskEvent.CANCEL else None
+    error = Failure(message="the run was paused because its actor kept crashing", code="lost")
+    return _moved(task, event, error=error, ready_at=now, ended_at=ended_at)
+
+
 def _moved(task: Task, event: TaskEvent, **changes: Any) -> Task:
     status = TASK_TABLE.get((task.status, event))
     if status is None:

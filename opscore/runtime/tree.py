@@ -90,6 +90,7 @@ def session_spec(
     session_id: str,
     *,
     parts: Callable[[], Parts],
+    on_open: Callable[[], None],
     on_ended: Callable[[], None],
     on_given_up: Callable[[str, BaseException], None],
 ) -> ChildSpec[Any]:
@@ -98,7 +99,12 @@ def session_spec(
     def make() -> SessionActor:
         made = parts()
         return SessionActor(
-            session_id, addresses=made.addresses, library=made.library, limits=made.limits, on_ended=on_ended
+            session_id,
+            addresses=made.addresses,
+            library=made.library,
+            limits=made.limits,
+            on_open=on_open,
+            on_ended=on_ended,
         )
 
     return _pooled(session_id, make, on_given_up)

@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import attrs
+import pytest
 import trio
 
 from opscore.actors.actor import Actor, handles
 from opscore.actors.backoff import Backoff
+from opscore.actors.errors import ActorFailed
 from opscore.actors.mailbox import MailboxSpec
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref, Reply
 from opscore.actors.supervision import ChildSpec, Intensity, Restart
+from opscore.actors.system import System
 
 AT_ONCE = Backoff(initial_s=0.0, jitter=0.0)
 
@@ -172,3 +175,17 @@ def play(
         shutdown_s=shutdown_s,
         on_given_up=on_given_up,
     )
+
+
+def the(system: System, path: str) -> Ref[Player]:
+    """The live actor of a path."""
+    ref = system.ref(path)
+    assert ref is not None
+    return ref
+
+
+async def crash(ref: Ref[Player]) -> None:
+    """Crash an actor and give its supervisor a second."""
+    with pytest.raises(ActorFailed):
+        await ref.ask(Crash())
+    await trio.sleep(1)

@@ -11,18 +11,11 @@ import trio
 from trio.testing import MockClock
 
 from opscore.actors.actor import Actor, handles
-from opscore.actors.ref import Ref
 from opscore.actors.supervision import SupervisorSpec
-from opscore.actors.system import System, open_system
-from tests.actors.cast import Do, Note, Player, Recall, play
+from opscore.actors.system import open_system
+from tests.actors.cast import Do, Note, Player, Recall, play, the
 
 request: ContextVar[str] = ContextVar("request")
-
-
-def the(system: System, path: str) -> Ref[Player]:
-    ref = system.ref(path)
-    assert ref is not None
-    return ref
 
 
 def test_two_handlers_for_one_type_are_refused_when_the_class_is_made() -> None:

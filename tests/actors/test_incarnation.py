@@ -11,18 +11,11 @@ from opscore.actors.clock import VirtualClock
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorFailed
 from opscore.actors.mailbox import MailboxSpec
-from opscore.actors.ref import Ref
 from opscore.actors.supervision import Restart, SupervisorSpec
-from opscore.actors.system import System, open_system
-from tests.actors.cast import Crash, Defer, Do, Leave, Note, Player, Recall, Settle, Work, play
+from opscore.actors.system import open_system
+from tests.actors.cast import Crash, Defer, Do, Leave, Note, Player, Recall, Settle, Work, play, the
 
 request: ContextVar[str] = ContextVar("request")
-
-
-def the(system: System, path: str) -> Ref[Player]:
-    ref = system.ref(path)
-    assert ref is not None
-    return ref
 
 
 async def test_each_incarnation_gets_a_context_of_its_own(autojump_clock: MockClock) -> None:

@@ -15,9 +15,8 @@ from opscore.actors.errors import (
     MailboxFull,
 )
 from opscore.actors.mailbox import MailboxSpec
-from opscore.actors.ref import Ref
 from opscore.actors.supervision import Restart, SupervisorSpec
-from opscore.actors.system import System, open_system
+from opscore.actors.system import open_system
 from tests.actors.cast import (
     AskOn,
     Crash,
@@ -32,13 +31,8 @@ from tests.actors.cast import (
     Unheard,
     Work,
     play,
+    the,
 )
-
-
-def the(system: System, path: str) -> Ref[Player]:
-    ref = system.ref(path)
-    assert ref is not None
-    return ref
 
 
 async def test_messages_from_one_sender_are_handled_in_order(autojump_clock: MockClock) -> None:

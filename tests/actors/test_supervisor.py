@@ -8,7 +8,6 @@ from trio.testing import MockClock
 from opscore.actors.backoff import Backoff
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorFailed, ActorRestarted, SystemFailed
-from opscore.actors.ref import Ref
 from opscore.actors.supervision import (
     ChildSpec,
     Intensity,
@@ -16,14 +15,8 @@ from opscore.actors.supervision import (
     Strategy,
     SupervisorSpec,
 )
-from opscore.actors.system import System, open_system
-from tests.actors.cast import AT_ONCE, Crash, Defer, Do, Leave, Note, Player, Recall, Work, play
-
-
-def the(system: System, path: str) -> Ref[Player]:
-    ref = system.ref(path)
-    assert ref is not None
-    return ref
+from opscore.actors.system import open_system
+from tests.actors.cast import AT_ONCE, Crash, Defer, Do, Leave, Note, Player, Recall, Work, crash, play, the
 
 
 def tree(
@@ -32,12 +25,6 @@ def tree(
     intensity: Intensity | None = None,
 ) -> SupervisorSpec:
     return SupervisorSpec(name="root", strategy=strategy, intensity=intensity or Intensity(), children=children)
-
-
-async def crash(ref: Ref[Player]) -> None:
-    with pytest.raises(ActorFailed):
-        await ref.ask(Crash())
-    await trio.sleep(1)
 
 
 @pytest.mark.parametrize(
@@ -362,3 +349,33 @@ async def test_a_restarted_supervisor_counts_from_nothing(budget: Intensity | No
             await crash(the(system, "/branch/a"))
         # Only the second of the three crashes escalated, so the sibling was restarted once.
         assert diary == ["start /branch/b 1", "stop /branch/b 1", "start /branch/b 2"]
+
+
+async def test_a_failed_start_counts_as_a_restart_and_leaves_no_zombie(autojump_clock: MockClock) -> None:
+    diary: list[str] = []
+
+    class LateStarter(Player):
+        async def on_start(self) -> None:
+            self.context.start_soon(self.linger)
+            await super().on_start()
+            if self.context.incarnation < 3:
+                raise ValueError("not yet")
+
+        async def linger(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.diary.append(f"background of {self.context.incarnation} ended")
+
+    child = play("a", factory=lambda: LateStarter(diary), backoff=Backoff(initial_s=1.0, jitter=0.0))
+    async with open_system(tree(child)) as system:
+        assert trio.current_time() >= 3.0
+        assert diary == [
+            "start /a 1",
+            "background of 1 ended",
+            "start /a 2",
+            "background of 2 ended",
+            "start /a 3",
+        ]
+        (snapshot,) = system.snapshot()[1:]
+        assert (snapshot.incarnation, snapshot.restarts, snapshot.failed) == (3, 2, 2)

@@ -12,14 +12,8 @@ from opscore.actors.clock import VirtualClock
 from opscore.actors.errors import ActorFailed, ActorStopped, StartFailed, SystemFailed
 from opscore.actors.ref import Ref
 from opscore.actors.supervision import Intensity, Restart, Strategy, SupervisorSpec
-from opscore.actors.system import System, open_system
-from tests.actors.cast import AT_ONCE, Crash, Do, Note, Player, Recall, Work, play
-
-
-def the(system: System, path: str) -> Ref[Player]:
-    ref = system.ref(path)
-    assert ref is not None
-    return ref
+from opscore.actors.system import open_system
+from tests.actors.cast import AT_ONCE, Crash, Do, Note, Player, Recall, Work, play, the
 
 
 class Broken(Player):

@@ -32,6 +32,9 @@ class Demo:
                 return line
         raise AssertionError(words)
 
+    def stop_reading(self) -> None:
+        self._lines.close()
+
     def rest(self) -> str:
         return self._lines.read()
 
@@ -54,14 +57,17 @@ class Demo:
 
 
 @contextmanager
-def a_demo(directory: Path, *more: str) -> Iterator[Demo]:
-    with subprocess.Popen(
-        [sys.executable, "-c", DEMO, *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "TMPDIR": str(directory)},
-    ) as process:
+def a_demo(directory: Path, *more: str, **environment: str) -> Iterator[Demo]:
+    with (
+        (directory.parent / f"{directory.name}.err").open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", DEMO, *more],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "TMPDIR": str(directory), **environment},
+        ) as process,
+    ):
         try:
             yield Demo(process, directory)
         finally:
@@ -118,6 +124,24 @@ def test_a_demo_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
         while not demo.leaves_nothing():
             assert time.monotonic() < ends_at
             time.sleep(0.05)
+
+
+def test_a_demo_that_nobody_reads_any_more_ends_and_leaves_nothing(tmp_path: Path) -> None:
+    with a_demo(tmp_path) as demo:
+        demo.until("runs accepted")
+        demo.stop_reading()
+        assert demo.process.wait() == 1
+        assert demo.leaves_nothing()
+    assert (tmp_path.parent / f"{tmp_path.name}.err").read_text() == ""
+
+
+def test_a_terminal_without_the_signs_gets_others(tmp_path: Path) -> None:
+    with a_demo(tmp_path, PYTHONIOENCODING="ascii") as demo:
+        demo.until("runs accepted")
+        assert "????" in demo.until("/14")
+        demo.process.send_signal(signal.SIGTERM)
+        demo.rest()
+        assert demo.process.wait() == 130
 
 
 def test_a_demo_whose_server_dies_by_itself_fails_and_shows_the_end_of_its_log(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pytest
 
-from opscore.gateway.server import Address, CannotListen, serve
+from opscore.gateway.server import Address, CannotListen, Drain, serve
 from tests.gateway.raw_client import PATIENCE_S, Client
 from tests.gateway.server_process import TrioSide, build
 from tests.gateway.server_thread import LOOPS, Serving, eventually, serving_on
@@ -86,15 +86,25 @@ def test_a_client_that_reads_nothing_cannot_hold_up_the_end(serving: Serving) ->
         assert eventually(lambda: server.results == [0])
 
 
+def test_who_asks_for_the_drain_is_told_when_it_begins_and_once() -> None:
+    told: list[str] = []
+    drain = Drain()
+    drain.on_begin(lambda: told.append("before"))
+    with drain.calling(lambda: told.append("gone")):
+        pass
+    drain.begin()
+    drain.begin()
+    drain.on_begin(lambda: told.append("after"))
+    assert told == ["before", "after"]
+
+
 def test_cancelling_the_server_closes_everything() -> None:
     notes: list[tuple[str, Any]] = []
     side = TrioSide(note=lambda *note: notes.append(note))
 
     async def main() -> Address:
         addresses: list[Address] = []
-        serving = asyncio.create_task(
-            serve(side.open, build({}), on_listening=addresses.append, handle_signals=False)
-        )
+        serving = asyncio.create_task(serve(side.open, build({}), on_listening=addresses.append, handle_signals=False))
         while not addresses:
             await asyncio.sleep(0.005)
         serving.cancel()

@@ -1,7 +1,9 @@
 """`opscore demo`: the play on its stage, and what is told when it is over."""
 
+import io
 import os
 import signal
+import sys
 from pathlib import Path
 
 import trio
@@ -37,24 +39,38 @@ def main(*, keep: bool = False, plain: bool = False, runs: int = RUNS) -> int:
         The exit code: 0 when every run completed and nothing was lost or repeated, 1 when not, 130 after
         SIGINT or SIGTERM. In every case each process has ended and, unless kept, the directory is gone.
     """
-    return trio.run(_perform_until_stopped, Console(), keep, plain, runs)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no sign for "completed" shows another one, and the demo goes on.
+        sys.stdout.reconfigure(errors="replace")
+    code = EXIT_INTERRUPTED
+    try:
+        code = trio.run(_perform_until_stopped, Console(), keep, plain, runs)
+    except* KeyboardInterrupt:
+        # Ctrl-C outside the time in which it is waited for: before the first process, or after the last.
+        code = EXIT_INTERRUPTED
+    except* SystemExit:
+        # Rich ends so when nobody reads any more, as in `opscore demo | head`.
+        code = EXIT_FAILED
+    return code
 
 
 async def _perform_until_stopped(console: Console, keep: bool, plain: bool, runs: int) -> int:  # noqa: FBT001
     code = EXIT_INTERRUPTED
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
+            performance = trio.CancelScope()
 
             async def stop() -> None:
                 # All of them are taken: a second Ctrl-C must not cut the clearing short.
                 async for _ in signals:
-                    nursery.cancel_scope.cancel()
+                    performance.cancel()
 
             nursery.start_soon(stop)
-            code = await _perform(console, keep=keep, plain=plain or not console.is_terminal, runs=runs)
+            with performance:
+                code = await _perform(console, keep=keep, plain=plain or not console.is_terminal, runs=runs)
             nursery.cancel_scope.cancel()
-        if code == EXIT_INTERRUPTED:
-            console.print("Interrupted. Every process of the demo has ended.")
+    if performance.cancelled_caught:
+        _say(console, "Interrupted. Every process of the demo has ended.")
     return code
 
 

@@ -1,0 +1,131 @@
+"""What the fields of a request may hold beyond their types: found for all fields at once, like wrong types.
+
+A check stands in its field's metadata. It looks at the value as it was sent and says nothing of one that has
+another type, because that is reported already.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import attrs
+
+from opscore.gateway.contacts import ContactPolicy, ForbiddenContact
+from opscore.runtime import codec, reports
+from opscore.runtime.errors import Fault, LimitExceeded
+from opscore.runtime.limits import Limits
+from opscore.runtime.values import check_value
+
+CAPABILITIES_MAX: Final = 100
+NAME_CHARACTERS_MAX: Final = 256
+ERROR_CHARACTERS_MAX: Final = 16_384
+
+
+@attrs.frozen(kw_only=True)
+class Rules:
+    """What checks go by."""
+
+    limits: Limits
+    contacts: ContactPolicy
+
+
+Check = Callable[[Any, Rules], Iterator[Fault]]
+"""Yields faults with paths that go on from the field's own."""
+
+
+def checked(check: Check, **options: Any) -> Any:
+    """Make an attrs field with a check."""
+    return attrs.field(metadata={"check": check}, **options)
+
+
+def faults(document: Any, kind: type[attrs.AttrsInstance], rules: Rules, path: str = "") -> Iterator[Fault]:
+    """Run the checks of a kind of document on what was sent."""
+    if not isinstance(document, dict):
+        return
+    for field in attrs.fields(kind):
+        name = str(field.metadata.get("wire", codec.camel_case(field.name)))
+        value = document.get(name)
+        if attrs.has(field.type or object):
+            yield from faults(value, field.type, rules, f"{path}{name}.")
+        for fault in field.metadata.get("check", _nothing)(value, rules):
+            yield attrs.evolve(fault, path=f"{path}{name}{fault.path}")
+
+
+def _nothing(_: Any, __: Rules) -> Iterator[Fault]:
+    return iter(())
+
+
+def an_id(value: Any, rules: Rules) -> Iterator[Fault]:
+    """An id that is not blank and not too long."""
+    most = rules.limits.id_bytes_max
+    if isinstance(value, str) and (not value.strip() or len(value.encode()) > most):
+        yield Fault(path="", message=f"expected an id of 1 to {most} bytes")
+
+
+def a_name(value: Any, _: Rules) -> Iterator[Fault]:
+    """A short text."""
+    if isinstance(value, str) and len(value) > NAME_CHARACTERS_MAX:
+        yield Fault(path="", message=f"expected {NAME_CHARACTERS_MAX} characters at most")
+
+
+def an_error(value: Any, _: Rules) -> Iterator[Fault]:
+    """What went wrong, in words."""
+    if isinstance(value, str) and len(value) > ERROR_CHARACTERS_MAX:
+        yield Fault(path="", message=f"expected {ERROR_CHARACTERS_MAX:,} characters at most")
+
+
+def capabilities(value: Any, _: Rules) -> Iterator[Fault]:
+    """Names of what an agent can do."""
+    if not isinstance(value, list):
+        return
+    if len(value) > CAPABILITIES_MAX:
+        yield Fault(path="", message=f"expected {CAPABILITIES_MAX} at most")
+    for index, capability in enumerate(value[:CAPABILITIES_MAX]):
+        if isinstance(capability, str) and not 0 < len(capability) <= NAME_CHARACTERS_MAX:
+            yield Fault(path=f"[{index}]", message=f"expected 1 to {NAME_CHARACTERS_MAX} characters")
+
+
+def contact(value: Any, rules: Rules) -> Iterator[Fault]:
+    """A URL that may be contacted; an empty one counts as none."""
+    if isinstance(value, str) and value:
+        try:
+            rules.contacts.check(value)
+        except ForbiddenContact as error:
+            yield Fault(path="", message=str(error))
+
+
+def stored(value: Any, rules: Rules) -> Iterator[Fault]:
+    """JSON of a size and depth that is stored."""
+    try:
+        check_value(value, rules.limits)
+    except LimitExceeded as error:
+        yield Fault(path="", message=str(error))
+
+
+def a_state(value: Any, _: Rules) -> Iterator[Fault]:
+    """The name of an agent's state."""
+    if isinstance(value, str):
+        try:
+            reports.normalise(value)
+        except ValueError as error:
+            yield Fault(path="", message=str(error))
+
+
+def a_time(value: Any, _: Rules) -> Iterator[Fault]:
+    """An ISO 8601 time."""
+    if isinstance(value, str):
+        try:
+            read_time(value)
+        except (ValueError, OverflowError):
+            message = f"expected an ISO 8601 time such as 2026-01-31T12:00:00Z, found {value[:NAME_CHARACTERS_MAX]!r}"
+            yield Fault(path="", message=message)
+
+
+def read_time(text: str) -> float:
+    """Read an ISO 8601 time, as Unix seconds; one without a zone is UTC, as Ops-Core's SDK wrote it.
+
+    Raises:
+        ValueError, OverflowError: it is not one, or not one that can be shown in UTC.
+    """
+    moment = datetime.fromisoformat(text.strip())
+    return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,55 @@
+"""Pausing a run whose actor keeps crashing, so that it neither takes the others down nor keeps their agents.
+
+This is decided on rows alone, because the actor that would decide it is the one that crashes. Its open attempts are
+taken back: nothing that their agents say could be committed, and an agent whose lease never ends works no more.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from opscore.runtime import transitions
+from opscore.runtime.models import Lease, Record, SessionStatus
+from opscore.runtime.store import Expect, Put, Snapshot, Submission
+from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record
+
+
+@attrs.frozen(kw_only=True)
+class Quarantine:
+    """What to commit, and whose attempts that ends."""
+
+    submission: Submission
+    taken_back: tuple[Lease, ...]
+
+
+def decided(view: Snapshot, session_id: str, cause: str, now: float) -> Quarantine | None:
+    """Pause a run and take its open attempts back; nothing where it has ended or is paused already."""
+    session = SESSIONS.read(view, session_id).row
+    guard = OPEN_SESSIONS.read(view, session_id)
+    if session is None or guard.row is None:
+        return None
+    paused = transitions.quarantine(session)
+    data: Mapping[str, Any] = {"workflowId": session.workflow_id, "reason": paused.reason, "cause": cause}
+    expects: list[Expect] = [OPEN_SESSIONS.expect(session_id, guard.version)]
+    writes = [SESSIONS.put(paused), OPEN_SESSIONS.put(OpenSession(session_id=session_id))]
+    records: list[Put] = [_line(now, "session", session_id, session_id, f"session.{SessionStatus.PAUSED}", data)]
+    held = [(lease, version) for lease, version in LEASES.scan(view) if lease.session_id == session_id]
+    deletes = [LEASES.delete(lease.agent_id) for lease, _ in held]
+    for lease, version in held:
+        expects.append(LEASES.expect(lease.agent_id, version))
+        task = TASKS.read(view, lease.task_id).row
+        if task is not None:
+            moved = transitions.take_back(task, session, now)
+            writes.append(TASKS.put(moved))
+            told = {"taskKey": moved.key, "attempt": moved.attempt, "agentId": moved.agent_id}
+            records.append(_line(now, "task", moved.task_id, session_id, f"task.{moved.status}", told))
+    return Quarantine(
+        submission=Submission(expects=tuple(expects), writes=(*writes, *deletes), records=tuple(records)),
+        taken_back=tuple(lease for lease, _ in held),
+    )
+
+
+def _line(at: float, entity: str, entity_id: str, session_id: str, kind: str, data: Mapping[str, Any]) -> Put:
+    line = Record(at=at, entity=entity, entity_id=entity_id, session_id=session_id, kind=kind, data=dict(data))
+    return record(line)

@@ -1,0 +1,85 @@
+"""A process with a store of its own, for the tests that need one to be killed, crowded out or kept out.
+
+Its arguments are what to do and the data directory.
+"""
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+from opscore.runtime.errors import StoreError, StoreFull
+from opscore.runtime.store import JOURNAL_TABLE, LmdbStore, Put, Submission
+
+TABLES = ("left", "right")
+NOBODY = 65_534
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def hold(path: Path) -> None:
+    """Keep the directory until the input ends."""
+    with LmdbStore(path, tables=TABLES):
+        say("open")
+        sys.stdin.read()
+
+
+def commit(path: Path) -> None:
+    """Commit for ever, and say each sequence number once it is safe."""
+    with LmdbStore(path, tables=TABLES) as store:
+        with store.snapshot() as view:
+            number = view.last_sequence()
+        while True:
+            number += 1
+            body = b"%d " % number * 200
+            record = Put(JOURNAL_TABLE, b"", body, 1)
+            writes = tuple(Put(table, number.to_bytes(8, "big"), body, 1) for table in TABLES)
+            outcomes = store.apply([Submission(writes=writes, records=(record,))])
+            assert outcomes == [number]
+            say(str(number))
+
+
+def limited(path: Path) -> None:
+    """Fill a store that this process may not let grow any further."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 1024**2, resource.RLIM_INFINITY))
+    fill(path)
+
+
+def fill(path: Path) -> None:
+    """Write until there is no room, and say what then still goes."""
+    with LmdbStore(path, tables=TABLES) as store:
+        count = 0
+        try:
+            while True:
+                key = count.to_bytes(8, "big")
+                store.apply([Submission(writes=tuple(Put(table, key, os.urandom(90_000), 1) for table in TABLES))])
+                count += 1
+        except StoreFull as error:
+            say(f"full {error}")
+        with store.snapshot() as view:
+            kept = [[key for key, _ in view.scan(table)] for table in TABLES]
+        whole = [number.to_bytes(8, "big") for number in range(count)]
+        say("whole" if count and kept == [whole, whole] else f"torn: {kept}")
+        store.apply([Submission(writes=(Put("left", b"small", b"fits", 1),))])
+        say("small fits")
+
+
+def unprivileged(path: Path) -> None:
+    """Open the store as a user who may only read the directory."""
+    os.chdir(path)
+    if os.geteuid() == 0:
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    try:
+        LmdbStore(Path(), tables=TABLES).close()
+    except StoreError as error:
+        say(f"{type(error).__name__} {error}")
+
+
+if __name__ == "__main__":
+    {"hold": hold, "commit": commit, "limited": limited, "fill": fill, "unprivileged": unprivileged}[sys.argv[1]](
+        Path(sys.argv[2])
+    )

@@ -1,0 +1,336 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from opscore.actors.actor import handles
+from opscore.actors.backoff import Backoff
+from opscore.actors.errors import ActorFailed, ActorRestarted
+from opscore.actors.message import Message
+from opscore.actors.ref import Ref
+from opscore.actors.supervision import ChildSpec, SupervisorSpec
+from opscore.actors.system import open_system
+from opscore.runtime.errors import CommitUncertain, StoreFull, Superseded
+from opscore.runtime.feed import Feed
+from opscore.runtime.journal import BATCH_MAX, MAILBOX, Journal, JournalActor
+from opscore.runtime.messages import JournalProtocol
+from opscore.runtime.store import Expect, LmdbStore, Outcomes, Put, Snapshot, Submission
+
+
+@attrs.frozen(kw_only=True)
+class Stumble(Message[JournalProtocol, None]):
+    """Crashes the journal."""
+
+
+class StumblingJournal(JournalActor):
+    @handles(Stumble)
+    async def stumble(self, message: Stumble) -> None:
+        raise ValueError("stumbled")
+
+
+class HeldWriter:
+    """A writer in the loop that can be held back, and that notes each batch as it takes it."""
+
+    def __init__(self, store: LmdbStore) -> None:
+        self._store = store
+        self._turn = trio.Lock()
+        self._may_sync = trio.Event()
+        self._may_sync.set()
+        self.batches: list[Sequence[Submission]] = []
+        self.goes_bad = False
+
+    def hold(self) -> None:
+        self._may_sync = trio.Event()
+
+    def release(self) -> None:
+        self._may_sync.set()
+
+    async def apply(self, batch: Sequence[Submission]) -> Outcomes:
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                self.batches.append(batch)
+                await self._may_sync.wait()
+                if self.goes_bad:
+                    raise CommitUncertain("disk", "Input/output error")
+                return self._store.apply(batch)
+        raise AssertionError("the scope is never cancelled")
+
+    async def settled(self) -> None:
+        async with self._turn:
+            pass
+
+    def close(self) -> None: ...
+
+
+@attrs.frozen
+class Stage:
+    store: LmdbStore
+    writer: HeldWriter
+    feed: Feed
+    journal: Journal
+    ref: Ref[Any]
+    fatal: list[CommitUncertain]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LmdbStore]:
+    with LmdbStore(tmp_path, tables=["t"], map_bytes=4 * 1024**2) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def stage(store: LmdbStore) -> AsyncIterator[Stage]:
+    writer = HeldWriter(store)
+    feed = Feed()
+    fatal: list[CommitUncertain] = []
+
+    def make() -> StumblingJournal:
+        return StumblingJournal(store=store, writer=writer, feed=feed, on_fatal=fatal.append)
+
+    spec: ChildSpec[Any] = ChildSpec(name="journal", factory=make, mailbox=MAILBOX, backoff=Backoff(jitter=0.0))
+    async with open_system(SupervisorSpec(name="root", children=(spec,))) as system:
+        ref = system.ref("/journal")
+        assert ref is not None
+        try:
+            yield Stage(store, writer, feed, Journal(ref), ref, fatal)
+        finally:
+            writer.release()
+
+
+def put(key: str, body: bytes = b"") -> Submission:
+    return Submission(writes=(Put("t", key.encode(), body, 1),))
+
+
+def keys(view: Snapshot) -> list[str]:
+    return [key.decode() for key, _ in view.scan("t")]
+
+
+async def test_a_commit_is_answered_with_its_version_after_the_sync_and_not_before(store: LmdbStore) -> None:
+    answers = []
+
+    async def commit(on: Stage) -> None:
+        answers.append(await on.journal.commit(put("a")))
+
+    async with stage(store) as on, trio.open_nursery() as nursery:
+        on.writer.hold()
+        nursery.start_soon(commit, on)
+        await wait_all_tasks_blocked()
+        assert len(on.writer.batches) == 1
+        assert answers == []
+        on.writer.release()
+    assert answers == [1]
+
+
+async def test_what_comes_while_the_writer_is_busy_becomes_one_batch(store: LmdbStore) -> None:
+    async with stage(store) as on, trio.open_nursery() as nursery:
+        on.writer.hold()
+        nursery.start_soon(on.journal.commit, put("first"))
+        await wait_all_tasks_blocked()
+        for number in range(100):
+            nursery.start_soon(on.journal.commit, put(f"{number:03}"))
+        await wait_all_tasks_blocked()
+        on.writer.release()
+    assert [len(batch) for batch in on.writer.batches] == [1, 100]
+
+
+async def test_more_than_a_batch_holds_is_applied_in_several_and_every_waiter_is_answered(store: LmdbStore) -> None:
+    versions: list[int] = []
+
+    async def commit(on: Stage, number: int) -> None:
+        versions.append(await on.journal.commit(put(f"{number % 50}")))
+
+    async with stage(store) as on, trio.open_nursery() as nursery:
+        on.writer.hold()
+        for number in range(BATCH_MAX + 500):
+            nursery.start_soon(commit, on, number)
+        await wait_all_tasks_blocked()
+        on.writer.release()
+    assert sorted(versions) == list(range(1, BATCH_MAX + 501))
+    assert max(len(batch) for batch in on.writer.batches) <= BATCH_MAX
+    assert len(on.writer.batches) <= 3
+
+
+async def test_a_refused_submission_fails_its_own_sender_and_nobody_else(store: LmdbStore) -> None:
+    refused = []
+
+    async def refuse(on: Stage) -> None:
+        with pytest.raises(Superseded) as caught:
+            await on.journal.commit(Submission(expects=(Expect("t", b"a", 7),), writes=put("b").writes))
+        refused.append(caught.value.key)
+
+    async with stage(store) as on, trio.open_nursery() as nursery:
+        on.writer.hold()
+        nursery.start_soon(on.journal.commit, put("first"))
+        await wait_all_tasks_blocked()
+        nursery.start_soon(refuse, on)
+        nursery.start_soon(on.journal.commit, put("c"))
+        await wait_all_tasks_blocked()
+        on.writer.release()
+    assert refused == ["a"]
+    with store.snapshot() as view:
+        assert keys(view) == ["c", "first"]
+
+
+async def test_a_load_stands_behind_every_commit_that_was_sent_before_it(store: LmdbStore) -> None:
+    found = []
+
+    async def load(on: Stage) -> None:
+        found.append(await on.journal.load(keys))
+
+    async with stage(store) as on, trio.open_nursery() as nursery:
+        on.writer.hold()
+        nursery.start_soon(on.journal.commit, put("under way"))
+        await wait_all_tasks_blocked()
+        nursery.start_soon(on.journal.commit, put("in line"))
+        await wait_all_tasks_blocked()
+        nursery.start_soon(load, on)
+        await wait_all_tasks_blocked()
+        assert found == []
+        on.writer.release()
+    assert found == [["in line", "under way"]]
+
+
+async def test_a_read_that_fails_is_its_senders_affair_and_the_journal_goes_on(store: LmdbStore) -> None:
+    def fail(_: Snapshot) -> None:
+        raise ZeroDivisionError("in the read")
+
+    async with stage(store) as on:
+        with pytest.raises(ZeroDivisionError, match="in the read"):
+            await on.journal.load(fail)
+        assert await on.journal.commit(put("a")) == 1
+        assert await on.journal.load(keys) == ["a"]
+
+
+async def test_a_full_store_answers_exactly_those_in_the_batch_and_the_journal_goes_on(store: LmdbStore) -> None:
+    full = []
+
+    async def commit(on: Stage, key: str, body: bytes) -> None:
+        with pytest.raises(StoreFull):
+            await on.journal.commit(put(key, body))
+        full.append(key)
+
+    async with stage(store) as on:
+        async with trio.open_nursery() as nursery:
+            on.writer.hold()
+            nursery.start_soon(on.journal.commit, put("before"))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(commit, on, "large", b"v" * 8 * 1024**2)
+            nursery.start_soon(commit, on, "beside", b"")
+            await wait_all_tasks_blocked()
+            on.writer.release()
+        assert sorted(full) == ["beside", "large"]
+        assert await on.journal.load(keys) == ["before"]
+        await on.journal.commit(put("after"))
+        assert await on.journal.load(keys) == ["after", "before"]
+
+
+async def test_the_feed_is_rung_after_the_commit_and_not_for_a_refused_one(store: LmdbStore) -> None:
+    seen = []
+
+    async def listen(on: Stage) -> None:
+        with on.feed.listen("a") as bell:
+            await bell.wait()
+        with on.store.snapshot() as view:
+            seen.append(keys(view))
+
+    async with stage(store) as on, trio.open_nursery() as nursery:
+        nursery.start_soon(listen, on)
+        await wait_all_tasks_blocked()
+        with pytest.raises(Superseded):
+            await on.journal.commit(Submission(expects=(Expect("t", b"a", 7),), writes=put("a").writes))
+        await wait_all_tasks_blocked()
+        assert seen == []
+        on.writer.hold()
+        nursery.start_soon(on.journal.commit, put("a"))
+        await wait_all_tasks_blocked()
+        assert seen == []
+        on.writer.release()
+    assert seen == [["a"]]
+
+
+async def test_waiting_for_a_commit_outlasts_cancellation(store: LmdbStore) -> None:
+    versions = []
+
+    async def commit(on: Stage) -> None:
+        versions.append(await on.journal.commit(put("a")))
+
+    async with stage(store) as on, trio.open_nursery() as nursery:
+        on.writer.hold()
+        nursery.start_soon(commit, on)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        await wait_all_tasks_blocked()
+        assert versions == []
+        on.writer.release()
+    assert versions == [1]
+
+
+async def test_a_restarted_journal_begins_behind_the_batch_that_its_former_incarnation_left(
+    store: LmdbStore, autojump_clock: MockClock
+) -> None:
+    found = []
+    unanswered = []
+
+    async def commit(on: Stage, key: str) -> None:
+        with pytest.raises(ActorRestarted):
+            await on.journal.commit(put(key))
+        unanswered.append(key)
+
+    async def load(on: Stage) -> None:
+        found.append(await on.journal.load(keys))
+
+    async with stage(store) as on, trio.open_nursery() as nursery:
+        on.writer.hold()
+        nursery.start_soon(commit, on, "under way")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(commit, on, "in line")
+        await wait_all_tasks_blocked()
+        with pytest.raises(ActorFailed):
+            await on.ref.ask(Stumble())
+        nursery.start_soon(load, on)
+        # Longer than any restart takes, and less than an asker waits.
+        await trio.sleep(60)
+        assert found == []
+        on.writer.release()
+    # What was in line never reached the writer, and its sender knows that it has to look.
+    assert found == [["under way"]]
+    assert sorted(unanswered) == ["in line", "under way"]
+    assert len(on.writer.batches) == 1
+
+
+async def test_what_was_sent_to_a_journal_that_is_down_is_handled_by_the_next(
+    store: LmdbStore, autojump_clock: MockClock
+) -> None:
+    async with stage(store) as on:
+        on.ref.tell(Stumble())
+        assert await on.journal.commit(put("a")) == 1
+        assert await on.journal.load(keys) == ["a"]
+
+
+async def test_a_commit_whose_outcome_is_unknown_is_told_to_the_node_and_not_answered(
+    store: LmdbStore, autojump_clock: MockClock
+) -> None:
+    async with stage(store) as on:
+        on.writer.goes_bad = True
+        with pytest.raises(ActorRestarted):
+            await on.journal.commit(put("a"))
+        assert [str(error) for error in on.fatal] == [str(CommitUncertain("disk", "Input/output error"))]
+
+
+async def test_the_journal_counts_what_it_applied_and_refused(store: LmdbStore) -> None:
+    journal = StumblingJournal(store=store, writer=HeldWriter(store), feed=Feed(), on_fatal=lambda _: None)
+    spec: ChildSpec[Any] = ChildSpec(name="journal", factory=lambda: journal)
+    async with open_system(SupervisorSpec(name="root", children=(spec,))) as system:
+        ref = system.ref("/journal")
+        assert ref is not None
+        await Journal(ref).commit(put("a"))
+        with pytest.raises(Superseded):
+            await Journal(ref).commit(Submission(expects=(Expect("t", b"a", 7),)))
+        await Journal(ref).load(keys)
+    assert (journal.statistics().batches, journal.statistics().submissions, journal.statistics().refused) == (2, 2, 1)

@@ -1,0 +1,357 @@
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from opscore.runtime.errors import (
+    CommitUncertain,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreIncompatible,
+    Superseded,
+)
+from opscore.runtime.extent import DATA_FILE
+from opscore.runtime.store import (
+    ABSENT,
+    JOURNAL_TABLE,
+    META_TABLE,
+    Delete,
+    Expect,
+    LmdbStore,
+    Outcomes,
+    Put,
+    Submission,
+)
+from tests.runtime import store_process
+from tests.runtime.store_conformance import SHORT, Store, StoreConformance
+from tests.runtime.store_process import TABLES
+
+PROCESS = [sys.executable, store_process.__file__]
+
+
+class LmdbConformance(StoreConformance):
+    def open_store(self, path: Path) -> Store:
+        return LmdbStore(path, tables=TABLES, map_bytes=64 * 1024**2)
+
+
+LmdbConformance.TestCase.settings = SHORT
+TestLmdbStoreBehavesLikeADictionaryWithVersions = LmdbConformance.TestCase
+
+
+def open_store(path: Path, *, map_bytes: int = 64 * 1024**2) -> LmdbStore:
+    return LmdbStore(path, tables=TABLES, map_bytes=map_bytes)
+
+
+def put(key: bytes, body: bytes = b"body", table: str = "left") -> Submission:
+    return Submission(writes=(Put(table, key, body, 1),))
+
+
+def raw(path: Path, table: str) -> dict[bytes, bytes]:
+    """What lies in a closed store, byte by byte."""
+    with lmdb.open(str(path), max_dbs=16) as environment:
+        database = environment.open_db(table.encode(), create=False)
+        with environment.begin(db=database) as transaction:
+            return {bytes(key): bytes(value) for key, value in transaction.cursor()}
+
+
+def overwrite(path: Path, table: str, values: dict[bytes, bytes]) -> None:
+    """Change a closed store behind its back."""
+    with lmdb.open(str(path), max_dbs=16) as environment:
+        database = environment.open_db(table.encode(), create=False)
+        with environment.begin(db=database, write=True) as transaction:
+            for key, value in values.items():
+                transaction.put(key, value)
+
+
+def refuse_writes(path: Path) -> None:
+    """Let every write of this process to the data file fail from now on, as a disk does that went bad."""
+    data = path / DATA_FILE
+    for link in Path("/proc/self/fd").iterdir():
+        if link.is_symlink() and link.readlink() == data:
+            unwritable = os.open(data, os.O_RDONLY)
+            os.dup2(unwritable, int(link.name))
+            os.close(unwritable)
+
+
+# --- batches -----------------------------------------------------------------------------------------------
+
+
+def test_a_submission_whose_precondition_fails_is_refused_alone(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        refused = Submission(expects=(Expect("left", b"a", 99),), writes=(Put("left", b"b", b"", 1),))
+        first, second, third = store.apply([put(b"a"), refused, put(b"c")])
+        assert isinstance(second, Superseded)
+        assert (second.table, second.key) == ("left", "a")
+        assert (first, third) == (1, 2)
+        with store.snapshot() as view:
+            assert [key for key, _ in view.scan("left")] == [b"a", b"c"]
+
+
+def test_a_submission_sees_what_the_ones_before_it_in_its_batch_wrote(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        only_first = Submission(expects=(Expect("left", b"a", ABSENT),), writes=(Put("left", b"a", b"", 1),))
+        first, second = store.apply([only_first, only_first])
+        assert first == 1
+        assert isinstance(second, Superseded)
+
+
+def test_a_batch_that_fails_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.apply([put(b"before")])
+        with pytest.raises(StoreError):
+            store.apply([put(b"good"), put(b"too long for a key" * 40)])
+        with store.snapshot() as view:
+            assert [key for key, _ in view.scan("left")] == [b"before"]
+        assert store.apply([put(b"after")]) == [2]
+
+
+def test_a_batch_of_many_submissions_is_one_transaction(tmp_path: Path) -> None:
+    def transactions(count: int) -> int:
+        path = tmp_path / str(count)
+        with open_store(path) as store:
+            store.apply([put(b"%d" % number) for number in range(count)])
+        with lmdb.open(str(path), max_dbs=16) as environment:
+            return int(environment.info()["last_txnid"])
+
+    assert transactions(500) == transactions(1)
+
+
+def test_two_submissions_added_up_are_applied_or_refused_together(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        doubtful = Submission(expects=(Expect("right", b"b", 7),), writes=(Put("right", b"b", b"", 1),))
+        (outcome,) = store.apply([put(b"a") + doubtful])
+        assert isinstance(outcome, Superseded)
+        with store.snapshot() as view:
+            assert view.get("left", b"a") is None
+
+
+# --- damage ------------------------------------------------------------------------------------------------
+
+
+def test_a_flipped_bit_anywhere_in_a_value_is_found_and_named(tmp_path: Path) -> None:
+    body = b"a result"
+    with open_store(tmp_path) as store:
+        store.apply([put(b"whole", body)])
+    length = len(raw(tmp_path, "left")[b"whole"])
+    keys = [b"bit %03d" % bit for bit in range(length * 8)]
+    with open_store(tmp_path) as store:
+        store.apply([put(key, body) for key in keys])
+    values = raw(tmp_path, "left")
+
+    def flipped(value: bytes, bit: int) -> bytes:
+        return (int.from_bytes(value, "big") ^ (1 << bit)).to_bytes(len(value), "big")
+
+    overwrite(tmp_path, "left", {key: flipped(values[key], bit) for bit, key in enumerate(keys)})
+    with open_store(tmp_path) as store, store.snapshot() as view:
+        for key in keys:
+            with pytest.raises(StoreDamaged, match=rf"left b'{key.decode()}' is damaged: its checksum"):
+                view.get("left", key)
+        whole = view.get("left", b"whole")
+        assert whole is not None
+        assert whole.body == body
+
+
+def test_a_value_cut_short_is_found(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.apply([put(b"a"), put(b"b")])
+    values = raw(tmp_path, "left")
+    overwrite(tmp_path, "left", {b"a": values[b"a"][:-1], b"b": values[b"b"][:5]})
+    with open_store(tmp_path) as store, store.snapshot() as view:
+        for key in (b"a", b"b"):
+            with pytest.raises(StoreDamaged):
+                view.get("left", key)
+
+
+def test_a_value_that_strayed_to_another_key_or_table_is_found(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.apply([put(b"a", b"one"), put(b"b", b"two"), put(b"a", b"three", table="right")])
+    values = raw(tmp_path, "left")
+    overwrite(tmp_path, "left", {b"b": values[b"a"]})
+    overwrite(tmp_path, "right", {b"a": values[b"a"]})
+    with open_store(tmp_path) as store, store.snapshot() as view:
+        for table, key in (("left", b"b"), ("right", b"a")):
+            with pytest.raises(StoreDamaged, match=table):
+                view.get(table, key)
+            with pytest.raises(StoreDamaged, match=table):
+                list(view.scan(table))
+
+
+def test_a_damaged_value_refuses_only_the_submission_that_depends_on_it(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.apply([put(b"a")])
+    overwrite(tmp_path, "left", {b"a": b"nothing that was written"})
+    with open_store(tmp_path) as store:
+        dependent = Submission(expects=(Expect("left", b"a", 1),), writes=(Put("left", b"a", b"", 1),))
+        first, second = store.apply([dependent, put(b"b")])
+        assert isinstance(first, StoreDamaged)
+        assert second == 2
+
+
+def test_a_damaged_sequence_number_is_refused_at_open_because_versions_would_be_used_twice(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.apply([put(b"a"), put(b"b"), put(b"c")])
+    note = raw(tmp_path, META_TABLE)[b"sequence"]
+    lowered = note.replace((3).to_bytes(8, "big"), (1).to_bytes(8, "big"))
+    assert lowered != note
+    overwrite(tmp_path, META_TABLE, {b"sequence": lowered})
+    with pytest.raises(StoreDamaged, match="sequence"):
+        open_store(tmp_path)
+
+
+# --- what can't be opened ----------------------------------------------------------------------------------
+
+
+def test_a_store_of_a_newer_format_is_refused_by_name_and_left_as_it_was(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.apply([put(b"a")])
+    overwrite(tmp_path, META_TABLE, {b"format": b"2"})
+    content = (tmp_path / DATA_FILE).read_bytes()
+    with pytest.raises(StoreIncompatible, match=f"{tmp_path} .* it has format 2, this release reads up to 1"):
+        LmdbStore(tmp_path, tables=[*TABLES, "a table of its own"])
+    assert (tmp_path / DATA_FILE).read_bytes() == content
+    overwrite(tmp_path, META_TABLE, {b"format": b"1"})
+    open_store(tmp_path).close()
+
+
+@pytest.mark.parametrize("written", [b"0", b"", b"-1", b"1\xff", b"one"])
+def test_a_store_whose_format_is_no_number_that_ever_was_is_refused(tmp_path: Path, written: bytes) -> None:
+    open_store(tmp_path).close()
+    overwrite(tmp_path, META_TABLE, {b"format": written})
+    with pytest.raises(StoreIncompatible):
+        open_store(tmp_path)
+
+
+def test_the_lmdb_file_of_another_program_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    with lmdb.open(str(tmp_path), max_dbs=4) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"theirs", b"data")
+    content = (tmp_path / DATA_FILE).read_bytes()
+    with pytest.raises(StoreIncompatible, match="another program"):
+        open_store(tmp_path)
+    assert (tmp_path / DATA_FILE).read_bytes() == content
+
+
+def test_a_data_file_that_is_not_lmdbs_is_refused_and_the_directory_is_free_again(tmp_path: Path) -> None:
+    (tmp_path / DATA_FILE).write_bytes(random.Random(1).randbytes(100_000))
+    with pytest.raises(StoreIncompatible, match="not an LMDB environment"):
+        open_store(tmp_path)
+    (tmp_path / DATA_FILE).unlink()
+    open_store(tmp_path).close()
+
+
+def test_a_directory_that_is_a_file_or_lies_below_one_is_a_store_error(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("text")
+    for directory in (path, path / "below"):
+        with pytest.raises(StoreError, match="can't be used as data directory"):
+            open_store(directory)
+
+
+def test_a_directory_that_may_only_be_read_is_a_store_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    done = subprocess.run([*PROCESS, "unprivileged", str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("StoreError opscore.lock can't be opened for writing: Permission denied")
+
+
+def test_a_data_file_that_may_not_be_read_is_a_store_error(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    tmp_path.chmod(0o777)
+    for path in tmp_path.iterdir():
+        path.chmod(0o000 if path.name == DATA_FILE else 0o666)
+    done = subprocess.run([*PROCESS, "unprivileged", str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("StoreError data.mdb can't be read: Permission denied")
+
+
+# --- full --------------------------------------------------------------------------------------------------
+
+
+def test_a_full_map_refuses_the_batch_whole_and_takes_smaller_ones_later(tmp_path: Path) -> None:
+    with open_store(tmp_path, map_bytes=1024**2) as store:
+        store.apply([put(b"kept", b"v" * 100_000)])
+        with pytest.raises(StoreFull, match="the map is at its configured size"):
+            store.apply([put(b"small"), put(b"large", b"v" * 2 * 1024**2)])
+        with store.snapshot() as view:
+            assert [key for key, _ in view.scan("left")] == [b"kept"]
+            assert view.last_sequence() == 1
+        assert store.apply([put(b"small")]) == [2]
+        assert store.apply([Submission(writes=(Delete("left", b"kept"),))]) == [3]
+    with open_store(tmp_path, map_bytes=1024**2) as store, store.snapshot() as view:
+        assert [key for key, _ in view.scan("left")] == [b"small"]
+
+
+@pytest.mark.parametrize("way", ["tmpfs", "limited"])
+def test_a_full_disk_refuses_new_work_leaves_nothing_half_written_and_reads_go_on(way: str, tmp_path: Path) -> None:
+    command = [*PROCESS, "limited", str(tmp_path)]
+    if way == "tmpfs":
+        # A namespace of one's own, where that is allowed, may mount a small disk without touching the machine's.
+        mount = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=4m", "none"]
+        if subprocess.run([*mount, str(tmp_path)], capture_output=True, check=False).returncode == 0:
+            script = 'mount -t tmpfs -o size=4m none "$1" && shift && exec "$@"'
+            fill = [*PROCESS, "fill", str(tmp_path)]
+            command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(tmp_path), *fill]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    full, *rest = done.stdout.splitlines()
+    assert full.startswith(f"full {tmp_path} is full (")
+    assert rest == ["whole", "small fits"]
+
+
+def test_a_commit_that_the_disk_refuses_is_uncertain_and_nothing_of_it_is_there_after_a_reopen(
+    tmp_path: Path,
+) -> None:
+    store = open_store(tmp_path)
+    store.apply([put(b"before")])
+    refuse_writes(tmp_path)
+    with pytest.raises(CommitUncertain, match="start it again"):
+        store.apply([put(b"during")])
+    with store.snapshot() as view:
+        assert [key for key, _ in view.scan("left")] == [b"before"]
+    store.close()
+    with open_store(tmp_path) as again, again.snapshot() as view:
+        assert [key for key, _ in view.scan("left")] == [b"before"]
+
+
+# --- processes ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_acknowledged_is_missing_and_nothing_is_partial_after_kill_9(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    acknowledged = 0
+    for _ in range(5):
+        with subprocess.Popen([*PROCESS, "commit", str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(rng.randrange(20, 120))]
+            process.kill()
+            # What it still said before it died counts as well.
+            lines += process.stdout.read().splitlines(keepends=True)
+        acknowledged = max(int(line) for line in lines if line.endswith("\n"))
+        with open_store(tmp_path) as store, store.snapshot() as view:
+            last = view.last_sequence()
+            assert last >= acknowledged
+            expected = [(number, b"%d " % number * 200) for number in range(1, last + 1)]
+            for table in (*TABLES, JOURNAL_TABLE):
+                found = [(int.from_bytes(key, "big"), stored.body) for key, stored in view.scan(table)]
+                assert found == expected
+    assert acknowledged > 100
+
+
+def test_a_batch_under_way_keeps_the_files_and_the_directory_past_close(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Closing(LmdbStore):
+        def _apply(self, batch: list[Submission]) -> Outcomes:  # type: ignore[override]
+            self.close()  # As the node does once it has waited long enough for a disk that does not answer.
+            return super()._apply(batch)
+
+    store = Closing(tmp_path, tables=TABLES)
+    assert store.apply([put(b"a")]) == [1]
+    assert "the disk does not answer" in caplog.text
+    with pytest.raises(StoreError, match="is in use by process"):
+        open_store(tmp_path)
+    store.close()
+    with open_store(tmp_path) as again, again.snapshot() as view:
+        assert view.get("left", b"a") is not None

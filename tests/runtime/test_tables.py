@@ -1,0 +1,163 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from opscore.runtime import codec
+from opscore.runtime.errors import LimitExceeded, StoreDamaged, StoreIncompatible, Superseded
+from opscore.runtime.models import (
+    Agent,
+    IdempotentTrigger,
+    Lease,
+    Record,
+    SavedDefinition,
+    Session,
+    Task,
+)
+from opscore.runtime.store import ABSENT, JOURNAL_TABLE, LmdbStore, Put, Submission
+from opscore.runtime.tables import (
+    AGENTS,
+    ALL_TABLES,
+    IDEMPOTENCY,
+    KEY_BYTES_MAX,
+    SESSIONS,
+    TASKS,
+    IdempotencyRow,
+    OpenSession,
+    Revision,
+    SeenSignature,
+    Table,
+    record,
+    tasks_of,
+)
+
+ROWS: tuple[Any, ...] = (
+    Agent(agent_id="a 1/ü", name="one", registered_at=1.5, metadata={"deep": [1, None, {"x": 2**70}]}),
+    Lease(agent_id="a", session_id="s", task_id="s.t", attempt=2, granted_at=1, expires_at=2, timeout_at=3, lease_s=4),
+    Session(session_id="s", workflow_id="w", definition_key="d", created_at=1, payload=["é", 0.1]),
+    OpenSession(session_id="s"),
+    Task(task_id="s.t", session_id="s", key="t", ordinal=0, result={"a": [True]}),
+    SavedDefinition(workflow_id="w", revision=1, definition_key="d", name="n", version="1", saved_at=1),
+    Revision(definition_key="d", document={"id": "w", "tasks": []}),
+    SeenSignature(signature="sig", seen_at=1),
+    IdempotencyRow(scope="/v1 key", trigger=IdempotentTrigger(body_digest="b", session_id="s", workflow_id="w")),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LmdbStore]:
+    with LmdbStore(tmp_path, tables=[table.name for table in ALL_TABLES]) as opened:
+        yield opened
+
+
+def an_agent(agent_id: str = "a") -> Agent:
+    return Agent(agent_id=agent_id, name="one", registered_at=1.0)
+
+
+def a_task(session_id: str, ordinal: int) -> Task:
+    return Task(task_id=f"{session_id}.t{ordinal}", session_id=session_id, key=f"t{ordinal}", ordinal=ordinal)
+
+
+def table_of(row: Any) -> Table[Any]:
+    (table,) = [table for table in ALL_TABLES if table.kind is type(row)]
+    return table
+
+
+def test_every_table_has_a_row_in_these_tests_and_a_name_of_its_own() -> None:
+    assert {table_of(row).name for row in ROWS} == {table.name for table in ALL_TABLES}
+    assert len({table.name for table in ALL_TABLES}) == len(ALL_TABLES)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: type(row).__name__)
+def test_a_row_is_read_as_it_was_written_with_the_version_of_its_commit(row: Any, store: LmdbStore) -> None:
+    table = table_of(row)
+    key = table.key(row)
+    with store.snapshot() as view:
+        assert table.read(view, key).row is None
+        assert table.read(view, key).version == ABSENT
+    (version,) = store.apply([Submission(writes=(table.put(row),))])
+    with store.snapshot() as view:
+        found = table.read(view, key)
+        assert (found.row, found.version) == (row, version)
+        assert list(table.scan(view)) == [(row, version)]
+    store.apply([Submission(writes=(table.delete(key),))])
+    with store.snapshot() as view:
+        assert list(table.scan(view)) == []
+
+
+def test_a_writer_whose_row_changed_meanwhile_is_refused(store: LmdbStore) -> None:
+    store.apply([Submission(writes=(AGENTS.put(an_agent()),))])
+    with store.snapshot() as view:
+        read = AGENTS.read(view, "a")
+    guarded = Submission(expects=(AGENTS.expect("a", read.version),), writes=(AGENTS.put(an_agent()),))
+    first, second = store.apply([guarded, guarded])
+    assert isinstance(first, int)
+    assert isinstance(second, Superseded)
+    assert (second.table, second.key) == ("agents", "a")
+
+
+def test_a_row_of_a_newer_release_is_refused_by_name(store: LmdbStore) -> None:
+    newer = attrs.evolve(AGENTS.put(an_agent()), schema=AGENTS.schema + 1)
+    store.apply([Submission(writes=(newer,))])
+    with store.snapshot() as view:
+        with pytest.raises(StoreIncompatible, match=r"agents .* a row has schema 2, this release reads up to 1"):
+            AGENTS.read(view, "a")
+        with pytest.raises(StoreIncompatible):
+            list(AGENTS.scan(view))
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"{}", b'{"agent_id":"a"}', b'"text"', b"\xff"])
+def test_a_sound_value_that_is_no_row_of_its_table_is_named(body: bytes, store: LmdbStore) -> None:
+    store.apply([Submission(writes=(Put("agents", b"a", body, 1),))])
+    with store.snapshot() as view, pytest.raises(StoreDamaged, match="agents b'a' is damaged: it is no Agent"):
+        AGENTS.read(view, "a")
+
+
+def test_a_key_too_long_for_the_store_is_refused_before_it_can_fail_a_batch(store: LmdbStore) -> None:
+    longest = "k" * KEY_BYTES_MAX
+    trigger = IdempotentTrigger(body_digest="b", session_id="s", workflow_id="w")
+    (version,) = store.apply([Submission(writes=(IDEMPOTENCY.put(IdempotencyRow(scope=longest, trigger=trigger)),))])
+    with store.snapshot() as view:
+        assert IDEMPOTENCY.read(view, longest).version == version
+        with pytest.raises(LimitExceeded, match="key_bytes_max allows 511, found 512"):
+            IDEMPOTENCY.read(view, longest + "k")
+    with pytest.raises(LimitExceeded):
+        IDEMPOTENCY.put(IdempotencyRow(scope="ü" * 256, trigger=trigger))
+    with pytest.raises(LimitExceeded):
+        IDEMPOTENCY.expect(longest + "k", ABSENT)
+    with pytest.raises(LimitExceeded):
+        IDEMPOTENCY.delete(longest + "k")
+
+
+def test_a_sessions_tasks_come_in_the_order_of_its_definition_and_nobody_elses_with_them(store: LmdbStore) -> None:
+    own = [a_task("ses_1", ordinal) for ordinal in range(12)]
+    others = [a_task("ses_10", 0), a_task("ses_0", 0), a_task("ses_2", 0)]
+    store.apply([Submission(writes=tuple(TASKS.put(task) for task in (*reversed(own), *others)))])
+    with store.snapshot() as view:
+        assert [task for task, _ in tasks_of(view, "ses_1")] == own
+        assert tasks_of(view, "ses_") == []
+
+
+def test_rows_are_walked_from_a_key_on_forwards_and_backwards(store: LmdbStore) -> None:
+    sessions = [
+        Session(session_id=f"ses_{number}", workflow_id="w", definition_key="d", created_at=number)
+        for number in range(5)
+    ]
+    store.apply([Submission(writes=tuple(map(SESSIONS.put, sessions)))])
+    with store.snapshot() as view:
+        assert [row for row, _ in SESSIONS.scan(view, after="ses_2")] == sessions[3:]
+        assert [row for row, _ in SESSIONS.scan(view, after="ses_2", reverse=True)] == sessions[1::-1]
+        assert [row for row, _ in SESSIONS.scan(view, prefix="ses_", reverse=True)] == sessions[::-1]
+
+
+def test_a_journal_record_is_kept_under_the_sequence_number_of_its_commit(store: LmdbStore) -> None:
+    lines = [Record(at=1.0, entity="task", entity_id=f"t{number}", kind="task.ready") for number in range(3)]
+    store.apply([Submission(records=tuple(map(record, lines))), Submission(records=(record(lines[0]),))])
+    with store.snapshot() as view:
+        found = [(int.from_bytes(key, "big"), stored) for key, stored in view.scan(JOURNAL_TABLE)]
+    assert [number for number, _ in found] == [1, 2, 3, 4]
+    assert [codec.decode_row(stored.body, Record) for _, stored in found] == [*lines, lines[0]]
+    assert json.loads(found[0][1].body)["kind"] == "task.ready"
