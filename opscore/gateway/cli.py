@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -49,26 +50,28 @@ def serve(settings: Settings) -> None:
     key and the webhook's secret have no option, because `ps` would show them: set OPSCORE_API_KEY and
     OPSCORE_WEBHOOK_SECRET. SIGTERM or Ctrl-C drains and exits with 0; a second one exits at once.
     """
+    from opscore.actors.errors import ActorError
     from opscore.gateway import service, telemetry
     from opscore.gateway.server import Address, CannotListen
-    from opscore.runtime.errors import CommitUncertain, StoreError
+    from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreError
 
     telemetry.configure(settings)
 
     def announce(address: Address) -> None:
         _log.info("listening on %s, data in %s", address.url, settings.data)
 
-    try:
+    with _misused_on(ConfigError, KeysError, CannotListen):
         keys = _open_keys(settings)
         config.check_exposure(settings, keys)
         _print_first_key(keys)
-        code = service.serve(settings, keys, announce)
-    except (ConfigError, KeysError, CannotListen) as error:
-        raise _Misused(str(error)) from error
-    except CommitUncertain as error:
-        raise _Failed(str(error)) from error
-    except StoreError as error:
-        raise _Misused(str(error)) from error
+        try:
+            code = service.serve(settings, keys, announce)
+        except CommitUncertain as error:
+            raise _Failed(str(error)) from error
+        except StoreError as error:
+            raise _Misused(str(error)) from error
+        except (OpscoreError, ActorError) as error:
+            raise _Failed(str(error)) from error
     sys.exit(code)
 
 
@@ -108,15 +111,17 @@ def key() -> None:
 @click.option("--name", default="", help="For people.")
 def create_key(settings: Settings, scope: str, name: str) -> None:
     """Make a key and print it, once."""
-    click.echo(_with_keys(settings.data).create(name or scope, scope))
+    with _misused_on(KeysError):
+        click.echo(KeyRing(settings.data).create(name or scope, scope))
 
 
 @key.command("list")
 @config.options_for("data")
 def list_keys(settings: Settings) -> None:
     """List the keys, without their secrets."""
-    for row in _with_keys(settings.data).list():
-        click.echo(f"{row.id}  {row.scope:<16}  {row.created_at}  {row.name}")
+    with _misused_on(KeysError):
+        for row in KeyRing(settings.data).list():
+            click.echo(f"{row.id}  {row.scope:<16}  {row.created_at}  {row.name}")
 
 
 @key.command("revoke")
@@ -124,17 +129,17 @@ def list_keys(settings: Settings) -> None:
 @click.argument("key_id")
 def revoke_key(settings: Settings, key_id: str) -> None:
     """Revoke a key by its id."""
-    try:
-        revoked = _with_keys(settings.data).revoke(key_id)
-    except KeysError as error:
-        raise _Misused(str(error)) from error
+    with _misused_on(KeysError):
+        revoked = KeyRing(settings.data).revoke(key_id)
     click.echo(f"revoked {revoked.id} ({revoked.name})")
 
 
-def _with_keys(data: Path) -> KeyRing:
+@contextmanager
+def _misused_on(*errors: type[Exception]) -> Iterator[None]:
+    """End the command with 2 and the error's one sentence."""
     try:
-        return KeyRing(data)
-    except KeysError as error:
+        yield
+    except errors as error:
         raise _Misused(str(error)) from error
 
 

@@ -7,11 +7,20 @@ from urllib.parse import SplitResult, urlsplit
 
 import trio
 
-from opscore.runtime.errors import Fault, InvalidDocument
-
 URL_CHARACTERS_MAX: Final = 2_048
 _PORTS: Final = {"http": 80, "https": 443}
-_METADATA: Final = frozenset({ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200")})
+ADDRESSES_MAX: Final = 8
+"""Addresses of one name that are tried."""
+RESOLVE_TIMEOUT_S: Final = 5.0
+_NEVER: Final = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "::/128", "fe80::/10", "ff00::/8",
+        # Where clouds serve metadata and credentials outside the link-local networks: Alibaba, Azure, Oracle, AWS.
+        "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32", "fd00:ec2::254/128",
+    )
+)  # fmt: skip
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -23,26 +32,25 @@ class ContactPolicy:
     """Which endpoints may be contacted.
 
     Args:
-        allow: hosts and networks; empty allows any. Link-local and metadata addresses are never allowed.
+        allow: hosts, `*.domains` and networks; empty allows any. Link-local and metadata addresses are never allowed.
     """
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
         self._networks = [network for text in allow if (network := _network(text)) is not None]
-        self._hosts = {text.lower() for text in allow if _network(text) is None}
+        names = [text.lower() for text in allow if _network(text) is None]
+        self._hosts = frozenset(name for name in names if not name.startswith("*."))
+        self._domains = tuple(name.removeprefix("*") for name in names if name.startswith("*."))
 
-    def check(self, url: str, path: str) -> None:
-        """Refuse at registration what could never be contacted.
+    def check(self, url: str) -> None:
+        """Refuse at registration what could never be contacted; names are looked up when they are contacted.
 
         Raises:
-            InvalidDocument: naming the path.
+            ForbiddenContact: saying what is wrong.
         """
-        try:
-            parts = _split(url)
-            address = _address(parts.hostname or "")
-            if address is not None:
-                self._check_address(parts.hostname or "", address)
-        except ForbiddenContact as error:
-            raise InvalidDocument("request", (Fault(path=path, message=str(error)),)) from error
+        parts = _split(url)
+        address = _address(parts.hostname or "")
+        if address is not None:
+            self._check_address(parts.hostname or "", address)
 
     async def resolve(self, url: str) -> tuple[SplitResult, list[str]]:
         """Look up the endpoint's addresses and check each, so that a name can't lead past the policy.
@@ -52,24 +60,29 @@ class ContactPolicy:
 
         Raises:
             ForbiddenContact: the URL or an address of it is not allowed.
-            OSError: the name is unknown.
+            OSError, UnicodeError: the name is unknown, or no name.
+            trio.TooSlowError: nobody said in time.
         """
         parts = _split(url)
         host = parts.hostname or ""
         port = parts.port or _PORTS[parts.scheme]
-        found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+        with trio.fail_after(RESOLVE_TIMEOUT_S):
+            found = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         for text in addresses:
             self._check_address(host, ipaddress.ip_address(text.partition("%")[0]))
-        return parts, addresses
+        return parts, addresses[:ADDRESSES_MAX]
 
     def _check_address(self, host: str, address: _Address) -> None:
-        address = getattr(address, "ipv4_mapped", None) or address
-        if address.is_link_local or address.is_multicast or address.is_unspecified or address in _METADATA:
+        address = _meant(address)
+        if any(address in network for network in _NEVER):
             raise ForbiddenContact(f"{address} is an address that is never contacted")
-        if not self._networks and not self._hosts:
+        if not self._networks and not self._hosts and not self._domains:
             return
-        if host.lower() not in self._hosts and not any(address in network for network in self._networks):
+        name = host.lower().removesuffix(".")
+        if name in self._hosts or name.endswith(self._domains):
+            return
+        if not any(address in network for network in self._networks):
             raise ForbiddenContact(f"{host} ({address}) is not in push_allow")
 
 
@@ -92,6 +105,15 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
+
+
+def _meant(address: _Address) -> _Address:
+    """The IPv4 address that an IPv6 one stands for: mapped, 6to4 or NAT64; else the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _address(host: str) -> _Address | None:

@@ -1,6 +1,7 @@
 """Direct push: an attempt is posted to the agent's own contact endpoint."""
 
 import httpx
+import trio
 
 from opscore.gateway import outbound
 from opscore.gateway.contacts import ContactPolicy, ForbiddenContact
@@ -30,6 +31,8 @@ class Push:
         """Post the attempt to the first of the endpoint's addresses that takes the connection."""
         try:
             parts, addresses = await self._policy.resolve(agent.contact_endpoint or "")
+        except trio.TooSlowError:
+            return NotReached(reason="its name could not be looked up in time")
         except (ForbiddenContact, OSError, UnicodeError) as error:
             return NotReached(reason=str(error))
         fact: Fact = NotReached(reason="its name has no address")

@@ -155,7 +155,7 @@ async def serve(
     drain = Drain() if drain is None else drain
     with _listening(host, port) as listener, _signals(drain.begin, wanted=handle_signals):
         async with AsyncExitStack() as stack:
-            guest = await _opened(stack, open_value, drain)
+            guest = None if drain.begun else await _opened(stack, open_value, drain)
             if guest is None:
                 return 0
             server = _Server(_contained(build_app(guest, drain)), limits)
@@ -167,8 +167,6 @@ async def _opened(
     stack: AsyncExitStack, open_value: Callable[[], AbstractAsyncContextManager[T]], drain: Drain
 ) -> Guest[T] | None:
     """Open the guest; or give up and return None when the drain begins before it is open."""
-    if drain.begun:
-        return None
     task = asyncio.current_task()
     assert task is not None
     with drain.calling(task.cancel):

@@ -132,23 +132,24 @@ class Core:
     async def _quarantine(self, session_id: str, cause: BaseException) -> None:
         """Pause a run whose actor keeps crashing, so that the others go on undisturbed."""
         _log.error("session %s is paused: its actor crashed too often, last with %r", session_id, cause)
-        while True:
-            try:
-                taken_back = await self._pause(session_id, cause)
-            except Superseded:
-                continue
-            except StoreDamaged as error:
-                _log.error("session %s can't be paused: %s", session_id, error)  # noqa: TRY400 (the error says it all)
-                return
-            except (OpscoreError, ActorError) as error:
-                _log.warning("session %s is not paused yet: %s", session_id, error)
-                await trio.sleep(QUARANTINE_AGAIN_S)
-            else:
-                break
-        for lease in taken_back:
+        for lease in await self._paused(session_id, cause):
             self.courier.cancel(lease.task_id, lease.attempt)
             with contextlib.suppress(ActorError):
                 await self.addresses.agent(lease.agent_id).send(messages.Recheck())
+
+    async def _paused(self, session_id: str, cause: BaseException) -> tuple[Lease, ...]:
+        """Pause a run, however long the store takes to accept that; returns the leases that this ended."""
+        while True:
+            try:
+                return await self._pause(session_id, cause)
+            except Superseded:
+                continue
+            except StoreDamaged as error:
+                _log.error("session %s can't be paused: %s", session_id, error)
+                return ()
+            except (OpscoreError, ActorError) as error:
+                _log.warning("session %s is not paused yet: %s", session_id, error)
+                await trio.sleep(QUARANTINE_AGAIN_S)
 
     async def _pause(self, session_id: str, cause: BaseException) -> tuple[Lease, ...]:
         """Commit what `quarantine` decides."""

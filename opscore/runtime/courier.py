@@ -78,7 +78,7 @@ class Courier:
             self._one_ended = trio.Event()
 
     async def _bring(self, agent_id: str, ended: DeliveryEnded) -> None:
-        """Tell the agent's actor until it has acted: what an agent has done is not done again for a full disk or a crash.
+        """Tell the agent's actor until it has acted, so that no crash and no full disk has the work done again.
 
         This ends also once the attempt is over by other means, because then there is nothing left to act on.
         """

@@ -16,14 +16,14 @@ from trio.testing import wait_all_tasks_blocked
 
 from opscore.actors.actor import Actor
 from opscore.actors.clock import VirtualClock
+from opscore.runtime import codec
 from opscore.runtime.delivery import Answered, Fact
-from opscore.runtime.errors import NotReady
+from opscore.runtime.errors import NotReady, StoreFull
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Assignment, Lease, Record, Session, Task, TaskStatus
 from opscore.runtime.node import Node, open_node
-from opscore.runtime.store import JOURNAL_TABLE, LmdbSnapshot, LmdbStore, Submission
+from opscore.runtime.store import JOURNAL_TABLE, LmdbSnapshot, LmdbStore, Outcomes, Submission
 from opscore.runtime.tables import AGENTS, ALL_TABLES, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
-from opscore.runtime.writer import Outcomes
 
 ACCEPTED = Answered(status=202)
 ENDPOINT = "http://agent.example/run"
@@ -59,10 +59,11 @@ def one_task(workflow_id: str = "one", **fields: Any) -> dict[str, Any]:
 
 
 class LoopWriter:
-    """Applies batches on the loop; once severed, as by a crash, it applies nothing more."""
+    """Applies batches on the loop; while full it refuses them, and once severed, as by a crash, for good."""
 
     def __init__(self, store: LmdbStore, look: Callable[[LmdbSnapshot], None] | None = None) -> None:
         self.severed = False
+        self.full = False
         self._store = store
         self._look = look
 
@@ -70,6 +71,8 @@ class LoopWriter:
         await trio.lowlevel.cancel_shielded_checkpoint()
         if self.severed:
             raise NotReady("the process has died")
+        if self.full:
+            raise StoreFull("the world", "for as long as the test says")
         outcomes = self._store.apply(batch)
         if self._look is not None:
             with self._store.snapshot() as view:
@@ -158,6 +161,11 @@ class World:
         ) as node:
             yield node
 
+    def fill(self, *, full: bool) -> None:
+        """Let the store be full, or have room again."""
+        assert self._writer is not None
+        self._writer.full = full
+
     def sever(self) -> None:
         """Let nothing more become durable, as if the process had just been killed; then leave the node."""
         assert self._writer is not None
@@ -173,19 +181,12 @@ class World:
     def records(self, entity_id: str) -> list[str]:
         """The kinds of an entity's journal records, oldest first, while no node runs."""
         with self.rows() as view:
-            lines = [record_of(stored.body) for _, stored in view.scan(JOURNAL_TABLE)]
+            lines = [codec.decode_row(stored.body, Record) for _, stored in view.scan(JOURNAL_TABLE)]
         return [line.kind for line in lines if line.entity_id == entity_id]
 
     def _make_writer(self, store: LmdbStore) -> LoopWriter:
         self._writer = LoopWriter(store, self._look)
         return self._writer
-
-
-def record_of(body: bytes) -> Record:
-    """Decode a journal record."""
-    from opscore.runtime import codec
-
-    return codec.decode_row(body, Record)
 
 
 async def quiet() -> None:
