@@ -28,6 +28,18 @@ layers:
 test *arguments:
     pytest {{ arguments }}
 
+# Run the gateway from this checkout: `just serve --data opscore-data --port 8080`.
+serve *arguments:
+    opscore serve {{ arguments }}
+
+# Watch workflows run across three agents and survive a kill -9.
+demo *arguments:
+    opscore demo {{ arguments }}
+
+# Compare web frameworks behind the bridge (needs wrk, and `pip install --group bench`); prints the table of results.
+bench *arguments:
+    python -m bench.gateway.frameworks {{ arguments }}
+
 # Format, and repair what ruff can repair by itself.
 fix:
     ruff check --fix .

@@ -1,1 +1,1 @@
-"""Placeholder docstring."""
+"""Everything that touches a socket, the environment or a terminal: HTTP, delivery, the SDK, the command line."""
