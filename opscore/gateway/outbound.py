@@ -29,13 +29,22 @@ def open_client() -> httpx.AsyncClient:
 
 
 def run_message(assignment: Assignment) -> dict[str, Any]:
-    """The body of AgentKit's `/run`, which direct pushes carry as well."""
+    """The body of AgentKit's `/run`, which direct pushes carry as well.
+
+    AgentKit forwards only the top-level fields that it knows, so the attempt is named within the payload too.
+    """
     parameters = assignment.parameters
     payload = {"input": assignment.input, **parameters} if assignment.input is not None else dict(parameters)
     return {
         "senderId": SENDER_ID,
         "messageType": "workflow_task",
-        "payload": {**payload, "task_name": assignment.name, "task_parameters": parameters},
+        "payload": {
+            **payload,
+            "task_name": assignment.name,
+            "task_parameters": parameters,
+            "opscore_task_id": assignment.task_id,
+            "opscore_attempt": assignment.attempt,
+        },
         "sessionContext": {
             "workflowId": assignment.workflow_id,
             "sessionId": assignment.session_id,

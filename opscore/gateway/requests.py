@@ -160,7 +160,7 @@ class Call:
         except ValueError:
             value = math.nan
         if not 0 <= value < math.inf:
-            raise _bad_parameter(name, f"expected a number of seconds from 0 to {most:g}, found {text!r}")
+            raise _bad_parameter(name, f"expected a number of seconds from 0 to {most:g}, found {text[:64]!r}")
         return min(value, most)
 
     def count(self, name: str, *, default: int, most: int) -> int:
@@ -171,7 +171,7 @@ class Call:
         # Its length is looked at first: Python refuses to read thousands of digits.
         plain = text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX
         if not plain or not 1 <= int(text) <= most:
-            raise _bad_parameter(name, f"expected a whole number from 1 to {most}, found {text!r}")
+            raise _bad_parameter(name, f"expected a whole number from 1 to {most}, found {text[:64]!r}")
         return int(text)
 
     def _content_type(self) -> str:

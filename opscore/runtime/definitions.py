@@ -299,7 +299,7 @@ def _names(value: Any) -> Iterator[str]:
 
 def _chained(tasks: list[dict[str, Any]]) -> bool:
     """Whether the document's order is written with nextTaskId alone."""
-    return any(task.get("nextTaskId") for task in tasks) and not any(task.get("dependsOn") for task in tasks)
+    return any(task.get("nextTaskId") for task in tasks) and not any("dependsOn" in task for task in tasks)
 
 
 def _unreachable(tasks: list[dict[str, Any]]) -> Iterator[Fault]:

@@ -16,7 +16,7 @@ class Limits:
     nesting_max: int = 100
     """How deep lists and objects may stand within one another, in a payload, a result or a workflow document."""
     tasks_max: int = 1_000
-    document_values_max: int = 250_000
+    document_values_max: int = 50_000
     """Values in a workflow document: every string, number, list and object counts one."""
     sessions_open_max: int = 100_000
     """Unfinished sessions; the next trigger is refused until one ends."""

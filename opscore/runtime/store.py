@@ -25,6 +25,7 @@ from opscore.runtime.errors import (
     CommitUncertain,
     StoreDamaged,
     StoreError,
+    StoreFull,
     StoreIncompatible,
     Superseded,
 )
@@ -265,10 +266,17 @@ class LmdbStore:
         try:
             transaction.commit()
         except lmdb.Error as error:
-            full = lmdb_failures.full(error, self.path)
-            raise full or CommitUncertain(str(self.path), str(error)) from error
+            raise self._commit_failure(error) from error
         self._sequence = sequence
         return outcomes
+
+    def _commit_failure(self, error: lmdb.Error) -> StoreFull | CommitUncertain:
+        try:
+            self._env.begin().abort()
+        except lmdb.PanicError:
+            # The pages were safe and the last step, which makes them visible, failed: even a full disk is no answer.
+            return CommitUncertain(str(self.path), str(error))
+        return lmdb_failures.full(error, self.path) or CommitUncertain(str(self.path), str(error))
 
     def _note_sequence(self, transaction: lmdb.Transaction, sequence: int) -> None:
         note = Put(META_TABLE, _SEQUENCE_KEY, b"", _SEQUENCE_SCHEMA)

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -211,7 +212,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     document: dict[str, Any] = answer.json()
     assert set(document) - {"errors"} == {"type", "title", "status", "detail", "code"}
     assert document["type"] == "about:blank"
-    assert document["title"] == httpx.codes.get_reason_phrase(status)
+    assert document["title"] == HTTPStatus(status).phrase
     assert (document["status"], document["code"]) == (status, code)
     assert document["detail"].endswith(".")
     assert "Traceback" not in answer.text

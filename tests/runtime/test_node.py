@@ -22,7 +22,7 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import SessionStatus, TaskStatus
 from opscore.runtime.node import open_node
 from opscore.runtime.triggering import IdempotencyKey
-from tests.runtime.world import SAMPLE, World, begin, check_rows, ended, hire, join, one_task, only_task, quiet
+from tests.runtime.world import SAMPLE, World, begin, check_rows, ended, hire, join, lease_of, one_task, only_task, quiet
 
 
 async def test_the_sample_workflow_runs_from_its_first_task_to_its_last(
@@ -88,6 +88,7 @@ async def test_a_run_keeps_the_definition_it_started_with(tmp_path: Path, autoju
     async with world.node() as node:
         await node.save_definition(one_task(parameters={"revision": 1}))
         old = await node.trigger("one")
+        await trio.sleep(1)
         saved = await node.save_definition(one_task(parameters={"revision": 2}))
         assert saved.revision == 2
         new = await node.trigger("one")
@@ -296,33 +297,38 @@ async def test_a_full_store_refuses_new_work_and_finishes_the_old_by_itself_once
         assert len(got) == 3, "what was done while the store was full is not done again"
 
 
-@pytest.mark.parametrize("moment", ["retry", "lease", "suspicion", "grace"])
-async def test_a_time_that_comes_while_the_store_is_full_is_acted_on_once_there_is_room(
-    tmp_path: Path, autojump_clock: MockClock, moment: str
+async def test_a_retry_delay_that_ends_while_the_store_is_full_ends_once_there_is_room(
+    tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     world = World(tmp_path, look=check_rows)
     async with world.node() as node:
-        await join(node, "a", push=moment != "grace")
-        if moment == "grace":
-            with trio.move_on_after(1):
-                await node.claim("a", wait_s=30)
-            await join(node, "a", push=False)
-        session = await begin(node, one_task(leaseSeconds=30, retry={"initialDelaySeconds": 10, "jitter": False}))
-        task = only_task(node, session)
-        if moment == "retry":
-            await node.fail(task.task_id, task.attempt, "no")
-        world.fill(full=True)
-        await trio.sleep(100)
-        world.fill(full=False)
-        await trio.sleep(10)
-        await hire(node, "b")
         await join(node, "a")
-        await quiet()
-        assert only_task(node, session).attempt >= (1 if moment == "grace" else 2)
-        task = only_task(node, session)
-        if task.agent_id == "a":
-            await node.complete(task.task_id, task.attempt)
-        assert (await ended(node, session, within_s=100)).status is SessionStatus.COMPLETED
+        session = await begin(node, one_task(retry={"initialDelaySeconds": 10, "jitter": False}))
+        await node.fail(only_task(node, session).task_id, 1, "no")
+        await node.report_state("a", "idle")
+        world.fill(full=True)
+        await trio.sleep(60)
+        assert only_task(node, session).status is TaskStatus.PENDING_RETRY
+        world.fill(full=False)
+        await trio.sleep(5)
+        assert only_task(node, session).attempt == 2
+
+
+async def test_a_lease_that_ends_while_the_store_is_full_ends_once_there_is_room(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=30))
+        world.fill(full=True)
+        await trio.sleep(60)
+        assert lease_of(node, "a") is not None
+        world.fill(full=False)
+        await node.set_cordon("a", cordoned=True)
+        await trio.sleep(1.5)
+        assert lease_of(node, "a") is None
+        assert only_task(node, session).status is TaskStatus.READY
 
 
 def test_a_node_with_its_writer_thread_runs_the_sample_workflow_in_real_time(tmp_path: Path) -> None:

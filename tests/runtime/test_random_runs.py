@@ -4,7 +4,7 @@ import random
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opscore.runtime import transitions
@@ -148,6 +148,7 @@ def expected_effects(before: Run | None, run: Run) -> list[Effect]:
     return effects + ([Ended(session=run.session)] if run.ended else [])
 
 
+@settings(deadline=None)
 @given(tasks=workflows(), data=st.data())
 def test_any_run_goes_as_a_plain_interpreter_of_the_rules_says(
     tasks: list[dict[str, Any]], data: st.DataObject

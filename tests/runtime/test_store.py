@@ -31,6 +31,7 @@ from tests.runtime import store_process
 from tests.runtime.store_conformance import SHORT, Store, StoreConformance
 from tests.runtime.store_process import TABLES
 
+FULL = Path("/dev/full")
 PROCESS = [sys.executable, store_process.__file__]
 
 
@@ -68,14 +69,16 @@ def overwrite(path: Path, table: str, values: dict[bytes, bytes]) -> None:
                 transaction.put(key, value)
 
 
-def refuse_writes(path: Path) -> None:
-    """Let every write of this process to the data file fail from now on, as a disk does that went bad."""
-    data = path / DATA_FILE
-    for link in Path("/proc/self/fd").iterdir():
-        if link.is_symlink() and link.readlink() == data:
-            unwritable = os.open(data, os.O_RDONLY)
-            os.dup2(unwritable, int(link.name))
-            os.close(unwritable)
+def divert_writes(path: Path, step: int, target: Path) -> None:
+    """Send this process's writes to the data file elsewhere: those of the pages (0), or those that make them visible.
+
+    LMDB has a descriptor for each of the two steps of a commit.
+    """
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    descriptors = sorted(int(link.name) for link in links if link.readlink() == path / DATA_FILE)
+    diversion = os.open(target, os.O_WRONLY if target == FULL else os.O_RDONLY)
+    os.dup2(diversion, descriptors[step])
+    os.close(diversion)
 
 
 # --- batches -----------------------------------------------------------------------------------------------
@@ -300,19 +303,40 @@ def test_a_full_disk_refuses_new_work_leaves_nothing_half_written_and_reads_go_o
     assert rest == ["whole", "small fits"]
 
 
+@pytest.mark.parametrize("step", [0, 1])
 def test_a_commit_that_the_disk_refuses_is_uncertain_and_nothing_of_it_is_there_after_a_reopen(
-    tmp_path: Path,
+    step: int, tmp_path: Path
 ) -> None:
     store = open_store(tmp_path)
     store.apply([put(b"before")])
-    refuse_writes(tmp_path)
-    with pytest.raises(CommitUncertain, match="start it again"):
+    # A descriptor that may not be written answers as a disk does that went bad.
+    divert_writes(tmp_path, step, tmp_path / DATA_FILE)
+    for _ in range(2):
+        with pytest.raises(CommitUncertain, match="start it again"):
+            store.apply([put(b"during")])
+    store.close()
+    with open_store(tmp_path) as again, again.snapshot() as view:
+        assert [key for key, _ in view.scan("left")] == [b"before"]
+
+
+def test_a_disk_that_is_full_at_the_last_step_of_a_commit_leaves_it_uncertain(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    divert_writes(tmp_path, 1, FULL)
+    for _ in range(2):
+        with pytest.raises(CommitUncertain):
+            store.apply([put(b"during")])
+    store.close()
+
+
+def test_a_disk_that_is_full_before_that_refuses_the_batch_and_reads_go_on(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.apply([put(b"before")])
+    divert_writes(tmp_path, 0, FULL)
+    with pytest.raises(StoreFull, match="No space left on device"):
         store.apply([put(b"during")])
     with store.snapshot() as view:
         assert [key for key, _ in view.scan("left")] == [b"before"]
     store.close()
-    with open_store(tmp_path) as again, again.snapshot() as view:
-        assert [key for key, _ in view.scan("left")] == [b"before"]
 
 
 # --- processes ---------------------------------------------------------------------------------------------

@@ -94,8 +94,12 @@ async def test_batches_are_applied_one_at_a_time_in_the_order_they_came(store: S
 async def test_a_batch_under_way_outlasts_the_cancellation_of_whoever_waits_for_it(store: SlowStore) -> None:
     outcomes: list[Outcomes] = []
 
+    scopes: list[trio.CancelScope] = []
+
     async def apply(writer: ThreadWriter, key: bytes) -> None:
-        outcomes.append(await writer.apply([put(key)]))
+        with trio.CancelScope() as own:
+            scopes.append(own)
+            outcomes.append(await writer.apply([put(key)]))
 
     async with open_writer(store) as writer, trio.open_nursery() as nursery:
         store.lets_go.clear()
@@ -103,7 +107,8 @@ async def test_a_batch_under_way_outlasts_the_cancellation_of_whoever_waits_for_
         await begun(store)
         nursery.start_soon(apply, writer, b"in line")
         await wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
+        for scope in scopes:
+            scope.cancel()
         await wait_all_tasks_blocked()
         assert outcomes == []
         store.lets_go.set()

@@ -1,0 +1,100 @@
+"""Which key may do what: one table over every route."""
+
+import pytest
+
+from opscore.gateway.app import ENDPOINTS
+from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, one_task, problem
+
+EVERYONE = {"admin", "operator", "agent", "agent:seven", "viewer"}
+AGENTS = {"admin", "operator", "agent", "agent:seven"}
+OPERATORS = {"admin", "operator"}
+READERS = {"admin", "operator", "viewer"}
+
+# Each route about agent `seven`, with a task of it, and who may: everyone else is answered 403.
+TABLE = {
+    ("POST", "/internal/agent/notify"): AGENTS,
+    ("POST", "/agent"): AGENTS,
+    ("GET", "/agent"): READERS,
+    ("GET", "/agent/{agentId}"): EVERYONE,
+    ("DELETE", "/agent/{agentId}"): AGENTS,
+    ("GET", "/agent/{agentId}/state"): EVERYONE,
+    ("POST", "/agent/{agentId}/state"): AGENTS,
+    ("POST", "/agent/{agentId}/cordon"): OPERATORS,
+    ("POST", "/agent/{agentId}/uncordon"): OPERATORS,
+    ("POST", "/agent/{agentId}/claim"): AGENTS,
+    ("POST", "/agent/{agentId}/workflow"): OPERATORS,
+    ("GET", "/task/{taskId}"): EVERYONE,
+    ("POST", "/task/{taskId}/heartbeat"): AGENTS,
+    ("POST", "/task/{taskId}/complete"): AGENTS,
+    ("POST", "/task/{taskId}/fail"): AGENTS,
+    ("POST", "/workflow"): OPERATORS,
+    ("GET", "/workflow"): READERS,
+    ("POST", "/workflow/validate"): READERS,
+    ("GET", "/workflow/{workflowId}"): READERS,
+    ("POST", "/workflow/{workflowId}/trigger"): OPERATORS,
+    ("GET", "/session"): READERS,
+    ("GET", "/session/{sessionId}"): READERS,
+}
+
+
+@pytest.fixture(scope="module")
+def task_of_seven(wire: Wire) -> str:
+    """A task that agent `seven` once had."""
+    wire.register("of-seven", agent_id="seven")
+    session_id = wire.trigger(one_task("of-seven"))
+    claimed = wire.claimed("seven")
+    assert wire.post(f"/task/{claimed['task']['taskId']}/complete", {"attempt": 1}).status_code == 200
+    wire.ended(session_id)
+    return str(claimed["task"]["taskId"])
+
+
+def test_the_table_names_every_route_that_takes_a_key() -> None:
+    routes = {(each.method, each.path.removeprefix(PREFIX)) for each in ENDPOINTS if each.path.startswith(PREFIX)}
+    assert set(TABLE) == routes
+
+
+@pytest.mark.parametrize("scope", sorted(EVERYONE))
+@pytest.mark.parametrize(("method", "path"), sorted(TABLE))
+def test_a_route_takes_the_scopes_of_the_table_alone(
+    server: GatewayProcess, keys: dict[str, str], task_of_seven: str, scope: str, method: str, path: str
+) -> None:
+    url = path.format(agentId="seven", taskId=task_of_seven, workflowId="nothing", sessionId="nothing")
+    # Bodies that are refused once the key is accepted: a test of keys changes nothing.
+    body = b'{"agentId": 5, "event_type": 5}' if method == "POST" else None
+    if (method, path) == ("DELETE", "/agent/{agentId}") and scope in AGENTS:
+        url = "/agent/seven" if scope == "agent:seven" else "/agent/nobody"
+    with server.client(keys[scope]) as client:
+        answer = client.request(method, f"{PREFIX}{url}", content=body)
+    if scope in TABLE[method, path]:
+        assert answer.status_code not in (401, 403), answer.text
+    else:
+        problem(answer, 403, "forbidden")
+        assert f"{scope!r}" not in answer.text
+    if method == "DELETE" and answer.status_code == 204:
+        Wire(http=server.client()).register("of-seven", agent_id="seven")
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(TABLE))
+def test_the_key_of_one_agent_opens_nothing_of_another(
+    server: GatewayProcess, keys: dict[str, str], task_of_seven: str, method: str, path: str
+) -> None:
+    url = path.format(agentId="seven", taskId=task_of_seven, workflowId="nothing", sessionId="nothing")
+    body = b'{"agentId": "seven", "event_type": "REGISTER", "agent_details": {"agentId": "seven"}, "attempt": 1, "error": ""}'
+    with server.client(keys["agent:eight"]) as client:
+        answer = client.request(method, f"{PREFIX}{url}", content=body if method == "POST" else None)
+    problem(answer, 403, "forbidden")
+
+
+def test_an_agent_may_introduce_itself_with_its_own_key(server: GatewayProcess, keys: dict[str, str]) -> None:
+    with server.client(keys["agent:eight"]) as client:
+        assert client.post(f"{PREFIX}/agent", json={"agentId": "eight"}).status_code == 201
+        notified = {"event_type": "REGISTER", "agent_details": {"agentId": "eight"}}
+        assert client.post(f"{PREFIX}/internal/agent/notify", json=notified).status_code == 200
+        problem(client.post(f"{PREFIX}/agent", json={}), 403, "forbidden")
+
+
+def test_a_key_that_may_not_complete_learns_nothing_of_which_tasks_exist(
+    server: GatewayProcess, keys: dict[str, str]
+) -> None:
+    with server.client(keys["viewer"]) as client:
+        problem(client.post(f"{PREFIX}/task/nothing/complete", json={"attempt": 1}), 403, "forbidden")

@@ -1,0 +1,601 @@
+"""What agents say of themselves, and what that does to the attempts they hold."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
+from opscore.runtime.errors import AgentNotFound, InvalidDocument, LimitExceeded, StaleAttempt, TaskNotFound
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import AgentSource, Assignment, SessionStatus, TaskStatus
+from tests.runtime.world import (
+    ACCEPTED,
+    ENDPOINT,
+    World,
+    begin,
+    check_rows,
+    ended,
+    hire,
+    join,
+    lease_of,
+    one_task,
+    only_task,
+    quiet,
+)
+
+# --- leases -----------------------------------------------------------------------------------------------
+
+
+async def test_an_attempt_whose_agent_falls_silent_is_lost_and_spends_no_retry(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=100))
+        await trio.sleep(99)
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+        await trio.sleep(1.1)
+        assert node.agent("a").suspicions == 1
+        lost = only_task(node, session)
+        assert (lost.status, lost.attempt, lost.retries) == (TaskStatus.READY, 1, 0)
+        assert lost.error is not None
+        assert lost.error.code == "lost"
+        await join(node, "b")
+        again = only_task(node, session)
+        assert (again.status, again.attempt, again.agent_id) == (TaskStatus.DISPATCHED, 2, "b")
+
+
+@pytest.mark.parametrize("sign", ["heartbeat", "report"])
+async def test_a_heartbeat_or_an_active_report_renews_the_lease_and_starts_the_task(
+    tmp_path: Path, autojump_clock: MockClock, sign: str
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=100))
+        task = only_task(node, session)
+        for _ in range(5):
+            await trio.sleep(90)
+            if sign == "heartbeat":
+                lease = await node.heartbeat(task.task_id, 1)
+                assert lease.expires_at == world.clock.now() + 100
+            else:
+                await node.report_state("a", "Busy")
+            assert only_task(node, session).status is TaskStatus.RUNNING
+        await node.set_cordon("a", cordoned=True)
+        await trio.sleep(101)
+        assert only_task(node, session).status is TaskStatus.READY
+
+
+async def test_an_attempt_longer_than_its_timeout_fails_although_its_agent_shows_life(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(timeoutSeconds=250, leaseSeconds=100, retry={"maxRetries": 0}))
+        for _ in range(4):
+            await trio.sleep(60)
+            await node.heartbeat(only_task(node, session).task_id, 1)
+        failed = await ended(node, session, within_s=11)
+        assert failed.status is SessionStatus.FAILED
+        assert failed.error is not None
+        assert failed.error.code == "timeout"
+        with pytest.raises(StaleAttempt):
+            await node.heartbeat(only_task(node, session).task_id, 1)
+
+
+# --- stale attempts ---------------------------------------------------------------------------------------
+
+
+async def test_whatever_names_a_past_attempt_is_refused_and_changes_nothing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=10))
+        await trio.sleep(11)
+        await join(node, "b")
+        task = only_task(node, session)
+        assert task.attempt == 2
+        with pytest.raises(StaleAttempt):
+            await node.complete(task.task_id, 1, "late")
+        with pytest.raises(StaleAttempt):
+            await node.fail(task.task_id, 1, "late")
+        with pytest.raises(StaleAttempt):
+            await node.heartbeat(task.task_id, 1)
+        with pytest.raises(StaleAttempt):
+            await node.complete(task.task_id, 3, "early")
+        with pytest.raises(TaskNotFound):
+            await node.complete("ses_nowhere.0", 1)
+        assert only_task(node, session) == task
+        await node.complete(task.task_id, 2, "in time")
+        assert (await ended(node, session)).result == {"only": "in time"}
+        with pytest.raises(StaleAttempt):
+            await node.complete(task.task_id, 2, "twice")
+        assert node.session(session.session_id).session.result == {"only": "in time"}
+
+
+async def test_a_push_answer_of_a_past_attempt_changes_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async def late(assignment: Assignment) -> Fact:
+        if assignment.attempt == 1:
+            await trio.sleep(50)
+            return Answered(status=200, body={"status": "completed", "result": "late"})
+        return ACCEPTED
+
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answer = late
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task())
+        await node.fail(only_task(node, session).task_id, 1, "no", retryable=True)
+        await node.report_state("a", "idle")
+        await trio.sleep(5)
+        assert only_task(node, session).attempt == 2
+        await trio.sleep(100)
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+
+
+async def test_a_report_that_names_another_attempt_or_task_ends_nothing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        task = only_task(node, session)
+        for details in (
+            {"opscore_task_id": task.task_id, "opscore_attempt": 7},
+            {"opscore_task_id": "ses_other.0", "opscore_attempt": 1},
+            {"opscore_attempt": 7},
+        ):
+            await node.report_state("a", "idle", details=details)
+            await node.report_state("a", "error", details=details)
+        assert only_task(node, session) == task
+
+
+# --- reports ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["idle", "IDLE", "finished"])
+async def test_active_then_idle_without_naming_the_task_completes_it_with_the_reports_result(
+    tmp_path: Path, autojump_clock: MockClock, state: str
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await node.report_state("a", "active")
+        await node.report_state("a", state, details={"result": {"n": 1}})
+        assert (await ended(node, session)).result == {"only": {"n": 1}}
+        assert node.agent("a").state == state.lower()
+
+
+async def test_an_idle_report_that_proves_nothing_ends_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await node.report_state("a", "idle")
+        await node.report_state("a", "finished")
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+        assert len(world.messenger.delivered) == 1
+
+
+@pytest.mark.parametrize("with_attempt", [True, False])
+async def test_a_report_that_names_the_first_attempt_completes_it_without_an_active_report(
+    tmp_path: Path, autojump_clock: MockClock, with_attempt: bool
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        details: dict[str, Any] = {"opscore_task_id": only_task(node, session).task_id, "result": 5}
+        await node.report_state("a", "idle", details=details | ({"opscore_attempt": 1} if with_attempt else {}))
+        assert (await ended(node, session)).result == {"only": 5}
+
+
+async def test_a_later_attempt_named_without_its_number_needs_an_active_report(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=10))
+        await trio.sleep(60)
+        task = only_task(node, session)
+        assert task.attempt > 1
+        named = {"opscore_task_id": task.task_id}
+        await node.report_state("a", "idle", details=named)
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+        await node.report_state("a", "active")
+        await node.report_state("a", "idle", details=named)
+        assert (await ended(node, session)).status is SessionStatus.COMPLETED
+
+
+async def test_an_error_report_of_the_lease_holder_is_a_failure(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await node.report_state("a", "error", details={"message": "out of ink"})
+        task = only_task(node, session)
+        assert (task.status, task.retries) == (TaskStatus.PENDING_RETRY, 1)
+        assert task.error is not None
+        assert "out of ink" in task.error.message
+        await trio.sleep(100)
+        assert only_task(node, session).status is TaskStatus.READY, "an agent in error is given no work"
+
+
+@pytest.mark.parametrize("state", ["offline", "initializing"])
+async def test_an_agent_that_goes_offline_or_starts_anew_loses_its_attempt_without_a_retry_spent(
+    tmp_path: Path, autojump_clock: MockClock, state: str
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await node.report_state("a", state)
+        task = only_task(node, session)
+        assert (task.status, task.retries, task.bounces) == (TaskStatus.READY, 0, 1)
+        await node.report_state("a", "idle")
+        await quiet()
+        assert only_task(node, session).attempt == 2
+
+
+async def test_an_agent_deregistered_with_work_loses_it_to_another_at_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await join(node, "b")
+        await node.deregister_agent("a")
+        await quiet()
+        task = only_task(node, session)
+        assert (task.agent_id, task.attempt, task.retries) == ("b", 2, 0)
+        with pytest.raises(AgentNotFound):
+            node.agent("a")
+        with pytest.raises(AgentNotFound):
+            await node.report_state("a", "idle")
+
+
+async def test_a_report_older_than_the_newest_is_acknowledged_and_changes_nothing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a", state=None)
+        now = world.clock.now()
+        assert await node.report_state("a", "idle", timestamp=now)
+        session = await begin(node)
+        assert not await node.report_state("a", "offline", timestamp=now - 0.001)
+        assert node.agent("a").state == "idle"
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+        assert await node.report_state("a", "active", timestamp=now), "equal is accepted"
+    assert world.records("a") == [
+        "agent.registered",
+        "agent.reported",
+        "agent.delivered",
+        "agent.report_stale",
+        "agent.started",
+    ]
+
+
+async def test_a_timestamp_in_the_future_is_clamped_to_half_a_minute_ahead(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a", state=None)
+        now = world.clock.now()
+        await node.report_state("a", "active", timestamp=now + 1e9)
+        assert node.agent("a").reported_at == now + 30
+        assert not await node.report_state("a", "idle", timestamp=now + 29)
+        await trio.sleep(31)
+        assert await node.report_state("a", "idle", timestamp=world.clock.now())
+
+
+async def test_registering_again_forgets_the_order_of_reports_and_keeps_state_and_cordon(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a")
+        await node.set_cordon("a", cordoned=True)
+        await node.report_state("a", "active", timestamp=world.clock.now())
+        again = await node.register_agent("a", capabilities=["other"], contact_endpoint=ENDPOINT)
+        assert (again.state, again.cordoned, again.capabilities) == ("active", True, ("other",))
+        assert await node.report_state("a", "idle", timestamp=1.0)
+
+
+async def test_another_state_is_kept_in_lower_case_and_counts_as_active(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await node.report_state("a", " Thinking ")
+        assert node.agent("a").state == "thinking"
+        assert only_task(node, session).status is TaskStatus.RUNNING
+        for state in ("", "   ", "x" * 65):
+            with pytest.raises(InvalidDocument):
+                await node.report_state("a", state)
+
+
+@pytest.mark.parametrize("agent_id", ["", "  ", "x" * 129, "é" * 65])
+async def test_an_agents_id_is_neither_empty_nor_longer_than_128_bytes(
+    tmp_path: Path, autojump_clock: MockClock, agent_id: str
+) -> None:
+    async with World(tmp_path).node() as node:
+        with pytest.raises(LimitExceeded):
+            await node.register_agent(agent_id)
+
+
+async def test_a_result_too_large_to_store_fails_the_attempt_for_good(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows, limits=Limits(value_bytes_max=100))
+    world.messenger.answers(Answered(status=200, body={"status": "completed", "result": "x" * 200}))
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        failed = await ended(node, session)
+        assert failed.error is not None
+        assert failed.error.code == "result_too_large"
+
+
+# --- what a push answered ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "completed", "result": 7},
+        {"status": "success", "data": {"status": "completed", "result": 7}},
+    ],
+)
+async def test_a_push_answer_that_says_completed_completes_the_task(
+    tmp_path: Path, autojump_clock: MockClock, body: object
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(Answered(status=200, body=body))
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        assert (await ended(node, session, within_s=1)).result == {"only": 7}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [NotReached(reason="refused"), Answered(status=404), Answered(status=429), Answered(status=503)],
+    ids=["refused", "404", "429", "503"],
+)
+async def test_an_attempt_not_delivered_goes_back_to_the_queue_and_its_agent_is_suspected_for_ever_longer(
+    tmp_path: Path, autojump_clock: MockClock, fact: Fact
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(fact, fact, fact, ACCEPTED)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        waits = []
+        for suspicions in (1, 2, 3):
+            assert node.agent("a").suspicions == suspicions
+            task = only_task(node, session)
+            assert (task.status, task.retries, task.bounces) == (TaskStatus.READY, 0, suspicions)
+            waits.append(node.agent("a").suspected_until - world.clock.now())
+            await trio.sleep(waits[-1] + 0.01)
+        assert all(ceiling / 2 <= wait <= ceiling for wait, ceiling in zip(waits, (1, 2, 4), strict=True))
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+        assert [each.attempt for each in world.messenger.delivered] == [1, 2, 3, 4]
+
+
+async def test_a_suspected_agent_is_not_tried_before_the_time_that_it_asked_for(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(Answered(status=503, retry_after_s=120), ACCEPTED)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await trio.sleep(119)
+        assert len(world.messenger.delivered) == 1
+        await trio.sleep(2)
+        assert only_task(node, session).attempt == 2
+
+
+async def test_a_suspected_agents_next_report_ends_the_suspicion(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(Answered(status=503, retry_after_s=3_000), ACCEPTED)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await node.report_state("a", "idle")
+        await quiet()
+        assert only_task(node, session).attempt == 2
+        assert node.agent("a").suspicions == 0
+
+
+async def test_a_task_that_one_agent_does_not_take_goes_to_the_next_at_once(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answer = lambda assignment: Answered(status=404) if assignment.agent_id == "a" else ACCEPTED
+    async with world.node() as node:
+        await join(node, "a")
+        await join(node, "b")
+        session = await begin(node, agent_id="a")
+        assert [each.agent_id for each in world.messenger.delivered] == ["a", "b"]
+        assert only_task(node, session).agent_id == "b"
+
+
+async def test_another_client_error_is_a_failure_that_keeps_the_answer(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(Answered(status=422, body="no such tool"), ACCEPTED)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        task = only_task(node, session)
+        assert (task.status, task.retries) == (TaskStatus.PENDING_RETRY, 1)
+        assert task.error is not None
+        assert task.error.code == "http_422"
+        assert "no such tool" in task.error.message
+
+
+@pytest.mark.parametrize("fact", [Answered(status=500), Broken(reason="reset")], ids=["500", "broken"])
+async def test_an_unknown_outcome_leaves_the_agent_a_minute_to_show_life_and_then_is_a_loss(
+    tmp_path: Path, autojump_clock: MockClock, fact: Fact
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(fact)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await trio.sleep(59)
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+        await trio.sleep(1.1)
+        task = only_task(node, session)
+        assert (task.status, task.retries, task.bounces) == (TaskStatus.READY, 0, 1)
+
+
+async def test_an_unknown_outcome_ends_nothing_while_the_agent_shows_life(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(Broken(reason="reset"))
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await trio.sleep(30)
+        await node.report_state("a", "active")
+        await trio.sleep(600)
+        assert only_task(node, session).status is TaskStatus.RUNNING
+
+
+async def test_a_delivery_that_raises_has_an_unknown_outcome_and_harms_nobody(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    def answer(_: Assignment) -> Fact:
+        raise RuntimeError("a way that breaks its promise")
+
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answer = answer
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        lease = lease_of(node, "a")
+        assert lease is not None
+        assert lease.expires_at == world.clock.now() + 60
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+
+
+async def test_a_task_that_reaches_nobody_spends_a_retry_after_as_many_attempts_as_the_limit_says(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows, limits=Limits(dispatch_attempts_max=4))
+    world.messenger.answers(Answered(status=503))
+    async with world.node() as node:
+        await join(node, "a")
+        session = await ended(node, await begin(node, one_task(retry={"maxRetries": 1})))
+        assert session.status is SessionStatus.FAILED
+        assert session.error is not None
+        assert session.error.code == "undelivered"
+        task = only_task(node, session)
+        assert (task.attempt, task.retries) == (8, 2)
+
+
+# --- whom work is given -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["active", "initializing", "error", "finished", "offline", "thinking", None])
+async def test_an_agent_that_is_not_idle_is_given_no_work(
+    tmp_path: Path, autojump_clock: MockClock, state: str | None
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a", state=state)
+        await begin(node)
+        await trio.sleep(1_000)
+        assert world.messenger.delivered == []
+        await node.report_state("a", "idle")
+        await quiet()
+        assert len(world.messenger.delivered) == 1
+
+
+async def test_a_cordoned_agent_is_given_no_work_until_it_is_put_back_and_may_end_what_it_has(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        first = await begin(node)
+        await node.set_cordon("a", cordoned=True)
+        await node.report_state("a", "active")
+        await node.report_state("a", "idle")
+        assert (await ended(node, first)).status is SessionStatus.COMPLETED
+        await begin(node)
+        await trio.sleep(100)
+        assert len(world.messenger.delivered) == 1
+        await node.set_cordon("a", cordoned=False)
+        await quiet()
+        assert len(world.messenger.delivered) == 2
+
+
+async def test_an_agent_without_a_way_to_it_is_given_no_work(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a", push=False)
+        session = await begin(node)
+        await trio.sleep(100)
+        assert only_task(node, session).attempt == 0
+
+
+async def test_an_agent_silent_for_longer_than_its_time_to_live_is_given_no_work(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=Limits(agent_ttl_s=60))
+    async with world.node() as node:
+        await join(node, "a")
+        await trio.sleep(61)
+        await begin(node)
+        assert world.messenger.delivered == []
+        await node.report_state("a", "idle")
+        await quiet()
+        assert len(world.messenger.delivered) == 1
+
+
+async def test_an_agent_has_one_task_at_a_time_and_gets_the_next_when_it_is_idle_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        sessions = [await begin(node) for _ in range(3)]
+        for number, session in enumerate(sessions, start=1):
+            assert len(world.messenger.delivered) == number
+            await node.report_state("a", "active")
+            await node.report_state("a", "idle")
+            await ended(node, session)
+            await quiet()
+        assert len({each.task_id for each in world.messenger.delivered}) == 3
+
+
+async def test_a_local_agent_is_a_function_that_is_idle_from_its_registration_on(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path).node() as node:
+        got = await hire(node, "local", result="done")
+        agent = node.agent("local")
+        assert (agent.source, agent.state) == (AgentSource.LOCAL, "idle")
+        assert (await ended(node, await node.trigger(one_task()))).result == {"only": "done"}
+        assert [each.agent_id for each in got] == ["local"]
