@@ -84,8 +84,8 @@ def test_a_document_that_unfolds_into_millions_of_values_is_refused() -> None:
 
 
 def test_two_deep_tasks_that_are_alike_are_told_apart_without_being_compared() -> None:
-    tasks = [{"taskId": "a", "parameters": {"p": nested(90, lambda it: [it])}} for _ in range(1_000)]
-    assert {fault.message for fault in judged(workflow(*tasks))} == {"'a' is used 1000 times"}
+    tasks = [{"taskId": "a", "parameters": {"p": nested(90, lambda it: [it])}} for _ in range(400)]
+    assert {fault.message for fault in judged(workflow(*tasks))} == {"'a' is used 400 times"}
 
 
 def test_a_cycle_of_a_thousand_tasks_is_found_and_named_in_part() -> None:

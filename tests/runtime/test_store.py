@@ -28,7 +28,7 @@ from opscore.runtime.store import (
     Submission,
 )
 from tests.runtime import store_process
-from tests.runtime.store_conformance import SHORT, Store, StoreConformance
+from tests.runtime.store_conformance import SHORT, Store, StoreConformance, check_every_scan
 from tests.runtime.store_process import TABLES
 
 FULL = Path("/dev/full")
@@ -131,6 +131,11 @@ def test_two_submissions_added_up_are_applied_or_refused_together(tmp_path: Path
         assert isinstance(outcome, Superseded)
         with store.snapshot() as view:
             assert view.get("left", b"a") is None
+
+
+def test_a_table_is_walked_from_any_key_in_either_direction(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        check_every_scan(store)
 
 
 # --- damage ------------------------------------------------------------------------------------------------

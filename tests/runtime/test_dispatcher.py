@@ -1,0 +1,193 @@
+"""Who gets which task, and that nothing stands still that could move."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime import messages
+from opscore.runtime.delivery import Answered
+from opscore.runtime.dispatcher import DispatcherActor
+from opscore.runtime.models import SessionStatus, TaskStatus
+from opscore.runtime.session import SessionActor
+from tests.runtime.world import SAMPLE, Strike, World, begin, check_rows, ended, hire, join, one_task, only_task, quiet
+
+
+def taken(world: World) -> list[tuple[str, str]]:
+    return [(each.task_key, each.agent_id) for each in world.messenger.delivered]
+
+
+async def test_a_task_goes_only_to_an_agent_with_its_capability(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "other", "another_capability")
+        await join(node, "none", "nothing")
+        await begin(node, SAMPLE)
+        await trio.sleep(100)
+        assert world.messenger.delivered == []
+        await join(node, "right", "test_capability")
+        assert taken(world) == [("step_1", "right")]
+
+
+async def test_a_task_that_names_an_agent_goes_to_that_agent_alone(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        await begin(node, one_task(agentId="b"))
+        await join(node, "c")
+        await trio.sleep(100)
+        assert world.messenger.delivered == []
+        await join(node, "b", "whatever")
+        assert taken(world) == [("only", "b")]
+
+
+async def test_a_task_that_names_nobody_goes_to_the_sessions_agent(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        await join(node, "b")
+        document = {"id": "w", "name": "w", "tasks": [{"taskId": "t", "name": "t", "parameters": {}}]}
+        await begin(node, document, agent_id="b")
+        assert taken(world) == [("t", "b")]
+
+
+async def test_the_sessions_agent_is_preferred_where_it_has_the_capability_and_is_idle(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        await join(node, "b")
+        await join(node, "without", "nothing")
+        await begin(node, agent_id="b")
+        await begin(node, agent_id="b")
+        assert taken(world) == [("only", "b"), ("only", "a")], "busy, it is not waited for"
+        await node.report_state("a", "active")
+        await node.report_state("a", "idle")
+        await begin(node, agent_id="without")
+        assert taken(world)[2:] == [("only", "a")]
+
+
+async def test_higher_priority_goes_first_and_the_older_of_equals(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        for name, priority in (("low", 0), ("first", 5), ("second", 5), ("high", 9)):
+            await begin(node, one_task(name, priority=priority))
+            await trio.sleep(1)
+        await join(node, "a")
+        for _ in range(3):
+            await node.report_state("a", "active")
+            await node.report_state("a", "idle")
+            await quiet()
+        assert [each.workflow_id for each in world.messenger.delivered] == ["high", "first", "second", "low"]
+
+
+async def test_a_low_priority_that_waited_long_enough_is_not_starved(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await begin(node, one_task("old", priority=0))
+        await trio.sleep(9 * 600 + 1)
+        await begin(node, one_task("new", priority=9))
+        await join(node, "a")
+        assert [each.workflow_id for each in world.messenger.delivered] == ["old"]
+
+
+async def test_a_task_that_nobody_can_take_waits_without_a_sound_and_goes_the_moment_somebody_can(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    offers = Strike(monkeypatch, SessionActor, messages.Offer, times=0)
+    offers.armed = True
+    async with world.node() as node:
+        session = await begin(node)
+        await trio.sleep(10_000)
+        assert only_task(node, session).status is TaskStatus.READY
+        await join(node, "a")
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+
+
+async def test_many_tasks_and_agents_that_come_and_go_leave_nothing_standing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answer = lambda each: Answered(
+        status=503 if each.attempt % 3 == 1 else 200, body={"status": "completed"}
+    )
+    async with world.node() as node:
+        sessions = []
+
+        async def trigger(number: int) -> None:
+            sessions.append(await node.trigger(SAMPLE if number % 2 else one_task()))
+
+        async def come_and_go(name: str, *capabilities: str) -> None:
+            for _ in range(5):
+                await node.register_agent(name, capabilities=capabilities, contact_endpoint="http://there/")
+                await node.report_state(name, "idle")
+                await trio.sleep(0.5)
+                await node.deregister_agent(name)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(trigger, number)
+            nursery.start_soon(come_and_go, "a", "work", "test_capability")
+            nursery.start_soon(come_and_go, "b", "another_capability")
+        await hire(node, "local", "work", "test_capability", "another_capability")
+        for session in sessions:
+            assert (await ended(node, session, within_s=200)).status is SessionStatus.COMPLETED
+        await quiet()
+        assert node.statistics()["open_sessions"] == 0
+
+
+async def test_an_agent_that_left_while_it_was_offered_a_task_costs_the_task_nothing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        await join(node, "b")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.trigger, one_task())
+            nursery.start_soon(node.report_state, "a", "active")
+            nursery.start_soon(node.deregister_agent, "b")
+        await quiet()
+        (session,) = node.sessions().items
+        await join(node, "c")
+        await node.report_state("a", "idle")
+        await quiet()
+        assert only_task(node, session).status is not TaskStatus.READY
+
+
+@pytest.mark.parametrize("crashes", [1, 4])
+async def test_offers_left_behind_by_a_dispatcher_that_crashed_are_not_the_next_ones_to_close(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, crashes: int
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    strike = Strike(monkeypatch, DispatcherActor, messages.OfferEnded, times=crashes)
+    async with world.node() as node:
+        for number in range(10):
+            await join(node, f"a{number}", state=None)
+        sessions = [await begin(node) for _ in range(10)]
+        strike.armed = True
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(node.report_state, f"a{number}", "idle")
+        await trio.sleep(20)
+        assert strike.struck
+        assert [only_task(node, session).status for session in sessions] == [TaskStatus.DISPATCHED] * 10
+        assert len(world.messenger.delivered) == 10
+
+
+async def test_an_offer_that_ends_unknown_is_looked_into_and_delivered(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    strike = Strike(monkeypatch, SessionActor, messages.Offer, after=True)
+    async with world.node() as node:
+        await join(node, "a")
+        strike.armed = True
+        session = await begin(node)
+        await trio.sleep(1)
+        assert strike.struck
+        assert only_task(node, session).attempt == 1
+        assert [each.attempt for each in world.messenger.delivered] == [1]

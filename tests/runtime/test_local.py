@@ -1,0 +1,174 @@
+"""Agents that are functions of the host's own process."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
+from tests.runtime.world import World, begin, check_rows, ended, hire, join, lease_of, one_task, only_task, quiet
+
+
+async def test_a_function_gets_its_attempt_and_its_return_value_is_the_result(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+
+    async def add(assignment: Assignment) -> int:
+        await trio.sleep(1)
+        return int(assignment.parameters["a"]) + int(assignment.input["b"])
+
+    async with world.node() as node:
+        await node.register_agent("adder", capabilities=["work"], handler=add)
+        session = await node.trigger(one_task(parameters={"a": 1}), payload={"b": 2})
+        assert (await ended(node, session)).result == {"only": 3}
+
+
+async def test_a_function_that_raises_fails_its_attempt_and_is_called_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    calls: list[int] = []
+
+    async def flaky(assignment: Assignment) -> str:
+        calls.append(assignment.attempt)
+        await trio.lowlevel.checkpoint()
+        if len(calls) < 3:
+            raise ValueError("not yet")
+        return "now"
+
+    async with world.node() as node:
+        await node.register_agent("flaky", capabilities=["work"], handler=flaky)
+        session = await ended(node, await node.trigger(one_task()))
+        assert session.result == {"only": "now"}
+        assert calls == [1, 2, 3]
+        assert only_task(node, session).retries == 2
+
+
+@pytest.mark.parametrize("result", [{1, 2}, object(), float("nan"), "x" * 300_000], ids=["set", "object", "nan", "size"])
+async def test_a_result_that_can_not_be_stored_fails_the_run_and_says_why(
+    tmp_path: Path, autojump_clock: MockClock, result: Any
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        got = await hire(node, "local", result=result)
+        session = await ended(node, await node.trigger(one_task()), within_s=60)
+        assert session.status is SessionStatus.FAILED
+        assert session.error is not None
+        assert session.error.code in ("result_not_json", "result_too_large")
+        assert len(got) == 1
+
+
+async def test_a_function_may_take_longer_than_a_lease_but_not_than_its_timeout(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    ends: list[str] = []
+
+    async def slow(assignment: Assignment) -> str:
+        try:
+            await trio.sleep(assignment.parameters["seconds"])
+        except trio.Cancelled:
+            ends.append("cancelled")
+            raise
+        return "done"
+
+    async with world.node() as node:
+        await node.register_agent("slow", capabilities=["work"], handler=slow)
+        times = {"leaseSeconds": 10, "timeoutSeconds": 100, "retry": {"maxRetries": 0}}
+        session = await ended(node, await node.trigger(one_task("in_time", parameters={"seconds": 95}, **times)))
+        assert session.result == {"only": "done"}
+        session = await ended(node, await node.trigger(one_task("late", parameters={"seconds": 105}, **times)))
+        assert session.error is not None
+        assert session.error.code == "timeout"
+        await quiet()
+        assert ends == ["cancelled"]
+        assert lease_of(node, "slow") is None
+
+
+async def test_a_function_whose_agent_is_deregistered_is_cancelled_and_its_task_goes_to_another(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    ends: list[str] = []
+
+    async def work(_: Assignment) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ends.append("cancelled")
+
+    async with world.node() as node:
+        await node.register_agent("first", capabilities=["work"], handler=work)
+        session = await begin(node)
+        await node.deregister_agent("first")
+        await quiet()
+        assert ends == ["cancelled"]
+        await hire(node, "second", result="done")
+        done = await ended(node, session)
+        assert done.result == {"only": "done"}
+        assert only_task(node, session).attempt == 2
+
+
+async def test_a_function_has_one_attempt_at_a_time(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    at_once = [0, 0]
+
+    async def work(_: Assignment) -> None:
+        at_once[0] += 1
+        at_once[1] = max(at_once)
+        await trio.sleep(1)
+        at_once[0] -= 1
+
+    async with world.node() as node:
+        await node.register_agent("local", capabilities=["work"], handler=work)
+        sessions = [await node.trigger(one_task()) for _ in range(5)]
+        await trio.sleep(0.5)
+        await node.register_agent("local", capabilities=["work"], handler=work)
+        for session in sessions:
+            await ended(node, session)
+    assert at_once == [0, 1]
+
+
+async def test_a_function_may_trigger_a_run_and_wait_for_it(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+
+        async def parent(_: Assignment) -> Any:
+            child = await node.trigger(one_task("child", agentCapability="child"))
+            return (await node.wait(child.session_id)).result
+
+        await node.register_agent("parent", capabilities=["work"], handler=parent)
+        await hire(node, "child", "child", result=42)
+        session = await ended(node, await node.trigger(one_task()))
+        assert session.result == {"only": {"only": 42}}
+
+
+async def test_a_function_that_is_replaced_takes_the_next_attempt(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path).node() as node:
+        old = await hire(node, "local")
+        await ended(node, await node.trigger(one_task()))
+        new = await hire(node, "local")
+        await ended(node, await node.trigger(one_task()))
+        assert (len(old), len(new)) == (1, 1)
+
+
+async def test_a_delivery_cut_off_by_its_attempts_end_reports_nothing(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+
+    async def hang(_: Assignment) -> Any:
+        await trio.sleep_forever()
+
+    world.messenger.answer = hang
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=10))
+        await node.set_cordon("a", cordoned=True)
+        await trio.sleep(11)
+        assert world.messenger.cancelled == 1
+        assert node.statistics()["deliveries"] == 0
+        assert only_task(node, session).status is TaskStatus.READY

@@ -1,0 +1,101 @@
+"""Due times: each comes once, in order, also after a crash, and a far one costs nothing."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime import messages
+from opscore.runtime.agent import AgentActor
+from opscore.runtime.models import TaskStatus
+from opscore.runtime.timers import TimersActor
+from tests.runtime.world import Strike, World, begin, check_rows, join, lease_of, one_task, only_task, quiet
+
+
+async def test_leases_of_many_agents_end_each_at_its_own_time(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        lengths = {f"a{seconds}": float(seconds) for seconds in (40, 10, 30, 20)}
+        for name, seconds in lengths.items():
+            await join(node, name, name)
+            await begin(node, one_task(name, agentCapability=name, leaseSeconds=seconds))
+            await node.set_cordon(name, cordoned=True)
+        ended: dict[str, float] = {}
+        began = trio.current_time()
+        while len(ended) < len(lengths):
+            await trio.sleep(1)
+            for name in lengths:
+                if lease_of(node, name) is None:
+                    ended.setdefault(name, trio.current_time() - began)
+        assert ended == {name: pytest.approx(seconds, abs=1.5) for name, seconds in lengths.items()}
+
+
+async def test_a_lease_that_was_renewed_does_not_end_at_its_first_time(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    looked = Strike(monkeypatch, AgentActor, messages.LeaseDue)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=100))
+        looked.armed = True
+        await trio.sleep(90)
+        await node.heartbeat(only_task(node, session).task_id, 1)
+        await trio.sleep(90)
+        assert looked.struck == [], "the timer was moved"
+        assert only_task(node, session).status is TaskStatus.RUNNING
+
+
+@pytest.mark.parametrize("message", [messages.ArmLease, messages.ArmRetry, messages.ArmSuspicion])
+async def test_a_time_that_a_crash_kept_from_being_set_comes_all_the_same(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, message: type
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    strike = Strike(monkeypatch, TimersActor, message)
+    async with world.node() as node:
+        await join(node, "a")
+        strike.armed = True
+        session = await begin(node, one_task(leaseSeconds=20, retry={"initialDelaySeconds": 20, "jitter": False}))
+        if message is messages.ArmRetry:
+            await node.fail(only_task(node, session).task_id, 1, "no")
+            await node.report_state("a", "idle")
+        await trio.sleep(60)
+        assert len(strike.struck) == 1
+        assert only_task(node, session).attempt >= 2
+
+
+async def test_a_crash_of_the_timers_moves_no_time(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    strike = Strike(monkeypatch, TimersActor, messages.ArmSuspicion)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=100))
+        await trio.sleep(50)
+        strike.armed = True
+        node._core.addresses.timers.tell(messages.ArmSuspicion(agent_id="a", due_at=0.0))  # noqa: SLF001
+        await trio.sleep(49)
+        assert strike.struck
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+        await node.set_cordon("a", cordoned=True)
+        await trio.sleep(2)
+        assert only_task(node, session).status is TaskStatus.READY
+
+
+async def test_an_agent_without_room_for_its_lease_is_made_to_look_at_it_later(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        ref = node._core.addresses.agent("a")  # noqa: SLF001 (only there can a mailbox be filled)
+        monkeypatch.setattr(ref.mailbox, "_limit", 0)
+        session = await begin(node)
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+        assert world.messenger.delivered == []
+        monkeypatch.undo()
+        await trio.sleep(3)
+        await quiet()
+        assert len(world.messenger.delivered) == 1
