@@ -116,9 +116,8 @@ def test_a_task_of_a_claimer_that_left_goes_to_another_agent_soon(server: Gatewa
     assert claimed["task"]["sessionId"] == session_id
 
 
-@pytest.mark.parametrize("_", range(3))
 def test_a_claimer_that_leaves_in_the_moment_in_which_work_comes_is_handed_none(
-    server: GatewayProcess, wire: Wire, _: int
+    server: GatewayProcess, wire: Wire
 ) -> None:
     capability = name("cap")
     leaver, worker = wire.register(capability), wire.register(capability)

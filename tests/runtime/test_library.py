@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from opscore.runtime.definitions import Definition, parse
-from opscore.runtime.errors import StoreDamaged
+from opscore.runtime.errors import InvalidDocument, StoreDamaged
 from opscore.runtime.library import KEPT_MAX, Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.store import LmdbStore, Submission
@@ -62,3 +62,17 @@ def test_the_library_keeps_a_bounded_number_and_forgets_what_was_not_used_for_lo
         assert library.find(view, kept[0].digest) is kept[0]
         with pytest.raises(StoreDamaged):
             library.find(view, kept[1].digest)
+
+
+def test_content_that_was_validated_before_is_not_validated_again() -> None:
+    library = Library(Limits(tasks_max=2))
+    definition = parse(a_document(tasks=5), Limits())
+    with pytest.raises(InvalidDocument):
+        library.parsed(a_document(tasks=5))
+    library.keep(definition)
+    assert library.parsed(a_document(tasks=5)) is definition
+
+
+def test_a_document_that_is_not_json_is_refused_like_any_other_fault() -> None:
+    with pytest.raises(InvalidDocument):
+        Library(Limits()).parsed({"id": "flow", "tasks": [{"taskId": "t", "parameters": {"x": object()}}], "more": 1})

@@ -166,6 +166,13 @@ def test_a_run_that_has_ended_changes_no_more_whatever_is_said_to_it() -> None:
     assert all(before == after for before, after in ended)
 
 
+def test_nothing_of_a_failing_run_waits_any_more() -> None:
+    waiting = {TaskStatus.PENDING, TaskStatus.READY, TaskStatus.PENDING_RETRY}
+    failing = [run for first in small_runs() for _, run in explored(first) if run.failing]
+    assert any(not run.ended for run in failing)
+    assert not [run for run in failing if any(task.status in waiting for task in run.tasks)]
+
+
 def test_a_run_ends_only_when_none_of_its_tasks_can_move() -> None:
     for first in small_runs():
         for _, run in explored(first):
