@@ -106,15 +106,16 @@ def _answering(endpoint: Endpoint, gateway: Gateway) -> Callable[[Request], Awai
                 # Nobody reads it; an error in the log would blame the server.
                 response = problem(400, "client_left", "The client went away before its request was complete.")
             except Exception as error:  # noqa: BLE001 (whatever is raised has to become an answer)
-                response = problems.answer(error) or _failed(request, error)
+                response = problems.answer(error) or _bug()
+                if response.status_code == 500:  # noqa: PLR2004 (Internal Server Error)
+                    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         response.headers["X-Request-Id"] = request_id
         return response
 
     return answer
 
 
-def _failed(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+def _bug() -> Response:
     return problem(500, "internal_error", "The server failed to handle the request; its log has the reason.")
 
 

@@ -8,6 +8,7 @@ import email.utils
 import json
 import time
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 import httpx
@@ -22,9 +23,12 @@ SENDER_ID: Final = "opscore_system_id"
 
 
 def open_client() -> httpx.AsyncClient:
-    """A client that follows no redirects, keeps no connections and reads no proxy settings."""
+    """A client that follows no redirects, keeps no connections and no cookies, and reads no proxy settings."""
     return httpx.AsyncClient(
-        follow_redirects=False, trust_env=False, limits=httpx.Limits(max_connections=1_000, max_keepalive_connections=0)
+        follow_redirects=False,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=1_000, max_keepalive_connections=0),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
 
 
@@ -96,8 +100,9 @@ async def _body(response: httpx.Response, timeout_s: float) -> bytes:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > ANSWER_BYTES_MAX:
-                    return b""
-        except httpx.HTTPError:
+                    # Not left by a `return`, which would leave httpx's inner generators open: the next read fails.
+                    await response.aclose()
+        except (httpx.HTTPError, httpx.StreamError):
             return b""
         return bytes(body)
     return b""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from opscore.actors.errors import ActorError, AskTimeout, MailboxFull
+from opscore.actors.errors import ActorError
 from opscore.runtime import codec, errors
 from opscore.runtime.hosting import GuestClosed, GuestEnded
 
@@ -18,6 +18,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 5.0
 
 STATUSES: Final[dict[type[Exception], int]] = {
+    errors.OpscoreError: 500,
     errors.Refusal: 400,
     errors.NotFound: 404,
     errors.Conflict: 409,
@@ -25,13 +26,10 @@ STATUSES: Final[dict[type[Exception], int]] = {
     errors.LimitExceeded: 422,
     errors.Unavailable: 503,
     errors.Superseded: 503,
-    errors.StoreError: 500,
     errors.StoreFull: 507,
     errors.CommitUncertain: 503,
     GuestClosed: 503,
     GuestEnded: 503,
-    MailboxFull: 503,
-    AskTimeout: 503,
     ActorError: 503,
 }
 """Subclasses that are not named share their base's status."""

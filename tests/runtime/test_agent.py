@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """What agents say of themselves, and what that does to the attempts they hold."""
 
 from pathlib import Path

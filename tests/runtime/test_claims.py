@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """Long polls for work: one task for one claim, whoever repeats it, gives it up or goes away."""
 
 from pathlib import Path
@@ -46,7 +47,11 @@ async def test_claiming_says_that_the_agent_is_idle_and_gets_the_task_that_waits
         session = await begin(node, payload={"n": 1})
         granted = await node.claim("a", wait_s=0)
         assert granted is not None
-        assert (granted.assignment.task_key, granted.assignment.attempt, granted.assignment.input) == ("only", 1, {"n": 1})
+        assert (granted.assignment.task_key, granted.assignment.attempt, granted.assignment.input) == (
+            "only",
+            1,
+            {"n": 1},
+        )
         assert granted.lease == lease_of(node, "a")
         assert granted.lease.delivered
         assert node.agent("a").state == "idle"
@@ -99,9 +104,7 @@ async def test_the_same_claim_gets_the_same_attempt_until_the_first_heartbeat(
         assert await node.claim("a", claim_id="c", wait_s=0) is None
 
 
-async def test_the_same_claim_gets_the_same_attempt_after_a_restart(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_the_same_claim_gets_the_same_attempt_after_a_restart(tmp_path: Path, autojump_clock: MockClock) -> None:
     world = World(tmp_path, look=check_rows)
     async with world.node() as node:
         await join(node, "a", push=False)
@@ -145,9 +148,7 @@ async def test_a_claim_that_waits_while_the_lease_ends_gets_the_next_task(
         assert granted.assignment.session_id == second.session_id
 
 
-async def test_a_second_claim_takes_the_place_of_the_one_that_waits(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_a_second_claim_takes_the_place_of_the_one_that_waits(tmp_path: Path, autojump_clock: MockClock) -> None:
     world = World(tmp_path, look=check_rows)
     async with world.node() as node, trio.open_nursery() as nursery:
         await join(node, "a", push=False)

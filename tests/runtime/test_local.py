@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """Agents that are functions of the host's own process."""
 
 from pathlib import Path
@@ -47,7 +48,9 @@ async def test_a_function_that_raises_fails_its_attempt_and_is_called_again(
         assert only_task(node, session).retries == 2
 
 
-@pytest.mark.parametrize("result", [{1, 2}, object(), float("nan"), "x" * 300_000], ids=["set", "object", "nan", "size"])
+@pytest.mark.parametrize(
+    "result", [{1, 2}, object(), float("nan"), "x" * 300_000], ids=["set", "object", "nan", "size"]
+)
 async def test_a_result_that_can_not_be_stored_fails_the_run_and_says_why(
     tmp_path: Path, autojump_clock: MockClock, result: Any
 ) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """What a node promises to whoever triggers runs: order, one answer for a key, a bound, and an end."""
 
 from pathlib import Path
@@ -22,7 +23,19 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import SessionStatus, TaskStatus
 from opscore.runtime.node import open_node
 from opscore.runtime.triggering import IdempotencyKey
-from tests.runtime.world import SAMPLE, World, begin, check_rows, ended, hire, join, lease_of, one_task, only_task, quiet
+from tests.runtime.world import (
+    SAMPLE,
+    World,
+    begin,
+    check_rows,
+    ended,
+    hire,
+    join,
+    lease_of,
+    one_task,
+    only_task,
+    quiet,
+)
 
 
 async def test_the_sample_workflow_runs_from_its_first_task_to_its_last(
@@ -197,9 +210,7 @@ async def test_no_more_runs_are_admitted_than_may_be_unfinished(tmp_path: Path, 
         assert node.statistics()["open_sessions"] == 1
 
 
-async def test_triggers_whose_callers_went_away_count_like_any_other(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_triggers_whose_callers_went_away_count_like_any_other(tmp_path: Path, autojump_clock: MockClock) -> None:
     world = World(tmp_path, limits=Limits(sessions_open_max=3))
     async with world.node() as node:
         for _ in range(3):

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """What a restart makes of what was under way: nothing acknowledged is missing, nothing is done that was done."""
 
 from pathlib import Path
@@ -9,7 +10,19 @@ from trio.testing import MockClock
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import StaleAttempt
 from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
-from tests.runtime.world import SAMPLE, World, begin, check_rows, ended, hire, join, lease_of, one_task, only_task, quiet
+from tests.runtime.world import (
+    SAMPLE,
+    World,
+    begin,
+    check_rows,
+    ended,
+    hire,
+    join,
+    lease_of,
+    one_task,
+    only_task,
+    quiet,
+)
 
 
 async def test_unfinished_runs_go_on_after_a_restart_from_the_task_they_were_at(

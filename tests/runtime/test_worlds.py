@@ -1,4 +1,4 @@
-"""Any world of agents that fail, lie and fall silent, of actors that crash, of full disks and restarts: all runs end."""
+"""Any world: agents fail, lie and fall silent, actors crash, disks fill up, nodes are killed; still all runs end."""
 
 import tempfile
 from collections import Counter
@@ -77,7 +77,19 @@ ANSWERS: dict[str, Fact] = {
     "crashed": Answered(status=500),
     "broken": Broken(reason="reset"),
 }
-WAYS = ("active, idle", "named", "complete", "fail", "error", "offline", "silent", "heartbeats", "early", "twice", "hang")
+WAYS = (
+    "active, idle",
+    "named",
+    "complete",
+    "fail",
+    "error",
+    "offline",
+    "silent",
+    "heartbeats",
+    "early",
+    "twice",
+    "hang",
+)
 
 
 @st.composite
@@ -251,7 +263,7 @@ async def tried(word: Callable[[], Awaitable[Any]]) -> bool:
 
 def play(plan: Plan) -> Play:
     # The order in which trio runs what is ready is part of the world; Hypothesis would start each one alike.
-    trio._core._run._r.seed(plan.seed)  # type: ignore[attr-defined]  # noqa: SLF001 (there is no public way)
+    trio._core._run._r.seed(plan.seed)  # noqa: SLF001 (there is no public way)
 
     async def main(path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
         played = Play(plan, path, monkeypatch)
