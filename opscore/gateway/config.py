@@ -17,6 +17,7 @@ import attrs
 import click
 import typed_settings
 from typed_settings import EnvLoader, SecretStr, SettingsState, TomlFormat
+from typed_settings.cls_attrs import SECRET
 from typed_settings.constants import CLICK_METADATA_KEY, METADATA_KEY
 from typed_settings.dict_utils import merge_settings
 from typed_settings.exceptions import InvalidSettingsError, TsError
@@ -24,7 +25,6 @@ from typed_settings.types import LoadedSettings, LoaderMeta, OptionList, Setting
 
 from opscore.gateway import setting
 from opscore.gateway.keys import KeyRing
-from opscore.gateway.setting import KIND, Kind, option
 
 CONFIG_FILE_DEFAULT = "opscore.toml"
 TABLE = "opscore"
@@ -65,70 +65,68 @@ class LogLevel(StrEnum):
 class Settings:
     """Everything that can be configured about a server; the help texts say what each is, with its unit."""
 
-    data: Path = option(Path("opscore-data"), setting.PATH, "Directory of the store; made when missing.")
-    host: str = option("127.0.0.1", setting.HOST, "Address to listen on; beyond loopback only with an API key.")
-    port: int = option(8080, setting.whole_number(0, 65_535), "Port to listen on; 0 takes a free one.")
-    api_key: SecretStr | None = option(None, setting.SECRET, "An API key with every scope.")
-    webhook_secret: SecretStr | None = option(
-        None,
-        setting.SECRET,
-        "Secret that AgentKit signs its webhook with; when set, the signature is required.",
+    data: Path = setting.option(
+        Path("opscore-data"), "Directory of the store; made when missing.", metavar="PATH", expected="a path"
     )
-    webhook_unsigned: bool = option(
-        False,
-        setting.SWITCH,
-        "Take the webhook without signature and without API key.",
+    host: str = setting.option(
+        "127.0.0.1",
+        "Address to listen on; beyond loopback only with an API key.",
+        metavar="HOST",
+        expected="an IP address or a host name",
+        validator=setting.check_host,
     )
-    agentkit_api_url: str = option("", setting.URL, "Base URL of AgentKit; empty when there is none.")
-    push_allow: tuple[str, ...] = option(
+    port: int = setting.whole_number(8080, 0, 65_535, "Port to listen on; 0 takes a free one.")
+    api_key: SecretStr | None = setting.secret("An API key with every scope.")
+    webhook_secret: SecretStr | None = setting.secret(
+        "Secret that AgentKit signs its webhook with; when set, the signature is required."
+    )
+    webhook_unsigned: bool = setting.option(
+        False, "Take the webhook without signature and without API key.", expected="true or false", shown="off"
+    )
+    agentkit_api_url: str = setting.option(
+        "",
+        "Base URL of AgentKit; empty when there is none.",
+        metavar="URL",
+        expected="a URL that starts with http:// or https://",
+        validator=setting.check_url,
+    )
+    push_allow: tuple[str, ...] = setting.option(
         (),
-        setting.TARGETS,
         "Hosts and networks that contact endpoints may be on; empty: any. Link-local and metadata never.",
+        metavar="HOST,...",
+        validator=setting.check_targets,
+        expected="host names, *.domains, IP addresses or networks, separated by commas (in TOML a list)",
     )
-    push_timeout_s: float = option(
-        30.0, setting.seconds(0.1, 3_600), "Time an agent has to answer a pushed task, in seconds."
+    push_timeout_s: float = setting.seconds(30.0, 0.1, 3_600, "Time an agent has to answer a pushed task, in seconds.")
+    lease_s: float = setting.seconds(
+        900.0, 1, 604_800, "How long an agent may keep a task without a sign of life, in seconds."
     )
-    lease_s: float = option(
-        900.0,
-        setting.seconds(1, 604_800),
-        "How long an agent may keep a task without a sign of life, in seconds.",
+    drain_s: float = setting.seconds(
+        10.0, 0, 3_600, "Time that open requests have to end when the server stops, in seconds."
     )
-    drain_s: float = option(
-        10.0,
-        setting.seconds(0, 3_600),
-        "Time that open requests have to end when the server stops, in seconds.",
+    body_bytes_max: int = setting.byte_size(2**20, 2**10, 2**30, "Largest request body, in bytes.")
+    header_bytes_max: int = setting.byte_size(2**16, 2**10, 2**24, "Largest request head, in bytes.")
+    request_head_timeout_s: float = setting.seconds(
+        10.0, 0.1, 3_600, "Time a client has to send the head of a request, in seconds."
     )
-    body_bytes_max: int = option(2**20, setting.byte_size(2**10, 2**30), "Largest request body, in bytes.")
-    header_bytes_max: int = option(2**16, setting.byte_size(2**10, 2**24), "Largest request head, in bytes.")
-    request_head_timeout_s: float = option(
-        10.0, setting.seconds(0.1, 3_600), "Time a client has to send the head of a request, in seconds."
+    idle_timeout_s: float = setting.seconds(
+        60.0, 0.1, 86_400, "How long a connection may idle between requests, in seconds."
     )
-    idle_timeout_s: float = option(
-        60.0, setting.seconds(0.1, 86_400), "How long a connection may idle between requests, in seconds."
+    sessions_open_max: int = setting.whole_number(
+        100_000, 1, 100_000_000, "Unfinished sessions beyond which triggers are refused."
     )
-    sessions_open_max: int = option(
-        100_000,
-        setting.whole_number(1, 100_000_000),
-        "Unfinished sessions beyond which triggers are refused.",
+    agent_ttl_s: float = setting.seconds(
+        0.0, 0, 31_536_000, "Age of an agent's last report, in seconds, beyond which it gets no work; 0 turns this off."
     )
-    agent_ttl_s: float = option(
-        0.0,
-        setting.seconds(0, 31_536_000),
-        "Age of an agent's last report, in seconds, beyond which it gets no work; 0 turns this off.",
+    agents_unknown: UnknownAgents = setting.choice(
+        UnknownAgents.REFUSE, "What a report from an unknown agent leads to."
     )
-    agents_unknown: UnknownAgents = option(
-        UnknownAgents.REFUSE, setting.choice(UnknownAgents), "What a report from an unknown agent leads to."
+    log_format: LogFormat = setting.choice(
+        LogFormat.AUTO, "Form of the log; auto: console on a terminal, else JSON lines."
     )
-    log_format: LogFormat = option(
-        LogFormat.AUTO,
-        setting.choice(LogFormat),
-        "Form of the log; auto: console on a terminal, else JSON lines.",
-    )
-    log_level: LogLevel = option(LogLevel.INFO, setting.choice(LogLevel), "Least important records to log.")
-    map_bytes: int = option(
-        8 * 2**30,
-        setting.byte_size(2**24, 2**44),
-        "Most that the store may grow to, in bytes; only what is used takes room on disk.",
+    log_level: LogLevel = setting.choice(LogLevel.INFO, "Least important records to log.")
+    map_bytes: int = setting.byte_size(
+        8 * 2**30, 2**24, 2**44, "Most that the store may grow to, in bytes; only what is used takes room on disk."
     )
 
 
@@ -153,20 +151,22 @@ def load(options: Mapping[str, object], *, directory: Path, config_file: Path | 
     ]
     merged = merge_settings(state.options, given)
     for name, loaded in merged.items():
-        # One by one, because typed-settings does not say which of several values an attrs validator refused.
+        # One by one, because typed-settings does not say whose value an attrs validator refused.
         try:
             typed_settings.convert({name: loaded}, state)
         except InvalidSettingsError:
-            kind = _kind(name)
-            shown = "[secret]" if kind.secret else repr(loaded.value)
-            source = loaded.loader_meta.name
-            raise ConfigError(f"{name} = {shown} ({source}) is not valid: expected {kind.expected}.") from None
+            field = attrs.fields_dict(Settings)[name]
+            shown = "[secret]" if field.repr is SECRET else repr(loaded.value)
+            fault = f"is not valid: expected {field.metadata[setting.EXPECTED]}"
+            raise ConfigError(f"{name} = {shown} ({loaded.loader_meta.name}) {fault}.") from None
     return typed_settings.convert(merged, state)
 
 
 def variables(name: str) -> tuple[str, ...]:
     """The environment variables that set a setting, weakest first."""
-    return tuple(f"{prefix}{name.upper()}" for prefix in _prefixes(name))
+    own = f"{VARIABLE_PREFIX}{name.upper()}"
+    # Deployments of Ops-Core already set this one under AgentKit's own name.
+    return ("AGENTKIT_API_URL", own) if name == "agentkit_api_url" else (own,)
 
 
 def options(command: Callable[..., _R]) -> Callable[..., _R]:
@@ -199,7 +199,7 @@ def options_for(*names: str) -> Callable[[Callable[..., _R]], Callable[..., _R]]
             help=f"TOML file with a table [{TABLE}].  [default: {CONFIG_FILE_DEFAULT} if there is one]",
         )(decorated)
 
-    shown = [name for name in names if not _kind(name).secret]
+    shown = [name for name in names if attrs.fields_dict(Settings)[name].repr is not SECRET]
     return decorate
 
 
@@ -220,12 +220,14 @@ def _from_file(file: Path, known: OptionList) -> Iterator[LoadedSettings]:
     try:
         document = TomlFormat(None)(file, Settings, known)
     except (OSError, UnicodeDecodeError, TsError) as error:
-        raise ConfigError(f"The configuration file {file} cannot be read as TOML: {error}.") from error
+        cause = error.__cause__ or error
+        fault = f"cannot be read: {cause.strerror}" if isinstance(cause, OSError) else f"is not valid TOML: {cause}"
+        raise ConfigError(f"The configuration file {file} {fault}.") from error
     table: SettingsDict = document.pop(TABLE, {})
     if document or not isinstance(table, dict):
         stray = next(iter(document), TABLE)
         raise ConfigError(f"The configuration file {file} has {stray!r} where only a table [{TABLE}] is expected.")
-    names = [option.name for option in known]
+    names = [each.name for each in known]
     for key in table:
         if key not in names:
             close = difflib.get_close_matches(key.replace("-", "_"), names, n=1)
@@ -236,12 +238,11 @@ def _from_file(file: Path, known: OptionList) -> Iterator[LoadedSettings]:
 
 
 def _from_variables(known: OptionList, directory: Path) -> Iterator[LoadedSettings]:
-    for option in known:
-        for prefix in _prefixes(option.name):
-            loader = EnvLoader(prefix)
-            loaded = loader(Settings, (option,))
-            if loaded.settings.get(option.name):
-                yield LoadedSettings(loaded.settings, LoaderMeta(f"variable {loader.get_envvar(option)}", directory))
+    for each in known:
+        for variable in variables(each.name):
+            loaded = EnvLoader(variable.removesuffix(each.name.upper()))(Settings, (each,)).settings
+            if loaded.get(each.name):
+                yield LoadedSettings(loaded, LoaderMeta(f"variable {variable}", directory))
 
 
 def _from_options(values: Mapping[str, object], directory: Path) -> Iterator[LoadedSettings]:
@@ -250,26 +251,15 @@ def _from_options(values: Mapping[str, object], directory: Path) -> Iterator[Loa
             yield LoadedSettings({name: value}, LoaderMeta(f"option {_flag(name)}", directory))
 
 
-def _prefixes(name: str) -> tuple[str, ...]:
-    # Deployments of Ops-Core already set AGENTKIT_API_URL under AgentKit's own name.
-    return ("", VARIABLE_PREFIX) if name == "agentkit_api_url" else (VARIABLE_PREFIX,)
-
-
-def _kind(name: str) -> Kind:
-    kind: Kind = attrs.fields_dict(Settings)[name].metadata[KIND]
-    return kind
-
-
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
 def _option(name: str) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
     field = attrs.fields_dict(Settings)[name]
-    default = "none" if field.default in ("", ()) else _kind(name).show(field.default)
     # typed-settings' own click options would read files and variables when this module is imported.
     given = field.metadata[METADATA_KEY][CLICK_METADATA_KEY]
-    text = f"{given['help']}  [default: {default}; {', '.join(variables(name))}]"
+    text = f"{given['help']}  [default: {field.metadata[setting.SHOWN]}; {', '.join(variables(name))}]"
     flags = f"{_flag(name)}/--no-{name.replace('_', '-')}" if field.type is bool else _flag(name)
     return click.option(flags, name, default=None, **{**given, "help": text})
 

@@ -104,7 +104,7 @@ async def _body(response: httpx.Response, timeout_s: float) -> bytes:
                     await response.aclose()
         except (httpx.HTTPError, httpx.StreamError):
             return b""
-        return bytes(body)
+        return bytes(body) if len(body) <= ANSWER_BYTES_MAX else b""
     return b""
 
 

@@ -17,6 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from opscore.gateway.config import LogFormat, Settings
 
 REDACTED = "[redacted]"
+SECRET_CHARACTERS_MIN = 6
 
 # Field names whose value is a secret whatever it looks like, compared without case, hyphens and underscores.
 _SECRET_FIELDS = frozenset({
@@ -80,7 +81,8 @@ class Redaction:
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        self._secrets = tuple(secrets)
+        # One so short is guessed faster than read in a log, and would black out half of every sentence.
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= SECRET_CHARACTERS_MIN)
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         """Give back the record without its secrets."""

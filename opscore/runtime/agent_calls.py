@@ -54,9 +54,11 @@ class AgentCalls(Calls):
             the agent as it is stored.
 
         Raises:
-            LimitExceeded: the id is too long.
+            LimitExceeded: the id is too long, or the metadata too large.
+            ValueError, TypeError: the metadata is not JSON.
         """
         self._check_id(agent_id)
+        check_value(dict(metadata or {}), self._core.limits)
         if handler is not None:
             source = AgentSource.LOCAL
             self._local.add(agent_id, handler)
@@ -198,7 +200,9 @@ class AgentCalls(Calls):
 
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
+            LimitExceeded: the error is too large.
         """
+        check_value([error, code], self._core.limits)
         failed = delivery.Failed(error=Failure(message=error, code=code), retryable=retryable)
         await self._finish(task_id, attempt, failed)
 

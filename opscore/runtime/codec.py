@@ -9,7 +9,7 @@ import functools
 import json
 import math
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 from cattrs import ClassValidationError, Converter, IterableValidationError
@@ -19,11 +19,9 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from cattrs.preconf.json import make_converter
 
 from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.limits import NESTING_MAX
 
 T = TypeVar("T")
-
-DEPTH_MAX: Final = 100
-"""Levels of lists and objects in a document."""
 
 
 class WrongType(ValueError):
@@ -55,7 +53,7 @@ def decode_json(body: bytes | str) -> Any:
             encode_json(value)
     except RecursionError as error:
         raise ValueError("the document nests too deeply") from error
-    if text.count("[") + text.count("{") > DEPTH_MAX:
+    if text.count("[") + text.count("{") > NESTING_MAX:
         _check_depth(value)
     return value
 
@@ -65,8 +63,8 @@ def _check_depth(value: Any) -> None:
     level, depth = [value], 0
     while level:
         depth += 1
-        if depth > DEPTH_MAX + 1:
-            raise ValueError(f"the document nests more than {DEPTH_MAX} levels deep")
+        if depth > NESTING_MAX + 1:
+            raise ValueError(f"the document nests more than {NESTING_MAX} levels deep")
         level = [
             inner
             for outer in level

@@ -3,7 +3,12 @@
 A host passes its own `Limits`; each refusal names the limit that it hit.
 """
 
+from typing import Final
+
 import attrs
+
+NESTING_MAX: Final = 100
+"""Deeper JSON is not even read: Python's reader and writer recurse."""
 
 
 @attrs.frozen(kw_only=True)
@@ -13,7 +18,7 @@ class Limits:
     id_bytes_max: int = 128
     value_bytes_max: int = 256 * 1024
     """A payload or a result, as JSON."""
-    nesting_max: int = 100
+    nesting_max: int = NESTING_MAX
     """How deep lists and objects may stand within one another, in a payload, a result or a workflow document."""
     tasks_max: int = 1_000
     document_values_max: int = 50_000

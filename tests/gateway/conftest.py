@@ -25,6 +25,7 @@ def keys(data: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def server(data: Path, keys: dict[str, str]) -> Iterator[GatewayProcess]:
+    assert keys, "they are made before the server looks at them"
     with gateway(data) as (process, _):
         yield process
         assert '"level": "error"' not in process.log(), process.log()

@@ -21,7 +21,10 @@ def load(
     environ: Mapping[str, str] | None = None,
     config_file: Path | None = None,
 ) -> Settings:
-    return config.load(options or {}, environ=environ or {}, directory=directory, config_file=config_file)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, text in (environ or {}).items():
+            patch.setenv(variable, text)
+        return config.load(options or {}, directory=directory, config_file=config_file)
 
 
 def write(directory: Path, text: str, name: str = "opscore.toml") -> Path:
@@ -57,11 +60,18 @@ def test_a_named_file_replaces_the_one_of_the_working_directory(tmp_path: Path) 
     assert (settings.port, settings.lease_s) == (1002, Settings().lease_s)
 
 
-def test_a_relative_path_in_a_file_starts_from_the_file(tmp_path: Path) -> None:
+def test_a_relative_path_in_a_file_starts_from_the_file_and_any_other_from_the_working_directory(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "etc").mkdir()
     named = write(tmp_path / "etc", '[opscore]\ndata = "store"\n')
     assert load(tmp_path, config_file=named).data == tmp_path / "etc" / "store"
-    assert load(tmp_path, environ={"OPSCORE_DATA": "store"}).data == Path("store")
+    assert load(tmp_path, environ={"OPSCORE_DATA": "store"}).data == tmp_path / "store"
+
+
+def test_a_path_may_start_from_the_home_directory(tmp_path: Path) -> None:
+    write(tmp_path, '[opscore]\ndata = "~/store"\n')
+    assert load(tmp_path, environ={"HOME": str(tmp_path)}).data == tmp_path / "store"
 
 
 def test_every_setting_can_be_given_by_a_variable(tmp_path: Path) -> None:
@@ -92,8 +102,8 @@ def test_every_setting_can_be_given_by_a_variable(tmp_path: Path) -> None:
     settings = load(tmp_path, environ={f"OPSCORE_{name.upper()}": text for name, text in given_texts.items()})
     for field in attrs.fields(Settings):
         assert getattr(settings, field.name) != field.default, field.name
-    assert settings.push_allow == ("10.0.0.0/8", "*.example.com", "::1/128")
-    assert settings.agentkit_api_url == "http://kit.example:8000"
+    assert settings.push_allow == ("10.0.0.0/8", "*.Example.com", "::1")
+    assert settings.agentkit_api_url == "http://kit.example:8000/"
     assert (settings.body_bytes_max, settings.header_bytes_max, settings.map_bytes) == (2**21, 2**15, 2**30)
     assert (settings.agents_unknown, settings.log_format) == (UnknownAgents.REGISTER, LogFormat.JSON)
 
@@ -159,22 +169,21 @@ def test_a_sentence_names_file_and_option_as_sources_too(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "line",
     [
-        'port = "8080"',
         "port = 8080.0",
         "port = true",
+        'webhook_unsigned = "maybe"',
         "lease_s = true",
-        'lease_s = "60"',
-        "webhook_unsigned = 1",
         "host = 1",
         "data = 5",
-        'push_allow = "a.example"',
+        'data = " "',
         "push_allow = [1]",
         "agentkit_api_url = 1",
         "api_key = 12345",
+        "api_key = ['hush']",
         "map_bytes = 1.5",
     ],
 )
-def test_types_in_a_file_are_taken_strictly(tmp_path: Path, line: str) -> None:
+def test_a_value_of_another_type_in_a_file_is_refused_rather_than_bent(tmp_path: Path, line: str) -> None:
     write(tmp_path, f"[opscore]\n{line}\n")
     assert "is not valid: expected " in refusal(tmp_path)
 
@@ -221,9 +230,7 @@ def test_a_named_file_has_to_exist_and_be_readable_text(tmp_path: Path) -> None:
 
 
 def test_a_secret_shows_in_no_repr_and_no_refusal(tmp_path: Path) -> None:
-    settings = load(
-        tmp_path, environ={"OPSCORE_API_KEY": "hush-hush", "OPSCORE_WEBHOOK_SECRET": "mum's-the-word"}
-    )
+    settings = load(tmp_path, environ={"OPSCORE_API_KEY": "hush-hush", "OPSCORE_WEBHOOK_SECRET": "mum's-the-word"})
     assert (settings.api_key, settings.webhook_secret) == ("hush-hush", "mum's-the-word")
     assert "hush" not in repr(settings)
     assert "mum" not in repr(settings)
@@ -234,19 +241,17 @@ def test_a_secret_shows_in_no_repr_and_no_refusal(tmp_path: Path) -> None:
 
 @given(size=st.integers(min_value=0, max_value=2**44))
 def test_a_size_reads_back_as_it_was_written(size: int) -> None:
-    kind = setting.byte_size(0, 2**44)
-    assert kind.check(kind.read(setting.in_units(size))) == size
+    assert setting.size_bytes(setting.in_units(size)) == size
 
 
 @given(value=st.floats() | st.integers())
 def test_seconds_are_always_finite_and_within_bounds(value: float) -> None:
-    kind = setting.seconds(1, 60)
     try:
-        taken = kind.check(value)
+        taken = Settings(push_timeout_s=value).push_timeout_s
     except ValueError:
-        assert not (math.isfinite(value) and 1 <= value <= 60)
+        assert not (math.isfinite(value) and 0.1 <= value <= 3_600)
     else:
-        assert 1 <= taken <= 60
+        assert 0.1 <= taken <= 3_600
 
 
 @click.command()
@@ -262,9 +267,7 @@ def _list_keys(settings: Settings, name: str) -> None:
     click.echo(f"{settings.data} {settings.port} {name}")
 
 
-def test_a_command_with_options_receives_the_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_with_options_receives_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path, "[opscore]\nlease_s = 5\n", name="mine.toml")
     arguments = ["--port", "99", "--webhook-unsigned", "--config", str(file)]
@@ -272,12 +275,10 @@ def test_a_command_with_options_receives_the_settings(
     assert result.output == "99 ::1 True 5.0\n"
 
 
-def test_a_command_can_take_the_options_of_some_settings_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_can_take_the_options_of_some_settings_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(_list_keys, ["--data", "there", "mine"], env={"OPSCORE_PORT": "98"})
-    assert result.output == "there 98 mine\n"
+    assert result.output == f"{tmp_path / 'there'} 98 mine\n"
     assert CliRunner().invoke(_list_keys, ["--port", "99", "mine"]).exit_code == 2
 
 
@@ -287,10 +288,7 @@ def test_the_command_line_ends_with_code_2_and_the_sentence_alone(
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(_serve, ["--port", "x"])
     assert result.exit_code == 2
-    assert (
-        result.stderr
-        == "Error: port = 'x' (option --port) is not valid: expected a whole number from 0 to 65535.\n"
-    )
+    assert result.stderr == "Error: port = 'x' (option --port) is not valid: expected a whole number from 0 to 65535.\n"
 
 
 def test_help_shows_each_setting_with_default_and_variable_but_no_secret(

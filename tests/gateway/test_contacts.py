@@ -13,7 +13,7 @@ METADATA = "169.254.169.254"
 NEVER = [
     METADATA,
     "169.254.0.1",
-    "0.0.0.0",
+    "0.0.0.0",  # noqa: S104 (nothing listens there)
     "0.1.2.3",
     "224.0.0.1",
     "255.255.255.255",
@@ -40,7 +40,13 @@ class Resolver(trio.abc.HostnameResolver):
         self.asked: list[str] = []
 
     async def getaddrinfo(
-        self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0  # noqa: A002
+        self,
+        host: Any,
+        port: Any,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 (trio's name)
+        proto: int = 0,
+        flags: int = 0,
     ) -> Any:
         self.asked.append(host.decode())
         if not self.names.get(host.decode()):
@@ -57,7 +63,7 @@ class Silent(Resolver):
 
 
 @pytest.fixture
-async def resolver() -> Any:
+async def resolver() -> Resolver:
     """Names for this test's trio run alone."""
     names = Resolver(
         agents_example_com=["192.0.2.10", "192.0.2.11"],
@@ -86,16 +92,18 @@ async def test_an_address_written_as_a_number_is_seen_through_when_it_is_looked_
         await ContactPolicy().resolve(f"http://{host}/latest/meta-data")
 
 
+@pytest.mark.usefixtures("resolver")
 @pytest.mark.parametrize("allow", [[METADATA], ["169.254.0.0/16"], ["0.0.0.0/0", "::/0"], ["sly.example.com"]])
-async def test_the_allow_list_does_not_allow_what_is_never_contacted(resolver: Resolver, allow: list[str]) -> None:
+async def test_the_allow_list_does_not_allow_what_is_never_contacted(allow: list[str]) -> None:
     policy = ContactPolicy(allow)
     for host in (METADATA, f"[::ffff:{METADATA}]", "sly.example.com"):
         with pytest.raises(ForbiddenContact):
             await policy.resolve(f"http://{host}/")
 
 
+@pytest.mark.usefixtures("resolver")
 @pytest.mark.parametrize("name", ["sly.example.com", "mapped.example.com", "scoped.example.com"])
-async def test_one_forbidden_address_of_a_name_forbids_the_name(resolver: Resolver, name: str) -> None:
+async def test_one_forbidden_address_of_a_name_forbids_the_name(name: str) -> None:
     with pytest.raises(ForbiddenContact, match="never contacted"):
         await ContactPolicy().resolve(f"https://{name}/")
 
@@ -107,17 +115,20 @@ async def test_a_name_is_looked_up_once_and_its_addresses_are_given_back(resolve
     assert resolver.asked == ["agents.example.com"]
 
 
-async def test_of_a_name_with_many_addresses_some_are_tried(resolver: Resolver) -> None:
+@pytest.mark.usefixtures("resolver")
+async def test_of_a_name_with_many_addresses_some_are_tried() -> None:
     _, addresses = await ContactPolicy().resolve("http://many.example.com/")
     assert len(addresses) == ADDRESSES_MAX
 
 
-async def test_a_name_that_nobody_knows_is_an_os_error(resolver: Resolver) -> None:
+@pytest.mark.usefixtures("resolver")
+async def test_a_name_that_nobody_knows_is_an_os_error() -> None:
     with pytest.raises(OSError, match="unknown name"):
         await ContactPolicy().resolve("http://nowhere.example.com/")
 
 
-async def test_a_lookup_that_never_ends_is_given_up(autojump_clock: trio.abc.Clock) -> None:
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_lookup_that_never_ends_is_given_up() -> None:
     trio.socket.set_custom_hostname_resolver(Silent())
     with pytest.raises(trio.TooSlowError):
         await ContactPolicy().resolve("http://agents.example.com/")
@@ -153,7 +164,8 @@ async def test_push_allow_admits_its_hosts_domains_and_networks_alone(
             await policy.resolve(url)
 
 
-async def test_an_empty_allow_list_admits_every_other_address(resolver: Resolver) -> None:
+@pytest.mark.usefixtures("resolver")
+async def test_an_empty_allow_list_admits_every_other_address() -> None:
     for url in ("http://127.0.0.1:80/", "http://[::1]/", "http://10.0.0.1/", "https://internal.test/"):
         ContactPolicy().check(url)
         await ContactPolicy().resolve(url)
@@ -192,7 +204,11 @@ async def test_what_is_no_http_url_with_a_host_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    [f"http://allowed.example.com@{METADATA}/", f"http://allowed.example.com:80@{METADATA}/", f"http://a:b@{METADATA}/"],
+    [
+        f"http://allowed.example.com@{METADATA}/",
+        f"http://allowed.example.com:80@{METADATA}/",
+        f"http://a:b@{METADATA}/",
+    ],
 )
 async def test_a_user_in_front_of_the_host_hides_nothing(url: str) -> None:
     with pytest.raises(ForbiddenContact):

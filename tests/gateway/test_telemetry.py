@@ -229,3 +229,8 @@ logging.getLogger("opscore").info("hello")
     result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert result.stdout == ""
     assert json.loads(result.stderr)["event"] == "hello"
+
+
+def test_a_secret_of_a_few_characters_does_not_black_out_half_of_every_sentence() -> None:
+    assert telemetry.Redaction(["k"]).text("took up 3 sessions") == "took up 3 sessions"
+    assert telemetry.Redaction(["sesame-42"]).text("key sesame-42") == f"key {telemetry.REDACTED}"

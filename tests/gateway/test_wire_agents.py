@@ -119,7 +119,9 @@ def test_a_report_of_an_unknown_agent_registers_it_where_that_is_configured(tmp_
 
 
 @pytest.mark.parametrize("field", ["agentId", "timestamp", "state"])
-@pytest.mark.parametrize(("value", "said"), [(..., "required"), (None, "null"), (5, "number"), (True, "true"), ([], "list")])
+@pytest.mark.parametrize(
+    ("value", "said"), [(..., "required"), (None, "null"), (5, "number"), (True, "true"), ([], "list")]
+)
 def test_a_missing_or_mistyped_field_of_a_report_is_422(wire: Wire, field: str, value: Any, said: str) -> None:
     found = faults(report(wire, "nobody", **{field: value}))
     assert set(found) == {field}

@@ -79,9 +79,10 @@ def test_the_key_of_one_agent_opens_nothing_of_another(
     server: GatewayProcess, keys: dict[str, str], task_of_seven: str, method: str, path: str
 ) -> None:
     url = path.format(agentId="seven", taskId=task_of_seven, workflowId="nothing", sessionId="nothing")
-    body = b'{"agentId": "seven", "event_type": "REGISTER", "agent_details": {"agentId": "seven"}, "attempt": 1, "error": ""}'
+    about_seven = {"agentId": "seven", "agent_details": {"agentId": "seven"}}
+    body = {**about_seven, "event_type": "REGISTER", "attempt": 1, "error": ""}
     with server.client(keys["agent:eight"]) as client:
-        answer = client.request(method, f"{PREFIX}{url}", content=body if method == "POST" else None)
+        answer = client.request(method, f"{PREFIX}{url}", json=body if method == "POST" else None)
     problem(answer, 403, "forbidden")
 
 

@@ -121,7 +121,8 @@ def test_a_claimer_that_leaves_in_the_moment_in_which_work_comes_is_handed_none(
 ) -> None:
     capability = name("cap")
     leaver, worker = wire.register(capability), wire.register(capability)
-    assert wire.post("/workflow", definition := one_task(capability)).status_code == 201
+    definition = one_task(capability)
+    assert wire.post("/workflow", definition).status_code == 201
     head = "authorization: Bearer a-key-with-every-scope"
     with server.raw() as triggering:
         with server.raw() as leaving:

@@ -192,3 +192,56 @@ async def test_an_offer_that_ends_unknown_is_looked_into_and_delivered(
         assert strike.struck
         assert only_task(node, session).attempt == 1
         assert [each.attempt for each in world.messenger.delivered] == [1]
+
+
+async def test_a_lease_whose_news_a_crash_of_its_session_took_is_delivered_at_once(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    fallen: list[messages.LeaseGranted] = []
+    tell = SessionActor._tell_granted  # noqa: SLF001 (between the commit and the news there is no message)
+
+    def fall(actor: SessionActor, granted: messages.LeaseGranted) -> None:
+        if fallen:
+            tell(actor, granted)
+        else:
+            fallen.append(granted)
+            raise RuntimeError("struck by the test")
+
+    monkeypatch.setattr(SessionActor, "_tell_granted", fall)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await trio.sleep(1)
+        assert fallen
+        assert [each.attempt for each in world.messenger.delivered] == [1]
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
+
+
+async def test_news_of_an_offer_that_another_incarnation_made_closes_none(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    original = SessionActor.handler_table[messages.Offer]
+
+    async def slowly(actor: SessionActor, offer: messages.Offer) -> int | None:
+        await trio.sleep(5)
+        answer: int | None = await original(actor, offer)
+        return answer
+
+    monkeypatch.setattr(SessionActor, "handler_table", {**SessionActor.handler_table, messages.Offer: slowly})
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        task_id = only_task(node, session).task_id
+        stale = messages.OfferEnded(
+            task_id=task_id, agent_id="a", outcome=messages.OfferOutcome.TAKEN, version=10**9, incarnation=0
+        )
+        node._core.addresses.dispatcher.tell(stale)  # noqa: SLF001 (what a crash leaves in the mailbox)
+        # The agent changes under the offer, so that its true end has to put the task back.
+        await node.report_state("a", "active")
+        await trio.sleep(6)
+        assert only_task(node, session).status is TaskStatus.READY
+        await node.report_state("a", "idle")
+        await trio.sleep(6)
+        assert only_task(node, session).status is TaskStatus.DISPATCHED

@@ -1,0 +1,124 @@
+"""What becomes of a run that is paused over its actor's head."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from opscore.runtime import leases, quarantine, transitions
+from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.errors import Superseded
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Agent, Failure, Session, SessionStatus, TaskStatus
+from opscore.runtime.store import LmdbStore, Submission
+from opscore.runtime.tables import AGENTS, ALL_TABLES, LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession
+from opscore.runtime.transitions import Run
+from tests.runtime.world import MAP_BYTES, one_task
+
+NOW = 1_000.0
+AGENT = Agent(agent_id="a", name="a", registered_at=0.0, state="idle")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LmdbStore]:
+    with LmdbStore(tmp_path, tables=[table.name for table in ALL_TABLES], map_bytes=MAP_BYTES) as opened:
+        yield opened
+
+
+def definition() -> Definition:
+    return parse(one_task(), Limits())
+
+
+def dispatched(session_id: str = "s", **changes: object) -> Run:
+    """A run whose only task is out with the agent."""
+    session = Session(
+        session_id=session_id,
+        workflow_id="one",
+        definition_key=definition().digest,
+        created_at=0.0,
+        **changes,  # type: ignore[arg-type]
+    )
+    begun = transitions.begin(session, definition(), NOW).run
+    return transitions.dispatch(begun, f"{session_id}.0", "a", NOW).run
+
+
+def keep(store: LmdbStore, run: Run) -> int:
+    """Store a run with its lease; returns the version that guards it."""
+    (task,) = run.tasks
+    lease = leases.granted(task, run.task_definition(task), "a", NOW)
+    written = (
+        AGENTS.put(AGENT),
+        SESSIONS.put(run.session),
+        TASKS.put(task),
+        LEASES.put(lease),
+        OPEN_SESSIONS.put(OpenSession(session_id=run.session.session_id)),
+    )
+    (version,) = store.apply([Submission(writes=written)])
+    assert isinstance(version, int)
+    return version
+
+
+def decide(store: LmdbStore, session_id: str = "s") -> quarantine.Quarantine | None:
+    with store.snapshot() as view:
+        return quarantine.decided(view, session_id, "it fell", NOW)
+
+
+def test_a_paused_run_gives_its_agents_back_and_its_tasks_to_the_queue(store: LmdbStore) -> None:
+    keep(store, dispatched())
+    found = decide(store)
+    assert found is not None
+    assert [lease.agent_id for lease in found.taken_back] == ["a"]
+    store.apply([found.submission])
+    with store.snapshot() as view:
+        session, task = SESSIONS.read(view, "s").row, TASKS.read(view, "s.0").row
+        assert session is not None
+        assert (session.status, session.reason) == (SessionStatus.PAUSED, "actor_crashed")
+        assert task is not None
+        assert (task.status, task.retries) == (TaskStatus.READY, 0)
+        assert LEASES.read(view, "a").row is None
+
+
+def test_a_paused_run_that_was_failing_lets_its_open_attempts_go_for_good(store: LmdbStore) -> None:
+    keep(store, dispatched(error=Failure(message="another task failed")))
+    found = decide(store)
+    assert found is not None
+    store.apply([found.submission])
+    with store.snapshot() as view:
+        task = TASKS.read(view, "s.0").row
+        assert task is not None
+        assert (task.status, task.ended_at) == (TaskStatus.CANCELLED, NOW)
+
+
+def test_an_actor_that_decided_before_its_run_was_paused_is_refused(store: LmdbStore) -> None:
+    version = keep(store, dispatched())
+    found = decide(store)
+    assert found is not None
+    late = Submission(expects=(OPEN_SESSIONS.expect("s", version),), writes=(SESSIONS.put(dispatched().session),))
+    _, refused = store.apply([found.submission, late])
+    assert isinstance(refused, Superseded)
+
+
+def test_a_pause_that_the_runs_actor_overtook_is_refused(store: LmdbStore) -> None:
+    version = keep(store, dispatched())
+    found = decide(store)
+    assert found is not None
+    step = Submission(
+        expects=(OPEN_SESSIONS.expect("s", version),), writes=(OPEN_SESSIONS.put(OpenSession(session_id="s")),)
+    )
+    _, refused = store.apply([step, found.submission])
+    assert isinstance(refused, Superseded)
+
+
+def test_a_run_that_has_ended_or_never_was_is_not_paused(store: LmdbStore) -> None:
+    keep(store, dispatched())
+    store.apply([Submission(writes=(OPEN_SESSIONS.delete("s"),))])
+    assert decide(store) is None
+    assert decide(store, "nowhere") is None
+
+
+def test_pausing_one_run_takes_nothing_from_another(store: LmdbStore) -> None:
+    keep(store, dispatched())
+    assert keep(store, dispatched("t")) > 0
+    found = decide(store)
+    assert found is not None
+    assert found.taken_back == (), "the lease is the other run's by now"
