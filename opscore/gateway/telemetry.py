@@ -17,7 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from opscore.gateway.config import LogFormat, Settings
 
 REDACTED = "[redacted]"
-SECRET_CHARACTERS_MIN = 6
+SECRET_CHARACTERS_MIN = 4
 
 # Field names whose value is a secret whatever it looks like, compared without case, hyphens and underscores.
 _SECRET_FIELDS = frozenset({

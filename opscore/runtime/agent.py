@@ -310,6 +310,14 @@ class AgentActor(AgentStanding):
         await self._rows.reload()
         await self._told(message, self._hand_over)
 
+    @handles(messages.AgentQuiet)
+    async def quiet(self, message: messages.AgentQuiet) -> None:
+        """Passivate an agent that neither works nor waits: its rows say everything."""
+        spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
+        busy = self._rows.lease is not None or self._claim is not None
+        if spoken_to or busy or not self.context.stop_if_quiet():
+            self.context.tell_after(self._limits.passivate_s, message)
+
     @handles(messages.AnnounceAgent)
     async def announce(self, message: messages.AnnounceAgent) -> None:
         """Tell the dispatcher where the agent stands; an offer that ended unknown may have left a lease."""

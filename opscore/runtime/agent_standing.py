@@ -55,12 +55,16 @@ class AgentStanding(Actor[messages.AgentProtocol]):
         self._claim: WaitingClaim | None = None
         self._tickets = 0
         self._assignment: Assignment | None = None
-        self._announced = False
+        # What the actor's former life announced may still stand.
+        self._announced = True
+        self._decisions = 0
+        self._decisions_seen = 0
 
     async def on_start(self) -> None:
         """Read the rows; after a crash, take up what the former incarnation had at hand."""
         self._rows = AgentRows(self._agent_id, self._addresses, self.context.clock)
         await self._rows.reload()
+        self.context.tell_after(self._limits.passivate_s, messages.AgentQuiet())
         if self.context.incarnation > 1:
             self._announce()
             # By timers, because what a full mailbox refuses must not keep the actor from starting.
@@ -73,6 +77,7 @@ class AgentStanding(Actor[messages.AgentProtocol]):
 
     async def _decided(self, decide: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Decide on the rows; if one changed underneath, reload and decide again; then say where the agent stands."""
+        self._decisions += 1
         for _ in range(DECISIONS_MAX):
             try:
                 result = await decide()

@@ -36,6 +36,8 @@ class Limits:
     """Attempts in a row that end undelivered or lost before the task spends a retry."""
     clock_ahead_s_max: float = 30.0
     """How far in the future an agent's timestamp may lie; beyond, it is clamped."""
+    passivate_s: float = 30.0
+    """How long the actor of an agent or a run with no attempt open stays in memory while nothing is said to it."""
     close_grace_s: float = 5.0
     """How long deliveries and local functions that are under way may take to end when the node closes."""
     idempotency_keep_s: float = 7 * 86_400.0

@@ -166,6 +166,11 @@ class Resume(_ToAgent[None]):
 
 
 @attrs.frozen(kw_only=True)
+class AgentQuiet(_ToAgent[None]):
+    """Some time has passed: leave, if nothing was said and nothing is at hand."""
+
+
+@attrs.frozen(kw_only=True)
 class AnnounceAgent(_ToAgent[None]):
     """Tell the dispatcher where the agent stands."""
 
@@ -245,6 +250,11 @@ class RetryDue(_ToSession[None]):
     """The time at which a retry delay may be over."""
 
     task_id: str
+
+
+@attrs.frozen(kw_only=True)
+class SessionQuiet(_ToSession[None]):
+    """Some time has passed: leave, if nothing was said and no attempt is open."""
 
 
 @attrs.frozen(kw_only=True)

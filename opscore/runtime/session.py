@@ -87,10 +87,13 @@ class SessionActor(Actor[messages.SessionProtocol]):
         self._on_ended = on_ended
         self._run: Run | None = None
         self._version = ABSENT
+        self._decisions = 0
+        self._decisions_seen = 0
 
     async def on_start(self) -> None:
         """Read the run; after a crash, say again what waits."""
         await self._reload()
+        self.context.tell_after(self._limits.passivate_s, messages.SessionQuiet())
         self._note_standing()
         if self.context.incarnation > 1:
             self._announce()
@@ -196,10 +199,19 @@ class SessionActor(Actor[messages.SessionProtocol]):
         self._announce()
         self._stop_if_over()
 
+    @handles(messages.SessionQuiet)
+    async def quiet(self, message: messages.SessionQuiet) -> None:
+        """Passivate a run that waits: its rows say everything, and the next message for it activates it again."""
+        spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
+        attempts_open = self._run is not None and any(task.status in TASK_OPEN for task in self._run.tasks)
+        if spoken_to or attempts_open or not self.context.stop_if_quiet():
+            self.context.tell_after(self._limits.passivate_s, message)
+
     # --- in common ----------------------------------------------------------------------------------------
 
     async def _decided(self, decide: Callable[[Run], Awaitable[ResultT]], otherwise: ResultT) -> ResultT:
         """Decide on the run; if it changed underneath, reload and decide again. The agent's part is the caller's."""
+        self._decisions += 1
         for _ in range(DECISIONS_MAX):
             try:
                 result = otherwise if self._run is None else await decide(self._run)

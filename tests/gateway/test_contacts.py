@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import trio
 
+from opscore.gateway import contacts
 from opscore.gateway.contacts import ADDRESSES_MAX, ContactPolicy, ForbiddenContact
 
 METADATA = "169.254.169.254"
@@ -62,9 +63,8 @@ class Silent(Resolver):
         await trio.sleep_forever()
 
 
-@pytest.fixture
-async def resolver() -> Resolver:
-    """Names for this test's trio run alone."""
+def some_names() -> Resolver:
+    """Names that this trio run alone knows."""
     names = Resolver(
         agents_example_com=["192.0.2.10", "192.0.2.11"],
         sly_example_com=["192.0.2.10", METADATA],
@@ -92,43 +92,44 @@ async def test_an_address_written_as_a_number_is_seen_through_when_it_is_looked_
         await ContactPolicy().resolve(f"http://{host}/latest/meta-data")
 
 
-@pytest.mark.usefixtures("resolver")
 @pytest.mark.parametrize("allow", [[METADATA], ["169.254.0.0/16"], ["0.0.0.0/0", "::/0"], ["sly.example.com"]])
 async def test_the_allow_list_does_not_allow_what_is_never_contacted(allow: list[str]) -> None:
+    some_names()
     policy = ContactPolicy(allow)
     for host in (METADATA, f"[::ffff:{METADATA}]", "sly.example.com"):
         with pytest.raises(ForbiddenContact):
             await policy.resolve(f"http://{host}/")
 
 
-@pytest.mark.usefixtures("resolver")
 @pytest.mark.parametrize("name", ["sly.example.com", "mapped.example.com", "scoped.example.com"])
 async def test_one_forbidden_address_of_a_name_forbids_the_name(name: str) -> None:
+    some_names()
     with pytest.raises(ForbiddenContact, match="never contacted"):
         await ContactPolicy().resolve(f"https://{name}/")
 
 
-async def test_a_name_is_looked_up_once_and_its_addresses_are_given_back(resolver: Resolver) -> None:
+async def test_a_name_is_looked_up_once_and_its_addresses_are_given_back() -> None:
+    resolver = some_names()
     parts, addresses = await ContactPolicy().resolve("https://Agents.Example.com:8443/run?x=1")
     assert (parts.hostname, parts.port, parts.path) == ("agents.example.com", 8443, "/run")
     assert addresses == ["192.0.2.10", "192.0.2.11"]
     assert resolver.asked == ["agents.example.com"]
 
 
-@pytest.mark.usefixtures("resolver")
 async def test_of_a_name_with_many_addresses_some_are_tried() -> None:
+    some_names()
     _, addresses = await ContactPolicy().resolve("http://many.example.com/")
     assert len(addresses) == ADDRESSES_MAX
 
 
-@pytest.mark.usefixtures("resolver")
 async def test_a_name_that_nobody_knows_is_an_os_error() -> None:
+    some_names()
     with pytest.raises(OSError, match="unknown name"):
         await ContactPolicy().resolve("http://nowhere.example.com/")
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_lookup_that_never_ends_is_given_up() -> None:
+async def test_a_lookup_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contacts, "RESOLVE_TIMEOUT_S", 0.1)
     trio.socket.set_custom_hostname_resolver(Silent())
     with pytest.raises(trio.TooSlowError):
         await ContactPolicy().resolve("http://agents.example.com/")
@@ -153,8 +154,9 @@ async def test_a_lookup_that_never_ends_is_given_up() -> None:
     ],
 )
 async def test_push_allow_admits_its_hosts_domains_and_networks_alone(
-    resolver: Resolver, allow: list[str], url: str, allowed: bool
+    allow: list[str], url: str, allowed: bool
 ) -> None:
+    resolver = some_names()
     resolver.names["agents.example.com."] = resolver.names["agents.example.com"]
     policy = ContactPolicy(allow)
     if allowed:
@@ -164,8 +166,8 @@ async def test_push_allow_admits_its_hosts_domains_and_networks_alone(
             await policy.resolve(url)
 
 
-@pytest.mark.usefixtures("resolver")
 async def test_an_empty_allow_list_admits_every_other_address() -> None:
+    some_names()
     for url in ("http://127.0.0.1:80/", "http://[::1]/", "http://10.0.0.1/", "https://internal.test/"):
         ContactPolicy().check(url)
         await ContactPolicy().resolve(url)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import trio
 
-from opscore.gateway import outbound
+from opscore.gateway import contacts, outbound
 from opscore.gateway.contacts import ContactPolicy
 from opscore.gateway.push import Push
 from opscore.runtime.delivery import Answered, Fact, NotReached
@@ -136,8 +136,8 @@ async def test_a_refused_connection_is_not_reached(client: httpx.AsyncClient) ->
     assert isinstance(await pushed(client, f"http://127.0.0.1:{free_port()}/run"), NotReached)
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_lookup_that_never_ends_is_not_reached() -> None:
+async def test_a_lookup_that_never_ends_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contacts, "RESOLVE_TIMEOUT_S", 0.1)
     trio.socket.set_custom_hostname_resolver(Silent())
     async with outbound.open_client() as client:
         fact = await Push(client, ContactPolicy(), timeout_s=TIMEOUT_S).deliver(ASSIGNMENT, an_agent("http://a.test/"))

@@ -10,7 +10,8 @@ from trio.testing import MockClock
 from opscore.runtime import messages
 from opscore.runtime.delivery import Answered
 from opscore.runtime.dispatcher import DispatcherActor
-from opscore.runtime.models import SessionStatus, TaskStatus
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import AgentSource, SessionStatus, TaskStatus
 from opscore.runtime.session import SessionActor
 from tests.runtime.world import SAMPLE, Strike, World, begin, check_rows, ended, hire, join, one_task, only_task, quiet
 
@@ -245,3 +246,87 @@ async def test_news_of_an_offer_that_another_incarnation_made_closes_none(
         await node.report_state("a", "idle")
         await trio.sleep(6)
         assert only_task(node, session).status is TaskStatus.DISPATCHED
+
+
+@pytest.mark.parametrize("state", ["active", "initializing", "error", "finished", "offline", "thinking", None])
+async def test_an_agent_that_is_not_idle_is_given_no_work(
+    tmp_path: Path, autojump_clock: MockClock, state: str | None
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a", state=state)
+        await begin(node)
+        await trio.sleep(1_000)
+        assert world.messenger.delivered == []
+        await node.report_state("a", "idle")
+        await quiet()
+        assert len(world.messenger.delivered) == 1
+
+
+async def test_a_cordoned_agent_is_given_no_work_until_it_is_put_back_and_may_end_what_it_has(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        first = await begin(node)
+        await node.set_cordon("a", cordoned=True)
+        await node.report_state("a", "active")
+        await node.report_state("a", "idle")
+        assert (await ended(node, first)).status is SessionStatus.COMPLETED
+        await begin(node)
+        await trio.sleep(100)
+        assert len(world.messenger.delivered) == 1
+        await node.set_cordon("a", cordoned=False)
+        await quiet()
+        assert len(world.messenger.delivered) == 2
+
+
+async def test_an_agent_without_a_way_to_it_is_given_no_work(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a", push=False)
+        session = await begin(node)
+        await trio.sleep(100)
+        assert only_task(node, session).attempt == 0
+
+
+async def test_an_agent_silent_for_longer_than_its_time_to_live_is_given_no_work(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=Limits(agent_ttl_s=60))
+    async with world.node() as node:
+        await join(node, "a")
+        await trio.sleep(61)
+        await begin(node)
+        assert world.messenger.delivered == []
+        await node.report_state("a", "idle")
+        await quiet()
+        assert len(world.messenger.delivered) == 1
+
+
+async def test_an_agent_has_one_task_at_a_time_and_gets_the_next_when_it_is_idle_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        sessions = [await begin(node) for _ in range(3)]
+        for number, session in enumerate(sessions, start=1):
+            assert len(world.messenger.delivered) == number
+            await node.report_state("a", "active")
+            await node.report_state("a", "idle")
+            await ended(node, session)
+            await quiet()
+        assert len({each.task_id for each in world.messenger.delivered}) == 3
+
+
+async def test_a_local_agent_is_a_function_that_is_idle_from_its_registration_on(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path).node() as node:
+        got = await hire(node, "local", result="done")
+        agent = node.agent("local")
+        assert (agent.source, agent.state) == (AgentSource.LOCAL, "idle")
+        assert (await ended(node, await node.trigger(one_task()))).result == {"only": "done"}
+        assert [each.agent_id for each in got] == ["local"]

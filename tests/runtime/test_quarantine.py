@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from opscore.runtime import leases, quarantine, transitions
@@ -29,15 +30,9 @@ def definition() -> Definition:
     return parse(one_task(), Limits())
 
 
-def dispatched(session_id: str = "s", **changes: object) -> Run:
+def dispatched(session_id: str = "s") -> Run:
     """A run whose only task is out with the agent."""
-    session = Session(
-        session_id=session_id,
-        workflow_id="one",
-        definition_key=definition().digest,
-        created_at=0.0,
-        **changes,  # type: ignore[arg-type]
-    )
+    session = Session(session_id=session_id, workflow_id="one", definition_key=definition().digest, created_at=0.0)
     begun = transitions.begin(session, definition(), NOW).run
     return transitions.dispatch(begun, f"{session_id}.0", "a", NOW).run
 
@@ -79,7 +74,8 @@ def test_a_paused_run_gives_its_agents_back_and_its_tasks_to_the_queue(store: Lm
 
 
 def test_a_paused_run_that_was_failing_lets_its_open_attempts_go_for_good(store: LmdbStore) -> None:
-    keep(store, dispatched(error=Failure(message="another task failed")))
+    run = dispatched()
+    keep(store, attrs.evolve(run, session=attrs.evolve(run.session, error=Failure(message="another task failed"))))
     found = decide(store)
     assert found is not None
     store.apply([found.submission])
