@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
+
 from opscore.actors.clock import Clock, SystemClock
 from opscore.runtime import delivery, messages
 from opscore.runtime.agent_calls import AgentCalls
@@ -17,6 +19,20 @@ from opscore.runtime.session_calls import SessionCalls
 from opscore.runtime.store import MAP_BYTES, LmdbStore, Submission
 from opscore.runtime.tables import ALL_TABLES, SIGNATURES, SeenSignature
 from opscore.runtime.writer import ThreadWriter, Writer
+
+
+@attrs.frozen(kw_only=True)
+class NodeStatistics:
+    """What a node holds at one moment."""
+
+    open_sessions: int
+    """Unfinished runs."""
+    actors: int
+    """In memory, supervisors included; what waits without an attempt open needs none."""
+    deliveries: int
+    """Attempts on their way to an agent, local functions at work included."""
+    listeners: int
+    """Calls that wait for a run to end."""
 
 
 class Node(AgentCalls, SessionCalls):
@@ -41,13 +57,14 @@ class Node(AgentCalls, SessionCalls):
         self._drained.set()
         self._core.addresses.dispatcher.tell(messages.SetPaused(paused=True))
 
-    def statistics(self) -> dict[str, int]:
+    def statistics(self) -> NodeStatistics:
         """What the node holds at the moment."""
-        return {
-            "open_sessions": len(self._core.open_sessions),
-            "deliveries": self._core.courier.statistics(),
-            "listeners": self._core.feed.statistics(),
-        }
+        return NodeStatistics(
+            open_sessions=len(self._core.open_sessions),
+            actors=len(self._core.addresses.system.snapshot()),
+            deliveries=self._core.courier.statistics(),
+            listeners=self._core.feed.statistics(),
+        )
 
     async def seen_before(self, signature: str) -> bool:
         """Whether a signed request was taken before."""

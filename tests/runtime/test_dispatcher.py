@@ -138,7 +138,7 @@ async def test_many_tasks_and_agents_that_come_and_go_leave_nothing_standing(
         for session in sessions:
             assert (await ended(node, session, within_s=200)).status is SessionStatus.COMPLETED
         await quiet()
-        assert node.statistics()["open_sessions"] == 0
+        assert node.statistics().open_sessions == 0
 
 
 async def test_an_agent_that_left_while_it_was_offered_a_task_costs_the_task_nothing(

@@ -173,5 +173,5 @@ async def test_a_delivery_cut_off_by_its_attempts_end_reports_nothing(
         await node.set_cordon("a", cordoned=True)
         await trio.sleep(11)
         assert world.messenger.cancelled == 1
-        assert node.statistics()["deliveries"] == 0
+        assert node.statistics().deliveries == 0
         assert only_task(node, session).status is TaskStatus.READY

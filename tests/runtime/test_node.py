@@ -80,7 +80,7 @@ async def test_a_run_without_tasks_is_complete_when_its_trigger_is_answered(
         session = await node.trigger({"id": "empty", "name": "Empty", "tasks": []})
         assert session.status is SessionStatus.COMPLETED
         assert node.session(session.session_id).session.status is SessionStatus.COMPLETED
-        assert node.statistics()["open_sessions"] == 0
+        assert node.statistics().open_sessions == 0
 
 
 async def test_what_a_trigger_answered_is_durable_when_it_is_answered(
@@ -134,7 +134,7 @@ async def test_a_trigger_that_is_refused_leaves_nothing_behind(
         with pytest.raises(error):
             await node.trigger(definition, **arguments)  # type: ignore[arg-type]  # the wrong types are the test
         assert node.sessions().items == ()
-        assert node.statistics()["open_sessions"] == 0
+        assert node.statistics().open_sessions == 0
 
 
 async def test_the_same_key_and_body_start_one_run_however_often_they_come(
@@ -153,7 +153,7 @@ async def test_the_same_key_and_body_start_one_run_however_often_they_come(
             for _ in range(10):
                 nursery.start_soon(trigger)
         assert len(node.sessions().items) == 1
-        assert node.statistics()["open_sessions"] == 1
+        assert node.statistics().open_sessions == 1
     async with world.node() as node:
         answers.append(await node.trigger(one_task(), idempotency=key))
         assert len(node.sessions().items) == 1
@@ -207,7 +207,7 @@ async def test_no_more_runs_are_admitted_than_may_be_unfinished(tmp_path: Path, 
             await ended(node, session)
         await node.trigger(one_task())
         await quiet()
-        assert node.statistics()["open_sessions"] == 1
+        assert node.statistics().open_sessions == 1
 
 
 async def test_triggers_whose_callers_went_away_count_like_any_other(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -220,12 +220,12 @@ async def test_triggers_whose_callers_went_away_count_like_any_other(tmp_path: P
                 nursery.cancel_scope.cancel()
         await quiet()
         begun = node.sessions().items
-        assert node.statistics()["open_sessions"] == len(begun) > 0
+        assert node.statistics().open_sessions == len(begun) > 0
         await hire(node, "late")
         for session in begun:
             await ended(node, session)
         await quiet()
-        assert node.statistics()["open_sessions"] == 0
+        assert node.statistics().open_sessions == 0
 
 
 async def test_a_draining_node_takes_no_triggers_and_makes_no_offers_but_attempts_still_end(

@@ -35,13 +35,13 @@ async def test_unfinished_runs_go_on_after_a_restart_from_the_task_they_were_at(
         await node.complete(node.session(session.session_id).tasks[0].task_id, 1, "first")
         world.sever()
     async with world.node() as node:
-        assert node.statistics()["open_sessions"] == 1
+        assert node.statistics().open_sessions == 1
         await join(node, "b", "another_capability")
         await node.complete(node.session(session.session_id).tasks[1].task_id, 1, "second")
         assert (await ended(node, session)).result == {"step_2": "second"}
     assert [each.task_key for each in world.messenger.delivered] == ["step_1", "step_2"]
     async with world.node() as node:
-        assert node.statistics()["open_sessions"] == 0
+        assert node.statistics().open_sessions == 0
 
 
 async def test_a_retry_delay_is_durable(tmp_path: Path, autojump_clock: MockClock) -> None:

@@ -1,0 +1,58 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""Memory follows the work under way: what waits is on disk, and comes back when it is spoken to."""
+
+from pathlib import Path
+
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime.models import SessionStatus
+from tests.runtime.world import World, begin, ended, hire, join, one_task, only_task
+
+
+async def test_runs_that_wait_for_an_agent_and_agents_that_wait_for_work_hold_no_actor(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        empty = node.statistics().actors
+        for number in range(20):
+            await join(node, f"idle-{number}", "another")
+        sessions = [await begin(node, one_task(f"waiting-{number}")) for number in range(20)]
+        assert node.statistics().actors == empty + 40
+        await trio.sleep(120)
+        assert (node.statistics().actors, node.statistics().open_sessions) == (empty, 20)
+        await hire(node, "able", "work")
+        assert {(await ended(node, session)).status for session in sessions} == {SessionStatus.COMPLETED}
+
+
+async def test_a_run_and_an_agent_with_an_attempt_open_keep_their_actors(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        empty = node.statistics().actors
+        await join(node, "a", "work")
+        session = await begin(node, one_task())
+        await trio.sleep(120)
+        assert node.statistics().actors == empty + 2
+        await node.complete(only_task(node, session).task_id, 1, "done")
+        assert (await ended(node, session)).result == {"only": "done"}
+        await trio.sleep(120)
+        assert node.statistics().actors == empty
+
+
+async def test_a_passivated_agent_that_reports_another_state_is_given_no_work(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a", "work")
+        await trio.sleep(120)
+        await node.report_state("a", "active")
+        session = await begin(node, one_task())
+        await trio.sleep(1)
+        assert only_task(node, session).attempt == 0
+        await node.report_state("a", "idle")
+        await trio.sleep(1)
+        assert only_task(node, session).attempt == 1
