@@ -11,21 +11,22 @@ ROOT = Path(__file__).parents[1]
 SAYS = {"README.md": "{'greet': {'greeting': 'Hello, Ada!'}}", "docs/guide/embedding.md": "{'greet': 'Hello, Ada!'}"}
 
 
+def printed(directory: Path) -> str:
+    command = [sys.executable, "-W", "error", "example.py"]
+    ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.strip()
+
+
 @pytest.mark.parametrize("page", SAYS)
 def test_the_example_of_a_page_prints_what_the_page_says(page: str, tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     (tmp_path / "example.py").write_text(example)
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (ran.returncode, ran.stdout.strip()) == (0, SAYS[page]), ran.stderr
+    assert printed(tmp_path) == SAYS[page]
 
 
 def test_an_embedded_example_can_be_run_again_on_the_same_directory(tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     (tmp_path / "example.py").write_text(example)
     for _ in range(2):
-        ran = subprocess.run(
-            [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert (ran.returncode, ran.stdout.strip()) == (0, SAYS["README.md"]), ran.stderr
+        assert printed(tmp_path) == SAYS["README.md"]

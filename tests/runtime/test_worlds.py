@@ -141,7 +141,7 @@ class Play:
 
     def __init__(self, plan: Plan, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.plan = plan
-        self.world = World(path, limits=Limits(close_grace_s=0.1), look=self.look, seed=plan.seed)
+        self.world = World(path, limits=Limits(close_grace_s=0.1, passivate_s=2.0), look=self.look, seed=plan.seed)
         self.accepted: dict[str, None] = {}
         self.granted: set[tuple[str, int]] = set()
         self._monkeypatch = monkeypatch
