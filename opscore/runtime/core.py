@@ -59,6 +59,8 @@ class Core:
         self.feed = Feed()
         self.open_sessions: set[str] = set()
         """The unfinished runs; a set, because their actors may say so more than once."""
+        self.offering = True
+        """Whether tasks are offered to agents; never again once the node drains."""
         self._nursery = nursery
         self.addresses = Addresses(agent_spec=self._agent_spec, session_spec=self._session_spec)
         self.courier = Courier(ways=tuple(ways), addresses=self.addresses, nursery=nursery)
@@ -71,6 +73,7 @@ class Core:
             addresses=self.addresses,
             courier=self.courier,
             on_fatal=lambda error: nursery.start_soon(_raise, error),
+            may_offer=lambda: self.offering,
         )
 
     @asynccontextmanager
@@ -89,7 +92,7 @@ class Core:
 
     async def _let_deliveries_end(self) -> None:
         """Give what is under way some time: an agent that got a task twice because we hung up does it twice."""
-        self.addresses.dispatcher.tell(messages.SetPaused(paused=True))
+        self.offering = False
         with trio.move_on_after(self.limits.close_grace_s):
             await self.courier.settled()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -32,16 +33,24 @@ class DispatcherActor(Actor[messages.DispatcherProtocol]):
         courier: says which agents can be reached.
         library: the definitions, for what the tasks require.
         limits: what the node allows.
+        may_offer: whether offers are made; a node that drains makes none.
     """
 
-    def __init__(self, *, addresses: Addresses, courier: Courier, library: Library, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        addresses: Addresses,
+        courier: Courier,
+        library: Library,
+        limits: Limits,
+        may_offer: Callable[[], bool],
+    ) -> None:
         self._addresses = addresses
         self._courier = courier
         self._library = library
         self._limits = limits
         self._book = MatchBook()
-        self._paused = False
-        self._held_back: list[Match] = []
+        self._may_offer = may_offer
 
     async def on_start(self) -> None:
         """After a crash, read the rows again; the first time, the node says when."""
@@ -93,25 +102,14 @@ class DispatcherActor(Actor[messages.DispatcherProtocol]):
         for match in self._book.offer_ended(message, self.context.clock.now()):
             self._make(match)
 
-    @handles(messages.SetPaused)
-    async def set_paused(self, message: messages.SetPaused) -> None:
-        """Hold offers back while the node drains, or make those that were held back."""
-        self._paused = message.paused
-        held, self._held_back = self._held_back, []
-        for match in held:
-            self._make(match)
-
     @handles(messages.GetDepths)
     async def depths(self, _: messages.GetDepths) -> QueueDepths:
         """Say how much waits."""
         return self._book.depths()
 
     def _make(self, match: Match | None) -> None:
-        if match is None:
-            return
-        if self._paused:
-            self._held_back.append(match)
-        else:
+        """Make an offer, unless the node is on its way out: then the rows keep it for the next opening."""
+        if match is not None and self._may_offer():
             self.context.start_soon(self._offer, match)
 
     async def _offer(self, match: Match) -> None:

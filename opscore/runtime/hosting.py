@@ -18,6 +18,7 @@ import attrs
 import trio
 from outcome import Error, Outcome
 
+from opscore.actors.groups import unwrapped
 from opscore.runtime.errors import OpscoreError
 
 T = TypeVar("T")
@@ -160,7 +161,7 @@ class Guest(Generic[T]):
     def _note_end(self, result: Outcome[None]) -> None:
         self._closing = True
         if isinstance(result, Error):
-            self._ended.set_exception(_unwrapped(result.error))
+            self._ended.set_exception(unwrapped(result.error))
         elif self._close_ordered:
             self._ended.set_result(None)
         else:
@@ -297,12 +298,6 @@ async def _outlast(future: "asyncio.Future[Any]") -> bool:
         except asyncio.CancelledError:
             interrupted = True
     return interrupted
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _reason(error: BaseException) -> BaseException:

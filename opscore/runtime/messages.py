@@ -326,13 +326,6 @@ class OfferEnded(Message[DispatcherProtocol, None]):
 
 
 @attrs.frozen(kw_only=True)
-class SetPaused(Message[DispatcherProtocol, None]):
-    """Stop making offers (while the node drains), or go on."""
-
-    paused: bool
-
-
-@attrs.frozen(kw_only=True)
 class GetDepths(Message[DispatcherProtocol, QueueDepths]):
     """Ask how much waits."""
 

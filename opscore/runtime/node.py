@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from opscore.actors.clock import Clock, SystemClock
-from opscore.runtime import delivery, messages
+from opscore.runtime import delivery
 from opscore.runtime.agent_calls import AgentCalls
 from opscore.runtime.core import Core, open_nursery
 from opscore.runtime.limits import Limits
@@ -55,7 +55,7 @@ class Node(AgentCalls, SessionCalls):
         """Take no new work, make no new offers, and end the waits of claimers and watchers. Attempts still commit."""
         self._not_ready = reason
         self._drained.set()
-        self._core.addresses.dispatcher.tell(messages.SetPaused(paused=True))
+        self._core.offering = False
 
     def statistics(self) -> NodeStatistics:
         """What the node holds at the moment."""

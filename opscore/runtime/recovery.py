@@ -1,11 +1,14 @@
 """What the rows say is left to do: read by the dispatcher, the timers and the node when they start."""
 
+import logging
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import attrs
 
 from opscore.runtime import leases
 from opscore.runtime.availability import announcement, available
+from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import ready_task
@@ -13,6 +16,10 @@ from opscore.runtime.messages import AgentAvailable
 from opscore.runtime.models import Agent, ReadyTask, SessionStatus, TaskStatus
 from opscore.runtime.store import Snapshot
 from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, tasks_of
+
+RowT = TypeVar("RowT")
+
+_log = logging.getLogger("opscore.recovery")
 
 
 @attrs.frozen(kw_only=True)
@@ -33,15 +40,26 @@ def open_sessions(view: Snapshot) -> Iterator[str]:
 
 def waiting_tasks(view: Snapshot, *, library: Library) -> list[ReadyTask]:
     """The tasks that wait for an agent."""
-    found = []
+    return _undamaged(view, lambda session_id: _waiting(view, session_id, library))
+
+
+def _waiting(view: Snapshot, session_id: str, library: Library) -> list[ReadyTask]:
+    session = SESSIONS.read(view, session_id).row
+    if session is None or session.status is SessionStatus.PAUSED:
+        return []
+    definition = library.find(view, session.definition_key)
+    ready = [task for task, _ in tasks_of(view, session_id) if task.status is TaskStatus.READY]
+    return [ready_task(session, definition.tasks[task.ordinal], task) for task in ready]
+
+
+def _undamaged(view: Snapshot, read: Callable[[str], list[RowT]]) -> list[RowT]:
+    """Read every unfinished run but those with a damaged row, which must not keep the others from going on."""
+    found: list[RowT] = []
     for session_id in open_sessions(view):
-        session = SESSIONS.read(view, session_id).row
-        if session is None or session.status is SessionStatus.PAUSED:
-            continue
-        for task, _ in tasks_of(view, session_id):
-            if task.status is TaskStatus.READY:
-                definition = library.find(view, session.definition_key).tasks[task.ordinal]
-                found.append(ready_task(session, definition, task))
+        try:
+            found += read(session_id)
+        except StoreDamaged:
+            _log.exception("session %s can't go on", session_id)
     return found
 
 
@@ -64,10 +82,10 @@ def lease_holders(view: Snapshot) -> list[str]:
 
 def due_times(view: Snapshot) -> DueTimes:
     """When leases, suspicions and retry delays end."""
+    delayed = _undamaged(view, lambda session_id: [task for task, _ in tasks_of(view, session_id)])
     retries = {
-        (session_id, task.task_id): task.due_at
-        for session_id in open_sessions(view)
-        for task, _ in tasks_of(view, session_id)
+        (task.session_id, task.task_id): task.due_at
+        for task in delayed
         if task.status is TaskStatus.PENDING_RETRY and task.due_at is not None
     }
     return DueTimes(

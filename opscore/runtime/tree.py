@@ -47,6 +47,7 @@ class Parts:
     addresses: Addresses
     courier: Courier
     on_fatal: Callable[[CommitUncertain], None]
+    may_offer: Callable[[], bool]
 
 
 def root(parts: Parts) -> SupervisorSpec:
@@ -130,7 +131,11 @@ def _journal(parts: Parts) -> journal.JournalActor:
 
 def _dispatcher(parts: Parts) -> dispatcher.DispatcherActor:
     return dispatcher.DispatcherActor(
-        addresses=parts.addresses, courier=parts.courier, library=parts.library, limits=parts.limits
+        addresses=parts.addresses,
+        courier=parts.courier,
+        library=parts.library,
+        limits=parts.limits,
+        may_offer=parts.may_offer,
     )
 
 

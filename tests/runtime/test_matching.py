@@ -1,5 +1,6 @@
 """The dispatcher's book: which waiting task goes to which idle agent, what an offer leaves behind, what it costs."""
 
+import gc
 import itertools
 import sys
 from collections.abc import Callable
@@ -241,11 +242,14 @@ def steps_made(action: Callable[[], object]) -> int:
         return note
 
     before = sys.gettrace()
+    # A collection in between would run the finalizers of what other tests left, and count their steps.
+    gc.disable()
     sys.settrace(note)
     try:
         action()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 

@@ -3,12 +3,13 @@
 
 from pathlib import Path
 
+import lmdb
 import pytest
 import trio
 from trio.testing import MockClock
 
 from opscore.runtime.delivery import Answered, Fact
-from opscore.runtime.errors import StaleAttempt
+from opscore.runtime.errors import StaleAttempt, StoreDamaged
 from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
 from tests.runtime.world import (
     SAMPLE,
@@ -217,3 +218,20 @@ async def test_what_is_being_delivered_when_the_node_closes_ends_first_and_is_no
     async with world.node() as node:
         assert (await ended(node, session)).result == {"only": "in time"}
     assert len(got) == 1
+
+
+async def test_a_run_with_a_damaged_row_keeps_no_other_from_going_on(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        damaged, sound = [await begin(node, one_task(name)) for name in ("damaged", "sound")]
+        task_id = only_task(node, damaged).task_id
+    with lmdb.open(str(world.path), max_dbs=32) as environment, environment.begin(write=True) as transaction:
+        table = environment.open_db(b"tasks", transaction)
+        value = bytearray(transaction.get(task_id.encode(), db=table) or b"")
+        value[-1] ^= 1
+        transaction.put(task_id.encode(), bytes(value), db=table)
+    async with world.node() as node:
+        await hire(node, "able", "work")
+        assert (await ended(node, sound)).status is SessionStatus.COMPLETED
+        with pytest.raises(StoreDamaged, match=task_id):
+            node.session(damaged.session_id)
