@@ -116,9 +116,7 @@ def test_no_function_is_longer_than_70_lines() -> None:
 
 def test_every_package_but_the_outermost_holds_a_docstring_and_nothing_else() -> None:
     outermost = ROOT / "opscore" / "__init__.py"
-    packages = {
-        file: tree for file, tree in modules("opscore") if file.name == "__init__.py" and file != outermost
-    }
+    packages = {file: tree for file, tree in modules("opscore") if file.name == "__init__.py" and file != outermost}
     assert len(packages) >= 3
     for file, tree in packages.items():
         assert ast.get_docstring(tree), f"{place(file, 1)} has no docstring"
@@ -132,9 +130,7 @@ def test_every_module_has_a_name_that_says_something() -> None:
 def test_every_test_module_stands_where_its_layer_does() -> None:
     layers = {folder.name for folder in (ROOT / "opscore").iterdir() if (folder / "__init__.py").exists()}
     folders = {
-        file.relative_to(ROOT / "tests").parts[0]
-        for file, _ in modules("tests")
-        if file.parent != ROOT / "tests"
+        file.relative_to(ROOT / "tests").parts[0] for file, _ in modules("tests") if file.parent != ROOT / "tests"
     }
     assert folders <= layers
 
@@ -209,18 +205,14 @@ def loaded_by(imports: str) -> set[str]:
 
 def every_module_of(package: str) -> str:
     folder = ROOT / package.replace(".", "/")
-    names = [
-        file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for file in folder.rglob("*.py")
-    ]
+    names = [file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for file in folder.rglob("*.py")]
     return "\n".join(f"import {name.removesuffix('.__init__')}" for name in names)
 
 
 def test_the_actors_load_neither_storage_nor_http_nor_the_domain() -> None:
     loaded = loaded_by(every_module_of("opscore.actors"))
     assert "opscore.actors" in loaded
-    assert (
-        loaded & {"asyncio", "cattrs", "httpx", "lmdb", "starlette", "structlog", "uvicorn", "yaml"} == set()
-    )
+    assert loaded & {"asyncio", "cattrs", "httpx", "lmdb", "starlette", "structlog", "uvicorn", "yaml"} == set()
     assert {name for name in loaded if name.startswith(("opscore.runtime", "opscore.gateway"))} == set()
 
 

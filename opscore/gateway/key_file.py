@@ -55,9 +55,7 @@ def load(file: Path) -> tuple[Key, ...]:
     except OSError as error:
         raise KeysError(f"The key file {file} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise KeysError(
-            f"The key file {file} is damaged ({error}): restore it, or delete it to start over."
-        ) from error
+        raise KeysError(f"The key file {file} is damaged ({error}): restore it, or delete it to start over.") from error
     if isinstance(document, dict) and document.get("version") not in (None, FILE_VERSION):
         raise KeysError(
             f"The key file {file} is of version {document['version']!r}; this opscore reads {FILE_VERSION}."

@@ -155,9 +155,7 @@ class KeyRing:
         """
         parse_scope(scope)
         if not name.strip() or len(name) > NAME_LENGTH_MAX:
-            raise KeysError(
-                f"A key takes a name of 1 to {NAME_LENGTH_MAX} characters that says who holds it."
-            )
+            raise KeysError(f"A key takes a name of 1 to {NAME_LENGTH_MAX} characters that says who holds it.")
         with key_file.locked(self._file):
             keys = key_file.load(self._file)
             if len(keys) >= KEYS_MAX:
@@ -187,9 +185,7 @@ class KeyRing:
             keys = key_file.load(self._file)
             gone = next((key for key in keys if key.id == key_id), None)
             if gone is None:
-                raise KeysError(
-                    f"There is no key {key_id!r} in {self._file}: `opscore key list` shows what there is."
-                )
+                raise KeysError(f"There is no key {key_id!r} in {self._file}: `opscore key list` shows what there is.")
             self._replace(tuple(key for key in keys if key is not gone))
         return gone
 

@@ -39,9 +39,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
         stream: Where to; standard error by default.
     """
     stream = stream if stream is not None else sys.stderr
-    on_console = settings.log_format is LogFormat.CONSOLE or (
-        settings.log_format is LogFormat.AUTO and stream.isatty()
-    )
+    on_console = settings.log_format is LogFormat.CONSOLE or (settings.log_format is LogFormat.AUTO and stream.isatty())
     secrets = [secret for secret in (settings.api_key, settings.webhook_secret) if secret]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_formatter(secrets, on_console=on_console, colors=stream.isatty()))

@@ -182,9 +182,7 @@ def test_a_traceback_shows_no_local_variables(out: io.StringIO) -> None:
 def test_no_secret_survives_in_a_record_which_stays_well_formed(secret: str, before: str) -> None:
     out = io.StringIO()
     telemetry.configure(Settings(api_key=SecretStr(secret)), stream=out)
-    logging.getLogger("opscore").info(
-        "%s%s", before, secret, extra={"field": {secret: [f"{before}{secret}"]}}
-    )
+    logging.getLogger("opscore").info("%s%s", before, secret, extra={"field": {secret: [f"{before}{secret}"]}})
     (record,) = records(out)
     assert telemetry.REDACTED in record["event"]
     assert secret not in record["event"].replace(telemetry.REDACTED, "")
@@ -210,9 +208,7 @@ def test_values_that_json_does_not_know_are_written_as_text_and_numbers_stay_num
 
 def test_uvicorns_message_is_not_repeated_in_a_field(out: io.StringIO) -> None:
     telemetry.configure(Settings(), stream=out)
-    logging.getLogger("uvicorn.error").info(
-        "Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"}
-    )
+    logging.getLogger("uvicorn.error").info("Started [%d]", 7, extra={"color_message": "Started [\x1b[36m%d\x1b[0m]"})
     assert records(out)[0]["event"] == "Started [7]"
     assert "color_message" not in records(out)[0]
 
