@@ -17,6 +17,7 @@ from opscore.gateway.documents import (
     StateReport,
     agent_document,
     granted_document,
+    held_document,
     state_document,
 )
 from opscore.gateway.keys import Scope
@@ -117,7 +118,8 @@ def _state_name(text: str | None) -> str | None:
 
 async def show(call: Call) -> Response:
     """Show an agent."""
-    return shown(agent_document(call.node.agent(call.path("agentId"))))
+    agent = call.node.agent(call.path("agentId"))
+    return shown({**agent_document(agent), "lease": held_document(call.node.lease(agent.agent_id))})
 
 
 async def deregister(call: Call) -> Response:

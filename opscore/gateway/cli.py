@@ -46,7 +46,8 @@ def main() -> None:
 def serve(settings: Settings) -> None:
     """Run the HTTP gateway on a data directory.
 
-    Each option can also be set as OPSCORE_<NAME> in the environment, or in a TOML file under [opscore]. The API
+    Each option can also be set as OPSCORE_<NAME> in the environment, or in a TOML file under [opscore], where
+    names are written with underscores (lease_s = 60). The API
     key and the webhook's secret have no option, because `ps` would show them: set OPSCORE_API_KEY and
     OPSCORE_WEBHOOK_SECRET. SIGTERM or Ctrl-C drains and exits with 0; a second one exits at once.
     """
@@ -59,11 +60,12 @@ def serve(settings: Settings) -> None:
 
     def announce(address: Address) -> None:
         _log.info("listening on %s, data in %s", address.url, settings.data)
+        # Only now: a start that fails must not leave a key behind that nobody noticed.
+        _print_first_key(keys)
 
     with _misused_on(ConfigError, KeysError, CannotListen):
         keys = _open_keys(settings)
         config.check_exposure(settings, keys)
-        _print_first_key(keys)
         try:
             code = service.serve(settings, keys, announce)
         except CommitUncertain as error:
@@ -81,6 +83,11 @@ def _open_keys(settings: Settings) -> KeyRing:
     except OSError as error:
         raise ConfigError(f"data = {str(settings.data)!r} can't be made a directory: {error.strerror}.") from error
     return KeyRing(settings.data, configured=str(settings.api_key) if settings.api_key else None)
+
+
+def _check_data(settings: Settings) -> None:
+    if not settings.data.is_dir():
+        raise ConfigError(f"data = {str(settings.data)!r} is no directory.")
 
 
 def _print_first_key(keys: KeyRing) -> None:
@@ -102,7 +109,7 @@ def demo(runs: int, keep: bool, plain: bool) -> None:  # noqa: FBT001 (click pas
 
 @main.group()
 def key() -> None:
-    """Make, list and revoke API keys; a running server notices within a second."""
+    """Make, list and revoke API keys."""
 
 
 @key.command("create")
@@ -110,7 +117,7 @@ def key() -> None:
 @click.option("--scope", required=True, help="admin, operator, agent, agent:<id> or viewer.")
 @click.option("--name", default="", help="For people.")
 def create_key(settings: Settings, scope: str, name: str) -> None:
-    """Make a key and print it, once."""
+    """Make a key and print it, once; a running server takes it within a second."""
     with _misused_on(KeysError):
         click.echo(KeyRing(settings.data).create(name or scope, scope))
 
@@ -119,7 +126,8 @@ def create_key(settings: Settings, scope: str, name: str) -> None:
 @config.options_for("data")
 def list_keys(settings: Settings) -> None:
     """List the keys, without their secrets."""
-    with _misused_on(KeysError):
+    with _misused_on(KeysError, ConfigError):
+        _check_data(settings)
         for row in KeyRing(settings.data).list():
             click.echo(f"{row.id}  {row.scope:<16}  {row.created_at}  {row.name}")
 
@@ -129,7 +137,8 @@ def list_keys(settings: Settings) -> None:
 @click.argument("key_id")
 def revoke_key(settings: Settings, key_id: str) -> None:
     """Revoke a key by its id."""
-    with _misused_on(KeysError):
+    with _misused_on(KeysError, ConfigError):
+        _check_data(settings)
         revoked = KeyRing(settings.data).revoke(key_id)
     click.echo(f"revoked {revoked.id} ({revoked.name})")
 

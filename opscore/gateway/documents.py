@@ -168,6 +168,14 @@ def lease_document(lease: Lease) -> Json:
     return {"leaseSeconds": lease.lease_s, "leaseExpiresAt": show_time(lease.expires_at)}
 
 
+def held_document(lease: Lease | None) -> Json | None:
+    """Show the lease that an agent holds, with the attempt that it is for."""
+    if lease is None:
+        return None
+    held = {"taskId": lease.task_id, "sessionId": lease.session_id, "attempt": lease.attempt}
+    return {**held, **lease_document(lease)}
+
+
 def task_document(task: Task) -> Json:
     """Show a task of a run."""
     return {

@@ -105,7 +105,7 @@ class Call:
             raise HttpRefusal(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="opscore"'})
         self.principal = principal
 
-    async def json(self, *, optional: bool = False) -> Any:
+    async def json(self, *, optional: bool = False, also: str = "") -> Any:
         """Read the body as JSON.
 
         Raises:
@@ -113,7 +113,7 @@ class Call:
         """
         kind = self._content_type()
         if kind not in _JSON and not kind.endswith("+json"):
-            raise HttpRefusal(415, "unsupported_media_type", f"Expected application/json, found {kind}.")
+            raise HttpRefusal(415, "unsupported_media_type", f"Expected {also}application/json, found {kind}.")
         body = await self.request.body()
         if optional and not body.strip():
             return {}
@@ -125,7 +125,7 @@ class Call:
     async def json_or_yaml(self) -> Any:
         """Read the body as JSON, or as YAML when its content type says so."""
         if self._content_type() not in _YAML:
-            return await self.json()
+            return await self.json(also="application/yaml or ")
         try:
             return yaml.load(await self.request.body(), Loader=_PlainLoader)  # noqa: S506 (a safe loader's subclass)
         except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -1,6 +1,8 @@
 """What can be asked of a node about agents and the attempts that they hold."""
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ from opscore.runtime.errors import AgentNotFound, Fault, InvalidDocument, LimitE
 from opscore.runtime.identity import new_id
 from opscore.runtime.local import Handler
 from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Failure, Granted, Lease, Registration, Task
-from opscore.runtime.tables import AGENTS, TASKS
+from opscore.runtime.tables import AGENTS, LEASES, TASKS
 from opscore.runtime.values import check_value
 from opscore.runtime.views import Page
 
@@ -55,9 +57,13 @@ class AgentCalls(Calls):
 
         Raises:
             LimitExceeded: the id is too long, or the metadata too large.
-            ValueError, TypeError: the metadata is not JSON.
+            ValueError, TypeError: the metadata is not JSON, the handler not async, the capabilities one text.
         """
         self._check_id(agent_id)
+        if isinstance(capabilities, str):
+            raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
+        if handler is not None and not _is_async(handler):
+            raise TypeError(f"handler must be an async function, not {handler!r}")
         check_value(dict(metadata or {}), self._core.limits)
         if handler is not None:
             source = AgentSource.LOCAL
@@ -92,6 +98,10 @@ class AgentCalls(Calls):
         if found is None:
             raise AgentNotFound(agent_id)
         return found
+
+    def lease(self, agent_id: str) -> Lease | None:
+        """Return the lease that an agent holds, if it holds one."""
+        return self._read(lambda view: LEASES.read(view, agent_id).row)
 
     def agents(
         self,
@@ -247,3 +257,9 @@ def _given_up(ref: Ref[messages.AgentProtocol], claim_id: str) -> Iterator[None]
         with contextlib.suppress(MailboxFull):
             ref.tell(messages.AbandonClaim(claim_id=claim_id))
         raise
+
+
+def _is_async(handler: Handler) -> bool:
+    """Whether calling it gives something to await: an async function, a partial of one, or an object like one."""
+    inner = handler.func if isinstance(handler, functools.partial) else handler
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 (the method itself is looked at)

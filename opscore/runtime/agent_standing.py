@@ -136,6 +136,10 @@ class AgentStanding(Actor[messages.AgentProtocol]):
         except StaleAttempt as error:
             self.context.log.warning("dropping a lease whose session knows nothing of it: %s", error)
             await self._rows.commit(kind, agent=agent, lease=None)
+        if isinstance(outcome, delivery.Lost | delivery.Undelivered):
+            self.context.log.info(
+                "attempt %d of task %s goes back to the queue: %s", lease.attempt, lease.task_id, outcome.reason
+            )
         self._assignment = None
         hint(self._addresses.timers, messages.DisarmLease(agent_id=self._agent_id))
         if isinstance(outcome, delivery.Lost):

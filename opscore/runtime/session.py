@@ -242,11 +242,16 @@ class SessionActor(Actor[messages.SessionProtocol]):
             case transitions.Ready(task=task):
                 self._tell_ready(self._run, task, version)
             case transitions.RetryAt(task=task, due_at=due_at):
+                said = task.error.message if task.error is not None else "unknown"
+                self.context.log.info(
+                    "task %s failed, retry %d in %.1f s: %s", task.task_id, task.retries, due_at - self._now(), said
+                )
                 arm = messages.ArmRetry(session_id=self._session_id, task_id=task.task_id, due_at=due_at)
                 hint(self._addresses.timers, arm)
             case transitions.Withdrawn(task=task):
                 hint(self._addresses.dispatcher, messages.TaskWithdrawn(task_id=task.task_id))
-            case transitions.Ended():
+            case transitions.Ended(session=session):
+                self.context.log.info("session %s %s", session.session_id, _ending(session))
                 self._on_ended()
 
     def _tell_ready(self, run: Run, task: Task, version: int) -> None:
@@ -372,6 +377,12 @@ def _assignment(run: Run, task: Task) -> Assignment:
         lease_s=definition.lease_s,
         timeout_s=definition.timeout_s,
     )
+
+
+def _ending(session: Session) -> str:
+    took_s = (session.ended_at or session.created_at) - session.created_at
+    why = f": {session.error.message}" if session.error is not None else ""
+    return f"of {session.workflow_id} is {session.status} after {took_s:.1f} s{why}"
 
 
 def _standing(task: Task | None) -> str:

@@ -188,7 +188,7 @@ def test_a_claim_whose_answer_was_lost_in_a_kill_is_answered_again(tmp_path: Pat
 
 
 def test_a_retry_delay_goes_on_across_a_kill(tmp_path: Path) -> None:
-    delay_s = 2.0
+    delay_s = 8.0  # longer than a restart takes, also on a busy machine
     retry = {"maxRetries": 1, "initialDelaySeconds": delay_s, "jitter": False}
     with gateway(tmp_path / "data") as (process, wire):
         session_id = wire.trigger(one_task("work", retry=retry))

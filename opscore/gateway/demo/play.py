@@ -287,7 +287,7 @@ class Play:
             case "did":
                 self._works[str(note.facts.get("taskId"))] += 1
             case "again":
-                self._say(f"{name} was handed {task} again, and did not do it twice")
+                self._say(f"{name} was handed {task} again, the same attempt, and did not do it twice")
             case "away":
                 self._say(f"{name} cannot reach the server, and keeps trying", passing=True)
             case "back":

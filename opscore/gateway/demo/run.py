@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -22,9 +23,9 @@ LOG_LINES = 15
 LOG_BYTES = 16_384
 NEXT_STEPS = """\
 Next steps:
-  opscore serve --data ./opscore-data   start a server of your own
-  opscore demo --keep                   look at what a demo leaves behind
-  opscore --help                        everything else"""
+  {command} serve --data ./opscore-data   start a server of your own
+  {command} demo --keep                   look at what a demo leaves behind
+  {command} --help                        everything else"""
 
 
 def main(*, keep: bool = False, plain: bool = False, runs: int = RUNS) -> int:
@@ -81,12 +82,15 @@ async def _perform(console: Console, *, keep: bool, plain: bool, runs: int) -> i
                 code = await _show(console, stage, plain=plain, runs=runs)
             finally:
                 if keep:
-                    _say(console, f"Kept: {stage.directory}")
+                    _say(
+                        console,
+                        f"Kept: {stage.directory}; its store: {stage.directory}/data",
+                    )
     except KeeperEnded as failure:
         _say(console, f"The demo failed: {failure}")
         return EXIT_FAILED
     if code == os.EX_OK:
-        _say(console, NEXT_STEPS)
+        _say(console, NEXT_STEPS.format(command=_command()))
     return code
 
 
@@ -140,6 +144,11 @@ def tail(log: Path) -> str:
     except FileNotFoundError:
         return "(there is none)"
     return "\n".join(text.splitlines()[-LOG_LINES:]) or "(it is empty)"
+
+
+def _command() -> str:
+    """How to call `opscore` from here: by its name where the shell finds it, else by the path it was called by."""
+    return "opscore" if shutil.which("opscore") or not sys.argv[0].endswith("opscore") else sys.argv[0]
 
 
 def _say(console: Console, text: str) -> None:
