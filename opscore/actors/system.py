@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from opscore.actors.actor_cell import ActorCell
-from opscore.actors.cell import Environment
+from opscore.actors.cell import Environment, State
 from opscore.actors.clock import SystemClock
 from opscore.actors.dead_letters import DeadLetters
 from opscore.actors.errors import StartFailed, SystemFailed
@@ -50,6 +50,11 @@ class System:
         if not isinstance(cell, SupervisorCell):
             raise LookupError(f"there is no supervisor {path!r} in system {self.name!r}")  # noqa: TRY004
         return Supervisor(cell)
+
+    def state(self, path: str) -> State | None:
+        """Return where an actor or supervisor is in its life, or None if there is none of that path."""
+        cell = self._find(path)
+        return None if cell is None else cell.state
 
     def snapshot(self) -> tuple[ActorSnapshot, ...]:
         """Return every actor and supervisor as it is now, parents before children."""

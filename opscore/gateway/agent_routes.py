@@ -173,7 +173,10 @@ async def claim(call: Call) -> Response:
     agent_id = call.path("agentId")
     wait_s = call.seconds("waitSeconds", most=call.node.limits.claim_wait_s_max)
     request = await call.document(ClaimRequest, optional=True)
-    claiming = asyncio.create_task(call.run(call.node.claim, agent_id, claim_id=request.claim_id, wait_s=wait_s))
+    ticket = uuid.uuid4().hex
+    claiming = asyncio.create_task(
+        call.run(call.node.claim, agent_id, claim_id=request.claim_id, wait_s=wait_s, ticket=ticket)
+    )
     leaving = asyncio.create_task(_client_left(call))
     try:
         await asyncio.wait({claiming, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -185,7 +188,7 @@ async def claim(call: Call) -> Response:
         await asyncio.gather(claiming, leaving, return_exceptions=True)
         if left:
             # It may have been handed a task in the very moment in which it left.
-            call.node.abandon_claim(agent_id, claim_id=request.claim_id)
+            call.node.abandon_claim(agent_id, ticket)
     return no_content() if granted is None else shown(granted_document(granted))
 
 

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import attrs
 
+from opscore.actors.cell import State
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
 from opscore.actors.supervision import ChildSpec
@@ -58,6 +59,10 @@ class Addresses:
         """The running system."""
         assert self._system is not None, "addresses are bound before anything is looked up"
         return self._system
+
+    def down(self) -> str | None:
+        """Name a static actor that is not running at the moment, if there is one."""
+        return next((path for path in self._static if self.system.state(path) is not State.RUNNING), None)
 
     @property
     def journal(self) -> Journal:

@@ -122,7 +122,7 @@ class AgentActor(AgentStanding):
                 await self._become_idle(agent)
                 return None
             if leases.claimable(lease, message.claim_id) and not self._courier.carries(lease.task_id, lease.attempt):
-                return await self._hand_to_claimer(lease, message.claim_id)
+                return await self._hand_to_claimer(lease, message)
             return None
 
         granted = await self._decided(decide)
@@ -131,41 +131,35 @@ class AgentActor(AgentStanding):
         return self._wait_for_task(message)
 
     def _wait_for_task(self, message: messages.Claim) -> Reply[Granted | None]:
-        self._tickets += 1
         wait_s = min(max(message.wait_s, CLAIM_WAIT_S_MIN), self._limits.claim_wait_s_max)
-        timer = self.context.tell_after(wait_s, messages.ClaimWaitOver(ticket=self._tickets))
+        timer = self.context.tell_after(wait_s, messages.ClaimWaitOver(ticket=message.ticket))
         reply: Reply[Granted | None] = self.context.defer()
-        self._claim = WaitingClaim(claim_id=message.claim_id, reply=reply, timer=timer)
+        self._claim = WaitingClaim(message=message, reply=reply, timer=timer)
         self._announce()
         return reply
 
     @handles(messages.ClaimWaitOver)
     async def claim_wait_over(self, message: messages.ClaimWaitOver) -> None:
         """Answer a claim that waited in vain."""
-        if message.ticket == self._tickets:
+        if self._claim is not None and self._claim.message.ticket == message.ticket:
             self._drop_claim()
             self._announce()
 
     @handles(messages.AbandonClaim)
     async def abandon_claim(self, message: messages.AbandonClaim) -> None:
         """The claimer went away: it waits no longer, and what it was just handed goes back at once."""
-        if self._claim is not None and self._claim.claim_id == message.claim_id:
+        if self._claim is not None and self._claim.message.ticket == message.ticket:
             self._drop_claim()
 
         async def decide() -> None:
             lease = self._rows.lease
-            if (
-                lease is not None
-                and lease.delivered
-                and lease.claim_id == message.claim_id
-                and not leases.shows_life(lease)
-            ):
+            if lease is not None and lease.claim_ticket == message.ticket and not leases.shows_life(lease):
                 await self._end(delivery.Undelivered(reason="the claimer went away"), "agent.claim_abandoned")
 
         await self._told(message, decide)
 
-    async def _hand_to_claimer(self, lease: Lease, claim_id: str | None) -> Granted:
-        handed = attrs.evolve(lease, delivered=True, claim_id=claim_id)
+    async def _hand_to_claimer(self, lease: Lease, claim: messages.Claim) -> Granted:
+        handed = attrs.evolve(lease, delivered=True, claim_id=claim.claim_id, claim_ticket=claim.ticket)
         if handed != lease:
             await self._rows.commit("agent.handed", lease=handed)
         return Granted(assignment=await self._described(handed), lease=handed)
@@ -190,7 +184,7 @@ class AgentActor(AgentStanding):
         if lease.delivered or self._courier.carries(lease.task_id, lease.attempt):
             return
         if self._claim is not None:
-            granted = await self._hand_to_claimer(lease, self._claim.claim_id)
+            granted = await self._hand_to_claimer(lease, self._claim.message)
             self._claim.timer.cancel()
             self._claim.reply.set(granted)
             self._claim = None

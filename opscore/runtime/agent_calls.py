@@ -152,7 +152,9 @@ class AgentCalls(Calls):
         """Take an agent out of dispatch, or put it back."""
         return await self._agent_ref(agent_id).ask(messages.SetCordon(cordoned=cordoned))
 
-    async def claim(self, agent_id: str, *, claim_id: str | None = None, wait_s: float = 0.0) -> Granted | None:
+    async def claim(
+        self, agent_id: str, *, claim_id: str | None = None, wait_s: float = 0.0, ticket: str | None = None
+    ) -> Granted | None:
         """Wait for a task for this agent; claiming says that it is idle.
 
         Cancelled, it gives the task back that it may just have been handed.
@@ -161,27 +163,27 @@ class AgentCalls(Calls):
             agent_id: the agent.
             claim_id: makes it safe to repeat: the same id gets the same attempt until the first heartbeat.
             wait_s: seconds to wait at most.
+            ticket: names this very call, for `abandon_claim`; drawn if not given.
 
         Returns:
             the task, the attempt and the lease; or nothing when there was none in time, or the node drains.
         """
         ref = self._agent_ref(agent_id)
         wait_s = min(max(wait_s, 0.0), self._core.limits.claim_wait_s_max)
-        # Every claim has a name, so that giving one up never takes another one's task back.
-        claim_id = claim_id or new_id("clm", self._core.clock.now(), self._core.clock.random)
+        ticket = ticket or new_id("clm", self._core.clock.now(), self._core.clock.random)
+        claim = messages.Claim(claim_id=claim_id, wait_s=wait_s, ticket=ticket)
 
         async def ask() -> Granted | None:
-            with _given_up(ref, claim_id):
-                claim = messages.Claim(claim_id=claim_id, wait_s=wait_s)
+            with _given_up(ref, ticket):
                 return await ref.ask(claim, timeout_s=wait_s + ANSWER_MARGIN_S)
 
         # Outside as well, because the caller may go away when the answer has come and is not yet handed out.
-        with _given_up(ref, claim_id):
+        with _given_up(ref, ticket):
             return await self._unless_draining(ask)
 
-    def abandon_claim(self, agent_id: str, *, claim_id: str | None = None) -> None:
+    def abandon_claim(self, agent_id: str, ticket: str) -> None:
         """Say that a claimer is gone: a task that it was handed, and has shown no life for, goes back to the queue."""
-        self._core.addresses.agent(agent_id).tell(messages.AbandonClaim(claim_id=claim_id))
+        self._core.addresses.agent(agent_id).tell(messages.AbandonClaim(ticket=ticket))
 
     # --- attempts -----------------------------------------------------------------------------------------
 
@@ -249,13 +251,13 @@ class AgentCalls(Calls):
 
 
 @contextlib.contextmanager
-def _given_up(ref: Ref[messages.AgentProtocol], claim_id: str) -> Iterator[None]:
+def _given_up(ref: Ref[messages.AgentProtocol], ticket: str) -> Iterator[None]:
     """Say so, if a claim ends without its answer."""
     try:
         yield
     except (trio.Cancelled, ActorError):
         with contextlib.suppress(MailboxFull):
-            ref.tell(messages.AbandonClaim(claim_id=claim_id))
+            ref.tell(messages.AbandonClaim(ticket=ticket))
         raise
 
 

@@ -32,7 +32,7 @@ AGAIN_S: Final = 1.0
 class WaitingClaim:
     """A claimer that waits for a task."""
 
-    claim_id: str | None
+    message: messages.Claim
     reply: Reply[Granted | None]
     timer: Timer
 
@@ -53,7 +53,6 @@ class AgentStanding(Actor[messages.AgentProtocol]):
         self._courier = courier
         self._limits = limits
         self._claim: WaitingClaim | None = None
-        self._tickets = 0
         self._assignment: Assignment | None = None
         # What the actor's former life announced may still stand.
         self._announced = True
@@ -148,12 +147,13 @@ class AgentStanding(Actor[messages.AgentProtocol]):
 
     def _announce(self) -> None:
         agent = self._rows.agent
-        reachable = agent is not None and (self._claim is not None or self._courier.reaches(agent))
+        claims = self._claim is not None
+        reachable = agent is not None and (claims or self._courier.reaches(agent))
         leased = self._rows.lease is not None
         if agent is not None and available(
-            agent, leased=leased, reachable=reachable, now=self._now(), limits=self._limits
+            agent, leased=leased, reachable=reachable, claims=claims, now=self._now(), limits=self._limits
         ):
-            said = announcement(agent, self._rows.agent_version, self._rows.as_of, self._limits)
+            said = announcement(agent, self._rows.agent_version, self._rows.as_of, claims=claims, limits=self._limits)
             hint(self._addresses.dispatcher, said)
             self._announced = True
         elif self._announced:

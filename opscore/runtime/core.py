@@ -1,6 +1,7 @@
 """What a node is made of, from the open files to the running tree, and how that ends."""
 
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,8 +28,8 @@ from opscore.runtime.tables import SIGNATURES
 from opscore.runtime.writer import Writer
 
 HOUSEKEEPING_S: Final = 60.0
-SWEPT_MAX: Final = 10_000
-"""Expired rows removed in one commit."""
+SWEPT_AT_ONCE: Final = 1_000
+"""Rows looked at, and removed in one commit, before others get their turn."""
 REVIVE_S: Final = 60.0
 """How long an agent's actor rests that crashed too often."""
 QUARANTINE_AGAIN_S: Final = 1.0
@@ -173,12 +174,17 @@ class Core:
                 _log.warning("housekeeping is put off: %s", error)
 
     async def _sweep_signatures(self) -> None:
-        oldest = self.clock.now() - self.limits.signature_keep_s
-        with self.store.snapshot() as view:
-            expired = [row.signature for row, _ in SIGNATURES.scan(view) if row.seen_at < oldest][:SWEPT_MAX]
-        if expired:
-            writes = tuple(SIGNATURES.delete(signature) for signature in expired)
-            await self.addresses.journal.commit(Submission(writes=writes))
+        oldest, after = self.clock.now() - self.limits.signature_keep_s, ""
+        while True:
+            with self.store.snapshot() as view:
+                page = [row for row, _ in itertools.islice(SIGNATURES.scan(view, after=after or None), SWEPT_AT_ONCE)]
+            if not page:
+                return
+            after = page[-1].signature
+            expired = tuple(SIGNATURES.delete(row.signature) for row in page if row.seen_at < oldest)
+            if expired:
+                await self.addresses.journal.commit(Submission(writes=expired))
+            await trio.lowlevel.checkpoint()
 
 
 async def _raise(error: CommitUncertain) -> None:

@@ -1,5 +1,6 @@
 """Workflow documents: validated, with every fault at once, into a graph of tasks that a run can follow."""
 
+import copy
 import difflib
 import functools
 import graphlib
@@ -122,6 +123,8 @@ def parse(document: Any, limits: Limits) -> Definition:
 
 def restore(document: dict[str, Any], limits: Limits) -> Definition:
     """Build the graph of a document that was valid when it was stored, whatever the limits say today."""
+    # A copy of its own: whoever sent the document may go on changing the original.
+    document = copy.deepcopy(document)
     tasks: list[dict[str, Any]] = document["tasks"]
     edges = _edges(tasks)
     order = {task["taskId"]: ordinal for ordinal, task in enumerate(tasks)}

@@ -1,9 +1,11 @@
 """Agents that are async functions of the host's own process."""
 
+import copy
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
 import trio
 
 from opscore.runtime.delivery import Fact, Raised, Returned
@@ -36,9 +38,13 @@ class LocalAgents:
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
         """Run the function to its end, within the attempt's time."""
         handler = self._handlers[agent.agent_id]
+        # A copy of its own: what a function does to its arguments must not reach the next attempt, or the store.
+        own = attrs.evolve(
+            assignment, parameters=copy.deepcopy(assignment.parameters), input=copy.deepcopy(assignment.input)
+        )
         with trio.move_on_after(assignment.timeout_s) as scope:
             try:
-                return Returned(result=await handler(assignment))
+                return Returned(result=await handler(own))
             except Exception as error:  # noqa: BLE001 (whatever the host's function raises is the attempt's failure)
                 _log.warning("agent %s failed task %s: %r", agent.agent_id, assignment.task_id, error, exc_info=error)
                 return Raised(message=f"{type(error).__name__}: {error}")

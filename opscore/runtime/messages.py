@@ -106,13 +106,15 @@ class Claim(_ToAgent[Granted | None]):
 
     claim_id: str | None
     wait_s: float
+    ticket: str
+    """Names this very call, where a claim id may come again."""
 
 
 @attrs.frozen(kw_only=True)
 class AbandonClaim(_ToAgent[None]):
     """The claimer went away while it waited."""
 
-    claim_id: str | None
+    ticket: str
 
 
 @attrs.frozen(kw_only=True)
@@ -184,7 +186,7 @@ class Recheck(_ToAgent[None]):
 class ClaimWaitOver(_ToAgent[None]):
     """A claim has waited for as long as it wished."""
 
-    ticket: int
+    ticket: str
 
 
 @attrs.frozen(kw_only=True)

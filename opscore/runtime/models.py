@@ -4,9 +4,12 @@ Times are Unix seconds; durations end in `_s`. A row knows nothing of how it is 
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import attrs
+
+FAILURE_CHARACTERS_MAX: Final = 4_000
+"""What is kept of an error's text."""
 
 STATE_UNKNOWN = "unknown"
 STATE_INITIALIZING = "initializing"
@@ -101,14 +104,22 @@ class Lease:
     """The agent reported active during this lease."""
     heartbeat_seen: bool = False
     claim_id: str | None = None
+    claim_ticket: str | None = None
+    """Names the very call that was handed the attempt, where a claim id may come again."""
+
+
+def shown_text(text: str) -> str:
+    """What an agent said, as it can be stored: no half of a surrogate pair, and not without end."""
+    whole = text.encode("utf-8", "replace").decode()
+    return whole if len(whole) <= FAILURE_CHARACTERS_MAX else whole[: FAILURE_CHARACTERS_MAX - 1] + "…"
 
 
 @attrs.frozen(kw_only=True)
 class Failure:
     """Why a task or a session failed."""
 
-    message: str
-    code: str = "task_failed"
+    message: str = attrs.field(converter=shown_text)
+    code: str = attrs.field(default="task_failed", converter=shown_text)
 
 
 @attrs.frozen(kw_only=True)

@@ -48,8 +48,9 @@ class Node(AgentCalls, SessionCalls):
         return self._core.clock.now()
 
     def ready(self) -> str | None:
-        """Say why no new work is taken; nothing when it is."""
-        return self._not_ready
+        """Say why no new work is taken, or none would be done; nothing when all is well."""
+        down = self._core.addresses.down()
+        return self._not_ready or (f"{down} is being restarted" if down is not None else None)
 
     def drain(self, reason: str = "it is shutting down") -> None:
         """Take no new work, make no new offers, and end the waits of claimers and watchers. Attempts still commit."""

@@ -14,7 +14,7 @@ from opscore.runtime.models import SESSION_ENDED, SavedDefinition, Session
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import DEFINITIONS, REVISIONS, SESSIONS
 from opscore.runtime.triggering import IdempotencyKey, Trigger
-from opscore.runtime.values import check_value
+from opscore.runtime.values import copied
 from opscore.runtime.views import Page, SessionView
 
 
@@ -93,7 +93,7 @@ class SessionCalls(Calls):
             NotReady, QueueFull: refused for now.
         """
         self._admit()
-        check_value(payload, self._core.limits)
+        payload = copied(payload, self._core.limits)
         request = Trigger(definition=definition, payload=payload, agent_id=agent_id, idempotency=idempotency)
         for _ in range(RACES_MAX):
             prepared = self._prepare(request)

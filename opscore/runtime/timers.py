@@ -32,6 +32,8 @@ class TimersActor(Actor[messages.TimersProtocol]):
     def __init__(self, *, addresses: Addresses) -> None:
         self._addresses = addresses
         self._due: dict[_Key, float] = {}
+        self._queued: dict[_Key, float] = {}
+        """Where each key stands in the heap: once, however often its time is put off."""
         self._heap: list[tuple[float, int, _Key]] = []
         self._order = itertools.count()
         self._earlier = trio.Event()
@@ -67,7 +69,7 @@ class TimersActor(Actor[messages.TimersProtocol]):
 
     @handles(messages.DisarmLease)
     async def disarm_lease(self, message: messages.DisarmLease) -> None:
-        """A lease is over; its entry in the heap is passed over when it comes up."""
+        """A lease is over; its entry in the heap comes up for nothing, or serves the agent's next lease."""
         self._due.pop(("lease", message.agent_id), None)
 
     @handles(messages.ArmSuspicion)
@@ -81,12 +83,17 @@ class TimersActor(Actor[messages.TimersProtocol]):
         self._arm(("retry", message.session_id, message.task_id), message.due_at)
 
     def _arm(self, key: _Key, due_at: float) -> None:
-        if self._due.get(key) == due_at:
-            return
+        """Set a time. One that is put off stays where it is in the heap, and is looked at again when it comes up."""
         self._due[key] = due_at
-        if not self._heap or due_at < self._heap[0][0]:
+        queued_at = self._queued.get(key)
+        if queued_at is None or due_at < queued_at:
+            self._push(key, due_at)
+
+    def _push(self, key: _Key, at: float) -> None:
+        if not self._heap or at < self._heap[0][0]:
             self._earlier.set()
-        heapq.heappush(self._heap, (due_at, next(self._order), key))
+        self._queued[key] = at
+        heapq.heappush(self._heap, (at, next(self._order), key))
 
     async def _run(self) -> None:
         while True:
@@ -95,15 +102,23 @@ class TimersActor(Actor[messages.TimersProtocol]):
                 await self._earlier.wait()
             now = self.context.clock.now()
             while self._heap and self._heap[0][0] <= now:
-                due_at, _, key = heapq.heappop(self._heap)
-                if self._due.get(key) == due_at:
-                    del self._due[key]
-                    self._fire(key, now)
+                at, _, key = heapq.heappop(self._heap)
+                if self._queued.get(key) == at:
+                    del self._queued[key]
+                    self._look(key, now)
+
+    def _look(self, key: _Key, now: float) -> None:
+        due_at = self._due.get(key)
+        if due_at is None:
+            return
+        if due_at > now:
+            self._push(key, due_at)
+            return
+        del self._due[key]
+        self._fire(key, now)
 
     def _until_next_s(self) -> float:
-        """Seconds until the next entry, passing over those that were replaced; without end when nothing is armed."""
-        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
+        """Seconds until the next entry; without end when there is none."""
         if not self._heap:
             return math.inf
         return min(max(0.0, self._heap[0][0] - self.context.clock.now()), SLEEP_S_MAX)

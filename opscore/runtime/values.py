@@ -1,5 +1,6 @@
 """What may be stored as a payload, a result or a document: JSON, within a size and a depth."""
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import Any, Final
@@ -118,12 +119,22 @@ def _depth(value: Any) -> int:
     return max(depth for _, depth, _ in walk(value))
 
 
+def copied(value: Any, limits: Limits) -> Any:
+    """Return a copy of a value, so that its sender may go on changing the original.
+
+    Raises:
+        LimitExceeded, ValueError, TypeError: as `check_value`.
+    """
+    check_value(value, limits)
+    return copy.deepcopy(value)
+
+
 def checked(judgement: Judgement, limits: Limits) -> Judgement:
-    """Turn a result that can't be stored into a failure that says so; trying again would not help it."""
+    """Copy a result, or turn one that can't be stored into a failure that says so; another try would not help."""
     if not isinstance(judgement, Completed):
         return judgement
     try:
-        check_value(judgement.result, limits)
+        return Completed(result=copied(judgement.result, limits))
     except LimitExceeded as error:
         return Failed(
             error=Failure(message=f"the result is too large: {error}", code="result_too_large"),
@@ -133,4 +144,3 @@ def checked(judgement: Judgement, limits: Limits) -> Judgement:
         return Failed(
             error=Failure(message=f"the result is not JSON: {error}", code="result_not_json"), retryable=False
         )
-    return judgement

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, faults, gateway, name, now_iso, problem
+from tests.gateway.gateway_process import (
+    PREFIX,
+    GatewayProcess,
+    Wire,
+    faults,
+    gateway,
+    name,
+    now_iso,
+    one_task,
+    problem,
+)
 
 MESSAGE = "State update accepted"
 
@@ -179,12 +189,29 @@ def test_an_agent_is_registered_shown_and_deregistered(wire: Wire) -> None:
     created = wire.post("/agent", document)
     assert created.status_code == 201
     shown = wire.get(f"/agent/{agent_id}").json()
-    assert shown == created.json()
+    assert shown == {**created.json(), "lease": None}
     assert {key: shown[key] for key in document} == {**document, "capabilities": ["b", "a"]}
     assert (shown["source"], shown["state"], shown["cordoned"]) == ("api", "unknown", False)
     assert wire.delete(f"/agent/{agent_id}").status_code == 204
     problem(wire.get(f"/agent/{agent_id}"), 404, "agent_not_found")
     problem(wire.delete(f"/agent/{agent_id}"), 404, "agent_not_found")
+
+
+def test_an_agent_is_shown_with_the_lease_that_it_holds(wire: Wire) -> None:
+    capability = name("work")
+    wire.trigger(one_task(capability))
+    claimed = wire.claimed(wire.register(capability, agent_id=name("holder")))
+    agent_id = wire.get(f"/task/{claimed['task']['taskId']}").json()["agentId"]
+    held = wire.get(f"/agent/{agent_id}").json()["lease"]
+    assert held == {
+        "taskId": claimed["task"]["taskId"],
+        "sessionId": claimed["task"]["sessionId"],
+        "attempt": 1,
+        "leaseSeconds": claimed["leaseSeconds"],
+        "leaseExpiresAt": claimed["leaseExpiresAt"],
+    }
+    assert wire.report(agent_id, "initializing").status_code == 202
+    assert wire.get(f"/agent/{agent_id}").json()["lease"] is None, "an agent that starts anew gives its attempt back"
 
 
 def test_an_agent_without_an_id_is_given_one(wire: Wire) -> None:

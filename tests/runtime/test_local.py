@@ -1,6 +1,7 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """Agents that are functions of the host's own process."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.runtime.errors import AgentNotFound
 from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
 from tests.runtime.world import World, begin, check_rows, ended, hire, join, lease_of, one_task, only_task, quiet
 
@@ -175,3 +177,38 @@ async def test_a_delivery_cut_off_by_its_attempts_end_reports_nothing(
         assert world.messenger.cancelled == 1
         assert node.statistics().deliveries == 0
         assert only_task(node, session).status is TaskStatus.READY
+
+
+@pytest.mark.parametrize("handler", [len, "work"])
+async def test_a_handler_that_is_not_async_is_refused_when_it_is_registered(
+    tmp_path: Path, autojump_clock: MockClock, handler: Any
+) -> None:
+    async with World(tmp_path).node() as node:
+        with pytest.raises(TypeError, match="must be an async function"):
+            await node.register_agent("a", handler=handler)
+        with pytest.raises(AgentNotFound):
+            node.agent("a")
+
+
+async def test_one_text_is_not_taken_for_a_list_of_capabilities(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path).node() as node:
+        with pytest.raises(TypeError, match="collection of names"):
+            await node.register_agent("a", capabilities="work")
+
+
+async def test_a_partial_and_an_object_with_an_async_call_are_handlers(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    class Worker:
+        async def __call__(self, assignment: Assignment) -> str:
+            return "object"
+
+    async def work(said: str, assignment: Assignment) -> str:
+        return said
+
+    async with World(tmp_path).node() as node:
+        await node.register_agent("o", capabilities=["one"], handler=Worker())
+        await node.register_agent("p", capabilities=["two"], handler=functools.partial(work, "partial"))
+        for capability, result in (("one", "object"), ("two", "partial")):
+            session = await begin(node, one_task(capability, agentCapability=capability))
+            assert (await ended(node, session)).result == {"only": result}

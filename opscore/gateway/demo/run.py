@@ -82,10 +82,8 @@ async def _perform(console: Console, *, keep: bool, plain: bool, runs: int) -> i
                 code = await _show(console, stage, plain=plain, runs=runs)
             finally:
                 if keep:
-                    _say(
-                        console,
-                        f"Kept: {stage.directory}; its store: {stage.directory}/data",
-                    )
+                    _say(console, f"Kept: {stage.directory}")
+                    _say(console, f"Its store: {stage.directory}/data")
     except KeeperEnded as failure:
         _say(console, f"The demo failed: {failure}")
         return EXIT_FAILED
