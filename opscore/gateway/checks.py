@@ -13,6 +13,7 @@ import attrs
 from opscore.gateway.contacts import ContactPolicy, ForbiddenContact
 from opscore.runtime import codec, reports
 from opscore.runtime.errors import Fault, LimitExceeded
+from opscore.runtime.identity import unusable
 from opscore.runtime.limits import Limits
 from opscore.runtime.values import check_value
 
@@ -56,9 +57,14 @@ def _nothing(_: Any, __: Rules) -> Iterator[Fault]:
 
 
 def an_id(value: Any, rules: Rules) -> Iterator[Fault]:
-    """An id that is not blank and not too long."""
+    """An id that can stand in a path, and is not too long."""
+    if not isinstance(value, str):
+        return
     most = rules.limits.id_bytes_max
-    if isinstance(value, str) and (not value.strip() or len(value.encode()) > most):
+    fault = unusable(value)
+    if fault is not None:
+        yield Fault(path="", message=f"expected an id of 1 to {most} bytes that can stand in a path; this one {fault}")
+    elif len(value.encode()) > most:
         yield Fault(path="", message=f"expected an id of 1 to {most} bytes")
 
 

@@ -104,6 +104,9 @@ class Settings:
     drain_s: float = setting.seconds(
         10.0, 0, 3_600, "Time that open requests have to end when the server stops, in seconds."
     )
+    connections_max: int = setting.whole_number(
+        10_000, 1, 1_000_000, "Connections served at once, in number; one more is answered 503."
+    )
     body_bytes_max: int = setting.byte_size(2**20, 2**10, 2**30, "Largest request body, in bytes.")
     header_bytes_max: int = setting.byte_size(2**16, 2**10, 2**24, "Largest request head, in bytes.")
     request_head_timeout_s: float = setting.seconds(

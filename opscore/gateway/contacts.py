@@ -97,6 +97,10 @@ def _split(url: str) -> SplitResult:
         raise refusal from error
     if not usable:
         raise refusal
+    if "@" in parts.netloc:
+        raise ForbiddenContact("expected a URL without user name and password, which are never sent")
+    if not parts.netloc.isascii():
+        raise ForbiddenContact("expected a host in ASCII; an international name is written as xn--...")
     return parts
 
 

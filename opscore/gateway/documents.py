@@ -197,7 +197,7 @@ def task_document(task: Task) -> Json:
 
 
 def session_document(session: Session) -> Json:
-    """Show a session, without its tasks."""
+    """Show a session in a listing: without tasks, payload and result, whose size is the callers' affair."""
     return {
         "sessionId": session.session_id,
         "workflowId": session.workflow_id,
@@ -205,8 +205,6 @@ def session_document(session: Session) -> Json:
         "status": session.status,
         "startTime": show_time(session.created_at),
         "endTime": show_time(session.ended_at),
-        "payload": session.payload,
-        "result": session.result,
         "error": _failure(session.error),
         "reason": session.reason,
     }
@@ -214,7 +212,12 @@ def session_document(session: Session) -> Json:
 
 def session_view_document(view: SessionView) -> Json:
     """Show a session with its tasks."""
-    return {**session_document(view.session), "tasks": [task_document(task) for task in view.tasks]}
+    return {
+        **session_document(view.session),
+        "payload": view.session.payload,
+        "result": view.session.result,
+        "tasks": [task_document(task) for task in view.tasks],
+    }
 
 
 def saved_definition_document(saved: SavedDefinition) -> Json:

@@ -34,7 +34,7 @@ class ServerLimits:
         drain_s: How long requests under way may take to end once the server was told to stop.
     """
 
-    connections_max: int = 1_000
+    connections_max: int = 10_000
     refusals_max: int = 100
     retry_after_s: int = 5
     header_bytes_max: int = 64 * 1024

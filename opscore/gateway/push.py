@@ -45,7 +45,7 @@ class Push:
                 parts._replace(netloc=netloc, fragment="").geturl(),
                 outbound.run_message(assignment),
                 timeout_s=self._timeout_s,
-                headers={"Host": parts.netloc.rpartition("@")[2]},
+                headers={"Host": parts.netloc},
                 extensions={"sni_hostname": parts.hostname},
             )
             if not isinstance(fact, NotReached):

@@ -1,9 +1,13 @@
 """A node behind a server: what `opscore serve` runs."""
 
+import contextlib
+import logging
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import attrs
 from starlette.types import ASGIApp
 
 from opscore.gateway import outbound, server
@@ -22,6 +26,11 @@ from opscore.runtime.node import Node, open_node
 
 if TYPE_CHECKING:
     from opscore.runtime.delivery import Delivery
+
+FILES_RESERVED: Final = 256
+"""Files that stay open to the process beside its clients' connections: the store, the listener, the first pushes."""
+
+_log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, keys: KeyRing, on_listening: Callable[[Address], object]) -> int:
@@ -44,7 +53,7 @@ def serve(settings: Settings, keys: KeyRing, on_listening: Callable[[Address], o
         build,
         host=settings.host,
         port=settings.port,
-        limits=server_limits(settings),
+        limits=within_files(server_limits(settings)),
         on_listening=on_listening,
     )
 
@@ -73,8 +82,41 @@ def node_limits(settings: Settings) -> Limits:
 def server_limits(settings: Settings) -> ServerLimits:
     """What of the configuration concerns the server."""
     return ServerLimits(
+        connections_max=settings.connections_max,
         header_bytes_max=settings.header_bytes_max,
         request_head_timeout_s=settings.request_head_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
         drain_s=settings.drain_s,
     )
+
+
+def within_files(limits: ServerLimits) -> ServerLimits:
+    """Let the process open as many files as the connections need, or take fewer connections and say so.
+
+    A connection too many gets its 503. A file too many would hit whatever opens the next one: the store, or a push
+    to an agent that then looks unreachable.
+    """
+    reserved = FILES_RESERVED + limits.refusals_max
+    # As many again, if they are to be had: for pushes to agents.
+    possible = _files(2 * limits.connections_max + reserved) - reserved
+    if possible >= limits.connections_max:
+        return limits
+    possible = max(1, possible)
+    _log.warning(
+        "%d connections are possible, fewer than connections_max = %d: the limit on open files (ulimit -n) is too low",
+        possible,
+        limits.connections_max,
+    )
+    return attrs.evolve(limits, connections_max=possible)
+
+
+def _files(wanted: int) -> int:
+    """Raise the limit on open files towards what is wanted, as far as it goes; return what it is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < raised:
+        # Some systems have a lower limit of their own below a hard one that is said to be infinite.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    return wanted if soft == resource.RLIM_INFINITY else soft

@@ -14,7 +14,7 @@ from opscore.actors.ref import Reply
 from opscore.runtime import delivery, leases, messages, registration, reports
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import AgentStanding, WaitingClaim
-from opscore.runtime.models import Agent, AgentSource, Assignment, Failure, Granted, Lease
+from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Assignment, Failure, Granted, Lease
 from opscore.runtime.values import checked
 
 CLAIM_WAIT_S_MIN: Final = 0.25
@@ -73,6 +73,9 @@ class AgentActor(AgentStanding):
             await self._end(
                 checked(meaning, self._limits), "agent.reported", agent=newer, data={"state": message.state}
             )
+        if message.state != STATE_IDLE and self._rows.lease is None:
+            # Claiming said that the agent is idle; now it says something else.
+            self._drop_claim()
         return True
 
     @handles(messages.SetCordon)

@@ -12,7 +12,15 @@ from opscore.actors.errors import ActorError, MailboxFull
 from opscore.actors.ref import Ref
 from opscore.runtime import delivery, messages, reports, views
 from opscore.runtime.calls import Calls
-from opscore.runtime.errors import AgentNotFound, Fault, InvalidDocument, LimitExceeded, StaleAttempt, TaskNotFound
+from opscore.runtime.errors import (
+    AgentNotFound,
+    Fault,
+    InvalidDocument,
+    LimitExceeded,
+    NotReady,
+    StaleAttempt,
+    TaskNotFound,
+)
 from opscore.runtime.identity import new_id
 from opscore.runtime.local import Handler
 from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Failure, Granted, Lease, Registration, Task
@@ -166,8 +174,14 @@ class AgentCalls(Calls):
             ticket: names this very call, for `abandon_claim`; drawn if not given.
 
         Returns:
-            the task, the attempt and the lease; or nothing when there was none in time, or the node drains.
+            the task, the attempt and the lease; or nothing when there was none in time, or the node began to drain.
+
+        Raises:
+            AgentNotFound: it is not registered.
+            NotReady: the node drains; whoever asked again at once would ask without end.
         """
+        if self._not_ready is not None:
+            raise NotReady(self._not_ready)
         ref = self._agent_ref(agent_id)
         wait_s = min(max(wait_s, 0.0), self._core.limits.claim_wait_s_max)
         ticket = ticket or new_id("clm", self._core.clock.now(), self._core.clock.random)

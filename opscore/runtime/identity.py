@@ -1,6 +1,7 @@
-"""New ids: ordered by time, so that listings by id are listings by age, and random enough never to meet."""
+"""Ids: new ones, ordered by time so that listings by id are listings by age, and what no id may be."""
 
 import random
+import unicodedata
 from typing import Final
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -11,6 +12,24 @@ _RANDOM_DIGITS: Final = 16
 def new_id(prefix: str, now: float, rng: random.Random) -> str:
     """Make an id such as `ses_01jdcz…`: milliseconds, then 80 random bits, in Crockford's base 32 (as ULID does)."""
     return f"{prefix}_{_digits(int(now * 1000), _TIME_DIGITS)}{_digits(rng.getrandbits(80), _RANDOM_DIGITS)}"
+
+
+def unusable(identity: str) -> str | None:
+    """Say what keeps a chosen id from standing in the path of a URL, if anything does.
+
+    Returns:
+        the end of a sentence that begins with the id, such as `contains "/"`; None for an id that is fine.
+    """
+    if not identity.strip():
+        return "is empty or blank"
+    if "/" in identity:
+        return 'contains "/"'
+    if identity in {".", ".."}:
+        return 'is "." or "..", which a path never keeps'
+    kinds = {unicodedata.category(character) for character in identity}
+    if "Cc" in kinds:
+        return "contains control characters"
+    return "contains half of a surrogate pair" if "Cs" in kinds else None
 
 
 def _digits(number: int, count: int) -> str:

@@ -14,6 +14,7 @@ from opscore.actors.actor import Actor, handles
 from opscore.actors.errors import MailboxFull
 from opscore.runtime import delivery, leases, messages, transitions
 from opscore.runtime.addresses import Addresses, hint
+from opscore.runtime.codec import encode_json
 from opscore.runtime.errors import (
     NotReady,
     Refusal,
@@ -229,7 +230,7 @@ class SessionActor(Actor[messages.SessionProtocol]):
 
     async def _commit(self, before: Run | None, step: Step, extra: Submission | None = None) -> int:
         """Commit what a step changed, guarded by the run's version, then let its effects follow."""
-        own = _difference(before, step.run, self._version, self._now())
+        own = _difference(before, step.run, self._version, self._now(), self._limits)
         version = await self._addresses.journal.commit(own + (extra or Submission()))
         self._run, self._version = step.run, ABSENT if step.run.ended else version
         for effect in step.effects:
@@ -309,7 +310,7 @@ def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run 
     return run, OPEN_SESSIONS.read(view, session_id).version
 
 
-def _difference(before: Run | None, after: Run, version: int, now: float) -> Submission:
+def _difference(before: Run | None, after: Run, version: int, now: float, limits: Limits) -> Submission:
     """Put together what changed between two runs; each change is also a journal record."""
     session_id = after.session.session_id
     known = {} if before is None else before.by_id
@@ -317,7 +318,7 @@ def _difference(before: Run | None, after: Run, version: int, now: float) -> Sub
     writes: list[Put | Delete] = [TASKS.put(task) for task in changed]
     records = [_task_record(task, now) for task in changed]
     if before is None or before.session is not after.session:
-        writes.append(SESSIONS.put(after.session))
+        writes.append(SESSIONS.put(_bounded(after.session, limits)))
         records.append(_session_record(after.session, now))
     writes.append(
         OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id))
@@ -327,6 +328,13 @@ def _difference(before: Run | None, after: Run, version: int, now: float) -> Sub
         writes=tuple(writes),
         records=tuple(record(line) for line in records),
     )
+
+
+def _bounded(session: Session, limits: Limits) -> Session:
+    """Keep a gathered result out of the session's row where it is large: it stands in the tasks' rows as it is."""
+    if session.result is None or len(encode_json(session.result)) <= limits.value_bytes_max:
+        return session
+    return attrs.evolve(session, result=None)
 
 
 def _task_record(task: Task, now: float) -> Record:

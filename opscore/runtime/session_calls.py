@@ -12,7 +12,7 @@ from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import DefinitionNotFound, NotReady, QueueFull, SessionNotFound, Superseded
 from opscore.runtime.models import SESSION_ENDED, SavedDefinition, Session
 from opscore.runtime.store import Snapshot, Submission
-from opscore.runtime.tables import DEFINITIONS, REVISIONS, SESSIONS
+from opscore.runtime.tables import DEFINITIONS, REVISIONS
 from opscore.runtime.triggering import IdempotencyKey, Trigger
 from opscore.runtime.values import copied
 from opscore.runtime.views import Page, SessionView
@@ -126,7 +126,7 @@ class SessionCalls(Calls):
         Raises:
             SessionNotFound: there is none.
         """
-        found = self._read(lambda view: views.session_view(view, session_id))
+        found = self._read(lambda view: views.session_view(view, session_id, self._core.library))
         if found is None:
             raise SessionNotFound(session_id)
         return found
@@ -140,7 +140,7 @@ class SessionCalls(Calls):
         workflow_id: str | None = None,
         agent_id: str | None = None,
     ) -> Page[Session]:
-        """List sessions, newest first."""
+        """List sessions, newest first; a result too large for the listing is left to `session`."""
         return self._read(
             lambda view: views.sessions(
                 view, limit=limit, cursor=cursor, status=status, workflow_id=workflow_id, agent_id=agent_id
@@ -155,7 +155,7 @@ class SessionCalls(Calls):
         """
         while True:
             with self._core.feed.listen(session_id) as bell:
-                session = self._read(lambda view: SESSIONS.read(view, session_id).row)
+                session = self._read(lambda view: views.whole_session(view, session_id, self._core.library))
                 if session is None:
                     raise SessionNotFound(session_id)
                 if session.status in SESSION_ENDED:

@@ -5,6 +5,7 @@ import itertools
 import math
 from typing import Final
 
+import attrs
 import trio
 
 from opscore.actors.actor import Actor, handles
@@ -20,6 +21,16 @@ AGAIN_S: Final = 1.0
 """When to tell again one whose mailbox was full."""
 
 _Key = tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class TimersStatistics:
+    """How much is waited for."""
+
+    armed: int
+    """Times that are set."""
+    queued: int
+    """Entries in the heap: about one for each key, however often its time was put off."""
 
 
 class TimersActor(Actor[messages.TimersProtocol]):
@@ -81,6 +92,10 @@ class TimersActor(Actor[messages.TimersProtocol]):
     async def arm_retry(self, message: messages.ArmRetry) -> None:
         """Set when a retry delay is over."""
         self._arm(("retry", message.session_id, message.task_id), message.due_at)
+
+    def statistics(self) -> TimersStatistics:
+        """How much is waited for."""
+        return TimersStatistics(armed=len(self._due), queued=len(self._heap))
 
     def _arm(self, key: _Key, due_at: float) -> None:
         """Set a time. One that is put off stays where it is in the heap, and is looked at again when it comes up."""

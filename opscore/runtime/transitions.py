@@ -283,14 +283,14 @@ def _advance(run: Run, now: float) -> Step:
     ]
     run = _with(run, *released)
     if len(done) == len(run.tasks):
-        run = _session_moved(run, SessionEvent.COMPLETE, ended_at=now, result=_result(run))
+        run = _session_moved(run, SessionEvent.COMPLETE, ended_at=now, result=gathered(run.definition, run.tasks))
         return Step(run=run, effects=(Ended(session=run.session),))
     return Step(run=run, effects=tuple(Ready(task=task) for task in released))
 
 
-def _result(run: Run) -> dict[str, Any]:
+def gathered(definition: Definition, tasks: Iterable[Task]) -> dict[str, Any]:
     """The results of the tasks that no other task waits for, by their ids."""
-    return {task.key: task.result for task in run.tasks if not run.definition.dependents[task.key]}
+    return {task.key: task.result for task in tasks if not definition.dependents[task.key]}
 
 
 def _fail_session(run: Run, failed: Task, now: float) -> Step:

@@ -1,11 +1,13 @@
 """What can be read from outside: one page of a listing, one session with its tasks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 import attrs
 
-from opscore.runtime.models import Agent, SavedDefinition, Session, Task
+from opscore.runtime import transitions
+from opscore.runtime.library import Library
+from opscore.runtime.models import Agent, SavedDefinition, Session, SessionStatus, Task
 from opscore.runtime.store import Snapshot
 from opscore.runtime.tables import AGENTS, DEFINITIONS, SESSIONS, Table, tasks_of
 
@@ -32,12 +34,29 @@ class SessionView:
     tasks: tuple[Task, ...]
 
 
-def session_view(view: Snapshot, session_id: str) -> SessionView | None:
+def session_view(view: Snapshot, session_id: str, library: Library) -> SessionView | None:
     """Read a session with its tasks."""
     session = SESSIONS.read(view, session_id).row
     if session is None:
         return None
-    return SessionView(session=session, tasks=tuple(task for task, _ in tasks_of(view, session_id)))
+    tasks = tuple(task for task, _ in tasks_of(view, session_id))
+    return SessionView(session=_with_result(view, session, tasks, library), tasks=tasks)
+
+
+def whole_session(view: Snapshot, session_id: str, library: Library) -> Session | None:
+    """Read a session, its result included."""
+    session = SESSIONS.read(view, session_id).row
+    if session is None or session.status is not SessionStatus.COMPLETED or session.result is not None:
+        return session
+    return _with_result(view, session, [task for task, _ in tasks_of(view, session_id)], library)
+
+
+def _with_result(view: Snapshot, session: Session, tasks: Sequence[Task], library: Library) -> Session:
+    """Gather a result that was too large for the session's row from the tasks' rows."""
+    if session.status is not SessionStatus.COMPLETED or session.result is not None:
+        return session
+    definition = library.find(view, session.definition_key)
+    return attrs.evolve(session, result=transitions.gathered(definition, tasks))
 
 
 def sessions(

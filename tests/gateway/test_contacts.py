@@ -217,3 +217,30 @@ async def test_a_user_in_front_of_the_host_hides_nothing(url: str) -> None:
         ContactPolicy(["allowed.example.com"]).check(url)
     with pytest.raises(ForbiddenContact):
         await ContactPolicy(["allowed.example.com"]).resolve(url)
+
+
+@pytest.mark.parametrize("user", ["user", "user:secret", ":secret", "", ":", "a@b"])
+async def test_a_url_with_a_user_or_a_password_is_refused(user: str) -> None:
+    some_names()
+    with pytest.raises(ForbiddenContact, match="without user name and password"):
+        ContactPolicy().check(f"http://{user}@agents.example.com/run")
+    with pytest.raises(ForbiddenContact, match="without user name and password"):
+        await ContactPolicy().resolve(f"http://{user}@agents.example.com/run")
+
+
+@pytest.mark.parametrize("host", ["bücher.example", "例え.jp", "agents.example。com", "\uff11\uff12\uff17.0.0.1"])
+async def test_a_host_that_is_not_written_in_ascii_is_refused(host: str) -> None:
+    for url in (f"http://{host}/run", f"https://{host}:8443/run"):
+        with pytest.raises(ForbiddenContact, match="expected a host in ASCII"):
+            ContactPolicy().check(url)
+        with pytest.raises(ForbiddenContact, match="expected a host in ASCII"):
+            await ContactPolicy().resolve(url)
+
+
+async def test_an_international_name_is_taken_as_the_name_service_knows_it() -> None:
+    resolver = some_names()
+    resolver.names["xn--bcher-kva.example"] = ["192.0.2.10"]
+    url = "http://xn--bcher-kva.example/bücher?q=ü"
+    ContactPolicy().check(url)
+    _, addresses = await ContactPolicy(["xn--bcher-kva.example"]).resolve(url)
+    assert addresses == ["192.0.2.10"]

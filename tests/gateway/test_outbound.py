@@ -2,8 +2,10 @@
 
 import email.utils
 import gzip
+import resource
 import time
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
 
 import attrs
 import httpx
@@ -189,6 +191,90 @@ async def test_of_a_body_that_is_too_large_the_status_counts(client: httpx.Async
 async def test_a_small_answer_that_unpacks_into_a_large_one_is_not_kept(client: httpx.AsyncClient) -> None:
     bomb = gzip.compress(b"x" * (8 * ANSWER_BYTES_MAX))
     assert await pushed(client, saying(answer(200, bomb, "content-encoding: gzip"))) == Answered(status=200, body="")
+
+
+async def test_a_few_bytes_that_were_packed_twice_are_not_unpacked_at_all(client: httpx.AsyncClient) -> None:
+    bomb = gzip.compress(gzip.compress(b"x" * (64 * ANSWER_BYTES_MAX)))
+    tracemalloc.start()
+    try:
+        fact = await pushed(client, saying(answer(200, bomb, "content-encoding: gzip, gzip")))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert fact == Answered(status=200, body="")
+    assert peak_bytes < 4 * ANSWER_BYTES_MAX
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x-unknown", "identity, gzip"])
+async def test_a_plain_body_is_asked_for_and_any_other_is_none(client: httpx.AsyncClient, encoding: str) -> None:
+    body = gzip.compress(b'{"status": "completed"}')
+    async with raw_server(saying(answer(200, body, f"content-encoding: {encoding}"))) as server:
+        assert await push(client, server.url) == Answered(status=200, body="")
+    assert server.sent[0].header("accept-encoding") == "identity"
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_a_body_that_is_said_to_be_plain_is_read(client: httpx.AsyncClient, encoding: str) -> None:
+    fact = await pushed(client, saying(answer(200, b'{"n": 1}', f"content-encoding: {encoding}")))
+    assert fact == Answered(status=200, body={"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        ("http://127.0.0.1/", {"Host": "bücher.example"}),
+        ("http://127.0.0.1:99999/", {}),
+        ("http://a\x00b/", {}),
+        ("http://[::1/", {}),
+        ("ftp://127.0.0.1/", {}),
+    ],
+    ids=ascii,
+)
+async def test_what_cannot_be_sent_is_not_reached(client: httpx.AsyncClient, url: str, headers: dict[str, str]) -> None:
+    assert isinstance(await outbound.post(client, url, {}, timeout_s=SHORT_S, headers=headers), NotReached)
+
+
+async def test_whatever_sending_runs_into_is_broken() -> None:
+    class Failing(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise ValueError("server_hostname cannot start with a dot")
+
+    async with httpx.AsyncClient(transport=Failing()) as client:
+        fact = await push(client, "https://agent.test/")
+    assert fact == Broken(reason="ValueError: server_hostname cannot start with a dot")
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_more_than_a_thousand_pushes_are_under_way_at_once(client: httpx.AsyncClient) -> None:
+    pushes = 1_010
+    waiting, all_wait = 0, trio.Event()
+    facts: list[Fact] = []
+
+    async def answer_when_all_wait(stream: trio.SocketStream, _: Sent) -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == pushes:
+            all_wait.set()
+        await all_wait.wait()
+        await stream.send_all(answer(202))
+
+    async with raw_server(answer_when_all_wait) as server:
+
+        async def push_one() -> None:
+            facts.append(await outbound.post(client, server.url, {}, timeout_s=PATIENCE_S))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(pushes):
+                nursery.start_soon(push_one)
+    assert facts == [Answered(status=202, body="")] * pushes
 
 
 async def test_a_redirect_is_not_followed(client: httpx.AsyncClient) -> None:

@@ -86,7 +86,7 @@ async def test_an_attempt_that_was_sent_is_not_sent_to_another_address(client: h
 
 @pytest.mark.parametrize(
     "host",
-    [METADATA, "[::ffff:169.254.169.254]", "2852039166", "0xa9fea9fe", "0.0.0.0", "[::]", f"user@{METADATA}"],  # noqa: S104
+    [METADATA, "[::ffff:169.254.169.254]", "2852039166", "0xa9fea9fe", "0.0.0.0", "[::]"],  # noqa: S104
 )
 async def test_a_forbidden_address_is_never_contacted(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, host: str
@@ -119,12 +119,23 @@ async def test_what_push_allow_leaves_out_is_not_contacted(client: httpx.AsyncCl
         assert await pushed(client, f"http://agent.test:{server.port}/", "*.test") == Answered(status=202, body="")
 
 
-async def test_a_user_in_the_endpoint_is_neither_a_host_nor_sent(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("netloc", ["user:secret@agent.test", "bücher.test"])
+async def test_an_endpoint_with_a_user_or_a_host_that_is_not_ascii_is_not_contacted(
+    client: httpx.AsyncClient, netloc: str
+) -> None:
+    trio.socket.set_custom_hostname_resolver(
+        Resolver(**{"agent.test": ["127.0.0.1"], "xn--bcher-kva.test": ["127.0.0.1"]})
+    )
     async with raw_server(saying(answer(202))) as server:
-        fact = await pushed(client, f"http://user:secret@127.0.0.1:{server.port}/run")
-    assert fact == Answered(status=202, body="")
-    assert server.sent[0].header("host") == f"127.0.0.1:{server.port}"
-    assert server.sent[0].header("authorization") is None
+        fact = await pushed(client, f"http://{netloc}:{server.port}/run")
+    assert isinstance(fact, NotReached)
+    assert server.sent == []
+
+
+async def test_a_path_that_is_not_ascii_is_asked_for_in_percent(client: httpx.AsyncClient) -> None:
+    async with raw_server(saying(answer(202))) as server:
+        assert await pushed(client, f"http://127.0.0.1:{server.port}/bücher") == Answered(status=202, body="")
+    assert server.sent[0].first_line == "POST /b%C3%BCcher HTTP/1.1"
 
 
 @pytest.mark.parametrize("endpoint", ["http://no.such.host.invalid/", "http://a..b/", f"http://{'x' * 70}.test/"])

@@ -246,6 +246,34 @@ def test_the_death_of_the_trio_side_reaches_whoever_runs_the_server() -> None:
         assert "Traceback" not in log
 
 
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "possible", "soft_after"),
+    [
+        (300, 1_000, 200, 200, 756),
+        (300, 1_000, 1_000, 644, 1_000),
+        (1_000, 1_000, 200, 200, 1_000),
+        (300, 300, 200, 1, 300),
+    ],
+    ids=["enough once raised", "fewer for good", "enough", "nearly none"],
+)
+def test_the_limit_on_open_files_is_raised_or_fewer_connections_are_taken_and_that_is_said(
+    soft: int, hard: int, wanted: int, possible: int, soft_after: int
+) -> None:
+    script = f"""if True:
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+        from opscore.gateway.protocol import ServerLimits
+        from opscore.gateway.service import within_files
+        taken = within_files(ServerLimits(connections_max={wanted}, refusals_max=100)).connections_max
+        print(taken, *resource.getrlimit(resource.RLIMIT_NOFILE))
+    """
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == f"{possible} {soft_after} {hard}\n"
+    sentence = f"{possible} connections are possible, fewer than connections_max = {wanted}: "
+    assert (sentence in ended.stderr) is (possible < wanted)
+    assert len(ended.stderr.splitlines()) == (possible < wanted)
+
+
 def test_a_port_in_use_ends_the_process_with_2() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other, Process(port=other.getsockname()[1]) as process:
         code, notes, _ = process.end()

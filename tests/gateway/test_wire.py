@@ -1,12 +1,15 @@
 """What holds for every route: health, keys, problems, bodies, methods."""
 
+import resource
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import pytest
 
 from opscore.gateway.app import ENDPOINTS, Endpoint
-from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, faults, name, problem
+from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, faults, gateway, name, problem
 from tests.gateway.raw_client import post
 
 JSON = {"Content-Type": "application/json"}
@@ -42,6 +45,29 @@ def test_health_answers_without_a_key_while_the_process_lives(server: GatewayPro
 def test_ready_answers_without_a_key_once_work_is_taken(server: GatewayProcess) -> None:
     answer = server.client(None).get("/ready")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+
+
+def test_as_many_connections_are_taken_as_is_set(tmp_path: Path) -> None:
+    with gateway(tmp_path / "data", "--connections-max", "1") as (process, wire):
+        assert wire.get("/agent").status_code == 200
+        with process.raw() as refused:
+            answer = refused.ask(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n")
+    assert (answer.status, answer.problem()["code"]) == (503, "too_many_connections")
+
+
+def test_more_connections_are_taken_than_the_server_could_open_files_when_it_started(tmp_path: Path) -> None:
+    files = 300
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+        try:
+            process, _ = stack.enter_context(gateway(tmp_path / "data"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        clients = [stack.enter_context(process.raw()) for _ in range(files + 50)]
+        for client in clients:
+            client.send(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n")
+        assert {client.answer().status for client in clients} == {200}
 
 
 @pytest.mark.parametrize("endpoint", CLOSED, ids=called)

@@ -254,6 +254,15 @@ def test_every_fault_of_a_registration_is_told_at_once(wire: Wire) -> None:
     assert set(faults(wire.post("/agent", {"agentId": " "}))) == {"agentId"}
 
 
+@pytest.mark.parametrize("agent_id", ["a/b", "/", ".", "..", "a\nb", "a\x00", "a\x7f"], ids=ascii)
+def test_an_id_that_could_never_be_addressed_is_refused_wherever_an_agent_is_made(wire: Wire, agent_id: str) -> None:
+    found = faults(wire.post("/agent", {"agentId": agent_id}))
+    assert set(found) == {"agentId"}
+    assert "this one " in found["agentId"]
+    document = {"event_type": "REGISTER", "agent_details": {"agentId": agent_id}}
+    assert set(faults(wire.post("/internal/agent/notify", document))) == {"agent_details.agentId"}
+
+
 @pytest.mark.parametrize(
     "endpoint",
     [
@@ -269,6 +278,8 @@ def test_every_fault_of_a_registration_is_told_at_once(wire: Wire) -> None:
         "http://host:99999/",
         "http://ho\nst/",
         f"http://host/{'x' * 2_048}",
+        "http://user:secret@host/",
+        "http://bücher.example/",
     ],
     ids=lambda text: text[:32].encode("unicode_escape").decode(),
 )

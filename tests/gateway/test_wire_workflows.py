@@ -1,5 +1,6 @@
 """Workflows and their runs on the wire: definitions, triggers, idempotency keys, sessions."""
 
+import select
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,9 @@ import httpx
 import pytest
 
 from opscore.gateway.demo.workflows import sample_workflow
+from opscore.gateway.requests import YAML_BYTES_MAX
 from tests.gateway.gateway_process import (
+    API_KEY,
     PREFIX,
     GatewayProcess,
     Wire,
@@ -20,6 +23,7 @@ from tests.gateway.gateway_process import (
     one_task,
     problem,
 )
+from tests.gateway.raw_client import post
 
 
 def trigger(wire: Wire, agent_id: str, document: Any, *, key: str | None = None) -> httpx.Response:
@@ -139,8 +143,24 @@ def test_a_workflow_is_read_from_yaml(wire: Wire) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a: [", "a: &x [1]\nb: *x", "\x00", "a: b: c", "!!python/object/apply:os.getcwd []", "[" * 5_000],
-    ids=["cut short", "alias", "NUL", "two colons", "python", "deep"],
+    [
+        "a: [",
+        "a: &x [1]\nb: *x",
+        "\x00",
+        "a: b: c",
+        "!!python/object/apply:os.getcwd []",
+        "[" * 5_000,
+        "[" * YAML_BYTES_MAX,
+        f"a: 1{':1' * 1_000}.0",
+        "a: !!bool x",
+        "a: !!float x",
+        "a: !!timestamp x",
+        "a: !!int ''",
+    ],
+    ids=[
+        *("cut short", "alias", "NUL", "two colons", "python", "deep", "as deep as can be"),
+        *("overflow", "no bool", "no float", "no time", "no int"),
+    ],
 )
 def test_what_is_no_plain_yaml_is_400(wire: Wire, text: str) -> None:
     answer = wire.http.post(f"{PREFIX}/workflow", content=text, headers={"Content-Type": "text/yaml"})
@@ -151,6 +171,29 @@ def test_what_is_no_plain_yaml_is_400(wire: Wire, text: str) -> None:
 def test_yaml_that_is_no_workflow_is_422(wire: Wire, text: str) -> None:
     answer = wire.http.post(f"{PREFIX}/workflow", content=text, headers={"Content-Type": "text/yaml"})
     faults(answer)
+
+
+def test_yaml_may_be_as_large_as_is_read_quickly_and_json_larger(wire: Wire) -> None:
+    head, rest = f"id: {name('flow')}\ntasks: [{{taskId: a, agentCapability: x}}]\n#".encode(), YAML_BYTES_MAX
+    for size, status in ((rest, 201), (rest + 1, 413)):
+        body = head.ljust(size, b"x")
+        answer = wire.http.post(f"{PREFIX}/workflow", content=body, headers={"Content-Type": "text/yaml"})
+        assert answer.status_code == status
+    assert "JSON may be larger" in problem(answer, 413, "yaml_too_large")["detail"]
+    assert wire.post("/workflow", one_task("x", parameters={"text": "x" * YAML_BYTES_MAX})).status_code == 201
+
+
+def test_others_are_answered_while_yaml_that_takes_long_is_read(server: GatewayProcess) -> None:
+    body = b"[" + b"a," * (YAML_BYTES_MAX // 2 - 1) + b"]"
+    authorization = f"authorization: Bearer {API_KEY}"
+    with server.raw() as slow, server.raw() as quick:
+        quick.ask(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n")
+        slow.send(post(f"{PREFIX}/workflow", body, authorization, "content-type: text/yaml"))
+        for _ in range(3):
+            assert quick.ask(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n").status == 200
+        answered, _, _ = select.select([slow.socket], [], [], 0)
+        assert not answered, "the others had to wait for it"
+        assert slow.answer().status == 422
 
 
 def test_validating_saves_nothing_and_tells_every_fault(wire: Wire) -> None:

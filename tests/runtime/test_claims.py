@@ -99,7 +99,8 @@ async def test_the_same_claim_gets_the_same_attempt_until_the_first_heartbeat(
         first = await node.claim("a", claim_id="c", wait_s=0)
         assert first is not None
         again = await node.claim("a", claim_id="c", wait_s=0)
-        assert again == first
+        assert again is not None
+        assert again.assignment == first.assignment
         await node.heartbeat(first.assignment.task_id, 1)
         assert await node.claim("a", claim_id="c", wait_s=0) is None
 
@@ -314,3 +315,77 @@ async def test_claims_of_a_suspected_agent_end_the_suspicion(tmp_path: Path, aut
         again = await node.claim("a", wait_s=0)
         assert again is not None
         assert again.assignment.attempt == only_task(node, session).attempt == 2
+
+
+async def test_a_claimer_without_an_id_that_leaves_takes_nothing_from_a_push_under_way(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a", "work")
+        session = await begin(node)
+        await quiet()
+        assert only_task(node, session).attempt == 1
+        node.abandon_claim("a", "a ticket of nobody's")
+        with trio.move_on_after(1):
+            await node.claim("a", wait_s=30)
+        await trio.sleep(5)
+        assert (only_task(node, session).attempt, len(world.messenger.delivered)) == (1, 1)
+
+
+async def test_the_late_news_of_a_claimer_that_left_does_not_reach_its_next_claim(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a", push=False)
+        got: list[object] = []
+
+        async def claim(ticket: str) -> None:
+            got.append(await node.claim("a", claim_id="c", wait_s=30, ticket=ticket))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(claim, "first")
+            await trio.sleep(1)
+            nursery.start_soon(claim, "second")
+            await trio.sleep(1)
+            node.abandon_claim("a", "first")
+            await trio.sleep(1)
+            session = await begin(node)
+        assert [each is not None for each in got] == [False, True]
+        node.abandon_claim("a", "first")
+        await trio.sleep(5)
+        assert only_task(node, session).attempt == 1
+
+
+async def test_a_report_that_contradicts_a_waiting_claim_ends_it_and_stands(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a", push=False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: node.claim("a", wait_s=50))
+            await trio.sleep(1)
+            await node.report_state("a", "offline")
+            await trio.sleep(1)
+            assert node.agent("a").state == "offline"
+            session = await begin(node)
+            await trio.sleep(1)
+            assert only_task(node, session).attempt == 0
+
+
+async def test_an_agent_that_waits_with_a_claim_is_fresh_however_long_it_waits(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=Limits(agent_ttl_s=20.0))
+    async with world.node() as node:
+        await join(node, "a", push=False)
+        async with trio.open_nursery() as nursery:
+
+            async def claim() -> None:
+                assert await node.claim("a", wait_s=60) is not None
+
+            nursery.start_soon(claim)
+            await trio.sleep(25)
+            await begin(node)

@@ -1,11 +1,12 @@
-"""New ids: ordered by time, and never the same twice."""
+"""Ids: new ones are ordered by time and never the same twice; chosen ones can stand in a path."""
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opscore.runtime.identity import new_id
+from opscore.runtime.identity import new_id, unusable
 
 
 @settings(deadline=None)
@@ -28,3 +29,35 @@ def test_an_id_is_its_prefix_and_letters_that_no_one_mistakes() -> None:
     prefix, _, rest = new_id("ses", 1_700_000_000.0, random.Random(0)).partition("_")
     assert prefix == "ses"
     assert set(rest) <= set("0123456789abcdefghjkmnpqrstvwxyz")
+
+
+@pytest.mark.parametrize(
+    ("identity", "fault"),
+    [
+        ("", "is empty or blank"),
+        (" \t\u2003", "is empty or blank"),
+        ("a/b", 'contains "/"'),
+        ("/", 'contains "/"'),
+        (".", 'is "." or "..", which a path never keeps'),
+        ("..", 'is "." or "..", which a path never keeps'),
+        ("a\nb", "contains control characters"),
+        ("a\x00", "contains control characters"),
+        ("\x7fa", "contains control characters"),
+        ("a\x85b", "contains control characters"),
+        ("a\ud800", "contains half of a surrogate pair"),
+    ],
+    ids=ascii,
+)
+def test_an_id_that_could_not_stand_in_a_path_is_told_why(identity: str, fault: str) -> None:
+    assert unusable(identity) == fault
+
+
+@pytest.mark.parametrize(
+    "identity", ["a", "...", ".a", "a..b", "a b", "Ärger & co? 100% #1", "a\\b", "🦜", "%2F", " a"]
+)
+def test_any_other_id_is_fine(identity: str) -> None:
+    assert unusable(identity) is None
+
+
+def test_a_new_id_is_usable() -> None:
+    assert unusable(new_id("ses", 1_700_000_000.0, random.Random(0))) is None

@@ -2,6 +2,7 @@
 """Agents that are functions of the host's own process."""
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,60 @@ async def test_a_partial_and_an_object_with_an_async_call_are_handlers(
         for capability, result in (("one", "object"), ("two", "partial")):
             session = await begin(node, one_task(capability, agentCapability=capability))
             assert (await ended(node, session)).result == {"only": result}
+
+
+async def test_what_a_function_does_to_its_arguments_reaches_neither_its_retry_nor_the_store(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    seen: list[Any] = []
+
+    async def greedy(assignment: Assignment) -> str:
+        seen.append((dict(assignment.parameters), dict(assignment.input)))
+        assignment.parameters.clear()
+        assignment.input["spoiled"] = True
+        if len(seen) == 1:
+            raise ValueError("once")
+        return "done"
+
+    world = World(tmp_path)
+    async with world.node() as node:
+        await node.register_agent("g", capabilities=["work"], handler=greedy)
+        payload = {"given": [1]}
+        session = await node.trigger(one_task(parameters={"n": 1}), payload=payload)
+        payload["given"].append(2)
+        await ended(node, session)
+        assert seen == [({"n": 1}, {"given": [1]})] * 2
+        assert node.session(session.session_id).session.payload == {"given": [1]}
+
+
+async def test_a_document_that_its_sender_goes_on_changing_stays_what_it_was_when_it_was_sent(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    document = one_task(parameters={"n": 0})
+    world = World(tmp_path)
+    async with world.node() as node:
+        sessions = []
+        for number in range(3):
+            document["tasks"][0]["parameters"]["n"] = number
+            sessions.append(await node.trigger(document))
+        done = await hire(node, "able", "work")
+        for session in sessions:
+            await ended(node, session)
+        assert sorted(each.parameters["n"] for each in done) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("said", ["half a pair: \udcff", "long " * 100_000], ids=["half a pair", "without end"])
+async def test_an_error_whose_text_cannot_be_stored_as_it_is_fails_the_task_and_harms_nobody(
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, said: str
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # The test workers could not pass such a text on either.
+
+    async def clumsy(assignment: Assignment) -> None:
+        raise ValueError(said)
+
+    async with World(tmp_path).node() as node:
+        await node.register_agent("c", capabilities=["work"], handler=clumsy)
+        session = await ended(node, await begin(node, one_task(retry={"maxRetries": 0})))
+        assert session.status is SessionStatus.FAILED
+        assert session.error is not None
+        assert len(session.error.message) < 5_000

@@ -7,6 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.runtime import messages
+from opscore.runtime.dispatcher import DispatcherActor
 from opscore.runtime.errors import (
     AgentNotFound,
     DefinitionNotFound,
@@ -25,6 +27,7 @@ from opscore.runtime.node import open_node
 from opscore.runtime.triggering import IdempotencyKey
 from tests.runtime.world import (
     SAMPLE,
+    Strike,
     World,
     begin,
     check_rows,
@@ -355,3 +358,36 @@ def test_a_node_with_its_writer_thread_runs_the_sample_workflow_in_real_time(tmp
                 return {(await node.wait(each.session_id)).status for each in sessions}.pop()
 
     assert trio.run(main) is SessionStatus.COMPLETED
+
+
+async def test_a_result_larger_than_a_row_may_be_is_gathered_from_the_tasks(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path)
+    document = {
+        "id": "wide",
+        "tasks": [{"taskId": f"t{number}", "agentCapability": "work", "dependsOn": []} for number in range(4)],
+    }
+    async with world.node() as node:
+        await hire(node, "a", "work", result="x" * 100_000)
+        session = await ended(node, await begin(node, document))
+        whole = {f"t{number}": "x" * 100_000 for number in range(4)}
+        assert session.result == whole
+        assert node.session(session.session_id).session.result == whole
+        assert [each.result for each in node.sessions().items] == [None]
+
+
+async def test_a_node_whose_dispatcher_is_down_is_not_ready(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strike = Strike(monkeypatch, DispatcherActor, messages.TaskReady)
+    async with World(tmp_path).node() as node:
+        assert node.ready() is None
+        strike.armed = True
+        await node.trigger(one_task())
+        said = {node.ready()}
+        for _ in range(200):
+            await trio.sleep(0.01)
+            said.add(node.ready())
+        assert "/dispatcher is being restarted" in said
+        assert node.ready() is None

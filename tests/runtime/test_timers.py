@@ -2,15 +2,17 @@
 """Due times: each comes once, in order, also after a crash, and a far one costs nothing."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from opscore.runtime import messages
+from opscore.runtime.addresses import Addresses
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.models import TaskStatus
-from opscore.runtime.timers import TimersActor
+from opscore.runtime.timers import TimersActor, TimersStatistics
 from tests.runtime.world import Strike, World, begin, check_rows, join, lease_of, one_task, only_task, quiet
 
 
@@ -100,3 +102,17 @@ async def test_an_agent_without_room_for_its_lease_is_made_to_look_at_it_later(
         await trio.sleep(3)
         await quiet()
         assert len(world.messenger.delivered) == 1
+
+
+async def test_a_time_that_is_put_off_again_and_again_takes_the_room_of_one(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    timers = TimersActor(addresses=Addresses(agent_spec=_nobody, session_spec=_nobody))
+    for second in range(5_000):
+        await timers.arm_lease(messages.ArmLease(agent_id="a", due_at=900.0 + second))
+        await timers.arm_lease(messages.ArmLease(agent_id="b", due_at=900.0 + second))
+    assert timers.statistics() == TimersStatistics(armed=2, queued=2)
+
+
+def _nobody(identity: str) -> NoReturn:
+    raise AssertionError(f"nobody is addressed here, and {identity} was")
