@@ -1,18 +1,22 @@
 """HTTP/1.1 with bounds: uvicorn's httptools protocol, unable to be held or filled by a client.
 
 uvicorn keeps a silent connection, reads a head of any length and answers what it cannot parse in plain text.
-This subclass bounds heads in bytes and in time, bodies, idle and unread connections in time, and connections
-in number, and it refuses in problem+json (RFC 9457). `body_limit` bounds bodies in bytes.
+It also parses all that it has read at once, so a client that pipelines could fill the memory. This subclass
+bounds heads in bytes and in time, bodies, idle and unread connections in time, and connections, header fields
+and pipelined requests in number, and it refuses in problem+json (RFC 9457). `body_limit` bounds bodies in bytes.
 """
 
 import asyncio
 import http
 import json
+from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -26,6 +30,9 @@ class ServerLimits:
         refusals_max: Connections beyond those that are still given that answer; the next is just closed.
         retry_after_s: The wait that such an answer proposes.
         header_bytes_max: Request line and header fields together.
+        header_fields_max: Header fields of one request; each takes far more memory than its bytes.
+        pipelined_max: Requests that may wait on a connection while one is answered; with one more, those that
+            came before it are answered, and the connection closes.
         request_head_timeout_s: From the connection, or a request's first byte, to the end of its head.
         request_body_timeout_s: From the end of the head to the end of the body.
         idle_timeout_s: Between one answer and the next request.
@@ -38,6 +45,8 @@ class ServerLimits:
     refusals_max: int = 100
     retry_after_s: int = 5
     header_bytes_max: int = 64 * 1024
+    header_fields_max: int = 100
+    pipelined_max: int = 32
     request_head_timeout_s: float = 10.0
     request_body_timeout_s: float = 30.0
     idle_timeout_s: float = 60.0
@@ -105,6 +114,19 @@ class BoundedConfig(uvicorn.Config):
         )
 
 
+class HeldFlow(FlowControl):
+    """Flow control that reads no further while earlier requests wait: uvicorn would, after each answer."""
+
+    def __init__(self, transport: asyncio.Transport, is_held: Callable[[], bool]) -> None:
+        super().__init__(transport)
+        self._is_held = is_held
+
+    def resume_reading(self) -> None:
+        """Read on, unless what was read before is still waiting."""
+        if not self._is_held():
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Whenever the client has something to send, a clock runs against it."""
 
@@ -121,6 +143,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self.timeout_keep_alive = config.limits.idle_timeout_s  # type: ignore[assignment]
         self._refused = False
         self._head_refused = False
+        self._answering: RequestResponseCycle | None = None
+        # The next request waits until the client has read the answers before it.
+        self._next_waits = False
         # Bytes since the last byte of a body or the end of a message: what the parser had to keep or skip.
         self._unframed_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -130,6 +155,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, and start the clock for its first request."""
         super().connection_made(transport)
+        self.flow = HeldFlow(transport, self._holds_requests)
         limits = self._limits
         excess = len(self.connections) - limits.connections_max
         if excess > limits.refusals_max:
@@ -152,7 +178,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.disconnected:
             scope = cycle.scope
             self.logger.info("%s left before %s %s was answered", self.client, scope["method"], scope["path"])
+        self.pipeline.clear()
         super().connection_lost(exc)
+        # uvicorn tells the request that came last; the one being answered may be another.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, within bounds."""
@@ -163,12 +194,21 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._unframed_bytes > 2 * self._limits.header_bytes_max:
             self.flow.pause_reading()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field, if there are not too many."""
+        if len(self.headers) >= self._limits.header_fields_max:
+            self._head_refused = True
+            raise _RefusedError
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Stop the clock, and look at the head as a whole."""
         self._disarm_head_timer()
+        if len(self.pipeline) >= self._limits.pipelined_max:
+            raise _RefusedError
         if self._head_bytes() > self._limits.header_bytes_max:
             self._head_refused = True
-            raise _HeadTooLargeError
+            raise _RefusedError
         if self.parser.should_upgrade() and not self._may_ignore_upgrade():
             detail = "This server speaks plain HTTP/1.1 and takes no upgrade to another protocol."
             self.app = Problem(status=400, code="upgrade_refused", detail=detail)
@@ -188,9 +228,17 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the connection, or see to it that a closing one does close."""
         self._disarm_body_timer()
+        if self.pipeline and self.flow.write_paused and not self.transport.is_closing():
+            self._next_waits = True
+            return
         super().on_response_complete()
-        if self.transport.is_closing() and self.transport.get_write_buffer_size():
-            self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
+        if self.transport.is_closing():
+            if self.transport.get_write_buffer_size():
+                self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
+        elif self._cycle_open() is not None and not self.pipeline:
+            # The last of the pipeline was begun; the rest of its body may be read, and has its time from now.
+            self.flow.resume_reading()
+            self._watch_client()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; one whose client never read the last answer would not close by itself."""
@@ -208,6 +256,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Stop that clock."""
         self._disarm_write_timer()
         super().resume_writing()
+        if self._next_waits:
+            self._next_waits = False
+            self.on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed: uvicorn calls this for errors of the parser and of its callbacks."""
@@ -216,6 +267,10 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             detail = "What was sent is not an HTTP/1.1 request."
             self._refuse(Problem(status=400, code="malformed_request", detail=detail))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: uvicorn would recommend libraries for a protocol that is left out on purpose."""
@@ -228,9 +283,12 @@ class BoundedProtocol(HttpToolsProtocol):
         elif (cycle := self._cycle_open()) is None:
             if self._head_timer is None:
                 self._arm_head_timer()
-        elif cycle.more_body and self._body_timer is None:
+        elif cycle.more_body and self._body_timer is None and not self.pipeline:
             seconds = self._limits.request_body_timeout_s
             self._body_timer = self.loop.call_later(seconds, self._time_out_body)
+
+    def _holds_requests(self) -> bool:
+        return bool(self.pipeline) and not self._refused
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -243,7 +301,11 @@ class BoundedProtocol(HttpToolsProtocol):
         return fields.get(b"upgrade", b"").lower() != b"websocket" and not has_body
 
     def _head_too_large(self) -> Problem:
-        detail = f"Request line and header fields are larger than {self._limits.header_bytes_max:,} bytes."
+        limits = self._limits
+        detail = (
+            f"Request line and header fields are larger than {limits.header_bytes_max:,} bytes, "
+            f"or the fields are more than {limits.header_fields_max:,}."
+        )
         return Problem(status=431, code="header_too_large", detail=detail)
 
     def _cycle_open(self) -> RequestResponseCycle | None:
@@ -311,5 +373,5 @@ class BoundedProtocol(HttpToolsProtocol):
             self._write_timer = None
 
 
-class _HeadTooLargeError(Exception):
+class _RefusedError(Exception):
     """Ends parsing; the parser hands it to uvicorn, which calls `send_400_response`."""

@@ -1,8 +1,8 @@
 """Between values and bytes or wire documents: one cattrs converter for the disk, one strict one for the wire.
 
 The disk's converter trusts what the store's checksum has already proven. The wire's trusts nothing: `5` is not
-a string, `"7"` is not a number, `true` is neither, and every fault of a document is reported at once under the
-names that the sender used. JSON is the standard library's, because it keeps integers of any size exact.
+a string, `"7"` is not a number, `true` is neither, and the faults of a document are reported at once under the
+names that the sender used, as many as are worth reading. JSON is the standard library's, because it keeps integers of any size exact.
 """
 
 import functools
@@ -13,12 +13,11 @@ from typing import Any, NoReturn, TypeVar
 
 import attrs
 from cattrs import ClassValidationError, Converter, IterableValidationError
-from cattrs.cols import list_structure_factory
 from cattrs.errors import AttributeValidationNote, IterableValidationNote, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
-from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.limits import NESTING_MAX
 
 T = TypeVar("T")
@@ -170,15 +169,34 @@ def _is_list(kind: Any) -> bool:
 
 
 def _list_hook(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    inner: Callable[[Any, Any], Any]
-    inner = list_structure_factory(list[kind.__args__[0]], converter)
+    item_kind = kind.__args__[0]
+    structure_item: Callable[[Any, Any], Any] = converter.get_structure_hook(item_kind)
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
             raise WrongType(f"expected a list, found {_named(value)}")
-        return kind.__origin__(inner(value, list))
+        items, errors, fault_count = [], [], 0
+        for index, item in enumerate(value):
+            try:
+                items.append(structure_item(item, item_kind))
+            except Exception as error:  # noqa: BLE001 (cattrs raises KeyError and more; all are reported)
+                error.add_note(IterableValidationNote(f"item {index}", index, item_kind))
+                errors.append(error)
+                fault_count += _fault_count(error)
+                if fault_count > FAULTS_MAX:
+                    # One more than is listed shows that there are more; a long list could have half a million.
+                    break
+        if errors:
+            raise IterableValidationError(f"structuring {kind}", errors, kind)
+        return kind.__origin__(items)
 
     return structure
+
+
+def _fault_count(error: BaseException) -> int:
+    if isinstance(error, BaseExceptionGroup):
+        return sum(_fault_count(inner) for inner in error.exceptions)
+    return 1
 
 
 def _wire_structure(converter: Converter, kind: type) -> Callable[[Any, Any], Any]:
@@ -215,7 +233,7 @@ def structure_wire(document: Any, kind: type[T], what: str) -> T:
     """Turn a decoded wire document into a value.
 
     Raises:
-        InvalidDocument: with every fault, each under its wire path.
+        InvalidDocument: with its faults, each under its wire path.
     """
     try:
         return wire_converter().structure(document, kind)

@@ -22,6 +22,8 @@ from typing import ClassVar, Final
 
 import attrs
 
+FAULTS_MAX: Final = 100
+"""Faults that are listed of one document; a document can be made to have hundreds of thousands."""
 FAULTS_SHOWN: Final = 3
 """Faults that an error's sentence spells out; its `faults` hold them all."""
 
@@ -118,14 +120,17 @@ class Fault:
 
 
 class InvalidDocument(Refusal):
-    """A document breaks its schema; it lists every fault."""
+    """A document breaks its schema; it lists every fault, up to `FAULTS_MAX` and one that says there are more."""
 
     code = "validation_failed"
 
     def __init__(self, what: str, faults: tuple[Fault, ...]) -> None:
         self.what = what
-        self.faults = faults
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        if len(faults) > FAULTS_MAX:
+            count = f"more than {FAULTS_MAX} faults"
+            faults = (*faults[:FAULTS_MAX], Fault(path="", message=f"there are {count}; these are the first"))
+        self.faults = faults
         listed = "; ".join(f"{fault.path or what}: {fault.message}" for fault in faults[:FAULTS_SHOWN])
         super().__init__(f"the {what} has {count}: {listed}{'; …' if len(faults) > FAULTS_SHOWN else ''}")
 

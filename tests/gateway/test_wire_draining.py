@@ -75,7 +75,9 @@ def test_while_it_drains_no_task_is_handed_out(stage: tuple[GatewayProcess, Wire
         server.send(signal.SIGTERM)
         until_draining(server.client(None))
         begun = time.monotonic()
-        assert wire.claim(agent_id).status_code == 204
+        refused = wire.claim(agent_id)
+        problem(refused, 503, "not_ready")
+        assert int(refused.headers["retry-after"]) > 0, "whoever asked again at once would ask without end"
         assert time.monotonic() - begun < 5
         open_request.send(b"}")
         open_request.answer()
