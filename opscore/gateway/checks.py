@@ -68,6 +68,12 @@ def an_id(value: Any, rules: Rules) -> Iterator[Fault]:
         yield Fault(path="", message=f"expected an id of 1 to {most} bytes")
 
 
+def a_claim_id(value: Any, rules: Rules) -> Iterator[Fault]:
+    """Any name of 1 to `id_bytes_max` bytes: it stands in no path."""
+    if isinstance(value, str) and not 0 < len(value.encode(errors="replace")) <= rules.limits.id_bytes_max:
+        yield Fault(path="", message=f"expected 1 to {rules.limits.id_bytes_max} bytes")
+
+
 def a_name(value: Any, _: Rules) -> Iterator[Fault]:
     """A short text."""
     if isinstance(value, str) and len(value) > NAME_CHARACTERS_MAX:

@@ -84,7 +84,7 @@ class PayloadRequest:
 class ClaimRequest:
     """`POST /agent/{agentId}/claim`."""
 
-    claim_id: str | None = checked(checks.an_id, default=None)
+    claim_id: str | None = checked(checks.a_claim_id, default=None)
 
 
 @attrs.frozen(kw_only=True)

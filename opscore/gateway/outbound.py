@@ -28,11 +28,26 @@ def open_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(
         follow_redirects=False,
         trust_env=False,
-        # Every delivery connects at once: one that waited for another's end would make its agent look unreachable.
-        # There are no more of them than agents, each of which is sent one attempt at a time.
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        transport=_OwnConnection(),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
     )
+
+
+class _OwnConnection(httpx.AsyncBaseTransport):
+    """A connection for every request, and no limit on them: there are no more deliveries than agents.
+
+    A pool for all of them would look at each of its connections whenever one comes or goes, which with thousands
+    of slow agents takes all of the processor; and a push that waited for its turn would make its agent suspect.
+    """
+
+    def __init__(self) -> None:
+        self._tls = httpx.create_ssl_context(trust_env=False)
+        self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=0)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=self._limits)
+        # Its connection closes with the response; without one, it has closed already.
+        return await transport.handle_async_request(request)
 
 
 def run_message(assignment: Assignment) -> dict[str, Any]:

@@ -144,8 +144,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = False
         self._head_refused = False
         self._answering: RequestResponseCycle | None = None
-        # The next request waits until the client has read the answers before it.
-        self._next_waits = False
         # Bytes since the last byte of a body or the end of a message: what the parser had to keep or skip.
         self._unframed_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -228,17 +226,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the connection, or see to it that a closing one does close."""
         self._disarm_body_timer()
-        if self.pipeline and self.flow.write_paused and not self.transport.is_closing():
-            self._next_waits = True
-            return
         super().on_response_complete()
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
                 self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
-        elif self._cycle_open() is not None and not self.pipeline:
-            # The last of the pipeline was begun; the rest of its body may be read, and has its time from now.
-            self.flow.resume_reading()
-            self._watch_client()
+        else:
+            self._read_on()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; one whose client never read the last answer would not close by itself."""
@@ -253,12 +246,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._write_timer = self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop that clock."""
+        """Stop that clock, and begin the request that waited for the client to read."""
         self._disarm_write_timer()
         super().resume_writing()
-        if self._next_waits:
-            self._next_waits = False
-            self.on_response_complete()
+        is_free = self._answering is None or self._answering.response_complete
+        if self.pipeline and is_free and not self.transport.is_closing():
+            self._start_asgi_task(*self.pipeline.pop())
+            self._read_on()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed: uvicorn calls this for errors of the parser and of its callbacks."""
@@ -269,8 +263,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Problem(status=400, code="malformed_request", detail=detail))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self.flow.write_paused:
+            # A client that does not read what it asked for is not worked for either, until it does.
+            self.flow.pause_reading()
+            self.pipeline.append((cycle, app))
+            return
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _read_on(self) -> None:
+        if self._cycle_open() is not None and not self.pipeline:
+            # The last request that was read has begun: its body may go on, and has its time from now.
+            self.flow.resume_reading()
+            self._watch_client()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: uvicorn would recommend libraries for a protocol that is left out on purpose."""

@@ -26,7 +26,7 @@ DocumentT = TypeVar("DocumentT", bound=attrs.AttrsInstance)
 
 _JSON: Final = frozenset({"", "application/json"})
 _YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
-KEY_BYTES_MAX: Final = 255
+IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
 NAME_BYTES_MAX: Final = 511
 """Of a name in a path; what the store takes as a key."""
 DIGITS_MAX: Final = 18

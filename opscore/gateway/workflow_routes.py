@@ -14,7 +14,7 @@ from opscore.gateway.documents import (
 )
 from opscore.gateway.problems import HttpRefusal
 from opscore.gateway.replies import accepted, created, page, shown
-from opscore.gateway.requests import KEY_BYTES_MAX, Call
+from opscore.gateway.requests import IDEMPOTENCY_KEY_BYTES_MAX, Call
 from opscore.runtime import codec
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Session, SessionStatus
@@ -66,8 +66,8 @@ def _idempotency(call: Call, body: Any) -> IdempotencyKey | None:
     key = call.request.headers.get("idempotency-key")
     if key is None:
         return None
-    if not 0 < len(key.encode()) <= KEY_BYTES_MAX:
-        detail = f"The Idempotency-Key must have 1 to {KEY_BYTES_MAX} bytes."
+    if not 0 < len(key.encode()) <= IDEMPOTENCY_KEY_BYTES_MAX:
+        detail = f"The Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes."
         raise HttpRefusal(400, "bad_idempotency_key", detail)
     return IdempotencyKey(path=call.request.url.path, key=key, body=body)
 

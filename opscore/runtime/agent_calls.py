@@ -21,7 +21,7 @@ from opscore.runtime.errors import (
     StaleAttempt,
     TaskNotFound,
 )
-from opscore.runtime.identity import new_id
+from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.local import Handler
 from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Failure, Granted, Lease, Registration, Task
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
@@ -64,6 +64,7 @@ class AgentCalls(Calls):
             the agent as it is stored.
 
         Raises:
+            InvalidDocument: the id can't stand in a path.
             LimitExceeded: the id is too long, or the metadata too large.
             ValueError, TypeError: the metadata is not JSON, the handler not async, the capabilities one text.
         """
@@ -262,6 +263,9 @@ class AgentCalls(Calls):
         size = len(identity.encode())
         if not identity.strip() or size > self._core.limits.id_bytes_max:
             raise LimitExceeded("id_bytes_max", self._core.limits.id_bytes_max, size)
+        why = unusable(identity)
+        if why is not None:
+            raise InvalidDocument("registration", (Fault(path="agentId", message=f"{identity!r} {why}"),))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 The disk's converter trusts what the store's checksum has already proven. The wire's trusts nothing: `5` is not
 a string, `"7"` is not a number, `true` is neither, and the faults of a document are reported at once under the
-names that the sender used, as many as are worth reading. JSON is the standard library's, because it keeps integers of any size exact.
+names that the sender used, as many as are worth reading. JSON is the standard library's, because it keeps
+integers of any size exact.
 """
 
 import functools

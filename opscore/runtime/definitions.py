@@ -16,15 +16,14 @@ import jsonschema
 
 from opscore.actors.backoff import Backoff
 from opscore.runtime.definition_schema import PLANNED_FIELDS, WORKFLOW_SCHEMA
-from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
+from opscore.runtime.identity import unusable
 from opscore.runtime.limits import Limits
 from opscore.runtime.values import document_faults, walk
 
 EXPRESSION_OPENS: Final = "${"
 FREE_TEXT: Final = frozenset({"name", "description", "labels", "metadata"})
 """Fields of a task that mean nothing to a run, and so hold no expressions."""
-FAULTS_MAX: Final = 1_000
-"""Faults that one document is told of."""
 SUGGESTIONS_MAX: Final = 20
 """Unknown names in one document that get the nearest known one: comparing names is what costs most."""
 COMPARED_CHARACTERS_MAX: Final = 128
@@ -158,9 +157,17 @@ def _faults(document: Any, limits: Limits) -> Iterator[Fault]:
         yield _described(error, nearest)
     if isinstance(document, dict):
         yield from _id_faults(document.get("id"), "id", limits)
+        yield from _path_faults(document.get("id"))
     if isinstance(tasks, list):
         yield from _graph_faults(tasks, limits, nearest)
         yield from _expression_faults(tasks)
+
+
+def _path_faults(workflow_id: Any) -> Iterator[Fault]:
+    """The document's id stands in the paths of the wire; the ids of its tasks do not."""
+    why = unusable(workflow_id) if isinstance(workflow_id, str) and workflow_id.strip() else None
+    if why is not None:
+        yield Fault(path="id", message=f"{workflow_id!r} {why}")
 
 
 class _Nearest:

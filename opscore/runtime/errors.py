@@ -22,7 +22,7 @@ from typing import ClassVar, Final
 
 import attrs
 
-FAULTS_MAX: Final = 100
+FAULTS_MAX: Final = 1_000
 """Faults that are listed of one document; a document can be made to have hundreds of thousands."""
 FAULTS_SHOWN: Final = 3
 """Faults that an error's sentence spells out; its `faults` hold them all."""

@@ -13,6 +13,7 @@ from opscore.runtime.models import Agent, AgentSource
 from tests.gateway.gateway_process import Wire, gateway, one_task
 from tests.gateway.raw_server import ASSIGNMENT, answer, free_port, raw_server, saying
 from tests.gateway.scripted_server import Answer, scripted_server
+from tests.gateway.server_thread import eventually
 
 
 @pytest.fixture
@@ -80,6 +81,8 @@ def test_agentkit_goes_before_the_contact_endpoint_for_those_it_introduced(tmp_p
         wire.register("ours", agent_id="ours", endpoint=f"{endpoint.url}/run")
         for agent_id in ("theirs", "ours"):
             assert run_to_the_end(wire, agent_id, agent_id)["result"] == {"only": agent_id}
+        # A report may end an attempt before its push has arrived anywhere.
+        assert eventually(lambda: bool(endpoint.asked) and bool(agentkit.asked))
     assert [call.path for call in agentkit.asked if call.method == "POST"] == ["/v1/agents/theirs/run"]
     assert [call.path for call in endpoint.asked] == ["/run"]
 
@@ -89,6 +92,7 @@ def test_without_agentkit_those_it_introduced_are_pushed_to(wire: Wire) -> None:
         details = {"agentId": "orphan", "capabilities": ["orphan"], "contactEndpoint": f"{endpoint.url}/run"}
         wire.post("/internal/agent/notify", {"event_type": "REGISTER", "agent_details": details})
         assert run_to_the_end(wire, "orphan", "orphan")["result"] == {"only": "orphan"}
+        assert eventually(lambda: bool(endpoint.asked))
     assert len(endpoint.asked) == 1
 
 

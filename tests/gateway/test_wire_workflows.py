@@ -156,10 +156,14 @@ def test_a_workflow_is_read_from_yaml(wire: Wire) -> None:
         "a: !!float x",
         "a: !!timestamp x",
         "a: !!int ''",
+        "a: !!int '-'",
+        "!!float ''",
+        "!!int ''",
+        "!!bool x",
     ],
     ids=[
         *("cut short", "alias", "NUL", "two colons", "python", "deep", "as deep as can be"),
-        *("overflow", "no bool", "no float", "no time", "no int"),
+        *("overflow", "no bool", "no float", "no time", "no int", "a sign", "float alone", "int alone", "bool alone"),
     ],
 )
 def test_what_is_no_plain_yaml_is_400(wire: Wire, text: str) -> None:

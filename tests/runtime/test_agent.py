@@ -349,3 +349,10 @@ async def test_a_result_too_large_to_store_fails_the_attempt_for_good(
         failed = await ended(node, session)
         assert failed.error is not None
         assert failed.error.code == "result_too_large"
+
+
+@pytest.mark.parametrize("agent_id", ["team/a", ".", "..", "a\n"])
+async def test_an_agents_id_can_stand_in_a_path(tmp_path: Path, autojump_clock: MockClock, agent_id: str) -> None:
+    async with World(tmp_path).node() as node:
+        with pytest.raises(InvalidDocument, match="agentId"):
+            await node.register_agent(agent_id)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opscore.runtime import codec, models
-from opscore.runtime.errors import InvalidDocument
+from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.tables import ALL_TABLES
 
 T = TypeVar("T")
@@ -109,6 +109,33 @@ def test_every_fault_is_reported_at_once_under_the_senders_own_names() -> None:
         "otherPoints[2]": "expected an object, found a number",
         "lastPoint": "expected an object, found a string",
     }
+
+
+def test_of_very_many_faults_the_first_thousand_are_told_and_that_there_are_more() -> None:
+    with pytest.raises(InvalidDocument) as refusal:
+        read({"name": 5, "tags": [None] * (FAULTS_MAX - 1)}, Point)
+    assert len(refusal.value.faults) == FAULTS_MAX
+    with pytest.raises(InvalidDocument) as refusal:
+        read({"name": "n", "tags": ["a", *[None] * 200_000]}, Point)
+    *told, last = refusal.value.faults
+    assert [fault.path for fault in told] == [f"tags[{index}]" for index in range(1, FAULTS_MAX + 1)]
+    assert last == Fault(path="", message=f"there are more than {FAULTS_MAX} faults; these are the first")
+    assert str(refusal.value).startswith(f"the request has more than {FAULTS_MAX} faults: tags[1]: expected a string, ")
+
+
+def test_a_list_is_read_no_further_than_its_thousandth_fault() -> None:
+    cases = (
+        ({"name": "n", "tags": ["a", *[1] * 10_000]}, Point),
+        ({"firstPoint": {"name": "n"}, "otherPoints": [{"name": "n", "tags": [1, 2, 3]}] * 10_000}, Shape),
+    )
+    for document, kind in cases:
+        with pytest.raises(InvalidDocument) as refusal:
+            read(document, kind)
+        assert _leaves(refusal.value.__cause__) < 2 * FAULTS_MAX
+
+
+def _leaves(error: BaseException | None) -> int:
+    return sum(map(_leaves, error.exceptions)) if isinstance(error, BaseExceptionGroup) else 1
 
 
 def test_a_missing_field_is_named_as_the_sender_would_write_it() -> None:

@@ -325,3 +325,10 @@ def test_validating_changes_nothing_in_the_document() -> None:
     document = codec.decode_json(SAMPLE)
     definitions.parse(document, LIMITS)
     assert document == codec.decode_json(SAMPLE)
+
+
+@pytest.mark.parametrize("workflow_id", ["f/1", "..", "a\tb"])
+def test_a_workflows_id_can_stand_in_a_path(workflow_id: str) -> None:
+    with pytest.raises(InvalidDocument) as refused:
+        parse({"id": workflow_id, "tasks": []}, Limits())
+    assert [fault.path for fault in refused.value.faults] == ["id"]

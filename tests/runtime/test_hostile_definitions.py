@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from opscore.runtime.definitions import FAULTS_MAX, MESSAGE_CHARACTERS_MAX, parse
-from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.definitions import MESSAGE_CHARACTERS_MAX, parse
+from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.limits import Limits
 
 LIMITS = Limits()
