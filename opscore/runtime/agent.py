@@ -64,7 +64,7 @@ class AgentActor(AgentStanding):
             return False
         newer = registration.reported(agent, message.state, message.details, stamp, now)
         lease = self._rows.lease
-        meaning = reports.Nothing() if lease is None else reports.meaning(message.state, message.details, lease)
+        meaning = reports.Nothing() if lease is None else self._meaning(message, lease)
         if lease is None or isinstance(meaning, reports.Nothing):
             await self._rows.commit("agent.reported", agent=newer, data={"state": message.state})
         elif isinstance(meaning, reports.Alive):
@@ -77,6 +77,13 @@ class AgentActor(AgentStanding):
             # Claiming said that the agent is idle; now it says something else.
             self._drop_claim()
         return True
+
+    def _meaning(self, message: messages.Report, lease: Lease) -> reports.Meaning:
+        """What the report says of the attempt: nothing, as long as that has not been handed over or named."""
+        handed = lease.delivered or self._courier.carries(lease.task_id, lease.attempt)
+        if handed or (message.details or {}).get("opscore_task_id") == lease.task_id:
+            return reports.meaning(message.state, message.details, lease)
+        return reports.meaning_before_handed(message.state)
 
     @handles(messages.SetCordon)
     async def set_cordon(self, message: messages.SetCordon) -> Agent:

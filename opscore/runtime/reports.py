@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.delivery import Completed, Failed, Lost
+from opscore.runtime.delivery import Completed, Failed, Lost, Undelivered
 from opscore.runtime.models import (
     STATE_ACTIVE,
     STATE_ERROR,
@@ -33,7 +33,7 @@ class Nothing:
     """The report says nothing about the attempt."""
 
 
-Meaning = Alive | Nothing | Completed | Failed | Lost
+Meaning = Alive | Nothing | Completed | Failed | Lost | Undelivered
 
 
 def normalise(state: str) -> str:
@@ -46,6 +46,16 @@ def normalise(state: str) -> str:
     if not name or len(name) > STATE_CHARACTERS_MAX:
         raise ValueError(f"expected a state of 1 to {STATE_CHARACTERS_MAX} characters")
     return STATE_ACTIVE if name == "busy" else name
+
+
+def meaning_before_handed(state: str) -> Meaning:
+    """Say what a report means while its attempt has not been handed to anybody: it can't be about the attempt.
+
+    An agent that turns out not to be idle after all must not be handed the task; that is no fault of the task.
+    """
+    if state == STATE_IDLE:
+        return Nothing()
+    return Undelivered(reason=f"the agent reported {state} before it was handed the task")
 
 
 def meaning(state: str, details: dict[str, Any] | None, lease: Lease) -> Meaning:

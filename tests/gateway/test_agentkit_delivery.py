@@ -1,6 +1,7 @@
 """Delivery through AgentKit: to which URL, for whom, and that it goes before the contact endpoint."""
 
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
 from opscore.runtime.models import Agent, AgentSource
 from tests.gateway.gateway_process import Wire, gateway, one_task
 from tests.gateway.raw_server import ASSIGNMENT, answer, free_port, raw_server, saying
-from tests.gateway.scripted_server import Answer, scripted_server
+from tests.gateway.scripted_server import Answer, ScriptedServer, scripted_server
 from tests.gateway.server_thread import eventually
 
 
@@ -61,10 +62,15 @@ async def test_an_agentkit_that_is_away_or_breaks_is_told_as_such(client: httpx.
         assert isinstance(await delivered(client, f"http://127.0.0.1:{agentkit.port}"), Broken)
 
 
-def run_to_the_end(wire: Wire, agent_id: str, capability: str) -> dict[str, object]:
+def was_asked(peer: ScriptedServer) -> bool:
+    return any(call.method == "POST" for call in peer.asked)
+
+
+def run_to_the_end(wire: Wire, agent_id: str, capability: str, handed: Callable[[], bool]) -> dict[str, object]:
     wire.report(agent_id, "idle")
     session_id = wire.trigger(one_task(capability))
     task = wire.until_task(session_id, "dispatched")
+    assert eventually(handed), "an agent works on a task once it has it"
     wire.report(agent_id, "active")
     wire.report(agent_id, "idle", {"opscore_task_id": task["taskId"], "opscore_attempt": 1, "result": agent_id})
     return wire.ended(session_id)
@@ -79,10 +85,9 @@ def test_agentkit_goes_before_the_contact_endpoint_for_those_it_introduced(tmp_p
         details = {"agentId": "theirs", "capabilities": ["theirs"], "contactEndpoint": f"{endpoint.url}/run"}
         wire.post("/internal/agent/notify", {"event_type": "REGISTER", "agent_details": details})
         wire.register("ours", agent_id="ours", endpoint=f"{endpoint.url}/run")
-        for agent_id in ("theirs", "ours"):
-            assert run_to_the_end(wire, agent_id, agent_id)["result"] == {"only": agent_id}
-        # A report may end an attempt before its push has arrived anywhere.
-        assert eventually(lambda: bool(endpoint.asked) and bool(agentkit.asked))
+        for agent_id, peer in (("theirs", agentkit), ("ours", endpoint)):
+            ended = run_to_the_end(wire, agent_id, agent_id, functools.partial(was_asked, peer))
+            assert ended["result"] == {"only": agent_id}
     assert [call.path for call in agentkit.asked if call.method == "POST"] == ["/v1/agents/theirs/run"]
     assert [call.path for call in endpoint.asked] == ["/run"]
 
@@ -91,8 +96,8 @@ def test_without_agentkit_those_it_introduced_are_pushed_to(wire: Wire) -> None:
     with scripted_server(Answer(status=202)) as endpoint:
         details = {"agentId": "orphan", "capabilities": ["orphan"], "contactEndpoint": f"{endpoint.url}/run"}
         wire.post("/internal/agent/notify", {"event_type": "REGISTER", "agent_details": details})
-        assert run_to_the_end(wire, "orphan", "orphan")["result"] == {"only": "orphan"}
-        assert eventually(lambda: bool(endpoint.asked))
+        ended = run_to_the_end(wire, "orphan", "orphan", functools.partial(was_asked, endpoint))
+        assert ended["result"] == {"only": "orphan"}
     assert len(endpoint.asked) == 1
 
 

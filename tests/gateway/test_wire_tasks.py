@@ -1,5 +1,6 @@
 """Attempts on the wire: claims, heartbeats, results, failures, and agents that say nothing but their state."""
 
+import functools
 import signal
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from tests.gateway.gateway_process import (
     problem,
 )
 from tests.gateway.raw_client import post
-from tests.gateway.scripted_server import Answer, scripted_server
+from tests.gateway.scripted_server import Answer, ScriptedServer, scripted_server
 from tests.gateway.server_thread import eventually
 
 VERDICTS = ("heartbeat", "complete", "fail")
@@ -289,11 +290,9 @@ def test_an_agent_that_says_active_then_idle_has_done_its_task(
         agent_id = wire.register(capability, endpoint=f"{agent.url}/run")
         wire.report(agent_id, "idle")
         session_id = wire.trigger(one_task(capability, parameters={"p": 1}))
-        wire.until_task(session_id, "dispatched")
+        assert eventually(lambda: len(agent.asked) == 1)
         said(wire, agent_id)
         session = wire.ended(session_id)
-        # A report may end an attempt before its push has arrived.
-        assert eventually(lambda: len(agent.asked) == 1)
     assert (session["status"], session["tasks"][0]["result"]) == ("completed", result)
 
 
@@ -312,14 +311,18 @@ def test_an_idle_report_that_proves_nothing_ends_nothing(wire: Wire) -> None:
         assert wire.ended(session_id)["result"] == {"only": "named"}
 
 
+def was_asked(agent: ScriptedServer, times: int) -> bool:
+    return len(agent.asked) == times
+
+
 def test_an_error_report_is_a_failure_and_an_offline_one_a_loss(wire: Wire) -> None:
     with scripted_server(Answer(status=202)) as agent:
         capability = name("cap")
         agent_id = wire.register(capability, endpoint=f"{agent.url}/run")
         wire.report(agent_id, "idle")
         session_id = wire.trigger(one_task(capability, retry={"initialDelaySeconds": 0}))
-        wire.until_task(session_id, "dispatched")
         for state, attempt, retries in (("offline", 2, 0), ("error", 3, 1)):
+            assert eventually(functools.partial(was_asked, agent, attempt - 1))
             wire.report(agent_id, state)
             wire.report(agent_id, "idle")
             deadline = time.monotonic() + PATIENCE_S
