@@ -14,6 +14,7 @@ from opscore.actors.ref import Reply
 from opscore.runtime import delivery, leases, messages, registration, reports
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import AgentStanding, WaitingClaim
+from opscore.runtime.errors import StaleAttempt
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Assignment, Failure, Granted, Lease
 from opscore.runtime.values import checked
 
@@ -101,7 +102,7 @@ class AgentActor(AgentStanding):
         """Renew the lease."""
 
         async def decide() -> Lease:
-            held = self._rows.held(message.task_id, message.attempt)
+            held = await self._held(message)
             lease = leases.renewed(held, self._now(), heartbeat=True)
             await self._show_life(held, lease, agent=KEEP)
             return lease
@@ -113,10 +114,18 @@ class AgentActor(AgentStanding):
         """End the attempt by name."""
 
         async def decide() -> None:
-            self._rows.held(message.task_id, message.attempt)
+            await self._held(message)
             await self._end(message.outcome, "agent.finished")
 
         await self._decided(decide)
+
+    async def _held(self, message: messages.Heartbeat | messages.Finish) -> Lease:
+        """The lease on this very attempt; before it is refused the rows are read again, where it may stand already."""
+        try:
+            return self._rows.held(message.task_id, message.attempt)
+        except StaleAttempt:
+            await self._rows.reload()
+            return self._rows.held(message.task_id, message.attempt)
 
     # --- claims -------------------------------------------------------------------------------------------
 

@@ -107,3 +107,29 @@ async def test_an_agent_that_is_not_idle_after_all_is_not_handed_the_task_and_pr
         assert (task.status, task.retries, node.agent("a").state) == (TaskStatus.READY, 0, state)
         await node.report_state("a", "idle")
         assert only_task(node, session).status is TaskStatus.READY, "an idle report ends nothing here"
+
+
+async def test_a_result_that_comes_before_the_news_of_its_own_lease_is_taken(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    original = AgentActor.handler_table[LeaseGranted]
+    put_off: list[LeaseGranted] = []
+
+    async def late(instance: AgentActor, said: LeaseGranted) -> None:
+        """Have the news come later than everything else."""
+        put_off.append(said)
+        if len(put_off) == 1:
+            instance.context.tell_after(1.0, said)
+        else:
+            await original(instance, said)
+
+    monkeypatch.setattr(AgentActor, "handler_table", {**AgentActor.handler_table, LeaseGranted: late})
+    async with world.node() as node:
+        await join(node, "a", "work")
+        session = await begin(node)
+        await node.complete(only_task(node, session).task_id, 1, "early")
+        assert (only_task(node, session).status, only_task(node, session).result) == (TaskStatus.COMPLETED, "early")
+        await trio.sleep(5)
+        assert len(put_off) == 2
+        assert (only_task(node, session).attempt, world.messenger.delivered) == (1, [])
