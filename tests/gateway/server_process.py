@@ -54,9 +54,9 @@ class TrioSide:
         raise ValueError("the root gave up")
 
     async def work(self, takes_s: float) -> str:
-        self.note("work", "begun")
+        self.note("toil", "begun")
         await trio.sleep(takes_s)
-        self.note("work", "done")
+        self.note("toil", "done")
         return "worked"
 
 
@@ -94,7 +94,7 @@ class Application:
             if not message.get("more_body"):
                 return 200, bytes(body)
 
-    async def work(self, takes_s: str, receive: Receive, send: Send) -> tuple[int, bytes]:
+    async def toil(self, takes_s: str, receive: Receive, send: Send) -> tuple[int, bytes]:
         return 200, (await self.guest.call(self.guest.value.work, float(takes_s))).encode()
 
     async def poll(self, _: str, receive: Receive, send: Send) -> tuple[int, bytes]:

@@ -25,7 +25,7 @@ def test_requests_on_one_connection_are_answered_one_after_the_other(serving: Se
     with serving() as server, server.client() as client:
         assert client.ask(GET).body == b"hello"
         assert client.ask(post("/echo", b"abc")).body == b"abc"
-        assert client.ask(b"GET /work/0.01 HTTP/1.1\r\nhost: test\r\n\r\n").body == b"worked"
+        assert client.ask(b"GET /toil/0.01 HTTP/1.1\r\nhost: test\r\n\r\n").body == b"worked"
         client.send(GET + GET + post("/echo", b"x") + GET)
         assert [client.answer().body for _ in range(4)] == [b"hello", b"hello", b"x", b"hello"]
     assert server.results == [0]
@@ -153,7 +153,7 @@ def test_what_is_not_http_is_answered_400(serving: Serving) -> None:
 
 def test_noise_after_a_good_request_does_not_spoil_its_answer(serving: Serving) -> None:
     with serving() as server, server.client() as client:
-        client.send(b"GET /work/0.1 HTTP/1.1\r\nhost: test\r\n\r\nnoise\r\n\r\n")
+        client.send(b"GET /toil/0.1 HTTP/1.1\r\nhost: test\r\n\r\nnoise\r\n\r\n")
         assert client.answer().body == b"worked"
         assert client.rest() == b""
 
@@ -253,7 +253,7 @@ def test_a_body_that_drips_in_is_answered_408_when_its_time_is_up(serving: Servi
 
 def test_a_long_wait_after_the_body_is_no_slow_body(serving: Serving) -> None:
     with serving(request_body_timeout_s=0.1) as server, server.client() as client:
-        assert client.ask(post("/work/0.3", b"abc")).body == b"worked"
+        assert client.ask(post("/toil/0.3", b"abc")).body == b"worked"
 
 
 def test_a_request_without_all_of_its_body_behind_another_is_answered_408_too(serving: Serving) -> None:
@@ -265,7 +265,7 @@ def test_a_request_without_all_of_its_body_behind_another_is_answered_408_too(se
 
 def test_a_body_that_waits_behind_a_long_request_is_not_timed_meanwhile(serving: Serving) -> None:
     with serving(request_body_timeout_s=0.2) as server, server.client() as client:
-        client.send(b"GET /work/0.5 HTTP/1.1\r\nhost: test\r\n\r\n" + post("/echo", b"abc")[:-2])
+        client.send(b"GET /toil/0.5 HTTP/1.1\r\nhost: test\r\n\r\n" + post("/echo", b"abc")[:-2])
         assert client.answer().body == b"worked"
         client.send(b"bc")
         assert client.answer().body == b"abc"
@@ -306,13 +306,13 @@ def test_a_client_that_leaves_more_than_may_wait_behind_is_missed_by_the_request
 
 
 def test_a_client_that_does_not_read_is_not_worked_for(serving: Serving) -> None:
-    work = b"GET /work/0 HTTP/1.1\r\nhost: test\r\n\r\n"
+    work = b"GET /toil/0 HTTP/1.1\r\nhost: test\r\n\r\n"
     with serving() as server, server.client() as client:
         client.send(b"GET /flood/30 HTTP/1.1\r\nhost: test\r\n\r\n" + work)
         time.sleep(0.2)
         client.send(work)
         time.sleep(0.2)
-        assert ("work", "begun") not in server.notes
+        assert ("toil", "begun") not in server.notes
         assert [len(client.answer().body) for _ in range(3)] == [30 * 2**20, len("worked"), len("worked")]
 
 

@@ -44,9 +44,9 @@ def test_a_bug_after_the_answer_began_cuts_the_connection(serving: Serving) -> N
 def test_a_client_that_leaves_does_not_end_its_call(serving: Serving) -> None:
     with serving() as server:
         with server.client() as client:
-            client.send(b"GET /work/0.2 HTTP/1.1\r\nhost: test\r\n\r\n")
-            server.wait_for(("work", "begun"))
-        server.wait_for(("work", "done"))
+            client.send(b"GET /toil/0.2 HTTP/1.1\r\nhost: test\r\n\r\n")
+            server.wait_for(("toil", "begun"))
+        server.wait_for(("toil", "done"))
 
 
 def test_a_long_poll_learns_that_its_client_left(serving: Serving) -> None:
@@ -60,7 +60,7 @@ def test_a_long_poll_learns_that_its_client_left(serving: Serving) -> None:
 def test_the_death_of_the_trio_side_stops_the_server_and_is_raised(serving: Serving) -> None:
     with serving(trio={"dies_after_s": 0.2}) as server:
         with server.client() as client:
-            assert client.ask(b"GET /work/60 HTTP/1.1\r\nhost: test\r\n\r\n").status == 500
+            assert client.ask(b"GET /toil/60 HTTP/1.1\r\nhost: test\r\n\r\n").status == 500
         assert eventually(lambda: bool(server.results))
         assert [str(result) for result in server.results] == ["the root gave up"]
         with pytest.raises(ConnectionRefusedError):
@@ -69,8 +69,8 @@ def test_the_death_of_the_trio_side_stops_the_server_and_is_raised(serving: Serv
 
 def test_a_request_that_outlasts_the_drain_is_told_that_its_outcome_is_unknown(serving: Serving) -> None:
     with serving(drain_s=0.1) as server, server.client() as client:
-        client.send(b"GET /work/60 HTTP/1.1\r\nhost: test\r\n\r\n")
-        server.wait_for(("work", "begun"))
+        client.send(b"GET /toil/60 HTTP/1.1\r\nhost: test\r\n\r\n")
+        server.wait_for(("toil", "begun"))
         server.stop()
         answer = client.answer()
         assert answer.status == 503
@@ -181,8 +181,8 @@ def test_a_signal_drains_then_closes_trio_in_order_and_exits_with_0(number: sign
     with Process() as process:
         process.wait_for("listening")
         with Client(process.address) as working, Client(process.address) as polling:
-            working.send(b"GET /work/0.5 HTTP/1.1\r\nhost: test\r\n\r\n")
-            process.wait_for("work")
+            working.send(b"GET /toil/0.5 HTTP/1.1\r\nhost: test\r\n\r\n")
+            process.wait_for("toil")
             polling.send(b"GET /poll HTTP/1.1\r\nhost: test\r\n\r\n")
             process.wait_for("poll")
             process.popen.send_signal(number)
@@ -203,7 +203,7 @@ def test_a_signal_drains_then_closes_trio_in_order_and_exits_with_0(number: sign
     [((signal.SIGTERM, signal.SIGTERM), 143), ((signal.SIGTERM, signal.SIGINT), 130)],
     ids=["terminate twice", "then interrupt"],
 )
-@pytest.mark.parametrize("path", ["/work/60", "/hang"])
+@pytest.mark.parametrize("path", ["/toil/60", "/hang"])
 def test_a_second_signal_exits_at_once(path: str, numbers: tuple[int, int], code: int) -> None:
     with Process() as process:
         process.wait_for("listening")
