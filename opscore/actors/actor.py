@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     from opscore.actors.clock import Clock
     from opscore.actors.ref import Ref
+    from opscore.actors.registry import Registry
     from opscore.actors.reply import Reply
     from opscore.actors.timers import Timer
 
 ProtocolT = TypeVar("ProtocolT")
 ReplyT = TypeVar("ReplyT")
 ActorT = TypeVar("ActorT")
-MessageT = TypeVar("MessageT")
+MessageT = TypeVar("MessageT", bound=Message[Any, Any])
 MessageT_co = TypeVar("MessageT_co", covariant=True)
 
 Handler: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
@@ -37,6 +38,8 @@ class Terminated(Message[Any, None]):
 
     actor: str
     """Path of the actor that is gone."""
+    cause: BaseException | None = None
+    """The error its last incarnation failed with; None if it ended normally or was stopped."""
 
 
 class Handles(Generic[MessageT_co]):
@@ -70,14 +73,22 @@ def handles(message_type: type[MessageT]) -> Handles[MessageT]:
 class Context(ABC, Generic[ProtocolT]):
     """What an incarnation of an actor can ask of the system it runs in."""
 
+    __slots__ = ()
+
     name: str
     """Path of the actor."""
     ref: Ref[ProtocolT]
+    """The actor's own address."""
     clock: Clock
-    log: logging.LoggerAdapter[logging.Logger]
-    """Logger `opscore.actors`, bound with the actor's name and incarnation."""
+    registry: Registry
+    """The system's well-known names."""
     incarnation: int
     """Counts the starts of this actor, from 1."""
+
+    @property
+    @abstractmethod
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Logger `opscore.actors`, bound with the actor's name and incarnation."""
 
     @abstractmethod
     def defer(self) -> Reply[Any]:
@@ -88,6 +99,21 @@ class Context(ABC, Generic[ProtocolT]):
         Raises:
             RuntimeError: No message is being handled.
         """
+
+    @abstractmethod
+    def stash(self) -> Reply[Any]:
+        """Put the message being handled aside; the handler returns what this returns.
+
+        It waits for `unstash`, or for the next incarnation; its asker goes on waiting.
+
+        Raises:
+            RuntimeError: No message is being handled.
+            StashFull: As many as the mailbox's `stash_max` are put aside already.
+        """
+
+    @abstractmethod
+    def unstash(self) -> None:
+        """Have everything that was put aside come next, in the order it came."""
 
     @abstractmethod
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
@@ -104,23 +130,46 @@ class Context(ABC, Generic[ProtocolT]):
         """Tell the actor itself a message after a delay in seconds, unless the incarnation ends before."""
 
     @abstractmethod
+    def tell_every(self, interval_s: float, message: Message[ProtocolT, Any]) -> Timer:
+        """Tell the actor itself a message after every interval in seconds, until cancelled or the incarnation ends.
+
+        A message that finds the one before it still waiting is left out: a slow actor is not buried in its own timer.
+
+        Raises:
+            ValueError: The interval is not positive.
+        """
+
+    @abstractmethod
     def watch(self, ref: Ref[Any]) -> None:
         """Have `Terminated` delivered once another actor is gone for good, at once if it is.
 
-        The watch ends with the incarnation.
+        Watching twice is watching once. The watch ends with the incarnation.
         """
+
+    @abstractmethod
+    def unwatch(self, ref: Ref[Any]) -> None:
+        """End a watch; what was delivered before may still wait. Harmless without a watch."""
 
     @abstractmethod
     def stop(self) -> None:
         """End normally after the current message.
 
-        A permanent actor is restarted and keeps its mailbox. Any other is gone: its name is free at once, and
-        what still waits in its mailbox becomes dead letters.
+        A permanent actor is restarted and keeps its mailbox. Any other is gone: its name is free at once, unless it
+        is significant, and what still waits in its mailbox becomes dead letters, unless its `ChildSpec` says `drain`.
         """
 
     @abstractmethod
     def stop_if_quiet(self) -> bool:
         """Stop as `stop` does, but only if no message waits; return whether it did."""
+
+
+class Routes(dict[type[Any], Handler | None]):
+    """Finds the handler of a message type, or that of its nearest base, and remembers it; None where there is none."""
+
+    def __missing__(self, message_type: type[Any]) -> Handler | None:
+        found = next((self[base] for base in message_type.__mro__[1:] if self.get(base) is not None), None)
+        self[message_type] = found
+        return found
 
 
 class Actor(Generic[ProtocolT]):
@@ -131,13 +180,17 @@ class Actor(Generic[ProtocolT]):
 
     handler_table: ClassVar[Mapping[type[Any], Handler]] = MappingProxyType({})
     """The handler of each message type, inherited ones included."""
+    routes: ClassVar[Mapping[type[Any], Handler | None]] = Routes()
+    """The same, for every type that ever came: subclasses of messages go to the handler of their nearest base."""
 
     context: Context[ProtocolT]
     """Set before `on_start` is called."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        cls.handler_table = MappingProxyType(_handler_table(cls))
+        handlers = _handlers(cls)
+        cls.handler_table = MappingProxyType(handlers)
+        cls.routes = Routes(handlers)
 
     async def on_start(self) -> None:
         """Prepare to handle messages; raising is a failed start."""
@@ -149,7 +202,7 @@ class Actor(Generic[ProtocolT]):
         """
 
 
-def _handler_table(cls: type[Any]) -> dict[type[Any], Handler]:
+def _handlers(cls: type[Any]) -> dict[type[Any], Handler]:
     """Find the handlers of a class; an override without the decorator keeps the type it overrides."""
     table: dict[type[Any], Handler] = {}
     taken_by: dict[type[Any], str] = {}
@@ -164,9 +217,3 @@ def _handler_table(cls: type[Any]) -> dict[type[Any], Handler]:
         taken_by[message_type] = name
         table[message_type] = getattr(cls, name)
     return table
-
-
-def handler_of(actor: Actor[Any], message_type: type[Any]) -> Handler | None:
-    """Return the handler of a message type, or that of its nearest base, or None."""
-    table = actor.handler_table
-    return next((table[base] for base in message_type.__mro__ if base in table), None)

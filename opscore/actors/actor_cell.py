@@ -1,75 +1,94 @@
-"""Running one actor: its receive loop, and what becomes of the messages it leaves."""
+"""Running one actor: its turns, and what becomes of the messages it leaves."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import trio
 
-from opscore.actors.actor import handler_of
-from opscore.actors.cell import ActorSnapshot, Cell, State
+from opscore.actors.cell import Cell
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorFailed, ActorRestarted, ActorStopped, StartFailed
 from opscore.actors.incarnation import Incarnation
-from opscore.actors.mailbox import Lane, Mailbox
+from opscore.actors.mailbox import Lane, Mailbox, message_of
 from opscore.actors.ref import Ref
 from opscore.actors.reply import Reply
-from opscore.actors.supervision import ChildSpec, Restart
+from opscore.actors.scheduler import BATCH_MAX, Turn
+from opscore.actors.snapshot import ActorSnapshot, State
+from opscore.actors.spec import ChildSpec, Restart
 
 if TYPE_CHECKING:
     from opscore.actors.actor import Actor
     from opscore.actors.cell import Environment, Parent
     from opscore.actors.mailbox import Entry
+    from opscore.actors.scheduler import RunQueue, Worker
 
 ProtocolT = TypeVar("ProtocolT")
 
 _LOGGER = logging.getLogger("opscore.actors")
-_BATCH = 64
-"""Messages an actor may handle without letting its neighbours run."""
+_OVERDUE_EVERY_S: Final = 1.0
 
 
 class ActorCell(Cell, Generic[ProtocolT]):
     """The place of one actor in the tree."""
 
+    __slots__ = ("_actor", "_incarnation", "_unanswered", "queue", "ref", "worker")
+
     spec: ChildSpec[ProtocolT]
 
     def __init__(self, path: str, spec: ChildSpec[ProtocolT], parent: Parent, environment: Environment) -> None:
-        super().__init__(path, spec, parent, environment)
-        self._mailbox = Mailbox(path, spec.mailbox, environment.dead_letters)
-        self.ref: Ref[ProtocolT] = Ref(self._mailbox, environment.timers)
-        self._unanswered: list[Reply[Any]] = []
+        mailbox = Mailbox(path, spec.mailbox, environment.dead_letters)
+        super().__init__(path, spec, parent, environment, mailbox)
+        mailbox.reader = self
+        self.ref: Ref[ProtocolT] = Ref(mailbox, environment.timers)
+        self.queue: RunQueue = environment.queue
+        self.worker: Worker | None = None
+        self._actor: Actor[ProtocolT] | None = None
+        self._incarnation: Incarnation[ProtocolT] | None = None
+        self._unanswered: tuple[Reply[Any], ...] = ()
 
-    @property
-    def mailbox(self) -> Mailbox:
-        """Where its messages wait."""
-        return self._mailbox
+    def wake(self) -> None:
+        """Have a turn: something came."""
+        self.queue.push(self)
 
     def leave(self) -> None:
         """End this incarnation normally after the current message; for good unless the actor is permanent."""
-        if self.spec.restart is not Restart.PERMANENT and not self._mailbox.closed:
-            self.close()
-            self.parent.child_leaves(self)
-        self._mailbox.signal(Lane.STOP)
+        if self.spec.restart is not Restart.PERMANENT and not self.mailbox.sealed:
+            if self.spec.drain:
+                self.mailbox.seal()
+            else:
+                self.close()
+            if not self.spec.significant:
+                # Of a significant child the supervisor has to decide what its end means.
+                self.parent.child_leaves(self)
+        self._signal_stop()
 
     def kill(self) -> None:
-        """Cancel whatever the incarnation is doing."""
+        """Cancel whatever the incarnation is doing, and name it every second from then on until it is gone."""
+        self.state = State.STOPPING
         # The signal stops a loop of handlers that never let a cancellation through.
-        self._mailbox.signal(Lane.KILL)
-        super().kill()
+        self.mailbox.signal(Lane.KILL)
+        if self.worker is not None:
+            self.worker.cancel()
+        self._cancel_timer()
+        self._timer = self.environment.timers.call_later(_OVERDUE_EVERY_S, self._log_overdue)
 
     def fail(self, cause: BaseException) -> None:
         """Crash the incarnation from outside its handlers."""
-        self._mailbox.signal(Lane.KILL)
-        super().fail(cause)
+        if self.crash is None:
+            self.crash = cause
+        self.kill()
 
     def close(self) -> None:
         """Let no other incarnation follow: what waits becomes dead letters, asks get `ActorStopped`."""
-        self._mailbox.close()
-        if not self.running:
-            self.state = State.GONE
-            self._cancel_timer()
-            self._answer(ActorStopped(self.path))
+        if self.running:
+            self.mailbox.close()
+            return
+        self.state = State.GONE
+        self.mailbox.bury(None if self.last_exit is None else self.last_exit.cause)
+        self._cancel_timer()
+        self._answer(ActorStopped(self.path))
 
     def restarting(self) -> None:
         """Tell askers whose replies were deferred that the incarnation is gone."""
@@ -79,71 +98,92 @@ class ActorCell(Cell, Generic[ProtocolT]):
         """Return the state of this actor."""
         return [self.snapshot()]
 
-    def _ask_to_stop(self, *, final: bool) -> None:
-        if final:
-            self._mailbox.close()
-        self._mailbox.signal(Lane.STOP)
+    async def turn(self, slice_end: float) -> Turn:
+        """Start if that is to be done, and handle messages until there is none, the slice is over, or a stop came.
 
-    async def _live(self) -> None:
-        incarnation = Incarnation(self)
-        actor: Actor[ProtocolT] | None = None
+        There is no checkpoint in it but those of the hooks and handlers themselves.
+        """
         try:
-            actor = await self._begin(incarnation)
-            self._mark_started()
-            await self._receive(actor)
+            if self._actor is None:
+                if self.mailbox.signals:
+                    # It was stopped before it began.
+                    return Turn.ENDED
+                await self._begin()
+            turn = await self._receive(slice_end)
         except Exception as error:
             self._refuse_current(error)
+            await self._wind_down()
             raise
-        finally:
-            await incarnation.end()
-            if actor is not None:
-                await self._say_farewell(actor)
-            self._unanswered.extend(incarnation.deferred)
+        except BaseException:
+            await self._wind_down()
+            raise
+        if turn is Turn.ENDED:
+            await self._wind_down()
+        return turn
 
-    async def _begin(self, incarnation: Incarnation[ProtocolT]) -> Actor[ProtocolT]:
+    async def _begin(self) -> None:
+        incarnation = self._incarnation = Incarnation(self)
         try:
             actor = self.spec.factory()
             actor.context = incarnation
             await actor.on_start()
         except Exception as error:
             raise StartFailed(self.path, error) from error
-        return actor
+        self._actor = actor
+        self._mark_started()
 
-    async def _receive(self, actor: Actor[ProtocolT]) -> None:
-        """Handle messages until a stop message; checkpoints only when idle or after a batch."""
-        mailbox = self._mailbox
-        signals, entries, senders = mailbox.signals, mailbox.entries, mailbox.senders
-        table = actor.handler_table
-        while True:
-            await mailbox.wait()
-            for _ in range(_BATCH):
-                if signals:
-                    lane, entry = mailbox.take_signal()
-                    if lane is not Lane.WATCH:
-                        return
-                elif entries:
-                    entry = entries.popleft()
-                    if senders:
-                        mailbox.admit()
-                else:
-                    break
-                mailbox.current = entry
-                message = entry.message if type(entry) is Reply else entry
-                handler = table.get(type(message)) or handler_of(actor, type(message))
-                if handler is None:
-                    self._refuse_unhandled(entry, message)
-                    continue
-                try:
-                    value = await handler(actor, message)
-                except message.declared_errors as error:
-                    self._answer_declared(entry, error)
-                else:
-                    if type(entry) is Reply and not entry.deferred:
-                        entry.set(value)
+    async def _receive(self, slice_end: float) -> Turn:
+        mailbox, actor, now = self.mailbox, self._actor, self.queue.clock()
+        assert actor is not None, "an actor has started before it handles messages"
+        routes, clock = actor.routes, self.queue.clock
+        entry: Any
+        for _ in range(BATCH_MAX):
+            if mailbox.signals:
+                lane, entry = mailbox.take_signal()
+                if lane is not Lane.WATCH:
+                    return Turn.ENDED
+            elif mailbox.entries:
+                entry = mailbox.entries.popleft()
+                if mailbox.senders:
+                    mailbox.admit()
+            else:
+                # A sealed mailbox that is empty has been drained.
+                mailbox.idle = not mailbox.sealed
+                return Turn.IDLE if mailbox.idle else Turn.ENDED
+            mailbox.current = entry
+            mailbox.since = now
+            asked = type(entry) is Reply
+            message = entry.message if asked else entry
+            handler = routes[type(message)]
+            if handler is None:
+                self._refuse_unhandled(entry, message)
+                continue
+            try:
+                value = await handler(actor, message)
+            except message.declared_errors as error:
+                self._answer_declared(entry, error)
+            else:
+                if asked and not entry.held:
+                    entry.set(value)
+            if mailbox.current is not None:
+                # It was not stashed.
                 mailbox.current = None
                 mailbox.handled += 1
-            else:
-                await trio.lowlevel.checkpoint()
+            now = clock()
+            if now >= slice_end:
+                break
+        return Turn.MORE
+
+    async def _wind_down(self) -> None:
+        """End what the incarnation began, whatever is being cancelled around it."""
+        self.mailbox.idle = False
+        actor, self._actor = self._actor, None
+        incarnation, self._incarnation = self._incarnation, None
+        assert incarnation is not None, "what ends has begun"
+        await incarnation.end()
+        if actor is not None:
+            await self._say_farewell(actor)
+        self._unanswered += incarnation.deferred
 
     async def _say_farewell(self, actor: Actor[ProtocolT]) -> None:
         with trio.move_on_after(self.spec.shutdown_s, shield=True) as scope:
@@ -153,39 +193,71 @@ class ActorCell(Cell, Generic[ProtocolT]):
                 # The incarnation has ended already; how it cleaned up does not change why.
                 _LOGGER.exception("on_stop of %s raised", self.path, extra={"actor": self.path})
         if scope.cancelled_caught:
-            _LOGGER.warning("on_stop of %s was cancelled after %g s", self.path, self.spec.shutdown_s)
+            _LOGGER.warning(
+                "on_stop of %s was cancelled after %g s", self.path, self.spec.shutdown_s, extra={"actor": self.path}
+            )
+
+    def _launch(self) -> None:
+        self.wake()
+
+    def _ask_to_stop(self, *, final: bool) -> None:
+        if final and self.spec.drain:
+            self.mailbox.seal()
+        elif final:
+            self.mailbox.close()
+        self._signal_stop()
+
+    def _signal_stop(self) -> None:
+        """Stop after the current message, or after what waits if the mailbox is sealed for that."""
+        if self.mailbox.closed or not self.mailbox.sealed or not self.mailbox.entries:
+            self.mailbox.signal(Lane.STOP)
 
     def _answer_declared(self, entry: Entry, error: Exception) -> None:
         if isinstance(entry, Reply):
             entry.fail(error)
         else:
-            _LOGGER.warning("%s answered a told %s with %r", self.path, type(entry).__name__, error)
+            _LOGGER.warning(
+                "%s answered a told %s with %r", self.path, type(entry).__name__, error, extra={"actor": self.path}
+            )
 
     def _refuse_unhandled(self, entry: Entry, message: object) -> None:
-        self._mailbox.current = None
+        self.mailbox.current = None
         error = TypeError(f"{self.path} has no handler for {type(message).__name__}")
-        self._mailbox.discard(entry, DeadLetterReason.UNHANDLED, ActorFailed(self.path, error))
+        self.mailbox.discard(entry, DeadLetterReason.UNHANDLED, ActorFailed(self.path, error))
 
     def _refuse_current(self, cause: BaseException) -> None:
-        """Answer the asker of the message whose handler raised."""
-        entry, self._mailbox.current = self._mailbox.current, None
-        if entry is not None:
-            self._mailbox.discard(entry, DeadLetterReason.FAILED, ActorFailed(self.path, cause))
+        """Answer the asker of the message whose handler raised, unless it is handled again."""
+        entry, self.mailbox.current = self.mailbox.current, None
+        if entry is not None and not self.mailbox.take_back(entry):
+            self.mailbox.discard(entry, DeadLetterReason.FAILED, ActorFailed(self.path, cause))
 
     def _close_down(self, cause: BaseException | None) -> None:
-        entry = self._mailbox.current
+        mailbox = self.mailbox
         if cause is not None:
             # An exception group or a background task's failure reaches here with the message still open.
             self._refuse_current(cause)
-        elif entry is not None:
-            self._mailbox.current = None
-            self.environment.dead_letters.record(
-                self.path, entry.message if isinstance(entry, Reply) else entry, DeadLetterReason.INTERRUPTED
-            )
+        entry, mailbox.current = mailbox.current, None
+        if entry is not None and not mailbox.take_back(entry):
+            self.environment.dead_letters.record(self.path, message_of(entry), DeadLetterReason.INTERRUPTED)
             if isinstance(entry, Reply):
-                self._unanswered.append(entry)
+                self._unanswered += (entry,)
+        mailbox.unstash()
 
     def _answer(self, error: ActorRestarted | ActorStopped) -> None:
-        unanswered, self._unanswered = self._unanswered, []
+        unanswered, self._unanswered = self._unanswered, ()
         for reply in unanswered:
             reply.fail(error)
+
+    def _log_overdue(self) -> None:
+        mailbox = self.mailbox
+        doing = "its hooks or background tasks"
+        if mailbox.current is not None:
+            age_s = trio.current_time() - mailbox.since
+            doing = f"{type(message_of(mailbox.current)).__name__} for {age_s:.1f} s"
+        _LOGGER.warning(
+            "%s was cancelled and still runs: %s",
+            self.path,
+            doing,
+            extra={"actor": self.path, "incarnation": self.incarnation},
+        )
+        self._timer = self.environment.timers.call_later(_OVERDUE_EVERY_S, self._log_overdue)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 from abc import ABC, abstractmethod
 from contextvars import Context as Variables
@@ -14,50 +13,22 @@ import trio
 from opscore.actors.clock import Clock
 from opscore.actors.dead_letters import DeadLetters
 from opscore.actors.errors import StartFailed
-from opscore.actors.mailbox import HANDLING
-from opscore.actors.supervision import Exit, Record
+from opscore.actors.mailbox import message_of
+from opscore.actors.registry import Registry
+from opscore.actors.scheduler import RunQueue
+from opscore.actors.snapshot import ActorSnapshot, State
+from opscore.actors.supervision import NEW, Exit
 from opscore.actors.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from opscore.actors.mailbox import Mailbox
-    from opscore.actors.supervision import ChildSpec, SupervisorSpec
+    from opscore.actors.spec import ChildSpec, SupervisorSpec
     from opscore.actors.timers import Timer
 
 _LOGGER = logging.getLogger("opscore.actors")
-_OVERDUE_EVERY_S = 1.0
-
-
-class State(enum.Enum):
-    """Where a cell is in its life."""
-
-    NEW = "new"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    DOWN = "down"
-    """No incarnation runs; one may follow."""
-    GONE = "gone"
-
-
-@attrs.frozen(kw_only=True)
-class ActorSnapshot:
-    """One actor or supervisor as it was at one moment."""
-
-    name: str
-    """Its path."""
-    state: State
-    incarnation: int
-    restarts: int
-    depth: int
-    """Messages waiting."""
-    high_water: int
-    handled: int
-    dropped: int
-    failed: int
-    """Incarnations that ended with an error."""
-    last_error: BaseException | None
+_RUNNING = {State.STARTING, State.RUNNING, State.STOPPING}
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +38,8 @@ class Environment:
     clock: Clock
     timers: Timers
     dead_letters: DeadLetters
+    registry: Registry
+    queue: RunQueue
     nursery: trio.Nursery
     variables: Variables
     """Context variables of whoever opened the system; actors start from these, not from their starter's."""
@@ -89,38 +62,61 @@ class Parent(Protocol):
 
 
 class Cell(ABC):
-    """Runs one incarnation at a time, in one task with one cancel scope, and reports its end."""
+    """Runs one incarnation at a time and reports its end."""
+
+    __slots__ = (
+        "_ended",
+        "_settled",
+        "_started_at",
+        "_timer",
+        "asked_to_stop",
+        "crash",
+        "environment",
+        "failed",
+        "incarnation",
+        "last_error",
+        "last_exit",
+        "mailbox",
+        "parent",
+        "path",
+        "record",
+        "spec",
+        "state",
+    )
 
     def __init__(
-        self, path: str, spec: ChildSpec[Any] | SupervisorSpec, parent: Parent, environment: Environment
+        self,
+        path: str,
+        spec: ChildSpec[Any] | SupervisorSpec,
+        parent: Parent,
+        environment: Environment,
+        mailbox: Mailbox,
     ) -> None:
         self.path = path
         self.spec = spec
+        self.mailbox = mailbox
+        """Where its messages wait; of a supervisor, the exits of its children."""
         self.state = State.NEW
         self.incarnation = 0
         self.failed = 0
         self.last_error: BaseException | None = None
         self.last_exit: Exit | None = None
-        self.record = Record()
+        self.record = NEW
         self.parent = parent
         self.environment = environment
         self.crash: BaseException | None = None
+        """What ends the incarnation, when that does not come out of it by itself."""
         self.asked_to_stop = False
-        self._scope = trio.CancelScope()
-        self._settled = trio.Event()
-        self._ended = trio.Event()
         self._started_at: float | None = None
+        # Made by whoever waits first: few ever do, and an event is heavier than what it tells.
+        self._settled: trio.Event | None = None
+        self._ended: trio.Event | None = None
         self._timer: Timer | None = None
-
-    @property
-    @abstractmethod
-    def mailbox(self) -> Mailbox:
-        """Where its messages wait."""
 
     @property
     def running(self) -> bool:
         """Whether an incarnation runs, be it only starting or stopping."""
-        return self.state in {State.STARTING, State.RUNNING, State.STOPPING}
+        return self.state in _RUNNING
 
     @property
     def has_started(self) -> bool:
@@ -137,11 +133,8 @@ class Cell(ABC):
         self.crash = None
         self.asked_to_stop = False
         self._started_at = None
-        self._scope = trio.CancelScope()
-        self._settled = trio.Event()
-        self._ended = trio.Event()
-        self.mailbox.signals.clear()
-        self.environment.spawn(self._run)
+        self.mailbox.signals = ()
+        self._launch()
 
     def start_after(self, delay_s: float) -> None:
         """Begin the next incarnation after a delay in seconds."""
@@ -150,11 +143,16 @@ class Cell(ABC):
 
     async def wait_settled(self) -> None:
         """Wait until the incarnation has started or ended."""
-        await self._settled.wait()
+        if self.running and self._started_at is None:
+            if self._settled is None:
+                self._settled = trio.Event()
+            await self._settled.wait()
 
     async def wait_ended(self) -> None:
         """Wait until no incarnation runs."""
         if self.running:
+            if self._ended is None:
+                self._ended = trio.Event()
             await self._ended.wait()
 
     def request_stop(self, *, final: bool) -> None:
@@ -167,22 +165,16 @@ class Cell(ABC):
         if self.running:
             if self.state is not State.STOPPING:
                 self.state = State.STOPPING
-                self._timer = self.environment.timers.call_later(self.spec.shutdown_s, self._overrun)
+                self._timer = self.environment.timers.call_later(self.spec.shutdown_s, self.kill)
             self._ask_to_stop(final=final)
             return
         self._cancel_timer()
         if final:
             self.close()
 
+    @abstractmethod
     def kill(self) -> None:
         """Cancel whatever the incarnation is doing."""
-        self._scope.cancel()
-
-    def fail(self, cause: BaseException) -> None:
-        """Crash the incarnation from outside its handlers."""
-        if self.crash is None:
-            self.crash = cause
-        self._scope.cancel()
 
     @abstractmethod
     def close(self) -> None:
@@ -197,12 +189,12 @@ class Cell(ABC):
         """Return the state of this cell and of those below it."""
 
     @abstractmethod
-    def _ask_to_stop(self, *, final: bool) -> None:
-        """Deliver the stop message."""
+    def _launch(self) -> None:
+        """Have the incarnation begin."""
 
     @abstractmethod
-    async def _live(self) -> None:
-        """Run one incarnation from start to end."""
+    def _ask_to_stop(self, *, final: bool) -> None:
+        """Deliver the stop message."""
 
     @abstractmethod
     def _close_down(self, cause: BaseException | None) -> None:
@@ -210,7 +202,7 @@ class Cell(ABC):
 
     def snapshot(self) -> ActorSnapshot:
         """Return the state of this cell."""
-        mailbox = self.mailbox.statistics()
+        mailbox, current = self.mailbox.statistics(), self.mailbox.current
         return ActorSnapshot(
             name=self.path,
             state=self.state,
@@ -218,37 +210,24 @@ class Cell(ABC):
             restarts=max(0, self.incarnation - 1),
             depth=mailbox.depth,
             high_water=mailbox.high_water,
+            stashed=mailbox.stashed,
             handled=mailbox.handled,
             dropped=mailbox.dropped,
             failed=self.failed,
             last_error=self.last_error,
+            current=None if current is None else type(message_of(current)).__name__,
+            current_age_s=None if current is None else trio.current_time() - self.mailbox.since,
         )
 
-    def _mark_started(self) -> None:
-        if self.state is State.STARTING:
-            self.state = State.RUNNING
-        self._started_at = trio.current_time()
-        self._settled.set()
-
-    async def _run(self) -> None:
-        HANDLING.set(self.mailbox)
-        self.mailbox.task = trio.lowlevel.current_task()
-        cause: BaseException | None = None
-        try:
-            with self._scope:
-                await self._live()
-        except Exception as error:  # noqa: BLE001 (whatever an actor raises is for its supervisor to judge)
-            cause = error
-        finally:
-            self._finish(self.crash if self.crash is not None else cause)
-
-    def _finish(self, cause: BaseException | None) -> None:
+    def finish(self, cause: BaseException | None) -> None:
+        """Take note that the incarnation is over, and report it."""
+        cause = self.crash if self.crash is not None else cause
         self._cancel_timer()
-        self.mailbox.task = None
         self.state = State.DOWN
         began = self._started_at
         exit_ = Exit(
-            name=self.path,
+            child=self.spec,
+            path=self.path,
             incarnation=self.incarnation,
             cause=cause,
             ran_s=0.0 if began is None else trio.current_time() - began,
@@ -259,9 +238,22 @@ class Cell(ABC):
             self.last_error = cause
             self._log_crash(cause)
         self._close_down(cause)
-        self._settled.set()
-        self._ended.set()
+        self._mark_settled()
+        if self._ended is not None:
+            self._ended.set()
+            self._ended = None
         self.parent.child_ended(self, exit_)
+
+    def _mark_started(self) -> None:
+        if self.state is State.STARTING:
+            self.state = State.RUNNING
+        self._started_at = trio.current_time()
+        self._mark_settled()
+
+    def _mark_settled(self) -> None:
+        if self._settled is not None:
+            self._settled.set()
+            self._settled = None
 
     def _log_crash(self, cause: BaseException) -> None:
         error = cause.cause if isinstance(cause, StartFailed) else cause
@@ -275,19 +267,6 @@ class Cell(ABC):
             exc_info=error,
             extra={"actor": self.path, "incarnation": self.incarnation},
         )
-
-    def _overrun(self) -> None:
-        """Cancel at the deadline, and name whoever ignores that every second from then on."""
-        self.kill()
-        self._timer = self.environment.timers.call_later(_OVERDUE_EVERY_S, self._log_overdue)
-
-    def _log_overdue(self) -> None:
-        _LOGGER.warning(
-            "%s was cancelled past its shutdown deadline and still runs",
-            self.path,
-            extra={"actor": self.path, "incarnation": self.incarnation},
-        )
-        self._timer = self.environment.timers.call_later(_OVERDUE_EVERY_S, self._log_overdue)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -2,12 +2,14 @@
 
 ActorError
 ├── MailboxFull      the mailbox has no room; the undelivered message rides back
+├── StashFull        the actor has put aside as many messages as it may; the message rides back
 ├── AskTimeout       no reply before the deadline
 ├── AskCycle         the asked actor is itself waiting for the asker
 ├── ActorFailed      the handler raised an error that its message does not declare
 ├── ActorRestarted   the actor was restarted before it answered
 ├── ActorStopped     the actor was gone, or went, before it answered
 ├── StartFailed      an actor's factory or `on_start` raised
+├── NameTaken        another live actor is registered under the name
 └── SystemFailed     the root supervisor gave up
 """
 
@@ -30,6 +32,23 @@ class MailboxFull(ActorError):
         super().__init__(
             f"the mailbox of {actor} is full and refused {type(message).__name__}; "
             "use `await ref.send(...)` to wait for room, or give the actor a larger MailboxSpec.capacity"
+        )
+        self.actor = actor
+        self.message = message
+
+
+class StashFull(ActorError):
+    """The actor has put aside as many messages as its `MailboxSpec.stash_max` allows.
+
+    Attributes:
+        actor: Path of the actor.
+        message: The message that was to be put aside; unless its handler catches this, it fails.
+    """
+
+    def __init__(self, actor: str, message: object) -> None:
+        super().__init__(
+            f"the stash of {actor} is full and has no room for {type(message).__name__}; "
+            "unstash sooner, refuse the message, or give the actor a larger MailboxSpec.stash_max"
         )
         self.actor = actor
         self.message = message
@@ -124,6 +143,20 @@ class StartFailed(ActorError):
         self.__cause__ = cause
         self.actor = actor
         self.cause = cause
+
+
+class NameTaken(ActorError):
+    """Another live actor is registered under the name.
+
+    Attributes:
+        name: The name.
+        actor: Path of the actor that has it.
+    """
+
+    def __init__(self, name: str, actor: str) -> None:
+        super().__init__(f"{name!r} is registered for {actor}; unregister it first, or choose another name")
+        self.name = name
+        self.actor = actor
 
 
 class SystemFailed(ActorError):

@@ -9,7 +9,7 @@ import trio
 
 from opscore.actors.actor import Context, Terminated
 from opscore.actors.dead_letters import DeadLetterReason
-from opscore.actors.errors import MailboxFull
+from opscore.actors.errors import ActorStopped, MailboxFull
 from opscore.actors.mailbox import Lane
 from opscore.actors.reply import Reply
 from opscore.actors.timers import Timer
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from opscore.actors.cell import Environment
-    from opscore.actors.mailbox import Mailbox
+    from opscore.actors.mailbox import Entry, Mailbox
     from opscore.actors.message import Message
     from opscore.actors.ref import Ref
 
@@ -34,15 +34,11 @@ class Host(Protocol[ProtocolT_co]):
 
     incarnation: int
     environment: Environment
+    mailbox: Mailbox
 
     @property
     def ref(self) -> Ref[ProtocolT_co]:
         """The actor's address."""
-        ...
-
-    @property
-    def mailbox(self) -> Mailbox:
-        """Where the actor's messages wait."""
         ...
 
     def leave(self) -> None:
@@ -55,64 +51,142 @@ class Host(Protocol[ProtocolT_co]):
 
 
 class Incarnation(Context[ProtocolT]):
-    """The context of a running actor; `end` takes its tasks, timers and watches down."""
+    """The context of a running actor; `end` takes its tasks, timers and watches down.
+
+    What most actors never use is made when it is first used.
+    """
+
+    __slots__ = (
+        "_deferred",
+        "_ended",
+        "_host",
+        "_log",
+        "_quiet",
+        "_scopes",
+        "_timers",
+        "_timers_swept_at",
+        "_watches",
+        "clock",
+        "incarnation",
+        "name",
+        "ref",
+        "registry",
+    )
 
     def __init__(self, host: Host[ProtocolT]) -> None:
         self.ref = host.ref
         self.name = host.ref.name
         self.clock = host.environment.clock
+        self.registry = host.environment.registry
         self.incarnation = host.incarnation
-        self.log = logging.LoggerAdapter(_LOGGER, {"actor": self.name, "incarnation": self.incarnation})
-        self.deferred: set[Reply[Any]] = set()
         self._host = host
         self._ended = False
-        self._scopes: set[trio.CancelScope] = set()
-        self._quiet = trio.Event()
-        self._timers: list[Timer] = []
+        self._log: logging.LoggerAdapter[logging.Logger] | None = None
+        self._deferred: set[Reply[Any]] | None = None
+        self._scopes: set[trio.CancelScope] | None = None
+        self._quiet: trio.Event | None = None
+        self._timers: list[Timer] | None = None
         self._timers_swept_at = _TIMERS_SWEPT_AT
-        self._unwatch: list[Callable[[], None]] = []
+        self._watches: dict[Mailbox, Callable[[], None]] | None = None
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Logger `opscore.actors`, bound with the actor's name and incarnation."""
+        if self._log is None:
+            self._log = logging.LoggerAdapter(_LOGGER, {"actor": self.name, "incarnation": self.incarnation})
+        return self._log
+
+    @property
+    def deferred(self) -> tuple[Reply[Any], ...]:
+        """Replies that were taken with `defer` and not given yet."""
+        return tuple(self._deferred or ())
 
     def defer(self) -> Reply[Any]:
         """Take the reply of the message being handled."""
-        entry = self._host.mailbox.current
-        if entry is None:
-            msg = "defer() is for handlers: no message is being handled"
-            raise RuntimeError(msg)
+        entry = self._handling("defer()")
         if not isinstance(entry, Reply):
             return Reply(self.name, entry)
         if not entry.done:
-            entry.defer(self.deferred.discard)
-            self.deferred.add(entry)
+            if self._deferred is None:
+                self._deferred = set()
+            entry.defer(self._deferred.discard)
+            self._deferred.add(entry)
         return entry
+
+    def stash(self) -> Reply[Any]:
+        """Put the message being handled aside."""
+        entry = self._handling("stash()")
+        self._host.mailbox.stash()
+        return entry if isinstance(entry, Reply) else Reply(self.name, entry)
+
+    def unstash(self) -> None:
+        """Have everything that was put aside come next."""
+        self._host.mailbox.unstash()
 
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run a function beside the handlers until the incarnation ends."""
         if self._ended:
             raise RuntimeError(f"{self.name} starts no tasks any more: incarnation {self.incarnation} is ending")
         scope = trio.CancelScope()
+        if self._scopes is None:
+            self._scopes = set()
         self._scopes.add(scope)
         self._host.environment.spawn(self._run_beside, scope, async_fn, args)
 
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
         """Tell the actor itself a message later."""
-        if self._ended:
-            timer = Timer(lambda: None)
-            timer.cancel()
-            return timer
-        timer = self._host.environment.timers.call_later(delay_s, lambda: self._tell_self(message))
-        if len(self._timers) >= self._timers_swept_at:
-            # Only timers still pending are worth remembering: an actor may set them for years.
-            self._timers = [each for each in self._timers if not each.done]
-            self._timers_swept_at = 2 * len(self._timers) + _TIMERS_SWEPT_AT
-        self._timers.append(timer)
+        timer = Timer(lambda: self._put(message))
+        self._remember(timer)
+        if not timer.done:
+            self._host.environment.timers.add(delay_s, timer)
+        return timer
+
+    def tell_every(self, interval_s: float, message: Message[ProtocolT, Any]) -> Timer:
+        """Tell the actor itself a message after every interval."""
+        if not interval_s > 0.0:
+            msg = f"interval_s must be positive, not {interval_s!r}"
+            raise ValueError(msg)
+        last: Reply[Any] | None = None
+
+        def tick() -> None:
+            nonlocal last
+            timer.done = False
+            self._host.environment.timers.add(interval_s, timer)
+            if last is None or last.done:
+                # Its reply, which nobody waits for, tells whether it was handled.
+                last = Reply(self.name, message)
+                self._put(last)
+
+        timer = Timer(tick)
+        self._remember(timer)
+        if not timer.done:
+            self._host.environment.timers.add(interval_s, timer)
         return timer
 
     def watch(self, ref: Ref[Any]) -> None:
         """Have `Terminated` delivered once another actor is gone for good."""
-        if self._ended:
+        if self._watches is None:
+            self._watches = {}
+        watched, mailbox = ref.mailbox, self._host.mailbox
+        if self._ended or watched in self._watches:
             return
-        mailbox = self._host.mailbox
-        self._unwatch.append(ref.mailbox.watch(lambda: mailbox.signal(Lane.WATCH, Terminated(actor=ref.name))))
+
+        def tell() -> None:
+            if self._watches is not None:
+                self._watches.pop(watched, None)
+            mailbox.signal(Lane.WATCH, Terminated(actor=watched.name, cause=watched.cause))
+
+        self._watches[watched] = lambda: None
+        unwatch = watched.watch(tell)
+        if watched in self._watches:
+            self._watches[watched] = unwatch
+
+    def unwatch(self, ref: Ref[Any]) -> None:
+        """End a watch."""
+        unwatch = (self._watches or {}).get(ref.mailbox)
+        if unwatch is not None and self._watches is not None:
+            del self._watches[ref.mailbox]
+            unwatch()
 
     def stop(self) -> None:
         """End normally after the current message."""
@@ -120,7 +194,8 @@ class Incarnation(Context[ProtocolT]):
 
     def stop_if_quiet(self) -> bool:
         """Stop only if no message waits."""
-        if len(self._host.mailbox):
+        statistics = self._host.mailbox.statistics()
+        if statistics.depth or statistics.stashed:
             return False
         self._host.leave()
         return True
@@ -128,16 +203,27 @@ class Incarnation(Context[ProtocolT]):
     async def end(self) -> None:
         """Cancel what runs beside the handlers, wait for it, and forget timers and watches."""
         self._ended = True
-        for timer in self._timers:
+        for timer in self._timers or ():
             timer.cancel()
-        for unwatch in self._unwatch:
+        watches, self._watches = self._watches, None
+        for unwatch in (watches or {}).values():
             unwatch()
-        for scope in self._scopes:
+        for scope in self._scopes or ():
             scope.cancel()
         while self._scopes:
+            self._quiet = trio.Event()
             with trio.CancelScope(shield=True):
                 await self._quiet.wait()
 
+    def _handling(self, what: str) -> Entry:
+        entry = self._host.mailbox.current
+        if entry is None:
+            msg = f"{what} is for handlers: no message is being handled"
+            raise RuntimeError(msg)
+        return entry
+
+    # Ctrl-C belongs to whoever opened the system, who stops it in order.
+    @trio.lowlevel.enable_ki_protection
     async def _run_beside(
         self, scope: trio.CancelScope, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
     ) -> None:
@@ -147,13 +233,28 @@ class Incarnation(Context[ProtocolT]):
         except Exception as error:  # noqa: BLE001 (it crashes the actor, and its supervisor judges it)
             self._host.fail(error)
         finally:
+            assert self._scopes is not None, "this one stands in it"
             self._scopes.discard(scope)
-            if not self._scopes:
+            if not self._scopes and self._quiet is not None:
                 self._quiet.set()
-                self._quiet = trio.Event()
 
-    def _tell_self(self, message: Message[ProtocolT, Any]) -> None:
+    def _remember(self, timer: Timer) -> None:
+        """Have a timer end with the incarnation, at once if that has ended."""
+        if self._ended:
+            timer.cancel()
+            return
+        if self._timers is None:
+            self._timers = []
+        elif len(self._timers) >= self._timers_swept_at:
+            # Only timers still pending are worth remembering: an actor may set them for years.
+            self._timers = [each for each in self._timers if not each.done]
+            self._timers_swept_at = 2 * len(self._timers) + _TIMERS_SWEPT_AT
+        self._timers.append(timer)
+
+    def _put(self, entry: Entry) -> None:
         try:
-            self.ref.tell(message)
-        except MailboxFull:
-            self._host.environment.dead_letters.record(self.name, message, DeadLetterReason.MAILBOX_FULL)
+            self._host.mailbox.put(entry)
+        except MailboxFull as full:
+            self._host.mailbox.discard(entry, DeadLetterReason.MAILBOX_FULL, full)
+        except ActorStopped as stopped:
+            self._host.mailbox.discard(entry, DeadLetterReason.STOPPED, stopped)

@@ -1,53 +1,33 @@
-"""A bounded queue with lanes, and the one parked task that reads it."""
+"""A bounded queue with lanes, which outlives the incarnations of the actor that reads it."""
 
 from __future__ import annotations
 
 import enum
 import heapq
-import itertools
 from collections import deque
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import attrs
 import trio
 from outcome import Error
 
 from opscore.actors.dead_letters import DeadLetterReason
-from opscore.actors.errors import ActorStopped, MailboxFull
+from opscore.actors.errors import ActorStopped, MailboxFull, StashFull
 from opscore.actors.message import Message
 from opscore.actors.reply import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from opscore.actors.dead_letters import DeadLetters
 
 Entry: TypeAlias = Message[Any, Any] | Reply[Any]
 """What waits in the user lane: a told message, or the reply of an asked one."""
 
-HANDLING: ContextVar[Mailbox | None] = ContextVar("opscore_actors_handling", default=None)
-"""The mailbox whose actor the current task came from; `asker` tells whether the actor waits for it."""
-
-
-def asker() -> Mailbox | None:
-    """Return the mailbox of the actor that waits for the current task, if one does.
-
-    A handler waits for what it runs and for the nurseries it opens, not for what it starts in a nursery of others,
-    though that inherits its context variables.
-    """
-    mailbox = HANDLING.get()
-    if mailbox is None:
-        return None
-    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-    while task is not None and task is not mailbox.task:
-        nursery = task.parent_nursery
-        task = None if nursery is None else nursery.parent_task
-    return None if task is None else mailbox
-
 
 class Overflow(enum.Enum):
-    """What a full mailbox does with a tell; `send` waits for room under each of them."""
+    """What a full mailbox does with a tell; the fourth policy is the sender's: `send` waits for room under each."""
 
     REJECT = "reject"
     """Raise `MailboxFull` to the sender."""
@@ -68,11 +48,16 @@ class Lane(enum.IntEnum):
 
 @attrs.frozen(kw_only=True)
 class MailboxSpec:
-    """How much a mailbox holds, and what it does when it is full."""
+    """How much a mailbox holds, and what it does beyond that."""
 
     capacity: int = attrs.field(default=1024, validator=attrs.validators.ge(1))
     """User messages that may wait at a time."""
     overflow: Overflow = Overflow.REJECT
+    stash_max: int = attrs.field(default=1024, validator=attrs.validators.ge(0))
+    """Messages that the actor may put aside at a time."""
+    redeliveries: int = attrs.field(default=0, validator=attrs.validators.ge(0))
+    """How often a message whose handler crashed, or was cancelled, comes first with the next incarnation. Its asker
+    goes on waiting. After that, and by default at once, it is a dead letter."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,53 +68,103 @@ class MailboxStatistics:
     """User messages waiting."""
     high_water: int
     """The most that ever waited at a time."""
+    stashed: int
+    """User messages put aside by the actor."""
     handled: int
     """Messages whose handler returned or answered with a declared error."""
     dropped: int
     """Messages that the overflow policy dropped."""
 
 
+class Reader(Protocol):
+    """Who reads a mailbox, and has nothing to read."""
+
+    def wake(self) -> None:
+        """Read again: something came."""
+        ...
+
+
+@attrs.frozen
+class _ParkedTask:
+    """A task that waits in `Mailbox.wait`."""
+
+    task: trio.lowlevel.Task
+
+    def wake(self) -> None:
+        trio.lowlevel.reschedule(self.task)
+
+
+_NOT_OPENED: Final[deque[Entry]] = deque(maxlen=0)
+_NO_ONE_WAITS: Final[Mapping[trio.lowlevel.Task, Entry]] = MappingProxyType({})
+
+
 class Mailbox:
-    """Holds what an actor has yet to handle, across its restarts."""
+    """Holds what an actor has yet to handle, across its restarts.
+
+    Queues are made when they are first used, because a deque is most of what an idle actor would weigh.
+    """
 
     __slots__ = (
         "_dead_letters",
         "_high_water",
         "_limit",
         "_order",
-        "_reader",
+        "_redelivered",
         "_spec",
+        "_stash",
         "_watchers",
+        "asks",
+        "cause",
         "closed",
         "current",
         "dropped",
         "entries",
+        "gone",
         "handled",
+        "idle",
         "name",
+        "reader",
+        "sealed",
         "senders",
         "signals",
-        "task",
+        "since",
     )
 
     def __init__(self, name: str, spec: MailboxSpec, dead_letters: DeadLetters) -> None:
         self.name = name
+        self.sealed = False
+        """Takes nothing new; what waits may still be handled."""
         self.closed = False
+        """Sealed and empty: the actor may still be ending, and handles no other message."""
+        self.gone = False
+        """Whether the actor is gone for good."""
+        self.cause: BaseException | None = None
+        """What it failed with, if that is why it is gone."""
+        self.idle = False
+        """Whether `reader` wants to be woken."""
+        self.reader: Reader | None = None
         self.current: Entry | None = None
-        self.task: trio.lowlevel.Task | None = None
-        # The receive loop reads these three without a call between: they are filled and emptied in place.
-        self.signals: list[tuple[Lane, int, Any]] = []
-        self.entries: deque[Entry] = deque()
-        self.senders: dict[trio.lowlevel.Task, Entry] = {}
+        """What is being handled."""
+        self.since = 0.0
+        """When its handler began, by trio's clock."""
+        self.asks: tuple[tuple[Mailbox, Reply[Any]], ...] = ()
+        """Whom the actor's handlers are waiting for."""
+        # Whoever reads the mailbox looks at these without a call between: they are emptied in place.
+        self.signals: list[tuple[Lane, int, Any]] | tuple[()] = ()
+        self.entries: deque[Entry] = _NOT_OPENED
+        self.senders: dict[trio.lowlevel.Task, Entry] | Mapping[trio.lowlevel.Task, Entry] = _NO_ONE_WAITS
         self.handled = 0
         self.dropped = 0
         self._spec = spec
         self._dead_letters = dead_letters
-        # A closed mailbox has a limit of -1, so that the way of most messages costs one comparison.
-        self._limit = spec.capacity
+        # A sealed mailbox, and one not opened yet, has a limit of 0, so that the way of most messages costs one
+        # comparison.
+        self._limit = 0
         self._high_water = 0
-        self._order = itertools.count()
-        self._reader: trio.lowlevel.Task | None = None
-        self._watchers: list[Callable[[], None]] = []
+        self._order = 0
+        self._stash: list[Entry] | None = None
+        self._redelivered: tuple[Entry, int] | None = None
+        self._watchers: dict[object, Callable[[], None]] | None = None
 
     def __len__(self) -> int:
         """Return how many user messages wait."""
@@ -142,17 +177,16 @@ class Mailbox:
             MailboxFull: The policy is to reject, or it would drop an ask.
             ActorStopped: An ask came to an actor that is gone. A told message becomes a dead letter.
         """
-        depth = len(self.entries)
+        entries = self.entries
+        depth = len(entries)
         if depth >= self._limit:
-            self._overflow(entry)
+            self._put_at_limit(entry)
             return
-        self.entries.append(entry)
+        entries.append(entry)
         if depth >= self._high_water:
             self._high_water = depth + 1
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            trio.lowlevel.reschedule(reader)
+        if self.idle:
+            self._wake()
 
     async def put_when_room(self, entry: Entry) -> None:
         """Queue a message, waiting for room in order of arrival; a checkpoint only when it waits.
@@ -160,27 +194,35 @@ class Mailbox:
         Raises:
             ActorStopped: The actor is gone, or went while this waited.
         """
-        if self.closed:
+        if self.sealed:
             raise ActorStopped(self.name)
-        if len(self.entries) < self._limit:
+        if len(self.entries) < self._spec.capacity:
             self.put(entry)
             return
         task = trio.lowlevel.current_task()
-        self.senders[task] = entry
+        if not isinstance(self.senders, dict):
+            self.senders = {}
+        senders = self.senders
+        senders[task] = entry
 
         def abandon(_: Callable[[], None]) -> trio.lowlevel.Abort:
-            del self.senders[task]
+            del senders[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abandon)
 
     def signal(self, lane: Lane, item: object = None) -> None:
         """Queue a control message; it is never refused and goes before every user message."""
-        heapq.heappush(self.signals, (lane, next(self._order), item))
-        self._wake()
+        if not isinstance(self.signals, list):
+            self.signals = []
+        self._order += 1
+        heapq.heappush(self.signals, (lane, self._order, item))
+        if self.idle:
+            self._wake()
 
     def take_signal(self) -> tuple[Lane, Any]:
         """Take the first control message."""
+        assert isinstance(self.signals, list), "there is a signal to take"
         lane, _, item = heapq.heappop(self.signals)
         return lane, item
 
@@ -192,55 +234,111 @@ class Mailbox:
         return entry
 
     def admit(self) -> None:
-        """Queue the message of the sender who has waited longest; called whenever a message was taken."""
-        task = next(iter(self.senders))
-        self.entries.append(self.senders.pop(task))
-        trio.lowlevel.reschedule(task)
+        """Queue messages of those who wait for room, longest first, while there is any."""
+        while self.senders and len(self.entries) < self._spec.capacity:
+            assert isinstance(self.senders, dict), "those who wait stand in a dictionary"
+            task = next(iter(self.senders))
+            self.entries.append(self.senders.pop(task))
+            trio.lowlevel.reschedule(task)
 
     async def wait(self) -> None:
         """Wait until there is something to take; a checkpoint only when it waits."""
         if self.entries or self.signals:
             return
-        assert self._reader is None, "a mailbox has one reader"
-        self._reader = trio.lowlevel.current_task()
+        assert not self.idle, "a mailbox has one reader"
+        self.reader = _ParkedTask(trio.lowlevel.current_task())
+        self.idle = True
         await trio.lowlevel.wait_task_rescheduled(self._leave)
+
+    def stash(self) -> None:
+        """Put the message being handled aside.
+
+        Raises:
+            StashFull: As many as `stash_max` are put aside already; the message rides back.
+        """
+        entry = self.current
+        assert entry is not None, "only what is being handled can be put aside"
+        if self._stash is None:
+            self._stash = []
+        if len(self._stash) >= self._spec.stash_max:
+            raise StashFull(self.name, message_of(entry))
+        self._stash.append(entry)
+        self.current = None
+        if isinstance(entry, Reply):
+            entry.held = True
+
+    def unstash(self) -> None:
+        """Put everything that was set aside before what waits, in the order it came, even beyond the capacity."""
+        stashed, self._stash = self._stash, None
+        for entry in reversed(stashed or ()):
+            self._return(entry)
+
+    def take_back(self, entry: Entry) -> bool:
+        """Put a message whose handler did not end first again, if it may be redelivered; return whether it was."""
+        failures = 1 + (self._redelivered[1] if self._redelivered and self._redelivered[0] is entry else 0)
+        answered = isinstance(entry, Reply) and entry.done
+        if failures > self._spec.redeliveries or self.closed or answered:
+            self._redelivered = None
+            return False
+        self._redelivered = (entry, failures)
+        self._return(entry)
+        return True
+
+    def seal(self) -> None:
+        """Take nothing new; what waits is still there to be handled, and who waits for room is refused."""
+        if self.sealed:
+            return
+        self.sealed = True
+        self._limit = 0
+        waiting = tuple(self.senders)
+        self.senders = _NO_ONE_WAITS
+        for task in waiting:
+            trio.lowlevel.reschedule(task, Error(ActorStopped(self.name)))
 
     def close(self) -> None:
         """Refuse everything from now on; what waits becomes dead letters and asks get `ActorStopped`."""
         if self.closed:
             return
+        self.seal()
         self.closed = True
-        self._limit = -1
+        self.unstash()
         entries = tuple(self.entries)
         self.entries.clear()
         for entry in entries:
             self.discard(entry, DeadLetterReason.STOPPED, ActorStopped(self.name))
-        senders = tuple(self.senders)
-        self.senders.clear()
-        for task in senders:
-            trio.lowlevel.reschedule(task, Error(ActorStopped(self.name)))
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
+
+    def bury(self, cause: BaseException | None = None) -> None:
+        """Close, and tell those who watch that the actor is gone for good.
+
+        Args:
+            cause: What the actor failed with.
+        """
+        self.close()
+        self.gone = True
+        self.cause = cause
+        watchers, self._watchers = self._watchers, None
+        for watcher in tuple((watchers or {}).values()):
             watcher()
 
     def discard(self, entry: Entry, reason: DeadLetterReason, error: Exception) -> None:
         """Make a message a dead letter and fail its asker, if it has one."""
-        message = entry
         if isinstance(entry, Reply):
             entry.fail(error)
-            message = entry.message
-        self._dead_letters.record(self.name, message, reason)
+        self._dead_letters.record(self.name, message_of(entry), reason)
 
-    def watch(self, on_closed: Callable[[], None]) -> Callable[[], None]:
-        """Call back once this mailbox is closed, at once if it is; returns what ends the watch."""
-        if self.closed:
-            on_closed()
+    def watch(self, on_gone: Callable[[], None]) -> Callable[[], None]:
+        """Call back once the actor is gone for good, at once if it is; returns what ends the watch."""
+        key = object()
+        if self.gone:
+            on_gone()
+        elif self._watchers is None:
+            self._watchers = {key: on_gone}
         else:
-            self._watchers.append(on_closed)
+            self._watchers[key] = on_gone
 
         def unwatch() -> None:
-            if on_closed in self._watchers:
-                self._watchers.remove(on_closed)
+            if self._watchers is not None:
+                self._watchers.pop(key, None)
 
         return unwatch
 
@@ -249,35 +347,55 @@ class Mailbox:
         return MailboxStatistics(
             depth=len(self.entries),
             high_water=self._high_water,
+            stashed=len(self._stash or ()),
             handled=self.handled,
             dropped=self.dropped,
         )
 
-    def _overflow(self, entry: Entry) -> None:
+    def _put_at_limit(self, entry: Entry) -> None:
         asked = isinstance(entry, Reply)
-        message = entry.message if isinstance(entry, Reply) else entry
-        if self.closed:
+        message = message_of(entry)
+        if self.sealed:
             if asked:
                 raise ActorStopped(self.name)
             self._dead_letters.record(self.name, message, DeadLetterReason.STOPPED)
+        elif self.entries is _NOT_OPENED:
+            self._open()
+            self.put(entry)
         elif self._spec.overflow is Overflow.DROP_OLDEST:
             self.dropped += 1
             oldest = self.entries.popleft()
             self.entries.append(entry)
-            lost = oldest.message if isinstance(oldest, Reply) else oldest
-            self.discard(oldest, DeadLetterReason.DROPPED_OLDEST, MailboxFull(self.name, lost))
+            self.discard(oldest, DeadLetterReason.DROPPED_OLDEST, MailboxFull(self.name, message_of(oldest)))
         elif self._spec.overflow is Overflow.DROP_NEWEST and not asked:
             self.dropped += 1
             self._dead_letters.record(self.name, message, DeadLetterReason.DROPPED_NEWEST)
         else:
             raise MailboxFull(self.name, message)
 
+    def _open(self) -> None:
+        if self.entries is _NOT_OPENED:
+            self.entries = deque()
+            self._limit = 0 if self.sealed else self._spec.capacity
+
+    def _return(self, entry: Entry) -> None:
+        if isinstance(entry, Reply):
+            entry.held = False
+        self._open()
+        self.entries.appendleft(entry)
+        if self.idle:
+            self._wake()
+
     def _wake(self) -> None:
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            trio.lowlevel.reschedule(reader)
+        self.idle = False
+        assert self.reader is not None, "who is idle has said how to be woken"
+        self.reader.wake()
 
     def _leave(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
-        self._reader = None
+        self.idle = False
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+def message_of(entry: Entry) -> Message[Any, Any]:
+    """Return the message itself, be it told or asked."""
+    return entry.message if isinstance(entry, Reply) else entry

@@ -6,13 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from opscore.actors.errors import AskCycle
-from opscore.actors.mailbox import asker
 from opscore.actors.reply import Reply
+from opscore.actors.scheduler import asker
 
 if TYPE_CHECKING:
     from opscore.actors.mailbox import Mailbox
     from opscore.actors.message import Message
-    from opscore.actors.reply import Asker
     from opscore.actors.timers import Timers
 
 __all__ = ["Ref", "Reply"]
@@ -92,18 +91,28 @@ class Ref(Generic[ProtocolT_co]):
         waiting = asker()
         if waiting is not None:
             _refuse_cycle(waiting, mailbox)
-        reply = Reply(self.name, message, waiting, timeout_s)
+        reply = Reply(self.name, message, timeout_s)
         mailbox.put(reply)
         self._timers.add(timeout_s, reply)
-        return await reply.wait()
+        if waiting is None:
+            return await reply.wait()
+        link = (mailbox, reply)
+        waiting.asks = (*waiting.asks, link)
+        try:
+            return await reply.wait()
+        finally:
+            waiting.asks = tuple(each for each in waiting.asks if each is not link)
 
 
-def _refuse_cycle(first: Asker, target: Mailbox) -> None:
-    """Follow the asks that led to this one; each link holds only while its asker still waits."""
-    waiting = [first]
-    while waiting[-1] is not target:
-        current = waiting[-1].current
-        if not isinstance(current, Reply) or current.done or current.asker is None or current.asker in waiting:
-            return
-        waiting.append(current.asker)
-    raise AskCycle((*(each.name for each in reversed(waiting)), target.name))
+def _refuse_cycle(asking: Mailbox, target: Mailbox) -> None:
+    """Follow who waits for whom from the target on; a reply that was deferred keeps nobody waiting in a handler."""
+    paths: list[tuple[Mailbox, ...]] = [(target,)]
+    seen = {target}
+    while paths:
+        path = paths.pop()
+        if path[-1] is asking:
+            raise AskCycle((*(each.name for each in path), target.name))
+        for mailbox, reply in path[-1].asks:
+            if mailbox not in seen and not reply.done and not reply.held:
+                seen.add(mailbox)
+                paths.append((*path, mailbox))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import trio
 
@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 ReplyT = TypeVar("ReplyT")
 
 
-class Asker(Protocol):
-    """An actor that may be waiting for a reply inside a handler."""
-
-    name: str
-    current: Message[Any, Any] | Reply[Any] | None
-    """What its handler is working on; a `Reply` if it was asked."""
-
-
+@final
 class Reply(Generic[ReplyT]):
     """A reply that can be given later: the first answer wins, later ones are ignored.
 
@@ -31,27 +24,15 @@ class Reply(Generic[ReplyT]):
     the asker gets `ActorRestarted` or `ActorStopped`.
     """
 
-    __slots__ = (
-        "_error",
-        "_on_done",
-        "_task",
-        "_timeout_s",
-        "_value",
-        "actor",
-        "asker",
-        "deferred",
-        "done",
-        "message",
-    )
+    __slots__ = ("_error", "_on_done", "_task", "_timeout_s", "_value", "actor", "done", "held", "message")
 
-    def __init__(
-        self, actor: str, message: Message[Any, ReplyT], asker: Asker | None = None, timeout_s: float = 0.0
-    ) -> None:
+    def __init__(self, actor: str, message: Message[Any, ReplyT], timeout_s: float = 0.0) -> None:
         self.actor = actor
+        """Path of the actor that was asked."""
         self.message = message
-        self.asker = asker
-        self.deferred = False
         self.done = False
+        self.held = False
+        """Whether the end of the handler leaves it open: it was deferred, or its message stashed."""
         self._timeout_s = timeout_s
         self._task: trio.lowlevel.Task | None = None
         self._value: ReplyT | None = None
@@ -76,7 +57,7 @@ class Reply(Generic[ReplyT]):
 
     def defer(self, on_done: Callable[[Reply[Any]], None]) -> None:
         """Keep the handler's end from answering; `on_done` is called once it is answered or abandoned."""
-        self.deferred = True
+        self.held = True
         self._on_done = on_done
 
     async def wait(self) -> ReplyT:

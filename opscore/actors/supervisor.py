@@ -9,26 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from opscore.actors.actor_cell import ActorCell
-from opscore.actors.cell import Cell, State
+from opscore.actors.cell import Cell
 from opscore.actors.errors import ActorStopped
 from opscore.actors.mailbox import Lane, Mailbox, MailboxSpec
-from opscore.actors.supervision import (
-    Action,
-    ChildSpec,
-    Decision,
-    Exit,
-    Record,
-    Restart,
-    Strategy,
-    SupervisorSpec,
-    decide,
-)
+from opscore.actors.snapshot import State
+from opscore.actors.spec import ChildSpec, Restart, Strategy, SupervisorSpec, check_child
+from opscore.actors.supervision import NEW, Action, Decision, Exit, History, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from opscore.actors.cell import ActorSnapshot, Environment, Parent
+    from opscore.actors.cell import Environment, Parent
     from opscore.actors.ref import Ref
+    from opscore.actors.snapshot import ActorSnapshot
 
 ProtocolT = TypeVar("ProtocolT")
 
@@ -36,14 +29,16 @@ _LOGGER = logging.getLogger("opscore.actors")
 
 
 class SupervisorCell(Cell):
-    """The place of one supervisor in the tree."""
+    """The place of one supervisor in the tree, which has a task of its own while it runs."""
+
+    __slots__ = ("_final", "_leaving", "_prefix", "_root", "_scope", "_static", "_steady", "_window", "children")
 
     spec: SupervisorSpec
 
     def __init__(
         self, path: str, spec: SupervisorSpec, parent: Parent, environment: Environment, *, root: bool = False
     ) -> None:
-        super().__init__(path, spec, parent, environment)
+        super().__init__(path, spec, parent, environment, Mailbox(path, MailboxSpec(), environment.dead_letters))
         self.children: dict[str, Cell] = {}
         """Every child that is not on its way out, in starting order."""
         self._prefix = "/" if root else f"{path}/"
@@ -51,14 +46,9 @@ class SupervisorCell(Cell):
         self._leaving: dict[str, Cell] = {}
         self._static = frozenset(child.name for child in spec.children)
         self._window: tuple[float, ...] = ()
-        self._inbox = Mailbox(path, MailboxSpec(), environment.dead_letters)
+        self._scope = trio.CancelScope()
         self._steady = False
         self._final = False
-
-    @property
-    def mailbox(self) -> Mailbox:
-        """Where the exits of its children wait."""
-        return self._inbox
 
     def start_child(self, spec: ChildSpec[ProtocolT]) -> Ref[ProtocolT]:
         """Register a dynamic child, and start it as soon as the supervisor may."""
@@ -68,8 +58,9 @@ class SupervisorCell(Cell):
         if taken is not None:
             msg = f"{taken.path} is a supervisor"
             raise ValueError(msg)
-        if self._inbox.closed or self._final:
+        if self.mailbox.closed or self._final:
             raise ActorStopped(self.path)
+        check_child(self.spec, spec)
         cell = ActorCell(self._prefix + spec.name, spec, self, self.environment)
         self.children[spec.name] = cell
         if self._steady and spec.name not in self._leaving:
@@ -104,13 +95,15 @@ class SupervisorCell(Cell):
             if successor is not None and self._steady and successor.state is State.NEW:
                 successor.start()
         elif not cell.asked_to_stop:
-            if exit_.cause is None and cell.spec.restart is not Restart.PERMANENT:
+            if exit_.cause is None and cell.spec.restart is not Restart.PERMANENT and not cell.spec.significant:
                 self._drop(cell)
             else:
-                self._inbox.signal(Lane.SUPERVISION, (cell, exit_))
+                self.mailbox.signal(Lane.SUPERVISION, (cell, exit_))
 
     def kill(self) -> None:
         """Cancel everything below."""
+        self.state = State.STOPPING
+        self._cancel_timer()
         self._scope.cancel()
         for cell in (*self.children.values(), *self._leaving.values()):
             if cell.running:
@@ -118,10 +111,11 @@ class SupervisorCell(Cell):
 
     def close(self) -> None:
         """Let no other incarnation follow, of this supervisor and of everything below."""
-        self._inbox.close()
+        self.mailbox.close()
         if not self.running:
             self.state = State.GONE
             self._cancel_timer()
+            self.mailbox.bury(None if self.last_exit is None else self.last_exit.cause)
             for cell in tuple(self.children.values()):
                 cell.close()
             self.children.clear()
@@ -133,12 +127,28 @@ class SupervisorCell(Cell):
 
     def snapshots(self) -> list[ActorSnapshot]:
         """Return the state of this supervisor and of everything below."""
-        below = [each for cell in self.children.values() for each in cell.snapshots()]
-        return [self.snapshot(), *below]
+        cells = (*self.children.values(), *self._leaving.values())
+        return [self.snapshot(), *(each for cell in cells for each in cell.snapshots())]
 
     def _ask_to_stop(self, *, final: bool) -> None:
         self._final = final
         self._scope.cancel()
+
+    def _launch(self) -> None:
+        self._scope = trio.CancelScope()
+        self.environment.spawn(self._run)
+
+    # Ctrl-C belongs to whoever opened the system, who stops it in order.
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self) -> None:
+        cause: BaseException | None = None
+        try:
+            with self._scope:
+                await self._live()
+        except Exception as error:  # noqa: BLE001 (a supervisor's own failure is for its supervisor to judge)
+            cause = error
+        finally:
+            self.finish(cause)
 
     async def _live(self) -> None:
         self._final = False
@@ -165,7 +175,7 @@ class SupervisorCell(Cell):
         kept, self.children = self.children, {}
         for spec in self.spec.children:
             cell = self.children[spec.name] = kept.get(spec.name) or self._make(spec)
-            cell.record = Record()
+            cell.record = NEW
         self.children.update(dynamic)
 
     def _make(self, spec: ChildSpec[Any] | SupervisorSpec) -> Cell:
@@ -178,19 +188,19 @@ class SupervisorCell(Cell):
         """Decide exits in the order they came, until stopped or beyond the intensity."""
         self._become_steady()
         while True:
-            await self._inbox.wait()
-            cell, exit_ = self._inbox.take_signal()[1]
+            await self.mailbox.wait()
+            cell, exit_ = self.mailbox.take_signal()[1]
             if self._is_stale(cell, exit_):
                 continue
             decision = self._decide(cell, exit_)
-            if decision.action is Action.ESCALATE:
+            if decision.action in {Action.ESCALATE, Action.SHUT_DOWN}:
                 return
             if decision.action is not Action.RESTART:
                 continue
             if self.spec.strategy is Strategy.ONE_FOR_ONE:
                 cell.restarting()
-                cell.start_after(decision.delay_s)
-            elif not await self._restart_group(decision):
+                cell.start_after(self._delay_s(cell))
+            elif not await self._restart_group(cell, decision):
                 return
 
     def _become_steady(self) -> None:
@@ -199,15 +209,19 @@ class SupervisorCell(Cell):
             if cell.state is State.NEW and name not in self._leaving:
                 cell.start()
 
-    async def _restart_group(self, decision: Decision) -> bool:
+    async def _restart_group(self, cell: Cell, decision: Decision) -> bool:
         self._steady = False
-        await self._take_down(decision)
+        await self._take_down(decision, self._delay_s(cell))
         if not await self._bring_up(decision.names):
             return False
         self._become_steady()
         return True
 
-    async def _take_down(self, decision: Decision) -> None:
+    def _delay_s(self, cell: Cell) -> float:
+        """Return how long to wait before the restart of a child."""
+        return cell.spec.backoff.delay_s(cell.record.failures, self.environment.clock.random)
+
+    async def _take_down(self, decision: Decision, delay_s: float) -> None:
         """Stop a group right to left and wait out the backoff."""
         for name in reversed(decision.names):
             cell = self.children.get(name)
@@ -221,10 +235,10 @@ class SupervisorCell(Cell):
                 self._drop(cell)
             else:
                 cell.restarting()
-        await trio.sleep(decision.delay_s)
+        await trio.sleep(delay_s)
 
     async def _bring_up(self, names: Iterable[str]) -> bool:
-        """Start children one after the other; return False if a failed start exceeds the intensity."""
+        """Start children one after the other; return False if a failed start ends the supervisor."""
         pending = deque(names)
         while pending:
             cell = self.children.get(pending[0])
@@ -238,14 +252,14 @@ class SupervisorCell(Cell):
             cell.start()
             await cell.wait_settled()
             failure = cell.last_exit
-            if cell.has_started or failure is None or self._is_stale(cell, failure):
+            if cell.has_started or cell.asked_to_stop or failure is None or self._is_stale(cell, failure):
                 pending.popleft()
                 continue
             decision = self._decide(cell, failure)
-            if decision.action is Action.ESCALATE:
+            if decision.action in {Action.ESCALATE, Action.SHUT_DOWN}:
                 return False
             if decision.action is Action.RESTART:
-                await self._take_down(decision)
+                await self._take_down(decision, self._delay_s(cell))
                 again = {*decision.names, *pending}
                 pending = deque(name for name in self.children if name in again)
         return True
@@ -260,16 +274,9 @@ class SupervisorCell(Cell):
 
     def _decide(self, cell: Cell, exit_: Exit) -> Decision:
         """Decide, remember, and carry out what concerns the one child only."""
-        decision = decide(
-            supervisor=self.spec,
-            child=cell.spec,
-            siblings=self.children,
-            window=self._window,
-            record=cell.record,
-            exit_=exit_,
-            now=trio.current_time(),
-            random=self.environment.clock.random,
-        )
+        significant = sum(each.spec.significant for each in self.children.values()) if cell.spec.significant else 0
+        history = History(window=self._window, record=cell.record, siblings=self.children, significant=significant)
+        decision = decide(self.spec, history, exit_, trio.current_time())
         self._window, cell.record = decision.window, decision.record
         if decision.action is Action.DROP:
             self._drop(cell)
@@ -278,6 +285,9 @@ class SupervisorCell(Cell):
             self._give_up(cell, decision)
         elif decision.action is Action.ESCALATE:
             self.crash = decision.cause
+        elif decision.action is Action.SHUT_DOWN:
+            self._drop(cell)
+            _LOGGER.info("supervisor %s shuts down, because %s ended", self.path, cell.path, extra={"actor": self.path})
         return decision
 
     def _drop(self, cell: Cell) -> None:

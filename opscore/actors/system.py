@@ -9,30 +9,37 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from opscore.actors.actor_cell import ActorCell
-from opscore.actors.cell import Environment, State
+from opscore.actors.cell import Environment
 from opscore.actors.clock import SystemClock
 from opscore.actors.dead_letters import DeadLetters
 from opscore.actors.errors import StartFailed, SystemFailed
 from opscore.actors.groups import unwrapped
+from opscore.actors.registry import Registry
+from opscore.actors.scheduler import RunQueue, Worker
+from opscore.actors.snapshot import SystemStatistics
 from opscore.actors.supervisor import Supervisor, SupervisorCell
 from opscore.actors.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
-    from opscore.actors.cell import ActorSnapshot, Cell
+    from opscore.actors.cell import Cell
     from opscore.actors.clock import Clock
     from opscore.actors.ref import Ref
-    from opscore.actors.supervision import Exit, SupervisorSpec
+    from opscore.actors.snapshot import ActorSnapshot, State
+    from opscore.actors.spec import SupervisorSpec
+    from opscore.actors.supervision import Exit
 
 
 class System:
     """A running tree of actors; `open_system` makes it."""
 
-    def __init__(self, name: str, root: SupervisorCell, dead_letters: DeadLetters) -> None:
+    def __init__(self, name: str, root: SupervisorCell) -> None:
         self.name = name
-        self.dead_letters = dead_letters
+        self.dead_letters = root.environment.dead_letters
         """Messages that no actor handled to the end."""
+        self.registry = root.environment.registry
+        """Well-known names of actors."""
         self._root = root
 
     def ref(self, path: str) -> Ref[Any] | None:
@@ -60,6 +67,23 @@ class System:
         """Return every actor and supervisor as it is now, parents before children."""
         return tuple(self._root.snapshots())
 
+    def statistics(self) -> SystemStatistics:
+        """Return figures of the system as a whole."""
+        environment = self._root.environment
+        return SystemStatistics(
+            actors=len(self._root.snapshots()),
+            scheduler=environment.queue.statistics(),
+            timers=len(environment.timers),
+            dead_letters=environment.dead_letters.total,
+        )
+
+    async def wait_stopped(self) -> None:
+        """Wait until the root supervisor has stopped by itself, as its `auto_shutdown` says.
+
+        Cancelled, it stops waiting and nothing else.
+        """
+        await self._root.wait_ended()
+
     def _find(self, path: str) -> Cell | None:
         cell: Cell | None = self._root
         for name in path.strip("/").split("/") if path.strip("/") else ():
@@ -77,18 +101,26 @@ class _Trunk:
         self.root: SupervisorCell | None = None
         self._abandoned = False
 
+    # Ctrl-C belongs to whoever opened the system, who stops it in order.
+    @trio.lowlevel.enable_ki_protection
     async def run(self, spec: SupervisorSpec, clock: Clock, dead_letters: DeadLetters) -> None:
         """Run the tree until the root ends, shielded so that only the root decides the order of stopping."""
         if self._abandoned:
             return
         variables = contextvars.copy_context()
         timers = Timers()
+
+        def spawn(worker: Worker) -> None:
+            environment.spawn(worker.run)
+
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 environment = Environment(
                     clock=clock,
                     timers=timers,
                     dead_letters=dead_letters,
+                    registry=Registry(),
+                    queue=RunQueue(spawn, trio.lowlevel.current_clock().current_time),
                     nursery=nursery,
                     variables=variables,
                 )
@@ -106,13 +138,13 @@ class _Trunk:
         if self.root is not None:
             self.root.request_stop(final=True)
 
-    def child_ended(self, _: Cell, exit_: Exit) -> None:
+    def child_ended(self, cell: Cell, exit_: Exit) -> None:
         """Note why the root ended, and release whoever works with the system."""
         self.cause = exit_.cause
         if exit_.cause is not None:
             self.body.cancel()
 
-    def child_leaves(self, _: Cell) -> None:
+    def child_leaves(self, cell: Cell) -> None:
         """A root does not leave by itself."""
 
     def failure(self) -> StartFailed | SystemFailed | None:
@@ -127,7 +159,7 @@ class _Trunk:
 @asynccontextmanager
 async def open_system(
     root: SupervisorSpec, *, name: str = "opscore", clock: Clock | None = None
-) -> AsyncIterator[System]:
+) -> AsyncGenerator[System]:
     """Run a tree of actors for as long as the `async with` block runs.
 
     The block is entered once every static child has started. Leaving it, also by an error or by cancellation,
@@ -152,9 +184,9 @@ async def open_system(
             nursery.start_soon(trunk.run, root, clock, dead_letters)
             try:
                 await trunk.settled.wait()
-                if trunk.root is not None and trunk.root.has_started:
+                if trunk.root is not None and trunk.cause is None:
                     with trunk.body:
-                        yield System(name, trunk.root, dead_letters)
+                        yield System(name, trunk.root)
             except BaseException as raised:  # noqa: BLE001 (raised again below, outside of the nursery's group)
                 error = raised
             finally:

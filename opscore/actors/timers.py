@@ -55,7 +55,8 @@ class Timers:
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Expiring]] = []
-        self._order = itertools.count()
+        self._order = itertools.count().__next__
+        self._now = trio.lowlevel.current_clock().current_time
         self._sweep_at = _SLACK
         self._scope = trio.CancelScope(deadline=math.inf)
         # What the scope's deadline is, without the price of asking it.
@@ -63,8 +64,8 @@ class Timers:
 
     def add(self, delay_s: float, due: Expiring) -> None:
         """Expire something after a delay in seconds, unless it is done by then."""
-        deadline = trio.current_time() + delay_s
-        heapq.heappush(self._heap, (deadline, next(self._order), due))
+        deadline = self._now() + delay_s
+        heapq.heappush(self._heap, (deadline, self._order(), due))
         if deadline < self._earliest:
             self._earliest = self._scope.deadline = deadline
         if len(self._heap) > self._sweep_at:
@@ -86,7 +87,7 @@ class Timers:
             self._earliest = self._heap[0][0] if self._heap else math.inf
             with trio.CancelScope(deadline=self._earliest) as self._scope:
                 await trio.sleep_forever()
-            self._expire_due(trio.current_time())
+            self._expire_due(self._now())
 
     def _expire_due(self, now: float) -> None:
         heap = self._heap

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import attrs
 
-from opscore.actors.cell import State
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
-from opscore.actors.supervision import ChildSpec
+from opscore.actors.snapshot import State
+from opscore.actors.spec import ChildSpec
 from opscore.actors.supervisor import Supervisor
 from opscore.actors.system import System
 from opscore.runtime.journal import Journal

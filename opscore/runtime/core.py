@@ -12,7 +12,7 @@ import trio
 from opscore.actors.clock import Clock
 from opscore.actors.errors import ActorError
 from opscore.actors.groups import unwrapped
-from opscore.actors.supervision import ChildSpec
+from opscore.actors.spec import ChildSpec
 from opscore.actors.system import System, open_system
 from opscore.runtime import messages, quarantine, recovery, tree
 from opscore.runtime.addresses import Addresses

@@ -15,7 +15,7 @@ import attrs
 
 from opscore.actors.backoff import Backoff
 from opscore.actors.mailbox import MailboxSpec
-from opscore.actors.supervision import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
+from opscore.actors.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 from opscore.runtime import dispatcher, journal, timers
 from opscore.runtime.addresses import Addresses, child_name
 from opscore.runtime.agent import AgentActor
@@ -29,9 +29,7 @@ from opscore.runtime.store import LmdbStore
 from opscore.runtime.writer import Writer
 
 BUDGET: Final = Intensity(restarts_max=5, within_s=60.0)
-"""How often one agent's or session's actor may crash before it is given up."""
-POOL_INTENSITY: Final = Intensity(restarts_max=10_000, within_s=10.0)
-"""The pools' own ceiling: one poison run must not use up what the others need."""
+"""How often one agent's or session's actor may crash before it is given up; the pools have no ceiling above that."""
 RESTART_BACKOFF: Final = Backoff(initial_s=0.05, coefficient=2.0, max_s=5.0, jitter=1.0)
 
 
@@ -62,14 +60,14 @@ def root(parts: Parts) -> SupervisorSpec:
                 mailbox=journal.MAILBOX,
                 backoff=RESTART_BACKOFF,
             ),
-            SupervisorSpec(name="agents", intensity=POOL_INTENSITY),
+            SupervisorSpec(name="agents", intensity=None),
             ChildSpec(
                 name="dispatcher",
                 factory=lambda: _dispatcher(parts),
                 mailbox=dispatcher.MAILBOX,
                 backoff=RESTART_BACKOFF,
             ),
-            SupervisorSpec(name="sessions", intensity=POOL_INTENSITY),
+            SupervisorSpec(name="sessions", intensity=None),
             ChildSpec(name="timers", factory=lambda: _timers(parts), mailbox=timers.MAILBOX, backoff=RESTART_BACKOFF),
         ),
     )

@@ -15,7 +15,7 @@ from opscore.actors.errors import ActorFailed
 from opscore.actors.mailbox import MailboxSpec
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref, Reply
-from opscore.actors.supervision import ChildSpec, Intensity, Restart
+from opscore.actors.spec import ChildSpec, Intensity, Restart
 from opscore.actors.system import System
 
 AT_ONCE = Backoff(initial_s=0.0, jitter=0.0)

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from opscore.actors.actor import Actor, handles
-from opscore.actors.supervision import SupervisorSpec
+from opscore.actors.spec import SupervisorSpec
 from opscore.actors.system import open_system
 from tests.actors.cast import Do, Note, Player, Recall, play, the
 

@@ -15,7 +15,7 @@ from opscore.actors.errors import (
     MailboxFull,
 )
 from opscore.actors.mailbox import MailboxSpec
-from opscore.actors.supervision import Restart, SupervisorSpec
+from opscore.actors.spec import Restart, SupervisorSpec
 from opscore.actors.system import open_system
 from tests.actors.cast import (
     AskOn,

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 from opscore.actors.backoff import Backoff
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorFailed, ActorRestarted, SystemFailed
-from opscore.actors.supervision import (
+from opscore.actors.spec import (
     ChildSpec,
     Intensity,
     Restart,
@@ -18,13 +18,15 @@ from opscore.actors.supervision import (
 from opscore.actors.system import open_system
 from tests.actors.cast import AT_ONCE, Crash, Defer, Do, Leave, Note, Player, Recall, Work, crash, play, the
 
+DEFAULT = Intensity()
+
 
 def tree(
     *children: ChildSpec[Player] | SupervisorSpec,
     strategy: Strategy = Strategy.ONE_FOR_ONE,
-    intensity: Intensity | None = None,
+    intensity: Intensity | None = DEFAULT,
 ) -> SupervisorSpec:
-    return SupervisorSpec(name="root", strategy=strategy, intensity=intensity or Intensity(), children=children)
+    return SupervisorSpec(name="root", strategy=strategy, intensity=intensity, children=children)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ async def test_a_child_beyond_its_budget_is_given_up_alone(
         budget=Intensity(restarts_max=2, within_s=60.0),
         on_given_up=lambda name, cause: given_up.append((name, cause)),
     )
-    async with open_system(tree(play("a"), intensity=Intensity(restarts_max=0))) as system:
+    async with open_system(tree(play("a"), intensity=None)) as system:
         ref = system.supervisor("/").start_child(poison)
         for _ in range(2):
             await crash(ref)
@@ -335,13 +337,12 @@ async def test_children_started_during_a_group_restart_start_after_it(autojump_c
         assert diary == ["start /a 1", "stop /a 1", "start /a 2", "start /b 1"]
 
 
-@pytest.mark.parametrize("budget", [None, Intensity(restarts_max=1)])
-async def test_a_restarted_supervisor_counts_from_nothing(budget: Intensity | None, autojump_clock: MockClock) -> None:
+async def test_a_restarted_supervisor_counts_from_nothing(autojump_clock: MockClock) -> None:
     diary: list[str] = []
     branch = SupervisorSpec(
         name="branch",
-        intensity=Intensity(restarts_max=9 if budget else 1),
-        children=(play("a", budget=budget), play("b", diary)),
+        intensity=Intensity(restarts_max=1),
+        children=(play("a"), play("b", diary)),
         backoff=AT_ONCE,
     )
     async with open_system(tree(branch)) as system:
@@ -349,6 +350,19 @@ async def test_a_restarted_supervisor_counts_from_nothing(budget: Intensity | No
             await crash(the(system, "/branch/a"))
         # Only the second of the three crashes escalated, so the sibling was restarted once.
         assert diary == ["start /branch/b 1", "stop /branch/b 1", "start /branch/b 2"]
+
+
+async def test_a_restarted_supervisor_forgets_what_its_children_spent_of_their_budgets(
+    autojump_clock: MockClock,
+) -> None:
+    children = (play("a", budget=Intensity(restarts_max=1)), play("b"))
+    branch = SupervisorSpec(name="branch", intensity=Intensity(restarts_max=1), children=children, backoff=AT_ONCE)
+    async with open_system(tree(branch)) as system:
+        a, b = the(system, "/branch/a"), the(system, "/branch/b")
+        await crash(a)
+        await crash(b)
+        await crash(a)
+        assert a.alive
 
 
 async def test_a_failed_start_counts_as_a_restart_and_leaves_no_zombie(autojump_clock: MockClock) -> None:

@@ -7,11 +7,11 @@ import trio.testing
 from trio.testing import MockClock
 
 from opscore.actors.backoff import Backoff
-from opscore.actors.cell import State
 from opscore.actors.clock import VirtualClock
 from opscore.actors.errors import ActorFailed, ActorStopped, StartFailed, SystemFailed
 from opscore.actors.ref import Ref
-from opscore.actors.supervision import Intensity, Restart, Strategy, SupervisorSpec
+from opscore.actors.snapshot import State
+from opscore.actors.spec import Intensity, Restart, Strategy, SupervisorSpec
 from opscore.actors.system import open_system
 from tests.actors.cast import AT_ONCE, Crash, Do, Note, Player, Recall, Work, play, the
 

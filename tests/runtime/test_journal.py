@@ -14,7 +14,7 @@ from opscore.actors.backoff import Backoff
 from opscore.actors.errors import ActorFailed, ActorRestarted
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
-from opscore.actors.supervision import ChildSpec, SupervisorSpec
+from opscore.actors.spec import ChildSpec, SupervisorSpec
 from opscore.actors.system import open_system
 from opscore.runtime.errors import CommitUncertain, StoreFull, Superseded
 from opscore.runtime.feed import Feed

@@ -1,0 +1,264 @@
+"""Many actors on few tasks: an actor takes a task only while it has something to do.
+
+A worker is a trio task with a cancel scope. It gives actors that have mail their turns, one after the other; a
+handler that waits keeps its worker, and another one goes on with the rest. Cancelling an actor cancels the scope of
+the worker it is on, and nobody else is ever on that one. ADR 8 tells why, and what was measured.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Final, Protocol
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opscore.actors.mailbox import Mailbox
+
+SLICE_S: Final = 0.001
+"""Seconds that actors may run before the rest of the program gets a turn. One of them may exceed it by one message."""
+BATCH_MAX: Final = 64
+"""Messages that an actor may handle in one turn."""
+MESSAGES_MAX: Final = 128
+"""About how many messages are handled before the rest of the program gets a turn, however fast: virtual clocks stand
+still."""
+IDLE_MAX: Final = 64
+"""Workers kept for later when there is nothing to do."""
+
+WORKER: ContextVar[Worker | None] = ContextVar("opscore_actors_worker", default=None)
+"""The worker whose task the current one came from; `asker` tells whether its actor waits for it."""
+
+
+class Turn(enum.Enum):
+    """How an actor left its turn."""
+
+    IDLE = "idle"
+    """It wants to be woken."""
+    MORE = "more"
+    """It has more to do."""
+    ENDED = "ended"
+    """Its incarnation is over."""
+
+
+class Runnable(Protocol):
+    """What workers run."""
+
+    queue: RunQueue
+    worker: Worker | None
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Where its messages wait."""
+        ...
+
+    async def turn(self, slice_end: float) -> Turn:
+        """Do what there is to do, until the slice is over."""
+        ...
+
+    def finish(self, cause: BaseException | None) -> None:
+        """Take note that the incarnation is over."""
+        ...
+
+
+def asker() -> Mailbox | None:
+    """Return the mailbox of the actor that waits for the current task, if one does.
+
+    A handler waits for what it runs and for the nurseries it opens, not for what it starts in a nursery of others,
+    though that inherits its context variables.
+    """
+    worker = WORKER.get()
+    if worker is None or worker.actor is None:
+        return None
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None and task is not worker.task:
+        nursery = task.parent_nursery
+        task = None if nursery is None else nursery.parent_task
+    return None if task is None else worker.actor.mailbox
+
+
+@attrs.frozen(kw_only=True)
+class SchedulerStatistics:
+    """The workers of one system as they were at one moment."""
+
+    workers: int
+    """Tasks that run actors, those of pinned actors included."""
+    idle: int
+    """How many of them have nothing to do."""
+    ready: int
+    """Actors that wait for their turn."""
+
+
+class RunQueue:
+    """Actors that wait for their turn, and the workers that give it to them.
+
+    Whenever an actor waits here, a worker is on its way: it was rescheduled (`called`), or it is running and looks
+    here again before it does anything else.
+    """
+
+    def __init__(self, spawn: Callable[[Worker], None], clock: Callable[[], float]) -> None:
+        self.ready: deque[Runnable] = deque()
+        self.idle: list[Worker] = []
+        self.called = False
+        """Whether a worker that was idle is on its way."""
+        self.workers = 0
+        self.clock = clock
+        self.spawn = spawn
+
+    def push(self, actor: Runnable) -> None:
+        """Have an actor run."""
+        self.ready.append(actor)
+        if not self.called:
+            self.call()
+
+    def call(self) -> None:
+        """Send a worker on its way."""
+        self.called = True
+        if self.idle:
+            trio.lowlevel.reschedule(self.idle.pop().task)
+        else:
+            self.spawn(Worker(self))
+
+    def statistics(self) -> SchedulerStatistics:
+        """Return the workers as they are now."""
+        return SchedulerStatistics(workers=self.workers, idle=len(self.idle), ready=len(self.ready))
+
+
+class Worker:
+    """A task that runs one actor at a time.
+
+    What an actor sets in context variables is its own for as long as it lives, and nobody else's: one that does so, or
+    that leaves a nursery open between messages, is pinned: it keeps its worker for itself until it ends.
+    """
+
+    task: trio.lowlevel.Task
+
+    def __init__(self, queue: RunQueue) -> None:
+        self.actor: Runnable | None = None
+        """Whose turn it is."""
+        self._shared = queue
+        self._queue = queue
+        self._scope = trio.CancelScope()
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Cancel what the actor on this worker is doing."""
+        self._cancelled = True
+        self._scope.cancel()
+
+    # Ctrl-C belongs to whoever opened the system, who stops it in order, and not to the handler that happens to run.
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Run actors for as long as this worker is needed."""
+        self.task = trio.lowlevel.current_task()
+        WORKER.set(self)
+        self._variables = copy_context()
+        self._shared.workers += 1
+        self._shared.called = False
+        try:
+            while await self._run_until_cancelled():
+                # A cancel scope serves once: the next actor gets a new one.
+                self._scope = trio.CancelScope()
+                self._cancelled = False
+        finally:
+            self._shared.workers -= 1
+
+    async def _run_until_cancelled(self) -> bool:
+        """Run actors until one of them is cancelled; return whether the worker can go on after that."""
+        cause: BaseException | None = None
+        try:
+            with self._scope:
+                return await self._serve()
+        except Exception as error:  # noqa: BLE001 (what an actor raised beside its cancellation is for its supervisor)
+            cause = error
+        except BaseException:
+            # The whole program is on its way out: whoever waits for this actor's end must not wait for ever.
+            if self.actor is not None:
+                self._ended(self.actor, None)
+            raise
+        assert self.actor is not None, "only actors are cancelled"
+        return self._ended(self.actor, cause)
+
+    async def _serve(self) -> bool:
+        """Give actors their turns; return whether the worker can go on with another cancel scope."""
+        queue = self._queue
+        ready, clock = queue.ready, queue.clock
+        slice_end, messages = clock() + SLICE_S, 0
+        while not self._cancelled:
+            if not ready or messages >= MESSAGES_MAX or clock() >= slice_end:
+                if not await self._pause():
+                    return False
+                slice_end, messages = clock() + SLICE_S, 0
+                continue
+            messages += 1
+            self.actor = actor = ready.popleft()
+            if ready and not queue.called:
+                # Should this actor wait for something, another worker goes on with the others.
+                queue.call()
+            actor.worker = self
+            try:
+                turn = await actor.turn(slice_end)
+            except Exception as error:  # noqa: BLE001 (whatever an actor raises is for its supervisor to judge)
+                if not self._ended(actor, error):
+                    return False
+                continue
+            if turn is Turn.ENDED:
+                if not self._ended(actor, None):
+                    return False
+                continue
+            self.actor = actor.worker = None
+            if queue is self._shared and self._is_marked():
+                queue = self._pin(actor)
+                ready = queue.ready
+            if turn is Turn.MORE:
+                messages += BATCH_MAX
+                actor.queue.push(actor)
+        return True
+
+    def _ended(self, actor: Runnable, cause: BaseException | None) -> bool:
+        """Let go of an actor whose incarnation is over; return whether others can run here."""
+        self.actor = actor.worker = None
+        actor.queue = self._shared
+        can_go_on = self._queue is self._shared and not self._is_marked()
+        if not can_go_on:
+            self._hand_over()
+        actor.finish(cause)
+        return can_go_on
+
+    async def _pause(self) -> bool:
+        """Let the rest of the program run, or wait to be called; return whether the worker is still needed."""
+        queue = self._queue
+        if queue.ready and not queue.called:
+            queue.called = True
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        elif len(queue.idle) >= IDLE_MAX:
+            return False
+        else:
+            queue.idle.append(self)
+            await trio.lowlevel.wait_task_rescheduled(self._leave)
+        queue.called = False
+        return True
+
+    def _is_marked(self) -> bool:
+        """Return whether an actor left something behind in the task that others must not see."""
+        # Two contexts that share their contents, as these do nearly always, are compared by identity within.
+        return copy_context() != self._variables or bool(self.task.child_nurseries)
+
+    def _pin(self, actor: Runnable) -> RunQueue:
+        """Let this worker run the one actor only."""
+        self._hand_over()
+        self._queue = actor.queue = RunQueue(self._shared.spawn, self._shared.clock)
+        return self._queue
+
+    def _hand_over(self) -> None:
+        """Have another worker go on with what waits in the shared queue."""
+        if self._queue is self._shared and self._shared.ready and not self._shared.called:
+            self._shared.call()
+
+    def _leave(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
+        self._queue.idle.remove(self)
+        return trio.lowlevel.Abort.SUCCEEDED

@@ -1,0 +1,155 @@
+"""What a tree of actors consists of: the specifications of children and supervisors, all of them values.
+
+Strategies, restart types, intensity, significant children and automatic shutdown are those of Erlang/OTP's
+`supervisor` behaviour; backoff, a budget for each child and draining are additions.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from opscore.actors.actor import Actor
+from opscore.actors.backoff import Backoff
+from opscore.actors.mailbox import MailboxSpec
+
+ProtocolT = TypeVar("ProtocolT")
+
+
+class Strategy(enum.Enum):
+    """Which children are restarted when one fails."""
+
+    ONE_FOR_ONE = "one_for_one"
+    """The one that failed: siblings do not need each other."""
+    ONE_FOR_ALL = "one_for_all"
+    """Every child: siblings need each other."""
+    REST_FOR_ONE = "rest_for_one"
+    """The one that failed and those started after it: each may need the ones before it."""
+
+
+class Restart(enum.Enum):
+    """After which exits a child is restarted."""
+
+    PERMANENT = "permanent"
+    """After every exit."""
+    TRANSIENT = "transient"
+    """After a failure."""
+    TEMPORARY = "temporary"
+    """Never."""
+
+
+class AutoShutdown(enum.Enum):
+    """Whether a supervisor stops by itself once its significant children are gone."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"
+    """Once one of them ended by itself."""
+    ALL_SIGNIFICANT = "all_significant"
+    """Once the last of them ended by itself."""
+
+
+@attrs.frozen(kw_only=True)
+class Intensity:
+    """How many restarts a sliding window may hold."""
+
+    restarts_max: int = attrs.field(default=5, validator=attrs.validators.ge(0))
+    within_s: float = attrs.field(default=60.0, validator=attrs.validators.gt(0.0))
+    """Length of the window, in seconds."""
+
+    def slide(self, restarts: tuple[float, ...], now: float) -> tuple[float, ...]:
+        """Return the window with a restart at `now` added and what fell out of it removed."""
+        return (*(at for at in restarts if at > now - self.within_s), now)
+
+    def exceeded_by(self, restarts: tuple[float, ...]) -> bool:
+        """Return whether a window holds more restarts than allowed."""
+        return len(restarts) > self.restarts_max
+
+
+def _check_name(_: object, __: attrs.Attribute[str], name: str) -> None:
+    if not name or "/" in name:
+        msg = f"the name of a child must not be empty or contain a slash: {name!r}"
+        raise ValueError(msg)
+
+
+def _check_significant(
+    child: ChildSpec[Any] | SupervisorSpec,
+    _: attrs.Attribute[Any],
+    significant: bool,  # noqa: FBT001 (attrs calls validators by position)
+) -> None:
+    if significant and child.restart is Restart.PERMANENT:
+        msg = f"{child.name!r} is permanent: it never ends by itself, so it can't be significant; make it transient"
+        raise ValueError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class ChildSpec(Generic[ProtocolT]):
+    """One actor of a supervisor."""
+
+    name: str = attrs.field(validator=_check_name)
+    """Unique among its live siblings; no slash."""
+    factory: Callable[[], Actor[ProtocolT]]
+    """Makes the instance of each incarnation."""
+    restart: Restart = Restart.PERMANENT
+    significant: bool = attrs.field(default=False, validator=_check_significant)
+    """Whether its end by itself counts for the `auto_shutdown` of its supervisor. Not for permanent children."""
+    mailbox: MailboxSpec = attrs.field(default=MailboxSpec())
+    backoff: Backoff = attrs.field(default=Backoff())
+    """Delay before a restart; it starts afresh once an incarnation ran for `backoff.max_s`."""
+    budget: Intensity | None = None
+    """A window of the child's own. Exceeding it ends this child alone, for good, where siblings do not need it: under
+    `one_for_one`, unless it is significant. Anywhere else it escalates."""
+    shutdown_s: float = attrs.field(default=5.0, validator=attrs.validators.ge(0.0))
+    """Seconds from the stop message to cancellation, and again for a shielded `on_stop`."""
+    drain: bool = False
+    """Whether a stop for good first handles what waits in the mailbox, within `shutdown_s`; nothing new is taken."""
+    on_given_up: Callable[[str, BaseException], None] | None = None
+    """Called with the child's name and last error when it exceeded its budget and is gone for good."""
+
+
+def _check_children(
+    supervisor: SupervisorSpec,
+    _: attrs.Attribute[Any],
+    children: tuple[ChildSpec[Any] | SupervisorSpec, ...],
+) -> None:
+    names = [child.name for child in children]
+    if len(set(names)) < len(names):
+        msg = f"two children of supervisor {supervisor.name!r} share a name: {sorted(names)}"
+        raise ValueError(msg)
+    for child in children:
+        check_child(supervisor, child)
+
+
+@attrs.frozen(kw_only=True)
+class SupervisorSpec:
+    """A supervisor and its static children."""
+
+    name: str = attrs.field(validator=_check_name)
+    """Unique among its siblings; the root's is not part of any path."""
+    strategy: Strategy = Strategy.ONE_FOR_ONE
+    intensity: Intensity | None = attrs.field(default=Intensity())
+    """The ceiling: more restarts of children, taken together, escalate. None is no ceiling, for pools whose children
+    all have a `budget`."""
+    auto_shutdown: AutoShutdown = AutoShutdown.NEVER
+    children: tuple[ChildSpec[Any] | SupervisorSpec, ...] = attrs.field(default=(), validator=_check_children)
+    """Started left to right, stopped right to left."""
+    shutdown_s: float = attrs.field(default=10.0, validator=attrs.validators.ge(0.0))
+    """Seconds from the stop message until everything below is cancelled."""
+    restart: Restart = Restart.PERMANENT
+    significant: bool = attrs.field(default=False, validator=_check_significant)
+    """As that of a `ChildSpec`: for a supervisor below one with `auto_shutdown`."""
+    backoff: Backoff = attrs.field(default=Backoff())
+    """Delay before this supervisor is restarted by its own."""
+
+
+def check_child(supervisor: SupervisorSpec, child: ChildSpec[Any] | SupervisorSpec) -> None:
+    """Refuse a child that makes no sense under a supervisor, static or dynamic.
+
+    Raises:
+        ValueError: The child is significant, and the supervisor never shuts down by itself.
+    """
+    if child.significant and supervisor.auto_shutdown is AutoShutdown.NEVER:
+        msg = f"{child.name!r} is significant, but {supervisor.name!r} has no auto_shutdown: set it, or the one is idle"
+        raise ValueError(msg)
