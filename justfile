@@ -41,6 +41,10 @@ demo *arguments:
 bench *arguments:
     python -m bench.gateway.frameworks {{ arguments }}
 
+# Compare actor libraries (needs `pip install --group bench-actors`, and erlang for Erlang's part); about four minutes.
+bench-actors *arguments:
+    python -m bench.actors {{ arguments }}
+
 # Format, and repair what ruff can repair by itself.
 fix:
     ruff check --fix .

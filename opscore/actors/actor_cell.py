@@ -11,9 +11,9 @@ from opscore.actors.cell import Cell
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorFailed, ActorRestarted, ActorStopped, StartFailed
 from opscore.actors.incarnation import Incarnation
-from opscore.actors.mailbox import Lane, Mailbox, message_of
+from opscore.actors.mailbox import Lane, Mailbox
 from opscore.actors.ref import Ref
-from opscore.actors.reply import Reply
+from opscore.actors.reply import Reply, message_of
 from opscore.actors.scheduler import BATCH_MAX, Turn
 from opscore.actors.snapshot import ActorSnapshot, State
 from opscore.actors.spec import ChildSpec, Restart
@@ -21,7 +21,7 @@ from opscore.actors.spec import ChildSpec, Restart
 if TYPE_CHECKING:
     from opscore.actors.actor import Actor
     from opscore.actors.cell import Environment, Parent
-    from opscore.actors.mailbox import Entry
+    from opscore.actors.reply import Entry
     from opscore.actors.scheduler import RunQueue, Worker
 
 ProtocolT = TypeVar("ProtocolT")

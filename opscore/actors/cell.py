@@ -13,8 +13,8 @@ import trio
 from opscore.actors.clock import Clock
 from opscore.actors.dead_letters import DeadLetters
 from opscore.actors.errors import StartFailed
-from opscore.actors.mailbox import message_of
 from opscore.actors.registry import Registry
+from opscore.actors.reply import message_of
 from opscore.actors.scheduler import RunQueue
 from opscore.actors.snapshot import ActorSnapshot, State
 from opscore.actors.supervision import NEW, Exit

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from opscore.actors.cell import Environment
-    from opscore.actors.mailbox import Entry, Mailbox
+    from opscore.actors.mailbox import Mailbox
     from opscore.actors.message import Message
     from opscore.actors.ref import Ref
+    from opscore.actors.reply import Entry
 
 ProtocolT = TypeVar("ProtocolT")
 ProtocolT_co = TypeVar("ProtocolT_co", covariant=True)

@@ -6,7 +6,7 @@ import enum
 import heapq
 from collections import deque
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 import trio
@@ -14,16 +14,13 @@ from outcome import Error
 
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorStopped, MailboxFull, StashFull
-from opscore.actors.message import Message
-from opscore.actors.reply import Reply
+from opscore.actors.reply import Reply, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from opscore.actors.dead_letters import DeadLetters
-
-Entry: TypeAlias = Message[Any, Any] | Reply[Any]
-"""What waits in the user lane: a told message, or the reply of an asked one."""
+    from opscore.actors.reply import Entry
 
 
 class Overflow(enum.Enum):
@@ -394,8 +391,3 @@ class Mailbox:
     def _leave(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
         self.idle = False
         return trio.lowlevel.Abort.SUCCEEDED
-
-
-def message_of(entry: Entry) -> Message[Any, Any]:
-    """Return the message itself, be it told or asked."""
-    return entry.message if isinstance(entry, Reply) else entry

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, final
 
 import trio
 
 from opscore.actors.errors import AskTimeout
+from opscore.actors.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from opscore.actors.message import Message
 
 ReplyT = TypeVar("ReplyT")
 
@@ -89,3 +88,12 @@ class Reply(Generic[ReplyT]):
         self._task = None
         self._finish()
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+Entry: TypeAlias = Message[Any, Any] | Reply[Any]
+"""What waits in a mailbox: a told message, or the reply of an asked one."""
+
+
+def message_of(entry: Entry) -> Message[Any, Any]:
+    """Return the message itself, be it told or asked."""
+    return entry.message if isinstance(entry, Reply) else entry

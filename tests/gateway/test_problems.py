@@ -20,7 +20,9 @@ from opscore.actors.errors import (
     AskCycle,
     AskTimeout,
     MailboxFull,
+    NameTaken,
     StartFailed,
+    StashFull,
     SystemFailed,
 )
 from opscore.gateway import problems
@@ -57,6 +59,8 @@ EXAMPLES: list[tuple[Exception, int, str]] = [
     (GuestEnded(), 503, "guest_ended"),
     (ActorError("any"), 503, "unavailable"),
     (MailboxFull("a/b", "message"), 503, "unavailable"),
+    (StashFull("a/b", "message"), 503, "unavailable"),
+    (NameTaken("name", "a/b"), 503, "unavailable"),
     (AskTimeout("a/b", "message", 1.0), 503, "unavailable"),
     (AskCycle(("a", "b", "a")), 503, "unavailable"),
     (ActorFailed("a/b", CAUSE), 503, "unavailable"),

@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.actors.actor import Routes
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import LeaseGranted
@@ -124,7 +125,7 @@ async def test_a_result_that_comes_before_the_news_of_its_own_lease_is_taken(
         else:
             await original(instance, said)
 
-    monkeypatch.setattr(AgentActor, "handler_table", {**AgentActor.handler_table, LeaseGranted: late})
+    monkeypatch.setattr(AgentActor, "routes", Routes({**AgentActor.handler_table, LeaseGranted: late}))
     async with world.node() as node:
         await join(node, "a", "work")
         session = await begin(node)

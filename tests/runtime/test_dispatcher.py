@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.actors.actor import Routes
 from opscore.runtime import messages
 from opscore.runtime.delivery import Answered
 from opscore.runtime.dispatcher import DispatcherActor
@@ -230,7 +231,7 @@ async def test_news_of_an_offer_that_another_incarnation_made_closes_none(
         answer: int | None = await original(actor, offer)
         return answer
 
-    monkeypatch.setattr(SessionActor, "handler_table", {**SessionActor.handler_table, messages.Offer: slowly})
+    monkeypatch.setattr(SessionActor, "routes", Routes({**SessionActor.handler_table, messages.Offer: slowly}))
     async with world.node() as node:
         await join(node, "a")
         session = await begin(node)

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from opscore.actors.actor import Actor
+from opscore.actors.actor import Actor, Routes
 from opscore.actors.clock import VirtualClock
 from opscore.runtime import codec
 from opscore.runtime.delivery import Answered, Fact
@@ -288,7 +288,8 @@ class Strike:
     ) -> None:
         self.armed = False
         self.struck: list[Any] = []
-        original = actor.handler_table[message]
+        original = actor.routes[message]
+        assert original is not None, f"{actor.__name__} handles {message.__name__}"
 
         async def handler(instance: Any, said: Any) -> Any:
             strikes = self.armed and len(self.struck) < times and at(instance, said)
@@ -298,4 +299,4 @@ class Strike:
                 raise RuntimeError("struck by the test")
             return answer
 
-        monkeypatch.setattr(actor, "handler_table", {**actor.handler_table, message: handler})
+        monkeypatch.setattr(actor, "routes", Routes({**actor.routes, message: handler}))

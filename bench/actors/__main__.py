@@ -1,0 +1,114 @@
+"""Compares actor libraries: `python -m bench.actors [--rounds N] [--peers NAME ...] [--workloads NAME ...] ...`.
+
+Every measurement runs in a fresh process pinned to one core. A round measures every workload once with every peer,
+and the order of the peers turns with each round, so that what else happens on the machine falls on
+all of them alike: the ratios are to be read, not the rates. What counts is what the actors handled; a wrong number
+ends the run. What is not installed is left out:
+`pip install --group bench-actors`, and `erl` from the system's packages. Linux only.
+
+The table goes to the terminal as each round ends, and with `--output FILE` into a page with everything that has to be
+known about the run; `--json FILE` takes the raw figures.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from bench.actors.measurement import measure
+from bench.actors.registry import PEERS
+from bench.actors.report import Report
+from bench.actors.workloads import FIGURES, ROUNDS_MAX, WORKLOADS, Sizes
+
+
+@attrs.frozen(kw_only=True)
+class Turn:
+    round: int
+    workload: str
+    peer: str
+
+
+def turns(rounds: int, peers: list[str], workloads: list[str]) -> Iterator[Turn]:
+    """Say who is measured when."""
+    for round_ in range(rounds):
+        for workload in workloads:
+            if round_ >= ROUNDS_MAX.get(workload, rounds):
+                continue
+            taking = [peer for peer in peers if workload in PEERS[peer].workloads()]
+            first = round_ % len(taking) if taking else 0
+            for peer in (*taking[first:], *taking[:first]):
+                yield Turn(round=round_, workload=workload, peer=peer)
+
+
+def compare(options: argparse.Namespace, peers: list[str], sizes: Sizes) -> Report:
+    report = Report(
+        raw={peer: {} for peer in peers},
+        sizes=sizes,
+        rounds=options.rounds,
+        slice_ms=options.slice_ms,
+        core=options.core,
+        load_at_start=os.getloadavg()[0],
+    )
+    all_turns = list(turns(options.rounds, peers, options.workloads))
+    started = time.monotonic()
+    for count, turn in enumerate(all_turns, start=1):
+        figures = measure(turn.peer, turn.workload, options.core, sizes)
+        for name, value in figures.items():
+            report.raw[turn.peer].setdefault(name, []).append(value)
+        left_s = (time.monotonic() - started) / count * (len(all_turns) - count)
+        shown = ", ".join(f"{FIGURES[name].shown(value)} {FIGURES[name].unit}" for name, value in figures.items())
+        progress = f"[{count}/{len(all_turns)}, {left_s:.0f} s left] round {turn.round + 1}"
+        print(f"{progress}  {turn.workload:14} {turn.peer:14} {shown}", file=sys.stderr, flush=True)
+        ends_round = count == len(all_turns) or all_turns[count].round > turn.round
+        if ends_round and count < len(all_turns):
+            print(f"\nAfter round {turn.round + 1}:\n", *report.table(), "", sep="\n", flush=True)
+    return report
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench.actors", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME", help=", ".join(PEERS))
+    parser.add_argument(
+        "--workloads",
+        nargs="+",
+        choices=WORKLOADS,
+        default=list(WORKLOADS),
+        metavar="NAME",
+        help=", ".join(WORKLOADS),
+    )
+    for field in attrs.fields(Sizes):
+        kind = type(field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core to measure on")
+    parser.add_argument("--slice-ms", type=float, default=5.0, help="the time slice that fairness is held against")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")
+    return parser
+
+
+def main() -> None:
+    options = arguments().parse_args()
+    sizes = Sizes(**{field.name: getattr(options, field.name) for field in attrs.fields(Sizes)})
+    peers = []
+    for peer in options.peers:
+        missing = PEERS[peer].missing()
+        if missing is None:
+            peers.append(peer)
+        else:
+            print(f"{peer} is left out: {missing} is not installed ({PEERS[peer].install})", file=sys.stderr)
+    report = compare(options, peers, sizes)
+    print("", *report.conditions(), "", *report.table(), "", *report.bars(), "", *report.surroundings(), sep="\n")
+    if options.output is not None:
+        options.output.write_text(report.markdown(), encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What a run becomes: a table, the bars, the surroundings, and the raw figures as JSON."""
+
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bench.actors.bars import Medians, verdicts
+from bench.actors.registry import PEERS
+from bench.actors.workloads import FIGURES, ROUNDS_MAX, Figure, Sizes
+
+Raw = dict[str, dict[str, list[float]]]
+"""Of each peer, of each figure, one number a round."""
+MARKS = {True: "pass", False: "FAIL", None: "–"}
+HEADER = """# Actor libraries beside one another
+
+What a peer does stands at the top of [peer.py](peer.py), how each is used at the top of its module in [peers](peers),
+how turns are taken at the top of [__main__.py](__main__.py). Run it again with `just bench-actors`.
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    raw: Raw
+    sizes: Sizes
+    rounds: int
+    slice_ms: float
+    core: int
+    load_at_start: float
+
+    def medians(self) -> Medians:
+        return {
+            peer: {figure: statistics.median(values) for figure, values in figures.items()}
+            for peer, figures in self.raw.items()
+        }
+
+    def markdown(self) -> str:
+        parts = (HEADER, *self.conditions(), "", *self.table(), "", *self.bars(), "", *self.surroundings())
+        return "\n".join(parts) + "\n"
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "rounds": self.rounds,
+            "sizes": attrs.asdict(self.sizes),
+            "shares": {peer: PEERS[peer].share for peer in self.raw},
+            "slice_ms": self.slice_ms,
+            "surroundings": tuple(self.surroundings()),
+            "figures": {name: attrs.asdict(figure) for name, figure in FIGURES.items()},
+            "raw": self.raw,
+            "bars": [attrs.asdict(verdict) for verdict in verdicts(self.medians(), self.slice_ms)],
+        }
+
+    def conditions(self) -> Iterator[str]:
+        yield (
+            f"{self.rounds} rounds, interleaved over the peers, every measurement in a fresh process on one core. "
+            "Each cell: median (min–max)."
+        )
+        few = ", ".join(f"{workload} {rounds}" for workload, rounds in ROUNDS_MAX.items())
+        yield f"Rounds at most, where a figure takes long and hardly varies: {few}."
+        yield f"Used: {'; '.join(f'{peer}: {PEERS[peer].used}' for peer in self.raw)}."
+        yield (
+            f"A rate is of {self.sizes.messages:,} messages, {self.sizes.asks:,} asks or {self.sizes.hops:,} hops; "
+            f"slower peers do a share of them. Spawn and idle: {self.sizes.actors:,} actors."
+        )
+
+    def table(self) -> Iterator[str]:
+        yield f"| figure | unit | {' | '.join(self.raw)} |"
+        yield f"|---|---|{'---:|' * len(self.raw)}"
+        for name, figure in FIGURES.items():
+            cells = [_cell(figure, figures.get(name)) for figures in self.raw.values()]
+            if any(cell != "–" for cell in cells):
+                yield f"| {figure.title} | {figure.unit} | {' | '.join(cells)} |"
+
+    def bars(self) -> Iterator[str]:
+        yield f"| bar, on the medians (a time slice is {self.slice_ms:g} ms) | measured | |"
+        yield "|---|---:|---|"
+        for verdict in verdicts(self.medians(), self.slice_ms):
+            yield f"| {verdict.bar} | {verdict.measured} | {MARKS[verdict.passed]} |"
+
+    def surroundings(self) -> Iterator[str]:
+        versions = [f"{peer} {PEERS[peer].version()}" for peer in self.raw if peer != "asyncio.Queue"]
+        if "trio" not in self.raw:
+            versions.append(f"trio {importlib.metadata.version('trio')}")
+        yield f"Python {platform.python_version()}, {', '.join(versions)}."
+        yield f"Commit {_commit()}. {_processor()}, {platform.machine()}, core {self.core} of {os.cpu_count()}."
+        load = f"Load average {self.load_at_start:.1f} at the start, {os.getloadavg()[0]:.1f} at the end"
+        yield f"{load}, with Pykka's thousands of threads in it." if "pykka" in self.raw else f"{load}."
+
+
+def _cell(figure: Figure, values: list[float] | None) -> str:
+    if not values:
+        return "–"
+    median = figure.shown(statistics.median(values))
+    return median if len(values) == 1 else f"{median} ({figure.shown(min(values))}–{figure.shown(max(values))})"
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "../../opscore").strip()
+        return git("rev-parse", "--short=10", "HEAD").strip() + (" with changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "an unknown processor"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unnamed")
