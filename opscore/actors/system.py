@@ -40,6 +40,8 @@ class System:
         """Messages that no actor handled to the end."""
         self.registry = root.environment.registry
         """Well-known names of actors."""
+        self.environment = root.environment
+        """What all its actors share, for test kits."""
         self._root = root
 
     def ref(self, path: str) -> Ref[Any] | None:
@@ -69,7 +71,7 @@ class System:
 
     def statistics(self) -> SystemStatistics:
         """Return figures of the system as a whole."""
-        environment = self._root.environment
+        environment = self.environment
         return SystemStatistics(
             actors=len(self._root.snapshots()),
             scheduler=environment.queue.statistics(),
