@@ -5,7 +5,7 @@
 The names below are all that users need; they are loaded when they are first used. What runs them:
 
     message · actor · ref · reply     what is said, who answers, and how to reach them
-    spec · backoff                    what a tree consists of
+    spec · mailbox_spec · backoff     what a tree consists of
     supervision                       what a supervisor decides, a pure function
     system · supervisor               a running tree
     mailbox · dead_letters            where messages wait, and where lost ones go
@@ -36,11 +36,12 @@ if TYPE_CHECKING:
         StashFull,
         SystemFailed,
     )
-    from opscore.actors.mailbox import MailboxSpec, Overflow
+    from opscore.actors.mailbox_spec import MailboxSpec, Overflow
     from opscore.actors.message import Message
     from opscore.actors.ref import Ref
     from opscore.actors.registry import Name, Registry
     from opscore.actors.reply import Reply
+    from opscore.actors.scheduler import SchedulerStatistics
     from opscore.actors.snapshot import ActorSnapshot, State, SystemStatistics
     from opscore.actors.spec import AutoShutdown, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
     from opscore.actors.supervisor import Supervisor
@@ -75,6 +76,7 @@ __all__ = [
     "Registry",
     "Reply",
     "Restart",
+    "SchedulerStatistics",
     "StartFailed",
     "StashFull",
     "State",
@@ -111,15 +113,16 @@ _PLACES: Final = {
     "DeadLetters": "dead_letters",
     "Intensity": "spec",
     "MailboxFull": "errors",
-    "MailboxSpec": "mailbox",
+    "MailboxSpec": "mailbox_spec",
     "Message": "message",
     "Name": "registry",
     "NameTaken": "errors",
-    "Overflow": "mailbox",
+    "Overflow": "mailbox_spec",
     "Ref": "ref",
     "Registry": "registry",
     "Reply": "reply",
     "Restart": "spec",
+    "SchedulerStatistics": "scheduler",
     "StartFailed": "errors",
     "StashFull": "errors",
     "State": "snapshot",

@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar, overload
 
 import attrs
 
@@ -27,7 +27,7 @@ ActorT = TypeVar("ActorT")
 MessageT = TypeVar("MessageT", bound=Message[Any, Any])
 MessageT_co = TypeVar("MessageT_co", covariant=True)
 
-Handler: TypeAlias = Callable[[Any, Any], Awaitable[Any]]
+Handler: TypeAlias = Callable[[Any, Any], Any]
 
 _MARK = "__opscore_handles__"
 
@@ -49,23 +49,28 @@ class Handles(Generic[MessageT_co]):
         self._message_type = message_type
 
     # The explicit `self` lets a type checker derive the reply's type from the message's.
+    @overload
     def __call__(
         self: Handles[Message[ProtocolT, ReplyT]],
         function: Callable[[ActorT, MessageT_co], Awaitable[ReplyT | Reply[ReplyT]]],
-    ) -> Callable[[ActorT, MessageT_co], Awaitable[ReplyT | Reply[ReplyT]]]:
+    ) -> Callable[[ActorT, MessageT_co], Awaitable[ReplyT | Reply[ReplyT]]]: ...
+    @overload
+    def __call__(
+        self: Handles[Message[ProtocolT, ReplyT]],
+        function: Callable[[ActorT, MessageT_co], ReplyT | Reply[ReplyT]],
+    ) -> Callable[[ActorT, MessageT_co], ReplyT | Reply[ReplyT]]: ...
+    def __call__(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """Mark a method as the handler of the message type."""
-        if not inspect.iscoroutinefunction(function):
-            msg = f"{function!r} handles {self._message_type.__name__} and must be an async function"
-            raise TypeError(msg)
         setattr(function, _MARK, self._message_type)
         return function
 
 
 def handles(message_type: type[MessageT]) -> Handles[MessageT]:
-    """Make an async method the handler of a message type, subclasses of it included.
+    """Make a method the handler of a message type, subclasses of it included.
 
-    The method returns the reply, or the `Reply` it took with `context.defer()`; type checkers hold it to the
-    message's reply type.
+    An async method may wait. A plain one answers at once and costs less: a question to an idle actor is answered in
+    its asker's task, without a switch. Either returns the reply, or the `Reply` it took with `context.defer()`; type
+    checkers hold it to the message's reply type.
     """
     return Handles(message_type)
 
@@ -166,10 +171,23 @@ class Context(ABC, Generic[ProtocolT]):
 class Routes(dict[type[Any], Handler | None]):
     """Finds the handler of a message type, or that of its nearest base, and remembers it; None where there is none."""
 
+    def __init__(self, handlers: Mapping[type[Any], Handler | None] = MappingProxyType({})) -> None:
+        super().__init__(handlers)
+        self._plain: dict[type[Any], bool] = {}
+
     def __missing__(self, message_type: type[Any]) -> Handler | None:
         found = next((self[base] for base in message_type.__mro__[1:] if self.get(base) is not None), None)
         self[message_type] = found
         return found
+
+    def is_plain(self, message_type: type[Any]) -> bool:
+        """Return whether there is a handler, and it is a plain function: one that never waits."""
+        plain = self._plain.get(message_type)
+        if plain is None:
+            handler = self[message_type]
+            plain = handler is not None and not inspect.iscoroutinefunction(handler)
+            self._plain[message_type] = plain
+        return plain
 
 
 class Actor(Generic[ProtocolT]):
@@ -180,7 +198,7 @@ class Actor(Generic[ProtocolT]):
 
     handler_table: ClassVar[Mapping[type[Any], Handler]] = MappingProxyType({})
     """The handler of each message type, inherited ones included."""
-    routes: ClassVar[Mapping[type[Any], Handler | None]] = Routes()
+    routes: ClassVar[Routes] = Routes()
     """The same, for every type that ever came: subclasses of messages go to the handler of their nearest base."""
 
     context: Context[ProtocolT]

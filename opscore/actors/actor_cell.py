@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import trio
@@ -14,7 +15,7 @@ from opscore.actors.incarnation import Incarnation
 from opscore.actors.mailbox import Lane, Mailbox
 from opscore.actors.ref import Ref
 from opscore.actors.reply import Reply, message_of
-from opscore.actors.scheduler import BATCH_MAX, Turn
+from opscore.actors.scheduler import ANSWERS_MAX, BATCH_MAX, QUICK_S, STRIDE, Turn
 from opscore.actors.snapshot import ActorSnapshot, State
 from opscore.actors.spec import ChildSpec, Restart
 
@@ -98,7 +99,37 @@ class ActorCell(Cell, Generic[ProtocolT]):
         """Return the state of this actor."""
         return [self.snapshot()]
 
-    async def turn(self, slice_end: float) -> Turn:
+    def answer_now(self, reply: Reply[Any]) -> bool:
+        """Answer a question in its asker's task, if the handler is a plain function, which never waits.
+
+        The actor is idle. Return whether the question was taken: the reply may have been deferred.
+        """
+        queue, mailbox, actor, message = self.queue, self.mailbox, self._actor, reply.message
+        if actor is None or not actor.routes.is_plain(type(message)) or queue is not queue.shared:
+            return False
+        queue.answered += 1
+        if queue.answered > ANSWERS_MAX:
+            queue.answered = 0
+            return False
+        mailbox.idle = False
+        mailbox.current = reply
+        mailbox.since = queue.clock()
+        try:
+            self._answer_plainly(actor, reply)
+        except BaseException as error:
+            self._refuse_current(error)
+            self.fail(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            queue.pin_if_marked(self)
+            if mailbox.entries or mailbox.signals or mailbox.sealed:
+                self.wake()
+            else:
+                mailbox.idle = True
+        return True
+
+    async def turn(self, now: float, slice_end: float) -> Turn:
         """Start if that is to be done, and handle messages until there is none, the slice is over, or a stop came.
 
         There is no checkpoint in it but those of the hooks and handlers themselves.
@@ -109,7 +140,8 @@ class ActorCell(Cell, Generic[ProtocolT]):
                     # It was stopped before it began.
                     return Turn.ENDED
                 await self._begin()
-            turn = await self._receive(slice_end)
+            turn = await self._receive(now, slice_end)
+            self.mailbox.current = None
         except Exception as error:
             self._refuse_current(error)
             await self._wind_down()
@@ -132,47 +164,92 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self._actor = actor
         self._mark_started()
 
-    async def _receive(self, slice_end: float) -> Turn:
-        mailbox, actor, now = self.mailbox, self._actor, self.queue.clock()
+    # Every message comes through here: a call for each part of the loop would be a good part of what it costs.
+    async def _receive(self, now: float, slice_end: float) -> Turn:  # noqa: C901, PLR0912, PLR0915
+        mailbox, actor, worker = self.mailbox, self._actor, self.worker
         assert actor is not None, "an actor has started before it handles messages"
-        routes, clock = actor.routes, self.queue.clock
+        assert worker is not None, "it is on a worker while it does"
+        routes, entries, task = actor.routes, mailbox.entries, worker.steps
         entry: Any
-        for _ in range(BATCH_MAX):
-            if mailbox.signals:
-                lane, entry = mailbox.take_signal()
-                if lane is not Lane.WATCH:
-                    return Turn.ENDED
-            elif mailbox.entries:
-                entry = mailbox.entries.popleft()
-                if mailbox.senders:
-                    mailbox.admit()
-            else:
-                # A sealed mailbox that is empty has been drained.
-                mailbox.idle = not mailbox.sealed
-                return Turn.IDLE if mailbox.idle else Turn.ENDED
-            mailbox.current = entry
-            mailbox.since = now
-            asked = type(entry) is Reply
-            message = entry.message if asked else entry
-            handler = routes[type(message)]
-            if handler is None:
-                self._refuse_unhandled(entry, message)
-                continue
-            try:
-                value = await handler(actor, message)
-            except message.declared_errors as error:
-                self._answer_declared(entry, error)
-            else:
-                if asked and not entry.held:
-                    entry.set(value)
-            if mailbox.current is not None:
-                # It was not stashed.
-                mailbox.current = None
+        message: Any
+        kind, handler = None, None
+        left, stride, high_water = BATCH_MAX, 1, mailbox.high_water
+        while left > 0:
+            stride = min(stride, left)
+            left -= stride
+            mailbox.since, steps = now, task._schedule_points  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            for _ in range(stride):
+                depth = len(entries)
+                if mailbox.signals:
+                    entry = mailbox.take_watch()
+                    if entry is None:
+                        return Turn.ENDED
+                elif depth:
+                    if depth > high_water:
+                        mailbox.high_water = high_water = depth
+                    entry = entries.popleft()
+                    if mailbox.senders:
+                        mailbox.admit()
+                else:
+                    return self._rest()
+                mailbox.current = entry
+                if type(entry) is kind:
+                    # Told, and of the type of the one before: the usual case in a stream of messages.
+                    message = entry
+                elif type(entry) is Reply:
+                    message, kind = entry.message, None
+                    handler = routes[type(message)]
+                else:
+                    message, kind = entry, type(entry)
+                    handler = routes[kind]
+                if handler is None:
+                    self._refuse_unhandled(entry, message)
+                    continue
+                try:
+                    value = handler(actor, message)
+                    if type(value) is CoroutineType:
+                        value = await value
+                except message.declared_errors as error:
+                    self._answer_declared(entry, error)
+                else:
+                    if message is not entry and not entry.held:
+                        entry.set(value)
                 mailbox.handled += 1
-            now = clock()
+                if task._schedule_points != steps:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+                    # It has waited, and nobody knows how long.
+                    break
+            if not entries and not mailbox.signals:
+                return self._rest()
+            now = self.queue.clock()
             if now >= slice_end:
                 break
+            stride = STRIDE if now - mailbox.since < QUICK_S else 1
+        mailbox.admit_one()
         return Turn.MORE
+
+    def _rest(self) -> Turn:
+        """Leave the turn because nothing waits."""
+        mailbox = self.mailbox
+        if mailbox.entries or mailbox.signals:
+            # The mailbox was opened meanwhile.
+            return Turn.MORE
+        # A sealed mailbox that is empty has been drained.
+        mailbox.idle = not mailbox.sealed
+        return Turn.IDLE if mailbox.idle else Turn.ENDED
+
+    def _answer_plainly(self, actor: Actor[ProtocolT], reply: Reply[Any]) -> None:
+        mailbox, message = self.mailbox, reply.message
+        handler = actor.routes[type(message)]
+        assert handler is not None, "what is plain is a handler"
+        try:
+            value = self.queue.aside.run(handler, actor, message)
+        except message.declared_errors as error:
+            reply.fail(error)
+        else:
+            if not reply.held:
+                reply.set(value)
+        mailbox.current = None
+        mailbox.handled += 1
 
     async def _wind_down(self) -> None:
         """End what the incarnation began, whatever is being cancelled around it."""
@@ -227,9 +304,13 @@ class ActorCell(Cell, Generic[ProtocolT]):
 
     def _refuse_current(self, cause: BaseException) -> None:
         """Answer the asker of the message whose handler raised, unless it is handled again."""
-        entry, self.mailbox.current = self.mailbox.current, None
-        if entry is not None and not self.mailbox.take_back(entry):
-            self.mailbox.discard(entry, DeadLetterReason.FAILED, ActorFailed(self.path, cause))
+        mailbox = self.mailbox
+        entry, mailbox.current = mailbox.current, None
+        if entry is None and self._actor is not None:
+            # It was stashed by a handler that then raised: nobody has counted it.
+            mailbox.handled += 1
+        if entry is not None and not mailbox.take_back(entry):
+            mailbox.discard(entry, DeadLetterReason.FAILED, ActorFailed(self.path, cause))
 
     def _close_down(self, cause: BaseException | None) -> None:
         mailbox = self.mailbox

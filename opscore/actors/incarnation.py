@@ -110,7 +110,7 @@ class Incarnation(Context[ProtocolT]):
         if not entry.done:
             if self._deferred is None:
                 self._deferred = set()
-            entry.defer(self._deferred.discard)
+            entry.hold(self._deferred.discard)
             self._deferred.add(entry)
         return entry
 

@@ -14,6 +14,7 @@ from outcome import Error
 
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorStopped, MailboxFull, StashFull
+from opscore.actors.mailbox_spec import MailboxSpec, MailboxStatistics, Overflow
 from opscore.actors.reply import Reply, message_of
 
 if TYPE_CHECKING:
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
 
     from opscore.actors.dead_letters import DeadLetters
     from opscore.actors.reply import Entry
-
-
-class Overflow(enum.Enum):
-    """What a full mailbox does with a tell; the fourth policy is the sender's: `send` waits for room under each."""
-
-    REJECT = "reject"
-    """Raise `MailboxFull` to the sender."""
-    DROP_OLDEST = "drop_oldest"
-    """The oldest waiting message becomes a dead letter."""
-    DROP_NEWEST = "drop_newest"
-    """The message told becomes a dead letter; an ask gets `MailboxFull`."""
 
 
 class Lane(enum.IntEnum):
@@ -43,41 +33,15 @@ class Lane(enum.IntEnum):
     WATCH = 3
 
 
-@attrs.frozen(kw_only=True)
-class MailboxSpec:
-    """How much a mailbox holds, and what it does beyond that."""
-
-    capacity: int = attrs.field(default=1024, validator=attrs.validators.ge(1))
-    """User messages that may wait at a time."""
-    overflow: Overflow = Overflow.REJECT
-    stash_max: int = attrs.field(default=1024, validator=attrs.validators.ge(0))
-    """Messages that the actor may put aside at a time."""
-    redeliveries: int = attrs.field(default=0, validator=attrs.validators.ge(0))
-    """How often a message whose handler crashed, or was cancelled, comes first with the next incarnation. Its asker
-    goes on waiting. After that, and by default at once, it is a dead letter."""
-
-
-@attrs.frozen(kw_only=True)
-class MailboxStatistics:
-    """A mailbox as it was at one moment."""
-
-    depth: int
-    """User messages waiting."""
-    high_water: int
-    """The most that ever waited at a time."""
-    stashed: int
-    """User messages put aside by the actor."""
-    handled: int
-    """Messages whose handler returned or answered with a declared error."""
-    dropped: int
-    """Messages that the overflow policy dropped."""
-
-
 class Reader(Protocol):
     """Who reads a mailbox, and has nothing to read."""
 
     def wake(self) -> None:
         """Read again: something came."""
+        ...
+
+    def answer_now(self, reply: Reply[Any]) -> bool:
+        """Answer a question at once, without a queue, if that takes no waiting; return whether it was taken."""
         ...
 
 
@@ -89,6 +53,9 @@ class _ParkedTask:
 
     def wake(self) -> None:
         trio.lowlevel.reschedule(self.task)
+
+    def answer_now(self, reply: Reply[Any]) -> bool:
+        return False
 
 
 _NOT_OPENED: Final[deque[Entry]] = deque(maxlen=0)
@@ -103,10 +70,7 @@ class Mailbox:
 
     __slots__ = (
         "_dead_letters",
-        "_high_water",
-        "_limit",
         "_order",
-        "_redelivered",
         "_spec",
         "_stash",
         "_watchers",
@@ -118,7 +82,9 @@ class Mailbox:
         "entries",
         "gone",
         "handled",
+        "high_water",
         "idle",
+        "limit",
         "name",
         "reader",
         "sealed",
@@ -154,13 +120,12 @@ class Mailbox:
         self.dropped = 0
         self._spec = spec
         self._dead_letters = dead_letters
-        # A sealed mailbox, and one not opened yet, has a limit of 0, so that the way of most messages costs one
-        # comparison.
-        self._limit = 0
-        self._high_water = 0
+        self.limit = 0
+        """How many may wait: 0 for one that is sealed or not opened yet, so that one comparison tells."""
+        self.high_water = 0
+        """The most that ever waited when the reader looked, which is when there can be no more."""
         self._order = 0
         self._stash: list[Entry] | None = None
-        self._redelivered: tuple[Entry, int] | None = None
         self._watchers: dict[object, Callable[[], None]] | None = None
 
     def __len__(self) -> int:
@@ -175,15 +140,12 @@ class Mailbox:
             ActorStopped: An ask came to an actor that is gone. A told message becomes a dead letter.
         """
         entries = self.entries
-        depth = len(entries)
-        if depth >= self._limit:
-            self._put_at_limit(entry)
+        if len(entries) >= self.limit:
+            self.put_at_limit(entry)
             return
         entries.append(entry)
-        if depth >= self._high_water:
-            self._high_water = depth + 1
         if self.idle:
-            self._wake()
+            self.wake()
 
     async def put_when_room(self, entry: Entry) -> None:
         """Queue a message, waiting for room in order of arrival; a checkpoint only when it waits.
@@ -193,7 +155,7 @@ class Mailbox:
         """
         if self.sealed:
             raise ActorStopped(self.name)
-        if len(self.entries) < self._spec.capacity:
+        if len(self.entries) < self._spec.capacity and not self.senders:
             self.put(entry)
             return
         task = trio.lowlevel.current_task()
@@ -215,7 +177,7 @@ class Mailbox:
         self._order += 1
         heapq.heappush(self.signals, (lane, self._order, item))
         if self.idle:
-            self._wake()
+            self.wake()
 
     def take_signal(self) -> tuple[Lane, Any]:
         """Take the first control message."""
@@ -223,16 +185,32 @@ class Mailbox:
         lane, _, item = heapq.heappop(self.signals)
         return lane, item
 
+    def take_watch(self) -> Entry | None:
+        """Take the first control message; None if it ends the incarnation."""
+        lane, item = self.take_signal()
+        return item if lane is Lane.WATCH else None
+
     def take(self) -> Entry:
         """Take the oldest user message."""
+        self.high_water = max(self.high_water, len(self.entries))
         entry = self.entries.popleft()
         if self.senders:
             self.admit()
         return entry
 
     def admit(self) -> None:
-        """Queue messages of those who wait for room, longest first, while there is any."""
-        while self.senders and len(self.entries) < self._spec.capacity:
+        """Let in those who wait for room, longest first, once half of the mailbox is free; called after every take.
+
+        Each then has room for more than the one message that it waited with, so that a stream of messages does not
+        cost a switch of tasks each.
+        """
+        if 2 * len(self.entries) <= self._spec.capacity:
+            while self.senders and len(self.entries) < self._spec.capacity:
+                self.admit_one()
+
+    def admit_one(self) -> None:
+        """Let in who has waited longest for room, if there is any; tells that come meanwhile must not starve them."""
+        if self.senders and len(self.entries) < self._spec.capacity:
             assert isinstance(self.senders, dict), "those who wait stand in a dictionary"
             task = next(iter(self.senders))
             self.entries.append(self.senders.pop(task))
@@ -261,6 +239,8 @@ class Mailbox:
             raise StashFull(self.name, message_of(entry))
         self._stash.append(entry)
         self.current = None
+        # The end of the handler counts it as handled.
+        self.handled -= 1
         if isinstance(entry, Reply):
             entry.held = True
 
@@ -272,13 +252,11 @@ class Mailbox:
 
     def take_back(self, entry: Entry) -> bool:
         """Put a message whose handler did not end first again, if it may be redelivered; return whether it was."""
-        failures = 1 + (self._redelivered[1] if self._redelivered and self._redelivered[0] is entry else 0)
-        answered = isinstance(entry, Reply) and entry.done
-        if failures > self._spec.redeliveries or self.closed or answered:
-            self._redelivered = None
+        again = entry if isinstance(entry, Reply) else Reply(self.name, entry)
+        again.failures += 1
+        if again.failures > self._spec.redeliveries or self.closed or again.done:
             return False
-        self._redelivered = (entry, failures)
-        self._return(entry)
+        self._return(again)
         return True
 
     def seal(self) -> None:
@@ -286,7 +264,7 @@ class Mailbox:
         if self.sealed:
             return
         self.sealed = True
-        self._limit = 0
+        self.limit = 0
         waiting = tuple(self.senders)
         self.senders = _NO_ONE_WAITS
         for task in waiting:
@@ -343,13 +321,14 @@ class Mailbox:
         """Return the mailbox as it is now."""
         return MailboxStatistics(
             depth=len(self.entries),
-            high_water=self._high_water,
+            high_water=max(self.high_water, len(self.entries)),
             stashed=len(self._stash or ()),
             handled=self.handled,
             dropped=self.dropped,
         )
 
-    def _put_at_limit(self, entry: Entry) -> None:
+    def put_at_limit(self, entry: Entry) -> None:
+        """Queue a message where `limit` is reached: open the mailbox, or follow its policy; raises as `put` does."""
         asked = isinstance(entry, Reply)
         message = message_of(entry)
         if self.sealed:
@@ -373,7 +352,7 @@ class Mailbox:
     def _open(self) -> None:
         if self.entries is _NOT_OPENED:
             self.entries = deque()
-            self._limit = 0 if self.sealed else self._spec.capacity
+            self.limit = 0 if self.sealed else self._spec.capacity
 
     def _return(self, entry: Entry) -> None:
         if isinstance(entry, Reply):
@@ -381,9 +360,10 @@ class Mailbox:
         self._open()
         self.entries.appendleft(entry)
         if self.idle:
-            self._wake()
+            self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wake the reader, who is idle."""
         self.idle = False
         assert self.reader is not None, "who is idle has said how to be woken"
         self.reader.wake()

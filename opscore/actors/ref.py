@@ -40,8 +40,8 @@ class Ref(Generic[ProtocolT_co]):
 
     @property
     def alive(self) -> bool:
-        """Whether the actor still takes messages; it does while it is being restarted."""
-        return not self._mailbox.closed
+        """Whether the actor takes messages: while it is restarted, yes; once it stops for good, no."""
+        return not self._mailbox.sealed
 
     @property
     def mailbox(self) -> Mailbox:
@@ -54,7 +54,15 @@ class Ref(Generic[ProtocolT_co]):
         Raises:
             MailboxFull: The mailbox is full and its policy is to reject.
         """
-        self._mailbox.put(message)
+        # This is `Mailbox.put`, without a call: it is the way of most messages.
+        mailbox = self._mailbox
+        entries = mailbox.entries
+        if len(entries) >= mailbox.limit:
+            mailbox.put_at_limit(message)
+            return
+        entries.append(message)
+        if mailbox.idle:
+            mailbox.wake()
 
     async def send(self, message: Message[ProtocolT_co, Any]) -> None:
         """Queue a message, waiting for room; a checkpoint only when it waits.
@@ -64,12 +72,17 @@ class Ref(Generic[ProtocolT_co]):
         Raises:
             ActorStopped: The actor is gone, or went while this waited.
         """
-        await self._mailbox.put_when_room(message)
+        mailbox = self._mailbox
+        if mailbox.senders or len(mailbox.entries) >= mailbox.limit:
+            await mailbox.put_when_room(message)
+            return
+        mailbox.put(message)
 
     async def ask(self, message: Message[ProtocolT_co, ReplyT], *, timeout_s: float = 30.0) -> ReplyT:
-        """Send a message and wait for its reply.
+        """Send a message and wait for its reply; a checkpoint if it waits, and every now and then if it does not.
 
-        Cancelled while it waits, the message may still be handled; its reply is ignored.
+        An idle actor whose handler is a plain function answers at once. Cancelled while it waits, the message may
+        still be handled; its reply is ignored.
 
         Args:
             message: What to ask.
@@ -88,11 +101,16 @@ class Ref(Generic[ProtocolT_co]):
             msg = f"timeout_s must be positive and finite, not {timeout_s!r}"
             raise ValueError(msg)
         mailbox = self._mailbox
-        waiting = asker()
-        if waiting is not None:
-            _refuse_cycle(waiting, mailbox)
         reply = Reply(self.name, message, timeout_s)
-        mailbox.put(reply)
+        if mailbox.idle and mailbox.reader is not None and mailbox.reader.answer_now(reply):
+            if reply.done:
+                return await reply.wait()
+            waiting = asker()
+        else:
+            waiting = asker()
+            if waiting is not None:
+                _refuse_cycle(waiting, mailbox)
+            mailbox.put(reply)
         self._timers.add(timeout_s, reply)
         if waiting is None:
             return await reply.wait()

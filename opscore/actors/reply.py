@@ -23,7 +23,7 @@ class Reply(Generic[ReplyT]):
     the asker gets `ActorRestarted` or `ActorStopped`.
     """
 
-    __slots__ = ("_error", "_on_done", "_task", "_timeout_s", "_value", "actor", "done", "held", "message")
+    __slots__ = ("_error", "_on_done", "_task", "_timeout_s", "_value", "actor", "done", "failures", "held", "message")
 
     def __init__(self, actor: str, message: Message[Any, ReplyT], timeout_s: float = 0.0) -> None:
         self.actor = actor
@@ -32,6 +32,8 @@ class Reply(Generic[ReplyT]):
         self.done = False
         self.held = False
         """Whether the end of the handler leaves it open: it was deferred, or its message stashed."""
+        self.failures = 0
+        """How often the message was taken back because its handler did not come to its end."""
         self._timeout_s = timeout_s
         self._task: trio.lowlevel.Task | None = None
         self._value: ReplyT | None = None
@@ -54,7 +56,7 @@ class Reply(Generic[ReplyT]):
         """Answer with `AskTimeout`; called at the deadline."""
         self.fail(AskTimeout(self.actor, self.message, self._timeout_s))
 
-    def defer(self, on_done: Callable[[Reply[Any]], None]) -> None:
+    def hold(self, on_done: Callable[[Reply[Any]], None]) -> None:
         """Keep the handler's end from answering; `on_done` is called once it is answered or abandoned."""
         self.held = True
         self._on_done = on_done

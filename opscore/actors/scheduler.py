@@ -10,13 +10,14 @@ from __future__ import annotations
 import enum
 from collections import deque
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import attrs
 import trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context as Variables
 
     from opscore.actors.mailbox import Mailbox
 
@@ -25,8 +26,14 @@ SLICE_S: Final = 0.001
 BATCH_MAX: Final = 64
 """Messages that an actor may handle in one turn."""
 MESSAGES_MAX: Final = 128
-"""About how many messages are handled before the rest of the program gets a turn, however fast: virtual clocks stand
-still."""
+"""About how many messages are handled before the rest of the program gets a turn, where the clock stands still, as
+virtual ones do."""
+STRIDE: Final = 8
+"""Messages handled from one look at the clock to the next, as long as they are quick."""
+QUICK_S: Final = SLICE_S / 8
+"""A stride, or a first message, that took longer than this has every message after it looked at."""
+ANSWERS_MAX: Final = 32
+"""Questions that are answered at once, in their askers' tasks, before one is queued, so that others get a turn."""
 IDLE_MAX: Final = 64
 """Workers kept for later when there is nothing to do."""
 
@@ -56,8 +63,8 @@ class Runnable(Protocol):
         """Where its messages wait."""
         ...
 
-    async def turn(self, slice_end: float) -> Turn:
-        """Do what there is to do, until the slice is over."""
+    async def turn(self, now: float, slice_end: float) -> Turn:
+        """Do what there is to do, until the slice is over; both times are of the queue's clock."""
         ...
 
     def finish(self, cause: BaseException | None) -> None:
@@ -93,6 +100,30 @@ class SchedulerStatistics:
     """Actors that wait for their turn."""
 
 
+class Steps(Protocol):
+    """What tells whether a task has waited: the number changes when trio resumes it."""
+
+    @property
+    def _schedule_points(self) -> object: ...
+
+
+class _Unknown:
+    """Stands in for the task where trio counts no steps: after every message it may have waited."""
+
+    @property
+    def _schedule_points(self) -> object:
+        return object()
+
+
+def steps_of(task: trio.lowlevel.Task) -> Steps:
+    """Return what counts the steps of a task.
+
+    trio keeps the number for `trio.testing.assert_checkpoints` and has no public name for it. Reading it costs a
+    tenth of a look at the clock.
+    """
+    return cast("Steps", task) if hasattr(task, "_schedule_points") else _Unknown()
+
+
 class RunQueue:
     """Actors that wait for their turn, and the workers that give it to them.
 
@@ -100,14 +131,27 @@ class RunQueue:
     here again before it does anything else.
     """
 
-    def __init__(self, spawn: Callable[[Worker], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        spawn: Callable[[Worker, Variables], None],
+        clock: Callable[[], float],
+        variables: Variables,
+        shared: RunQueue | None = None,
+    ) -> None:
         self.ready: deque[Runnable] = deque()
         self.idle: list[Worker] = []
         self.called = False
         """Whether a worker that was idle is on its way."""
         self.workers = 0
         self.clock = clock
-        self.spawn = spawn
+        self.shared = self if shared is None else shared
+        """The queue of most actors; another one is that of a single, pinned actor."""
+        self.aside = variables.copy()
+        """Context variables for questions that are answered in their askers' tasks."""
+        self.answered = 0
+        """Questions that were, since the last one that was not."""
+        self._spawn = spawn
+        self._variables = variables
 
     def push(self, actor: Runnable) -> None:
         """Have an actor run."""
@@ -121,7 +165,17 @@ class RunQueue:
         if self.idle:
             trio.lowlevel.reschedule(self.idle.pop().task)
         else:
-            self.spawn(Worker(self))
+            self._spawn(Worker(self), self._variables)
+
+    def pin(self, actor: Runnable, variables: Variables) -> None:
+        """Give an actor a queue of its own, whose worker starts from the context variables that it set."""
+        actor.queue = RunQueue(self._spawn, self.clock, variables, self)
+
+    def pin_if_marked(self, actor: Runnable) -> None:
+        """See whether an answer set context variables, and pin the actor that gave it if so."""
+        if self.aside != self._variables:
+            self.pin(actor, self.aside)
+            self.aside = self._variables.copy()
 
     def statistics(self) -> SchedulerStatistics:
         """Return the workers as they are now."""
@@ -140,7 +194,8 @@ class Worker:
     def __init__(self, queue: RunQueue) -> None:
         self.actor: Runnable | None = None
         """Whose turn it is."""
-        self._shared = queue
+        self.steps: Steps
+        """What tells whether its task has waited."""
         self._queue = queue
         self._scope = trio.CancelScope()
         self._cancelled = False
@@ -155,17 +210,19 @@ class Worker:
     async def run(self) -> None:
         """Run actors for as long as this worker is needed."""
         self.task = trio.lowlevel.current_task()
+        self.steps = steps_of(self.task)
         WORKER.set(self)
         self._variables = copy_context()
-        self._shared.workers += 1
-        self._shared.called = False
+        self._queue.called = False
+        shared = self._queue.shared
+        shared.workers += 1
         try:
             while await self._run_until_cancelled():
                 # A cancel scope serves once: the next actor gets a new one.
                 self._scope = trio.CancelScope()
                 self._cancelled = False
         finally:
-            self._shared.workers -= 1
+            shared.workers -= 1
 
     async def _run_until_cancelled(self) -> bool:
         """Run actors until one of them is cancelled; return whether the worker can go on after that."""
@@ -187,12 +244,13 @@ class Worker:
         """Give actors their turns; return whether the worker can go on with another cancel scope."""
         queue = self._queue
         ready, clock = queue.ready, queue.clock
-        slice_end, messages = clock() + SLICE_S, 0
+        began, messages = clock(), 0
         while not self._cancelled:
-            if not ready or messages >= MESSAGES_MAX or clock() >= slice_end:
+            now = clock()
+            if not ready or now >= began + SLICE_S or (now == began and messages >= MESSAGES_MAX):
                 if not await self._pause():
                     return False
-                slice_end, messages = clock() + SLICE_S, 0
+                began, messages = clock(), 0
                 continue
             messages += 1
             self.actor = actor = ready.popleft()
@@ -201,7 +259,7 @@ class Worker:
                 queue.call()
             actor.worker = self
             try:
-                turn = await actor.turn(slice_end)
+                turn = await actor.turn(now, began + SLICE_S)
             except Exception as error:  # noqa: BLE001 (whatever an actor raises is for its supervisor to judge)
                 if not self._ended(actor, error):
                     return False
@@ -211,7 +269,7 @@ class Worker:
                     return False
                 continue
             self.actor = actor.worker = None
-            if queue is self._shared and self._is_marked():
+            if queue is queue.shared and self._is_marked():
                 queue = self._pin(actor)
                 ready = queue.ready
             if turn is Turn.MORE:
@@ -221,9 +279,10 @@ class Worker:
 
     def _ended(self, actor: Runnable, cause: BaseException | None) -> bool:
         """Let go of an actor whose incarnation is over; return whether others can run here."""
+        queue = self._queue
         self.actor = actor.worker = None
-        actor.queue = self._shared
-        can_go_on = self._queue is self._shared and not self._is_marked()
+        actor.queue = queue.shared
+        can_go_on = queue is queue.shared and not self._is_marked()
         if not can_go_on:
             self._hand_over()
         actor.finish(cause)
@@ -251,13 +310,15 @@ class Worker:
     def _pin(self, actor: Runnable) -> RunQueue:
         """Let this worker run the one actor only."""
         self._hand_over()
-        self._queue = actor.queue = RunQueue(self._shared.spawn, self._shared.clock)
+        self._queue.pin(actor, self._variables)
+        self._queue = actor.queue
         return self._queue
 
     def _hand_over(self) -> None:
         """Have another worker go on with what waits in the shared queue."""
-        if self._queue is self._shared and self._shared.ready and not self._shared.called:
-            self._shared.call()
+        queue = self._queue
+        if queue is queue.shared and queue.ready and not queue.called:
+            queue.call()
 
     def _leave(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
         self._queue.idle.remove(self)

@@ -14,7 +14,7 @@ import attrs
 
 from opscore.actors.actor import Actor
 from opscore.actors.backoff import Backoff
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.mailbox_spec import MailboxSpec
 
 ProtocolT = TypeVar("ProtocolT")
 

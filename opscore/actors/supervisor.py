@@ -11,7 +11,8 @@ import trio
 from opscore.actors.actor_cell import ActorCell
 from opscore.actors.cell import Cell
 from opscore.actors.errors import ActorStopped
-from opscore.actors.mailbox import Lane, Mailbox, MailboxSpec
+from opscore.actors.mailbox import Lane, Mailbox
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.snapshot import State
 from opscore.actors.spec import ChildSpec, Restart, Strategy, SupervisorSpec, check_child
 from opscore.actors.supervision import NEW, Action, Decision, Exit, History, decide
@@ -218,8 +219,16 @@ class SupervisorCell(Cell):
         return True
 
     def _delay_s(self, cell: Cell) -> float:
-        """Return how long to wait before the restart of a child."""
-        return cell.spec.backoff.delay_s(cell.record.failures, self.environment.clock.random)
+        """Return how long to wait before the restart of a child, and tell it to whoever reads the log."""
+        delay_s = cell.spec.backoff.delay_s(cell.record.failures, self.environment.clock.random)
+        _LOGGER.info(
+            "%s is restarted in %.3g s (failure %d in a row)",
+            cell.path,
+            delay_s,
+            cell.record.failures,
+            extra={"actor": cell.path},
+        )
+        return delay_s
 
     async def _take_down(self, decision: Decision, delay_s: float) -> None:
         """Stop a group right to left and wait out the backoff."""

@@ -112,8 +112,8 @@ class _Trunk:
         variables = contextvars.copy_context()
         timers = Timers()
 
-        def spawn(worker: Worker) -> None:
-            environment.spawn(worker.run)
+        def spawn(worker: Worker, variables: contextvars.Context) -> None:
+            variables.run(nursery.start_soon, worker.run)
 
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
@@ -122,7 +122,7 @@ class _Trunk:
                     timers=timers,
                     dead_letters=dead_letters,
                     registry=Registry(),
-                    queue=RunQueue(spawn, trio.lowlevel.current_clock().current_time),
+                    queue=RunQueue(spawn, trio.lowlevel.current_clock().current_time, variables),
                     nursery=nursery,
                     variables=variables,
                 )

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from opscore.actors.actor import Actor, handles
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.ref import Ref, Reply
 from opscore.runtime.errors import CommitUncertain, OpscoreError
 from opscore.runtime.feed import Feed

@@ -10,7 +10,7 @@ import trio
 
 from opscore.actors.actor import Actor, handles
 from opscore.actors.errors import MailboxFull
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.runtime import messages, recovery
 from opscore.runtime.addresses import Addresses
 

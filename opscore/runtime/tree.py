@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from opscore.actors.backoff import Backoff
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 from opscore.runtime import dispatcher, journal, timers
 from opscore.runtime.addresses import Addresses, child_name

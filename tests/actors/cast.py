@@ -12,7 +12,7 @@ import trio
 from opscore.actors.actor import Actor, handles
 from opscore.actors.backoff import Backoff
 from opscore.actors.errors import ActorFailed
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref, Reply
 from opscore.actors.spec import ChildSpec, Intensity, Restart

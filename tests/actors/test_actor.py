@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from opscore.actors.actor import Actor, handles
 from opscore.actors.spec import SupervisorSpec
 from opscore.actors.system import open_system
-from tests.actors.cast import Do, Note, Player, Recall, play, the
+from tests.actors.cast import Do, Note, Player, Recall, Unheard, play, the
 
 request: ContextVar[str] = ContextVar("request")
 
@@ -29,12 +29,22 @@ def test_two_handlers_for_one_type_are_refused_when_the_class_is_made() -> None:
             async def second(self, message: Note) -> None: ...
 
 
-def test_a_handler_that_is_not_async_is_refused() -> None:
-    with pytest.raises(TypeError, match="must be an async function"):
+async def test_a_handler_may_be_a_plain_function(autojump_clock: MockClock) -> None:
+    class Plain(Player):
+        @handles(Unheard)
+        def unheard(self, message: Unheard) -> None:
+            self.notes.append("heard")
 
-        class Sync(Actor["Player"]):
-            @handles(Note)  # type: ignore[arg-type]
-            def note(self, message: Note) -> None: ...
+        def recall(self, message: Recall) -> tuple[str, ...]:  # type: ignore[override]
+            return tuple(self.notes)
+
+    child = play("a", factory=lambda: Plain([]))
+    async with open_system(SupervisorSpec(name="root", children=(child,))) as system:
+        ref = the(system, "/a")
+        ref.tell(Unheard())
+        assert await ref.ask(Recall()) == ("heard",)
+        await ref.ask(Unheard())
+        assert await ref.ask(Recall()) == ("heard", "heard")
 
 
 def test_a_subclass_inherits_handlers_and_may_override_them_without_the_decorator() -> None:

@@ -10,7 +10,7 @@ from opscore.actors.actor import Terminated, handles
 from opscore.actors.clock import VirtualClock
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorFailed
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import Restart, SupervisorSpec
 from opscore.actors.system import open_system
 from tests.actors.cast import Crash, Defer, Do, Leave, Note, Player, Recall, Settle, Work, play, the

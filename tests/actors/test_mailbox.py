@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from opscore.actors.clock import SystemClock
 from opscore.actors.dead_letters import DeadLetterReason, DeadLetters
 from opscore.actors.errors import ActorStopped, MailboxFull
-from opscore.actors.mailbox import Lane, Mailbox, MailboxSpec, Overflow
+from opscore.actors.mailbox import Lane, Mailbox
+from opscore.actors.mailbox_spec import MailboxSpec, Overflow
 from opscore.actors.reply import Reply
 from tests.actors.cast import Note, Recall
 

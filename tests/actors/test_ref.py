@@ -14,7 +14,7 @@ from opscore.actors.errors import (
     AskTimeout,
     MailboxFull,
 )
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import Restart, SupervisorSpec
 from opscore.actors.system import open_system
 from tests.actors.cast import (

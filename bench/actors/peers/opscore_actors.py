@@ -9,7 +9,7 @@ import trio
 from bench.actors.footprint import Footprint, Growth
 from bench.actors.peer import CAPACITY, Outcome, Peer, Stopwatch, Tally
 from opscore.actors.actor import Actor, handles
-from opscore.actors.mailbox import MailboxSpec
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
 from opscore.actors.spec import ChildSpec, SupervisorSpec

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import trio
 
 from opscore.actors.actor import Terminated
-from opscore.actors.mailbox import Lane, Mailbox, MailboxSpec
+from opscore.actors.mailbox import Lane, Mailbox
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
 from opscore.actors.reply import Reply, message_of

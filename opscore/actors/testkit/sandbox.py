@@ -11,7 +11,8 @@ import attrs
 from opscore.actors.actor import Actor, Context
 from opscore.actors.clock import VirtualClock
 from opscore.actors.dead_letters import DeadLetters
-from opscore.actors.mailbox import Mailbox, MailboxSpec
+from opscore.actors.mailbox import Mailbox
+from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
 from opscore.actors.registry import Registry
@@ -91,12 +92,22 @@ class Sandbox(Generic[ProtocolT]):
 
     def __init__(self, factory: Callable[[], Actor[ProtocolT]], *, name: str = "/sandbox") -> None:
         self._script = _Script()
-        context: _SandboxContext[ProtocolT] = _SandboxContext(name, self._script)
-        self.registry = context.registry
+        self._context: _SandboxContext[ProtocolT] = _SandboxContext(name, self._script)
+        self._factory = factory
+        self._actor: Actor[ProtocolT] | None = None
+
+    @property
+    def registry(self) -> Registry:
         """The names the actor finds; the test registers what it needs."""
-        self.actor = factory()
-        """The actor itself, to look at its state."""
-        self.actor.context = context
+        return self._context.registry
+
+    @property
+    def actor(self) -> Actor[ProtocolT]:
+        """The actor itself, to look at its state; made when it is first used, so that it can be given addresses."""
+        if self._actor is None:
+            self._actor = self._factory()
+            self._actor.context = self._context
+        return self._actor
 
     def ref(self, name: str) -> Ref[Any]:
         """Return an address for the actor to send to; what is sent there is among the effects."""

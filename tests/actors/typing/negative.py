@@ -87,7 +87,7 @@ class Audit(Message[AuditedStore, int]):
 
 
 class Memory(Actor[Store]):
-    @handles(Read)  # error: arg-type / reportArgumentType
+    @handles(Read)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def read(self, message: Read) -> bytes | None:
         self.context.tell_after(1.0, Audit())  # error: arg-type / reportArgumentType
         return None
@@ -98,58 +98,64 @@ class NoMessage:
 
 
 class RepliesWithTheWrongType(Actor["Counter"]):
-    @handles(GetCount)  # error: arg-type / reportArgumentType
+    @handles(GetCount)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def get_count(self, message: GetCount) -> str:
         return "1"
 
-    @handles(GetSoon)  # error: arg-type / reportArgumentType
+    @handles(GetSoon)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def get_soon(self, message: GetSoon) -> Reply[str]:
         return self.context.defer()
 
-    @handles(Add)  # error: arg-type / reportArgumentType
+    @handles(Add)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def add(self, message: Add) -> int:
         return message.amount
 
 
 class OwesAReply(Actor["Counter"]):
-    @handles(GetCount)  # error: arg-type / reportArgumentType
+    @handles(GetCount)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def get_count(self, message: GetCount) -> None:
         pass
 
-    @handles(GetSoon)  # error: arg-type / reportArgumentType
+    @handles(GetSoon)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def get_soon(self, message: GetSoon) -> Reply[int] | None:
         return None
 
 
 class TakesAnotherMessage(Actor["Counter"]):
-    @handles(GetCount)  # error: arg-type / reportArgumentType
+    @handles(GetCount)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def get_count(self, message: GetSoon) -> int:
         return 1
 
-    @handles(Add)  # error: arg-type / reportArgumentType
+    @handles(Add)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def add(self, message: Ring) -> None:
         pass
 
-    @handles(GetSoon)  # error: arg-type / reportArgumentType
+    @handles(GetSoon)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def get_soon(self) -> int:
         return 1
 
-    @handles(Terminated)  # error: arg-type / reportArgumentType
+    @handles(Terminated)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def terminated(self, message: str) -> None:
         pass
 
 
 class TakesASubclassOfTheMessage(Actor["Bell"]):
-    @handles(Ring)  # error: arg-type / reportArgumentType
+    @handles(Ring)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
     async def ring(self, message: RingTwice) -> None:
         pass
 
 
-class HandlesInNoWayThatWorks(Actor["Counter"]):
-    @handles(GetCount)  # error: arg-type / reportArgumentType
-    def get_count(self, message: GetCount) -> int:
+class RepliesPlainlyWithTheWrongType(Actor["Counter"]):
+    @handles(GetCount)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
+    def get_count(self, message: GetCount) -> str:
+        return "1"
+
+    @handles(GetSoon)  # error: arg-type / reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator
+    def get_soon(self, message: GetCount) -> int:
         return 1
 
+
+class HandlesInNoWayThatWorks(Actor["Counter"]):
     @handles(NoMessage)  # error: arg-type, misc, type-var / reportArgumentType
     async def no_message(self, message: NoMessage) -> None:
         pass
