@@ -50,6 +50,10 @@ fix:
     ruff check --fix .
     ruff format .
 
+# The guide and the reference of the actors as a static site in site/; a warning is an error.
+docs:
+    sphinx-build --quiet --fail-on-warning --fresh-env --builder html docs site
+
 # The changelog as it would read if this were released now.
 changelog:
     towncrier build --draft --version next

@@ -27,7 +27,7 @@ TEXTS = {
     ".yml",
     "",
 }
-LEFT_BY_TOOLS = {"__pycache__", "build", "dist", "htmlcov", "node_modules"}
+LEFT_BY_TOOLS = {"__pycache__", "build", "dist", "htmlcov", "node_modules", "site"}
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 SAYS_NOTHING = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}

@@ -68,9 +68,16 @@ class Handles(Generic[MessageT_co]):
 def handles(message_type: type[MessageT]) -> Handles[MessageT]:
     """Make a method the handler of a message type, subclasses of it included.
 
-    An async method may wait. A plain one answers at once and costs less: a question to an idle actor is answered in
-    its asker's task, without a switch. Either returns the reply, or the `Reply` it took with `context.defer()`; type
-    checkers hold it to the message's reply type.
+    A plain method answers at once and costs less: a question to an idle actor is answered in its asker's task,
+    without a switch. An async one may wait. Either takes the message and returns the reply, or the `Reply` it took
+    with `context.defer()` or `context.stash()`; type checkers hold it to the message's reply type. An error that the
+    message declares is an answer, any other crashes the actor.
+
+    Args:
+        message_type: The messages the method is for; a handler of a subclass goes before that of its base.
+
+    Raises:
+        TypeError: Two methods handle one type; raised when the class is made.
     """
     return Handles(message_type)
 
@@ -85,6 +92,7 @@ class Context(ABC, Generic[ProtocolT]):
     ref: Ref[ProtocolT]
     """The actor's own address."""
     clock: Clock
+    """The system's wall time and randomness."""
     registry: Registry
     """The system's well-known names."""
     incarnation: int
@@ -126,19 +134,40 @@ class Context(ABC, Generic[ProtocolT]):
 
         Its exception crashes the actor. It is cancelled and awaited before `on_stop` is called.
 
+        Args:
+            async_fn: What to run.
+            *args: Its arguments.
+
         Raises:
             RuntimeError: The incarnation is ending.
         """
 
     @abstractmethod
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
-        """Tell the actor itself a message after a delay in seconds, unless the incarnation ends before."""
+        """Tell the actor itself a message after a delay, unless the incarnation ends before.
+
+        Where the mailbox is full then, and its policy is to reject, the message becomes a dead letter.
+
+        Args:
+            delay_s: Seconds to wait at least.
+            message: What to tell.
+
+        Returns:
+            What cancels it.
+        """
 
     @abstractmethod
     def tell_every(self, interval_s: float, message: Message[ProtocolT, Any]) -> Timer:
-        """Tell the actor itself a message after every interval in seconds, until cancelled or the incarnation ends.
+        """Tell the actor itself a message after every interval, until cancelled or the incarnation ends.
 
         A message that finds the one before it still waiting is left out: a slow actor is not buried in its own timer.
+
+        Args:
+            interval_s: Seconds from one to the next, and to the first.
+            message: What to tell.
+
+        Returns:
+            What cancels it.
 
         Raises:
             ValueError: The interval is not positive.
@@ -148,7 +177,11 @@ class Context(ABC, Generic[ProtocolT]):
     def watch(self, ref: Ref[Any]) -> None:
         """Have `Terminated` delivered once another actor is gone for good, at once if it is.
 
-        Watching twice is watching once. The watch ends with the incarnation.
+        `Terminated` goes before all messages that wait. Watching twice is watching once. The watch ends with the
+        incarnation.
+
+        Args:
+            ref: The other actor.
         """
 
     @abstractmethod
@@ -211,7 +244,7 @@ class Actor(Generic[ProtocolT]):
         cls.routes = Routes(handlers)
 
     async def on_start(self) -> None:
-        """Prepare to handle messages; raising is a failed start."""
+        """Prepare to handle messages; raising is a failed start, after which `on_stop` is not called."""
 
     async def on_stop(self) -> None:
         """Let go of what was taken; called whenever `on_start` came to its end.

@@ -13,6 +13,7 @@ class Clock(Protocol):
     """Where a system takes its wall time and its randomness from."""
 
     random: random.Random
+    """Where jitter comes from."""
 
     def now(self) -> float:
         """Return the wall time in Unix seconds."""

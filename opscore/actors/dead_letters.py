@@ -39,7 +39,9 @@ class DeadLetter:
     actor: str
     """Path of the actor it was meant for."""
     message: object
+    """The message itself."""
     reason: DeadLetterReason
+    """Why nobody handled it to the end."""
     at: float
     """Wall time in Unix seconds."""
 
@@ -49,6 +51,7 @@ class DeadLetters:
 
     def __init__(self, clock: Clock) -> None:
         self.total = 0
+        """How many there have been since the system was opened."""
         self._clock = clock
         self._recent: deque[DeadLetter] = deque(maxlen=_RECENT_MAX)
         self._subscribers: list[Callable[[DeadLetter], None]] = []
@@ -56,7 +59,10 @@ class DeadLetters:
         self._window_count = 0
 
     def subscribe(self, callback: Callable[[DeadLetter], None]) -> Callable[[], None]:
-        """Call back with every dead letter from now on.
+        """Call back with every dead letter from now on, in the task of whoever lost it.
+
+        Args:
+            callback: Must not wait; what it raises is logged.
 
         Returns:
             A function that ends the subscription.

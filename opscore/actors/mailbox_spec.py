@@ -25,11 +25,12 @@ class MailboxSpec:
     capacity: int = attrs.field(default=1024, validator=attrs.validators.ge(1))
     """User messages that may wait at a time."""
     overflow: Overflow = Overflow.REJECT
+    """What happens to a message beyond that."""
     stash_max: int = attrs.field(default=1024, validator=attrs.validators.ge(0))
     """Messages that the actor may put aside at a time."""
     redeliveries: int = attrs.field(default=0, validator=attrs.validators.ge(0))
-    """How often a message whose handler crashed, or was cancelled, comes first with the next incarnation. Its asker
-    goes on waiting. After that, and by default at once, it is a dead letter."""
+    """How often a message whose handler crashed, or was cancelled, comes before what waits with the next
+    incarnation. Its asker goes on waiting. After that, and by default at once, it is a dead letter."""
 
 
 @attrs.frozen(kw_only=True)

@@ -18,4 +18,4 @@ class Message(Generic[ProtocolT_contra, ReplyT_co]):
     __slots__ = ()
 
     declared_errors: ClassVar[tuple[type[Exception], ...]] = ()
-    """Errors a handler may raise as an answer; any other crashes the actor."""
+    """Errors a handler may raise as an answer, subclasses included; any other crashes the actor."""

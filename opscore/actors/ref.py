@@ -51,6 +51,9 @@ class Ref(Generic[ProtocolT_co]):
     def tell(self, message: Message[ProtocolT_co, Any]) -> None:
         """Queue a message and never wait; if the actor is gone it becomes a dead letter.
 
+        Args:
+            message: What to tell; what its handler returns goes nowhere.
+
         Raises:
             MailboxFull: The mailbox is full and its policy is to reject.
         """
@@ -67,7 +70,10 @@ class Ref(Generic[ProtocolT_co]):
     async def send(self, message: Message[ProtocolT_co, Any]) -> None:
         """Queue a message, waiting for room; a checkpoint only when it waits.
 
-        Cancelled while it waits, the message was not sent.
+        Cancelled while it waits, the message was not sent. Those who wait are served in the order they came.
+
+        Args:
+            message: What to send; what its handler returns goes nowhere.
 
         Raises:
             ActorStopped: The actor is gone, or went while this waited.
@@ -95,7 +101,8 @@ class Ref(Generic[ProtocolT_co]):
             ActorFailed: The handler raised an undeclared error.
             ActorRestarted: The actor was restarted before it answered.
             ActorStopped: The actor is gone.
-            Exception: An error that the message declares.
+            Exception: An error that the message declares, or that `Reply.fail` was given.
+            ValueError: `timeout_s` is not positive and finite.
         """
         if not 0.0 < timeout_s < math.inf:
             msg = f"timeout_s must be positive and finite, not {timeout_s!r}"

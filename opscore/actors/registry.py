@@ -21,6 +21,7 @@ class Name(Generic[ProtocolT]):
     """A name, typed by the protocol of who answers to it: `LEDGER: Name[Ledger] = Name("ledger")`."""
 
     value: str = attrs.field(validator=attrs.validators.min_len(1))
+    """The name itself; not empty."""
 
 
 class Registry:

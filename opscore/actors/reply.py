@@ -29,7 +29,9 @@ class Reply(Generic[ReplyT]):
         self.actor = actor
         """Path of the actor that was asked."""
         self.message = message
+        """The message it answers."""
         self.done = False
+        """Whether it was answered, or nobody waits any more."""
         self.held = False
         """Whether the end of the handler leaves it open: it was deferred, or its message stashed."""
         self.failures = 0

@@ -45,6 +45,7 @@ class AutoShutdown(enum.Enum):
     """Whether a supervisor stops by itself once its significant children are gone."""
 
     NEVER = "never"
+    """Not by itself."""
     ANY_SIGNIFICANT = "any_significant"
     """Once one of them ended by itself."""
     ALL_SIGNIFICANT = "all_significant"
@@ -56,6 +57,7 @@ class Intensity:
     """How many restarts a sliding window may hold."""
 
     restarts_max: int = attrs.field(default=5, validator=attrs.validators.ge(0))
+    """Restarts that are allowed; the next one exceeds it."""
     within_s: float = attrs.field(default=60.0, validator=attrs.validators.gt(0.0))
     """Length of the window, in seconds."""
 
@@ -93,9 +95,11 @@ class ChildSpec(Generic[ProtocolT]):
     factory: Callable[[], Actor[ProtocolT]]
     """Makes the instance of each incarnation."""
     restart: Restart = Restart.PERMANENT
+    """After which exits another incarnation follows."""
     significant: bool = attrs.field(default=False, validator=_check_significant)
     """Whether its end by itself counts for the `auto_shutdown` of its supervisor. Not for permanent children."""
     mailbox: MailboxSpec = attrs.field(default=MailboxSpec())
+    """Its capacity, overflow policy, stash and redeliveries."""
     backoff: Backoff = attrs.field(default=Backoff())
     """Delay before a restart; it starts afresh once an incarnation ran for `backoff.max_s`."""
     budget: Intensity | None = None
@@ -129,15 +133,18 @@ class SupervisorSpec:
     name: str = attrs.field(validator=_check_name)
     """Unique among its siblings; the root's is not part of any path."""
     strategy: Strategy = Strategy.ONE_FOR_ONE
+    """Who is restarted together with a child that failed."""
     intensity: Intensity | None = attrs.field(default=Intensity())
     """The ceiling: more restarts of children, taken together, escalate. None is no ceiling, for pools whose children
     all have a `budget`."""
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER
+    """Whether the end of significant children is the supervisor's own."""
     children: tuple[ChildSpec[Any] | SupervisorSpec, ...] = attrs.field(default=(), validator=_check_children)
     """Started left to right, stopped right to left."""
     shutdown_s: float = attrs.field(default=10.0, validator=attrs.validators.ge(0.0))
     """Seconds from the stop message until everything below is cancelled."""
     restart: Restart = Restart.PERMANENT
+    """As that of a `ChildSpec`; a supervisor ends normally only by its `auto_shutdown`."""
     significant: bool = attrs.field(default=False, validator=_check_significant)
     """As that of a `ChildSpec`: for a supervisor below one with `auto_shutdown`."""
     backoff: Backoff = attrs.field(default=Backoff())

@@ -222,9 +222,9 @@ class SupervisorCell(Cell):
         """Return how long to wait before the restart of a child, and tell it to whoever reads the log."""
         delay_s = cell.spec.backoff.delay_s(cell.record.failures, self.environment.clock.random)
         _LOGGER.info(
-            "%s is restarted in %.3g s (failure %d in a row)",
+            "%s is restarted in %g s (failure %d in a row)",
             cell.path,
-            delay_s,
+            round(delay_s, 3),
             cell.record.failures,
             extra={"actor": cell.path},
         )
@@ -354,12 +354,17 @@ class Supervisor:
 
         Raises:
             ActorStopped: The supervisor is gone or on its way out.
-            ValueError: The name belongs to a supervisor.
+            ValueError: The name belongs to a supervisor, or the child is significant and this supervisor never shuts
+                down by itself.
         """
         return self._cell.start_child(spec)
 
     def child(self, name: str) -> Ref[Any] | None:
-        """Return the address of a live child, one being restarted included, or None."""
+        """Return the address of a live child, one being restarted included, or None.
+
+        Args:
+            name: The name of its `ChildSpec`.
+        """
         cell = self._cell.children.get(name)
         return cell.ref if isinstance(cell, ActorCell) else None
 
@@ -367,5 +372,8 @@ class Supervisor:
         """Stop a child for good and wait until it is gone; harmless if there is none.
 
         Its name is free at once. Cancelled, the child stops all the same.
+
+        Args:
+            name: The name of its `ChildSpec`; a supervisor may be stopped too.
         """
         await self._cell.stop_child(name)

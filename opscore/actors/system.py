@@ -36,9 +36,10 @@ class System:
 
     def __init__(self, name: str, root: SupervisorCell) -> None:
         self.name = name
-        self.dead_letters = root.environment.dead_letters
+        """As given to `open_system`."""
+        self.dead_letters: DeadLetters = root.environment.dead_letters
         """Messages that no actor handled to the end."""
-        self.registry = root.environment.registry
+        self.registry: Registry = root.environment.registry
         """Well-known names of actors."""
         self.environment = root.environment
         """What all its actors share, for test kits."""
@@ -170,7 +171,7 @@ async def open_system(
 
     Args:
         root: The root supervisor; its children's paths are `/name`.
-        name: A name for the system, for logs and introspection.
+        name: Which system this is, where a program has several.
         clock: Wall time and randomness; the machine's by default.
 
     Raises:

@@ -35,6 +35,7 @@ class Timer:
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.done = False
+        """Whether nothing is to come any more."""
         self._callback = callback
 
     def cancel(self) -> None:
