@@ -86,7 +86,9 @@ def arguments() -> argparse.ArgumentParser:
         kind = type(field.default)
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core to measure on")
-    parser.add_argument("--slice-ms", type=float, default=5.0, help="the time slice that fairness is held against")
+    parser.add_argument(
+        "--slice-ms", type=float, default=1.0, help="the time slice that fairness is held against; opscore's is 1 ms"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")
     return parser

@@ -1,9 +1,8 @@
 """How long an actor under a flood keeps its neighbour waiting: opscore only.
 
 A producer keeps the mailbox of one actor full, whose handler computes for so many microseconds without a pause. Beside
-it an asker asks another actor, again and again with a pause between, and times every reply: the neighbour's turn
-and then the asker's own have to come round. The flood has to be one: the flooded actor's handlers must have
-computed for a good part of the time.
+it another actor is told something, again and again with a pause between, and takes the time from there to its handler.
+The flood has to be one: the flooded actor's handlers must have computed for a good part of the time.
 """
 
 import time
@@ -12,7 +11,6 @@ from random import Random
 import attrs
 import trio
 
-from bench.actors.peers.opscore_actors import ADD, GET_COUNT, Counter
 from opscore.actors.actor import Actor, handles
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
@@ -21,7 +19,7 @@ from opscore.actors.system import open_system
 
 SEED = 7
 PAUSE_S = 0.002
-"""The longest pause between two asks; without one the asks would keep step with the flood."""
+"""The longest pause between two messages; without one they would keep step with the flood."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,12 +41,35 @@ class Busy(Actor["Busy"]):
 
 
 @attrs.frozen(kw_only=True)
+class Poke(Message["Neighbour", None]):
+    sent_at: float
+
+
+@attrs.frozen(kw_only=True)
+class Settle(Message["Neighbour", None]):
+    """Answered once everything before it was handled."""
+
+
+class Neighbour(Actor["Neighbour"]):
+    def __init__(self, seconds: list[float]) -> None:
+        self.seconds = seconds
+
+    @handles(Poke)
+    async def poke(self, message: Poke) -> None:
+        self.seconds.append(time.perf_counter() - message.sent_at)
+
+    @handles(Settle)
+    async def settle(self, message: Settle) -> None:
+        pass
+
+
+@attrs.frozen(kw_only=True)
 class Latencies:
     """Seconds, in ascending order."""
 
     seconds: tuple[float, ...]
     handled: int
-    """Asks, as the neighbour counted them."""
+    """Messages, as the neighbour counted them."""
     busy_share: float
     """Of the time, what the flooded actor's handlers took."""
 
@@ -61,19 +82,21 @@ def latencies(handler_s: float, duration_s: float) -> Latencies:
 
 
 async def _latencies(handler_s: float, duration_s: float) -> Latencies:
-    actor = Busy(handler_s)
+    actor, seconds = Busy(handler_s), list[float]()
     async with open_system(SupervisorSpec(name="root")) as system, trio.open_nursery() as nursery:
         supervisor = system.supervisor("/")
         busy = supervisor.start_child(ChildSpec(name="busy", factory=lambda: actor))
-        neighbour = supervisor.start_child(ChildSpec(name="neighbour", factory=Counter))
-        await neighbour.ask(GET_COUNT)
+        neighbour = supervisor.start_child(ChildSpec(name="neighbour", factory=lambda: Neighbour(seconds)))
+        await neighbour.ask(Settle())
         started = time.perf_counter()
         nursery.start_soon(_flood, busy)
-        seconds = await _ask(neighbour, started + duration_s)
+        sent = await _poke(neighbour, started + duration_s)
         busy_share = actor.computed * handler_s / (time.perf_counter() - started)
-        handled = await neighbour.ask(GET_COUNT)
+        await neighbour.ask(Settle())
         nursery.cancel_scope.cancel()
-    return Latencies(seconds=tuple(sorted(seconds)), handled=handled, busy_share=busy_share)
+    if len(seconds) != sent:
+        raise RuntimeError(f"{sent} messages were sent and {len(seconds)} handled")
+    return Latencies(seconds=tuple(sorted(seconds)), handled=len(seconds), busy_share=busy_share)
 
 
 async def _flood(busy: Ref[Busy]) -> None:
@@ -82,12 +105,10 @@ async def _flood(busy: Ref[Busy]) -> None:
         await busy.send(message)
 
 
-async def _ask(neighbour: Ref[Counter], until: float) -> list[float]:
-    random = Random(SEED)
-    seconds = []
+async def _poke(neighbour: Ref[Neighbour], until: float) -> int:
+    random, sent = Random(SEED), 0
     while time.perf_counter() < until:
         await trio.sleep(random.uniform(0, PAUSE_S))
-        asked = time.perf_counter()
-        await neighbour.ask(ADD)
-        seconds.append(time.perf_counter() - asked)
-    return seconds
+        neighbour.tell(Poke(sent_at=time.perf_counter()))
+        sent += 1
+    return sent

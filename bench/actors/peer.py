@@ -67,6 +67,14 @@ class Peer(ABC):
     def ask(self, asks: int, askers: int) -> Outcome:
         """So many askers at a time ask one counter; each asks again once it has its reply."""
 
+    def tell_async(self, messages: int) -> Outcome:
+        """As `tell`, to a handler that could wait."""
+        raise NotImplementedError
+
+    def ask_async(self, asks: int, askers: int) -> Outcome:
+        """As `ask`, of a handler that could wait."""
+        raise NotImplementedError
+
     @abstractmethod
     def ring(self, laps: int, nodes: int) -> Outcome:
         """One token goes round a ring of nodes."""

@@ -8,7 +8,7 @@ import subprocess
 import attrs
 
 from bench.actors.peer import Peer
-from bench.actors.workloads import BOUNDED, FAIRNESS, WORKLOADS
+from bench.actors.workloads import BOUNDED, OPSCORE_ONLY, WORKLOADS
 
 
 @attrs.frozen(kw_only=True)
@@ -28,7 +28,7 @@ class Entry:
     install: str = "pip install --group bench-actors"
     share: float = 1.0
     bounded: bool = False
-    fairness: bool = False
+    opscore: bool = False
 
     def load(self) -> Peer:
         peer: Peer = getattr(importlib.import_module(f"bench.actors.peers.{self.module}"), self.kind)()
@@ -54,7 +54,7 @@ class Entry:
         return "of Python"
 
     def workloads(self) -> tuple[str, ...]:
-        left_out = (() if self.bounded else BOUNDED) + (() if self.fairness else FAIRNESS)
+        left_out = (() if self.bounded else BOUNDED) + (() if self.opscore else OPSCORE_ONLY)
         return tuple(name for name in WORKLOADS if name not in left_out)
 
 
@@ -66,7 +66,7 @@ PEERS = {
         used="actors under one supervisor",
         install="pip install -e .",
         bounded=True,
-        fairness=True,
+        opscore=True,
     ),
     "asyncio.Queue": Entry(
         module="asyncio_queue", kind="AsyncioQueuePeer", package=None, used="raw, a task and a queue", bounded=True

@@ -109,6 +109,13 @@ WORKLOADS: Mapping[str, Run] = {
     "send": _rate("send", lambda sizes: sizes.messages, lambda peer, sizes: peer.send(sizes.messages)),
     "ask": _rate("ask", lambda sizes: sizes.asks, lambda peer, sizes: peer.ask(sizes.asks, 1)),
     "ask100": _rate("ask100", lambda sizes: sizes.asks, lambda peer, sizes: peer.ask(sizes.asks, sizes.askers)),
+    "tell_async": _rate(
+        "tell_async", lambda sizes: sizes.messages, lambda peer, sizes: peer.tell_async(sizes.messages)
+    ),
+    "ask_async": _rate("ask_async", lambda sizes: sizes.asks, lambda peer, sizes: peer.ask_async(sizes.asks, 1)),
+    "ask100_async": _rate(
+        "ask100_async", lambda sizes: sizes.asks, lambda peer, sizes: peer.ask_async(sizes.asks, sizes.askers)
+    ),
     "ring100": _rate(
         "ring100", lambda sizes: sizes.laps(100) * 100, lambda peer, sizes: peer.ring(sizes.laps(100), 100)
     ),
@@ -127,14 +134,26 @@ WORKLOADS: Mapping[str, Run] = {
     "fairness_5us": _fairness("fairness_5us", 5e-6),
     "fairness_200us": _fairness("fairness_200us", 200e-6),
 }
-WARMED_UP = ("tell", "send", "ask", "ask100", "ring100", "ring1000", "fan_in", "fan_in_send")
+WARMED_UP = (
+    "tell",
+    "send",
+    "ask",
+    "ask100",
+    "tell_async",
+    "ask_async",
+    "ask100_async",
+    "ring100",
+    "ring1000",
+    "fan_in",
+    "fan_in_send",
+)
 """What a twentieth of the work goes before, so that nothing is loaded or made for the first time under the clock."""
 BOUNDED = ("send", "fan_in_send")
 """Only where a mailbox has a bound that a sender can wait at."""
 ROUNDS_MAX: Mapping[str, int] = {"spawn": 3, "idle_rss": 2, "idle_traced": 1}
 """What takes long and hardly varies is measured in the first rounds only."""
-FAIRNESS = ("fairness_5us", "fairness_200us")
-"""Only for opscore."""
+OPSCORE_ONLY = ("tell_async", "ask_async", "ask100_async", "fairness_5us", "fairness_200us")
+"""What shows a side of opscore and compares with nobody."""
 
 
 @attrs.frozen(kw_only=True)
@@ -160,6 +179,9 @@ FIGURES: Mapping[str, Figure] = {
     "send": _rate_figure("send: the same, room for 1,024, the sender waits for it", "messages/s"),
     "ask": _rate_figure("ask: one asker, one actor", "asks/s"),
     "ask100": _rate_figure("ask100: 100 askers at a time, one actor", "asks/s"),
+    "tell_async": _rate_figure("tell, to an async handler", "messages/s"),
+    "ask_async": _rate_figure("ask, of an async handler", "asks/s"),
+    "ask100_async": _rate_figure("ask100, of an async handler", "asks/s"),
     "ring100": _rate_figure("ring100: a token round 100 actors", "hops/s"),
     "ring1000": _rate_figure("ring1000: a token round 1,000 actors", "hops/s"),
     "fan_in": _rate_figure("fan_in: 100 sending actors, one actor, an unbounded mailbox", "messages/s"),
@@ -171,7 +193,9 @@ FIGURES: Mapping[str, Figure] = {
     "idle_traced_handled": Figure(title="idle actor, one message handled, traced", unit="bytes"),
     **{
         f"fairness_{handler}us_{what}": Figure(
-            title=f"neighbour's ask beside a flood of {handler} µs handlers, {what}", unit="ms", form="{:,.2f}"
+            title=f"a neighbour's message waits beside a flood of {handler} µs handlers, {what}",
+            unit="ms",
+            form="{:,.2f}",
         )
         for handler in (5, 200)
         for what in ("median", "p99", "max")

@@ -15,7 +15,7 @@ from opscore.actors.incarnation import Incarnation
 from opscore.actors.mailbox import Lane, Mailbox
 from opscore.actors.ref import Ref
 from opscore.actors.reply import Reply, message_of
-from opscore.actors.scheduler import ANSWERS_MAX, BATCH_MAX, QUICK_S, STRIDE, Turn
+from opscore.actors.scheduler import ANSWERS_MAX, BATCH_MAX, QUICK_S, STRIDE, TURN_S, Turn
 from opscore.actors.snapshot import ActorSnapshot, State
 from opscore.actors.spec import ChildSpec, Restart
 
@@ -129,8 +129,8 @@ class ActorCell(Cell, Generic[ProtocolT]):
                 mailbox.idle = True
         return True
 
-    async def turn(self, now: float, slice_end: float) -> Turn:
-        """Start if that is to be done, and handle messages until there is none, the slice is over, or a stop came.
+    async def turn(self, now: float) -> Turn:
+        """Start if that is to be done, and handle messages until there is none, its time is over, or a stop came.
 
         There is no checkpoint in it but those of the hooks and handlers themselves.
         """
@@ -140,7 +140,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
                     # It was stopped before it began.
                     return Turn.ENDED
                 await self._begin()
-            turn = await self._receive(now, slice_end)
+            turn = await self._receive(now)
             self.mailbox.current = None
         except Exception as error:
             self._refuse_current(error)
@@ -165,7 +165,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self._mark_started()
 
     # Every message comes through here: a call for each part of the loop would be a good part of what it costs.
-    async def _receive(self, now: float, slice_end: float) -> Turn:  # noqa: C901, PLR0912, PLR0915
+    async def _receive(self, now: float) -> Turn:  # noqa: C901, PLR0912, PLR0915
         mailbox, actor, worker = self.mailbox, self._actor, self.worker
         assert actor is not None, "an actor has started before it handles messages"
         assert worker is not None, "it is on a worker while it does"
@@ -173,7 +173,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
         entry: Any
         message: Any
         kind, handler = None, None
-        left, stride, high_water = BATCH_MAX, 1, mailbox.high_water
+        left, stride, high_water, turn_end = BATCH_MAX, 1, mailbox.high_water, now + TURN_S
         while left > 0:
             stride = min(stride, left)
             left -= stride
@@ -221,7 +221,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
             if not entries and not mailbox.signals:
                 return self._rest()
             now = self.queue.clock()
-            if now >= slice_end:
+            if now >= turn_end:
                 break
             stride = STRIDE if now - mailbox.since < QUICK_S else 1
         mailbox.admit_one()

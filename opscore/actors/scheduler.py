@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from opscore.actors.mailbox import Mailbox
 
 SLICE_S: Final = 0.001
-"""Seconds that actors may run before the rest of the program gets a turn. One of them may exceed it by one message."""
+"""Seconds that actors may run before the rest of the program gets a turn."""
+TURN_S: Final = SLICE_S / 2
+"""Seconds that one actor may run before the others get a turn; it may exceed them by one message."""
 BATCH_MAX: Final = 64
 """Messages that an actor may handle in one turn."""
 MESSAGES_MAX: Final = 128
@@ -63,8 +65,8 @@ class Runnable(Protocol):
         """Where its messages wait."""
         ...
 
-    async def turn(self, now: float, slice_end: float) -> Turn:
-        """Do what there is to do, until the slice is over; both times are of the queue's clock."""
+    async def turn(self, now: float) -> Turn:
+        """Do what there is to do, for `TURN_S` at most from `now` on, which is by the queue's clock."""
         ...
 
     def finish(self, cause: BaseException | None) -> None:
@@ -259,7 +261,7 @@ class Worker:
                 queue.call()
             actor.worker = self
             try:
-                turn = await actor.turn(now, began + SLICE_S)
+                turn = await actor.turn(now)
             except Exception as error:  # noqa: BLE001 (whatever an actor raises is for its supervisor to judge)
                 if not self._ended(actor, error):
                     return False

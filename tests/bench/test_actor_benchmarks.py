@@ -57,6 +57,12 @@ class Forgetful(Peer):
     def fan_in_send(self, messages: int, senders: int) -> Outcome:
         return self.tell(messages)
 
+    def tell_async(self, messages: int) -> Outcome:
+        return self.tell(messages)
+
+    def ask_async(self, asks: int, askers: int) -> Outcome:
+        return self.tell(asks)
+
     def spawn(self, actors: int) -> Outcome:
         return self.tell(actors)
 

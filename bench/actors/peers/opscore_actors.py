@@ -1,4 +1,7 @@
-"""opscore: an actor a child of one supervisor, typed messages; `tell` where nothing waits for room, else `send`."""
+"""opscore: an actor a child of one supervisor, typed messages; `tell` where nothing waits for room, else `send`.
+
+Handlers are plain functions, because none of them waits; the workloads ending in `_async` have async ones.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -63,6 +66,24 @@ class Counter(Actor["Counter"]):
         self.count = 0
 
     @handles(Add)
+    def add(self, message: Add) -> int:
+        self.count += message.amount
+        return self.count
+
+    @handles(GetCount)
+    def get_count(self, message: GetCount) -> int:
+        return self.count
+
+    @handles(Report)
+    def report(self, message: Report) -> None:
+        message.to.send_nowait(self.count)
+
+
+class AsyncCounter(Actor["Counter"]):
+    def __init__(self) -> None:
+        self.count = 0
+
+    @handles(Add)
     async def add(self, message: Add) -> int:
         self.count += message.amount
         return self.count
@@ -70,10 +91,6 @@ class Counter(Actor["Counter"]):
     @handles(GetCount)
     async def get_count(self, message: GetCount) -> int:
         return self.count
-
-    @handles(Report)
-    async def report(self, message: Report) -> None:
-        message.to.send_nowait(self.count)
 
 
 class TalliedCounter(Counter):
@@ -84,7 +101,7 @@ class TalliedCounter(Counter):
     async def on_start(self) -> None:
         self.started.count()
 
-    async def add(self, message: Add) -> int:
+    def add(self, message: Add) -> int:
         self.count += message.amount
         self.handled.count()
         return self.count
@@ -99,11 +116,11 @@ class Node(Actor["Node"]):
         self.on_end = on_end
 
     @handles(Connect)
-    async def connect(self, message: Connect) -> None:
+    def connect(self, message: Connect) -> None:
         self.following = message.following
 
     @handles(Token)
-    async def pass_on(self, message: Token) -> None:
+    def pass_on(self, message: Token) -> None:
         self.passed += 1
         if self.passed == self.laps:
             self.on_end()
@@ -111,7 +128,7 @@ class Node(Actor["Node"]):
             self.following.tell(message)
 
     @handles(GetPassed)
-    async def get_passed(self, message: GetPassed) -> int:
+    def get_passed(self, message: GetPassed) -> int:
         return self.passed
 
 
@@ -133,13 +150,19 @@ class Sender(Actor["Sender"]):
 
 class OpscorePeer(Peer):
     def tell(self, messages: int) -> Outcome:
-        return trio.run(_tell, messages)
+        return trio.run(_tell, messages, Counter)
+
+    def tell_async(self, messages: int) -> Outcome:
+        return trio.run(_tell, messages, AsyncCounter)
 
     def send(self, messages: int) -> Outcome:
         return trio.run(_send, messages)
 
     def ask(self, asks: int, askers: int) -> Outcome:
-        return trio.run(_ask, asks, askers)
+        return trio.run(_ask, asks, askers, Counter)
+
+    def ask_async(self, asks: int, askers: int) -> Outcome:
+        return trio.run(_ask, asks, askers, AsyncCounter)
 
     def ring(self, laps: int, nodes: int) -> Outcome:
         return trio.run(_ring, laps, nodes)
@@ -157,14 +180,14 @@ class OpscorePeer(Peer):
         return trio.run(_idle, actors, footprint)
 
 
-def _start_counter(system: System, capacity: int) -> Ref[Counter]:
+def _start_counter(system: System, capacity: int, factory: Callable[[], Actor[Counter]] = Counter) -> Ref[Counter]:
     mailbox = MailboxSpec(capacity=capacity)
-    return system.supervisor("/").start_child(ChildSpec(name="counter", factory=Counter, mailbox=mailbox))
+    return system.supervisor("/").start_child(ChildSpec(name="counter", factory=factory, mailbox=mailbox))
 
 
-async def _tell(messages: int) -> Outcome:
+async def _tell(messages: int, factory: Callable[[], Actor[Counter]]) -> Outcome:
     async with open_system(ROOT) as system:
-        counter = _start_counter(system, messages + 1)
+        counter = _start_counter(system, messages + 1, factory)
         await counter.ask(GET_COUNT)
         stopwatch = Stopwatch()
         for _ in range(messages):
@@ -184,13 +207,13 @@ async def _send(messages: int) -> Outcome:
         return stopwatch.stop(await counted.receive())
 
 
-async def _ask(asks: int, askers: int) -> Outcome:
+async def _ask(asks: int, askers: int, factory: Callable[[], Actor[Counter]]) -> Outcome:
     async def ask_again(counter: Ref[Counter]) -> None:
         for _ in range(asks // askers):
             await counter.ask(ADD)
 
     async with open_system(ROOT) as system:
-        counter = _start_counter(system, CAPACITY)
+        counter = _start_counter(system, CAPACITY, factory)
         await counter.ask(GET_COUNT)
         stopwatch = Stopwatch()
         if askers == 1:
