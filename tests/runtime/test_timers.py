@@ -94,7 +94,7 @@ async def test_an_agent_without_room_for_its_lease_is_made_to_look_at_it_later(
     async with world.node() as node:
         await join(node, "a")
         ref = node._core.addresses.agent("a")  # noqa: SLF001 (only there can a mailbox be filled)
-        monkeypatch.setattr(ref.mailbox, "_limit", 0)
+        monkeypatch.setattr(ref.mailbox, "limit", 0)
         session = await begin(node)
         assert only_task(node, session).status is TaskStatus.DISPATCHED
         assert world.messenger.delivered == []
