@@ -58,6 +58,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
         if self.spec.restart is not Restart.PERMANENT and not self.mailbox.sealed:
             if self.spec.drain:
                 self.mailbox.seal()
+                self._limit_stopping()
             else:
                 self.close()
             if not self.spec.significant:
@@ -173,10 +174,9 @@ class ActorCell(Cell, Generic[ProtocolT]):
         entry: Any
         message: Any
         kind, handler = None, None
-        left, stride, high_water, turn_end = BATCH_MAX, 1, mailbox.high_water, now + TURN_S
-        while left > 0:
-            stride = min(stride, left)
-            left -= stride
+        began, taken, stride, high_water = now, 0, 1, mailbox.high_water
+        while True:
+            taken += stride
             mailbox.since, steps = now, task._schedule_points  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             for _ in range(stride):
                 depth = len(entries)
@@ -221,7 +221,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
             if not entries and not mailbox.signals:
                 return self._rest()
             now = self.queue.clock()
-            if now >= turn_end:
+            if now >= began + TURN_S or (now == began and taken + STRIDE > BATCH_MAX):
                 break
             stride = STRIDE if now - mailbox.since < QUICK_S else 1
         mailbox.admit_one()
@@ -263,12 +263,14 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self._unanswered += incarnation.deferred
 
     async def _say_farewell(self, actor: Actor[ProtocolT]) -> None:
-        with trio.move_on_after(self.spec.shutdown_s, shield=True) as scope:
-            try:
+        scope = trio.CancelScope(deadline=trio.current_time() + self.spec.shutdown_s, shield=True)
+        try:
+            # The scope stands inside, because it takes its own cancellation out of what a nursery collected.
+            with scope:
                 await actor.on_stop()
-            except Exception:
-                # The incarnation has ended already; how it cleaned up does not change why.
-                _LOGGER.exception("on_stop of %s raised", self.path, extra={"actor": self.path})
+        except Exception:
+            # The incarnation has ended already; how it cleaned up does not change why.
+            _LOGGER.exception("on_stop of %s raised", self.path, extra={"actor": self.path})
         if scope.cancelled_caught:
             _LOGGER.warning(
                 "on_stop of %s was cancelled after %g s", self.path, self.spec.shutdown_s, extra={"actor": self.path}
@@ -318,7 +320,12 @@ class ActorCell(Cell, Generic[ProtocolT]):
             # An exception group or a background task's failure reaches here with the message still open.
             self._refuse_current(cause)
         entry, mailbox.current = mailbox.current, None
-        if entry is not None and not mailbox.take_back(entry):
+        if entry is None:
+            pass
+        elif mailbox.take_back(entry):
+            # It was deferred, perhaps; now it waits again.
+            self._unanswered = tuple(reply for reply in self._unanswered if reply is not entry)
+        else:
             self.environment.dead_letters.record(self.path, message_of(entry), DeadLetterReason.INTERRUPTED)
             if isinstance(entry, Reply):
                 self._unanswered += (entry,)

@@ -12,7 +12,7 @@ import trio
 
 from opscore.actors.clock import Clock
 from opscore.actors.dead_letters import DeadLetters
-from opscore.actors.errors import StartFailed
+from opscore.actors.errors import StartFailed, text_of
 from opscore.actors.registry import Registry
 from opscore.actors.reply import message_of
 from opscore.actors.scheduler import RunQueue
@@ -163,14 +163,17 @@ class Cell(ABC):
         """
         self.asked_to_stop = True
         if self.running:
-            if self.state is not State.STOPPING:
-                self.state = State.STOPPING
-                self._timer = self.environment.timers.call_later(self.spec.shutdown_s, self.kill)
+            self._limit_stopping()
             self._ask_to_stop(final=final)
             return
         self._cancel_timer()
         if final:
             self.close()
+
+    def _limit_stopping(self) -> None:
+        if self.state is not State.STOPPING:
+            self.state = State.STOPPING
+            self._timer = self.environment.timers.call_later(self.spec.shutdown_s, self.kill)
 
     @abstractmethod
     def kill(self) -> None:
@@ -263,7 +266,7 @@ class Cell(ABC):
             "to start" if self._started_at is None else "while running",
             self.incarnation,
             type(error).__name__,
-            error,
+            text_of(error),
             exc_info=error,
             extra={"actor": self.path, "incarnation": self.incarnation},
         )

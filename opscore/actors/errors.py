@@ -16,6 +16,14 @@ ActorError
 from __future__ import annotations
 
 
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, for messages that must not fail because of it."""
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 (an error may fail at its own text)
+        return f"its text raised {type(failure).__name__}"
+
+
 class ActorError(Exception):
     """Base of every error this library raises on purpose."""
 
@@ -98,7 +106,7 @@ class ActorFailed(ActorError):
 
     def __init__(self, actor: str, cause: BaseException) -> None:
         super().__init__(
-            f"{actor} failed with {type(cause).__name__}: {cause}; "
+            f"{actor} failed with {type(cause).__name__}: {text_of(cause)}; "
             "its supervisor decides what follows, and the message became a dead letter"
         )
         self.__cause__ = cause
@@ -139,7 +147,7 @@ class StartFailed(ActorError):
     """
 
     def __init__(self, actor: str, cause: BaseException) -> None:
-        super().__init__(f"{actor} could not start: {type(cause).__name__}: {cause}")
+        super().__init__(f"{actor} could not start: {type(cause).__name__}: {text_of(cause)}")
         self.__cause__ = cause
         self.actor = actor
         self.cause = cause
@@ -167,5 +175,5 @@ class SystemFailed(ActorError):
     """
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__(f"the root supervisor gave up after {type(cause).__name__}: {cause}")
+        super().__init__(f"the root supervisor gave up after {type(cause).__name__}: {text_of(cause)}")
         self.cause = cause

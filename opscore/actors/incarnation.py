@@ -191,12 +191,13 @@ class Incarnation(Context[ProtocolT]):
 
     def stop(self) -> None:
         """End normally after the current message."""
-        self._host.leave()
+        if not self._ended:
+            self._host.leave()
 
     def stop_if_quiet(self) -> bool:
         """Stop only if no message waits."""
         statistics = self._host.mailbox.statistics()
-        if statistics.depth or statistics.stashed:
+        if self._ended or statistics.depth or statistics.stashed:
             return False
         self._host.leave()
         return True
@@ -217,7 +218,7 @@ class Incarnation(Context[ProtocolT]):
                 await self._quiet.wait()
 
     def _handling(self, what: str) -> Entry:
-        entry = self._host.mailbox.current
+        entry = None if self._ended else self._host.mailbox.current
         if entry is None:
             msg = f"{what} is for handlers: no message is being handled"
             raise RuntimeError(msg)

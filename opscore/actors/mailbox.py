@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import heapq
+import logging
 from collections import deque
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from opscore.actors.dead_letters import DeadLetters
     from opscore.actors.reply import Entry
+
+
+_LOGGER = logging.getLogger("opscore.actors")
 
 
 class Lane(enum.IntEnum):
@@ -242,6 +246,7 @@ class Mailbox:
         # The end of the handler counts it as handled.
         self.handled -= 1
         if isinstance(entry, Reply):
+            entry.undefer()
             entry.held = True
 
     def unstash(self) -> None:
@@ -293,7 +298,11 @@ class Mailbox:
         self.cause = cause
         watchers, self._watchers = self._watchers, None
         for watcher in tuple((watchers or {}).values()):
-            watcher()
+            try:
+                watcher()
+            except Exception:
+                # Neither the actor that is gone nor the others who watch it answer for one of them.
+                _LOGGER.exception("a watch on %s raised", self.name, extra={"actor": self.name})
 
     def discard(self, entry: Entry, reason: DeadLetterReason, error: Exception) -> None:
         """Make a message a dead letter and fail its asker, if it has one."""
@@ -356,6 +365,7 @@ class Mailbox:
 
     def _return(self, entry: Entry) -> None:
         if isinstance(entry, Reply):
+            entry.undefer()
             entry.held = False
         self._open()
         self.entries.appendleft(entry)

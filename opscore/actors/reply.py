@@ -63,6 +63,12 @@ class Reply(Generic[ReplyT]):
         self.held = True
         self._on_done = on_done
 
+    def undefer(self) -> None:
+        """Forget that it was deferred: its message waits again."""
+        on_done, self._on_done = self._on_done, None
+        if on_done is not None:
+            on_done(self)
+
     async def wait(self) -> ReplyT:
         """Wait for the answer; cancellation abandons it."""
         if not self.done:

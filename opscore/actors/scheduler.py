@@ -8,6 +8,7 @@ the worker it is on, and nobody else is ever on that one. ADR 8 tells why, and w
 from __future__ import annotations
 
 import enum
+import operator
 from collections import deque
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -26,10 +27,9 @@ SLICE_S: Final = 0.001
 TURN_S: Final = SLICE_S / 2
 """Seconds that one actor may run before the others get a turn; it may exceed them by one message."""
 BATCH_MAX: Final = 64
-"""Messages that an actor may handle in one turn."""
+"""Messages that an actor may handle in one turn where the clock stands still, as virtual ones do."""
 MESSAGES_MAX: Final = 128
-"""About how many messages are handled before the rest of the program gets a turn, where the clock stands still, as
-virtual ones do."""
+"""About how many messages are handled before the rest of the program gets a turn, where the clock stands still."""
 STRIDE: Final = 8
 """Messages handled from one look at the clock to the next, as long as they are quick."""
 QUICK_S: Final = SLICE_S / 8
@@ -69,9 +69,20 @@ class Runnable(Protocol):
         """Do what there is to do, for `TURN_S` at most from `now` on, which is by the queue's clock."""
         ...
 
+    def fail(self, cause: BaseException) -> None:
+        """Crash the incarnation from outside its turn."""
+        ...
+
     def finish(self, cause: BaseException | None) -> None:
         """Take note that the incarnation is over."""
         ...
+
+
+class LeftOpen(Exception):
+    """A nursery or scope that an actor left open between messages was cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__("a nursery that it left open was cancelled, most likely because one of its tasks failed")
 
 
 def asker() -> Mailbox | None:
@@ -150,6 +161,8 @@ class RunQueue:
         """The queue of most actors; another one is that of a single, pinned actor."""
         self.aside = variables.copy()
         """Context variables for questions that are answered in their askers' tasks."""
+        self.owner: Runnable | None = None
+        """The pinned actor whose own queue it is."""
         self.answered = 0
         """Questions that were, since the last one that was not."""
         self._spawn = spawn
@@ -172,16 +185,29 @@ class RunQueue:
     def pin(self, actor: Runnable, variables: Variables) -> None:
         """Give an actor a queue of its own, whose worker starts from the context variables that it set."""
         actor.queue = RunQueue(self._spawn, self.clock, variables, self)
+        actor.queue.owner = actor
 
     def pin_if_marked(self, actor: Runnable) -> None:
         """See whether an answer set context variables, and pin the actor that gave it if so."""
-        if self.aside != self._variables:
+        if _differ(self.aside, self._variables):
             self.pin(actor, self.aside)
             self.aside = self._variables.copy()
 
     def statistics(self) -> SchedulerStatistics:
         """Return the workers as they are now."""
         return SchedulerStatistics(workers=self.workers, idle=len(self.idle), ready=len(self.ready))
+
+
+def _differ(now: Variables, before: Variables) -> bool:
+    """Return whether any context variable is another object than before."""
+    try:
+        # Two contexts that share their contents, as these do nearly always, are compared by identity within.
+        if now != before:
+            return True
+    except Exception:  # noqa: BLE001 (values that cannot be compared, such as arrays, are others)
+        return True
+    # What equals the value before may be another object, which its actor may change later.
+    return not all(map(operator.is_, now.values(), before.values()))
 
 
 class Worker:
@@ -234,11 +260,14 @@ class Worker:
                 return await self._serve()
         except Exception as error:  # noqa: BLE001 (what an actor raised beside its cancellation is for its supervisor)
             cause = error
-        except BaseException:
-            # The whole program is on its way out: whoever waits for this actor's end must not wait for ever.
-            if self.actor is not None:
-                self._ended(self.actor, None)
-            raise
+        except BaseException as error:
+            if not self._is_stray(error):
+                # The whole program is on its way out: whoever waits for this actor's end must not wait for ever.
+                if self.actor is not None:
+                    self._ended(self.actor, None)
+                raise
+            cause = LeftOpen()
+            cause.__cause__ = error
         assert self.actor is not None, "only actors are cancelled"
         return self._ended(self.actor, cause)
 
@@ -250,7 +279,7 @@ class Worker:
         while not self._cancelled:
             now = clock()
             if not ready or now >= began + SLICE_S or (now == began and messages >= MESSAGES_MAX):
-                if not await self._pause():
+                if not await self._pause_unless_left_open():
                     return False
                 began, messages = clock(), 0
                 continue
@@ -276,7 +305,8 @@ class Worker:
                 ready = queue.ready
             if turn is Turn.MORE:
                 messages += BATCH_MAX
-                actor.queue.push(actor)
+                # No call for another worker: this one looks here again, and a pinned actor must stay on it.
+                ready.append(actor)
         return True
 
     def _ended(self, actor: Runnable, cause: BaseException | None) -> bool:
@@ -304,10 +334,35 @@ class Worker:
         queue.called = False
         return True
 
+    async def _pause_unless_left_open(self) -> bool:
+        """Pause; if a nursery that the pinned actor left open is cancelled meanwhile, the actor fails."""
+        try:
+            return await self._pause()
+        except trio.Cancelled as error:
+            owner = self._queue.owner
+            if owner is None or not self._is_stray(error):
+                raise
+            # This worker is on its way already.
+            self._queue.called = True
+            cause = LeftOpen()
+            cause.__cause__ = error
+            owner.fail(cause)
+            self._queue.called = False
+            return True
+
+    def _is_stray(self, error: BaseException) -> bool:
+        """Return whether nothing but a scope that the actor left open asked for a cancellation."""
+        nursery = self.task.parent_nursery
+        if nursery is None or nursery.cancel_scope.cancel_called:
+            return False
+        if isinstance(error, BaseExceptionGroup):
+            rest = error.split(trio.Cancelled)[1]
+            return rest is None or isinstance(rest, Exception)
+        return isinstance(error, trio.Cancelled)
+
     def _is_marked(self) -> bool:
         """Return whether an actor left something behind in the task that others must not see."""
-        # Two contexts that share their contents, as these do nearly always, are compared by identity within.
-        return copy_context() != self._variables or bool(self.task.child_nurseries)
+        return _differ(copy_context(), self._variables) or bool(self.task.child_nurseries)
 
     def _pin(self, actor: Runnable) -> RunQueue:
         """Let this worker run the one actor only."""

@@ -91,9 +91,11 @@ class Timers:
             self._expire_due(self._now())
 
     def _expire_due(self, now: float) -> None:
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            due = heapq.heappop(heap)[2]
+        dues = []
+        while self._heap and self._heap[0][0] <= now:
+            dues.append(heapq.heappop(self._heap)[2])
+        # What these calls add waits for the next round, however early it is due.
+        for due in dues:
             if due.done:
                 continue
             try:
