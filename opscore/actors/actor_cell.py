@@ -244,7 +244,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
         try:
             value = self.queue.aside.run(handler, actor, message)
         except message.declared_errors as error:
-            reply.fail(error)
+            self._answer_declared(reply, error)
         else:
             if not reply.held:
                 reply.set(value)
@@ -292,6 +292,9 @@ class ActorCell(Cell, Generic[ProtocolT]):
             self.mailbox.signal(Lane.STOP)
 
     def _answer_declared(self, entry: Entry, error: Exception) -> None:
+        if self.mailbox.current is None:
+            # It was stashed, and is answered when it is handled again.
+            return
         if isinstance(entry, Reply):
             entry.fail(error)
         else:
@@ -320,12 +323,10 @@ class ActorCell(Cell, Generic[ProtocolT]):
             # An exception group or a background task's failure reaches here with the message still open.
             self._refuse_current(cause)
         entry, mailbox.current = mailbox.current, None
-        if entry is None:
-            pass
-        elif mailbox.take_back(entry):
+        if entry is not None and mailbox.take_back(entry):
             # It was deferred, perhaps; now it waits again.
             self._unanswered = tuple(reply for reply in self._unanswered if reply is not entry)
-        else:
+        elif entry is not None:
             self.environment.dead_letters.record(self.path, message_of(entry), DeadLetterReason.INTERRUPTED)
             if isinstance(entry, Reply):
                 self._unanswered += (entry,)
