@@ -141,6 +141,11 @@ class Cell(ABC):
         self._cancel_timer()
         self._timer = self.environment.timers.call_later(delay_s, self.start)
 
+    def forgo_restart(self) -> None:
+        """Stay down if a restart is due later."""
+        if not self.running:
+            self._cancel_timer()
+
     async def wait_settled(self) -> None:
         """Wait until the incarnation has started or ended."""
         if self.running and self._started_at is None:

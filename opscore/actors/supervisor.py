@@ -318,6 +318,9 @@ class SupervisorCell(Cell):
         cells = tuple(reversed(self.children.values()))
         dynamic = [cell for cell in cells if cell.spec.name not in self._static]
         leaving = tuple(self._leaving.values())
+        for cell in cells:
+            # One that waits out its backoff must not come back while those after it stop.
+            cell.forgo_restart()
         for cell in leaving:
             cell.request_stop(final=True)
         if self.spec.strategy is Strategy.ONE_FOR_ONE:

@@ -344,3 +344,17 @@ async def test_stop_child_on_one_that_is_leaving_waits_until_it_is_gone(autojump
         await system.supervisor("/").start_child(spec).ask(Leave())
         await system.supervisor("/").stop_child("a")
         assert diary == ["start /a 1", "stop /a 1"]
+
+
+async def test_a_child_that_waits_out_its_backoff_does_not_come_back_while_those_after_it_stop(
+    autojump_clock: MockClock,
+) -> None:
+    diary: list[str] = []
+    children = (
+        play("a", diary, backoff=Backoff(initial_s=1.0, jitter=0.0)),
+        play("b", factory=lambda: Lingering(diary)),
+    )
+    async with open_system(tree(*children)) as system:
+        the(system, "/a").tell(Crash())
+        await trio.testing.wait_all_tasks_blocked()
+    assert diary == ["start /a 1", "start /b 1", "stop /a 1", "stop /b 1"]
