@@ -236,11 +236,11 @@ class SupervisorCell(Cell):
             cell = self.children.get(name)
             if cell is None:
                 continue
-            temporary = cell.spec.restart is Restart.TEMPORARY
-            cell.request_stop(final=temporary)
+            cell.request_stop(final=False)
             await cell.wait_ended()
-            if temporary:
-                # OTP never restarts a temporary child, whoever's failure ended it.
+            if cell.spec.restart is Restart.TEMPORARY:
+                # OTP never restarts a temporary child, whoever's failure ended it. It is gone only now: a supervisor
+                # that is stopped meanwhile and restarted has it again.
                 self._drop(cell)
             else:
                 cell.restarting()

@@ -393,3 +393,23 @@ async def test_a_failed_start_counts_as_a_restart_and_leaves_no_zombie(autojump_
         ]
         (snapshot,) = system.snapshot()[1:]
         assert (snapshot.incarnation, snapshot.restarts, snapshot.failed) == (3, 2, 2)
+
+
+async def test_a_supervisor_that_is_restarted_amid_a_group_restart_has_its_temporary_children_again(
+    autojump_clock: MockClock,
+) -> None:
+    class Slow(Player):
+        async def on_stop(self) -> None:
+            await trio.sleep(2)
+            await super().on_stop()
+
+    temporary = play("t", factory=lambda: Slow([]), restart=Restart.TEMPORARY)
+    branch = SupervisorSpec(
+        name="branch", strategy=Strategy.ONE_FOR_ALL, children=(play("p"), temporary), backoff=AT_ONCE
+    )
+    async with open_system(tree(branch, play("z"), strategy=Strategy.ONE_FOR_ALL)) as system:
+        the(system, "/branch/p").tell(Crash())
+        await trio.sleep(1)
+        the(system, "/z").tell(Crash())
+        await trio.sleep(10)
+        assert await the(system, "/branch/t").ask(Recall()) == ()
