@@ -15,10 +15,11 @@ from opscore.actors.errors import ActorFailed
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref, Reply
-from opscore.actors.spec import ChildSpec, Intensity, Restart
+from opscore.actors.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
 from opscore.actors.system import System
 
 AT_ONCE = Backoff(initial_s=0.0, jitter=0.0)
+DEFAULT = Intensity()
 
 
 class Refusal(Exception):
@@ -175,6 +176,15 @@ def play(
         shutdown_s=shutdown_s,
         on_given_up=on_given_up,
     )
+
+
+def tree(
+    *children: ChildSpec[Player] | SupervisorSpec,
+    strategy: Strategy = Strategy.ONE_FOR_ONE,
+    intensity: Intensity | None = DEFAULT,
+) -> SupervisorSpec:
+    """A root supervisor with these children."""
+    return SupervisorSpec(name="root", strategy=strategy, intensity=intensity, children=children)
 
 
 def the(system: System, path: str) -> Ref[Player]:

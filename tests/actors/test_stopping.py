@@ -10,22 +10,12 @@ from opscore.actors.backoff import Backoff
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorStopped
 from opscore.actors.spec import (
-    ChildSpec,
-    Intensity,
     Restart,
     Strategy,
     SupervisorSpec,
 )
 from opscore.actors.system import open_system
-from tests.actors.cast import Crash, Leave, Note, Player, Recall, Work, crash, play, the
-
-
-def tree(
-    *children: ChildSpec[Player] | SupervisorSpec,
-    strategy: Strategy = Strategy.ONE_FOR_ONE,
-    intensity: Intensity | None = None,
-) -> SupervisorSpec:
-    return SupervisorSpec(name="root", strategy=strategy, intensity=intensity or Intensity(), children=children)
+from tests.actors.cast import Crash, Leave, Note, Player, Recall, Work, crash, play, the, tree
 
 
 class Stubborn(Player):
