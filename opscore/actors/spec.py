@@ -158,5 +158,5 @@ def check_child(supervisor: SupervisorSpec, child: ChildSpec[Any] | SupervisorSp
         ValueError: The child is significant, and the supervisor never shuts down by itself.
     """
     if child.significant and supervisor.auto_shutdown is AutoShutdown.NEVER:
-        msg = f"{child.name!r} is significant, but {supervisor.name!r} never shuts down by itself: set its auto_shutdown"
+        msg = f"{child.name!r} is significant, but {supervisor.name!r} does not shut down by itself: set auto_shutdown"
         raise ValueError(msg)

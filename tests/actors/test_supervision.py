@@ -170,7 +170,7 @@ def test_a_permanent_child_cannot_be_significant() -> None:
 
 
 def test_a_significant_child_needs_a_supervisor_that_shuts_down() -> None:
-    with pytest.raises(ValueError, match="set its auto_shutdown"):
+    with pytest.raises(ValueError, match="set auto_shutdown"):
         SupervisorSpec(name="s", children=(child(Restart.TRANSIENT, significant=True),))
 
 
