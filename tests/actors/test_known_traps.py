@@ -155,12 +155,12 @@ async def test_waiting_a_hundred_seconds_for_a_child_to_stop_takes_next_to_no_st
 ) -> None:
     slow = child("slow", cast=SlowToStop if busy == "on_stop" else Subject, shutdown_s=200.0)
     steps = Steps(autojump_clock, STEPS_MAX, 100.0)
+    trio.lowlevel.add_instrument(steps)
     async with open_system(root(child("a"), slow, child("b"), shutdown_s=500.0)) as system:
         if busy == "handler":
-            the(system, "/slow").tell(Work(seconds=100.0))
-        await trio.testing.wait_all_tasks_blocked()
+            the(system, "/slow").tell(Work(seconds=101.0))
+        await trio.sleep(1)
         start = trio.current_time()
-        trio.lowlevel.add_instrument(steps)
         if of == "child":
             await system.supervisor("/").stop_child("slow")
             assert trio.current_time() - start == pytest.approx(100.0)
@@ -263,22 +263,74 @@ async def test_one_poisoned_child_of_a_hundred_goes_alone(
 # A stale exit that counts against the new incarnation.
 
 
+@pytest.mark.parametrize("lingers_s", [0.0, 3.0])
 @pytest.mark.parametrize("apart_s", [0.0, 1.0])
 async def test_the_exit_of_an_incarnation_that_a_group_restart_replaced_does_not_count(
-    apart_s: float, autojump_clock: MockClock
+    apart_s: float, lingers_s: float, autojump_clock: MockClock
 ) -> None:
     class Lingering(Subject):
         async def on_stop(self) -> None:
-            await trio.sleep(3)
+            await trio.sleep(lingers_s)
             await super().on_stop()
 
     diary: list[str] = []
-    children = (child("a", diary, cast=Lingering), child("b", diary))
-    window = Intensity(restarts_max=1)
+    children = (child("a", diary, cast=Lingering), child("b", diary, cast=Lingering))
+    window = Intensity(restarts_max=2)
     async with open_system(root(*children, strategy=Strategy.ONE_FOR_ALL, intensity=window)) as system:
         the(system, "/a").tell(Crash())
-        await trio.sleep(apart_s)
+        if lingers_s:
+            await trio.sleep(apart_s)
         the(system, "/b").tell(Crash())
         await trio.sleep(20)
         assert [await the(system, path).ask(Recall()) for path in ("/a", "/b")] == [2, 2]
         assert sorted(diary) == ["start /a 1", "start /a 2", "start /b 1", "start /b 2", "stop /a 1", "stop /b 1"]
+        # The next restart is the second, and allowed; had the exit of the other counted, it were the third.
+        await crash(the(system, "/b"))
+        await trio.sleep(20)
+        assert [await the(system, path).ask(Recall()) for path in ("/a", "/b")] == [3, 3]
+
+
+# A restarted supervisor that goes on counting, or that keeps what it should forget.
+
+
+async def test_a_restarted_supervisor_counts_failures_anew_and_forgets_its_dynamic_children(
+    autojump_clock: MockClock,
+) -> None:
+    subject = child("a", backoff=Backoff(initial_s=1.0, coefficient=10.0, max_s=1_000.0, jitter=0.0))
+    branch = SupervisorSpec(name="branch", children=(subject,), intensity=Intensity(restarts_max=1), backoff=AT_ONCE)
+    async with open_system(root(branch)) as system:
+        ref = the(system, "/branch/a")
+        guest = system.supervisor("/branch").start_child(child("guest"))
+        await crash(ref)
+        assert await ref.ask(Recall(), timeout_s=FOR_EVER_S) == 2
+        assert guest.alive
+        await crash(ref)
+        assert await ref.ask(Recall()) == 3, "the branch gave up, and was restarted at once"
+        assert (guest.alive, system.ref("/branch/guest")) == (False, None)
+        start = trio.current_time()
+        await crash(ref)
+        assert await ref.ask(Recall(), timeout_s=FOR_EVER_S) == 4
+        assert trio.current_time() - start == pytest.approx(1.0)
+
+
+# Two actors of one name at a time.
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+async def test_who_takes_a_name_over_starts_when_the_one_before_is_gone(
+    strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    diary: list[str] = []
+    async with open_system(root(strategy=strategy), name="one name") as system, trio.open_nursery() as nursery:
+        supervisor = system.supervisor("/")
+        spec = child("a", diary, cast=SlowToStop, restart=Restart.TEMPORARY, shutdown_s=200.0)
+        before = supervisor.start_child(spec)
+        assert await before.ask(Recall()) == 1
+        nursery.start_soon(supervisor.stop_child, "a")
+        await trio.sleep(1)
+        start = trio.current_time()
+        after = supervisor.start_child(spec)
+        assert after is not before
+        assert await after.ask(Recall(), timeout_s=FOR_EVER_S) == 1
+        assert trio.current_time() - start == pytest.approx(99.0)
+        assert diary == ["start /a 1", "stop /a 1", "start /a 1"]

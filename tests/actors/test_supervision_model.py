@@ -1,7 +1,5 @@
 """`decide`, step by step, against a model that keeps every exit and counts anew each time."""
 
-from typing import Any
-
 import attrs
 import pytest
 from hypothesis import assume, given, settings
@@ -174,7 +172,7 @@ def compare(decision: Decision, verdict: Verdict, exit_: Exit) -> None:
             assert decision.cause.actor == exit_.path
 
 
-Deciding.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Deciding.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestDeciding = Deciding.TestCase
 
 
@@ -264,7 +262,7 @@ def test_a_child_over_its_budget_goes_alone_where_nobody_needs_it_and_takes_its_
 ) -> None:
     spec = SupervisorSpec(name="s", strategy=strategy, auto_shutdown=AutoShutdown.ALL_SIGNIFICANT)
     budget = Intensity(restarts_max=2, within_s=60.0)
-    child: ChildSpec[Any] = ChildSpec(
+    child: AnySpec = ChildSpec(
         name="b", factory=Actor, restart=Restart.TRANSIENT, significant=significant, budget=budget
     )
     *before, last = fail_at(spec, child, [1.0, 2.0, 3.0])
