@@ -59,10 +59,10 @@ class ActorCell(Cell, Generic[ProtocolT]):
             if self.spec.drain:
                 self.mailbox.seal()
                 self._limit_stopping()
-            else:
+            elif not self.spec.significant:
                 self.close()
             if not self.spec.significant:
-                # Of a significant child the supervisor has to decide what its end means.
+                # Of a significant child the supervisor has to decide what its end means: until then it may come back.
                 self.parent.child_leaves(self)
         self._signal_stop()
 
@@ -277,6 +277,8 @@ class ActorCell(Cell, Generic[ProtocolT]):
             )
 
     def _launch(self) -> None:
+        # One that was leaving, and was overtaken by a restart, takes messages again.
+        self.mailbox.reopen()
         self.wake()
 
     def _ask_to_stop(self, *, final: bool) -> None:

@@ -275,6 +275,13 @@ class Mailbox:
         for task in waiting:
             trio.lowlevel.reschedule(task, Error(ActorStopped(self.name)))
 
+    def reopen(self) -> None:
+        """Take messages again, unless it is closed."""
+        if self.sealed and not self.closed:
+            self.sealed = False
+            if self.entries is not _NOT_OPENED:
+                self.limit = self._spec.capacity
+
     def close(self) -> None:
         """Refuse everything from now on; what waits becomes dead letters and asks get `ActorStopped`."""
         if self.closed:

@@ -18,7 +18,7 @@ from opscore.actors.spec import ChildSpec, Restart, Strategy, SupervisorSpec, ch
 from opscore.actors.supervision import NEW, Action, Decision, Exit, History, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from opscore.actors.cell import Environment, Parent
     from opscore.actors.ref import Ref
@@ -230,11 +230,11 @@ class SupervisorCell(Cell):
         )
         return delay_s
 
-    async def _take_down(self, decision: Decision, delay_s: float) -> None:
-        """Stop a group right to left and wait out the backoff."""
+    async def _take_down(self, decision: Decision, delay_s: float, *, unstarted: Collection[str] = ()) -> None:
+        """Stop a group right to left, but for those that are yet to start, and wait out the backoff."""
         for name in reversed(decision.names):
             cell = self.children.get(name)
-            if cell is None:
+            if cell is None or name in unstarted:
                 continue
             cell.request_stop(final=False)
             await cell.wait_ended()
@@ -268,7 +268,8 @@ class SupervisorCell(Cell):
             if decision.action in {Action.ESCALATE, Action.SHUT_DOWN}:
                 return False
             if decision.action is Action.RESTART:
-                await self._take_down(decision, self._delay_s(cell))
+                pending.popleft()
+                await self._take_down(decision, self._delay_s(cell), unstarted=pending)
                 again = {*decision.names, *pending}
                 pending = deque(name for name in self.children if name in again)
         return True
@@ -326,6 +327,9 @@ class SupervisorCell(Cell):
         if self.spec.strategy is Strategy.ONE_FOR_ONE:
             for cell in dynamic:
                 cell.request_stop(final=True)
+        for cell in leaving:
+            # It may need those before it, as long as it is not gone.
+            await cell.wait_ended()
         for cell in cells:
             is_dynamic = cell.spec.name not in self._static
             if not cell.asked_to_stop or cell.state is State.DOWN:
@@ -334,8 +338,6 @@ class SupervisorCell(Cell):
             if final or is_dynamic:
                 # A dynamic child is not part of the specification that a restart starts from.
                 self._drop(cell)
-        for cell in leaving:
-            await cell.wait_ended()
 
 
 class Supervisor:

@@ -111,7 +111,7 @@ async def test_the_name_of_a_significant_child_is_free_only_once_its_end_was_jud
         assert await the(system, "/a").ask(Recall()) == ()
 
 
-async def test_a_significant_child_that_stops_and_fails_after_that_ends_all_the_same(
+async def test_a_significant_child_that_stops_and_fails_after_that_has_failed_and_comes_back(
     autojump_clock: MockClock,
 ) -> None:
     class Torn(Player):
@@ -121,8 +121,9 @@ async def test_a_significant_child_that_stops_and_fails_after_that_ends_all_the_
 
     child = attrs.evolve(play("a", factory=lambda: Torn([]), restart=Restart.TRANSIENT), significant=True)
     async with open_system(tree(child, when=AutoShutdown.ANY_SIGNIFICANT)) as system:
-        the(system, "/a").tell(Leave())
-        await system.wait_stopped()
+        ref = the(system, "/a")
+        ref.tell(Leave())
+        assert await ref.ask(Do(action=lambda player: player.context.incarnation)) == 2
 
 
 async def test_a_branch_that_shuts_down_is_restarted_gone_or_significant_as_its_spec_says(

@@ -14,7 +14,7 @@ from opscore.actors.spec import (
     SupervisorSpec,
 )
 from opscore.actors.system import open_system
-from tests.actors.cast import AT_ONCE, Crash, Defer, Player, Recall, crash, play, the, tree
+from tests.actors.cast import AT_ONCE, Crash, Defer, Leave, Player, Recall, crash, play, the, tree
 
 
 async def test_a_child_that_keeps_failing_escalates_and_its_supervisor_is_restarted(
@@ -132,3 +132,32 @@ async def test_a_supervisor_that_is_restarted_amid_a_group_restart_has_its_tempo
         the(system, "/z").tell(Crash())
         await trio.sleep(10)
         assert await the(system, "/branch/t").ask(Recall()) == ()
+
+
+async def test_a_temporary_child_that_had_not_started_when_a_start_failed_starts_all_the_same(
+    autojump_clock: MockClock,
+) -> None:
+    class LateStarter(Player):
+        async def on_start(self) -> None:
+            if self.context.incarnation == 1:
+                raise ValueError("not yet")
+
+    children = (play("a", factory=lambda: LateStarter([])), play("t", restart=Restart.TEMPORARY))
+    async with open_system(tree(*children, strategy=Strategy.ONE_FOR_ALL)) as system:
+        assert await the(system, "/t").ask(Recall()) == ()
+
+
+async def test_children_stop_only_once_one_after_them_that_was_leaving_already_is_gone(
+    autojump_clock: MockClock,
+) -> None:
+    diary: list[str] = []
+
+    class Slow(Player):
+        async def on_stop(self) -> None:
+            await trio.sleep(2)
+            await super().on_stop()
+
+    async with open_system(tree(play("a", diary))) as system:
+        spec = play("b", factory=lambda: Slow(diary), restart=Restart.TRANSIENT)
+        await system.supervisor("/").start_child(spec).ask(Leave())
+    assert diary[-2:] == ["stop /b 1", "stop /a 1"]
