@@ -224,7 +224,6 @@ class ActorCell(Cell, Generic[ProtocolT]):
             if now >= began + TURN_S or (now == began and taken + STRIDE > BATCH_MAX):
                 break
             stride = STRIDE if now - mailbox.since < QUICK_S else 1
-        mailbox.admit_one()
         return Turn.MORE
 
     def _rest(self) -> Turn:

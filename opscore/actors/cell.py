@@ -17,7 +17,7 @@ from opscore.actors.registry import Registry
 from opscore.actors.reply import message_of
 from opscore.actors.scheduler import RunQueue
 from opscore.actors.snapshot import ActorSnapshot, State
-from opscore.actors.supervision import NEW, Exit
+from opscore.actors.supervision import CLEAN, Exit
 from opscore.actors.timers import Timers
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Cell(ABC):
         self.failed = 0
         self.last_error: BaseException | None = None
         self.last_exit: Exit | None = None
-        self.record = NEW
+        self.record = CLEAN
         self.parent = parent
         self.environment = environment
         self.crash: BaseException | None = None

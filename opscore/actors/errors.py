@@ -9,6 +9,7 @@ ActorError
 ├── ActorRestarted   the actor was restarted before it answered
 ├── ActorStopped     the actor was gone, or went, before it answered
 ├── StartFailed      an actor's factory or `on_start` raised
+├── NurseryLeftOpen  a nursery that an actor left open between messages was cancelled
 ├── NameTaken        another live actor is registered under the name
 └── SystemFailed     the root supervisor gave up
 """
@@ -151,6 +152,22 @@ class StartFailed(ActorError):
         self.__cause__ = cause
         self.actor = actor
         self.cause = cause
+
+
+class NurseryLeftOpen(ActorError):
+    """A nursery that an actor left open between messages was cancelled, most likely by a failure of one of its tasks.
+
+    Attributes:
+        actor: Path of the actor, which fails with this.
+    """
+
+    def __init__(self, actor: str, cause: BaseException) -> None:
+        super().__init__(
+            f"{actor} left a nursery open between messages, and it was cancelled, most likely because one of its tasks "
+            "failed; let `context.start_soon` run what has to live as long as the actor"
+        )
+        self.__cause__ = cause
+        self.actor = actor
 
 
 class NameTaken(ActorError):

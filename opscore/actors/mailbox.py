@@ -62,6 +62,8 @@ class _ParkedTask:
         return False
 
 
+_PASSED_OVER_MAX: Final = 32
+"""Messages taken while somebody waits for room, before one of those who wait is let in."""
 _NOT_OPENED: Final[deque[Entry]] = deque(maxlen=0)
 _NO_ONE_WAITS: Final[Mapping[trio.lowlevel.Task, Entry]] = MappingProxyType({})
 
@@ -75,6 +77,7 @@ class Mailbox:
     __slots__ = (
         "_dead_letters",
         "_order",
+        "_passed_over",
         "_spec",
         "_stash",
         "_watchers",
@@ -129,6 +132,7 @@ class Mailbox:
         self.high_water = 0
         """The most that ever waited when the reader looked, which is when there can be no more."""
         self._order = 0
+        self._passed_over = 0
         self._stash: list[Entry] | None = None
         self._watchers: dict[object, Callable[[], None]] | None = None
 
@@ -203,22 +207,25 @@ class Mailbox:
         return entry
 
     def admit(self) -> None:
-        """Let in those who wait for room, longest first, once half of the mailbox is free; called after every take.
+        """Let in those who wait for room, longest first; called after every take while anybody waits.
 
-        Each then has room for more than the one message that it waited with, so that a stream of messages does not
-        cost a switch of tasks each.
+        They wait until half of the mailbox is free: each then has room for more than the one message that it waited
+        with, so that a stream of messages does not cost a switch of tasks each. One is let in earlier now and then,
+        because tells may keep the mailbox fuller than that.
         """
+        self._passed_over += 1
         if 2 * len(self.entries) <= self._spec.capacity:
             while self.senders and len(self.entries) < self._spec.capacity:
-                self.admit_one()
+                self._admit_one()
+        elif self._passed_over >= _PASSED_OVER_MAX and len(self.entries) < self._spec.capacity:
+            self._admit_one()
 
-    def admit_one(self) -> None:
-        """Let in who has waited longest for room, if there is any; tells that come meanwhile must not starve them."""
-        if self.senders and len(self.entries) < self._spec.capacity:
-            assert isinstance(self.senders, dict), "those who wait stand in a dictionary"
-            task = next(iter(self.senders))
-            self.entries.append(self.senders.pop(task))
-            trio.lowlevel.reschedule(task)
+    def _admit_one(self) -> None:
+        assert isinstance(self.senders, dict), "those who wait stand in a dictionary"
+        self._passed_over = 0
+        task = next(iter(self.senders))
+        self.entries.append(self.senders.pop(task))
+        trio.lowlevel.reschedule(task)
 
     async def wait(self) -> None:
         """Wait until there is something to take; a checkpoint only when it waits."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 import attrs
 import trio
 
+from opscore.actors.errors import NurseryLeftOpen
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context as Variables
@@ -76,13 +78,6 @@ class Runnable(Protocol):
     def finish(self, cause: BaseException | None) -> None:
         """Take note that the incarnation is over."""
         ...
-
-
-class LeftOpen(Exception):
-    """A nursery or scope that an actor left open between messages was cancelled."""
-
-    def __init__(self) -> None:
-        super().__init__("a nursery that it left open was cancelled, most likely because one of its tasks failed")
 
 
 def asker() -> Mailbox | None:
@@ -266,8 +261,8 @@ class Worker:
                 if self.actor is not None:
                     self._ended(self.actor, None)
                 raise
-            cause = LeftOpen()
-            cause.__cause__ = error
+            assert self.actor is not None, "only an actor leaves something open"
+            cause = NurseryLeftOpen(self.actor.mailbox.name, error)
         assert self.actor is not None, "only actors are cancelled"
         return self._ended(self.actor, cause)
 
@@ -344,9 +339,7 @@ class Worker:
                 raise
             # This worker is on its way already.
             self._queue.called = True
-            cause = LeftOpen()
-            cause.__cause__ = error
-            owner.fail(cause)
+            owner.fail(NurseryLeftOpen(owner.mailbox.name, error))
             self._queue.called = False
             return True
 

@@ -36,7 +36,7 @@ class Record:
     """The window of the child's own budget; empty without one."""
 
 
-NEW = Record()
+CLEAN = Record()
 """The record of a child that never failed."""
 
 
@@ -46,7 +46,7 @@ class History:
 
     window: tuple[float, ...] = ()
     """Times of the restarts that count against its own intensity."""
-    record: Record = NEW
+    record: Record = CLEAN
     """What is remembered of the child that ended."""
     siblings: Collection[str] = ()
     """Names of all children in starting order, the one that ended included."""
@@ -97,7 +97,7 @@ def decide(spec: SupervisorSpec, history: History, exit_: Exit, now: float) -> D
     """
     child, window, record = exit_.child, history.window, history.record
     if child.restart is Restart.TEMPORARY or (child.restart is Restart.TRANSIENT and exit_.cause is None):
-        action = Action.SHUT_DOWN if _was_needed(spec, history, exit_) else Action.DROP
+        action = Action.SHUT_DOWN if _ends_supervisor(spec, history, exit_) else Action.DROP
         return Decision(action=action, window=window, record=record, cause=exit_.cause)
     cause = exit_.cause if exit_.cause is not None else ActorStopped(exit_.path)
     failures = 1 if exit_.ran_s >= child.backoff.max_s else record.failures + 1
@@ -115,7 +115,7 @@ def decide(spec: SupervisorSpec, history: History, exit_: Exit, now: float) -> D
     return Decision(action=Action.RESTART, window=window, record=record, names=names, cause=cause)
 
 
-def _was_needed(spec: SupervisorSpec, history: History, exit_: Exit) -> bool:
+def _ends_supervisor(spec: SupervisorSpec, history: History, exit_: Exit) -> bool:
     """Return whether a supervisor is done now that this child ended by itself."""
     if not exit_.child.significant or spec.auto_shutdown is AutoShutdown.NEVER:
         return False

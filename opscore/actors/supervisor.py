@@ -15,7 +15,7 @@ from opscore.actors.mailbox import Lane, Mailbox
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.snapshot import State
 from opscore.actors.spec import ChildSpec, Restart, Strategy, SupervisorSpec, check_child
-from opscore.actors.supervision import NEW, Action, Decision, Exit, History, decide
+from opscore.actors.supervision import CLEAN, Action, Decision, Exit, History, decide
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -176,7 +176,7 @@ class SupervisorCell(Cell):
         kept, self.children = self.children, {}
         for spec in self.spec.children:
             cell = self.children[spec.name] = kept.get(spec.name) or self._make(spec)
-            cell.record = NEW
+            cell.record = CLEAN
         self.children.update(dynamic)
 
     def _make(self, spec: ChildSpec[Any] | SupervisorSpec) -> Cell:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from tests.actors.tree_model import Supervisor, World
 
 
-class Cell:
+class Cell(ABC):
     """A child of a supervisor, from its first start to its being gone."""
 
     def __init__(self, world: World, spec: Any, parent: Supervisor | None) -> None:
@@ -47,11 +48,13 @@ class Cell:
         if self.parent is not None:
             self.parent.child_ended(self)
 
+    @abstractmethod
     def start(self) -> None:
-        raise NotImplementedError
+        """Begin the next incarnation."""
 
+    @abstractmethod
     def request_stop(self) -> None:
-        raise NotImplementedError
+        """Ask the incarnation to end."""
 
 
 class ActorModel(Cell):

@@ -1,9 +1,5 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
-import re
-import subprocess
-import sys
 from contextvars import ContextVar
-from pathlib import Path
 
 import attrs
 import pytest
@@ -95,76 +91,3 @@ async def test_context_variables_come_from_whoever_opened_the_system(autojump_cl
         request.set("whoever activates the actor")
         ref = system.supervisor("/").start_child(play("a"))
         assert await ref.ask(Do(action=lambda _: request.get())) == "opener"
-
-
-_TYPED = """
-from typing import assert_type
-
-import attrs
-
-from opscore.actors.actor import Actor, handles
-from opscore.actors.message import Message
-from opscore.actors.ref import Ref, Reply
-
-
-@attrs.frozen(kw_only=True)
-class Get(Message["Counter", int]):
-    pass
-
-
-@attrs.frozen(kw_only=True)
-class Foreign(Message["Other", None]):
-    pass
-
-
-class Other(Actor["Other"]):
-    pass
-
-
-class Counter(Actor["Counter"]):
-    @handles(Get)
-    async def get(self, message: Get) -> int | Reply[int]:
-        return 1
-
-
-async def use(ref: Ref[Counter]) -> None:
-    assert_type(await ref.ask(Get()), int)
-    ref.tell(Get())
-    await ref.send(Get())
-    ref.tell(Foreign())  # refused
-    await ref.send(Foreign())  # refused
-    await ref.ask(Foreign())  # refused
-    text: str = await ref.ask(Get())  # refused
-
-
-class WrongReply(Actor["WrongReply"]):
-    @handles(Get)  # refused
-    async def get(self, message: Get) -> str:
-        return ""
-
-
-class WrongMessage(Actor["WrongMessage"]):
-    @handles(Get)  # refused
-    async def get(self, message: Foreign) -> int:
-        return 1
-
-
-class WrongDeferredReply(Actor["WrongDeferredReply"]):
-    @handles(Get)  # refused
-    async def get(self, message: Get) -> Reply[str]:
-        return self.context.defer()
-"""
-
-
-def test_mypy_infers_replies_and_refuses_foreign_messages_and_wrong_handlers(tmp_path: Path) -> None:
-    module = tmp_path / "typed.py"
-    module.write_text(_TYPED)
-    checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(module)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    refused = {int(number) for number in re.findall(r"typed\.py:(\d+): error:", checked.stdout)}
-    expected = {number for number, line in enumerate(_TYPED.splitlines(), 1) if line.endswith("# refused")}
-    assert refused == expected, checked.stdout

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
+from opscore.actors import scheduler
 from opscore.actors.mailbox_spec import MailboxSpec, Overflow
 from opscore.actors.snapshot import ActorSnapshot, State
 from opscore.actors.spec import SupervisorSpec
@@ -38,7 +40,14 @@ class Stubborn(Player):
             await trio.sleep(seconds)
 
 
-async def test_a_snapshot_shows_what_is_being_handled_and_since_when(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("counts_steps", [True, False])
+async def test_a_snapshot_shows_what_is_being_handled_and_since_when(
+    counts_steps: bool, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not counts_steps:
+        # As with a trio that counts no steps: after each message the actor may have waited.
+        uncounted = scheduler.steps_of(cast("trio.lowlevel.Task", object()))
+        monkeypatch.setattr(scheduler, "steps_of", lambda _: uncounted)
     async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
         assert (shown(system).current, shown(system).current_age_s) == (None, None)
         the(system, "/a").tell(Work(seconds=5.0))

@@ -1,11 +1,13 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 import math
+from contextlib import suppress
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.actors.dead_letters import DeadLetterReason
+from opscore.actors.clock import SystemClock
+from opscore.actors.dead_letters import DeadLetterReason, DeadLetters
 from opscore.actors.errors import (
     ActorFailed,
     ActorRestarted,
@@ -14,6 +16,7 @@ from opscore.actors.errors import (
     AskTimeout,
     MailboxFull,
 )
+from opscore.actors.mailbox import Mailbox
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import Restart, SupervisorSpec
 from opscore.actors.system import open_system
@@ -334,3 +337,36 @@ async def test_senders_that_wait_for_room_are_served_across_a_restart(autojump_c
             for text in "xyz":
                 nursery.start_soon(ref.send, Note(text=text))
         assert sorted(await ref.ask(Recall())) == ["x", "y", "z"]
+
+
+async def test_who_waits_for_room_is_let_in_once_half_of_the_mailbox_is_free(nursery: trio.Nursery) -> None:
+    mailbox = Mailbox("/a", MailboxSpec(capacity=4), DeadLetters(SystemClock()))
+    for text in "abcd":
+        mailbox.put(Note(text=text))
+    for text in "ef":
+        nursery.start_soon(mailbox.put_when_room, Note(text=text))
+    await trio.testing.wait_all_tasks_blocked()
+    mailbox.take()
+    assert (len(mailbox), len(mailbox.senders)) == (3, 2)
+    mailbox.take()
+    assert (len(mailbox), len(mailbox.senders)) == (4, 0)
+
+
+async def test_tells_that_keep_a_mailbox_more_than_half_full_do_not_starve_who_waits_for_room(
+    autojump_clock: MockClock,
+) -> None:
+    class Refilled(Player):
+        async def note(self, message: Note) -> None:
+            if len(self.diary) < 5_000:
+                self.diary.append(message.text)
+                with suppress(MailboxFull):
+                    self.context.ref.tell(Note(text="told"))
+
+    diary: list[str] = []
+    child = play("a", factory=lambda: Refilled(diary), mailbox=MailboxSpec(capacity=10))
+    async with open_system(SupervisorSpec(name="root", children=(child,))) as system:
+        ref = the(system, "/a")
+        for _ in range(10):
+            ref.tell(Note(text="told"))
+        await ref.send(Note(text="sent"))
+    assert "sent" in diary

@@ -6,7 +6,7 @@ from opscore.actors.actor import Actor
 from opscore.actors.backoff import Backoff
 from opscore.actors.errors import ActorStopped
 from opscore.actors.spec import AutoShutdown, ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
-from opscore.actors.supervision import NEW, Action, Decision, Exit, History, Record, decide
+from opscore.actors.supervision import CLEAN, Action, Decision, Exit, History, Record, decide
 from tests.actors.cast import Player
 
 SIBLINGS = ("a", "b", "c")
@@ -41,7 +41,7 @@ def after(
     *,
     cause: BaseException | None = BOOM,
     window: tuple[float, ...] = (),
-    record: Record = NEW,
+    record: Record = CLEAN,
     significant: int = 0,
     ran_s: float = 0.5,
     now: float = 100.0,
@@ -81,7 +81,7 @@ def test_the_strategy_says_who_is_restarted_with_a_child(strategy: Strategy, nam
 
 
 def test_the_delay_grows_with_failures_in_a_row_and_starts_afresh_after_a_long_run() -> None:
-    record, delays = NEW, []
+    record, delays = CLEAN, []
     for ran_s in (0.0, 9.0, 9.9, 10.0, 0.0):
         decision = after(child(), record=record, ran_s=ran_s)
         record = decision.record
@@ -113,7 +113,7 @@ def test_a_permanent_child_that_stopped_too_often_escalates_with_actor_stopped()
 
 def test_a_child_beyond_its_own_budget_is_given_up_alone_and_does_not_count_against_its_supervisor() -> None:
     spec = child(budget=Intensity(restarts_max=2, within_s=10.0))
-    record, window = NEW, tuple[float, ...]()
+    record, window = CLEAN, tuple[float, ...]()
     actions = []
     for now in (100.0, 101.0, 102.0):
         decision = after(spec, record=record, window=window, now=now)
