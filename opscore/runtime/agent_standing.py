@@ -161,7 +161,7 @@ class AgentStanding(Actor[messages.AgentProtocol]):
             self._announced = False
 
     def _arm(self, lease: Lease) -> None:
-        hint(self._addresses.timers, messages.ArmLease(agent_id=self._agent_id, due_at=leases.due_at(lease)))
+        hint(self._addresses.timers, messages.ArmLease(agent_id=self._agent_id, due_at=lease.due_at))
 
     def _arm_suspicion(self, agent: Agent) -> None:
         hint(self._addresses.timers, messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until))

@@ -107,7 +107,12 @@ def encode_row(row: Any) -> bytes:
 
 def decode_row(body: bytes, kind: type[T]) -> T:
     """Turn stored bytes into a row."""
-    return disk_converter().structure(json.loads(body), kind)
+    return structure_row(json.loads(body), kind)
+
+
+def structure_row(document: Any, kind: type[T]) -> T:
+    """Turn a stored document into a row."""
+    return disk_converter().structure(document, kind)
 
 
 def camel_case(name: str) -> str:

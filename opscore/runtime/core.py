@@ -23,7 +23,7 @@ from opscore.runtime.feed import Feed
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease
-from opscore.runtime.store import LmdbStore, Submission
+from opscore.runtime.store import Store, Submission
 from opscore.runtime.tables import SIGNATURES
 from opscore.runtime.writer import Writer
 
@@ -46,7 +46,7 @@ class Core:
     def __init__(
         self,
         *,
-        store: LmdbStore,
+        store: Store,
         writer: Writer,
         ways: Sequence[Delivery],
         limits: Limits,

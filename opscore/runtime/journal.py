@@ -17,7 +17,7 @@ from opscore.actors.ref import Ref, Reply
 from opscore.runtime.errors import CommitUncertain, OpscoreError
 from opscore.runtime.feed import Feed
 from opscore.runtime.messages import Commit, JournalProtocol, Load
-from opscore.runtime.store import LmdbStore, Snapshot, Submission
+from opscore.runtime.store import Snapshot, Store, Submission
 from opscore.runtime.writer import Writer
 
 ResultT = TypeVar("ResultT")
@@ -49,7 +49,7 @@ class JournalActor(Actor[JournalProtocol]):
     """
 
     def __init__(
-        self, *, store: LmdbStore, writer: Writer, feed: Feed, on_fatal: Callable[[CommitUncertain], None]
+        self, *, store: Store, writer: Writer, feed: Feed, on_fatal: Callable[[CommitUncertain], None]
     ) -> None:
         self._store = store
         self._writer = writer

@@ -53,11 +53,6 @@ def resumed(lease: Lease, now: float) -> Lease:
     )
 
 
-def due_at(lease: Lease) -> float:
-    """When the lease has to be looked at."""
-    return min(lease.expires_at, lease.timeout_at)
-
-
 def claimable(lease: Lease, claim_id: str | None) -> bool:
     """Whether a claim may be handed this open lease: nobody has it yet, or the same claim asks again."""
     if not lease.delivered:

@@ -107,6 +107,11 @@ class Lease:
     claim_ticket: str | None = None
     """Names the very call that was handed the attempt, where a claim id may come again."""
 
+    @property
+    def due_at(self) -> float:
+        """When it has to be looked at."""
+        return min(self.expires_at, self.timeout_at)
+
 
 def shown_text(text: str) -> str:
     """What an agent said, as it can be stored: no half of a surrogate pair, and not without end."""

@@ -15,9 +15,11 @@ from opscore.runtime.agent_calls import AgentCalls
 from opscore.runtime.core import Core, open_nursery
 from opscore.runtime.limits import Limits
 from opscore.runtime.local import LocalAgents
+from opscore.runtime.opening import open_store
 from opscore.runtime.session_calls import SessionCalls
-from opscore.runtime.store import MAP_BYTES, LmdbStore, Submission
-from opscore.runtime.tables import ALL_TABLES, SIGNATURES, SeenSignature
+from opscore.runtime.storage.lmdb_store import MAP_BYTES
+from opscore.runtime.store import Store, Submission
+from opscore.runtime.tables import SIGNATURES, SeenSignature
 from opscore.runtime.writer import ThreadWriter, Writer
 
 
@@ -85,7 +87,7 @@ async def open_node(
     limits: Limits | None = None,
     clock: Clock | None = None,
     map_bytes: int = MAP_BYTES,
-    make_writer: Callable[[LmdbStore], Writer] = ThreadWriter,
+    make_writer: Callable[[Store], Writer] = ThreadWriter,
 ) -> AsyncIterator[Node]:
     """Open a node on a data directory, and run it for as long as the `async with` block runs.
 
@@ -106,7 +108,7 @@ async def open_node(
         CommitUncertain: while it ran, a commit's sync failed; open it again to see what the disk holds.
     """
     limits = limits or Limits()
-    with LmdbStore(Path(path), tables=[table.name for table in ALL_TABLES], map_bytes=map_bytes) as store:
+    with open_store(Path(path), map_bytes=map_bytes) as store:
         writer = make_writer(store)
         try:
             async with open_nursery() as nursery:

@@ -2,22 +2,30 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 import attrs
 
-from opscore.runtime import leases
 from opscore.runtime.availability import announcement, available
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import ready_task
 from opscore.runtime.messages import AgentAvailable
-from opscore.runtime.models import Agent, ReadyTask, SessionStatus, TaskStatus
+from opscore.runtime.models import Agent, ReadyTask, SessionStatus
 from opscore.runtime.store import Snapshot
-from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, tasks_of
-
-RowT = TypeVar("RowT")
+from opscore.runtime.tables import (
+    AGENTS,
+    AGENTS_BY_SUSPICION,
+    LEASES,
+    LEASES_BY_DUE,
+    OPEN_SESSIONS,
+    SESSIONS,
+    TASKS,
+    TASKS_BY_DUE,
+    TASKS_READY,
+    session_of,
+    time_at,
+)
 
 _log = logging.getLogger("opscore.recovery")
 
@@ -39,28 +47,27 @@ def open_sessions(view: Snapshot) -> Iterator[str]:
 
 
 def waiting_tasks(view: Snapshot, *, library: Library) -> list[ReadyTask]:
-    """The tasks that wait for an agent."""
-    return _undamaged(view, lambda session_id: _waiting(view, session_id, library))
-
-
-def _waiting(view: Snapshot, session_id: str, library: Library) -> list[ReadyTask]:
-    session = SESSIONS.read(view, session_id).row
-    if session is None or session.status is SessionStatus.PAUSED:
-        return []
-    definition = library.find(view, session.definition_key)
-    ready = [task for task, _ in tasks_of(view, session_id) if task.status is TaskStatus.READY]
-    return [ready_task(session, definition.tasks[task.ordinal], task) for task in ready]
-
-
-def _undamaged(view: Snapshot, read: Callable[[str], list[RowT]]) -> list[RowT]:
-    """Read every unfinished run but those with a damaged row, which must not keep the others from going on."""
-    found: list[RowT] = []
-    for session_id in open_sessions(view):
+    """The tasks that wait for an agent, the longest waiting first."""
+    found = []
+    for _, task_id in TASKS_READY.lines(view):
         try:
-            found += read(session_id)
+            waiting = _waiting(view, task_id, library)
         except StoreDamaged:
-            _log.exception("session %s can't go on", session_id)
+            # One damaged run must not keep the others from going on.
+            _log.exception("task %s can't go on", task_id)
+            continue
+        if waiting is not None:
+            found.append(waiting)
     return found
+
+
+def _waiting(view: Snapshot, task_id: str, library: Library) -> ReadyTask | None:
+    task = TASKS.read(view, task_id).row
+    session = None if task is None else SESSIONS.read(view, task.session_id).row
+    if task is None or session is None or session.status is SessionStatus.PAUSED:
+        return None
+    definition = library.find(view, session.definition_key)
+    return ready_task(session, definition.tasks[task.ordinal], task)
 
 
 def idle_agents(
@@ -82,14 +89,8 @@ def lease_holders(view: Snapshot) -> list[str]:
 
 def due_times(view: Snapshot) -> DueTimes:
     """When leases, suspicions and retry delays end."""
-    delayed = _undamaged(view, lambda session_id: [task for task, _ in tasks_of(view, session_id)])
-    retries = {
-        (task.session_id, task.task_id): task.due_at
-        for task in delayed
-        if task.status is TaskStatus.PENDING_RETRY and task.due_at is not None
-    }
     return DueTimes(
-        leases={lease.agent_id: leases.due_at(lease) for lease, _ in LEASES.scan(view)},
-        suspicions={agent.agent_id: agent.suspected_until for agent, _ in AGENTS.scan(view) if agent.suspected_until},
-        retries=retries,
+        leases={agent_id: time_at(line) for line, agent_id in LEASES_BY_DUE.lines(view)},
+        suspicions={agent_id: time_at(line) for line, agent_id in AGENTS_BY_SUSPICION.lines(view)},
+        retries={(session_of(task_id), task_id): time_at(line) for line, task_id in TASKS_BY_DUE.lines(view)},
     )

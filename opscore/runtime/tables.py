@@ -1,10 +1,12 @@
-"""The tables of the domain: which row lives where, under which key, in which schema version.
+"""The tables of the domain: which row lives where, under which key, in which schema version, in which indexes.
 
 Every read returns the row with its version; a writer names that version as precondition.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Generic, TypeVar
+import hashlib
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
@@ -18,13 +20,15 @@ from opscore.runtime.models import (
     SavedDefinition,
     Session,
     Task,
+    TaskStatus,
 )
-from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Delete, Expect, Put, Snapshot, Stored
+from opscore.runtime.store import ABSENT, JOURNAL_TABLE, KEY_BYTES_MAX, Delete, Entry, Expect, Put, Snapshot, Stored
 
 RowT = TypeVar("RowT")
 
-KEY_BYTES_MAX: Final = 511
-"""What LMDB takes as a key."""
+Document: TypeAlias = dict[str, Any]
+Upcaster: TypeAlias = Callable[[Document], Document]
+"""Brings a row's document from one schema to the next."""
 
 
 @attrs.frozen
@@ -36,6 +40,22 @@ class Versioned(Generic[RowT]):
 
 
 @attrs.frozen(kw_only=True)
+class Index(Generic[RowT]):
+    """An order in which some rows of a table can be walked without reading the others."""
+
+    name: str
+    places: Callable[[RowT], Iterable[bytes]]
+    """Where a row stands in it; nowhere, once, or several times."""
+
+    def lines(
+        self, view: Snapshot, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, str]]:
+        """Walk the index; each line with the key of its row."""
+        for line, stored in view.scan(self.name, prefix=prefix, after=after, reverse=reverse):
+            yield line, stored.body.decode()
+
+
+@attrs.frozen(kw_only=True)
 class Table(Generic[RowT]):
     """A typed view of one of the store's tables."""
 
@@ -43,10 +63,26 @@ class Table(Generic[RowT]):
     kind: type[RowT]
     schema: int
     key: Callable[[RowT], str]
+    indexes: tuple[Index[RowT], ...] = ()
+    upcasters: Mapping[int, Upcaster] = attrs.field(factory=dict)
+    """For each earlier schema how its rows become rows of the next."""
 
     def put(self, row: RowT) -> Put:
-        """Write this row under its own key."""
-        return Put(self.name, _packed(self.key(row)), codec.encode_row(row), self.schema)
+        """Write this row under its own key, and its entries in the indexes."""
+        key = _packed(self.key(row))
+        entries = tuple(self._entries(row, key)) if self.indexes else ()
+        return Put(self.name, key, codec.encode_row(row), self.schema, entries)
+
+    def kept(self, key: bytes, stored: Stored) -> Put:
+        """Write a row as it is stored, with the entries that it has by the indexes of now."""
+        entries = tuple(self._entries(self.decode(key, stored), key)) if self.indexes else ()
+        return Put(self.name, key, stored.body, stored.schema, entries)
+
+    def _entries(self, row: RowT, key: bytes) -> Iterator[Entry]:
+        for index in self.indexes:
+            for place in index.places(row):
+                _check_length(len(place) + len(key))
+                yield Entry(index.name, place)
 
     def delete(self, key: str) -> Delete:
         """Remove the row."""
@@ -82,7 +118,12 @@ class Table(Generic[RowT]):
                 self.name, f"a row has schema {stored.schema}, this release reads up to {self.schema}"
             )
         try:
-            return codec.decode_row(stored.body, self.kind)
+            if stored.schema == self.schema:
+                return codec.decode_row(stored.body, self.kind)
+            document = codec.decode_json(stored.body)
+            for schema in range(stored.schema, self.schema):
+                document = self.upcasters[schema](document)
+            return codec.structure_row(document, self.kind)
         except (ExceptionGroup, LookupError, TypeError, ValueError) as error:
             raise StoreDamaged(f"{self.name} {key!r}", f"it is no {self.kind.__name__}") from error
 
@@ -90,9 +131,13 @@ class Table(Generic[RowT]):
 def _packed(key: str) -> bytes:
     """The bytes of a key; one too long would fail the whole batch that its submission shares."""
     packed = key.encode()
-    if len(packed) > KEY_BYTES_MAX:
-        raise LimitExceeded("key_bytes_max", KEY_BYTES_MAX, len(packed))
+    _check_length(len(packed))
     return packed
+
+
+def _check_length(length: int) -> None:
+    if length > KEY_BYTES_MAX:
+        raise LimitExceeded("key_bytes_max", KEY_BYTES_MAX, length)
 
 
 @attrs.frozen(kw_only=True)
@@ -118,16 +163,6 @@ class SeenSignature:
     seen_at: float
 
 
-AGENTS: Final = Table(name="agents", kind=Agent, schema=1, key=lambda row: row.agent_id)
-LEASES: Final = Table(name="leases", kind=Lease, schema=1, key=lambda row: row.agent_id)
-SESSIONS: Final = Table(name="sessions", kind=Session, schema=1, key=lambda row: row.session_id)
-OPEN_SESSIONS: Final = Table(name="open_sessions", kind=OpenSession, schema=1, key=lambda row: row.session_id)
-TASKS: Final = Table(name="tasks", kind=Task, schema=1, key=lambda row: row.task_id)
-DEFINITIONS: Final = Table(name="definitions", kind=SavedDefinition, schema=1, key=lambda row: row.workflow_id)
-REVISIONS: Final = Table(name="revisions", kind=Revision, schema=1, key=lambda row: row.definition_key)
-SIGNATURES: Final = Table(name="signatures", kind=SeenSignature, schema=1, key=lambda row: row.signature)
-
-
 @attrs.frozen(kw_only=True)
 class IdempotencyRow:
     """An idempotency key within the path that it was sent to."""
@@ -136,18 +171,129 @@ class IdempotencyRow:
     trigger: IdempotentTrigger
 
 
-IDEMPOTENCY: Final = Table(name="idempotency", kind=IdempotencyRow, schema=1, key=lambda row: row.scope)
+@attrs.frozen(kw_only=True)
+class Mark:
+    """How far something has come that goes on from there."""
 
-ALL_TABLES: Final = (
-    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY,
+    name: str
+    sequence: int
+
+
+# --- indexes ------------------------------------------------------------------------------------------------
+
+PLACE_BYTES_MAX: Final = 64
+"""A name that is longer stands in an index by its digest."""
+
+_TIME = struct.Struct(">d")
+
+
+def at(time: float) -> bytes:
+    """A time as a place in an index; the order of the bytes is the order of the times (they are positive)."""
+    return _TIME.pack(max(time, 0.0))
+
+
+def time_at(line: bytes) -> float:
+    """The time at which a line of an index stands."""
+    return float(_TIME.unpack_from(line)[0])
+
+
+def named(name: str) -> bytes:
+    """A name as a place in an index: no other name's lines begin with it."""
+    packed = name.encode()
+    if len(packed) > PLACE_BYTES_MAX or b"\0" in packed:
+        packed = hashlib.sha256(packed).hexdigest().encode()
+    return packed + b"\0"
+
+
+AGENTS_BY_CAPABILITY: Final[Index[Agent]] = Index(
+    name="agents_by_capability", places=lambda agent: [named(capability) for capability in agent.capabilities]
+)
+AGENTS_BY_SUSPICION: Final[Index[Agent]] = Index(
+    name="agents_by_suspicion", places=lambda agent: [at(agent.suspected_until)] if agent.suspected_until else []
+)
+"""By the time at which an agent may be tried again."""
+LEASES_BY_DUE: Final[Index[Lease]] = Index(name="leases_by_due", places=lambda lease: [at(lease.due_at)])
+SESSIONS_BY_STATUS: Final[Index[Session]] = Index(
+    name="sessions_by_status", places=lambda session: [named(session.status)]
+)
+SESSIONS_BY_DEFINITION: Final[Index[Session]] = Index(
+    name="sessions_by_definition", places=lambda session: [named(session.definition_key)]
+)
+SESSIONS_ENDED: Final[Index[Session]] = Index(
+    name="sessions_ended", places=lambda session: [at(session.ended_at)] if session.ended_at is not None else []
+)
+"""By the time at which they ended."""
+TASKS_READY: Final[Index[Task]] = Index(
+    name="tasks_ready", places=lambda task: [at(task.ready_at or 0.0)] if task.status is TaskStatus.READY else []
+)
+"""By the time since which they wait."""
+TASKS_BY_DUE: Final[Index[Task]] = Index(
+    name="tasks_by_due",
+    places=lambda task: (
+        [at(task.due_at)] if task.status is TaskStatus.PENDING_RETRY and task.due_at is not None else []
+    ),
+)
+"""By the time at which their retry delay ends."""
+DEFINITIONS_BY_REVISION: Final[Index[SavedDefinition]] = Index(
+    name="definitions_by_revision", places=lambda saved: [named(saved.definition_key)]
+)
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+AGENTS: Final = Table(
+    name="agents",
+    kind=Agent,
+    schema=1,
+    key=lambda row: row.agent_id,
+    indexes=(AGENTS_BY_CAPABILITY, AGENTS_BY_SUSPICION),
+)
+LEASES: Final = Table(name="leases", kind=Lease, schema=1, key=lambda row: row.agent_id, indexes=(LEASES_BY_DUE,))
+SESSIONS: Final = Table(
+    name="sessions",
+    kind=Session,
+    schema=1,
+    key=lambda row: row.session_id,
+    indexes=(SESSIONS_BY_STATUS, SESSIONS_BY_DEFINITION, SESSIONS_ENDED),
+)
+OPEN_SESSIONS: Final = Table(name="open_sessions", kind=OpenSession, schema=1, key=lambda row: row.session_id)
+TASKS: Final = Table(
+    name="tasks", kind=Task, schema=1, key=lambda row: row.task_id, indexes=(TASKS_READY, TASKS_BY_DUE)
+)
+DEFINITIONS: Final = Table(
+    name="definitions",
+    kind=SavedDefinition,
+    schema=1,
+    key=lambda row: row.workflow_id,
+    indexes=(DEFINITIONS_BY_REVISION,),
+)
+REVISIONS: Final = Table(name="revisions", kind=Revision, schema=1, key=lambda row: row.definition_key)
+SIGNATURES: Final = Table(name="signatures", kind=SeenSignature, schema=1, key=lambda row: row.signature)
+IDEMPOTENCY: Final = Table(name="idempotency", kind=IdempotencyRow, schema=1, key=lambda row: row.scope)
+MARKS: Final = Table(name="marks", kind=Mark, schema=1, key=lambda row: row.name)
+
+ALL_TABLES: Final[tuple[Table[Any], ...]] = (
+    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, MARKS,
 )  # fmt: skip
 
-RECORD_SCHEMA: Final = 1
+INDEX_NAMES: Final = {table.name: tuple(index.name for index in table.indexes) for table in ALL_TABLES if table.indexes}
+
+RECORDS: Final = Table(name=JOURNAL_TABLE, kind=Record, schema=1, key=lambda _: "")
+"""The journal; the store gives each record its key, which is its sequence number."""
 
 
 def record(line: Record) -> Put:
-    """Make a journal record of this line; the store gives it its sequence number."""
-    return Put(JOURNAL_TABLE, b"", codec.encode_row(line), RECORD_SCHEMA)
+    """Make a journal record of this line."""
+    return Put(JOURNAL_TABLE, b"", codec.encode_row(line), RECORDS.schema)
+
+
+def sequence_key(sequence: int) -> bytes:
+    """The key of the record with this sequence number."""
+    return sequence.to_bytes(8, "big")
+
+
+def session_of(task_id: str) -> str:
+    """The session that a task belongs to."""
+    return task_id.partition(".")[0]
 
 
 def tasks_of(view: Snapshot, session_id: str) -> list[tuple[Task, int]]:

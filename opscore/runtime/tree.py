@@ -25,7 +25,7 @@ from opscore.runtime.feed import Feed
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.session import SessionActor
-from opscore.runtime.store import LmdbStore
+from opscore.runtime.store import Store
 from opscore.runtime.writer import Writer
 
 BUDGET: Final = Intensity(restarts_max=5, within_s=60.0)
@@ -37,7 +37,7 @@ RESTART_BACKOFF: Final = Backoff(initial_s=0.05, coefficient=2.0, max_s=5.0, jit
 class Parts:
     """What the actors are made of."""
 
-    store: LmdbStore
+    store: Store
     writer: Writer
     feed: Feed
     library: Library

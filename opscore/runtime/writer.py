@@ -15,7 +15,7 @@ import outcome
 import trio
 
 from opscore.runtime.errors import CommitUncertain, NotReady
-from opscore.runtime.store import LmdbStore, Outcomes, Submission
+from opscore.runtime.store import Outcomes, Store, Submission
 
 
 class Writer(Protocol):
@@ -41,7 +41,7 @@ class _Job:
 class ThreadWriter:
     """A writer with a dedicated thread. After a commit whose sync failed it refuses everything."""
 
-    def __init__(self, store: LmdbStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._turn = trio.Lock()

@@ -8,7 +8,8 @@ from opscore.runtime.definitions import Definition, parse
 from opscore.runtime.errors import InvalidDocument, StoreDamaged
 from opscore.runtime.library import KEPT_MAX, Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.store import LmdbStore, Submission
+from opscore.runtime.storage.lmdb_store import LmdbStore
+from opscore.runtime.store import Submission
 from opscore.runtime.tables import REVISIONS, Revision
 
 

@@ -11,8 +11,10 @@ from opscore.runtime.definitions import Definition, parse
 from opscore.runtime.errors import Superseded
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Agent, Failure, Session, SessionStatus, TaskStatus
-from opscore.runtime.store import LmdbStore, Submission
-from opscore.runtime.tables import AGENTS, ALL_TABLES, LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession
+from opscore.runtime.opening import open_store
+from opscore.runtime.storage.lmdb_store import LmdbStore
+from opscore.runtime.store import Submission
+from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession
 from opscore.runtime.transitions import Run
 from tests.runtime.world import MAP_BYTES, one_task
 
@@ -22,7 +24,7 @@ AGENT = Agent(agent_id="a", name="a", registered_at=0.0, state="idle")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LmdbStore]:
-    with LmdbStore(tmp_path, tables=[table.name for table in ALL_TABLES], map_bytes=MAP_BYTES) as opened:
+    with open_store(tmp_path, map_bytes=MAP_BYTES) as opened:
         yield opened
 
 

@@ -17,15 +17,17 @@ from opscore.runtime.models import (
     Session,
     Task,
 )
-from opscore.runtime.store import ABSENT, JOURNAL_TABLE, LmdbStore, Put, Submission
+from opscore.runtime.opening import open_store
+from opscore.runtime.storage.lmdb_store import LmdbStore
+from opscore.runtime.store import ABSENT, JOURNAL_TABLE, KEY_BYTES_MAX, Put, Submission
 from opscore.runtime.tables import (
     AGENTS,
     ALL_TABLES,
     IDEMPOTENCY,
-    KEY_BYTES_MAX,
     SESSIONS,
     TASKS,
     IdempotencyRow,
+    Mark,
     OpenSession,
     Revision,
     SeenSignature,
@@ -43,13 +45,14 @@ ROWS: tuple[Any, ...] = (
     SavedDefinition(workflow_id="w", revision=1, definition_key="d", name="n", version="1", saved_at=1),
     Revision(definition_key="d", document={"id": "w", "tasks": []}),
     SeenSignature(signature="sig", seen_at=1),
+    Mark(name="m", sequence=7),
     IdempotencyRow(scope="/v1 key", trigger=IdempotentTrigger(body_digest="b", session_id="s", workflow_id="w")),
 )
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LmdbStore]:
-    with LmdbStore(tmp_path, tables=[table.name for table in ALL_TABLES]) as opened:
+    with open_store(tmp_path) as opened:
         yield opened
 
 

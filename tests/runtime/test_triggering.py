@@ -18,8 +18,10 @@ from opscore.runtime.errors import (
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Agent, Session, SessionStatus
-from opscore.runtime.store import LmdbStore, Submission
-from opscore.runtime.tables import AGENTS, ALL_TABLES, DEFINITIONS, IDEMPOTENCY, REVISIONS, SESSIONS
+from opscore.runtime.opening import open_store
+from opscore.runtime.storage.lmdb_store import LmdbStore
+from opscore.runtime.store import Submission
+from opscore.runtime.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, REVISIONS, SESSIONS
 from opscore.runtime.triggering import IdempotencyKey, Prepared, Trigger, prepare, revision, saved_as
 
 LIMITS = Limits()
@@ -66,7 +68,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    with LmdbStore(tmp_path, tables=[table.name for table in ALL_TABLES], map_bytes=2**24) as store:
+    with open_store(tmp_path, map_bytes=2**24) as store:
         yield Desk(store)
 
 

@@ -25,7 +25,7 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import SESSION_ENDED, Assignment, Record, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.session import SessionActor
-from opscore.runtime.store import JOURNAL_TABLE, LmdbSnapshot
+from opscore.runtime.store import JOURNAL_TABLE, Snapshot
 from opscore.runtime.tables import AGENTS, LEASES, SESSIONS, TASKS
 from opscore.runtime.timers import TimersActor
 from opscore.runtime.triggering import IdempotencyKey
@@ -150,7 +150,7 @@ class Play:
         self._asking = 0
         self.world.messenger.answer = self.answer
 
-    def look(self, view: LmdbSnapshot) -> None:
+    def look(self, view: Snapshot) -> None:
         check_rows(view)
         for lease, _ in LEASES.scan(view):
             if (lease.task_id, lease.attempt) not in self.granted:

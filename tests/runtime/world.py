@@ -22,8 +22,9 @@ from opscore.runtime.errors import NotReady, StoreFull
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Assignment, Lease, Record, Session, Task, TaskStatus
 from opscore.runtime.node import Node, open_node
-from opscore.runtime.store import JOURNAL_TABLE, LmdbSnapshot, LmdbStore, Outcomes, Submission
-from opscore.runtime.tables import AGENTS, ALL_TABLES, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
+from opscore.runtime.opening import open_store
+from opscore.runtime.store import JOURNAL_TABLE, Outcomes, Snapshot, Store, Submission
+from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
 
 ACCEPTED = Answered(status=202)
 ENDPOINT = "http://agent.example/run"
@@ -61,7 +62,7 @@ def one_task(workflow_id: str = "one", **fields: Any) -> dict[str, Any]:
 class LoopWriter:
     """Applies batches on the loop; while full it refuses them, and once severed, as by a crash, for good."""
 
-    def __init__(self, store: LmdbStore, look: Callable[[LmdbSnapshot], None] | None = None) -> None:
+    def __init__(self, store: Store, look: Callable[[Snapshot], None] | None = None) -> None:
         self.severed = False
         self.full = False
         self._store = store
@@ -138,7 +139,7 @@ class World:
         path: Path,
         *,
         limits: Limits | None = None,
-        look: Callable[[LmdbSnapshot], None] | None = None,
+        look: Callable[[Snapshot], None] | None = None,
         seed: int = 0,
     ) -> None:
         self.path = path
@@ -172,10 +173,9 @@ class World:
         self._writer.severed = True
 
     @contextmanager
-    def rows(self) -> Iterator[LmdbSnapshot]:
+    def rows(self) -> Iterator[Snapshot]:
         """Read the directory while no node runs on it."""
-        names = [table.name for table in ALL_TABLES]
-        with LmdbStore(self.path, tables=names, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
+        with open_store(self.path, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
             yield view
 
     def records(self, entity_id: str) -> list[str]:
@@ -184,7 +184,7 @@ class World:
             lines = [codec.decode_row(stored.body, Record) for _, stored in view.scan(JOURNAL_TABLE)]
         return [line.kind for line in lines if line.entity_id == entity_id]
 
-    def _make_writer(self, store: LmdbStore) -> LoopWriter:
+    def _make_writer(self, store: Store) -> LoopWriter:
         self._writer = LoopWriter(store, self._look)
         return self._writer
 
@@ -242,7 +242,7 @@ def lease_of(node: Node, agent_id: str) -> Lease | None:
         return LEASES.read(view, agent_id).row
 
 
-def check_rows(view: LmdbSnapshot) -> None:
+def check_rows(view: Snapshot) -> None:
     """What holds after every commit: leases and open attempts are two sides of one thing, and the index is right."""
     leases = [lease for lease, _ in LEASES.scan(view)]
     held = {(lease.task_id, lease.attempt, lease.agent_id) for lease in leases}

@@ -1,35 +1,26 @@
-import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import lmdb
 import pytest
 
 from opscore.runtime.errors import (
-    CommitUncertain,
     StoreDamaged,
     StoreError,
-    StoreFull,
     StoreIncompatible,
     Superseded,
 )
-from opscore.runtime.extent import DATA_FILE
-from opscore.runtime.store import (
-    ABSENT,
-    JOURNAL_TABLE,
-    META_TABLE,
-    Delete,
-    Expect,
-    LmdbStore,
-    Outcomes,
-    Put,
-    Submission,
-)
-from tests.runtime import store_process
-from tests.runtime.store_conformance import SHORT, Store, StoreConformance, check_every_scan
-from tests.runtime.store_process import TABLES
+from opscore.runtime.storage.formats import FORMAT
+from opscore.runtime.storage.lmdb_snapshot import META_TABLE
+from opscore.runtime.storage.lmdb_store import LmdbStore
+from opscore.runtime.storage.room import DATA_FILE
+from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Expect, Outcomes, Put, Store, Submission
+from tests.runtime.storage import store_process
+from tests.runtime.storage.store_conformance import SHORT, StoreConformance, check_every_scan
+from tests.runtime.storage.store_process import TABLES
 
 FULL = Path("/dev/full")
 PROCESS = [sys.executable, store_process.__file__]
@@ -67,18 +58,6 @@ def overwrite(path: Path, table: str, values: dict[bytes, bytes]) -> None:
         with environment.begin(db=database, write=True) as transaction:
             for key, value in values.items():
                 transaction.put(key, value)
-
-
-def divert_writes(path: Path, step: int, target: Path) -> None:
-    """Send this process's writes to the data file elsewhere: those of the pages (0), or those that make them visible.
-
-    LMDB has a descriptor for each of the two steps of a commit.
-    """
-    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    descriptors = sorted(int(link.name) for link in links if link.readlink() == path / DATA_FILE)
-    diversion = os.open(target, os.O_WRONLY if target == FULL else os.O_RDONLY)
-    os.dup2(diversion, descriptors[step])
-    os.close(diversion)
 
 
 # --- batches -----------------------------------------------------------------------------------------------
@@ -217,12 +196,14 @@ def test_a_damaged_sequence_number_is_refused_at_open_because_versions_would_be_
 def test_a_store_of_a_newer_format_is_refused_by_name_and_left_as_it_was(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         store.apply([put(b"a")])
-    overwrite(tmp_path, META_TABLE, {b"format": b"2"})
+    overwrite(tmp_path, META_TABLE, {b"format": b"%d" % (FORMAT + 1)})
     content = (tmp_path / DATA_FILE).read_bytes()
-    with pytest.raises(StoreIncompatible, match=f"{tmp_path} .* it has format 2, this release reads up to 1"):
+    with pytest.raises(
+        StoreIncompatible, match=f"{tmp_path} .* it has format {FORMAT + 1}, this release reads up to {FORMAT}"
+    ):
         LmdbStore(tmp_path, tables=[*TABLES, "a table of its own"])
     assert (tmp_path / DATA_FILE).read_bytes() == content
-    overwrite(tmp_path, META_TABLE, {b"format": b"1"})
+    overwrite(tmp_path, META_TABLE, {b"format": b"%d" % FORMAT})
     open_store(tmp_path).close()
 
 
@@ -274,76 +255,6 @@ def test_a_data_file_that_may_not_be_read_is_a_store_error(tmp_path: Path) -> No
     assert done.stdout.startswith("StoreError data.mdb can't be read: Permission denied")
 
 
-# --- full --------------------------------------------------------------------------------------------------
-
-
-def test_a_full_map_refuses_the_batch_whole_and_takes_smaller_ones_later(tmp_path: Path) -> None:
-    with open_store(tmp_path, map_bytes=1024**2) as store:
-        store.apply([put(b"kept", b"v" * 100_000)])
-        with pytest.raises(StoreFull, match="the map is at its configured size"):
-            store.apply([put(b"small"), put(b"large", b"v" * 2 * 1024**2)])
-        with store.snapshot() as view:
-            assert [key for key, _ in view.scan("left")] == [b"kept"]
-            assert view.last_sequence() == 1
-        assert store.apply([put(b"small")]) == [2]
-        assert store.apply([Submission(writes=(Delete("left", b"kept"),))]) == [3]
-    with open_store(tmp_path, map_bytes=1024**2) as store, store.snapshot() as view:
-        assert [key for key, _ in view.scan("left")] == [b"small"]
-
-
-@pytest.mark.parametrize("way", ["tmpfs", "limited"])
-def test_a_full_disk_refuses_new_work_leaves_nothing_half_written_and_reads_go_on(way: str, tmp_path: Path) -> None:
-    command = [*PROCESS, "limited", str(tmp_path)]
-    if way == "tmpfs":
-        # A namespace of one's own, where that is allowed, may mount a small disk without touching the machine's.
-        mount = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=4m", "none"]
-        if subprocess.run([*mount, str(tmp_path)], capture_output=True, check=False).returncode == 0:
-            script = 'mount -t tmpfs -o size=4m none "$1" && shift && exec "$@"'
-            fill = [*PROCESS, "fill", str(tmp_path)]
-            command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(tmp_path), *fill]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    full, *rest = done.stdout.splitlines()
-    assert full.startswith(f"full {tmp_path} is full (")
-    assert rest == ["whole", "small fits"]
-
-
-@pytest.mark.parametrize("step", [0, 1])
-def test_a_commit_that_the_disk_refuses_is_uncertain_and_nothing_of_it_is_there_after_a_reopen(
-    step: int, tmp_path: Path
-) -> None:
-    store = open_store(tmp_path)
-    store.apply([put(b"before")])
-    # A descriptor that may not be written answers as a disk does that went bad.
-    divert_writes(tmp_path, step, tmp_path / DATA_FILE)
-    for _ in range(2):
-        with pytest.raises(CommitUncertain, match="start it again"):
-            store.apply([put(b"during")])
-    store.close()
-    with open_store(tmp_path) as again, again.snapshot() as view:
-        assert [key for key, _ in view.scan("left")] == [b"before"]
-
-
-def test_a_disk_that_is_full_at_the_last_step_of_a_commit_leaves_it_uncertain(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    divert_writes(tmp_path, 1, FULL)
-    for _ in range(2):
-        with pytest.raises(CommitUncertain):
-            store.apply([put(b"during")])
-    store.close()
-
-
-def test_a_disk_that_is_full_before_that_refuses_the_batch_and_reads_go_on(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    store.apply([put(b"before")])
-    divert_writes(tmp_path, 0, FULL)
-    with pytest.raises(StoreFull, match="No space left on device"):
-        store.apply([put(b"during")])
-    with store.snapshot() as view:
-        assert [key for key, _ in view.scan("left")] == [b"before"]
-    store.close()
-
-
 # --- processes ---------------------------------------------------------------------------------------------
 
 
@@ -372,9 +283,9 @@ def test_a_batch_under_way_keeps_the_files_and_the_directory_past_close(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Closing(LmdbStore):
-        def _apply(self, batch: list[Submission]) -> Outcomes:  # type: ignore[override]
+        def _transact(self, batch: Sequence[Submission]) -> Outcomes:
             self.close()  # As the node does once it has waited long enough for a disk that does not answer.
-            return super()._apply(batch)
+            return super()._transact(batch)
 
     store = Closing(tmp_path, tables=TABLES)
     assert store.apply([put(b"a")]) == [1]

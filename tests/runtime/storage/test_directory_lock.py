@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from opscore.runtime.directory_lock import LOCK_NAME, DirectoryLock
 from opscore.runtime.errors import StoreError, StoreLocked
-from opscore.runtime.store import LmdbStore
-from tests.runtime import store_process
-from tests.runtime.store_process import TABLES
+from opscore.runtime.storage.directory_lock import LOCK_NAME, DirectoryLock
+from opscore.runtime.storage.lmdb_store import LmdbStore
+from tests.runtime.storage import store_process
+from tests.runtime.storage.store_process import TABLES
 
 
 def holder(path: Path) -> "subprocess.Popen[str]":

@@ -18,11 +18,9 @@ import attrs
 
 from opscore.runtime.errors import StoreDamaged
 
-DATA_FILE: Final = "data.mdb"
-
 _MAGIC: Final = 0xBEEFC0DE
-_META = struct.Struct("=II16xI36xQ40xQQQ")
-"""Magic, version, page size, root of the free list, root of the tables, last page, transaction."""
+_META = struct.Struct("=II8xQI36xQ40xQQQ")
+"""Magic, version, map, page size, root of the free list, root of the tables, last page, transaction."""
 _META_AT: Final = 16
 _PAGE = struct.Struct("=10xHHH")
 _NODE = struct.Struct("=HHHH")
@@ -40,6 +38,18 @@ class _Meta:
     roots: tuple[int, int]
     last_page: int
     transaction: int
+    map_bytes: int
+
+
+def map_bytes(path: Path) -> int:
+    """What a data file says its map reserves; nothing where it says nothing that LMDB understands.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        meta = _meta(os.pread(file.fileno(), _META.size, _META_AT))
+    return 0 if meta is None else meta.map_bytes
 
 
 def refuse_truncated(path: Path) -> None:
@@ -82,10 +92,16 @@ def _newest_meta(descriptor: int, path: Path) -> _Meta | None:
 def _meta(head: bytes) -> _Meta | None:
     if len(head) < _META.size:
         return None
-    magic, version, page_bytes, free_root, tables_root, last_page, transaction = _META.unpack(head)
+    magic, version, reserved, page_bytes, free_root, tables_root, last_page, transaction = _META.unpack(head)
     if magic != _MAGIC or version != 1 or not page_bytes:
         return None
-    return _Meta(page_bytes=page_bytes, roots=(free_root, tables_root), last_page=last_page, transaction=transaction)
+    return _Meta(
+        page_bytes=page_bytes,
+        roots=(free_root, tables_root),
+        last_page=last_page,
+        transaction=transaction,
+        map_bytes=reserved,
+    )
 
 
 def _walk(descriptor: int, path: Path, meta: _Meta, *, pages: int) -> None:

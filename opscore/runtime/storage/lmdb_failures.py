@@ -1,43 +1,30 @@
 """What LMDB's errors mean: a full disk, a damaged file, another format."""
 
 import errno
-import math
 import os
-import resource
 from pathlib import Path
 from typing import Final
 
 import lmdb
 
 from opscore.runtime.errors import StoreDamaged, StoreError, StoreFull, StoreIncompatible
-from opscore.runtime.extent import DATA_FILE
+from opscore.runtime.storage import room
 
 _FREE_BYTES_MIN: Final = 1024**2
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def full(error: lmdb.Error, path: Path) -> StoreFull | None:
+def full(error: lmdb.Error | OSError, path: Path) -> StoreFull | None:
     """Tell a full disk from a broken one: LMDB calls a write that was cut short an I/O error, so look for room."""
     if isinstance(error, lmdb.MapFullError):
         return StoreFull(str(path), "the map is at its configured size")
     reason = next((text for text in map(os.strerror, _NO_ROOM) if text in str(error)), None)
-    if reason is None and _room(path) < _FREE_BYTES_MIN:
+    if reason is None and room.growth(path) < _FREE_BYTES_MIN:
         reason = "no space left on the disk"
     return None if reason is None else StoreFull(str(path), reason)
 
 
-def _room(path: Path) -> float:
-    """How many bytes the file system, and this process's limit on the size of a file, leave to the data file."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        state = os.statvfs(path)
-        allowed = math.inf if limit == resource.RLIM_INFINITY else limit - (path / DATA_FILE).stat().st_size
-    except OSError:
-        return math.inf
-    return min(state.f_bavail * state.f_frsize, allowed)
-
-
-def translated(error: lmdb.Error, path: Path) -> StoreError:
+def translated(error: lmdb.Error | OSError, path: Path) -> StoreError:
     """The error of ours that says what LMDB's means."""
     if isinstance(error, lmdb.InvalidError):
         return StoreIncompatible(str(path), "its file is not an LMDB environment")

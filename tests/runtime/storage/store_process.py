@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from opscore.runtime.errors import StoreError, StoreFull
-from opscore.runtime.store import JOURNAL_TABLE, LmdbStore, Put, Submission
+from opscore.runtime.storage.lmdb_store import LmdbStore
+from opscore.runtime.store import JOURNAL_TABLE, Put, Submission
 
 TABLES = ("left", "right")
 NOBODY = 65_534
@@ -52,19 +53,20 @@ def fill(path: Path) -> None:
     """Write until there is no room, and say what then still goes."""
     with LmdbStore(path, tables=TABLES) as store:
         count = 0
-        try:
-            while True:
-                key = count.to_bytes(8, "big")
-                store.apply([Submission(writes=tuple(Put(table, key, os.urandom(90_000), 1) for table in TABLES))])
-                count += 1
-        except StoreFull as error:
-            say(f"full {error}")
+        while isinstance(outcome := store.apply([_both(count)])[0], int):
+            count += 1
+        say(f"full {outcome}" if isinstance(outcome, StoreFull) else repr(outcome))
         with store.snapshot() as view:
             kept = [[key for key, _ in view.scan(table)] for table in TABLES]
         whole = [number.to_bytes(8, "big") for number in range(count)]
         say("whole" if count and kept == [whole, whole] else f"torn: {kept}")
         store.apply([Submission(writes=(Put("left", b"small", b"fits", 1),))])
         say("small fits")
+
+
+def _both(number: int) -> Submission:
+    key = number.to_bytes(8, "big")
+    return Submission(writes=tuple(Put(table, key, os.urandom(90_000), 1) for table in TABLES))
 
 
 def unprivileged(path: Path) -> None:

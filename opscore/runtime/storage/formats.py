@@ -1,0 +1,24 @@
+"""The numbered layouts of the data file, and how a file says which one it has."""
+
+from pathlib import Path
+from typing import Final
+
+from opscore.runtime.errors import StoreIncompatible
+
+FORMAT: Final = 2
+"""What this release writes; it refuses a higher one. The first knew no indexes."""
+FORMAT_KEY: Final = b"format"
+UPGRADING_KEY: Final = b"upgrading"
+"""There, with the number of the format before, while the rows of a file are being brought up to this one."""
+
+
+def number(found: bytes, path: Path) -> int:
+    """The format that a file says it has.
+
+    Raises:
+        StoreIncompatible: a newer release wrote it, or it is no format that ever was.
+    """
+    if not found.isdigit() or not 0 < int(found) <= FORMAT:
+        reason = f"it has format {found.decode(errors='replace')}, this release reads up to {FORMAT}"
+        raise StoreIncompatible(str(path), reason)
+    return int(found)

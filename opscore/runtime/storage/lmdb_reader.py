@@ -1,0 +1,111 @@
+"""Reading a data directory that may be in use: by another process, or by nobody. It never writes."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import lmdb
+
+from opscore.runtime.errors import StoreError, StoreIncompatible
+from opscore.runtime.storage import extent, formats, lmdb_failures, measures
+from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot
+from opscore.runtime.storage.measures import StoreMeasure
+from opscore.runtime.storage.room import DATA_FILE
+from opscore.runtime.store import JOURNAL_TABLE
+
+
+class LmdbReader:
+    """The tables of a data directory, for reading alone. The server that writes it may run meanwhile.
+
+    Args:
+        path: the data directory.
+        tables: the names of its tables and indexes; those that an older release did not make read as empty.
+        map_bytes: the most that the file may grow to while it is read; what it says of itself, if that is more.
+
+    Raises:
+        StoreIncompatible: a newer release wrote it, or it is not a store.
+        StoreDamaged: its file lost its end.
+        StoreError: there is none, or it can't be read.
+    """
+
+    def __init__(self, path: Path, *, tables: Sequence[str], map_bytes: int) -> None:
+        self.path = path
+        self._open(tables, map_bytes)
+
+    def _open(self, tables: Sequence[str], map_bytes: int) -> None:
+        file = self.path / DATA_FILE
+        try:
+            if not file.exists():
+                raise StoreError(f"{self.path} holds no store: there is no {DATA_FILE}")
+            reserved = max(map_bytes, extent.map_bytes(file))
+            self._env = lmdb.open(
+                str(self.path), readonly=True, create=False, map_size=reserved, max_dbs=len(tables) + 8
+            )
+        except OSError as error:
+            raise StoreError(f"{file} can't be read: {error.strerror or error}") from error
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self.path) from error
+        try:
+            with self._env.begin() as transaction:
+                self._tables = {name: self._handle(name, transaction) for name in (META_TABLE, JOURNAL_TABLE, *tables)}
+                self.format = self._format(transaction)
+                """The layout of its file, which an upgrade that has not ended brings up to the newest."""
+        except lmdb.Error as error:
+            self._env.close()
+            raise lmdb_failures.translated(error, self.path) from error
+        except BaseException:
+            self._env.close()
+            raise
+
+    def _format(self, transaction: lmdb.Transaction) -> int:
+        meta = self._tables[META_TABLE]
+        if meta is None:
+            raise StoreIncompatible(str(self.path), "another program keeps its data there")
+        found = transaction.get(formats.UPGRADING_KEY, db=meta) or transaction.get(formats.FORMAT_KEY, db=meta)
+        return formats.number(bytes(found or b"none"), self.path)
+
+    def _handle(self, name: str, transaction: lmdb.Transaction) -> Any:
+        try:
+            return self._env.open_db(name.encode(), txn=transaction, create=False)
+        except lmdb.NotFoundError:
+            return None
+
+    def __enter__(self) -> Self:
+        """Return the open store."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self._env.close()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[LmdbSnapshot]:
+        """Read at one commit. While it is open no page is used again, so the file may grow: be quick.
+
+        Raises:
+            StoreDamaged: a page, or a value that is read, is not what was written.
+        """
+        try:
+            with self._env.begin() as transaction:
+                yield LmdbSnapshot(transaction, self._tables)
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self.path) from error
+
+    def measure(self) -> StoreMeasure:
+        """Sizes and counts."""
+        with self._env.begin() as transaction:
+            return measures.measured(self._env, transaction, self._tables)
+
+    def copy(self, directory: Path) -> None:
+        """Write a compact copy of one commit into a directory, while others may write; it is not synced.
+
+        Raises:
+            StoreDamaged: a page is not what was written.
+            StoreFull: there is no room for it.
+            StoreError: it can't be written.
+        """
+        try:
+            self._env.copy(str(directory), compact=True)
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, directory) from error

@@ -1,0 +1,296 @@
+"""The store in LMDB: one file of one data directory, written in atomic batches, one sync each."""
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import lmdb
+
+from opscore.runtime.errors import (
+    CommitUncertain,
+    StoreError,
+    StoreFull,
+    StoreIncompatible,
+)
+from opscore.runtime.storage import extent, formats, lmdb_failures, measures, room
+from opscore.runtime.storage.directory_lock import DirectoryLock
+from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot
+from opscore.runtime.storage.lmdb_writing import WriteTransaction
+from opscore.runtime.storage.measures import StoreMeasure
+from opscore.runtime.storage.room import DATA_FILE
+from opscore.runtime.store import JOURNAL_TABLE, Outcomes, Put, Submission
+
+MAP_BYTES: Final = 8 * 1024**3
+READERS_MAX: Final = 512
+REFUSALS_MAX: Final = 8
+"""Submissions in a row that find no room, each tried alone, before the rest of their batch is refused with them."""
+
+_log = logging.getLogger("opscore.store")
+
+
+class LmdbStore:
+    """The tables of one data directory. Opened once in a process; written by one thread.
+
+    Args:
+        path: the data directory; made if it is not there.
+        tables: the names of the tables.
+        indexes: the names of the indexes that the values of a table may have entries in, by table.
+        map_bytes: the most the file may grow to, reserved sparsely at open.
+
+    Raises:
+        StoreLocked: another process writes here.
+        StoreIncompatible: a newer release wrote it, or it is not a store.
+        StoreDamaged: its file lost its end.
+        StoreError: the directory can't be made or written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        tables: Sequence[str],
+        indexes: Mapping[str, Sequence[str]] | None = None,
+        map_bytes: int = MAP_BYTES,
+    ) -> None:
+        self.path = path
+        self.map_bytes = map_bytes
+        self._indexed = frozenset(indexes or ())
+        self._names = (JOURNAL_TABLE, *tables, *sorted({name for names in (indexes or {}).values() for name in names}))
+        self._applying = threading.Lock()
+        try:
+            _make_directory(path)
+        except OSError as error:
+            raise StoreError(f"{path} can't be used as data directory: {error.strerror or error}") from error
+        self._lock = DirectoryLock.acquire(path)
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self) -> None:
+        try:
+            extent.refuse_truncated(self.path / DATA_FILE)
+        except OSError as error:
+            raise StoreError(f"{self.path / DATA_FILE} can't be read: {error.strerror or error}") from error
+        try:
+            self._env = lmdb.open(
+                str(self.path), map_size=self.map_bytes, max_dbs=len(self._names) + 8, max_readers=READERS_MAX
+            )
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self.path) from error
+        try:
+            # Nothing is made in a file that is not ours, or that a newer release wrote.
+            self._tables = {META_TABLE: self._open_meta()}
+            self.upgrading = self._check_format()
+            """The format whose rows have to be brought up to this one before anything else; nothing as a rule."""
+            self._tables |= {name: self._env.open_db(name.encode()) for name in self._names}
+            self._page_bytes = self._env.stat()["psize"]
+            _sync_directory(self.path)
+            self.forget_dead_readers()
+            with self.snapshot() as view:
+                self._sequence = view.last_sequence()
+        except (lmdb.Error, OSError) as error:
+            self._env.close()
+            raise lmdb_failures.translated(error, self.path) from error
+        except BaseException:
+            self._env.close()
+            raise
+
+    def _open_meta(self) -> Any:
+        try:
+            return self._env.open_db(META_TABLE.encode(), create=not self._env.stat()["entries"])
+        except lmdb.NotFoundError as error:
+            raise StoreIncompatible(str(self.path), "another program keeps its data there") from error
+
+    def _check_format(self) -> int | None:
+        with self._env.begin(write=True) as transaction:
+            meta = self._tables[META_TABLE]
+            found = transaction.get(formats.FORMAT_KEY, db=meta)
+            if found is None:
+                transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
+                return None
+            number = formats.number(found, self.path)
+            if number < formats.FORMAT:
+                # From here on the older release refuses it: what it would write has no entries.
+                transaction.put(formats.UPGRADING_KEY, found, db=meta)
+                transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
+                return number
+            before = transaction.get(formats.UPGRADING_KEY, db=meta)
+            return None if before is None else int(before)
+
+    def close(self) -> None:
+        """Close the files and give the directory free; closing twice is fine.
+
+        A batch that is still under way keeps both: to take the files from under it would crash the process, and
+        another writer must not be let in while it may still reach the disk.
+        """
+        if not self._applying.acquire(blocking=False):
+            _log.critical("%s stays open until the process ends: the disk does not answer", self.path)
+            return
+        try:
+            self._env.close()
+            self._lock.release()
+        finally:
+            self._applying.release()
+
+    def __enter__(self) -> Self:
+        """Return the open store."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[LmdbSnapshot]:
+        """Read at one commit; never waits for the writer.
+
+        Raises:
+            StoreDamaged: a page, or a value that is read, is not what was written.
+        """
+        try:
+            with self._env.begin() as transaction:
+                yield LmdbSnapshot(transaction, self._tables)
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self.path) from error
+
+    def measure(self) -> StoreMeasure:
+        """Sizes and counts."""
+        with self._env.begin() as transaction:
+            return measures.measured(self._env, transaction, self._tables)
+
+    def forget_dead_readers(self) -> None:
+        """Let pages be used again that a reader kept which was killed."""
+        self._env.reader_check()
+
+    def apply(self, batch: Sequence[Submission]) -> Outcomes:
+        """Apply a batch in one transaction and one sync; in several, where it does not fit as a whole.
+
+        Returns:
+            for each submission its version (its last sequence number), or why it was refused: a precondition that
+            failed, or whose value is damaged, or that there is no room for it.
+
+        Raises:
+            CommitUncertain: the sync failed; the store must not be written again before it is reopened.
+        """
+        with self._applying:
+            return self._apply_what_fits(batch)
+
+    def _apply_what_fits(self, batch: Sequence[Submission]) -> Outcomes:
+        """Apply a batch; where there is too little room for it, its halves, so that what fits is not refused."""
+        outcomes: Outcomes = []
+        pieces, refusals = [batch], 0
+        while pieces:
+            piece = pieces.pop()
+            try:
+                outcomes += self._transact(piece)
+                refusals = 0
+            except StoreFull as error:
+                if len(piece) > 1 and refusals < REFUSALS_MAX:
+                    half = len(piece) // 2
+                    pieces += (piece[half:], piece[:half])
+                else:
+                    outcomes += [error] * len(piece)
+                    refusals += 1
+        return outcomes
+
+    def _transact(self, batch: Sequence[Submission]) -> Outcomes:
+        sequence = self._sequence
+        outcomes: Outcomes = []
+        with self._writing() as transaction:
+            full = self._reserve_refusal(transaction.transaction) if any(each.new_work for each in batch) else None
+            for submission in batch:
+                outcome = full if full is not None and submission.new_work else transaction.apply(submission, sequence)
+                outcomes.append(outcome)
+                if isinstance(outcome, int):
+                    sequence = outcome
+            transaction.note_sequence(sequence)
+        self._sequence = sequence
+        return outcomes
+
+    def _reserve_refusal(self, transaction: lmdb.Transaction) -> StoreFull | None:
+        file_bytes = (self._env.info()["last_pgno"] + 1) * self._page_bytes
+        capacity = room.capacity(self.path, map_bytes=self.map_bytes, file_bytes=file_bytes)
+        # The pages are counted only where the file has grown near to what it may.
+        if not room.only_reserve_left(capacity, file_bytes):
+            return None
+        if not room.only_reserve_left(capacity, measures.used_bytes(transaction, self._tables)):
+            return None
+        return StoreFull(str(self.path), f"the last {room.RESERVE:.0%} are kept for finishing what was accepted")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[WriteTransaction]:
+        """A transaction that is committed, and synced, unless the block raises.
+
+        Raises:
+            StoreFull: nothing was applied; the store goes on.
+            CommitUncertain: the sync failed.
+        """
+        try:
+            transaction = self._env.begin(write=True)
+        except lmdb.PanicError as error:
+            # A commit before this one failed while it was made visible, and LMDB itself takes no more.
+            raise CommitUncertain(str(self.path), str(error)) from error
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self.path) from error
+        try:
+            yield WriteTransaction(transaction, self._tables, self._indexed)
+        except BaseException as error:
+            transaction.abort()
+            if isinstance(error, lmdb.Error):
+                raise lmdb_failures.translated(error, self.path) from error
+            raise
+        try:
+            transaction.commit()
+        except lmdb.Error as error:
+            raise self._commit_failure(error) from error
+
+    def _commit_failure(self, error: lmdb.Error) -> StoreFull | CommitUncertain:
+        try:
+            self._env.begin().abort()
+        except lmdb.PanicError:
+            # The pages were safe and the last step, which makes them visible, failed: even a full disk is no answer.
+            return CommitUncertain(str(self.path), str(error))
+        return lmdb_failures.full(error, self.path) or CommitUncertain(str(self.path), str(error))
+
+    def rewrite(self, rows: Iterable[tuple[Put, int]], *, sequence: int | None = None) -> None:
+        """Write values under versions that they already have, in one transaction: for an upgrade or an import.
+
+        Args:
+            rows: each value and its version; those of the journal under their own key.
+            sequence: what the sequence number becomes; it stays if not given.
+        """
+        with self._applying:
+            with self._writing() as transaction:
+                for put, version in rows:
+                    transaction.put(put, version)
+                transaction.note_sequence(self._sequence if sequence is None else sequence)
+            self._sequence = self._sequence if sequence is None else sequence
+
+    def upgraded(self) -> None:
+        """Every row has been brought up to this format."""
+        with self._applying, self._writing() as transaction:
+            transaction.transaction.delete(formats.UPGRADING_KEY, db=self._tables[META_TABLE])
+        self.upgrading = None
+
+
+def _make_directory(path: Path) -> None:
+    """Make a directory and those above it, in a way that outlasts a loss of power."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_directory(each.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    """Sync the names in a directory: to sync a file does not promise that its name is there after a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,43 @@
+"""How much room a store has, and whether only its reserve is left.
+
+A store may grow to its map, and to what the file system (or this process's limit on the size of a file) leaves it.
+What counts as used are the pages that hold something: those that were given back are used again before the file
+grows. The last 5 % are kept for finishing what was accepted, for retention and for recovery.
+"""
+
+import math
+import os
+import resource
+from pathlib import Path
+from typing import Final
+
+DATA_FILE: Final = "data.mdb"
+RESERVE: Final = 0.05
+"""The share of a store that new work may not use."""
+
+
+def growth(path: Path) -> float:
+    """How many bytes the file system, and this process's limit on the size of a file, leave to the data file."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        state = os.statvfs(path)
+        allowed = math.inf if limit == resource.RLIM_INFINITY else limit - (path / DATA_FILE).stat().st_size
+    except OSError:
+        return math.inf
+    return min(state.f_bavail * state.f_frsize, allowed)
+
+
+def capacity(path: Path, *, map_bytes: int, file_bytes: int) -> float:
+    """How many bytes a store may come to hold.
+
+    Args:
+        path: the data directory.
+        map_bytes: what the map reserves.
+        file_bytes: up to where the file is used, holes included.
+    """
+    return min(map_bytes, file_bytes + growth(path))
+
+
+def only_reserve_left(capacity_bytes: float, used_bytes: int) -> bool:
+    """Whether new work has to be refused."""
+    return capacity_bytes - used_bytes < RESERVE * capacity_bytes

@@ -1,0 +1,94 @@
+"""How a value lies on the disk: a header, the entries it has in indexes, its body; the checksum covers all of it.
+
+The checksum also covers the table and the key, so a value that strayed to another place is found.
+"""
+
+import struct
+import zlib
+from typing import Final
+
+from opscore.runtime.errors import StoreDamaged
+from opscore.runtime.store import Entry, Stored
+
+_HEADER = struct.Struct(">HQI")
+"""Schema, version, checksum."""
+_INDEXED: Final = 0x8000
+"""Set in the schema of a value that has entries; format 1 knew none."""
+_COUNT = struct.Struct(">H")
+_ENTRY = struct.Struct(">BH")
+"""The lengths of an entry's index and place."""
+
+
+def sealed(table: str, key: bytes, body: bytes, *, schema: int, version: int, entries: tuple[Entry, ...] = ()) -> bytes:
+    """Make the bytes to store of a value."""
+    if entries:
+        schema |= _INDEXED
+        body = _packed(entries) + body
+    return _HEADER.pack(schema, version, _checksum(table, key, schema, version, body)) + body
+
+
+def opened(table: str, key: bytes, value: bytes) -> Stored:
+    """Check the bytes of a value and take them apart.
+
+    Raises:
+        StoreDamaged: they are not what was written there.
+    """
+    schema, version, body = _checked(table, key, value)
+    if not schema & _INDEXED:
+        return Stored(body, schema, version)
+    _, end = _unpacked(body)
+    return Stored(body[end:], schema ^ _INDEXED, version)
+
+
+def entries_of(table: str, key: bytes, value: bytes) -> tuple[Entry, ...]:
+    """Read what a value has in indexes.
+
+    Raises:
+        StoreDamaged: the bytes are not what was written there.
+    """
+    if len(value) >= _HEADER.size and not value[0] & (_INDEXED >> 8):
+        # Nothing is concluded from the rest of it, so nothing else has to be right.
+        return ()
+    _, _, body = _checked(table, key, value)
+    return _unpacked(body)[0]
+
+
+def _checked(table: str, key: bytes, value: bytes) -> tuple[int, int, bytes]:
+    if len(value) < _HEADER.size:
+        raise StoreDamaged(_named(table, key), "it is shorter than its header")
+    schema, version, digest = _HEADER.unpack_from(value)
+    body = value[_HEADER.size :]
+    if _checksum(table, key, schema, version, body) != digest:
+        raise StoreDamaged(_named(table, key), "its checksum does not match")
+    return schema, version, body
+
+
+def _named(table: str, key: bytes) -> str:
+    return f"{table} {key!r}"
+
+
+def _packed(entries: tuple[Entry, ...]) -> bytes:
+    parts = [_COUNT.pack(len(entries))]
+    for entry in entries:
+        name = entry.index.encode()
+        parts += (_ENTRY.pack(len(name), len(entry.place)), name, entry.place)
+    return b"".join(parts)
+
+
+def _unpacked(body: bytes) -> tuple[tuple[Entry, ...], int]:
+    """The entries before a body that was checked, and where it begins."""
+    entries = []
+    (count,) = _COUNT.unpack_from(body)
+    at = _COUNT.size
+    for _ in range(count):
+        name_bytes, place_bytes = _ENTRY.unpack_from(body, at)
+        name_at = at + _ENTRY.size
+        place_at = name_at + name_bytes
+        at = place_at + place_bytes
+        entries.append(Entry(body[name_at:place_at].decode(), body[place_at:at]))
+    return tuple(entries), at
+
+
+def _checksum(table: str, key: bytes, schema: int, version: int, body: bytes) -> int:
+    place = b"%s\0%s\0%d\0%d\0" % (table.encode(), key, schema, version)
+    return zlib.crc32(body, zlib.crc32(place))
