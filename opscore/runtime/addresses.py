@@ -12,7 +12,7 @@ from opscore.actors.snapshot import State
 from opscore.actors.spec import ChildSpec
 from opscore.actors.supervisor import Supervisor
 from opscore.actors.system import System
-from opscore.runtime.journal import Journal
+from opscore.runtime.commit_line import Journal
 from opscore.runtime.messages import (
     AgentProtocol,
     DispatcherProtocol,
@@ -33,6 +33,8 @@ SESSIONS_PATH: Final = "/sessions"
 class Addresses:
     """The names of the tree; the node binds them to the actor system as soon as that runs."""
 
+    journal: Journal
+    """The way to the journal."""
     agent_spec: Callable[[str], ChildSpec[Any]]
     session_spec: Callable[[str], ChildSpec[Any]]
     _system: System | None = attrs.field(default=None, init=False)
@@ -63,11 +65,6 @@ class Addresses:
     def down(self) -> str | None:
         """Name a static actor that is not running at the moment, if there is one."""
         return next((path for path in self._static if self.system.state(path) is not State.RUNNING), None)
-
-    @property
-    def journal(self) -> Journal:
-        """The way to the journal."""
-        return Journal(self._static[JOURNAL_PATH])
 
     @property
     def dispatcher(self) -> Ref[DispatcherProtocol]:

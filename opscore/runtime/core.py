@@ -16,6 +16,7 @@ from opscore.actors.spec import ChildSpec
 from opscore.actors.system import System, open_system
 from opscore.runtime import messages, quarantine, recovery, tree
 from opscore.runtime.addresses import Addresses
+from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.courier import Courier
 from opscore.runtime.delivery import Delivery
 from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreDamaged, Superseded
@@ -63,11 +64,15 @@ class Core:
         self.offering = True
         """Whether tasks are offered to agents; never again once the node drains."""
         self._nursery = nursery
-        self.addresses = Addresses(agent_spec=self._agent_spec, session_spec=self._session_spec)
+        self._line = CommitLine()
+        self.addresses = Addresses(
+            journal=Journal(self._line), agent_spec=self._agent_spec, session_spec=self._session_spec
+        )
         self.courier = Courier(ways=tuple(ways), addresses=self.addresses, nursery=nursery)
         self._parts = tree.Parts(
             store=store,
             writer=writer,
+            line=self._line,
             feed=self.feed,
             library=self.library,
             limits=limits,
@@ -80,16 +85,20 @@ class Core:
     @asynccontextmanager
     async def run(self) -> AsyncIterator[System]:
         """Run the tree; it is entered once everything that was left to do has been taken up."""
-        async with open_system(tree.root(self._parts), clock=self.clock) as system:
-            self.addresses.bind(system)
-            await self._take_up()
-            self._nursery.start_soon(self._keep_house)
-            try:
-                yield system
-                await self._let_deliveries_end()
-            finally:
-                # What is out with a local function is given up first, so that nothing reports to a tree that stops.
-                self._nursery.cancel_scope.cancel()
+        try:
+            async with open_system(tree.root(self._parts), clock=self.clock) as system:
+                self.addresses.bind(system)
+                await self._take_up()
+                self._nursery.start_soon(self._keep_house)
+                try:
+                    yield system
+                    await self._let_deliveries_end()
+                finally:
+                    # What is out with a local function is given up first, so that nothing reports to a tree that stops.
+                    self._nursery.cancel_scope.cancel()
+        finally:
+            # Whoever stands in line and is no actor would wait for good.
+            self._line.close("it has stopped")
 
     async def _let_deliveries_end(self) -> None:
         """Give what is under way some time: an agent that got a task twice because we hung up does it twice."""

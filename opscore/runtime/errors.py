@@ -13,6 +13,7 @@
         ├── StoreFull               disk or map full; reads go on
         ├── StoreDamaged            a value whose checksum does not match, a truncated file
         ├── StoreIncompatible       written by a newer release, or not a store at all
+        ├── CommitUnanswered        what became of a commit is not known yet; the node goes on
         └── CommitUncertain         a commit's sync failed: the node stops
 
 Each class has a stable `code`, which the gateway shows as it is.
@@ -234,6 +235,16 @@ class StoreIncompatible(StoreError):
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         super().__init__(f"{path} can't be opened by this release: {reason}")
+
+
+class CommitUnanswered(StoreError):
+    """Nobody could say what became of a commit, or read for a load; the rows tell, once they can be read again."""
+
+    code = "commit_unanswered"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the store gives no answer: {reason}; look whether it happened before trying again")
 
 
 class CommitUncertain(StoreError):

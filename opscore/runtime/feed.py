@@ -1,36 +1,51 @@
 """Who waits for what to become durable: woken by the journal, after the commit, by entity."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import trio
+
+from opscore.runtime.store import Submission
 
 
 class Feed:
     """Bells by entity id. A bell rings when a commit touches its entity; then its listener reads the rows."""
 
     def __init__(self) -> None:
-        self._bells: dict[str, set[trio.Event]] = {}
+        self._bells: dict[bytes, set[trio.Event]] = {}
+        self._next_commit = trio.Event()
 
-    def publish(self, entity_ids: Iterable[str]) -> None:
-        """Ring for each of these entities."""
-        for entity_id in entity_ids:
-            for bell in self._bells.pop(entity_id, ()):
+    def publish(self, submission: Submission) -> None:
+        """Ring for each entity that a submission has written."""
+        if not self._bells:
+            return
+        for write in submission.writes:
+            for bell in self._bells.pop(write.key, ()):
                 bell.set()
+
+    def committed(self) -> None:
+        """Ring for whoever waits for any commit."""
+        if self._next_commit.statistics().tasks_waiting:
+            self._next_commit.set()
+            self._next_commit = trio.Event()
+
+    async def next_commit(self) -> None:
+        """Wait for a commit that comes after now."""
+        await self._next_commit.wait()
 
     @contextlib.contextmanager
     def listen(self, entity_id: str) -> Iterator[trio.Event]:
         """Hang up a bell before reading the rows, so that nothing slips between the look and the wait."""
-        bell = trio.Event()
-        self._bells.setdefault(entity_id, set()).add(bell)
+        bell, key = trio.Event(), entity_id.encode()
+        self._bells.setdefault(key, set()).add(bell)
         try:
             yield bell
         finally:
-            bells = self._bells.get(entity_id)
+            bells = self._bells.get(key)
             if bells is not None:
                 bells.discard(bell)
                 if not bells:
-                    del self._bells[entity_id]
+                    del self._bells[key]
 
     def statistics(self) -> int:
         """How many listeners wait."""

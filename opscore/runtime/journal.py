@@ -1,41 +1,47 @@
 """The journal: the one place through which state changes, shared by group commit.
 
-The actor collects what its mailbox brings while the writer is at the batch before; a submission is answered
-only when its batch is synced. Loads stand in the same line, so a restarted actor never reads past a submission
-of its former incarnation that was sent before.
+What stands in line while the writer is at the batch before becomes the next batch; a submission is answered only when
+its batch is synced. Loads stand in the same line, so a restarted actor never reads past a submission of its former
+incarnation that was sent before.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+import collections
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
 import attrs
 import trio
 
-from opscore.actors.actor import Actor, handles
-from opscore.actors.mailbox_spec import MailboxSpec
-from opscore.actors.ref import Ref, Reply
-from opscore.runtime.errors import CommitUncertain, OpscoreError
+from opscore.actors.actor import Actor
+from opscore.runtime.commit_line import CommitLine, Place
+from opscore.runtime.errors import CommitUnanswered, CommitUncertain, OpscoreError
 from opscore.runtime.feed import Feed
-from opscore.runtime.messages import Commit, JournalProtocol, Load
-from opscore.runtime.store import Snapshot, Store, Submission
+from opscore.runtime.messages import JournalProtocol
+from opscore.runtime.store import Store, Submission
 from opscore.runtime.writer import Writer
-
-ResultT = TypeVar("ResultT")
 
 BATCH_MAX: Final = 4_096
 """Submissions in one transaction."""
-MAILBOX: Final = MailboxSpec(capacity=262_144)
 ANSWER_TIMEOUT_S: Final = 120.0
-"""How long an actor waits for a disk before it gives its commit up as unknown and starts anew."""
+"""How long the disk may take for a batch before everyone who waits is told that it does not answer."""
+LATENCIES_MAX: Final = 1_024
+"""Commits whose duration is remembered."""
 
 
 @attrs.frozen(kw_only=True)
 class JournalStatistics:
-    """What the journal has done since it started."""
+    """What the journal has done since it started; durations are of the newest commits, in seconds."""
 
     batches: int
     submissions: int
     refused: int
+    in_line: int
+    """Commits and loads that wait at the moment."""
+    commit_s_median: float | None
+    commit_s_p99: float | None
+    commit_s_max: float | None
 
 
 class JournalActor(Actor[JournalProtocol]):
@@ -44,110 +50,117 @@ class JournalActor(Actor[JournalProtocol]):
     Args:
         store: read for loads.
         writer: applies the batches.
+        line: where commits and loads wait.
         feed: told what was committed, after the commit.
         on_fatal: told of a commit whose outcome is unknown; the node stops.
     """
 
     def __init__(
-        self, *, store: Store, writer: Writer, feed: Feed, on_fatal: Callable[[CommitUncertain], None]
+        self,
+        *,
+        store: Store,
+        writer: Writer,
+        line: CommitLine,
+        feed: Feed,
+        on_fatal: Callable[[CommitUncertain], None],
     ) -> None:
         self._store = store
         self._writer = writer
+        self._line = line
         self._feed = feed
         self._on_fatal = on_fatal
-        self._waiting: list[tuple[Commit | Load, Reply[Any]]] = []
-        self._more = trio.Event()
+        self._taken: Sequence[Place] = ()
+        self._patience = trio.CancelScope()
+        self._latencies_s: collections.deque[float] = collections.deque(maxlen=LATENCIES_MAX)
         self._batches = self._submissions = self._refused = 0
 
     async def on_start(self) -> None:
         """Wait for what a former incarnation left with the writer, then begin."""
         await self._writer.settled()
+        self.context.start_soon(self._watch)
         self.context.start_soon(self._work)
-
-    @handles(Commit)
-    async def commit(self, message: Commit) -> Reply[int]:
-        """Put a submission in line."""
-        return self._in_line(message)
-
-    @handles(Load)
-    async def load(self, message: Load) -> Reply[Any]:
-        """Put a read in line."""
-        return self._in_line(message)
-
-    def _in_line(self, message: Commit | Load) -> Reply[Any]:
-        reply = self.context.defer()
-        self._waiting.append((message, reply))
-        self._more.set()
-        return reply
 
     async def _work(self) -> None:
         while True:
-            if not self._waiting:
-                self._more = trio.Event()
-                await self._more.wait()
-            line, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-            await self._apply([(message, reply) for message, reply in line if isinstance(message, Commit)])
-            for message, reply in line:
-                if isinstance(message, Load):
-                    self._read(message, reply)
+            self._taken = await self._line.take(BATCH_MAX)
+            try:
+                await self._serve(self._taken)
+            except BaseException as error:
+                # Nobody else would answer them: the next incarnation knows nothing of this batch.
+                self._answer_unknown(f"the journal stopped: {error!r}")
+                raise
+            self._taken = ()
 
-    async def _apply(self, line: list[tuple[Commit, Reply[Any]]]) -> None:
-        if not line:
-            return
+    async def _serve(self, line: Sequence[Place]) -> None:
+        commits = [place for place in line if isinstance(place.work, Submission)]
+        if commits:
+            await self._apply(commits)
+        if len(commits) < len(line):
+            for place in line:
+                if not isinstance(place.work, Submission):
+                    self._read(place, place.work)
+
+    async def _apply(self, line: Sequence[Place]) -> None:
+        submissions = [cast("Submission", place.work) for place in line]
+        started = trio.current_time()
+        self._patience.deadline = started + ANSWER_TIMEOUT_S
         try:
-            outcomes = await self._writer.apply([message.submission for message, _ in line])
-        except CommitUncertain as error:
-            self._on_fatal(error)
-            raise
+            outcomes = await self._writer.apply(submissions)
         except OpscoreError as error:
-            # Nothing was applied, so each waiter is told, and the journal goes on.
-            for _, reply in line:
-                reply.fail(error)
+            for place in line:
+                place.fail(error)
+            if isinstance(error, CommitUncertain):
+                self._on_fatal(error)
+                raise
+            # Nothing was applied, and the journal goes on.
             return
+        finally:
+            self._patience.deadline = math.inf
+        self._latencies_s.append(trio.current_time() - started)
         self._batches += 1
         self._submissions += len(line)
-        for (message, reply), outcome in zip(line, outcomes, strict=True):
-            if isinstance(outcome, OpscoreError):
-                self._refused += 1
-                reply.fail(outcome)
+        self._feed.committed()
+        for place, submission, outcome in zip(line, submissions, outcomes, strict=True):
+            if isinstance(outcome, int):
+                self._feed.publish(submission)
+                place.answer(outcome)
             else:
-                self._feed.publish(_entities(message.submission))
-                reply.set(outcome)
+                self._refused += 1
+                place.fail(outcome)
 
-    def _read(self, message: Load, reply: Reply[Any]) -> None:
+    def _read(self, place: Place, read: Callable[[Any], Any]) -> None:
         try:
             with self._store.snapshot() as view:
-                reply.set(message.read(view))
+                found = read(view)
         except Exception as error:  # noqa: BLE001 (the read is the asker's own, and so is what goes wrong in it)
-            reply.fail(error)
+            place.fail(error)
+        else:
+            place.answer(found)
+
+    async def _watch(self) -> None:
+        """Tell who waits that the disk does not answer; the batch itself can't be called back."""
+        while True:
+            with self._patience:
+                await trio.sleep_forever()
+            self._patience = trio.CancelScope()
+            reason = f"the disk has not answered for {ANSWER_TIMEOUT_S:.0f} s"
+            self.context.log.error("%s; %d commits and loads are told so", reason, len(self._taken) + len(self._line))
+            self._answer_unknown(reason)
+            self._line.refuse(CommitUnanswered(reason))
+
+    def _answer_unknown(self, reason: str) -> None:
+        for place in self._taken:
+            place.fail(CommitUnanswered(reason))
 
     def statistics(self) -> JournalStatistics:
         """What has been done so far."""
-        return JournalStatistics(batches=self._batches, submissions=self._submissions, refused=self._refused)
-
-
-def _entities(submission: Submission) -> list[str]:
-    return [write.key.decode() for write in submission.writes]
-
-
-class Journal:
-    """How actors reach the journal."""
-
-    def __init__(self, ref: Ref[JournalProtocol]) -> None:
-        self._ref = ref
-
-    async def commit(self, submission: Submission) -> int:
-        """Apply a submission durably; returns the version of what it wrote. Not cancellable.
-
-        Raises:
-            Superseded: a precondition did not hold; nothing of it was applied.
-            StoreFull: nothing was applied.
-        """
-        with trio.CancelScope(shield=True) as scope:
-            return await self._ref.ask(Commit(submission=submission), timeout_s=ANSWER_TIMEOUT_S)
-        raise AssertionError(f"{scope} is never cancelled, so it swallows nothing")
-
-    async def load(self, read: Callable[[Snapshot], ResultT]) -> ResultT:
-        """Read behind every submission sent before."""
-        result: ResultT = await self._ref.ask(Load(read=read), timeout_s=ANSWER_TIMEOUT_S)
-        return result
+        seconds = sorted(self._latencies_s)
+        return JournalStatistics(
+            batches=self._batches,
+            submissions=self._submissions,
+            refused=self._refused,
+            in_line=len(self._line),
+            commit_s_median=statistics.median(seconds) if seconds else None,
+            commit_s_p99=seconds[math.ceil(0.99 * len(seconds)) - 1] if seconds else None,
+            commit_s_max=seconds[-1] if seconds else None,
+        )

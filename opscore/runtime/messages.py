@@ -4,7 +4,6 @@ A message without a reply is a hint: everything that it would cause can be rebui
 """
 
 import math
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
@@ -15,13 +14,13 @@ from opscore.runtime.definitions import Definition
 from opscore.runtime.delivery import Completed, Fact, Failed, Lost, Undelivered
 from opscore.runtime.errors import OpscoreError
 from opscore.runtime.models import Agent, Assignment, Granted, Lease, QueueDepths, ReadyTask, Registration, Session
-from opscore.runtime.store import Snapshot, Submission
+from opscore.runtime.store import Submission
 
 ReplyT = TypeVar("ReplyT")
 
 
 class JournalProtocol:
-    """What the journal takes."""
+    """What the journal takes: nothing; commits and loads stand in its line."""
 
 
 class AgentProtocol:
@@ -40,33 +39,12 @@ class TimersProtocol:
     """What the timers take."""
 
 
-class _ToJournal(Message[JournalProtocol, ReplyT]):
-    declared_errors: ClassVar[tuple[type[Exception], ...]] = (OpscoreError,)
-
-
 class _ToAgent(Message[AgentProtocol, ReplyT]):
     declared_errors: ClassVar[tuple[type[Exception], ...]] = (OpscoreError,)
 
 
 class _ToSession(Message[SessionProtocol, ReplyT]):
     declared_errors: ClassVar[tuple[type[Exception], ...]] = (OpscoreError,)
-
-
-# --- journal ---------------------------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class Commit(_ToJournal[int]):
-    """Apply a submission durably; answers its version."""
-
-    submission: Submission
-
-
-@attrs.frozen(kw_only=True)
-class Load(_ToJournal[Any]):
-    """Read, behind every submission sent before."""
-
-    read: Callable[[Snapshot], Any]
 
 
 # --- agent -----------------------------------------------------------------------------------------------

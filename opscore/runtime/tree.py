@@ -19,6 +19,7 @@ from opscore.actors.spec import ChildSpec, Intensity, Restart, Strategy, Supervi
 from opscore.runtime import dispatcher, journal, timers
 from opscore.runtime.addresses import Addresses, child_name
 from opscore.runtime.agent import AgentActor
+from opscore.runtime.commit_line import CommitLine
 from opscore.runtime.courier import Courier
 from opscore.runtime.errors import CommitUncertain
 from opscore.runtime.feed import Feed
@@ -39,6 +40,7 @@ class Parts:
 
     store: Store
     writer: Writer
+    line: CommitLine
     feed: Feed
     library: Library
     limits: Limits
@@ -57,7 +59,6 @@ def root(parts: Parts) -> SupervisorSpec:
             ChildSpec(
                 name="journal",
                 factory=lambda: _journal(parts),
-                mailbox=journal.MAILBOX,
                 backoff=RESTART_BACKOFF,
             ),
             SupervisorSpec(name="agents", intensity=None),
@@ -124,7 +125,9 @@ def _pooled(
 
 
 def _journal(parts: Parts) -> journal.JournalActor:
-    return journal.JournalActor(store=parts.store, writer=parts.writer, feed=parts.feed, on_fatal=parts.on_fatal)
+    return journal.JournalActor(
+        store=parts.store, writer=parts.writer, line=parts.line, feed=parts.feed, on_fatal=parts.on_fatal
+    )
 
 
 def _dispatcher(parts: Parts) -> dispatcher.DispatcherActor:

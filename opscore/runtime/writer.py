@@ -58,8 +58,11 @@ class ThreadWriter:
             StoreFull: nothing was applied.
             CommitUncertain: the node has to stop.
         """
-        with trio.CancelScope(shield=True):
-            await self._turn.acquire()
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:
+            with trio.CancelScope(shield=True):
+                await self._turn.acquire()
         try:
             if self._failed is not None:
                 raise self._failed

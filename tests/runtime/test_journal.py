@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from opscore.actors.actor import handles
 from opscore.actors.backoff import Backoff
-from opscore.actors.errors import ActorFailed, ActorRestarted
+from opscore.actors.errors import ActorFailed
 from opscore.actors.message import Message
 from opscore.actors.ref import Ref
 from opscore.actors.spec import ChildSpec, SupervisorSpec
 from opscore.actors.system import open_system
-from opscore.runtime.errors import CommitUncertain, StoreFull, Superseded
+from opscore.runtime.commit_line import CommitLine, Journal
+from opscore.runtime.errors import CommitUnanswered, CommitUncertain, NotReady, StoreFull, Superseded
 from opscore.runtime.feed import Feed
-from opscore.runtime.journal import BATCH_MAX, MAILBOX, Journal, JournalActor
+from opscore.runtime.journal import BATCH_MAX, JournalActor
 from opscore.runtime.messages import JournalProtocol
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Expect, Outcomes, Put, Snapshot, Submission
@@ -74,6 +75,7 @@ class Stage:
     store: LmdbStore
     writer: HeldWriter
     feed: Feed
+    line: CommitLine
     journal: Journal
     ref: Ref[Any]
     fatal: list[CommitUncertain]
@@ -88,18 +90,18 @@ def store(tmp_path: Path) -> Iterator[LmdbStore]:
 @asynccontextmanager
 async def stage(store: LmdbStore, writer: HeldWriter | None = None) -> AsyncIterator[Stage]:
     writer = writer or HeldWriter(store)
-    feed = Feed()
+    feed, line = Feed(), CommitLine()
     fatal: list[CommitUncertain] = []
 
     def make() -> StumblingJournal:
-        return StumblingJournal(store=store, writer=writer, feed=feed, on_fatal=fatal.append)
+        return StumblingJournal(store=store, writer=writer, line=line, feed=feed, on_fatal=fatal.append)
 
-    spec: ChildSpec[Any] = ChildSpec(name="journal", factory=make, mailbox=MAILBOX, backoff=Backoff(jitter=0.0))
+    spec: ChildSpec[Any] = ChildSpec(name="journal", factory=make, backoff=Backoff(jitter=0.0))
     async with open_system(SupervisorSpec(name="root", children=(spec,))) as system:
         ref = system.ref("/journal")
         assert ref is not None
         try:
-            yield Stage(store, writer, feed, Journal(ref), ref, fatal)
+            yield Stage(store, writer, feed, line, Journal(line), ref, fatal)
         finally:
             writer.release()
 
@@ -332,24 +334,93 @@ async def test_what_was_sent_to_a_journal_that_is_down_is_handled_by_the_next(
         assert await on.journal.load(keys) == ["a"]
 
 
-async def test_a_commit_whose_outcome_is_unknown_is_told_to_the_node_and_not_answered(
+async def test_a_commit_whose_outcome_is_unknown_is_told_to_the_node_and_to_who_waits(
     store: LmdbStore, autojump_clock: MockClock
 ) -> None:
     async with stage(store) as on:
         on.writer.goes_bad = True
-        with pytest.raises(ActorRestarted):
+        with pytest.raises(CommitUncertain):
             await on.journal.commit(put("a"))
         assert [str(error) for error in on.fatal] == [str(CommitUncertain("disk", "Input/output error"))]
 
 
 async def test_the_journal_counts_what_it_applied_and_refused(store: LmdbStore) -> None:
-    journal = StumblingJournal(store=store, writer=HeldWriter(store), feed=Feed(), on_fatal=lambda _: None)
+    line, writer = CommitLine(), HeldWriter(store)
+    journal = StumblingJournal(store=store, writer=writer, line=line, feed=Feed(), on_fatal=lambda _: None)
     spec: ChildSpec[Any] = ChildSpec(name="journal", factory=lambda: journal)
-    async with open_system(SupervisorSpec(name="root", children=(spec,))) as system:
-        ref = system.ref("/journal")
-        assert ref is not None
-        await Journal(ref).commit(put("a"))
+    async with open_system(SupervisorSpec(name="root", children=(spec,))):
+        assert journal.statistics().commit_s_median is None
+        await Journal(line).commit(put("a"))
         with pytest.raises(Superseded):
-            await Journal(ref).commit(Submission(expects=(Expect("t", b"a", 7),)))
-        await Journal(ref).load(keys)
-    assert (journal.statistics().batches, journal.statistics().submissions, journal.statistics().refused) == (2, 2, 1)
+            await Journal(line).commit(Submission(expects=(Expect("t", b"a", 7),)))
+        await Journal(line).load(keys)
+    found = journal.statistics()
+    assert (found.batches, found.submissions, found.refused, found.in_line) == (2, 2, 1, 0)
+    assert found.commit_s_median is not None
+    assert found.commit_s_max is not None
+    assert 0 < found.commit_s_median <= found.commit_s_max < 10
+
+
+async def test_a_disk_that_does_not_answer_is_told_to_who_waits_and_to_who_waits_behind(
+    store: LmdbStore, autojump_clock: MockClock
+) -> None:
+    unanswered = []
+
+    async def wait(on: Stage, key: str) -> None:
+        with pytest.raises(CommitUnanswered, match="has not answered for 120 s"):
+            await on.journal.commit(put(key))
+        unanswered.append(key)
+
+    async with stage(store) as on:
+        on.writer.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, on, "under way")
+            await wait_all_tasks_blocked()
+            nursery.start_soon(wait, on, "behind")
+        assert sorted(unanswered) == ["behind", "under way"]
+        on.writer.release()
+        # What was under way was applied when the disk answered at last; what stood behind it never was.
+        assert await on.journal.load(keys) == ["under way"]
+        assert await on.journal.commit(put("after")) == 2
+
+
+async def test_what_stands_in_a_line_that_closes_and_who_comes_later_is_refused(store: LmdbStore) -> None:
+    line = CommitLine()
+    refused = []
+
+    async def wait() -> None:
+        with pytest.raises(NotReady, match="the node takes no work: it has stopped"):
+            await Journal(line).commit(put("a"))
+        refused.append(line)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        line.close("it has stopped")
+    await wait()
+    assert len(refused) == 2
+
+
+async def test_a_load_can_be_given_up_and_a_commit_can_not(store: LmdbStore) -> None:
+    scopes, ended = {name: trio.CancelScope() for name in ("load", "commit")}, []
+
+    async def give_up(work: Callable[[], Awaitable[object]], name: str) -> None:
+        with scopes[name]:
+            await work()
+        ended.append(name)
+
+    async with stage(store) as on:
+        on.writer.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(on.journal.commit, put("under way"))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(give_up, lambda: on.journal.load(keys), "load")
+            nursery.start_soon(give_up, lambda: on.journal.commit(put("a")), "commit")
+            await wait_all_tasks_blocked()
+            for scope in scopes.values():
+                scope.cancel()
+            await wait_all_tasks_blocked()
+            assert ended == ["load"]
+            on.writer.release()
+        assert ended == ["load", "commit"]
+        assert await on.journal.load(keys) == ["a", "under way"]
