@@ -3,16 +3,17 @@
 The disk's converter trusts what the store's checksum has already proven. The wire's trusts nothing: `5` is not
 a string, `"7"` is not a number, `true` is neither, and the faults of a document are reported at once under the
 names that the sender used, as many as are worth reading. JSON is the standard library's, because it keeps
-integers of any size exact.
+integers of any size exact; rows are written by msgspec, which keeps them as well and takes a tenth of the time.
 """
 
 import functools
 import json
 import math
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
+import msgspec
 from cattrs import ClassValidationError, Converter, IterableValidationError
 from cattrs.errors import AttributeValidationNote, IterableValidationNote, StructureHandlerNotFoundError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
@@ -86,23 +87,38 @@ def _finite(text: str) -> float:
 
 @functools.cache
 def disk_converter() -> Converter:
-    """The converter between rows and what is stored. What is JSON already passes through it untouched."""
-    converter = make_converter()
-    converter.register_unstructure_hook_func(_is_json, _untouched)
-    return converter
+    """The converter that makes rows of what is stored. What is JSON already passes through it untouched."""
+    return make_converter()
 
 
-def _is_json(kind: Any) -> bool:
-    return kind is Any or kind == dict[str, Any]
-
-
-def _untouched(value: Any) -> Any:
-    return value
+_ROW_ENCODER: Final = msgspec.json.Encoder()
+_PLAIN: Final = frozenset({type(None), bool, int, str})
 
 
 def encode_row(row: Any) -> bytes:
-    """Turn a row into the bytes that are stored."""
-    return encode_json(disk_converter().unstructure(row))
+    """Turn a row into the bytes that are stored.
+
+    Raises:
+        ValueError, TypeError: a field of free JSON holds what JSON can't say.
+    """
+    kind: Any = type(row)
+    for name in _free_fields(kind):
+        _check_free(getattr(row, name))
+    return _ROW_ENCODER.encode(row)
+
+
+@functools.cache
+def _free_fields(kind: Any) -> tuple[str, ...]:
+    """The fields of a row that hold any JSON, which msgspec would write where it is none, each in its own way."""
+    return tuple(
+        field.name for field in attrs.fields(kind) if field.type in (Any, dict[str, Any], dict[str, Any] | None)
+    )
+
+
+def _check_free(value: Any) -> None:
+    if type(value) in _PLAIN or (type(value) is dict and all(type(each) in _PLAIN for each in value.values())):
+        return
+    encode_json(value)
 
 
 def decode_row(body: bytes, kind: type[T]) -> T:

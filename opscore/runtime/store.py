@@ -12,9 +12,10 @@ right at every commit without any writer having to know what stood there before.
 Nothing here may assume LMDB: `tests/runtime/storage/store_conformance.py` says what every adapter has to do.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 
@@ -24,11 +25,19 @@ ABSENT: Final = 0
 """The version of a key that is not there."""
 KEY_BYTES_MAX: Final = 511
 """The longest key; an entry of an index counts with the key of its value."""
-SCHEMA_MAX: Final = 2**15 - 1
+SCHEMA_MAX: Final = 2**14 - 1
 JOURNAL_TABLE: Final = "journal"
 
 
-@attrs.frozen
+if TYPE_CHECKING:
+    from attrs import frozen as _value
+else:
+    # Frozen to the type checker alone: at run time a frozen class sets each field through `object.__setattr__`, which
+    # takes three times as long, and every commit makes half a dozen of these.
+    _value = functools.partial(attrs.define, unsafe_hash=True)
+
+
+@_value
 class Expect:
     """A precondition: the key is at this version (`ABSENT` when it must not be there)."""
 
@@ -37,7 +46,7 @@ class Expect:
     version: int
 
 
-@attrs.frozen
+@_value
 class Vacant:
     """A precondition: no key of the table, which may be an index, begins so."""
 
@@ -45,7 +54,7 @@ class Vacant:
     prefix: bytes
 
 
-@attrs.frozen
+@_value
 class Entry:
     """A line in an index, which leads to the value that names it."""
 
@@ -54,7 +63,7 @@ class Entry:
     """Where it stands among the index's lines; the key of its value follows it, so places need not be unique."""
 
 
-@attrs.frozen
+@_value
 class Put:
     """Write a value, whatever was there. Its entries take the place of those of the value before."""
 
@@ -65,7 +74,7 @@ class Put:
     entries: tuple[Entry, ...] = ()
 
 
-@attrs.frozen
+@_value
 class Delete:
     """Remove a key and its entries; one that is not there is fine."""
 
@@ -73,7 +82,7 @@ class Delete:
     key: bytes
 
 
-@attrs.frozen
+@_value
 class Submission:
     """What belongs together: it is applied whole, or refused whole."""
 

@@ -70,19 +70,20 @@ class Table(Generic[RowT]):
     def put(self, row: RowT) -> Put:
         """Write this row under its own key, and its entries in the indexes."""
         key = _packed(self.key(row))
-        entries = tuple(self._entries(row, key)) if self.indexes else ()
-        return Put(self.name, key, codec.encode_row(row), self.schema, entries)
+        return Put(self.name, key, codec.encode_row(row), self.schema, self._entries(row, key))
 
     def kept(self, key: bytes, stored: Stored) -> Put:
         """Write a row as it is stored, with the entries that it has by the indexes of now."""
-        entries = tuple(self._entries(self.decode(key, stored), key)) if self.indexes else ()
+        entries = self._entries(self.decode(key, stored), key) if self.indexes else ()
         return Put(self.name, key, stored.body, stored.schema, entries)
 
-    def _entries(self, row: RowT, key: bytes) -> Iterator[Entry]:
+    def _entries(self, row: RowT, key: bytes) -> tuple[Entry, ...]:
+        entries: list[Entry] = []
         for index in self.indexes:
             for place in index.places(row):
                 _check_length(len(place) + len(key))
-                yield Entry(index.name, place)
+                entries.append(Entry(index.name, place))
+        return tuple(entries)
 
     def delete(self, key: str) -> Delete:
         """Remove the row."""
@@ -209,7 +210,7 @@ AGENTS_BY_CAPABILITY: Final[Index[Agent]] = Index(
     name="agents_by_capability", places=lambda agent: [named(capability) for capability in agent.capabilities]
 )
 AGENTS_BY_SUSPICION: Final[Index[Agent]] = Index(
-    name="agents_by_suspicion", places=lambda agent: [at(agent.suspected_until)] if agent.suspected_until else []
+    name="agents_by_suspicion", places=lambda agent: [at(agent.suspected_until)] if agent.suspected_until else ()
 )
 """By the time at which an agent may be tried again."""
 LEASES_BY_DUE: Final[Index[Lease]] = Index(name="leases_by_due", places=lambda lease: [at(lease.due_at)])
@@ -220,17 +221,17 @@ SESSIONS_BY_DEFINITION: Final[Index[Session]] = Index(
     name="sessions_by_definition", places=lambda session: [named(session.definition_key)]
 )
 SESSIONS_ENDED: Final[Index[Session]] = Index(
-    name="sessions_ended", places=lambda session: [at(session.ended_at)] if session.ended_at is not None else []
+    name="sessions_ended", places=lambda session: [at(session.ended_at)] if session.ended_at is not None else ()
 )
 """By the time at which they ended."""
 TASKS_READY: Final[Index[Task]] = Index(
-    name="tasks_ready", places=lambda task: [at(task.ready_at or 0.0)] if task.status is TaskStatus.READY else []
+    name="tasks_ready", places=lambda task: [at(task.ready_at or 0.0)] if task.status is TaskStatus.READY else ()
 )
 """By the time since which they wait."""
 TASKS_BY_DUE: Final[Index[Task]] = Index(
     name="tasks_by_due",
     places=lambda task: (
-        [at(task.due_at)] if task.status is TaskStatus.PENDING_RETRY and task.due_at is not None else []
+        [at(task.due_at)] if task.status is TaskStatus.PENDING_RETRY and task.due_at is not None else ()
     ),
 )
 """By the time at which their retry delay ends."""

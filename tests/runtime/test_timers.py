@@ -10,8 +10,8 @@ from trio.testing import MockClock
 
 from opscore.runtime import messages
 from opscore.runtime.addresses import Addresses
-from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.agent import AgentActor
+from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.models import TaskStatus
 from opscore.runtime.timers import TimersActor, TimersStatistics
 from tests.runtime.world import Strike, World, begin, check_rows, join, lease_of, one_task, only_task, quiet

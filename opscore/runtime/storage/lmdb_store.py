@@ -209,7 +209,7 @@ class LmdbStore:
                 outcomes.append(outcome)
                 if isinstance(outcome, int):
                     sequence = outcome
-            transaction.note_sequence(sequence)
+            transaction.finish(sequence)
         self._sequence = sequence
         return outcomes
 
@@ -269,7 +269,7 @@ class LmdbStore:
             with self._writing() as transaction:
                 for put, version in rows:
                     transaction.put(put, version)
-                transaction.note_sequence(self._sequence if sequence is None else sequence)
+                transaction.finish(self._sequence if sequence is None else sequence)
             self._sequence = self._sequence if sequence is None else sequence
 
     def upgraded(self) -> None:

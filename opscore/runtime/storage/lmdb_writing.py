@@ -23,8 +23,6 @@ _SEQUENCE_SCHEMA: Final = 1
 _INDEX_SCHEMA: Final = 1
 _NO_ENTRIES: Final[tuple[Entry, ...]] = ()
 
-_Place = tuple[str, bytes]
-
 
 class WriteTransaction:
     """Applies submissions within one transaction of LMDB.
@@ -40,64 +38,77 @@ class WriteTransaction:
         self._tables = tables
         self._indexed = indexed
         self._view = LmdbSnapshot(transaction, tables)
+        self._read: dict[tuple[str, bytes], bytes | None] = {}
+        """What was read for the submission at hand: a value that is expected is mostly the one that is replaced."""
+        self._lines: list[tuple[bytes, bytes]] = []
+        """Of the journal; they are written together at the end, because nothing in a batch depends on them."""
 
     def apply(self, submission: Submission, sequence: int) -> int | Superseded | StoreDamaged:
         """Check and apply one submission; answers its version, or why it was refused and nothing of it applied."""
+        self._read.clear()
         try:
             refused = self._refusal(submission)
             if refused is not None:
                 return refused
-            replaced = self._replaced(submission)
+            replaced = [self._entries_at(write.table, write.key) for write in submission.writes]
         except StoreDamaged as error:
             # What else is in the batch knows nothing of this value.
             return error
-        version = sequence + max(1, len(submission.records))
+        version = sequence + (len(submission.records) or 1)
+        if len(replaced) > 1:
+            replaced = self._in_order(submission.writes, replaced)
         for write, before in zip(submission.writes, replaced, strict=True):
             if isinstance(write, Put):
                 self._put(write, version, before)
             else:
                 self._delete(write, before)
-        for offset, record in enumerate(submission.records, start=1):
-            self._append(record, sequence + offset)
+        for record in submission.records:
+            sequence += 1
+            key = sequence.to_bytes(8, "big")
+            value = sealing.sealed(JOURNAL_TABLE, key, record.body, schema=record.schema, version=sequence)
+            self._lines.append((key, value))
         return version
 
     def put(self, write: Put, version: int) -> None:
         """Write a value under a given version."""
-        self._put(write, version, self._entries_at((write.table, write.key)))
+        self._read.clear()
+        self._put(write, version, self._entries_at(write.table, write.key))
 
-    def note_sequence(self, sequence: int) -> None:
-        """Note the sequence number that this transaction leads to."""
+    def finish(self, sequence: int) -> None:
+        """Write the journal's lines, and note the sequence number that this transaction leads to."""
+        with self.transaction.cursor(db=self._tables[JOURNAL_TABLE]) as cursor:
+            cursor.putmulti(self._lines, append=True)
         sealed = sealing.sealed(META_TABLE, SEQUENCE_KEY, b"", schema=_SEQUENCE_SCHEMA, version=sequence)
         self.transaction.put(SEQUENCE_KEY, sealed, db=self._tables[META_TABLE])
 
     def _refusal(self, submission: Submission) -> Superseded | None:
         for expect in submission.expects:
+            table = expect.table
             if isinstance(expect, Expect):
-                stored = self._view.get(expect.table, expect.key)
-                if (ABSENT if stored is None else stored.version) != expect.version:
-                    return Superseded(expect.table, expect.key.decode(errors="replace"))
-            elif next(self._view.scan_raw(expect.table, prefix=expect.prefix), None) is not None:
-                return Superseded(expect.table, expect.prefix.decode(errors="replace"))
+                key = expect.key
+                value = self._read[table, key] = self._view.raw(table, key)
+                if (ABSENT if value is None else sealing.version_of(table, key, value)) != expect.version:
+                    return Superseded(table, key.decode(errors="replace"))
+            elif next(self._view.scan_raw(table, prefix=expect.prefix), None) is not None:
+                return Superseded(table, expect.prefix.decode(errors="replace"))
         return None
 
-    def _replaced(self, submission: Submission) -> list[tuple[Entry, ...]]:
-        """The entries that the value before each write has, counting the writes of this submission before it."""
-        written: dict[_Place, tuple[Entry, ...]] = {}
+    def _entries_at(self, table: str, key: bytes) -> tuple[Entry, ...]:
+        if table not in self._indexed:
+            return _NO_ENTRIES
+        place = (table, key)
+        value = self._read[place] if place in self._read else self._view.raw(table, key)
+        return _NO_ENTRIES if value is None else sealing.entries_of(table, key, value)
+
+    def _in_order(self, writes: tuple[Put | Delete, ...], stored: list[tuple[Entry, ...]]) -> list[tuple[Entry, ...]]:
+        """The entries that the value before each write has: of the write before it to the same key, if there is one."""
+        written: dict[tuple[str, bytes], tuple[Entry, ...]] = {}
         replaced = []
-        for write in submission.writes:
-            if write.table not in self._indexed:
-                replaced.append(_NO_ENTRIES)
-                continue
+        for write, before in zip(writes, stored, strict=True):
             place = (write.table, write.key)
-            replaced.append(written[place] if place in written else self._entries_at(place))
+            replaced.append(written.get(place, before))
             written[place] = write.entries if isinstance(write, Put) else _NO_ENTRIES
         return replaced
-
-    def _entries_at(self, place: _Place) -> tuple[Entry, ...]:
-        if place[0] not in self._indexed:
-            return _NO_ENTRIES
-        value = self._view.raw(*place)
-        return _NO_ENTRIES if value is None else sealing.entries_of(*place, value)
 
     def _put(self, write: Put, version: int, before: tuple[Entry, ...]) -> None:
         table, key, entries = write.table, write.key, write.entries
@@ -122,8 +133,3 @@ class WriteTransaction:
 
     def _remove(self, entry: Entry, key: bytes) -> None:
         self.transaction.delete(entry.place + key, db=self._tables[entry.index])
-
-    def _append(self, record: Put, sequence: int) -> None:
-        key = sequence.to_bytes(8, "big")
-        value = sealing.sealed(JOURNAL_TABLE, key, record.body, schema=record.schema, version=sequence)
-        self.transaction.put(key, value, db=self._tables[JOURNAL_TABLE], append=True)

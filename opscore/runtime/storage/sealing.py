@@ -3,17 +3,22 @@
 The checksum also covers the table and the key, so a value that strayed to another place is found.
 """
 
+import functools
 import struct
-import zlib
 from typing import Final
+from zlib import crc32
 
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.store import Entry, Stored
 
 _HEADER = struct.Struct(">HQI")
-"""Schema, version, checksum."""
+"""Schema and flags, version, checksum."""
+_HEAD = struct.Struct(">HQ")
 _INDEXED: Final = 0x8000
-"""Set in the schema of a value that has entries; format 1 knew none."""
+"""Flags a value that has entries."""
+_CHAINED: Final = 0x4000
+"""Flags the checksum of format 2; that of format 1 went through a text of the place."""
+_FLAGS: Final = _INDEXED | _CHAINED
 _COUNT = struct.Struct(">H")
 _ENTRY = struct.Struct(">BH")
 """The lengths of an entry's index and place."""
@@ -21,10 +26,12 @@ _ENTRY = struct.Struct(">BH")
 
 def sealed(table: str, key: bytes, body: bytes, *, schema: int, version: int, entries: tuple[Entry, ...] = ()) -> bytes:
     """Make the bytes to store of a value."""
+    schema |= _CHAINED
     if entries:
         schema |= _INDEXED
         body = _packed(entries) + body
-    return _HEADER.pack(schema, version, _checksum(table, key, schema, version, body)) + body
+    head = _HEAD.pack(schema, version)
+    return _HEADER.pack(schema, version, crc32(body, crc32(head, crc32(key, _seed(table))))) + body
 
 
 def opened(table: str, key: bytes, value: bytes) -> Stored:
@@ -34,10 +41,23 @@ def opened(table: str, key: bytes, value: bytes) -> Stored:
         StoreDamaged: they are not what was written there.
     """
     schema, version, body = _checked(table, key, value)
-    if not schema & _INDEXED:
-        return Stored(body, schema, version)
-    _, end = _unpacked(body)
-    return Stored(body[end:], schema ^ _INDEXED, version)
+    if schema & _INDEXED:
+        body = body[_unpacked(body)[1] :]
+    return Stored(body, schema & ~_FLAGS, version)
+
+
+def version_of(table: str, key: bytes, value: bytes) -> int:
+    """Read the version of a value without checking the rest of it.
+
+    A damaged version is another than anybody expects; whoever then reads the value finds it damaged.
+
+    Raises:
+        StoreDamaged: there is not even a header.
+    """
+    if len(value) < _HEADER.size:
+        raise StoreDamaged(_named(table, key), "it is shorter than its header")
+    version: int = _HEADER.unpack_from(value)[1]
+    return version
 
 
 def entries_of(table: str, key: bytes, value: bytes) -> tuple[Entry, ...]:
@@ -58,9 +78,19 @@ def _checked(table: str, key: bytes, value: bytes) -> tuple[int, int, bytes]:
         raise StoreDamaged(_named(table, key), "it is shorter than its header")
     schema, version, digest = _HEADER.unpack_from(value)
     body = value[_HEADER.size :]
-    if _checksum(table, key, schema, version, body) != digest:
+    if schema & _CHAINED:
+        expected = crc32(body, crc32(value[: _HEAD.size], crc32(key, _seed(table))))
+    else:
+        expected = crc32(body, crc32(b"%s\0%s\0%d\0%d\0" % (table.encode(), key, schema, version)))
+    if digest != expected:
         raise StoreDamaged(_named(table, key), "its checksum does not match")
     return schema, version, body
+
+
+@functools.cache
+def _seed(table: str) -> int:
+    """What a table's checksums begin with."""
+    return crc32(b"%s\0" % table.encode())
 
 
 def _named(table: str, key: bytes) -> str:
@@ -87,8 +117,3 @@ def _unpacked(body: bytes) -> tuple[tuple[Entry, ...], int]:
         at = place_at + place_bytes
         entries.append(Entry(body[name_at:place_at].decode(), body[place_at:at]))
     return tuple(entries), at
-
-
-def _checksum(table: str, key: bytes, schema: int, version: int, body: bytes) -> int:
-    place = b"%s\0%s\0%d\0%d\0" % (table.encode(), key, schema, version)
-    return zlib.crc32(body, zlib.crc32(place))
