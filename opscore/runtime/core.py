@@ -1,7 +1,6 @@
 """What a node is made of, from the open files to the running tree, and how that ends."""
 
 import contextlib
-import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,16 +20,14 @@ from opscore.runtime.courier import Courier
 from opscore.runtime.delivery import Delivery
 from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreDamaged, Superseded
 from opscore.runtime.feed import Feed
+from opscore.runtime.housekeeping import Housekeeper
+from opscore.runtime.journal import JournalMeter
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease
-from opscore.runtime.store import Store, Submission
-from opscore.runtime.tables import SIGNATURES
+from opscore.runtime.store import Store
 from opscore.runtime.writer import Writer
 
-HOUSEKEEPING_S: Final = 60.0
-SWEPT_AT_ONCE: Final = 1_000
-"""Rows looked at, and removed in one commit, before others get their turn."""
 REVIVE_S: Final = 60.0
 """How long an agent's actor rests that crashed too often."""
 QUARANTINE_AGAIN_S: Final = 1.0
@@ -65,6 +62,7 @@ class Core:
         """Whether tasks are offered to agents; never again once the node drains."""
         self._nursery = nursery
         self._line = CommitLine()
+        self.meter = JournalMeter(self._line)
         self.addresses = Addresses(
             journal=Journal(self._line), agent_spec=self._agent_spec, session_spec=self._session_spec
         )
@@ -73,6 +71,7 @@ class Core:
             store=store,
             writer=writer,
             line=self._line,
+            meter=self.meter,
             feed=self.feed,
             library=self.library,
             limits=limits,
@@ -89,7 +88,7 @@ class Core:
             async with open_system(tree.root(self._parts), clock=self.clock) as system:
                 self.addresses.bind(system)
                 await self._take_up()
-                self._nursery.start_soon(self._keep_house)
+                self._nursery.start_soon(self._housekeeper().run)
                 try:
                     yield system
                     await self._let_deliveries_end()
@@ -99,6 +98,15 @@ class Core:
         finally:
             # Whoever stands in line and is no actor would wait for good.
             self._line.close("it has stopped")
+
+    def _housekeeper(self) -> Housekeeper:
+        return Housekeeper(
+            store=self.store,
+            journal=self.addresses.journal,
+            meter=self.meter,
+            limits=self.limits,
+            clock=self.clock,
+        )
 
     async def _let_deliveries_end(self) -> None:
         """Give what is under way some time: an agent that got a task twice because we hung up does it twice."""
@@ -172,28 +180,6 @@ class Core:
             return ()
         await self.addresses.journal.commit(found.submission)
         return found.taken_back
-
-    async def _keep_house(self) -> None:
-        """Remove what has served its time, in bounded batches."""
-        while True:
-            await trio.sleep(HOUSEKEEPING_S)
-            try:
-                await self._sweep_signatures()
-            except (OpscoreError, ActorError) as error:
-                _log.warning("housekeeping is put off: %s", error)
-
-    async def _sweep_signatures(self) -> None:
-        oldest, after = self.clock.now() - self.limits.signature_keep_s, ""
-        while True:
-            with self.store.snapshot() as view:
-                page = [row for row, _ in itertools.islice(SIGNATURES.scan(view, after=after or None), SWEPT_AT_ONCE)]
-            if not page:
-                return
-            after = page[-1].signature
-            expired = tuple(SIGNATURES.delete(row.signature) for row in page if row.seen_at < oldest)
-            if expired:
-                await self.addresses.journal.commit(Submission(writes=expired))
-            await trio.lowlevel.checkpoint()
 
 
 async def _raise(error: CommitUncertain) -> None:

@@ -3,6 +3,7 @@
     OpscoreError
     ├── Refusal                     the request was not taken; nothing changed
     │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound
+    │   ├── RecordsGone             retention has removed journal records that were asked for
     │   ├── Conflict                StaleAttempt, IdempotencyConflict
     │   ├── InvalidDocument         every fault at once, each with a path
     │   ├── LimitExceeded           one of the named limits
@@ -81,6 +82,20 @@ class DefinitionNotFound(NotFound):
     code = "definition_not_found"
     kind = "workflow definition"
     remedy = "; save it first, or send it inline"
+
+
+class RecordsGone(Refusal):
+    """Retention has removed journal records that come after the one named: what follows would have a gap."""
+
+    code = "records_gone"
+
+    def __init__(self, after: int, oldest: int) -> None:
+        self.after = after
+        self.oldest = oldest
+        super().__init__(
+            f"records after {after:,} are no longer kept; the journal goes back to {oldest:,}: read the state anew, "
+            "and follow from there"
+        )
 
 
 class Conflict(Refusal):

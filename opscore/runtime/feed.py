@@ -29,9 +29,10 @@ class Feed:
             self._next_commit.set()
             self._next_commit = trio.Event()
 
-    async def next_commit(self) -> None:
-        """Wait for a commit that comes after now."""
+    async def next_commit(self) -> bool:
+        """Wait for a commit that comes after now; answers `True`, so that a wait that was given up can be told."""
         await self._next_commit.wait()
+        return True
 
     @contextlib.contextmanager
     def listen(self, entity_id: str) -> Iterator[trio.Event]:

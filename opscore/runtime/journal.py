@@ -44,6 +44,39 @@ class JournalStatistics:
     commit_s_max: float | None
 
 
+class JournalMeter:
+    """Counts what the journal does; it outlives the journal's actor.
+
+    Args:
+        line: whose length it tells.
+    """
+
+    def __init__(self, line: CommitLine) -> None:
+        self._line = line
+        self._latencies_s: collections.deque[float] = collections.deque(maxlen=LATENCIES_MAX)
+        self._batches = self._submissions = self._refused = 0
+
+    def count(self, *, submissions: int, refused: int, seconds: float) -> None:
+        """A batch was committed."""
+        self._batches += 1
+        self._submissions += submissions
+        self._refused += refused
+        self._latencies_s.append(seconds)
+
+    def statistics(self) -> JournalStatistics:
+        """What has been done so far."""
+        seconds = sorted(self._latencies_s)
+        return JournalStatistics(
+            batches=self._batches,
+            submissions=self._submissions,
+            refused=self._refused,
+            in_line=len(self._line),
+            commit_s_median=statistics.median(seconds) if seconds else None,
+            commit_s_p99=seconds[math.ceil(0.99 * len(seconds)) - 1] if seconds else None,
+            commit_s_max=seconds[-1] if seconds else None,
+        )
+
+
 class JournalActor(Actor[JournalProtocol]):
     """The single writer's actor.
 
@@ -51,6 +84,7 @@ class JournalActor(Actor[JournalProtocol]):
         store: read for loads.
         writer: applies the batches.
         line: where commits and loads wait.
+        meter: counts what is done.
         feed: told what was committed, after the commit.
         on_fatal: told of a commit whose outcome is unknown; the node stops.
     """
@@ -61,6 +95,7 @@ class JournalActor(Actor[JournalProtocol]):
         store: Store,
         writer: Writer,
         line: CommitLine,
+        meter: JournalMeter,
         feed: Feed,
         on_fatal: Callable[[CommitUncertain], None],
     ) -> None:
@@ -71,8 +106,7 @@ class JournalActor(Actor[JournalProtocol]):
         self._on_fatal = on_fatal
         self._taken: Sequence[Place] = ()
         self._patience = trio.CancelScope()
-        self._latencies_s: collections.deque[float] = collections.deque(maxlen=LATENCIES_MAX)
-        self._batches = self._submissions = self._refused = 0
+        self._meter = meter
 
     async def on_start(self) -> None:
         """Wait for what a former incarnation left with the writer, then begin."""
@@ -116,17 +150,16 @@ class JournalActor(Actor[JournalProtocol]):
             return
         finally:
             self._patience.deadline = math.inf
-        self._latencies_s.append(trio.current_time() - started)
-        self._batches += 1
-        self._submissions += len(line)
+        seconds, refused = trio.current_time() - started, 0
         self._feed.committed()
         for place, submission, outcome in zip(line, submissions, outcomes, strict=True):
             if isinstance(outcome, int):
                 self._feed.publish(submission)
                 place.answer(outcome)
             else:
-                self._refused += 1
+                refused += 1
                 place.fail(outcome)
+        self._meter.count(submissions=len(line), refused=refused, seconds=seconds)
 
     def _read(self, place: Place, read: Callable[[Any], Any]) -> None:
         try:
@@ -151,16 +184,3 @@ class JournalActor(Actor[JournalProtocol]):
     def _answer_unknown(self, reason: str) -> None:
         for place in self._taken:
             place.fail(CommitUnanswered(reason))
-
-    def statistics(self) -> JournalStatistics:
-        """What has been done so far."""
-        seconds = sorted(self._latencies_s)
-        return JournalStatistics(
-            batches=self._batches,
-            submissions=self._submissions,
-            refused=self._refused,
-            in_line=len(self._line),
-            commit_s_median=statistics.median(seconds) if seconds else None,
-            commit_s_p99=seconds[math.ceil(0.99 * len(seconds)) - 1] if seconds else None,
-            commit_s_max=seconds[-1] if seconds else None,
-        )

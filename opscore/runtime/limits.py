@@ -41,6 +41,15 @@ class Limits:
     close_grace_s: float = 5.0
     """How long deliveries and local functions that are under way may take to end when the node closes."""
     idempotency_keep_s: float = 7 * 86_400.0
+    """How long past its session's end a key gets the same answer; the session is kept as long."""
+    sessions_keep_s: float = 30 * 86_400.0
+    """How long a finished session is kept; 0 keeps it for good."""
+    sessions_ended_max: int = 1_000_000
+    """Finished sessions beyond which the oldest go; 0 is no limit."""
+    records_keep_s: float = 30 * 86_400.0
+    """How long a journal record is kept; 0 keeps it for good."""
+    records_max: int = 10_000_000
+    """Journal records beyond which the oldest go; 0 is no limit."""
     signature_keep_s: float = 600.0
     agent_ttl_s: float = 0.0
     """An agent silent for longer is given no work; 0 turns this off."""

@@ -13,6 +13,8 @@ from opscore.actors.clock import Clock, SystemClock
 from opscore.runtime import delivery
 from opscore.runtime.agent_calls import AgentCalls
 from opscore.runtime.core import Core, open_nursery
+from opscore.runtime.following import Follower
+from opscore.runtime.journal import JournalStatistics
 from opscore.runtime.limits import Limits
 from opscore.runtime.local import LocalAgents
 from opscore.runtime.opening import open_store
@@ -35,6 +37,8 @@ class NodeStatistics:
     """Attempts on their way to an agent, local functions at work included."""
     listeners: int
     """Calls that wait for a run to end."""
+    journal: JournalStatistics
+    """Commits since the node was opened."""
 
 
 class Node(AgentCalls, SessionCalls):
@@ -67,7 +71,25 @@ class Node(AgentCalls, SessionCalls):
             actors=len(self._core.addresses.system.snapshot()),
             deliveries=self._core.courier.statistics(),
             listeners=self._core.feed.statistics(),
+            journal=self._core.meter.statistics(),
         )
+
+    def follow(self, after: int = 0) -> Follower:
+        """Follow the journal: iterate over every record that is or will be committed, each once, in order.
+
+        Nothing is buffered for a follower, so it may be as slow as it likes; it ends when the node drains.
+
+        Args:
+            after: the sequence number of the newest record that is known already; 0 for all that are kept.
+
+        Raises:
+            RecordsGone: while iterating, if retention has removed records that were still to come.
+        """
+
+        async def next_commit() -> bool:
+            return await self._unless_draining(self._core.feed.next_commit) is not None
+
+        return Follower(self._core.store, after=after, next_commit=next_commit)
 
     async def seen_before(self, signature: str) -> bool:
         """Whether a signed request was taken before."""

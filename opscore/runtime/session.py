@@ -107,7 +107,7 @@ class SessionActor(Actor[messages.SessionProtocol]):
         """Begin the run, in one commit with what belongs to it."""
         self._library.keep(message.definition)
         step = transitions.begin(message.session, message.definition, self._now())
-        absent = Submission(expects=(SESSIONS.expect(self._session_id, ABSENT),))
+        absent = Submission(expects=(SESSIONS.expect(self._session_id, ABSENT),), new_work=True)
         try:
             await self._commit(None, step, absent + message.extra)
         finally:

@@ -44,6 +44,7 @@ class SessionCalls(Calls):
                     Submission(
                         expects=(DEFINITIONS.expect(definition.workflow_id, before.version),),
                         writes=(DEFINITIONS.put(saved), REVISIONS.put(triggering.revision(definition))),
+                        new_work=True,
                     )
                 )
             except Superseded:

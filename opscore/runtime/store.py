@@ -159,5 +159,8 @@ class Store(Protocol):
             StoreError: it can't be written at all; nothing was applied.
         """
 
+    def upkeep(self) -> None:
+        """Do what the store needs done now and then; called about once a minute, and quick."""
+
     def close(self) -> None:
         """Give back what it holds; closing twice is fine."""

@@ -180,6 +180,26 @@ class Mark:
     sequence: int
 
 
+JOURNAL_TRIMMED: Final = "journal_trimmed"
+"""Marks the newest record that retention has removed."""
+
+
+@attrs.frozen(kw_only=True)
+class Vitals:
+    """How the commits of a running node fare, as it notes once a minute; durations are of its newest commits."""
+
+    name: str = "node"
+    at: float
+    started_at: float
+    batches: int
+    submissions: int
+    refused: int
+    in_line: int
+    commit_s_median: float | None
+    commit_s_p99: float | None
+    commit_s_max: float | None
+
+
 # --- indexes ------------------------------------------------------------------------------------------------
 
 PLACE_BYTES_MAX: Final = 64
@@ -239,6 +259,11 @@ DEFINITIONS_BY_REVISION: Final[Index[SavedDefinition]] = Index(
     name="definitions_by_revision", places=lambda saved: [named(saved.definition_key)]
 )
 
+IDEMPOTENCY_BY_SESSION: Final[Index[IdempotencyRow]] = Index(
+    name="idempotency_by_session", places=lambda row: [named(row.trigger.session_id)]
+)
+SIGNATURES_BY_TIME: Final[Index[SeenSignature]] = Index(name="signatures_by_time", places=lambda row: [at(row.seen_at)])
+
 # --- tables -------------------------------------------------------------------------------------------------
 
 AGENTS: Final = Table(
@@ -268,12 +293,21 @@ DEFINITIONS: Final = Table(
     indexes=(DEFINITIONS_BY_REVISION,),
 )
 REVISIONS: Final = Table(name="revisions", kind=Revision, schema=1, key=lambda row: row.definition_key)
-SIGNATURES: Final = Table(name="signatures", kind=SeenSignature, schema=1, key=lambda row: row.signature)
-IDEMPOTENCY: Final = Table(name="idempotency", kind=IdempotencyRow, schema=1, key=lambda row: row.scope)
+SIGNATURES: Final = Table(
+    name="signatures",
+    kind=SeenSignature,
+    schema=1,
+    key=lambda row: row.signature,
+    indexes=(SIGNATURES_BY_TIME,),
+)
+IDEMPOTENCY: Final = Table(
+    name="idempotency", kind=IdempotencyRow, schema=1, key=lambda row: row.scope, indexes=(IDEMPOTENCY_BY_SESSION,)
+)
 MARKS: Final = Table(name="marks", kind=Mark, schema=1, key=lambda row: row.name)
+VITALS: Final = Table(name="vitals", kind=Vitals, schema=1, key=lambda row: row.name)
 
 ALL_TABLES: Final[tuple[Table[Any], ...]] = (
-    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, MARKS,
+    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, MARKS, VITALS,
 )  # fmt: skip
 
 INDEX_NAMES: Final = {table.name: tuple(index.name for index in table.indexes) for table in ALL_TABLES if table.indexes}

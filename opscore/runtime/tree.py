@@ -41,6 +41,7 @@ class Parts:
     store: Store
     writer: Writer
     line: CommitLine
+    meter: journal.JournalMeter
     feed: Feed
     library: Library
     limits: Limits
@@ -126,7 +127,12 @@ def _pooled(
 
 def _journal(parts: Parts) -> journal.JournalActor:
     return journal.JournalActor(
-        store=parts.store, writer=parts.writer, line=parts.line, feed=parts.feed, on_fatal=parts.on_fatal
+        store=parts.store,
+        writer=parts.writer,
+        line=parts.line,
+        meter=parts.meter,
+        feed=parts.feed,
+        on_fatal=parts.on_fatal,
     )
 
 

@@ -111,10 +111,10 @@ def _resolved(view: Snapshot, trigger: Trigger, library: Library, now: float) ->
         saved = DEFINITIONS.read(view, trigger.definition).row
         if saved is None:
             raise DefinitionNotFound(trigger.definition)
-        return library.find(view, saved.definition_key), Submission()
+        return library.find(view, saved.definition_key), _kept_revision(view, saved.definition_key)
     definition = library.parsed(trigger.definition)
-    extra = Submission()
-    if REVISIONS.read(view, definition.digest).row is None:
+    extra = _kept_revision(view, definition.digest)
+    if not extra.expects:
         extra += Submission(writes=(REVISIONS.put(revision(definition)),))
     if DEFINITIONS.read(view, definition.workflow_id).row is None:
         # As Ops-Core did: an inline definition may be triggered by its id from then on. One that is being saved
@@ -124,6 +124,12 @@ def _resolved(view: Snapshot, trigger: Trigger, library: Library, now: float) ->
             writes=(DEFINITIONS.put(saved_as(definition, None, now)),),
         )
     return definition, extra
+
+
+def _kept_revision(view: Snapshot, definition_key: str) -> Submission:
+    """Require that a revision which is there stays: retention may be about to remove it."""
+    found = REVISIONS.read(view, definition_key)
+    return Submission(expects=() if found.row is None else (REVISIONS.expect(definition_key, found.version),))
 
 
 def revision(definition: Definition) -> Revision:

@@ -1,15 +1,26 @@
 """What can be read from outside: one page of a listing, one session with its tasks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Generic, TypeVar
 
 import attrs
 
 from opscore.runtime import transitions
+from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.library import Library
 from opscore.runtime.models import Agent, SavedDefinition, Session, SessionStatus, Task
 from opscore.runtime.store import Snapshot
-from opscore.runtime.tables import AGENTS, DEFINITIONS, SESSIONS, Table, tasks_of
+from opscore.runtime.tables import (
+    AGENTS,
+    AGENTS_BY_CAPABILITY,
+    DEFINITIONS,
+    SESSIONS,
+    SESSIONS_BY_STATUS,
+    Index,
+    Table,
+    named,
+    tasks_of,
+)
 
 RowT = TypeVar("RowT")
 
@@ -77,7 +88,11 @@ def sessions(
             and (agent_id is None or session.agent_id == agent_id)
         )
 
-    return _page(view, SESSIONS, wanted, limit, cursor, reverse=True)
+    if status is None:
+        rows = _rows(view, SESSIONS, cursor, reverse=True)
+    else:
+        rows = _indexed_rows(view, SESSIONS, SESSIONS_BY_STATUS, named(status), cursor, reverse=True)
+    return _page(rows, SESSIONS.key, wanted, limit)
 
 
 def agents(
@@ -88,29 +103,41 @@ def agents(
     def wanted(agent: Agent) -> bool:
         return (state is None or agent.state == state) and (capability is None or capability in agent.capabilities)
 
-    return _page(view, AGENTS, wanted, limit, cursor)
+    if capability is None:
+        rows = _rows(view, AGENTS, cursor)
+    else:
+        rows = _indexed_rows(view, AGENTS, AGENTS_BY_CAPABILITY, named(capability), cursor)
+    return _page(rows, AGENTS.key, wanted, limit)
 
 
 def saved_definitions(view: Snapshot, *, limit: int, cursor: str | None) -> Page[SavedDefinition]:
     """List the saved workflow definitions by id."""
-    return _page(view, DEFINITIONS, lambda _: True, limit, cursor)
+    return _page(_rows(view, DEFINITIONS, cursor), DEFINITIONS.key, lambda _: True, limit)
 
 
-def _page(
-    view: Snapshot,
-    table: Table[RowT],
-    wanted: Callable[[RowT], bool],
-    limit: int,
-    cursor: str | None,
-    *,
-    reverse: bool = False,
-) -> Page[RowT]:
+def _rows(view: Snapshot, table: Table[RowT], cursor: str | None, *, reverse: bool = False) -> Iterator[RowT]:
+    return (row for row, _ in table.scan(view, after=cursor or None, reverse=reverse))
+
+
+def _indexed_rows(
+    view: Snapshot, table: Table[RowT], index: Index[RowT], place: bytes, cursor: str | None, *, reverse: bool = False
+) -> Iterator[RowT]:
+    """The rows at one place of an index, which stand there by their keys."""
+    after = place + cursor.encode() if cursor else None
+    for _, key in index.lines(view, prefix=place, after=after, reverse=reverse):
+        row = table.read(view, key).row
+        if row is None:
+            raise StoreDamaged(f"{index.name} at {key!r}", "it leads to a row that is not there")
+        yield row
+
+
+def _page(rows: Iterator[RowT], key: Callable[[RowT], str], wanted: Callable[[RowT], bool], limit: int) -> Page[RowT]:
     limit = min(max(limit, 1), PAGE_MAX)
     items: list[RowT] = []
     last: RowT | None = None
-    for scanned, (row, _) in enumerate(table.scan(view, after=cursor or None, reverse=reverse)):
+    for scanned, row in enumerate(rows):
         if last is not None and (len(items) == limit or scanned == SCANNED_MAX):
-            return Page(items=tuple(items), next_cursor=table.key(last))
+            return Page(items=tuple(items), next_cursor=key(last))
         last = row
         if wanted(row):
             items.append(row)

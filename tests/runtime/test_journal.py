@@ -1,117 +1,28 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from opscore.actors.actor import handles
-from opscore.actors.backoff import Backoff
 from opscore.actors.errors import ActorFailed
-from opscore.actors.message import Message
-from opscore.actors.ref import Ref
 from opscore.actors.spec import ChildSpec, SupervisorSpec
 from opscore.actors.system import open_system
 from opscore.runtime.commit_line import CommitLine, Journal
-from opscore.runtime.errors import CommitUnanswered, CommitUncertain, NotReady, StoreFull, Superseded
+from opscore.runtime.errors import CommitUnanswered, CommitUncertain, StoreFull, Superseded
 from opscore.runtime.feed import Feed
-from opscore.runtime.journal import BATCH_MAX, JournalActor
-from opscore.runtime.messages import JournalProtocol
+from opscore.runtime.journal import BATCH_MAX, JournalActor, JournalMeter
 from opscore.runtime.storage.lmdb_store import LmdbStore
-from opscore.runtime.store import Expect, Outcomes, Put, Snapshot, Submission
-
-
-@attrs.frozen(kw_only=True)
-class Stumble(Message[JournalProtocol, None]):
-    """Crashes the journal."""
-
-
-class StumblingJournal(JournalActor):
-    @handles(Stumble)
-    async def stumble(self, message: Stumble) -> None:
-        raise ValueError("stumbled")
-
-
-class HeldWriter:
-    """A writer in the loop that can be held back, and that notes each batch as it takes it."""
-
-    def __init__(self, store: LmdbStore) -> None:
-        self._store = store
-        self._turn = trio.Lock()
-        self._may_sync = trio.Event()
-        self._may_sync.set()
-        self.batches: list[Sequence[Submission]] = []
-        self.goes_bad = False
-
-    def hold(self) -> None:
-        self._may_sync = trio.Event()
-
-    def release(self) -> None:
-        self._may_sync.set()
-
-    async def apply(self, batch: Sequence[Submission]) -> Outcomes:
-        with trio.CancelScope(shield=True):
-            async with self._turn:
-                self.batches.append(batch)
-                await self._may_sync.wait()
-                if self.goes_bad:
-                    raise CommitUncertain("disk", "Input/output error")
-                return self._store.apply(batch)
-        raise AssertionError("the scope is never cancelled")
-
-    async def settled(self) -> None:
-        async with self._turn:
-            pass
-
-    def close(self) -> None: ...
-
-
-@attrs.frozen
-class Stage:
-    store: LmdbStore
-    writer: HeldWriter
-    feed: Feed
-    line: CommitLine
-    journal: Journal
-    ref: Ref[Any]
-    fatal: list[CommitUncertain]
+from opscore.runtime.store import Expect, Snapshot, Submission
+from tests.runtime.journal_stage import HeldWriter, Stage, Stumble, keys, open_stage_store, put, stage
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LmdbStore]:
-    with LmdbStore(tmp_path, tables=["t"], map_bytes=4 * 1024**2) as opened:
+    with open_stage_store(tmp_path) as opened:
         yield opened
-
-
-@asynccontextmanager
-async def stage(store: LmdbStore, writer: HeldWriter | None = None) -> AsyncIterator[Stage]:
-    writer = writer or HeldWriter(store)
-    feed, line = Feed(), CommitLine()
-    fatal: list[CommitUncertain] = []
-
-    def make() -> StumblingJournal:
-        return StumblingJournal(store=store, writer=writer, line=line, feed=feed, on_fatal=fatal.append)
-
-    spec: ChildSpec[Any] = ChildSpec(name="journal", factory=make, backoff=Backoff(jitter=0.0))
-    async with open_system(SupervisorSpec(name="root", children=(spec,))) as system:
-        ref = system.ref("/journal")
-        assert ref is not None
-        try:
-            yield Stage(store, writer, feed, line, Journal(line), ref, fatal)
-        finally:
-            writer.release()
-
-
-def put(key: str, body: bytes = b"") -> Submission:
-    return Submission(writes=(Put("t", key.encode(), body, 1),))
-
-
-def keys(view: Snapshot) -> list[str]:
-    return [key.decode() for key, _ in view.scan("t")]
 
 
 async def test_a_commit_is_answered_with_its_version_after_the_sync_and_not_before(store: LmdbStore) -> None:
@@ -346,15 +257,16 @@ async def test_a_commit_whose_outcome_is_unknown_is_told_to_the_node_and_to_who_
 
 async def test_the_journal_counts_what_it_applied_and_refused(store: LmdbStore) -> None:
     line, writer = CommitLine(), HeldWriter(store)
-    journal = StumblingJournal(store=store, writer=writer, line=line, feed=Feed(), on_fatal=lambda _: None)
+    meter = JournalMeter(line)
+    journal = JournalActor(store=store, writer=writer, line=line, meter=meter, feed=Feed(), on_fatal=lambda _: None)
     spec: ChildSpec[Any] = ChildSpec(name="journal", factory=lambda: journal)
     async with open_system(SupervisorSpec(name="root", children=(spec,))):
-        assert journal.statistics().commit_s_median is None
+        assert meter.statistics().commit_s_median is None
         await Journal(line).commit(put("a"))
         with pytest.raises(Superseded):
             await Journal(line).commit(Submission(expects=(Expect("t", b"a", 7),)))
         await Journal(line).load(keys)
-    found = journal.statistics()
+    found = meter.statistics()
     assert (found.batches, found.submissions, found.refused, found.in_line) == (2, 2, 1, 0)
     assert found.commit_s_median is not None
     assert found.commit_s_max is not None
@@ -382,45 +294,3 @@ async def test_a_disk_that_does_not_answer_is_told_to_who_waits_and_to_who_waits
         # What was under way was applied when the disk answered at last; what stood behind it never was.
         assert await on.journal.load(keys) == ["under way"]
         assert await on.journal.commit(put("after")) == 2
-
-
-async def test_what_stands_in_a_line_that_closes_and_who_comes_later_is_refused(store: LmdbStore) -> None:
-    line = CommitLine()
-    refused = []
-
-    async def wait() -> None:
-        with pytest.raises(NotReady, match="the node takes no work: it has stopped"):
-            await Journal(line).commit(put("a"))
-        refused.append(line)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        await wait_all_tasks_blocked()
-        line.close("it has stopped")
-    await wait()
-    assert len(refused) == 2
-
-
-async def test_a_load_can_be_given_up_and_a_commit_can_not(store: LmdbStore) -> None:
-    scopes, ended = {name: trio.CancelScope() for name in ("load", "commit")}, []
-
-    async def give_up(work: Callable[[], Awaitable[object]], name: str) -> None:
-        with scopes[name]:
-            await work()
-        ended.append(name)
-
-    async with stage(store) as on:
-        on.writer.hold()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(on.journal.commit, put("under way"))
-            await wait_all_tasks_blocked()
-            nursery.start_soon(give_up, lambda: on.journal.load(keys), "load")
-            nursery.start_soon(give_up, lambda: on.journal.commit(put("a")), "commit")
-            await wait_all_tasks_blocked()
-            for scope in scopes.values():
-                scope.cancel()
-            await wait_all_tasks_blocked()
-            assert ended == ["load"]
-            on.writer.release()
-        assert ended == ["load", "commit"]
-        assert await on.journal.load(keys) == ["a", "under way"]

@@ -16,6 +16,7 @@ from opscore.runtime.models import (
     SavedDefinition,
     Session,
     Task,
+    TaskStatus,
 )
 from opscore.runtime.opening import open_store
 from opscore.runtime.storage.lmdb_store import LmdbStore
@@ -23,7 +24,7 @@ from opscore.runtime.store import ABSENT, JOURNAL_TABLE, KEY_BYTES_MAX, Put, Sub
 from opscore.runtime.tables import (
     AGENTS,
     ALL_TABLES,
-    IDEMPOTENCY,
+    MARKS,
     SESSIONS,
     TASKS,
     IdempotencyRow,
@@ -32,6 +33,7 @@ from opscore.runtime.tables import (
     Revision,
     SeenSignature,
     Table,
+    Vitals,
     record,
     tasks_of,
 )
@@ -46,6 +48,17 @@ ROWS: tuple[Any, ...] = (
     Revision(definition_key="d", document={"id": "w", "tasks": []}),
     SeenSignature(signature="sig", seen_at=1),
     Mark(name="m", sequence=7),
+    Vitals(
+        at=1,
+        started_at=0,
+        batches=1,
+        submissions=2,
+        refused=0,
+        in_line=0,
+        commit_s_median=0.1,
+        commit_s_p99=None,
+        commit_s_max=1,
+    ),
     IdempotencyRow(scope="/v1 key", trigger=IdempotentTrigger(body_digest="b", session_id="s", workflow_id="w")),
 )
 
@@ -121,18 +134,20 @@ def test_a_sound_value_that_is_no_row_of_its_table_is_named(body: bytes, store: 
 
 def test_a_key_too_long_for_the_store_is_refused_before_it_can_fail_a_batch(store: LmdbStore) -> None:
     longest = "k" * KEY_BYTES_MAX
-    trigger = IdempotentTrigger(body_digest="b", session_id="s", workflow_id="w")
-    (version,) = store.apply([Submission(writes=(IDEMPOTENCY.put(IdempotencyRow(scope=longest, trigger=trigger)),))])
+    (version,) = store.apply([Submission(writes=(MARKS.put(Mark(name=longest, sequence=1)),))])
     with store.snapshot() as view:
-        assert IDEMPOTENCY.read(view, longest).version == version
+        assert MARKS.read(view, longest).version == version
         with pytest.raises(LimitExceeded, match="key_bytes_max allows 511, found 512"):
-            IDEMPOTENCY.read(view, longest + "k")
+            MARKS.read(view, longest + "k")
     with pytest.raises(LimitExceeded):
-        IDEMPOTENCY.put(IdempotencyRow(scope="ü" * 256, trigger=trigger))
+        MARKS.put(Mark(name="ü" * 256, sequence=1))
     with pytest.raises(LimitExceeded):
-        IDEMPOTENCY.expect(longest + "k", ABSENT)
+        MARKS.expect(longest + "k", ABSENT)
     with pytest.raises(LimitExceeded):
-        IDEMPOTENCY.delete(longest + "k")
+        MARKS.delete(longest + "k")
+    with pytest.raises(LimitExceeded, match="key_bytes_max"):
+        # An entry counts with the key of its row.
+        TASKS.put(Task(task_id="t" * 504, session_id="s", key="k", ordinal=0, status=TaskStatus.READY))
 
 
 def test_a_sessions_tasks_come_in_the_order_of_its_definition_and_nobody_elses_with_them(store: LmdbStore) -> None:

@@ -91,7 +91,7 @@ class LmdbStore:
             self._tables |= {name: self._env.open_db(name.encode()) for name in self._names}
             self._page_bytes = self._env.stat()["psize"]
             _sync_directory(self.path)
-            self.forget_dead_readers()
+            self.upkeep()
             with self.snapshot() as view:
                 self._sequence = view.last_sequence()
         except (lmdb.Error, OSError) as error:
@@ -164,7 +164,7 @@ class LmdbStore:
         with self._env.begin() as transaction:
             return measures.measured(self._env, transaction, self._tables)
 
-    def forget_dead_readers(self) -> None:
+    def upkeep(self) -> None:
         """Let pages be used again that a reader kept which was killed."""
         self._env.reader_check()
 

@@ -1,0 +1,82 @@
+"""Following the journal: every committed record once, in order, for as long as one likes.
+
+A follower holds nothing but its place. It reads a page of records from the store, and where there are none it waits
+for the next commit, so one that is slow costs no memory, and is neither waited for nor left out.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Self
+
+import attrs
+
+from opscore.runtime.errors import RecordsGone
+from opscore.runtime.models import Record
+from opscore.runtime.store import JOURNAL_TABLE, Snapshot, Store
+from opscore.runtime.tables import JOURNAL_TRIMMED, MARKS, RECORDS, sequence_key
+
+PAGE: Final = 256
+"""Records read at once."""
+
+
+@attrs.frozen(kw_only=True)
+class JournalEntry:
+    """A record of the journal, and the sequence number of its commit."""
+
+    sequence: int
+    record: Record
+
+
+class Follower:
+    """An asynchronous iterator over the records after a sequence number. It may be dropped at any time.
+
+    Args:
+        store: where the records are.
+        after: the sequence number of the newest record that is known already; 0 for all.
+        next_commit: waits for a commit; answers `False` when there is nothing more to wait for.
+    """
+
+    def __init__(self, store: Store, *, after: int, next_commit: Callable[[], Awaitable[bool]]) -> None:
+        self._store = store
+        self._next_commit = next_commit
+        self._page: deque[JournalEntry] = deque()
+        self._read_to = after
+        self.after = after
+        """The sequence number of the newest record that it gave out: where another may go on."""
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> JournalEntry:
+        """Wait for the next record.
+
+        Raises:
+            RecordsGone: retention has removed records that were still to come.
+            StoreDamaged: the record is not what was written.
+        """
+        while not self._page:
+            with self._store.snapshot() as view:
+                self._page += self._next_page(view)
+            if not self._page and not await self._next_commit():
+                raise StopAsyncIteration
+        entry = self._page.popleft()
+        self.after = entry.sequence
+        return entry
+
+    def _next_page(self, view: Snapshot) -> list[JournalEntry]:
+        trimmed = trimmed_to(view)
+        if self._read_to < trimmed:
+            raise RecordsGone(after=self._read_to, oldest=trimmed + 1)
+        lines = itertools.islice(view.scan(JOURNAL_TABLE, after=sequence_key(self._read_to)), PAGE)
+        page = [JournalEntry(sequence=stored.version, record=RECORDS.decode(key, stored)) for key, stored in lines]
+        # Where nothing follows, nothing was left out up to the newest commit, which may have no records of its own.
+        self._read_to = page[-1].sequence if page else max(self._read_to, view.last_sequence())
+        return page
+
+
+def trimmed_to(view: Snapshot) -> int:
+    """The sequence number up to which retention has removed records; 0 where it has removed none."""
+    mark = MARKS.read(view, JOURNAL_TRIMMED).row
+    return 0 if mark is None else mark.sequence

@@ -1,0 +1,128 @@
+"""The node's chores, in the background: it removes what has served its time, and notes how the store fares."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import trio
+
+from opscore.actors.clock import Clock
+from opscore.actors.errors import ActorError
+from opscore.runtime import retention
+from opscore.runtime.commit_line import Journal
+from opscore.runtime.errors import OpscoreError, Superseded
+from opscore.runtime.journal import JournalMeter
+from opscore.runtime.limits import Limits
+from opscore.runtime.store import Snapshot, Store, Submission
+from opscore.runtime.tables import VITALS, Vitals
+
+FoundT = TypeVar("FoundT")
+
+EVERY_S: Final = 60.0
+
+_log = logging.getLogger("opscore.housekeeping")
+
+
+class Housekeeper:
+    """Does the chores once a minute, each in bounded commits that share the journal with everyone else's.
+
+    Args:
+        store: what it looks through.
+        journal: what it commits by.
+        meter: how the journal fares.
+        limits: how long what is kept.
+        clock: wall time.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        journal: Journal,
+        meter: JournalMeter,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._meter = meter
+        self._limits = limits
+        self._clock = clock
+        self._started_at = clock.now()
+        self._noted = 0
+
+    async def run(self) -> None:
+        """Do the chores for ever; what the store can't take is put off."""
+        while True:
+            await trio.sleep(EVERY_S)
+            for chore in (self._sweep_sessions, self._sweep_records, self._sweep_signatures, self._note_vitals):
+                try:
+                    await chore()
+                except (OpscoreError, ActorError) as error:
+                    _log.warning("housekeeping is put off: %s", error)
+            self._store.upkeep()
+
+    async def _sweep_sessions(self) -> None:
+        after: bytes | None = None
+        removed, more = 0, True
+        while more:
+            look = functools.partial(retention.sessions, now=self._clock.now(), limits=self._limits, after=after)
+            sweep = await self._look(look)
+            if await self._commit(sweep.submission):
+                removed += sweep.sessions
+                for definition_key in sweep.definition_keys:
+                    look_at_it = functools.partial(retention.revision, definition_key=definition_key)
+                    await self._commit(await self._look(look_at_it))
+            after, more = sweep.after, sweep.after is not None
+        if removed:
+            _log.info("removed %d finished sessions", removed)
+
+    async def _sweep_records(self) -> None:
+        await self._sweep(retention.records)
+
+    async def _sweep_signatures(self) -> None:
+        await self._sweep(retention.signatures)
+
+    async def _sweep(self, chore: Callable[..., Submission | None]) -> None:
+        """Remove page after page, until nothing more may go."""
+        look = functools.partial(chore, now=self._clock.now(), limits=self._limits)
+        while await self._commit(await self._look(look)):
+            pass
+
+    async def _look(self, look: Callable[[Snapshot], FoundT]) -> FoundT:
+        """Look through the store, and leave others as much time as that took."""
+        started = trio.current_time()
+        with self._store.snapshot() as view:
+            found = look(view)
+        await trio.sleep(trio.current_time() - started)
+        return found
+
+    async def _commit(self, submission: Submission | None) -> bool:
+        """Commit what may go; `False` where there is nothing, or where what it was decided on has changed."""
+        if submission is None:
+            return False
+        try:
+            await self._journal.commit(submission)
+        except Superseded:
+            return False
+        return True
+
+    async def _note_vitals(self) -> None:
+        """Note how commits fare, for whoever looks at the store from outside; an idle node writes nothing."""
+        found = self._meter.statistics()
+        if found.submissions == self._noted:
+            return
+        vitals = Vitals(
+            at=self._clock.now(),
+            started_at=self._started_at,
+            batches=found.batches,
+            submissions=found.submissions,
+            refused=found.refused,
+            in_line=found.in_line,
+            commit_s_median=found.commit_s_median,
+            commit_s_p99=found.commit_s_p99,
+            commit_s_max=found.commit_s_max,
+        )
+        await self._journal.commit(Submission(writes=(VITALS.put(vitals),)))
+        self._noted = self._meter.statistics().submissions
