@@ -118,6 +118,18 @@ class Settings:
     sessions_open_max: int = setting.whole_number(
         100_000, 1, 100_000_000, "Unfinished sessions beyond which triggers are refused."
     )
+    sessions_keep_s: float = setting.seconds(
+        30 * 86_400.0, 0, 3_153_600_000, "How long a finished session is kept, in seconds; 0 keeps it for good."
+    )
+    sessions_ended_max: int = setting.whole_number(
+        1_000_000, 0, 1_000_000_000, "Finished sessions beyond which the oldest are removed; 0 is no limit."
+    )
+    records_keep_s: float = setting.seconds(
+        30 * 86_400.0, 0, 3_153_600_000, "How long a journal record is kept, in seconds; 0 keeps it for good."
+    )
+    records_max: int = setting.whole_number(
+        10_000_000, 0, 10_000_000_000, "Journal records beyond which the oldest are removed; 0 is no limit."
+    )
     agent_ttl_s: float = setting.seconds(
         0.0, 0, 31_536_000, "Age of an agent's last report, in seconds, beyond which it gets no work; 0 turns this off."
     )

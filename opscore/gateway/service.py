@@ -75,7 +75,13 @@ async def open_serving_node(settings: Settings) -> AsyncIterator[Node]:
 def node_limits(settings: Settings) -> Limits:
     """What of the configuration concerns the node."""
     return Limits(
-        lease_s=settings.lease_s, sessions_open_max=settings.sessions_open_max, agent_ttl_s=settings.agent_ttl_s
+        lease_s=settings.lease_s,
+        sessions_open_max=settings.sessions_open_max,
+        sessions_keep_s=settings.sessions_keep_s,
+        sessions_ended_max=settings.sessions_ended_max,
+        records_keep_s=settings.records_keep_s,
+        records_max=settings.records_max,
+        agent_ttl_s=settings.agent_ttl_s,
     )
 
 
