@@ -71,7 +71,7 @@ def whole_number(default: int, low: int, high: int, text: str) -> Any:
 
 def seconds(default: float, low: float, high: float, text: str) -> Any:
     """A duration in seconds from `low` to `high`."""
-    expected, shown = f"a number of seconds from {low} to {high}", f"{default:g}"
+    expected, shown = f"a number of seconds from {low} to {high}", f"{default:.10g}"
     return option(default, text, metavar="SECONDS", expected=expected, shown=shown, validator=_within(low, high))
 
 
