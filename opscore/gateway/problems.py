@@ -27,6 +27,7 @@ STATUSES: Final[dict[type[Exception], int]] = {
     errors.Unavailable: 503,
     errors.Superseded: 503,
     errors.StoreFull: 507,
+    errors.StoreReadOnly: 503,
     errors.RecordsGone: 410,
     errors.CommitUnanswered: 503,
     errors.CommitUncertain: 503,

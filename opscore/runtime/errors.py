@@ -12,6 +12,7 @@
     └── StoreError
         ├── StoreLocked             another process writes here
         ├── StoreFull               disk or map full; reads go on
+        ├── StoreReadOnly           its file may no longer be written; reads go on
         ├── StoreDamaged            a value whose checksum does not match, a truncated file
         ├── StoreIncompatible       written by a newer release, or not a store at all
         ├── CommitUnanswered        what became of a commit is not known yet; the node goes on
@@ -230,6 +231,16 @@ class StoreFull(StoreError):
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         super().__init__(f"{path} is full ({reason}); free space and the same request will be taken")
+
+
+class StoreReadOnly(StoreError):
+    """The file, or the file system it is on, may no longer be written; work is refused, reads go on."""
+
+    code = "store_read_only"
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__(f"{path} can't be written ({reason}); once it can, the same request will be taken")
 
 
 class StoreDamaged(StoreError):

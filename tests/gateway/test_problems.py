@@ -55,6 +55,7 @@ EXAMPLES: list[tuple[Exception, int, str]] = [
     (errors.StoreFull("data", "disk"), 507, "store_full"),
     (errors.StoreDamaged("a value", "bits"), 500, "store_damaged"),
     (errors.StoreIncompatible("data", "newer"), 500, "store_incompatible"),
+    (errors.StoreReadOnly("data", "Read-only file system"), 503, "store_read_only"),
     (errors.RecordsGone(after=1, oldest=7), 410, "records_gone"),
     (errors.CommitUnanswered("the disk has not answered"), 503, "commit_unanswered"),
     (errors.CommitUncertain("data", "sync"), 503, "commit_uncertain"),

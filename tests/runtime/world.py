@@ -132,6 +132,7 @@ class World:
         limits: What its nodes allow.
         look: Called with a view of the store after every commit.
         seed: Of the node's randomness.
+        map_bytes: What its store may grow to.
     """
 
     def __init__(
@@ -141,8 +142,10 @@ class World:
         limits: Limits | None = None,
         look: Callable[[Snapshot], None] | None = None,
         seed: int = 0,
+        map_bytes: int = MAP_BYTES,
     ) -> None:
         self.path = path
+        self.map_bytes = map_bytes
         self.limits = limits or Limits()
         self.clock = VirtualClock(seed=seed)
         self.messenger = Messenger()
@@ -157,7 +160,7 @@ class World:
             ways=(self.messenger,),
             limits=self.limits,
             clock=self.clock,
-            map_bytes=MAP_BYTES,
+            map_bytes=self.map_bytes,
             make_writer=self._make_writer,
         ) as node:
             yield node
@@ -175,7 +178,7 @@ class World:
     @contextmanager
     def rows(self) -> Iterator[Snapshot]:
         """Read the directory while no node runs on it."""
-        with open_store(self.path, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
+        with open_store(self.path, map_bytes=self.map_bytes) as store, store.snapshot() as view:
             yield view
 
     def records(self, entity_id: str) -> list[str]:

@@ -7,11 +7,12 @@ from typing import Final
 
 import lmdb
 
-from opscore.runtime.errors import StoreDamaged, StoreError, StoreFull, StoreIncompatible
+from opscore.runtime.errors import StoreDamaged, StoreError, StoreFull, StoreIncompatible, StoreReadOnly
 from opscore.runtime.storage import room
 
 _FREE_BYTES_MIN: Final = 1024**2
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_PERMITTED: Final = (errno.EROFS, errno.EPERM, errno.EACCES)
 
 
 def full(error: lmdb.Error | OSError, path: Path) -> StoreFull | None:
@@ -22,6 +23,12 @@ def full(error: lmdb.Error | OSError, path: Path) -> StoreFull | None:
     if reason is None and room.growth(path) < _FREE_BYTES_MIN:
         reason = "no space left on the disk"
     return None if reason is None else StoreFull(str(path), reason)
+
+
+def not_writable(error: lmdb.Error | OSError, path: Path) -> StoreReadOnly | None:
+    """Tell a write that is not permitted, of which nothing has happened, from one that failed."""
+    reason = next((text for text in map(os.strerror, _NOT_PERMITTED) if text in str(error)), None)
+    return None if reason is None else StoreReadOnly(str(path), reason)
 
 
 def translated(error: lmdb.Error | OSError, path: Path) -> StoreError:

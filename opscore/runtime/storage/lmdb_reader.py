@@ -1,7 +1,7 @@
 """Reading a data directory that may be in use: by another process, or by nobody. It never writes."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +9,7 @@ import lmdb
 
 from opscore.runtime.errors import StoreError, StoreIncompatible
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures
-from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot
+from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, reading
 from opscore.runtime.storage.measures import StoreMeasure
 from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import JOURNAL_TABLE
@@ -79,18 +79,13 @@ class LmdbReader:
         """Close it."""
         self._env.close()
 
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[LmdbSnapshot]:
+    def snapshot(self) -> AbstractContextManager[LmdbSnapshot]:
         """Read at one commit. While it is open no page is used again, so the file may grow: be quick.
 
         Raises:
             StoreDamaged: a page, or a value that is read, is not what was written.
         """
-        try:
-            with self._env.begin() as transaction:
-                yield LmdbSnapshot(transaction, self._tables)
-        except lmdb.Error as error:
-            raise lmdb_failures.translated(error, self.path) from error
+        return reading(self._env, self._tables, self.path)
 
     def measure(self) -> StoreMeasure:
         """Sizes and counts."""

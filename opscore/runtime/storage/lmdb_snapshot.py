@@ -1,15 +1,41 @@
 """Reading LMDB at one commit: values are checked as they are read."""
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import weakref
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final, cast
 
 import lmdb
 
-from opscore.runtime.storage import sealing
+from opscore.runtime.storage import lmdb_failures, sealing
 from opscore.runtime.store import KEY_BYTES_MAX, Stored
 
 META_TABLE: Final = "meta"
 SEQUENCE_KEY: Final = b"sequence"
+
+
+@contextlib.contextmanager
+def reading(environment: lmdb.Environment, tables: Mapping[str, Any], path: Path) -> Iterator["LmdbSnapshot"]:
+    """Read at one commit.
+
+    LMDB has a fixed number of slots for readers, and its binding gives one free only once nothing refers to the
+    transaction any more. The traceback of an error that came out of the block may be kept for long, and with it
+    whatever its frames hold: so the snapshot lets go of everything at the end.
+
+    Raises:
+        StoreDamaged: a page, or a value that is read, is not what was written.
+    """
+    try:
+        view = LmdbSnapshot(environment.begin(), tables)
+    except lmdb.Error as error:
+        raise lmdb_failures.translated(error, path) from error
+    try:
+        yield view
+    except lmdb.Error as error:
+        raise lmdb_failures.translated(error, path) from error
+    finally:
+        view.close()
 
 
 class LmdbSnapshot:
@@ -21,8 +47,22 @@ class LmdbSnapshot:
     """
 
     def __init__(self, transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> None:
-        self._transaction = transaction
+        self._transaction: lmdb.Transaction | None = transaction
         self._tables = tables
+        self._scans: weakref.WeakSet[Generator[tuple[bytes, bytes], None, None]] = weakref.WeakSet()
+
+    def close(self) -> None:
+        """End the transaction, and every scan that was not walked to its end; reading any further is a bug."""
+        for scan in list(self._scans):
+            scan.close()
+        if self._transaction is not None:
+            self._transaction.abort()
+            self._transaction = None
+
+    def _open(self) -> lmdb.Transaction:
+        if self._transaction is None:
+            raise RuntimeError("this snapshot was read after the block that it was opened for")
+        return self._transaction
 
     def last_sequence(self) -> int:
         """The sequence number of the newest commit."""
@@ -39,7 +79,7 @@ class LmdbSnapshot:
         database = self._tables[table]
         if database is None or not 0 < len(key) <= KEY_BYTES_MAX:
             return None
-        return cast("bytes | None", self._transaction.get(key, db=database))
+        return cast("bytes | None", self._open().get(key, db=database))
 
     def scan(
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
@@ -52,24 +92,34 @@ class LmdbSnapshot:
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """As `scan`, with the bytes of each value as they lie there, unchecked."""
+        scan = self._scan_raw(table, prefix=prefix, after=after, reverse=reverse)
+        self._scans.add(scan)
+        return scan
+
+    def _scan_raw(
+        self, table: str, *, prefix: bytes, after: bytes | None, reverse: bool
+    ) -> Generator[tuple[bytes, bytes], None, None]:
         database = self._tables[table]
         if database is None:
             return
         after = after[:KEY_BYTES_MAX] if after is not None else None
-        with self._transaction.cursor(db=database) as cursor:
+        cursor = self._open().cursor(db=database)
+        try:
             found = _seek_back(cursor, prefix, after) if reverse else _seek(cursor, prefix, after)
-            advance = cursor.prev if reverse else cursor.next
             while found:
                 key, value = cast("tuple[bytes, bytes]", cursor.item())
                 if not key.startswith(prefix):
                     return
                 yield key, value
-                found = advance()
+                found = cursor.prev() if reverse else cursor.next()
+        finally:
+            cursor.close()
+            del cursor
 
     def count(self, table: str) -> int:
         """How many keys a table has."""
         database = self._tables[table]
-        return 0 if database is None else int(self._transaction.stat(database)["entries"])
+        return 0 if database is None else int(self._open().stat(database)["entries"])
 
 
 def _seek(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,7 +19,7 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, room
 from opscore.runtime.storage.directory_lock import DirectoryLock
-from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot
+from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, reading
 from opscore.runtime.storage.lmdb_writing import WriteTransaction
 from opscore.runtime.storage.measures import StoreMeasure
 from opscore.runtime.storage.room import DATA_FILE
@@ -146,18 +147,13 @@ class LmdbStore:
         """Close it."""
         self.close()
 
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[LmdbSnapshot]:
+    def snapshot(self) -> AbstractContextManager[LmdbSnapshot]:
         """Read at one commit; never waits for the writer.
 
         Raises:
             StoreDamaged: a page, or a value that is read, is not what was written.
         """
-        try:
-            with self._env.begin() as transaction:
-                yield LmdbSnapshot(transaction, self._tables)
-        except lmdb.Error as error:
-            raise lmdb_failures.translated(error, self.path) from error
+        return reading(self._env, self._tables, self.path)
 
     def measure(self) -> StoreMeasure:
         """Sizes and counts."""
@@ -177,6 +173,7 @@ class LmdbStore:
 
         Raises:
             CommitUncertain: the sync failed; the store must not be written again before it is reopened.
+            StoreReadOnly: the file may no longer be written; nothing was applied.
         """
         with self._applying:
             return self._apply_what_fits(batch)
@@ -250,13 +247,14 @@ class LmdbStore:
         except lmdb.Error as error:
             raise self._commit_failure(error) from error
 
-    def _commit_failure(self, error: lmdb.Error) -> StoreFull | CommitUncertain:
+    def _commit_failure(self, error: lmdb.Error) -> StoreError:
         try:
             self._env.begin().abort()
         except lmdb.PanicError:
             # The pages were safe and the last step, which makes them visible, failed: even a full disk is no answer.
             return CommitUncertain(str(self.path), str(error))
-        return lmdb_failures.full(error, self.path) or CommitUncertain(str(self.path), str(error))
+        refused = lmdb_failures.full(error, self.path) or lmdb_failures.not_writable(error, self.path)
+        return refused or CommitUncertain(str(self.path), str(error))
 
     def rewrite(self, rows: Iterable[tuple[Put, int]], *, sequence: int | None = None) -> None:
         """Write values under versions that they already have, in one transaction: for an upgrade or an import.

@@ -298,3 +298,33 @@ def test_a_batch_under_way_keeps_the_files_and_the_directory_past_close(
     store.close()
     with open_store(tmp_path) as again, again.snapshot() as view:
         assert view.get("left", b"a") is not None
+
+
+def test_errors_that_are_kept_keep_no_reader_however_many_came_out_of_snapshots(tmp_path: Path) -> None:
+    kept: list[Exception] = []
+    with open_store(tmp_path) as store:
+        store.apply([put(b"%d" % number) for number in range(10)])
+        for _ in range(600):
+            try:
+                with store.snapshot() as view:
+                    list(map(int.from_bytes, view.scan("left")))  # type: ignore[arg-type]
+            except TypeError as error:
+                kept.append(error)
+        overwrite_open(store, b"1")
+        for _ in range(600):
+            try:
+                with store.snapshot() as view:
+                    list(view.scan("left"))
+            except StoreDamaged as error:
+                kept.append(error)
+        assert len(kept) == 1_200
+        with store.snapshot() as view:
+            assert store.measure().readers <= 2
+        with pytest.raises(RuntimeError, match="after the block"):
+            view.get("left", b"0")
+
+
+def overwrite_open(store: LmdbStore, key: bytes) -> None:
+    """Damage a value of an open store, whose process may not open it a second time."""
+    with store._env.begin(write=True) as transaction:  # noqa: SLF001
+        transaction.put(key, b"nothing that was written", db=store._tables["left"])  # noqa: SLF001

@@ -1,14 +1,15 @@
 """A store that runs out of room: the real file, a small map, a small file system, a limit on the file's size."""
 
+import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from opscore.runtime.errors import CommitUncertain, StoreFull
+from opscore.runtime.errors import CommitUncertain, StoreFull, StoreReadOnly
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import Delete, Outcomes, Put, Submission
@@ -144,3 +145,27 @@ def test_a_disk_that_is_full_before_that_refuses_the_batch_and_reads_go_on(tmp_p
     with store.snapshot() as view:
         assert [key for key, _ in view.scan("left")] == [b"before"]
     store.close()
+
+
+def test_a_file_that_may_no_longer_be_written_refuses_work_reads_go_on_and_it_resumes_by_itself(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.apply([put(b"before")])
+        with immutable(tmp_path / DATA_FILE):
+            for _ in range(2):
+                with pytest.raises(StoreReadOnly, match="Operation not permitted"):
+                    store.apply([put(b"during")])
+                with store.snapshot() as view:
+                    assert [key for key, _ in view.scan("left")] == [b"before"]
+        assert store.apply([put(b"after")]) == [2]
+    with open_store(tmp_path) as store, store.snapshot() as view:
+        assert [key for key, _ in view.scan("left")] == [b"after", b"before"]
+
+
+@contextlib.contextmanager
+def immutable(file: Path) -> Iterator[None]:
+    """The kernel refuses every write, also to who has it open already."""
+    subprocess.run(["chattr", "+i", file], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", file], check=True)
