@@ -29,6 +29,14 @@ layers:
 test *arguments:
     pytest {{ arguments }}
 
+# Kill a server under load so many times and look for what was lost or done twice: `just crash 1000 --seed 7`.
+crash *arguments:
+    python -m tests.crash {{ arguments }}
+
+# Plant one bug after another in that server, and see each found; a few minutes.
+crash-teeth:
+    python -m tests.crash.teeth
+
 # Run the gateway from this checkout: `just serve --data opscore-data --port 8080`.
 serve *arguments:
     opscore serve {{ arguments }}

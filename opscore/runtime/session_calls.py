@@ -93,13 +93,16 @@ class SessionCalls(Calls):
             AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict, LimitExceeded: refused.
             NotReady, QueueFull: refused for now.
         """
-        self._admit()
+        if idempotency is None:
+            self._admit()
         payload = copied(payload, self._core.limits)
         request = Trigger(definition=definition, payload=payload, agent_id=agent_id, idempotency=idempotency)
         for _ in range(RACES_MAX):
             prepared = self._prepare(request)
             if isinstance(prepared, Session):
+                # What was accepted once is answered again, also while nothing new is taken.
                 return prepared
+            self._admit()
             start = messages.Start(session=prepared.session, definition=prepared.definition, extra=prepared.extra)
             session_id = prepared.session.session_id
             self._core.open_sessions.add(session_id)

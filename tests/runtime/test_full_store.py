@@ -14,7 +14,7 @@ from opscore.runtime.node import Node
 from tests.runtime.world import World, begin, ended, hire, one_task
 
 SMALL = 4 * 1024**2
-PAYLOAD = "x" * 50_000
+PAYLOAD = "x" * 20_000
 LATE = one_task("late", agentCapability="late")
 
 
@@ -38,7 +38,7 @@ async def test_a_node_with_a_full_store_finishes_what_it_accepted_and_takes_new_
     world = World(tmp_path, limits=limits, map_bytes=SMALL)
     async with world.node() as node:
         accepted = [await begin(node, LATE, payload=PAYLOAD) for _ in range(5)]
-        assert await fill(node) > 50
+        assert await fill(node) > 100
         with pytest.raises(StoreFull, match="the last 5% are kept"):
             await node.trigger(one_task(), payload=PAYLOAD)
         with pytest.raises(StoreFull):

@@ -16,7 +16,6 @@ from opscore.runtime.errors import (
     InvalidDocument,
     LimitExceeded,
     NotReady,
-    QueueFull,
     SessionNotFound,
     StoreFull,
     StoreLocked,
@@ -194,23 +193,6 @@ async def test_a_key_is_kept_until_seven_days_past_its_runs_end(tmp_path: Path, 
     async with world.node() as node:
         other = IdempotencyKey(path="/p", key="k", body="another")
         assert (await node.trigger(one_task(), idempotency=other)).session_id != first.session_id
-
-
-async def test_no_more_runs_are_admitted_than_may_be_unfinished(tmp_path: Path, autojump_clock: MockClock) -> None:
-    world = World(tmp_path, limits=Limits(sessions_open_max=2))
-    async with world.node() as node:
-        sessions = [await node.trigger(one_task()) for _ in range(2)]
-        with pytest.raises(QueueFull):
-            await node.trigger(one_task())
-    async with world.node() as node:
-        with pytest.raises(QueueFull):
-            await node.trigger(one_task())
-        await hire(node, "late")
-        for session in sessions:
-            await ended(node, session)
-        await node.trigger(one_task())
-        await quiet()
-        assert node.statistics().open_sessions == 1
 
 
 async def test_triggers_whose_callers_went_away_count_like_any_other(tmp_path: Path, autojump_clock: MockClock) -> None:

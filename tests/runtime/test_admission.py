@@ -1,0 +1,45 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""What is taken, and what is put off, by a node that has as much to do as it may, or that drains."""
+
+from pathlib import Path
+
+import pytest
+from trio.testing import MockClock
+
+from opscore.runtime.errors import NotReady, QueueFull
+from opscore.runtime.limits import Limits
+from opscore.runtime.triggering import IdempotencyKey
+from tests.runtime.world import World, begin, ended, hire, one_task, quiet
+
+
+async def test_what_a_key_started_is_answered_also_while_nothing_new_is_taken(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=Limits(sessions_open_max=1))
+    key = IdempotencyKey(path="/", key="k", body={})
+    async with world.node() as node:
+        first = await begin(node, one_task(), idempotency=key)
+        assert (await node.trigger(one_task(), idempotency=key)).session_id == first.session_id
+        with pytest.raises(QueueFull):
+            await node.trigger(one_task(), idempotency=IdempotencyKey(path="/", key="other", body={}))
+        node.drain()
+        assert (await node.trigger(one_task(), idempotency=key)).session_id == first.session_id
+        with pytest.raises(NotReady):
+            await node.trigger(one_task(), idempotency=IdempotencyKey(path="/", key="other", body={}))
+
+
+async def test_no_more_runs_are_admitted_than_may_be_unfinished(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, limits=Limits(sessions_open_max=2))
+    async with world.node() as node:
+        sessions = [await node.trigger(one_task()) for _ in range(2)]
+        with pytest.raises(QueueFull):
+            await node.trigger(one_task())
+    async with world.node() as node:
+        with pytest.raises(QueueFull):
+            await node.trigger(one_task())
+        await hire(node, "late")
+        for session in sessions:
+            await ended(node, session)
+        await node.trigger(one_task())
+        await quiet()
+        assert node.statistics().open_sessions == 1
