@@ -37,6 +37,10 @@ crash *arguments:
 crash-teeth:
     python -m tests.crash.teeth
 
+# Cut the power at thousands of moments of recorded stores and nodes, and check what is left; about three minutes.
+powerloss images="5000" *arguments:
+    python -m tests.powerloss --images {{ images }} {{ arguments }}
+
 # Run the gateway from this checkout: `just serve --data opscore-data --port 8080`.
 serve *arguments:
     opscore serve {{ arguments }}

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CODE = ("opscore", "tests", "bench")
 TEXTS = {
+    ".c",
     ".cfg",
     ".css",
     ".html",
@@ -134,8 +135,8 @@ def test_every_test_module_stands_where_its_layer_does() -> None:
     folders = {
         file.relative_to(ROOT / "tests").parts[0] for file, _ in modules("tests") if file.parent != ROOT / "tests"
     }
-    # Benchmarks are no layer, and kills go through all of them.
-    assert folders <= layers | {"bench", "crash"}
+    # Benchmarks are no layer; kills and losses of power go through all of them.
+    assert folders <= layers | {"bench", "crash", "powerloss"}
 
 
 def test_no_file_knows_the_machine_it_was_written_on() -> None:

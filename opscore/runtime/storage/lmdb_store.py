@@ -30,6 +30,9 @@ READERS_MAX: Final = 512
 REFUSALS_MAX: Final = 8
 """Submissions in a row that find no room, each tried alone, before the rest of their batch is refused with them."""
 
+_UNFINISHED: Final = "data.mdb.new"
+"""The name under which a data file is made; one that is found was never finished."""
+
 _log = logging.getLogger("opscore.store")
 
 
@@ -79,10 +82,12 @@ class LmdbStore:
         except OSError as error:
             raise StoreError(f"{self.path / DATA_FILE} can't be read: {error.strerror or error}") from error
         try:
+            if not (self.path / DATA_FILE).exists():
+                self._create()
             self._env = lmdb.open(
                 str(self.path), map_size=self.map_bytes, max_dbs=len(self._names) + 8, max_readers=READERS_MAX
             )
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             raise lmdb_failures.translated(error, self.path) from error
         try:
             # Nothing is made in a file that is not ours, or that a newer release wrote.
@@ -92,6 +97,7 @@ class LmdbStore:
             self._tables |= {name: self._env.open_db(name.encode()) for name in self._names}
             self._page_bytes = self._env.stat()["psize"]
             _sync_directory(self.path)
+            _sync_directory(self.path.resolve().parent)
             self.upkeep()
             with self.snapshot() as view:
                 self._sequence = view.last_sequence()
@@ -101,6 +107,22 @@ class LmdbStore:
         except BaseException:
             self._env.close()
             raise
+
+    def _create(self) -> None:
+        """Make the data file under another name, and give it its own once it is whole and safe.
+
+        LMDB syncs the first pages of a file with its first commit. A loss of power before that would leave a file that
+        is neither there nor not there, and every later start would refuse it.
+        """
+        unfinished = self.path / _UNFINISHED
+        unfinished.unlink(missing_ok=True)
+        # Nobody else is here: the directory is locked.
+        with lmdb.open(str(unfinished), subdir=False, lock=False, map_size=self.map_bytes, max_dbs=1) as environment:
+            meta = environment.open_db(META_TABLE.encode())
+            with environment.begin(write=True) as transaction:
+                transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
+        unfinished.rename(self.path / DATA_FILE)
+        _sync_directory(self.path)
 
     def _open_meta(self) -> Any:
         try:
@@ -282,7 +304,7 @@ def _make_directory(path: Path) -> None:
     missing = [each for each in (path, *path.parents) if not each.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for each in missing:
-        _sync_directory(each.parent)
+        _sync_directory(each.resolve().parent)
 
 
 def _sync_directory(path: Path) -> None:
