@@ -65,7 +65,7 @@ class AgentCalls(Calls):
 
         Raises:
             InvalidDocument: the id can't stand in a path.
-            LimitExceeded: the id is too long, or the metadata too large.
+            LimitExceeded: the id is too long, the metadata too large, or there are too many capabilities.
             ValueError, TypeError: the metadata is not JSON, the handler not async, the capabilities one text.
         """
         self._check_id(agent_id)
@@ -73,6 +73,9 @@ class AgentCalls(Calls):
             raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
         if handler is not None and not _is_async(handler):
             raise TypeError(f"handler must be an async function, not {handler!r}")
+        capabilities = tuple(capabilities)
+        if len(capabilities) > self._core.limits.capabilities_max:
+            raise LimitExceeded("capabilities_max", self._core.limits.capabilities_max, len(capabilities))
         check_value(dict(metadata or {}), self._core.limits)
         if handler is not None:
             source = AgentSource.LOCAL
@@ -81,7 +84,7 @@ class AgentCalls(Calls):
             agent_id=agent_id,
             name=name,
             version=version,
-            capabilities=tuple(capabilities),
+            capabilities=capabilities,
             contact_endpoint=contact_endpoint,
             metadata=dict(metadata or {}),
             source=source,

@@ -16,6 +16,8 @@ class Limits:
     """What one node admits, keeps and waits for."""
 
     id_bytes_max: int = 128
+    capabilities_max: int = 1_000
+    """Of one agent; each is a line in an index."""
     value_bytes_max: int = 256 * 1024
     """A payload or a result, as JSON."""
     nesting_max: int = NESTING_MAX

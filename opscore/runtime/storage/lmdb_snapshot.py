@@ -1,16 +1,17 @@
 """Reading LMDB at one commit: values are checked as they are read."""
 
 import contextlib
-import weakref
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
 import lmdb
 
+from opscore.runtime.errors import StoreError
 from opscore.runtime.storage import lmdb_failures, sealing
 from opscore.runtime.store import KEY_BYTES_MAX, Stored
 
+_OVER: Final = "a snapshot was read after the block that it was opened for"
 META_TABLE: Final = "meta"
 SEQUENCE_KEY: Final = b"sequence"
 
@@ -49,19 +50,19 @@ class LmdbSnapshot:
     def __init__(self, transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> None:
         self._transaction: lmdb.Transaction | None = transaction
         self._tables = tables
-        self._scans: weakref.WeakSet[Generator[tuple[bytes, bytes], None, None]] = weakref.WeakSet()
+        self._walks: set[_Walk] = set()
 
     def close(self) -> None:
-        """End the transaction, and every scan that was not walked to its end; reading any further is a bug."""
-        for scan in list(self._scans):
-            scan.close()
+        """End the transaction, and every scan that was not walked to its end; reading any further is an error."""
+        while self._walks:
+            self._walks.pop().close()
         if self._transaction is not None:
             self._transaction.abort()
             self._transaction = None
 
     def _open(self) -> lmdb.Transaction:
         if self._transaction is None:
-            raise RuntimeError("this snapshot was read after the block that it was opened for")
+            raise StoreError(_OVER)
         return self._transaction
 
     def last_sequence(self) -> int:
@@ -92,29 +93,22 @@ class LmdbSnapshot:
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """As `scan`, with the bytes of each value as they lie there, unchecked."""
-        scan = self._scan_raw(table, prefix=prefix, after=after, reverse=reverse)
-        self._scans.add(scan)
-        return scan
-
-    def _scan_raw(
-        self, table: str, *, prefix: bytes, after: bytes | None, reverse: bool
-    ) -> Generator[tuple[bytes, bytes], None, None]:
         database = self._tables[table]
         if database is None:
             return
-        after = after[:KEY_BYTES_MAX] if after is not None else None
-        cursor = self._open().cursor(db=database)
+        walk = _Walk(self._open().cursor(db=database))
+        self._walks.add(walk)
         try:
-            found = _seek_back(cursor, prefix, after) if reverse else _seek(cursor, prefix, after)
+            found = _seek_back(walk.cursor(), prefix, after) if reverse else _seek(walk.cursor(), prefix, after)
             while found:
-                key, value = cast("tuple[bytes, bytes]", cursor.item())
+                key, value = cast("tuple[bytes, bytes]", walk.cursor().item())
                 if not key.startswith(prefix):
                     return
                 yield key, value
-                found = cursor.prev() if reverse else cursor.next()
+                found = walk.cursor().prev() if reverse else walk.cursor().next()
         finally:
-            cursor.close()
-            del cursor
+            walk.close()
+            self._walks.discard(walk)
 
     def count(self, table: str) -> int:
         """How many keys a table has."""
@@ -122,9 +116,27 @@ class LmdbSnapshot:
         return 0 if database is None else int(self._open().stat(database)["entries"])
 
 
+class _Walk:
+    """Holds a scan's cursor where it can be taken away, whoever still holds the scan."""
+
+    def __init__(self, cursor: lmdb.Cursor) -> None:
+        self._cursor: lmdb.Cursor | None = cursor
+
+    def cursor(self) -> lmdb.Cursor:
+        if self._cursor is None:
+            raise StoreError(_OVER)
+        return self._cursor
+
+    def close(self) -> None:
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None:
+            cursor.close()
+
+
 def _seek(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:
     if after is None or after < prefix:
         return bool(cursor.set_range(prefix))
+    after = after[:KEY_BYTES_MAX]
     found = bool(cursor.set_range(after))
     return bool(cursor.next()) if found and cursor.key() == after else found
 
@@ -132,7 +144,10 @@ def _seek(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:
 def _seek_back(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:
     end = _past(prefix)
     bound = after if after is not None and (end is None or after < end) else end
-    found = bound is not None and bool(cursor.set_range(bound))
+    found = bound is not None and bool(cursor.set_range(bound[:KEY_BYTES_MAX]))
+    if found and bound is not None and bytes(cursor.key()) < bound:
+        # The bound is longer than any key, and this one begins it.
+        return True
     return bool(cursor.prev()) if found else bool(cursor.last())
 
 

@@ -216,6 +216,13 @@ class LmdbStore:
                 else:
                     outcomes += [error] * len(piece)
                     refusals += 1
+            except CommitUncertain:
+                raise
+            except StoreError as error:
+                if not any(isinstance(each, int) for each in outcomes):
+                    raise
+                # Some of the batch has been applied, so that what failed after it fails alone.
+                outcomes += [error] * len(piece)
         return outcomes
 
     def _transact(self, batch: Sequence[Submission]) -> Outcomes:

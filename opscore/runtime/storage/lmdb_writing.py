@@ -41,11 +41,13 @@ class WriteTransaction:
         self._read: dict[tuple[str, bytes], bytes | None] = {}
         """What was read for the submission at hand: a value that is expected is mostly the one that is replaced."""
         self._lines: list[tuple[bytes, bytes]] = []
-        """Of the journal; they are written together at the end, because nothing in a batch depends on them."""
+        """Of the journal; they are written together, as late as can be: little in a batch depends on them."""
 
     def apply(self, submission: Submission, sequence: int) -> int | Superseded | StoreDamaged:
         """Check and apply one submission; answers its version, or why it was refused and nothing of it applied."""
         self._read.clear()
+        if self._lines and any(each.table == JOURNAL_TABLE for each in (*submission.expects, *submission.writes)):
+            self._write_lines()
         try:
             refused = self._refusal(submission)
             if refused is not None:
@@ -76,10 +78,16 @@ class WriteTransaction:
 
     def finish(self, sequence: int) -> None:
         """Write the journal's lines, and note the sequence number that this transaction leads to."""
-        with self.transaction.cursor(db=self._tables[JOURNAL_TABLE]) as cursor:
-            cursor.putmulti(self._lines, append=True)
+        self._write_lines()
         sealed = sealing.sealed(META_TABLE, SEQUENCE_KEY, b"", schema=_SEQUENCE_SCHEMA, version=sequence)
         self.transaction.put(SEQUENCE_KEY, sealed, db=self._tables[META_TABLE])
+
+    def _write_lines(self) -> None:
+        with self.transaction.cursor(db=self._tables[JOURNAL_TABLE]) as cursor:
+            _, added = cursor.putmulti(self._lines, append=True)
+        if added != len(self._lines):
+            raise StoreDamaged(JOURNAL_TABLE, "it holds records above the sequence number")
+        self._lines.clear()
 
     def _refusal(self, submission: Submission) -> Superseded | None:
         for expect in submission.expects:

@@ -8,8 +8,8 @@ import struct
 from typing import Final
 from zlib import crc32
 
-from opscore.runtime.errors import StoreDamaged
-from opscore.runtime.store import Entry, Stored
+from opscore.runtime.errors import StoreDamaged, StoreError
+from opscore.runtime.store import SCHEMA_MAX, Entry, Stored
 
 _HEADER = struct.Struct(">HQI")
 """Schema and flags, version, checksum."""
@@ -20,12 +20,15 @@ _CHAINED: Final = 0x4000
 """Flags the checksum of format 2; that of format 1 went through a text of the place."""
 _FLAGS: Final = _INDEXED | _CHAINED
 _COUNT = struct.Struct(">H")
+ENTRIES_MAX: Final = 2**16 - 1
+"""What a value may have in indexes."""
 _ENTRY = struct.Struct(">BH")
 """The lengths of an entry's index and place."""
 
 
 def sealed(table: str, key: bytes, body: bytes, *, schema: int, version: int, entries: tuple[Entry, ...] = ()) -> bytes:
     """Make the bytes to store of a value."""
+    assert 0 <= schema <= SCHEMA_MAX, f"{schema} is no schema"
     schema |= _CHAINED
     if entries:
         schema |= _INDEXED
@@ -66,11 +69,8 @@ def entries_of(table: str, key: bytes, value: bytes) -> tuple[Entry, ...]:
     Raises:
         StoreDamaged: the bytes are not what was written there.
     """
-    if len(value) >= _HEADER.size and not value[0] & (_INDEXED >> 8):
-        # Nothing is concluded from the rest of it, so nothing else has to be right.
-        return ()
-    _, _, body = _checked(table, key, value)
-    return _unpacked(body)[0]
+    schema, _, body = _checked(table, key, value)
+    return _unpacked(body)[0] if schema & _INDEXED else ()
 
 
 def _checked(table: str, key: bytes, value: bytes) -> tuple[int, int, bytes]:
@@ -98,6 +98,8 @@ def _named(table: str, key: bytes) -> str:
 
 
 def _packed(entries: tuple[Entry, ...]) -> bytes:
+    if len(entries) > ENTRIES_MAX:
+        raise StoreError(f"a value has {len(entries):,} entries, and {ENTRIES_MAX:,} are allowed")
     parts = [_COUNT.pack(len(entries))]
     for entry in entries:
         name = entry.index.encode()

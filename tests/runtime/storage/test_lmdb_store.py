@@ -17,22 +17,13 @@ from opscore.runtime.storage.formats import FORMAT
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.storage.room import DATA_FILE
-from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Expect, Outcomes, Put, Store, Submission
+from opscore.runtime.store import JOURNAL_TABLE, Expect, Outcomes, Put, Submission
 from tests.runtime.storage import store_process
-from tests.runtime.storage.store_conformance import SHORT, StoreConformance, check_every_scan
+from tests.runtime.storage.lmdb_file import flipped, overwrite, raw
 from tests.runtime.storage.store_process import TABLES
 
 FULL = Path("/dev/full")
 PROCESS = [sys.executable, store_process.__file__]
-
-
-class LmdbConformance(StoreConformance):
-    def open_store(self, path: Path) -> Store:
-        return LmdbStore(path, tables=TABLES, map_bytes=64 * 1024**2)
-
-
-LmdbConformance.TestCase.settings = SHORT
-TestLmdbStoreBehavesLikeADictionaryWithVersions = LmdbConformance.TestCase
 
 
 def open_store(path: Path, *, map_bytes: int = 64 * 1024**2) -> LmdbStore:
@@ -43,43 +34,7 @@ def put(key: bytes, body: bytes = b"body", table: str = "left") -> Submission:
     return Submission(writes=(Put(table, key, body, 1),))
 
 
-def raw(path: Path, table: str) -> dict[bytes, bytes]:
-    """What lies in a closed store, byte by byte."""
-    with lmdb.open(str(path), max_dbs=16) as environment:
-        database = environment.open_db(table.encode(), create=False)
-        with environment.begin(db=database) as transaction:
-            return {bytes(key): bytes(value) for key, value in transaction.cursor()}
-
-
-def overwrite(path: Path, table: str, values: dict[bytes, bytes]) -> None:
-    """Change a closed store behind its back."""
-    with lmdb.open(str(path), max_dbs=16) as environment:
-        database = environment.open_db(table.encode(), create=False)
-        with environment.begin(db=database, write=True) as transaction:
-            for key, value in values.items():
-                transaction.put(key, value)
-
-
 # --- batches -----------------------------------------------------------------------------------------------
-
-
-def test_a_submission_whose_precondition_fails_is_refused_alone(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
-        refused = Submission(expects=(Expect("left", b"a", 99),), writes=(Put("left", b"b", b"", 1),))
-        first, second, third = store.apply([put(b"a"), refused, put(b"c")])
-        assert isinstance(second, Superseded)
-        assert (second.table, second.key) == ("left", "a")
-        assert (first, third) == (1, 2)
-        with store.snapshot() as view:
-            assert [key for key, _ in view.scan("left")] == [b"a", b"c"]
-
-
-def test_a_submission_sees_what_the_ones_before_it_in_its_batch_wrote(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
-        only_first = Submission(expects=(Expect("left", b"a", ABSENT),), writes=(Put("left", b"a", b"", 1),))
-        first, second = store.apply([only_first, only_first])
-        assert first == 1
-        assert isinstance(second, Superseded)
 
 
 def test_a_batch_that_fails_half_way_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -103,20 +58,6 @@ def test_a_batch_of_many_submissions_is_one_transaction(tmp_path: Path) -> None:
     assert transactions(500) == transactions(1)
 
 
-def test_two_submissions_added_up_are_applied_or_refused_together(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
-        doubtful = Submission(expects=(Expect("right", b"b", 7),), writes=(Put("right", b"b", b"", 1),))
-        (outcome,) = store.apply([put(b"a") + doubtful])
-        assert isinstance(outcome, Superseded)
-        with store.snapshot() as view:
-            assert view.get("left", b"a") is None
-
-
-def test_a_table_is_walked_from_any_key_in_either_direction(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
-        check_every_scan(store)
-
-
 # --- damage ------------------------------------------------------------------------------------------------
 
 
@@ -129,9 +70,6 @@ def test_a_flipped_bit_anywhere_in_a_value_is_found_and_named(tmp_path: Path) ->
     with open_store(tmp_path) as store:
         store.apply([put(key, body) for key in keys])
     values = raw(tmp_path, "left")
-
-    def flipped(value: bytes, bit: int) -> bytes:
-        return (int.from_bytes(value, "big") ^ (1 << bit)).to_bytes(len(value), "big")
 
     overwrite(tmp_path, "left", {key: flipped(values[key], bit) for bit, key in enumerate(keys)})
     with open_store(tmp_path) as store, store.snapshot() as view:
@@ -320,7 +258,7 @@ def test_errors_that_are_kept_keep_no_reader_however_many_came_out_of_snapshots(
         assert len(kept) == 1_200
         with store.snapshot() as view:
             assert store.measure().readers <= 2
-        with pytest.raises(RuntimeError, match="after the block"):
+        with pytest.raises(StoreError, match="after the block"):
             view.get("left", b"0")
 
 
