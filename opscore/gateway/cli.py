@@ -4,35 +4,16 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
-from opscore.gateway import config
+from opscore.gateway import config, store_commands
 from opscore.gateway.config import ConfigError, Settings
+from opscore.gateway.failures import Failed, Misused
 from opscore.gateway.key_file import KeysError
 from opscore.gateway.keys import KeyRing
 
-EXIT_FAILED = 1
-EXIT_MISUSED = 2
-
 _log = logging.getLogger("opscore.gateway")
-
-
-class _Failed(click.ClickException):
-    """Ends the command with one sentence and exit code 1."""
-
-    exit_code = EXIT_FAILED
-
-    def show(self, file: Any = None) -> None:
-        """Print the sentence to standard error."""
-        click.echo(f"opscore: {self.message}", err=True, file=file)
-
-
-class _Misused(_Failed):
-    """Ends the command with one sentence and exit code 2."""
-
-    exit_code = EXIT_MISUSED
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -69,11 +50,11 @@ def serve(settings: Settings) -> None:
         try:
             code = service.serve(settings, keys, announce)
         except CommitUncertain as error:
-            raise _Failed(str(error)) from error
+            raise Failed(str(error)) from error
         except StoreError as error:
-            raise _Misused(str(error)) from error
+            raise Misused(str(error)) from error
         except (OpscoreError, ActorError) as error:
-            raise _Failed(str(error)) from error
+            raise Failed(str(error)) from error
     sys.exit(code)
 
 
@@ -105,6 +86,9 @@ def demo(runs: int, keep: bool, plain: bool) -> None:  # noqa: FBT001 (click pas
     from opscore.gateway.demo.run import main as run_demo
 
     sys.exit(run_demo(runs=runs, keep=keep, plain=plain))
+
+
+store_commands.register(main)
 
 
 @main.group()
@@ -149,7 +133,7 @@ def _misused_on(*errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        raise _Misused(str(error)) from error
+        raise Misused(str(error)) from error
 
 
 if __name__ == "__main__":

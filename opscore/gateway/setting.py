@@ -127,6 +127,14 @@ def in_units(size: int) -> str:
     return str(size)
 
 
+def about(size: float) -> str:
+    """A size as a person reads it, rounded."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size:,.0f} bytes"
+
+
 def make_converter() -> cattrs.Converter:
     """Make typed-settings' converter, with `~` and commas, but no `true` or fraction where a number belongs."""
     converter = get_default_cattrs_converter()

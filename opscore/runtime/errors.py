@@ -15,6 +15,7 @@
         ├── StoreReadOnly           its file may no longer be written; reads go on
         ├── StoreDamaged            a value whose checksum does not match, a truncated file
         ├── StoreIncompatible       written by a newer release, or not a store at all
+        ├── TransferError           a file is no whole export
         ├── CommitUnanswered        what became of a commit is not known yet; the node goes on
         └── CommitUncertain         a commit's sync failed: the node stops
 
@@ -261,6 +262,12 @@ class StoreIncompatible(StoreError):
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
         super().__init__(f"{path} can't be opened by this release: {reason}")
+
+
+class TransferError(StoreError):
+    """A file is not a whole export, or one that this release does not read."""
+
+    code = "transfer_error"
 
 
 class CommitUnanswered(StoreError):

@@ -47,8 +47,8 @@ class LmdbReader:
         except lmdb.Error as error:
             raise lmdb_failures.translated(error, self.path) from error
         try:
+            self._tables = {name: self._handle(name) for name in (META_TABLE, JOURNAL_TABLE, *tables)}
             with self._env.begin() as transaction:
-                self._tables = {name: self._handle(name, transaction) for name in (META_TABLE, JOURNAL_TABLE, *tables)}
                 self.format = self._format(transaction)
                 """The layout of its file, which an upgrade that has not ended brings up to the newest."""
         except lmdb.Error as error:
@@ -65,9 +65,9 @@ class LmdbReader:
         found = transaction.get(formats.UPGRADING_KEY, db=meta) or transaction.get(formats.FORMAT_KEY, db=meta)
         return formats.number(bytes(found or b"none"), self.path)
 
-    def _handle(self, name: str, transaction: lmdb.Transaction) -> Any:
+    def _handle(self, name: str) -> Any:
         try:
-            return self._env.open_db(name.encode(), txn=transaction, create=False)
+            return self._env.open_db(name.encode(), create=False)
         except lmdb.NotFoundError:
             return None
 

@@ -1,0 +1,286 @@
+"""The commands on a data directory: back it up, check it, move it, look at it. All but `compact` go beside a server."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeVar
+
+import attrs
+import click
+
+from opscore.gateway import config
+from opscore.gateway.config import Settings
+from opscore.gateway.failures import EXIT_FAILED, Failed
+from opscore.gateway.key_file import FILE_NAME
+from opscore.gateway.setting import about
+
+FINDINGS_SHOWN: Final = 50
+EXIT_INTERRUPTED: Final = 130
+_CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
+
+
+def register(group: click.Group) -> None:
+    """Add the commands to a group."""
+    for command in (backup, verify, export, import_, compact, stats):
+        group.add_command(command)
+
+
+def _as_json(command: _CommandT) -> _CommandT:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+@click.command()
+@config.options_for("data")
+@click.argument("destination", type=click.Path(path_type=Path))
+@_as_json
+def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
+    """Copy the store to DESTINATION while it is in use: one commit, compact, with the API keys beside it.
+
+    DESTINATION is a directory that is not there yet; it appears once everything in it is safe on the disk. To restore,
+    serve from it: `opscore serve --data DESTINATION`.
+
+    Example: opscore backup backups/2026-11-25
+    """
+    from opscore.runtime.opening import open_reader
+    from opscore.runtime.storage.copying import appearing, copy_compact
+
+    started = time.monotonic()
+    with _failing(), _progress("copying", "bytes") as progress, open_reader(settings.data) as reader:
+        with appearing(destination) as directory:
+            copy_compact(reader, directory, progress)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(settings.data / FILE_NAME, directory / FILE_NAME)
+        with open_reader(destination) as copy, copy.snapshot() as view:
+            sequence = view.last_sequence()
+            size = copy.measure().file_bytes
+        # To read a copy makes a lock file beside it, which is of no use in a backup.
+        (destination / "lock.mdb").unlink(missing_ok=True)
+    seconds = time.monotonic() - started
+    if as_json:
+        _say_json({"path": str(destination), "sequence": sequence, "bytes": size, "seconds": round(seconds, 3)})
+    else:
+        click.echo(f"{destination} holds commit {sequence:,}: {about(size)}, in {seconds:.1f} s")
+
+
+@click.command()
+@config.options_for("data")
+@click.argument("directory", required=False, type=click.Path(path_type=Path))
+@_as_json
+@click.option("--in-process", is_flag=True, hidden=True)
+def verify(settings: Settings, directory: Path | None, as_json: bool, in_process: bool) -> None:  # noqa: FBT001
+    """Check every value, index and invariant of the store, or of the one in DIRECTORY, such as a backup.
+
+    Exits with 1 when something is wrong, and says what is wrong where. A damaged page may end the check, which then
+    runs in a process of its own and is told by that. The server may run meanwhile.
+
+    Example: opscore verify backups/2026-11-25
+    """
+    path = directory or settings.data
+    if in_process:
+        _verify_here(path)
+        return
+    at, findings, result = "its pages", [], None
+    with _failing(), _progress("checking", "rows") as progress:
+        command = [sys.executable, "-m", "opscore", "verify", "--in-process", str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stderr is not None
+            try:
+                for line in child.stdout:
+                    said = json.loads(line)
+                    at = said.get("at", at)
+                    result = said.get("result", result)
+                    findings += [said["finding"]] if "finding" in said else []
+                    progress(said.get("rows", 0), 0)
+            finally:
+                child.kill()
+            complaint = child.stderr.read().decode(errors="replace").strip()
+    if result is None and child.returncode > 0:
+        raise Failed(complaint.removeprefix("opscore: ") or "the check failed")
+    if result is None:
+        name = signal.Signals(-child.returncode).name
+        what = f"a page is damaged: reading it ended the check with {name}; restore a backup"
+        findings.append({"where": f"{path}, at {at}", "what": what})
+        result = {"rows": None, "findings": len(findings), "sequence": None, "format": None}
+    _report(path, findings, result, as_json=as_json)
+    sys.exit(EXIT_FAILED if findings else 0)
+
+
+def _verify_here(path: Path) -> None:
+    """Check in this process, and say line by line how it goes; it may end by a signal."""
+    from opscore.runtime.opening import open_reader
+    from opscore.runtime.storage import formats
+    from opscore.runtime.verification import Verification
+
+    def at(table: str, rows: int) -> None:
+        _say_json({"at": table, "rows": rows})
+
+    with _failing(), open_reader(path) as reader, reader.snapshot() as view:
+        check, count = Verification(view, indexed=reader.format == formats.FORMAT, on_progress=at), 0
+        for finding in check.findings():
+            count += 1
+            if count <= FINDINGS_SHOWN:
+                _say_json({"finding": attrs.asdict(finding)})
+        found = {"rows": check.rows, "findings": count, "sequence": view.last_sequence(), "format": reader.format}
+        _say_json({"result": found})
+
+
+def _report(path: Path, findings: list[dict[str, str]], result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _say_json({"path": str(path), **result, "shown": findings})
+        return
+    for finding in findings:
+        click.echo(f"{finding['where']}: {finding['what']}")
+    if result["findings"] > len(findings):
+        click.echo(f"and {result['findings'] - len(findings):,} more")
+    if not findings:
+        click.echo(f"{path} is sound: {result['rows']:,} values, up to commit {result['sequence']:,}")
+
+
+@click.command()
+@config.options_for("data")
+@click.argument("file", type=click.Path(path_type=Path), default=Path("-"))
+def export(settings: Settings, file: Path) -> None:
+    """Write everything in the store as JSON lines to FILE, or to the standard output.
+
+    The last line tells a whole export from one that was cut short. API keys are not in it. The server may run
+    meanwhile; while it is read the store's file may grow.
+
+    Example: opscore export - | gzip > opscore.jsonl.gz
+    """
+    from opscore.runtime import transfer
+    from opscore.runtime.opening import open_reader
+
+    with (
+        _failing(),
+        _progress("exporting", "rows") as progress,
+        open_reader(settings.data) as reader,
+        reader.snapshot() as view,
+        _output(file) as out,
+    ):
+        total = transfer.count_of(view)
+        for count, line in enumerate(transfer.exported(view)):
+            out.write(line)
+            if count % 1_000 == 0:
+                progress(count, total)
+
+
+@click.command("import")
+@config.options_for("data", "map_bytes")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, allow_dash=True))
+def import_(settings: Settings, file: Path) -> None:
+    """Make the data directory of FILE, which `opscore export` wrote; `-` is the standard input.
+
+    The directory must not be there yet, or be empty. It appears once everything is in it.
+
+    Example: opscore import opscore.jsonl --data opscore-data
+    """
+    from opscore.runtime import transfer
+
+    with _failing(), _progress("importing", "rows") as progress:
+        stream: Any = contextlib.nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb")
+        with stream as lines:
+            rows = transfer.imported(
+                lines, settings.data, map_bytes=settings.map_bytes, on_progress=lambda count: progress(count, 0)
+            )
+    click.echo(f"{settings.data} holds {rows:,} rows", err=True)
+
+
+@click.command()
+@config.options_for("data")
+def compact(settings: Settings) -> None:
+    """Give the disk back what the store's file no longer needs, while no server runs.
+
+    The file never shrinks by itself: what retention frees is used again. A compact copy takes its place, and until then
+    both take room.
+    """
+    from opscore.runtime.opening import open_reader
+    from opscore.runtime.storage import copying
+
+    with _failing(), _progress("copying", "bytes") as progress, open_reader(settings.data) as reader:
+        before, after = copying.compact(settings.data, reader, progress)
+    click.echo(f"{settings.data} takes {about(after)}, before {about(before)}")
+
+
+@click.command()
+@config.options_for("data")
+@_as_json
+def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
+    """Tell sizes, counts, rates and how long commits take. The server may run meanwhile."""
+    from opscore.gateway.store_statistics import document, shown
+    from opscore.runtime.opening import open_reader
+    from opscore.runtime.survey import surveyed
+
+    now = time.time()
+    with _failing(), open_reader(settings.data) as reader:
+        survey = surveyed(reader, now)
+    if as_json:
+        _say_json(document(survey, settings.data))
+    else:
+        click.echo(shown(survey, settings.data, now))
+
+
+def _say_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def _output(file: Path) -> Iterator[BinaryIO]:
+    """Standard output, or a file that appears whole."""
+    if str(file) == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        partial.rename(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _failing() -> Iterator[None]:
+    """End the command with 1 and one sentence where the store can't do what is asked, with 130 after Ctrl-C."""
+    from opscore.runtime.errors import OpscoreError
+
+    try:
+        yield
+    except OpscoreError as error:
+        raise Failed(str(error)) from error
+    except BrokenPipeError:
+        # Whoever read the output has had enough; nothing can be said to them any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        raise Failed(f"{error.filename or 'the output'}: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _progress(doing: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Tell how far something is, on a terminal: of how much, where that is known."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+
+    def tell(done: int, total: int) -> None:
+        amount = about(done) if unit == "bytes" else f"{done:,} {unit}"
+        share = f", {min(done / total, 1.0):.0%}" if total else ""
+        click.echo(f"\r\x1b[K{doing}: {amount}{share}", nl=False, err=True)
+
+    try:
+        yield tell
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)

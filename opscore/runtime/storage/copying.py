@@ -1,0 +1,114 @@
+"""Directories that appear whole or not at all, and compact copies of a store made in them."""
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from opscore.runtime.errors import StoreError
+from opscore.runtime.storage.directory_lock import DirectoryLock
+from opscore.runtime.storage.lmdb_reader import LmdbReader
+from opscore.runtime.storage.room import DATA_FILE
+
+LOOK_EVERY_S: Final = 0.1
+
+
+@contextlib.contextmanager
+def appearing(destination: Path) -> Iterator[Path]:
+    """A directory to fill, which gets its name once the block has ended and everything in it is safe.
+
+    Args:
+        destination: its name; nothing may be there, or an empty directory.
+
+    Raises:
+        StoreError: something is there, or it can't be written. Nothing is left behind then.
+    """
+    try:
+        if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+            raise StoreError(f"{destination} exists and is not empty; name a directory that is not there")
+        partial = destination.with_name(f".{destination.name}.partial-{os.getpid()}")
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise StoreError(f"{destination} can't be made: {error.strerror or error}") from error
+    try:
+        yield partial
+        for file in partial.iterdir():
+            sync(file)
+        sync(partial)
+        partial.rename(destination)
+        sync(destination.resolve().parent)
+    except OSError as error:
+        raise StoreError(f"{destination} can't be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def copy_compact(reader: LmdbReader, directory: Path, on_progress: Callable[[int, int], None]) -> None:
+    """Copy one commit of a store into a directory, compact, while others may write to it.
+
+    Args:
+        reader: the store.
+        directory: where the copy's file is made.
+        on_progress: told how many bytes have been written, of about how many, ten times a second.
+
+    Raises:
+        StoreError: it can't be read, or the copy not be written.
+    """
+    expected = reader.measure().used_bytes
+    failed: list[BaseException] = []
+
+    def copy() -> None:
+        try:
+            reader.copy(directory)
+        except BaseException as error:  # noqa: BLE001 (it is raised again in the thread that waits)
+            failed.append(error)
+
+    # A daemon, so that Ctrl-C need not wait for a large copy.
+    thread = threading.Thread(target=copy, name="opscore-copy", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(LOOK_EVERY_S)
+        with contextlib.suppress(FileNotFoundError):
+            on_progress((directory / DATA_FILE).stat().st_size, expected)
+    if failed:
+        raise failed[0]
+
+
+def compact(path: Path, reader: LmdbReader, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
+    """Put a compact copy in place of a store's file, while nobody else has it open.
+
+    Returns:
+        the bytes of the file before, and now.
+
+    Raises:
+        StoreLocked: a process has it open.
+        StoreError: there is no room for the copy, or it can't be written; the file is as it was.
+    """
+    lock = DirectoryLock.acquire(path)
+    partial = path / "compact.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        before = (path / DATA_FILE).stat().st_blocks * 512
+        copy_compact(reader, partial, on_progress)
+        sync(partial / DATA_FILE)
+        (partial / DATA_FILE).rename(path / DATA_FILE)
+        sync(path)
+        return before, (path / DATA_FILE).stat().st_blocks * 512
+    except OSError as error:
+        raise StoreError(f"{path} can't be compacted: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        lock.release()
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, outlast a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

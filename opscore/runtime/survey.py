@@ -1,0 +1,73 @@
+"""What can be told of a store from outside: sizes, counts, rates, and how its commits fare."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from opscore.runtime.storage.lmdb_reader import LmdbReader
+from opscore.runtime.storage.measures import StoreMeasure
+from opscore.runtime.storage.room import capacity, only_reserve_left
+from opscore.runtime.store import JOURNAL_TABLE, Snapshot
+from opscore.runtime.tables import OPEN_SESSIONS, RECORDS, SESSIONS_ENDED, VITALS, Vitals, time_at
+
+SPANS_S: Final = (60.0, 600.0, 3_600.0)
+LOOKED_AT_MAX: Final = 100_000
+"""Records and lines that rates are taken from."""
+
+
+@attrs.frozen(kw_only=True)
+class Survey:
+    """A store at one commit; times in Unix seconds, rates per second by the span in seconds that they are of."""
+
+    format: int
+    sequence: int
+    measure: StoreMeasure
+    only_reserve_left: bool
+    """Whether new work is refused."""
+    sessions_unfinished: int
+    sessions_ended: int
+    oldest_ended_at: float | None
+    oldest_record_at: float | None
+    record_rates: dict[int, float]
+    ended_rates: dict[int, float]
+    vitals: Vitals | None
+    """As the newest node to run on it has noted, once a minute."""
+
+
+def surveyed(reader: LmdbReader, now: float) -> Survey:
+    """Look at a store; a bounded number of rows is read."""
+    measure = reader.measure()
+    room = capacity(reader.path, map_bytes=measure.map_bytes, file_bytes=measure.file_bytes)
+    with reader.snapshot() as view:
+        oldest = next(SESSIONS_ENDED.lines(view), None)
+        first = next(view.scan(JOURNAL_TABLE), None)
+        return Survey(
+            format=reader.format,
+            sequence=view.last_sequence(),
+            measure=measure,
+            only_reserve_left=only_reserve_left(room, measure.used_bytes),
+            sessions_unfinished=view.count(OPEN_SESSIONS.name),
+            sessions_ended=view.count(SESSIONS_ENDED.name),
+            oldest_ended_at=None if oldest is None else time_at(oldest[0]),
+            oldest_record_at=None if first is None else RECORDS.decode(*first).at,
+            record_rates=_rates(_record_times(view), now),
+            ended_rates=_rates((time_at(line) for line, _ in SESSIONS_ENDED.lines(view, reverse=True)), now),
+            vitals=VITALS.read(view, "node").row,
+        )
+
+
+def _record_times(view: Snapshot) -> Iterator[float]:
+    return (RECORDS.decode(key, stored).at for key, stored in view.scan(JOURNAL_TABLE, reverse=True))
+
+
+def _rates(times: Iterator[float], now: float) -> dict[int, float]:
+    """How many of these times, newest first, lie within each span; of a shorter one, where there are too many."""
+    recent = list(itertools.takewhile(lambda time: time > now - SPANS_S[-1], itertools.islice(times, LOOKED_AT_MAX)))
+    covered_s = now - recent[-1] if len(recent) == LOOKED_AT_MAX else SPANS_S[-1]
+    rates = {}
+    for span_s in SPANS_S:
+        taken_s = max(min(span_s, covered_s), 1.0)
+        rates[round(span_s)] = sum(1 for time in recent if time > now - taken_s) / taken_s
+    return rates

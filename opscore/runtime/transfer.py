@@ -1,0 +1,171 @@
+"""A store as JSON lines, and back: so that nobody's data is captive.
+
+The first line says what this is and of which commit, then comes a line for each row and each record, and the last
+one has their number and a digest of every byte before it, so that a file which was cut short or changed is refused.
+Rows are passed on as they were written, with their schemas and versions; indexes are made anew.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from opscore.runtime.errors import StoreError, TransferError
+from opscore.runtime.opening import open_store
+from opscore.runtime.storage import formats
+from opscore.runtime.storage.copying import appearing
+from opscore.runtime.storage.lmdb_store import MAP_BYTES
+from opscore.runtime.store import JOURNAL_TABLE, Put, Snapshot, Stored
+from opscore.runtime.tables import ALL_TABLES, RECORDS, Table, sequence_key
+
+EXPORT_VERSION: Final = 1
+IMPORTED_AT_ONCE: Final = 2_000
+"""Rows in one commit."""
+
+
+class _Header(msgspec.Struct):
+    opscore: str
+    version: int
+    format: int
+    sequence: int
+
+
+class _Row(msgspec.Struct):
+    table: str
+    key: str | int
+    schema: int
+    version: int
+    row: msgspec.Raw
+
+
+class _Trailer(msgspec.Struct):
+    rows: int
+    sha256: str
+
+
+_TABLES: Final[dict[str, Table[Any]]] = {table.name: table for table in (*ALL_TABLES, RECORDS)}
+_HEADER = msgspec.json.Decoder(_Header)
+_ROW = msgspec.json.Decoder(_Row)
+_TRAILER = msgspec.json.Decoder(_Trailer)
+
+
+def exported(view: Snapshot) -> Iterator[bytes]:
+    """Every line of a commit, each with its end.
+
+    Raises:
+        StoreDamaged: a value is not what was written.
+    """
+    digest, count = hashlib.sha256(), 0
+    header = {
+        "opscore": "export", "version": EXPORT_VERSION, "format": formats.FORMAT, "sequence": view.last_sequence(),
+    }  # fmt: skip
+    for line in itertools.chain([_line(header)], _rows(view)):
+        digest.update(line)
+        count += 1
+        yield line
+    yield _line({"rows": count - 1, "sha256": digest.hexdigest()})
+
+
+def _rows(view: Snapshot) -> Iterator[bytes]:
+    for name in _TABLES:
+        for key, stored in view.scan(name):
+            shown = int.from_bytes(key, "big") if name == JOURNAL_TABLE else key.decode()
+            head = _line({"table": name, "key": shown, "schema": stored.schema, "version": stored.version})
+            yield b'%s,"row":%s}\n' % (head[:-2], stored.body)
+
+
+def _line(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def count_of(view: Snapshot) -> int:
+    """How many rows an export of a commit has."""
+    return sum(view.count(name) for name in _TABLES)
+
+
+def imported(
+    lines: Iterable[bytes],
+    destination: Path,
+    *,
+    map_bytes: int = MAP_BYTES,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Make a data directory of an export; it appears once everything is in it and safe.
+
+    Args:
+        lines: the lines of the export, each with its end.
+        destination: the directory; nothing may be there, or an empty one.
+        map_bytes: the most that its file may grow to.
+        on_progress: told how many rows have been read, now and then.
+
+    Returns:
+        how many rows there are.
+
+    Raises:
+        TransferError: the export is not whole, or not as it was written; the line is named.
+        StoreError: the directory can't be made or written.
+    """
+    with appearing(destination) as directory, open_store(directory, map_bytes=map_bytes) as store:
+        reading = _Reading(iter(lines))
+        while rows := list(itertools.islice(reading.rows(), IMPORTED_AT_ONCE)):
+            store.rewrite(rows)
+            on_progress(reading.count)
+        reading.check_end()
+        store.rewrite((), sequence=reading.header.sequence)
+        for leftover in ("lock.mdb", "opscore.lock"):
+            (directory / leftover).unlink(missing_ok=True)
+        return reading.count
+
+
+class _Reading:
+    """Reads an export line by line; one line is held back, because the last one is the trailer."""
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
+        self._digest = hashlib.sha256()
+        first = next(lines, b"")
+        self.header = _parsed(_HEADER, first, 1)
+        if self.header.opscore != "export" or self.header.version > EXPORT_VERSION:
+            found = f"{self.header.opscore} of version {self.header.version}"
+            raise TransferError(f"this is {found}; this release reads exports up to version {EXPORT_VERSION}")
+        self._digest.update(first)
+        self._held: bytes | None = next(lines, None)
+        self.count = 0
+
+    def rows(self) -> Iterator[tuple[Put, int]]:
+        """The rows that follow, each with its version."""
+        while (following := next(self._lines, None)) is not None:
+            assert self._held is not None, "a line is held as long as there are any"
+            line, self._held = self._held, following
+            self._digest.update(line)
+            self.count += 1
+            yield self._put(line, self.count + 1)
+
+    def _put(self, line: bytes, number: int) -> tuple[Put, int]:
+        found = _parsed(_ROW, line, number)
+        table = _TABLES.get(found.table)
+        if table is None:
+            raise TransferError(f"line {number} is of table {found.table!r}, which this release does not know")
+        key = sequence_key(found.key) if isinstance(found.key, int) else found.key.encode()
+        try:
+            return table.kept(key, Stored(bytes(found.row), found.schema, found.version)), found.version
+        except StoreError as error:
+            raise TransferError(f"line {number} can't be taken: {error}") from error
+
+    def check_end(self) -> None:
+        """The trailer is there, and says of the rest what it is."""
+        number = self.count + 2
+        trailer = _parsed(_TRAILER, self._held or b"", number)
+        if trailer.rows != self.count or trailer.sha256 != self._digest.hexdigest():
+            raise TransferError(f"line {number} says that the lines before it were others: the file was changed")
+
+
+def _parsed(decoder: "msgspec.json.Decoder[Any]", line: bytes, number: int) -> Any:
+    try:
+        return decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TransferError(f"line {number} is not of a whole export: {error}") from error
