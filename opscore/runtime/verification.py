@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from opscore.runtime.errors import StoreError
-from opscore.runtime.following import trimmed_to
 from opscore.runtime.models import SESSION_ENDED, TASK_OPEN, Lease, SavedDefinition, Session, Task, TaskStatus
 from opscore.runtime.storage import sealing
 from opscore.runtime.storage.lmdb_snapshot import LmdbSnapshot
@@ -21,7 +20,9 @@ from opscore.runtime.tables import (
     ALL_TABLES,
     DEFINITIONS,
     IDEMPOTENCY,
+    JOURNAL_TRIMMED,
     LEASES,
+    MARKS,
     OPEN_SESSIONS,
     RECORDS,
     REVISIONS,
@@ -199,7 +200,8 @@ class Verification:
     # --- the journal --------------------------------------------------------------------------------------
 
     def _journal(self, sequence: int) -> Iterator[Finding]:
-        trimmed = trimmed_to(self._view)
+        mark = self._row(MARKS, JOURNAL_TRIMMED)
+        trimmed = 0 if mark is None else mark.sequence
         for key, value in self._walk(JOURNAL_TABLE):
             number = int.from_bytes(key, "big")
             where = f"record {number}"

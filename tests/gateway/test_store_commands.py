@@ -1,0 +1,174 @@
+"""The commands on a data directory, as a person or a script runs them."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opscore.runtime.opening import open_store
+from opscore.runtime.storage import formats
+from opscore.runtime.store import Put, Submission
+from opscore.runtime.tables import SIGNATURES, SeenSignature
+from tests.runtime.test_opening import restored
+
+PAGE = 4_096
+
+
+def run(*arguments: str | Path, cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "opscore", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A directory with a data directory under its default name."""
+    restored(formats.FORMAT, tmp_path / "opscore-data")
+    (tmp_path / "opscore-data" / "keys.json").write_text('{"version": 1, "keys": []}')
+    (tmp_path / "opscore-data" / "keys.json").chmod(0o600)
+    return tmp_path
+
+
+def says(done: subprocess.CompletedProcess[bytes], code: int = 0) -> Any:
+    assert done.returncode == code, done.stderr.decode()
+    return json.loads(done.stdout)
+
+
+def test_a_backup_is_whole_sound_and_has_the_keys(path: Path) -> None:
+    said = says(run("backup", "saved/today", "--json", cwd=path))
+    assert (said["sequence"], said["path"]) == (55, "saved/today")
+    assert sorted(each.name for each in (path / "saved" / "today").iterdir()) == ["data.mdb", "keys.json"]
+    assert (path / "saved" / "today" / "keys.json").stat().st_mode & 0o777 == 0o600
+    assert says(run("verify", "saved/today", "--json", cwd=path))["findings"] == 0
+    again = run("backup", "saved/today", cwd=path)
+    assert again.returncode == 1
+    assert b"opscore: saved/today exists and is not empty" in again.stderr
+
+
+def test_the_commands_work_beside_a_process_that_has_the_directory_open(path: Path) -> None:
+    with open_store(path / "opscore-data"):
+        assert b"is sound: 120 values" in run("verify", cwd=path).stdout
+        assert b"holds commit 55" in run("backup", "copy", cwd=path).stdout
+        assert run("export", "-", cwd=path).stdout.count(b"\n") == 86
+        assert says(run("stats", "--json", cwd=path))["sessions_unfinished"] == 5
+        refused = run("compact", cwd=path)
+        assert refused.returncode == 1
+        assert f"is in use by process {os.getpid()}".encode() in refused.stderr
+    assert b"opscore-data takes" in run("compact", cwd=path).stdout
+    assert says(run("verify", "--json", cwd=path))["findings"] == 0
+
+
+def test_what_is_exported_is_imported_whole_also_through_a_pipe(path: Path) -> None:
+    assert run("export", "all.jsonl", cwd=path).returncode == 0
+    lines = (path / "all.jsonl").read_bytes()
+    assert run("import", "all.jsonl", "--data", "first", cwd=path).returncode == 0
+    assert run("import", "-", "--data", "second", cwd=path, stdin=lines).returncode == 0
+    for copy in ("first", "second"):
+        assert run("export", "-", "--data", copy, cwd=path).stdout == lines
+    cut = run("import", "-", "--data", "third", cwd=path, stdin=lines[:-10])
+    assert cut.returncode == 1
+    assert b"opscore: line 86 is not of a whole export" in cut.stderr
+    assert not (path / "third").exists()
+
+
+def test_statistics_are_shown_for_people(path: Path) -> None:
+    shown = run("stats", cwd=path).stdout.decode()
+    for part in ("5 unfinished, 2 ended", "40 records", "median 0.00 ms", "34 in 34 syncs", "commit 55", "tasks_ready"):
+        assert part in shown
+
+
+def test_findings_are_told_by_place_and_exit_with_1(path: Path) -> None:
+    with open_store(path / "opscore-data") as store:
+        stray = attrs_free(SIGNATURES.put(SeenSignature(signature="a", seen_at=1.0)))
+        store.apply([Submission(writes=(stray,))])
+    done = run("verify", cwd=path)
+    assert done.returncode == 1
+    assert done.stdout.decode().splitlines() == [
+        "signatures 'b': it is the row of 'a'",
+        "signatures 'b': the places stored with it are not those of its row",
+        "signatures 'b': index signatures_by_time has no line of it",
+    ]
+    assert says(run("verify", "--json", cwd=path), 1)["findings"] == 3
+
+
+def attrs_free(put: Put) -> Put:
+    """The same value under another key, and in no index."""
+    return Put(put.table, b"b", put.body, put.schema)
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "cut short"])
+def test_a_damaged_page_is_told_of_and_never_as_sound(damage: str, path: Path) -> None:
+    file = path / "opscore-data" / "data.mdb"
+    content = bytearray(file.read_bytes())
+    if damage == "zeroed":
+        content[3 * PAGE : -PAGE] = bytes(len(content) - 4 * PAGE)
+    else:
+        del content[len(content) // 2 :]
+    file.write_bytes(content)
+    done = run("verify", cwd=path)
+    assert done.returncode == 1
+    assert b"damaged" in done.stdout + done.stderr or b"can't be" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["verify"], "there is no data.mdb"),
+        (["stats"], "there is no data.mdb"),
+        (["backup", "copy"], "there is no data.mdb"),
+        (["export"], "there is no data.mdb"),
+    ],
+)
+def test_where_there_is_no_store_is_said_in_one_sentence(command: list[str], told: str, tmp_path: Path) -> None:
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("opscore: ")
+    assert told in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_had_enough_of_an_export_ends_it_quietly(path: Path) -> None:
+    command = [sys.executable, "-m", "opscore", "export", "-"]
+    with subprocess.Popen(command, cwd=path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(30) == 1
+
+
+def test_an_import_that_is_interrupted_exits_with_130_and_leaves_nothing(path: Path) -> None:
+    lines = run("export", "-", cwd=path).stdout
+    command = [sys.executable, "-m", "opscore", "import", "-", "--data", "copy"]
+    with subprocess.Popen(command, cwd=path, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        child.stdin.write(lines[:1_000])
+        child.stdin.flush()
+        while not list(path.glob(".copy.partial-*/lock.mdb")):
+            assert child.poll() is None
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+    assert sorted(each.name for each in path.iterdir()) == ["opscore-data"]
+
+
+def test_help_names_every_command_with_an_example() -> None:
+    done = run("--help", cwd=Path.cwd())
+    for command in ("backup", "verify", "export", "import", "compact", "stats"):
+        assert f"  {command}".encode() in done.stdout
+    assert b"opscore backup backups/" in run("backup", "--help", cwd=Path.cwd()).stdout
+
+
+def test_an_older_format_is_read_as_it_is(tmp_path: Path) -> None:
+    restored(1, tmp_path / "opscore-data")
+    before = gzip.compress((tmp_path / "opscore-data" / "data.mdb").read_bytes(), mtime=0)
+    said = says(run("verify", "--json", cwd=tmp_path))
+    assert (said["format"], said["findings"]) == (1, 0)
+    assert gzip.compress((tmp_path / "opscore-data" / "data.mdb").read_bytes(), mtime=0) == before

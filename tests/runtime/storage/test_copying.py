@@ -1,0 +1,119 @@
+"""Copies of a store while it is written; what appears, appears whole."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opscore.runtime.errors import StoreError, StoreLocked
+from opscore.runtime.storage.copying import appearing, compact, copy_compact
+from opscore.runtime.storage.lmdb_reader import LmdbReader
+from opscore.runtime.storage.lmdb_store import LmdbStore
+from opscore.runtime.storage.room import DATA_FILE
+from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Submission
+from tests.runtime.storage import store_process
+from tests.runtime.storage.store_process import TABLES
+
+MAP_BYTES = 256 * 1024**2
+
+
+def reader(path: Path) -> LmdbReader:
+    return LmdbReader(path, tables=TABLES, map_bytes=MAP_BYTES)
+
+
+def nothing(_done: int, _total: int) -> None: ...
+
+
+def test_a_copy_made_while_another_process_commits_is_one_commit_whole(tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    command = [sys.executable, store_process.__file__, "commit", str(live)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        try:
+            for number in range(5):
+                acknowledged = int([child.stdout.readline() for _ in range(200)][-1])
+                told: list[int] = []
+
+                def tell(done: int, total: int, told: list[int] = told) -> None:
+                    told.append(done)
+
+                with reader(live) as opened, appearing(tmp_path / f"copy {number}") as directory:
+                    copy_compact(opened, directory, tell)
+                after = int(child.stdout.readline())
+                assert told
+                with LmdbStore(tmp_path / f"copy {number}", tables=TABLES) as copy, copy.snapshot() as view:
+                    last = view.last_sequence()
+                    assert acknowledged <= last
+                    expected = [(each, b"%d " % each * 200) for each in range(1, last + 1)]
+                    for table in (*TABLES, JOURNAL_TABLE):
+                        found = [(int.from_bytes(key, "big"), stored.body) for key, stored in view.scan(table)]
+                        assert found == expected
+                assert after > acknowledged
+        finally:
+            child.kill()
+    with LmdbStore(live, tables=TABLES) as store, store.snapshot() as view:
+        assert view.last_sequence() > 1_000
+
+
+def test_a_directory_appears_only_once_everything_in_it_is_there(tmp_path: Path) -> None:
+    with appearing(tmp_path / "new") as directory:
+        (directory / "file").write_text("whole")
+        assert not (tmp_path / "new").exists()
+    assert (tmp_path / "new" / "file").read_text() == "whole"
+    assert [each.name for each in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_fails_half_way_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
+    def fill() -> None:
+        with appearing(tmp_path / "new") as directory:
+            (directory / "file").write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_holds_something_is_left_alone_and_an_empty_one_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    with pytest.raises(StoreError, match="is not empty"), appearing(tmp_path / "full"):
+        raise AssertionError("it is not entered")
+    (tmp_path / "empty").mkdir()
+    with appearing(tmp_path / "empty") as directory:
+        (directory / "file").touch()
+    assert (tmp_path / "empty" / "file").exists()
+
+
+def test_a_copy_that_finds_no_room_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    with LmdbStore(tmp_path / "live", tables=TABLES, map_bytes=MAP_BYTES) as store:
+        store.apply([Submission(writes=(Put("left", b"large", b"v" * 3 * 1024**2, 1),))])
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], check=True)
+    try:
+        with reader(tmp_path / "live") as opened, pytest.raises(StoreError), appearing(small / "copy") as directory:
+            copy_compact(opened, directory, nothing)
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_compacting_gives_the_disk_back_what_was_deleted_and_needs_the_directory_for_itself(tmp_path: Path) -> None:
+    with LmdbStore(tmp_path, tables=TABLES, map_bytes=MAP_BYTES) as store:
+        writes = tuple(Put("left", b"%d" % number, b"v" * 50_000, 1) for number in range(100))
+        store.apply([Submission(writes=writes)])
+        store.apply([Submission(writes=tuple(Delete("left", b"%d" % number) for number in range(1, 100)))])
+        size = (tmp_path / DATA_FILE).stat().st_size
+    with LmdbStore(tmp_path, tables=TABLES, map_bytes=MAP_BYTES), pytest.raises(StoreLocked):
+        # The lock is asked for first: nothing is read of a file that somebody writes.
+        compact(tmp_path, None, nothing)  # type: ignore[arg-type]
+    with reader(tmp_path) as opened:
+        before, after = compact(tmp_path, opened, nothing)
+    assert before >= size > 20 * after
+    with LmdbStore(tmp_path, tables=TABLES, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
+        assert [key for key, _ in view.scan("left")] == [b"0"]
+        assert view.last_sequence() == 2
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["data.mdb", "lock.mdb", "opscore.lock"]

@@ -1,0 +1,133 @@
+"""A store goes out as lines and comes back as it was; what is not a whole export is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime import transfer
+from opscore.runtime.errors import StoreError, TransferError
+from opscore.runtime.opening import open_reader, open_store
+from opscore.runtime.storage import formats
+from tests.runtime.test_opening import EVERY_FORMAT, check_indexes, restored, rows, versions
+from tests.runtime.world import MAP_BYTES, World, hire, one_task
+
+
+def lines_of(path: Path) -> list[bytes]:
+    with open_reader(path) as reader, reader.snapshot() as view:
+        return list(transfer.exported(view))
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> list[bytes]:
+    return lines_of(restored(formats.FORMAT, tmp_path / "source"))
+
+
+@pytest.mark.parametrize("number", EVERY_FORMAT)
+def test_a_store_of_any_format_comes_back_as_it_was(number: int, tmp_path: Path) -> None:
+    exported = lines_of(restored(number, tmp_path / "source"))
+    told: list[int] = []
+    count = transfer.imported(exported, tmp_path / "copy", map_bytes=MAP_BYTES, on_progress=told.append)
+    assert told[-1] == count == len(exported) - 2
+    with open_store(tmp_path / "source", map_bytes=MAP_BYTES) as store, store.snapshot() as view:
+        before = (rows(view), versions(view), view.last_sequence())
+    with open_store(tmp_path / "copy", map_bytes=MAP_BYTES) as store, store.snapshot() as view:
+        assert (rows(view), versions(view), view.last_sequence()) == before
+        check_indexes(view)
+    assert lines_of(tmp_path / "copy") == lines_of(tmp_path / "source")
+
+
+def test_every_line_is_json_and_says_what_it_is(lines: list[bytes]) -> None:
+    header, *body, trailer = [json.loads(line) for line in lines]
+    assert header == {"opscore": "export", "version": 1, "format": formats.FORMAT, "sequence": 55}
+    assert {tuple(row) for row in body} == {("table", "key", "schema", "version", "row")}
+    assert {row["table"] for row in body} >= {"sessions", "tasks", "agents", "journal", "idempotency"}
+    assert trailer["rows"] == len(body)
+
+
+def test_what_was_unfinished_goes_on_in_the_copy(lines: list[bytes], tmp_path: Path) -> None:
+    transfer.imported(lines, tmp_path / "copy", map_bytes=MAP_BYTES)
+
+    async def main() -> None:
+        world = World(tmp_path / "copy")
+        async with world.node() as node:
+            assert node.statistics().open_sessions == 5
+            await hire(node, "able", "nobody", result="done")
+            await trio.sleep(100)
+            assert node.statistics().open_sessions == 4
+            session = await node.trigger(one_task("new", agentCapability="nobody"))
+            await node.wait(session.session_id)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def _cut(lines: list[bytes]) -> list[bytes]:
+    return lines[:-1]
+
+
+def _cut_within_a_line(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:-1], lines[-1][:20]]
+
+
+def _changed(lines: list[bytes]) -> list[bytes]:
+    return [line.replace(b'"flaky"', b'"other"') for line in lines]
+
+
+def _left_out(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:5], *lines[6:]]
+
+
+def _twice(lines: list[bytes]) -> list[bytes]:
+    return [*lines[:5], *lines[4:]]
+
+
+def _unknown_table(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[1].replace(b'"agents"', b'"robots"'), *lines[2:]]
+
+
+def _newer_schema(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[1].replace(b'"schema":1', b'"schema":7'), *lines[2:]]
+
+
+def _newer_export(lines: list[bytes]) -> list[bytes]:
+    return [lines[0].replace(b'"version":1', b'"version":2'), *lines[1:]]
+
+
+def _no_row(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], b'{"table":"agents","key":"a","schema":1,"version":1,"row":[]}\n', *lines[2:]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_cut, "line 85 is not of a whole export"),
+        (_cut_within_a_line, "line 86 is not of a whole export"),
+        (_changed, "the file was changed"),
+        (_left_out, "the file was changed"),
+        (_twice, "the file was changed"),
+        (_unknown_table, "line 2 is of table 'robots'"),
+        (_newer_schema, "line 2 can't be taken: .* schema 7"),
+        (_newer_export, "reads exports up to version 1"),
+        (_no_row, "line 2 can't be taken: agents b'a' is damaged"),
+        (lambda _: [], "line 1 is not of a whole export"),
+        (lambda _: [b"hello\n"], "line 1 is not of a whole export"),
+    ],
+)
+def test_what_is_no_whole_export_is_refused_by_line_and_leaves_nothing(
+    spoil: Any, told: str, lines: list[bytes], tmp_path: Path
+) -> None:
+    with pytest.raises(TransferError, match=told):
+        transfer.imported(spoil(lines), tmp_path / "copy", map_bytes=MAP_BYTES)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["source"]
+
+
+def test_a_directory_that_holds_anything_is_not_imported_into(lines: list[bytes], tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "mine").touch()
+    with pytest.raises(StoreError, match="is not empty"):
+        transfer.imported(lines, tmp_path / "copy", map_bytes=MAP_BYTES)
+    (tmp_path / "copy" / "mine").unlink()
+    assert transfer.imported(lines, tmp_path / "copy", map_bytes=MAP_BYTES) == len(lines) - 2

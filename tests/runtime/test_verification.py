@@ -1,0 +1,192 @@
+"""What is wrong in a store is said, where it is; what is sound is said to be."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import lmdb
+import pytest
+
+from opscore.runtime.models import Lease, SessionStatus, Task, TaskStatus
+from opscore.runtime.opening import open_reader, open_store
+from opscore.runtime.storage import formats
+from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Snapshot, Submission
+from opscore.runtime.tables import LEASES, OPEN_SESSIONS, REVISIONS, SESSIONS, TASKS, OpenSession, Table
+from opscore.runtime.verification import Finding, Verification
+from tests.runtime.test_opening import EVERY_FORMAT, restored
+from tests.runtime.world import MAP_BYTES
+
+
+def found_in(path: Path) -> list[Finding]:
+    with open_reader(path) as reader, reader.snapshot() as view:
+        check = Verification(view, indexed=reader.format == formats.FORMAT, on_progress=lambda _name, _count: None)
+        findings = list(check.findings())
+        assert check.rows > 50
+        return findings
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return restored(formats.FORMAT, tmp_path)
+
+
+def first(view: Snapshot, table: Table[Any], wanted: Callable[[Any], bool] = lambda _: True) -> Any:
+    return next(row for row, _ in table.scan(view) if wanted(row))
+
+
+def change(path: Path, make: Callable[[Snapshot], list[Put | Delete]]) -> None:
+    """Commit something that no actor would."""
+    with open_store(path, map_bytes=MAP_BYTES) as store:
+        with store.snapshot() as view:
+            writes = make(view)
+        (outcome,) = store.apply([Submission(writes=tuple(writes))])
+        assert isinstance(outcome, int)
+
+
+def tamper(path: Path, table: str, change_lines: Callable[[dict[bytes, bytes]], None]) -> None:
+    """Change the bytes of a closed store behind its back."""
+    with lmdb.open(str(path), max_dbs=64, map_size=MAP_BYTES) as environment:
+        database = environment.open_db(table.encode(), create=False)
+        with environment.begin(write=True, db=database) as transaction:
+            lines = {bytes(key): bytes(value) for key, value in transaction.cursor()}
+            before = dict(lines)
+            change_lines(lines)
+            for key in before.keys() - lines.keys():
+                transaction.delete(key)
+            for key, value in lines.items():
+                transaction.put(key, value)
+
+
+@pytest.mark.parametrize("number", EVERY_FORMAT)
+def test_a_sound_store_of_any_format_has_no_findings(number: int, tmp_path: Path) -> None:
+    assert found_in(restored(number, tmp_path)) == []
+
+
+def test_a_flipped_bit_in_any_table_or_index_is_found_where_it_is(tmp_path: Path) -> None:
+    sound = gzip.compress((restored(formats.FORMAT, tmp_path / "sound") / "data.mdb").read_bytes())
+    with open_reader(tmp_path / "sound") as reader:
+        names = [name for name, measure in reader.measure().tables.items() if measure.rows and name != "meta"]
+    assert len(names) > 20
+    for name in names:
+        path = tmp_path / name
+        path.mkdir()
+        (path / "data.mdb").write_bytes(gzip.decompress(sound))
+
+        def flip(lines: dict[bytes, bytes]) -> None:
+            key, value = next(iter(lines.items()))
+            lines[key] = value[:-1] + bytes([value[-1] ^ 1])
+
+        tamper(path, name, flip)
+        findings = found_in(path)
+        place = "record" if name == JOURNAL_TABLE else name
+        assert any(place in finding.where and "checksum" in finding.what for finding in findings), name
+
+
+def test_a_line_that_an_index_lost_and_one_that_it_has_too_many_are_found(path: Path) -> None:
+    tamper(path, "tasks_ready", _lose_one)
+    (finding,) = found_in(path)
+    assert finding.where.startswith("tasks ")
+    assert finding.what == "index tasks_ready has no line of it"
+
+
+def _lose_one(lines: dict[bytes, bytes]) -> None:
+    del lines[next(iter(lines))]
+
+
+def test_a_line_that_leads_nowhere_is_found(path: Path) -> None:
+    stray: dict[bytes, bytes] = {}
+    tamper(path, "tasks_ready", stray.update)
+    change(path, lambda view: [TASKS.put(attrs.evolve(first(view, TASKS, _is_ready), status=TaskStatus.PENDING))])
+    tamper(path, "tasks_ready", lambda lines: lines.update(stray))
+    whats = [finding.what for finding in found_in(path) if finding.where.startswith("index tasks_ready")]
+    assert len(whats) == 1
+    assert whats[0].endswith("which stands elsewhere")
+
+
+def _is_ready(task: Task) -> bool:
+    return task.status is TaskStatus.READY
+
+
+def _lost_lease(view: Snapshot) -> list[Put | Delete]:
+    return [LEASES.delete(first(view, LEASES).agent_id)]
+
+
+def _wrong_attempt(view: Snapshot) -> list[Put | Delete]:
+    lease: Lease = first(view, LEASES)
+    return [LEASES.put(attrs.evolve(lease, attempt=lease.attempt + 1))]
+
+
+def _unlisted(view: Snapshot) -> list[Put | Delete]:
+    return [OPEN_SESSIONS.delete(first(view, OPEN_SESSIONS).session_id)]
+
+
+def _listed_though_ended(view: Snapshot) -> list[Put | Delete]:
+    ended = first(view, SESSIONS, lambda session: session.ended_at is not None)
+    return [OPEN_SESSIONS.put(OpenSession(session_id=ended.session_id))]
+
+
+def _lost_task(view: Snapshot) -> list[Put | Delete]:
+    return [TASKS.delete(first(view, TASKS, lambda task: task.status is TaskStatus.PENDING).task_id)]
+
+
+def _lost_session(view: Snapshot) -> list[Put | Delete]:
+    ended = first(view, SESSIONS, lambda session: session.ended_at is not None)
+    return [SESSIONS.delete(ended.session_id)]
+
+
+def _lost_revision(view: Snapshot) -> list[Put | Delete]:
+    return [REVISIONS.delete(first(view, SESSIONS).definition_key)]
+
+
+def _ended_without_end(view: Snapshot) -> list[Put | Delete]:
+    ended = first(view, SESSIONS, lambda session: session.ended_at is not None)
+    return [SESSIONS.put(attrs.evolve(ended, ended_at=None))]
+
+
+def _other_status_than_recorded(view: Snapshot) -> list[Put | Delete]:
+    return [
+        SESSIONS.put(
+            attrs.evolve(
+                first(view, SESSIONS, lambda row: row.status is SessionStatus.FAILED), status=SessionStatus.CANCELLED
+            )
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (_lost_lease, "which holds no lease on it"),
+        (_wrong_attempt, "it holds attempt 2 of"),
+        (_unlisted, "and is not among the unfinished"),
+        (_listed_though_ended, "and is among the unfinished"),
+        (_lost_task, "tasks, and its definition"),
+        (_lost_session, "which it names, is not there"),
+        (_lost_revision, "which it names, is not there"),
+        (_ended_without_end, "and its end is None"),
+        (_other_status_than_recorded, "and its newest record"),
+    ],
+)
+def test_rows_that_contradict_one_another_are_found(
+    make: Callable[[Snapshot], list[Put | Delete]], told: str, path: Path
+) -> None:
+    change(path, make)
+    assert any(told in finding.what for finding in found_in(path))
+
+
+def test_a_row_that_lies_under_the_key_of_another_is_found(path: Path) -> None:
+    with open_store(path, map_bytes=MAP_BYTES) as store:
+        with store.snapshot() as view:
+            task = TASKS.put(first(view, TASKS))
+        store.apply([Submission(writes=(attrs.evolve(task, key=b"ses_x.0", entries=()),))])
+    assert any("it is the row of" in finding.what for finding in found_in(path))
+
+
+def test_a_version_from_the_future_is_found(path: Path) -> None:
+    with open_store(path, map_bytes=MAP_BYTES) as store:
+        with store.snapshot() as view:
+            task = TASKS.put(first(view, TASKS))
+        store.rewrite([(task, 10_000)])
+    assert any("its version is 10000, and the newest commit 55" in finding.what for finding in found_in(path))
