@@ -57,6 +57,14 @@ bench *arguments:
 bench-actors *arguments:
     python -m bench.actors {{ arguments }}
 
+# Compare commits with SQLite's, LMDB's and the disk's own; about four minutes, on the disk that holds the folder for temporary files.
+bench-durability *arguments:
+    python -m bench.durability {{ arguments }}
+
+# Measure how long it takes to open a store with up to a million sessions; about five minutes, and 4 GiB of that disk.
+bench-opening *arguments:
+    python -m bench.durability.opening {{ arguments }}
+
 # Format, and repair what ruff can repair by itself.
 fix:
     ruff check --fix .

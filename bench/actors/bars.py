@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from bench.page import Verdict
+
 Medians = Mapping[str, Mapping[str, float]]
 """Of each peer, of each figure."""
 
@@ -26,14 +28,6 @@ class Ceiling:
     figure: str
     most: float
     unit: str
-
-
-@attrs.frozen(kw_only=True)
-class Verdict:
-    bar: str
-    measured: str
-    passed: bool | None
-    """None if it was not measured."""
 
 
 BARS = (

@@ -4,20 +4,18 @@ import importlib.metadata
 import os
 import platform
 import statistics
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import attrs
 
 from bench.actors.bars import Medians, verdicts
 from bench.actors.registry import PEERS
-from bench.actors.workloads import FIGURES, ROUNDS_MAX, Figure, Sizes
+from bench.actors.workloads import FIGURES, ROUNDS_MAX, Sizes
+from bench.page import bar_rows, commit, loads, machine
 
 Raw = dict[str, dict[str, list[float]]]
 """Of each peer, of each figure, one number a round."""
-MARKS = {True: "pass", False: "FAIL", None: "–"}
 HEADER = """# Actor libraries beside one another
 
 What a peer does stands at the top of [peer.py](peer.py), how each is used at the top of its module in [peers](peers),
@@ -73,48 +71,20 @@ class Report:
         yield f"| figure | unit | {' | '.join(self.raw)} |"
         yield f"|---|---|{'---:|' * len(self.raw)}"
         for name, figure in FIGURES.items():
-            cells = [_cell(figure, figures.get(name)) for figures in self.raw.values()]
+            cells = [figure.cell(figures.get(name)) for figures in self.raw.values()]
             if any(cell != "–" for cell in cells):
                 yield f"| {figure.title} | {figure.unit} | {' | '.join(cells)} |"
 
     def bars(self) -> Iterator[str]:
         yield f"| bar, on the medians (a time slice is {self.slice_ms:g} ms) | measured | |"
         yield "|---|---:|---|"
-        for verdict in verdicts(self.medians(), self.slice_ms):
-            yield f"| {verdict.bar} | {verdict.measured} | {MARKS[verdict.passed]} |"
+        yield from bar_rows(verdicts(self.medians(), self.slice_ms))
 
     def surroundings(self) -> Iterator[str]:
         versions = [f"{peer} {PEERS[peer].version()}" for peer in self.raw if peer != "asyncio.Queue"]
         if "trio" not in self.raw:
             versions.append(f"trio {importlib.metadata.version('trio')}")
         yield f"Python {platform.python_version()}, {', '.join(versions)}."
-        yield f"Commit {_commit()}. {_processor()}, {platform.machine()}, core {self.core} of {os.cpu_count()}."
-        load = f"Load average {self.load_at_start:.1f} at the start, {os.getloadavg()[0]:.1f} at the end"
+        yield f"Commit {commit()}. {machine()}, core {self.core} of {os.cpu_count()}."
+        load = loads(self.load_at_start)
         yield f"{load}, with Pykka's thousands of threads in it." if "pykka" in self.raw else f"{load}."
-
-
-def _cell(figure: Figure, values: list[float] | None) -> str:
-    if not values:
-        return "–"
-    median = figure.shown(statistics.median(values))
-    return median if len(values) == 1 else f"{median} ({figure.shown(min(values))}–{figure.shown(max(values))})"
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "../../opscore").strip()
-        return git("rev-parse", "--short=10", "HEAD").strip() + (" with changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "an unknown processor"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unnamed")

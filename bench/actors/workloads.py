@@ -6,6 +6,7 @@ import attrs
 
 from bench.actors.footprint import Footprint
 from bench.actors.peer import Outcome, Peer
+from bench.page import Figure
 
 
 @attrs.frozen(kw_only=True)
@@ -154,20 +155,6 @@ ROUNDS_MAX: Mapping[str, int] = {"spawn": 3, "idle_rss": 2, "idle_traced": 1}
 """What takes long and hardly varies is measured in the first rounds only."""
 OPSCORE_ONLY = ("tell_async", "ask_async", "ask100_async", "fairness_5us", "fairness_200us")
 """What shows a side of opscore and compares with nobody."""
-
-
-@attrs.frozen(kw_only=True)
-class Figure:
-    """What a number means."""
-
-    title: str
-    unit: str
-    scale: float = 1
-    """What a number is multiplied with to have the unit."""
-    form: str = "{:,.0f}"
-
-    def shown(self, value: float) -> str:
-        return self.form.format(value * self.scale)
 
 
 def _rate_figure(title: str, unit: str) -> Figure:

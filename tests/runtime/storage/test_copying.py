@@ -35,7 +35,7 @@ def test_a_copy_made_while_another_process_commits_is_one_commit_whole(tmp_path:
                 acknowledged = int([child.stdout.readline() for _ in range(200)][-1])
                 told: list[int] = []
 
-                def tell(done: int, total: int, told: list[int] = told) -> None:
+                def tell(done: int, _total: int, told: list[int] = told) -> None:
                     told.append(done)
 
                 with reader(live) as opened, appearing(tmp_path / f"copy {number}") as directory:

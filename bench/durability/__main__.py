@@ -1,0 +1,95 @@
+"""Compares commits: `python -m bench.durability [--rounds N] [--stores NAME ...] [--waiters N ...] ...`.
+
+Every measurement runs in a fresh process and a fresh directory. A round measures every store once with every number
+of waiters, and the order of the stores turns with each round, so that what else happens on the machine and its disk
+falls on all of them alike: the ratios are to be read, not the rates. What counts is what was acknowledged as durable;
+if an operation of those is not there when the store is opened again, the run ends.
+
+`--folder` has to be on the disk that is meant: nothing is durable on a tmpfs. The table goes to the terminal, and with
+`--output FILE` into a page with everything that has to be known about the run; `--json FILE` takes the raw figures.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+from bench.durability.contenders import CONTENDERS, operation
+from bench.durability.measurement import measure
+from bench.durability.report import FIGURES, Report
+
+WAITERS = (1, 10, 100, 1_000)
+
+
+@attrs.frozen(kw_only=True)
+class Turn:
+    round: int
+    waiters: int
+    store: str
+
+
+def turns(rounds: int, stores: list[str], waiters: list[int]) -> Iterator[Turn]:
+    """Say what is measured when."""
+    for round_ in range(rounds):
+        first = round_ % len(stores)
+        for count in waiters:
+            for store in (*stores[first:], *stores[:first]):
+                yield Turn(round=round_, waiters=count, store=store)
+
+
+def compare(options: argparse.Namespace) -> Report:
+    report = Report(
+        raw={store: {} for store in options.stores},
+        waiters=options.waiters,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        operation=operation(),
+        load_at_start=os.getloadavg()[0],
+    )
+    all_turns = list(turns(options.rounds, options.stores, options.waiters))
+    started = time.monotonic()
+    for count, turn in enumerate(all_turns, start=1):
+        figures = measure(turn.store, turn.waiters, options.seconds, options.folder)
+        for name, value in figures.items():
+            report.raw[turn.store].setdefault(f"{name}@{turn.waiters}", []).append(value)
+        left_s = (time.monotonic() - started) / count * (len(all_turns) - count)
+        shown = ", ".join(
+            f"{FIGURES[name].shown(figures[name])} {FIGURES[name].unit}" for name in ("rate", "p50", "p99")
+        )
+        progress = f"[{count}/{len(all_turns)}, {left_s:.0f} s left] round {turn.round + 1}"
+        print(f"{progress}  {turn.waiters:5,} waiting  {turn.store:10} {shown}", file=sys.stderr, flush=True)
+    return report
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench.durability", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long each measurement takes")
+    parser.add_argument(
+        "--stores", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="NAME", help=", ".join(CONTENDERS)
+    )
+    parser.add_argument("--waiters", nargs="+", type=int, default=list(WAITERS), metavar="N")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the stores are put")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")
+    return parser
+
+
+def main() -> None:
+    options = arguments().parse_args()
+    report = compare(options)
+    print("", *report.conditions(), "", *report.table(), "", *report.bars(), "", *report.surroundings(), sep="\n")
+    if options.output is not None:
+        options.output.write_text(report.markdown(), encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

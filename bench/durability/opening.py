@@ -1,0 +1,213 @@
+"""Measures openings: `python -m bench.durability.opening [--finished N ...] [--unfinished N ...] [--rounds N] ...`.
+
+First every store is built by a process of its own, which writes one-task sessions through the store in large batches
+and is killed with SIGKILL. Then each is opened again and again by fresh processes, interleaved: a node is opened on it
+with everything that belongs to one, and the time runs until all that was left to do has been taken up. That process is
+ended without closing anything either, so that every opening is one after a crash. Python has loaded by then.
+
+Each round opens a store twice: cold, after the kernel was asked to forget the file's pages, so that all that is read
+comes from the disk; and warm, right after. Memory is that of the warm one, with the node open: anonymous is the
+process's own, file-backed is what is mapped, the store's pages above all, which the kernel takes back when it needs to.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import lmdb
+
+from bench.durability.bars import Medians, opening_verdicts
+from bench.durability.opening_process import Figures
+from bench.durability.report import versions
+from bench.page import Figure, bar_rows, commit, loads, machine
+from opscore.runtime.storage.room import DATA_FILE
+
+ROOT: Final = Path(__file__).parents[2]
+BUILD_TIMEOUT_S: Final = 900.0
+OPENING_TIMEOUT_S: Final = 600.0
+FIGURES: Final = {
+    "cold": Figure(title="open, cold", unit="s", form="{:,.3f}"),
+    "warm": Figure(title="open, warm", unit="s", form="{:,.3f}"),
+    "anonymous": Figure(title="anonymous", unit="MiB", scale=1 / 1024**2, form="{:,.1f}"),
+    "file": Figure(title="file-backed", unit="MiB", scale=1 / 1024**2, form="{:,.1f}"),
+}
+HEADER: Final = """# Opening a store
+
+What is opened, and how, stands at the top of [opening.py](opening.py), what the sessions are in [rows.py](rows.py). Run
+it again with `just bench-opening`.
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """What a store holds."""
+
+    finished: int
+    unfinished: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.finished}+{self.unfinished}"
+
+
+@attrs.frozen(kw_only=True)
+class Built:
+    directory: Path
+    seconds: float
+    bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    raw: dict[str, dict[str, list[float]]]
+    kinds: list[Kind]
+    built: dict[str, Built]
+    rounds: int
+    load_at_start: float
+
+    def medians(self) -> Medians:
+        return {
+            kind: {figure: statistics.median(values) for figure, values in figures.items() if values}
+            for kind, figures in self.raw.items()
+        }
+
+    def markdown(self) -> str:
+        parts = (HEADER, *self.conditions(), "", *self.table(), "", *self.bars(), "", *self.surroundings())
+        return "\n".join(parts) + "\n"
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "rounds": self.rounds,
+            "surroundings": tuple(self.surroundings()),
+            "raw": self.raw,
+            "bars": [attrs.asdict(verdict) for verdict in opening_verdicts(self.medians())],
+        }
+
+    def conditions(self) -> Iterator[str]:
+        yield (
+            f"{self.rounds} rounds, interleaved over the stores, every opening in a fresh process. "
+            "Each cell: median (min–max)."
+        )
+        yield "Every writer and every opener was killed; every opening took up as many sessions as are unfinished."
+
+    def table(self) -> Iterator[str]:
+        shown = [f"{figure.title}, {figure.unit}" for figure in FIGURES.values()]
+        yield f"| finished sessions | unfinished | file, MiB | built in, s | {' | '.join(shown)} |"
+        yield "|---:|---:|---:|---:|---:|---:|---:|---:|"
+        for kind in self.kinds:
+            built = self.built[kind.name]
+            cells = [figure.cell(self.raw[kind.name][name]) for name, figure in FIGURES.items()]
+            size = f"{built.bytes / 1024**2:,.0f} | {built.seconds:.0f}"
+            yield f"| {kind.finished:,} | {kind.unfinished:,} | {size} | {' | '.join(cells)} |"
+
+    def bars(self) -> Iterator[str]:
+        yield "| bar, on the medians; cold, if it is a time | measured | |"
+        yield "|---|---:|---|"
+        yield from bar_rows(opening_verdicts(self.medians()))
+
+    def surroundings(self) -> Iterator[str]:
+        yield f"{versions()}, LMDB {'.'.join(map(str, lmdb.version()))}."
+        yield f"Commit {commit()}. {machine()}, {len(os.sched_getaffinity(0))} cores. {loads(self.load_at_start)}."
+
+
+def build(kind: Kind, directory: Path) -> Built:
+    """Have a process of its own write the store, and kill it."""
+    began = time.monotonic()
+    arguments = (str(directory), str(kind.finished), str(kind.unfinished))
+    command = [sys.executable, "-m", "bench.durability.opening_store", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
+        watch = threading.Timer(BUILD_TIMEOUT_S, writer.kill)
+        watch.start()
+        try:
+            assert writer.stdout is not None, "it was asked for"
+            said = writer.stdout.readline()
+        finally:
+            watch.cancel()
+            writer.kill()
+    if not said or json.loads(said) != kind.unfinished:
+        raise RuntimeError(f"a store with {kind.unfinished:,} unfinished sessions was not built: {said!r}")
+    seconds = time.monotonic() - began
+    return Built(directory=directory, seconds=seconds, bytes=(directory / DATA_FILE).stat().st_blocks * 512)
+
+
+def forget(file: Path) -> None:
+    """Ask the kernel to drop what it holds of a file; what is not on the disk yet is written first."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def opening(kind: Kind, directory: Path) -> Figures:
+    """Open it in a fresh process."""
+    command = [sys.executable, "-m", "bench.durability.opening_process", str(directory), str(kind.unfinished)]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=OPENING_TIMEOUT_S)
+    if answer.returncode != 0:
+        raise RuntimeError(f"{kind.name} was not opened:\n{answer.stderr}")
+    figures: Figures = json.loads(answer.stdout.splitlines()[-1])
+    return figures
+
+
+def compare(kinds: list[Kind], rounds: int, folder: Path) -> Report:
+    load_at_start = os.getloadavg()[0]
+    raw: dict[str, dict[str, list[float]]] = {kind.name: {name: [] for name in FIGURES} for kind in kinds}
+    built = {}
+    for kind in kinds:
+        built[kind.name] = build(kind, folder / kind.name)
+        print(f"built {kind.name} in {built[kind.name].seconds:.0f} s", file=sys.stderr, flush=True)
+    for round_ in range(rounds):
+        for kind in _turned(kinds, round_):
+            directory = built[kind.name].directory
+            forget(directory / DATA_FILE)
+            cold, warm = opening(kind, directory), opening(kind, directory)
+            found = {"cold": cold["seconds"], "warm": warm["seconds"]}
+            for name, value in (found | {"anonymous": warm["anonymous"], "file": warm["file"]}).items():
+                raw[kind.name][name].append(value)
+            shown = ", ".join(f"{name} {FIGURES[name].shown(value)} s" for name, value in found.items())
+            print(f"round {round_ + 1}  {kind.name:16} {shown}", file=sys.stderr, flush=True)
+    return Report(raw=raw, kinds=kinds, built=built, rounds=rounds, load_at_start=load_at_start)
+
+
+def _turned(kinds: list[Kind], round_: int) -> Iterable[Kind]:
+    first = round_ % len(kinds)
+    return (*kinds[first:], *kinds[:first])
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench.durability.opening", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--finished", nargs="*", type=int, default=[0, 10_000, 100_000, 1_000_000], metavar="N")
+    parser.add_argument("--unfinished", nargs="*", type=int, default=[100_000], metavar="N")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the stores are put")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")
+    return parser
+
+
+def main() -> None:
+    options = arguments().parse_args()
+    kinds = [Kind(finished=count, unfinished=0) for count in options.finished]
+    kinds += [Kind(finished=0, unfinished=count) for count in options.unfinished]
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="opscore-opening-") as folder:
+        report = compare(kinds, options.rounds, Path(folder))
+    print("", *report.conditions(), "", *report.table(), "", *report.bars(), "", *report.surroundings(), sep="\n")
+    if options.output is not None:
+        options.output.write_text(report.markdown(), encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

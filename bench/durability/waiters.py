@@ -1,0 +1,139 @@
+"""The waiters, and how what they submit reaches a thread: the same for every store.
+
+Each waiter is a task of trio that submits an operation, waits until it is durable, and submits the next. They begin
+together, and none begins another operation once the time is over.
+"""
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import attrs
+import outcome
+import trio
+
+Submit = Callable[[int, int], Awaitable[None]]
+"""Of a waiter's number and an operation's number; back once it is durable."""
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What a run of waiters yields; times in seconds."""
+
+    seconds: float
+    cpu_s: float
+    """Of the whole process, all its threads."""
+    latencies: list[float]
+    """In ascending order, one for each operation."""
+    acknowledged: list[int]
+    """The numbers of the operations that were said to be durable."""
+
+    def quantile(self, share: float) -> float:
+        return self.latencies[min(int(share * len(self.latencies)), len(self.latencies) - 1)]
+
+
+async def run_waiters(submit: Submit, *, waiters: int, seconds: float, numbers: "itertools.count[int]") -> Outcome:
+    """Have them all submit for so long."""
+    latencies: list[float] = []
+    acknowledged: list[int] = []
+    clock = time.perf_counter
+
+    async def wait(waiter: int, until: float) -> None:
+        while (began := clock()) < until:
+            number = next(numbers)
+            await submit(waiter, number)
+            latencies.append(clock() - began)
+            acknowledged.append(number)
+
+    started, cpu_started = clock(), time.process_time()
+    async with trio.open_nursery() as nursery:
+        for waiter in range(waiters):
+            nursery.start_soon(wait, waiter, started + seconds)
+    ended, cpu_ended = clock(), time.process_time()
+    return Outcome(
+        seconds=ended - started,
+        cpu_s=cpu_ended - cpu_started,
+        latencies=sorted(latencies),
+        acknowledged=acknowledged,
+    )
+
+
+class Store(Protocol):
+    """What the thread calls; all of it in that thread."""
+
+    def open(self) -> None:
+        """Open what it writes."""
+
+    def apply(self, numbers: Sequence[int]) -> None:
+        """Make these operations durable, with one sync."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+@attrs.frozen(eq=False)
+class _Job:
+    numbers: Sequence[int]
+    token: trio.lowlevel.TrioToken
+    task: trio.lowlevel.Task
+
+
+class HandOver:
+    """Group commit before any store: one task gathers what waits while a thread of its own makes the rest durable.
+
+    It is what `JournalActor` and `ThreadWriter` do, without actors, checks or codec.
+    """
+
+    def __init__(self, store: Store, batch_seconds: list[float]) -> None:
+        self._store = store
+        self._batch_seconds = batch_seconds
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting: list[tuple[int, trio.lowlevel.Task]] = []
+        self._more = trio.Event()
+        self._opened: queue.SimpleQueue[outcome.Outcome[None]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        self._opened.get().unwrap()
+
+    async def submit(self, _: int, number: int) -> None:
+        self._waiting.append((number, trio.lowlevel.current_task()))
+        self._more.set()
+        await trio.lowlevel.wait_task_rescheduled(_not_cancellable)
+
+    async def gather(self) -> None:
+        """Serve until it is cancelled."""
+        while True:
+            if not self._waiting:
+                self._more = trio.Event()
+                await self._more.wait()
+            line, self._waiting = self._waiting, []
+            began = time.perf_counter()
+            await self._in_thread([number for number, _ in line])
+            self._batch_seconds.append(time.perf_counter() - began)
+            for _, task in line:
+                trio.lowlevel.reschedule(task)
+
+    def close(self) -> None:
+        self._jobs.put(None)
+        self._thread.join()
+
+    async def _in_thread(self, numbers: Sequence[int]) -> None:
+        self._jobs.put(_Job(numbers, trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()))
+        await trio.lowlevel.wait_task_rescheduled(_not_cancellable)
+
+    def _run(self) -> None:
+        opened = outcome.capture(self._store.open)
+        self._opened.put(opened)
+        if isinstance(opened, outcome.Error):
+            return
+        while (job := self._jobs.get()) is not None:
+            result = outcome.capture(self._store.apply, job.numbers)
+            job.token.run_sync_soon(trio.lowlevel.reschedule, job.task, result)
+        self._store.close()
+
+
+def _not_cancellable(_: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
