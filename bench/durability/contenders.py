@@ -30,6 +30,7 @@ from opscore.runtime.feed import Feed
 from opscore.runtime.identity import new_id
 from opscore.runtime.journal import JournalActor, JournalMeter
 from opscore.runtime.models import Record, Task, TaskStatus
+from opscore.runtime.opening import open_store
 from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Outcomes, Put, Submission
 from opscore.runtime.store import Store as OpscoreStore
 from opscore.runtime.tables import TASKS, record

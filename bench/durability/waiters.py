@@ -15,6 +15,8 @@ import attrs
 import outcome
 import trio
 
+from opscore.runtime.commit_line import GATHERED_ROUNDS_MAX
+
 Submit = Callable[[int, int], Awaitable[None]]
 """Of a waiter's number and an operation's number; back once it is durable."""
 
@@ -109,6 +111,11 @@ class HandOver:
             if not self._waiting:
                 self._more = trio.Event()
                 await self._more.wait()
+            # As the journal does: whoever the batch before woke is about to come.
+            seen = rounds = 0
+            while seen < len(self._waiting) and rounds < GATHERED_ROUNDS_MAX:
+                seen, rounds = len(self._waiting), rounds + 1
+                await trio.lowlevel.checkpoint()
             line, self._waiting = self._waiting, []
             began = time.perf_counter()
             await self._in_thread([number for number, _ in line])
