@@ -21,6 +21,8 @@ from opscore.runtime.store import (
 
 _SEQUENCE_SCHEMA: Final = 1
 _INDEX_SCHEMA: Final = 1
+_FEW: Final = 16
+"""Entries that are compared one by one; more than these are compared as sets."""
 _NO_ENTRIES: Final[tuple[Entry, ...]] = ()
 
 
@@ -125,11 +127,12 @@ class WriteTransaction:
         if entries == before:
             return
         assert not entries or table in self._indexed, f"{table} was opened without indexes"
-        for entry in before:
-            if entry not in entries:
+        gone, come = (before, entries) if len(before) + len(entries) <= _FEW else (set(before), set(entries))
+        for entry in gone:
+            if entry not in come:
                 self._remove(entry, key)
-        for entry in entries:
-            if entry not in before:
+        for entry in come:
+            if entry not in gone:
                 line = entry.place + key
                 sealed = sealing.sealed(entry.index, line, key, schema=_INDEX_SCHEMA, version=version)
                 self.transaction.put(line, sealed, db=self._tables[entry.index])
