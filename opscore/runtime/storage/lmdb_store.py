@@ -65,6 +65,7 @@ class LmdbStore:
         self._indexed = frozenset(indexes or ())
         self._names = (JOURNAL_TABLE, *tables, *sorted({name for names in (indexes or {}).values() for name in names}))
         self._applying = threading.Lock()
+        self._uncertain: CommitUncertain | None = None
         try:
             _make_directory(path)
         except OSError as error:
@@ -257,6 +258,9 @@ class LmdbStore:
             StoreFull: nothing was applied; the store goes on.
             CommitUncertain: the sync failed.
         """
+        if self._uncertain is not None:
+            # The kernel forgets pages whose sync failed, and a sync after that says that all is well.
+            raise self._uncertain
         try:
             transaction = self._env.begin(write=True)
         except lmdb.PanicError as error:
@@ -274,7 +278,10 @@ class LmdbStore:
         try:
             transaction.commit()
         except lmdb.Error as error:
-            raise self._commit_failure(error) from error
+            failure = self._commit_failure(error)
+            if isinstance(failure, CommitUncertain):
+                self._uncertain = failure
+            raise failure from error
 
     def _commit_failure(self, error: lmdb.Error) -> StoreError:
         try:

@@ -8,7 +8,7 @@ import resource
 import sys
 from pathlib import Path
 
-from opscore.runtime.errors import StoreError, StoreFull
+from opscore.runtime.errors import CommitUncertain, StoreError, StoreFull
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import JOURNAL_TABLE, Put, Submission
 
@@ -43,6 +43,26 @@ def commit(path: Path) -> None:
             say(str(number))
 
 
+def until_uncertain(path: Path) -> None:
+    """Commit until a sync fails, and see that nothing more is taken although the disk is well again."""
+    with LmdbStore(path, tables=TABLES) as store:
+        number = 0
+        while True:
+            number += 1
+            try:
+                store.apply([both(number)])
+            except CommitUncertain as error:
+                say(f"uncertain {error}")
+                break
+            say(str(number))
+        try:
+            store.apply([both(number + 1)])
+        except CommitUncertain:
+            say("refused")
+        with store.snapshot() as view:
+            say(f"reads up to {view.last_sequence()}")
+
+
 def limited(path: Path) -> None:
     """Fill a store that this process may not let grow any further."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 1024**2, resource.RLIM_INFINITY))
@@ -53,7 +73,7 @@ def fill(path: Path) -> None:
     """Write until there is no room, and say what then still goes."""
     with LmdbStore(path, tables=TABLES) as store:
         count = 0
-        while isinstance(outcome := store.apply([_both(count)])[0], int):
+        while isinstance(outcome := store.apply([both(count)])[0], int):
             count += 1
         say(f"full {outcome}" if isinstance(outcome, StoreFull) else repr(outcome))
         with store.snapshot() as view:
@@ -64,7 +84,8 @@ def fill(path: Path) -> None:
         say("small fits")
 
 
-def _both(number: int) -> Submission:
+def both(number: int) -> Submission:
+    """A submission that writes the same to both tables."""
     key = number.to_bytes(8, "big")
     return Submission(writes=tuple(Put(table, key, os.urandom(90_000), 1) for table in TABLES))
 
@@ -82,6 +103,5 @@ def unprivileged(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"hold": hold, "commit": commit, "limited": limited, "fill": fill, "unprivileged": unprivileged}[sys.argv[1]](
-        Path(sys.argv[2])
-    )
+    work = (hold, commit, until_uncertain, limited, fill, unprivileged)
+    {each.__name__: each for each in work}[sys.argv[1]](Path(sys.argv[2]))
