@@ -201,11 +201,10 @@ def compact(settings: Settings) -> None:
     The file never shrinks by itself: what retention frees is used again. A compact copy takes its place, and until then
     both take room.
     """
-    from opscore.runtime.opening import open_reader
     from opscore.runtime.storage import copying
 
-    with _failing(), _progress("copying", "bytes") as progress, open_reader(settings.data) as reader:
-        before, after = copying.compact(settings.data, reader, progress)
+    with _failing(), _progress("copying", "bytes") as progress:
+        before, after = copying.compact(settings.data, progress)
     click.echo(f"{settings.data} takes {about(after)}, before {about(before)}")
 
 

@@ -1,6 +1,7 @@
 """Directories that appear whole or not at all, and compact copies of a store made in them."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import threading
@@ -8,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from opscore.runtime.errors import StoreError
+from opscore.runtime.errors import StoreError, StoreLocked
 from opscore.runtime.storage.directory_lock import DirectoryLock
 from opscore.runtime.storage.lmdb_reader import LmdbReader
-from opscore.runtime.storage.room import DATA_FILE
+from opscore.runtime.storage.room import DATA_FILE, LOCK_FILE
 
 LOOK_EVERY_S: Final = 0.1
 
@@ -77,15 +78,19 @@ def copy_compact(reader: LmdbReader, directory: Path, on_progress: Callable[[int
         raise failed[0]
 
 
-def compact(path: Path, reader: LmdbReader, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
-    """Put a compact copy in place of a store's file, while nobody else has it open.
+def compact(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
+    """Put a compact copy in place of a store's file, while nobody else has it open, to read it or to write.
+
+    Args:
+        path: the data directory.
+        on_progress: as `copy_compact` tells it.
 
     Returns:
         the bytes of the file before, and now.
 
     Raises:
-        StoreLocked: a process has it open.
-        StoreError: there is no room for the copy, or it can't be written; the file is as it was.
+        StoreLocked: another process has it open.
+        StoreError: there is none, or no room for the copy, or it can't be written; the file is as it was.
     """
     lock = DirectoryLock.acquire(path)
     partial = path / "compact.partial"
@@ -93,16 +98,34 @@ def compact(path: Path, reader: LmdbReader, on_progress: Callable[[int, int], No
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         before = (path / DATA_FILE).stat().st_blocks * 512
-        copy_compact(reader, partial, on_progress)
+        with LmdbReader(path, tables=(), map_bytes=0) as reader:
+            copy_compact(reader, partial, on_progress)
         sync(partial / DATA_FILE)
-        (partial / DATA_FILE).rename(path / DATA_FILE)
-        sync(path)
+        with _nobody_reading(path):
+            (partial / DATA_FILE).rename(path / DATA_FILE)
+            sync(path)
+            # What readers and the writer share is in another file, which has to learn of the new one before they look.
+            LmdbReader(path, tables=(), map_bytes=0).close()
         return before, (path / DATA_FILE).stat().st_blocks * 512
     except OSError as error:
         raise StoreError(f"{path} can't be compacted: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         lock.release()
+
+
+@contextlib.contextmanager
+def _nobody_reading(path: Path) -> Iterator[None]:
+    """Keep every other process from opening the store, to read it as well.
+
+    LMDB itself takes this lock: shared while a store is open, exclusively by who opens it first.
+    """
+    with (path / LOCK_FILE).open("rb+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+        except OSError as error:
+            raise StoreLocked(str(path), "a process that reads it, such as a backup") from error
+        yield
 
 
 def sync(path: Path) -> None:

@@ -52,6 +52,18 @@ def map_bytes(path: Path) -> int:
     return 0 if meta is None else meta.map_bytes
 
 
+def newest_commit(path: Path) -> int:
+    """LMDB's number of the newest commit in a data file.
+
+    Raises:
+        StoreDamaged: its second page is missing.
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        meta = _newest_meta(file.fileno(), path)
+    return 0 if meta is None else meta.transaction
+
+
 def refuse_truncated(path: Path) -> None:
     """Read a data file's structure if it is shorter than its page count; call it while nobody writes.
 

@@ -16,6 +16,7 @@ from opscore.runtime.errors import (
     StoreError,
     StoreFull,
     StoreIncompatible,
+    StoreLocked,
 )
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, room
 from opscore.runtime.storage.directory_lock import DirectoryLock
@@ -91,6 +92,7 @@ class LmdbStore:
         except (lmdb.Error, OSError) as error:
             raise lmdb_failures.translated(error, self.path) from error
         try:
+            self._refuse_stale_readers()
             # Nothing is made in a file that is not ours, or that a newer release wrote.
             self._tables = {META_TABLE: self._open_meta()}
             self.upgrading = self._check_format()
@@ -108,6 +110,17 @@ class LmdbStore:
         except BaseException:
             self._env.close()
             raise
+
+    def _refuse_stale_readers(self) -> None:
+        """Refuse a file that took the place of another one which a process still reads.
+
+        What the readers share says which commit is the newest, and while one of them is there it says so of the file
+        before: LMDB would take an older commit of this one for the newest.
+        """
+        with self._env.begin() as transaction:
+            shared = int(transaction.id())
+        if shared != extent.newest_commit(self.path / DATA_FILE):
+            raise StoreLocked(str(self.path), "a process that read the file which was here before")
 
     def _create(self) -> None:
         """Make the data file under another name, and give it its own once it is whole and safe.

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 DATA_FILE: Final = "data.mdb"
+LOCK_FILE: Final = "lock.mdb"
+"""What LMDB's readers and writer share, across processes."""
 RESERVE: Final = 0.05
 """The share of a store that new work may not use."""
 

@@ -107,13 +107,50 @@ def test_compacting_gives_the_disk_back_what_was_deleted_and_needs_the_directory
         store.apply([Submission(writes=writes)])
         store.apply([Submission(writes=tuple(Delete("left", b"%d" % number) for number in range(1, 100)))])
         size = (tmp_path / DATA_FILE).stat().st_size
-    with LmdbStore(tmp_path, tables=TABLES, map_bytes=MAP_BYTES), pytest.raises(StoreLocked):
-        # The lock is asked for first: nothing is read of a file that somebody writes.
-        compact(tmp_path, None, nothing)  # type: ignore[arg-type]
-    with reader(tmp_path) as opened:
-        before, after = compact(tmp_path, opened, nothing)
+    with LmdbStore(tmp_path, tables=TABLES, map_bytes=MAP_BYTES), pytest.raises(StoreLocked, match="by process"):
+        compact(tmp_path, nothing)
+    before, after = compact(tmp_path, nothing)
     assert before >= size > 20 * after
     with LmdbStore(tmp_path, tables=TABLES, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
         assert [key for key, _ in view.scan("left")] == [b"0"]
         assert view.last_sequence() == 2
     assert sorted(each.name for each in tmp_path.iterdir()) == ["data.mdb", "lock.mdb", "opscore.lock"]
+
+
+READS = """
+import lmdb, sys
+environment = lmdb.open(sys.argv[1], readonly=True, max_dbs=9)
+transaction = environment.begin()
+print("reads", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("commits", [10, 11])
+def test_a_file_that_another_process_reads_is_not_replaced_and_one_that_was_replaced_all_the_same_is_refused(
+    commits: int, tmp_path: Path
+) -> None:
+    def put(store: LmdbStore, number: int) -> None:
+        store.apply([Submission(writes=(Put("left", b"%d" % number, b"", 1),))])
+
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    with LmdbStore(live, tables=TABLES, map_bytes=MAP_BYTES) as store:
+        for number in range(commits):
+            put(store, number)
+    with reader(live) as opened, appearing(copy) as directory:
+        copy_compact(opened, directory, nothing)
+    command = [sys.executable, "-c", READS, str(live)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "reads\n"
+        with pytest.raises(StoreLocked, match="a process that reads it"):
+            compact(live, nothing)
+        # Somebody restores a backup by hand, under the reader's feet.
+        (copy / DATA_FILE).rename(live / DATA_FILE)
+        with pytest.raises(StoreLocked, match="a process that read the file which was here before"):
+            LmdbStore(live, tables=TABLES, map_bytes=MAP_BYTES)
+        with pytest.raises(StoreLocked, match="a process that read the file which was here before"):
+            reader(live)
+        child.kill()
+    with LmdbStore(live, tables=TABLES, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
+        assert view.count("left") == commits
