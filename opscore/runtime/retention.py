@@ -77,7 +77,7 @@ def sessions(view: Snapshot, *, now: float, limits: Limits, after: bytes | None 
             _log.exception("session %s stays", session_id)
             continue
         if found is not None:
-            expects.append(found.guard)
+            expects += found.guards
             deletes += found.deletes
             keys.add(found.definition_key)
             removed += 1
@@ -86,7 +86,7 @@ def sessions(view: Snapshot, *, now: float, limits: Limits, after: bytes | None 
 
 @attrs.frozen(kw_only=True)
 class _Session:
-    guard: Expect
+    guards: list[Expect]
     deletes: list[Delete]
     definition_key: str
 
@@ -97,8 +97,10 @@ def _session(view: Snapshot, session_id: str, *, keyed: bool) -> _Session | None
     if session.row is None or (keyed and scopes):
         return None
     tasks = [Delete(TASKS.name, key) for key, _ in view.scan(TASKS.name, prefix=f"{session_id}.".encode())]
+    # A key whose time is over may be taken by another session at this moment.
+    keys = [IDEMPOTENCY.expect(scope, IDEMPOTENCY.read(view, scope).version) for scope in scopes]
     return _Session(
-        guard=SESSIONS.expect(session_id, session.version),
+        guards=[SESSIONS.expect(session_id, session.version), *keys],
         deletes=[SESSIONS.delete(session_id), *tasks, *map(IDEMPOTENCY.delete, scopes)],
         definition_key=session.row.definition_key,
     )

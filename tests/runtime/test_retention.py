@@ -14,18 +14,20 @@ from opscore.runtime import retention
 from opscore.runtime.errors import SessionNotFound, Superseded
 from opscore.runtime.following import trimmed_to
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Session
+from opscore.runtime.models import IdempotentTrigger, Session, SessionStatus
 from opscore.runtime.node import Node
 from opscore.runtime.opening import open_store
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot, Submission
 from opscore.runtime.tables import (
     ALL_TABLES,
+    IDEMPOTENCY,
     REVISIONS,
     SESSIONS,
     SESSIONS_ENDED,
     SIGNATURES,
     TASKS,
     VITALS,
+    IdempotencyRow,
     Revision,
 )
 from opscore.runtime.triggering import IdempotencyKey
@@ -262,3 +264,36 @@ async def test_a_node_notes_its_vitals_while_it_commits_and_writes_nothing_while
     assert vitals is not None
     assert vitals.submissions == 4
     assert attrs.asdict(vitals)["refused"] == 0
+
+
+def test_a_key_that_another_session_takes_while_its_old_one_is_removed_stays_with_the_new_one(tmp_path: Path) -> None:
+    def keyed(session_id: str) -> Submission:
+        trigger = IdempotentTrigger(body_digest="b", session_id=session_id, workflow_id="w")
+        session = Session(
+            session_id=session_id,
+            workflow_id="w",
+            definition_key="d",
+            created_at=1.0,
+            status=SessionStatus.COMPLETED,
+            ended_at=1.0,
+        )
+        return Submission(
+            writes=(SESSIONS.put(session), IDEMPOTENCY.put(IdempotencyRow(scope="scope", trigger=trigger)))
+        )
+
+    limits = Limits(sessions_keep_s=DAY_S)
+    with open_store(tmp_path, map_bytes=MAP_BYTES) as store:
+        store.apply([keyed("old")])
+        with store.snapshot() as view:
+            sweep = retention.sessions(view, now=8 * DAY_S, limits=limits)
+        assert sweep.submission is not None
+        taken, removal = store.apply([keyed("new"), sweep.submission])
+        assert isinstance(taken, int)
+        assert isinstance(removal, Superseded)
+        with store.snapshot() as view:
+            kept = IDEMPOTENCY.read(view, "scope").row
+            assert kept is not None
+            assert kept.trigger.session_id == "new"
+            # The next look finds the old session without a key, and the new one with its own.
+            again = retention.sessions(view, now=8 * DAY_S, limits=Limits(sessions_ended_max=1))
+        assert again.sessions == 1
