@@ -14,7 +14,7 @@ from opscore.runtime.storage.directory_lock import DirectoryLock
 from opscore.runtime.storage.lmdb_reader import LmdbReader
 from opscore.runtime.storage.room import DATA_FILE, LOCK_FILE
 
-LOOK_EVERY_S: Final = 0.1
+BLOCK_BYTES: Final = 2**20
 
 
 @contextlib.contextmanager
@@ -27,6 +27,7 @@ def appearing(destination: Path) -> Iterator[Path]:
     Raises:
         StoreError: something is there, or it can't be written. Nothing is left behind then.
     """
+    destination = destination.resolve()
     try:
         if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
             raise StoreError(f"{destination} exists and is not empty; name a directory that is not there")
@@ -40,7 +41,7 @@ def appearing(destination: Path) -> Iterator[Path]:
             sync(file)
         sync(partial)
         partial.rename(destination)
-        sync(destination.resolve().parent)
+        sync(destination.parent)
     except OSError as error:
         raise StoreError(f"{destination} can't be written: {error.strerror or error}") from error
     finally:
@@ -53,27 +54,37 @@ def copy_compact(reader: LmdbReader, directory: Path, on_progress: Callable[[int
     Args:
         reader: the store.
         directory: where the copy's file is made.
-        on_progress: told how many bytes have been written, of about how many, ten times a second.
+        on_progress: told again and again how many bytes have been written, of about how many.
 
     Raises:
-        StoreError: it can't be read, or the copy not be written.
+        StoreError: it can't be read.
+        OSError: the copy can't be written.
     """
     expected = reader.measure().used_bytes
-    failed: list[BaseException] = []
+    failed: list[StoreError] = []
+    outlet, inlet = os.pipe()
 
     def copy() -> None:
         try:
-            reader.copy(directory)
-        except BaseException as error:  # noqa: BLE001 (it is raised again in the thread that waits)
+            reader.copy_to(inlet)
+        except StoreError as error:
             failed.append(error)
+        finally:
+            os.close(inlet)
 
-    # A daemon, so that Ctrl-C need not wait for a large copy.
-    thread = threading.Thread(target=copy, name="opscore-copy", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(LOOK_EVERY_S)
-        with contextlib.suppress(FileNotFoundError):
-            on_progress((directory / DATA_FILE).stat().st_size, expected)
+    thread = threading.Thread(target=copy, name="opscore-copy")
+    done = 0
+    with (directory / DATA_FILE).open("xb") as file:
+        thread.start()
+        try:
+            while block := os.read(outlet, BLOCK_BYTES):
+                file.write(block)
+                done += len(block)
+                on_progress(done, expected)
+        finally:
+            # Where this is left early, such as by Ctrl-C, LMDB finds that nobody reads any more, and gives up.
+            os.close(outlet)
+            thread.join()
     if failed:
         raise failed[0]
 

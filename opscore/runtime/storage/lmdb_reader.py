@@ -115,15 +115,14 @@ class LmdbReader:
         with self._env.begin() as transaction:
             return measures.measured(self._env, transaction, self._tables)
 
-    def copy(self, directory: Path) -> None:
-        """Write a compact copy of one commit into a directory, while others may write; it is not synced.
+    def copy_to(self, descriptor: int) -> None:
+        """Write a compact copy of one commit to a file or pipe, while others may write to the store; it is not synced.
 
         Raises:
             StoreDamaged: a page is not what was written.
-            StoreFull: there is no room for it.
             StoreError: it can't be written.
         """
         try:
-            self._env.copy(str(directory), compact=True)
+            self._env.copyfd(descriptor, compact=True)
         except lmdb.Error as error:
-            raise lmdb_failures.translated(error, directory) from error
+            raise lmdb_failures.translated(error, self.path) from error

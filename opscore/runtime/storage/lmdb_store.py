@@ -259,7 +259,10 @@ class LmdbStore:
         # The pages are counted only where the file has grown near to what it may.
         if not room.only_reserve_left(capacity, file_bytes):
             return None
-        if not room.only_reserve_left(capacity, measures.used_bytes(transaction, self._tables)):
+        held = measures.commits_held(self._env) > room.HELD_COMMITS_MAX
+        # What was given back since a snapshot that is still open can't be used again before it ends.
+        used = file_bytes if held else measures.used_bytes(transaction, self._tables)
+        if not room.only_reserve_left(capacity, used):
             return None
         return StoreFull(str(self.path), f"the last {room.RESERVE:.0%} are kept for finishing what was accepted")
 

@@ -53,10 +53,19 @@ def _tables(transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> dict[st
     return {name: _table(transaction.stat(handle)) for name, handle in tables.items() if handle is not None}
 
 
+def commits_held(environment: lmdb.Environment) -> int:
+    """How many commits have been made since the oldest snapshot that is open, here or in another process."""
+    return int(environment.info()["last_txnid"]) - min(_snapshots(environment), default=2**63)
+
+
 def _readers(environment: lmdb.Environment) -> int:
-    """Slots of readers that have a transaction open; LMDB lists them as text, a dash for those that have none."""
+    return len(_snapshots(environment))
+
+
+def _snapshots(environment: lmdb.Environment) -> list[int]:
+    """The commits that are being read; LMDB lists its readers as text, with a dash for those that read nothing."""
     lines = environment.readers().splitlines()[1:]
-    return sum(1 for line in lines if line.split()[-1] != "-")
+    return [int(commit) for commit in (line.split()[-1] for line in lines) if commit != "-"]
 
 
 def _table(stat: Any) -> TableMeasure:

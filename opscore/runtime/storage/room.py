@@ -16,6 +16,8 @@ LOCK_FILE: Final = "lock.mdb"
 """What LMDB's readers and writer share, across processes."""
 RESERVE: Final = 0.05
 """The share of a store that new work may not use."""
+HELD_COMMITS_MAX: Final = 64
+"""How far behind a snapshot may be before the pages that it holds count as used, a backup's for example."""
 
 
 def growth(path: Path) -> float:

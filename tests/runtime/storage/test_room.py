@@ -169,3 +169,13 @@ def immutable(file: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["chattr", "-i", file], check=True)
+
+
+def test_pages_that_a_long_snapshot_holds_are_no_room_for_new_work(tmp_path: Path) -> None:
+    with open_store(tmp_path, map_bytes=4 * 1024**2) as store:
+        with store.snapshot():
+            while isinstance(outcome := store.apply([new_work(b"again")])[0], int):
+                pass
+            assert "the last 5% are kept" in str(outcome)
+            assert [type(each) for each in store.apply([put(b"finish")])] == [int]
+        assert isinstance(store.apply([new_work(b"again")])[0], int)
