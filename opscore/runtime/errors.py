@@ -249,8 +249,10 @@ class StoreDamaged(StoreError):
 
     code = "store_damaged"
 
-    def __init__(self, what: str, reason: str) -> None:
+    def __init__(self, what: str, reason: str, *, key: bytes | None = None) -> None:
         self.what = what
+        self.key = key
+        """Of the value that is damaged, where it is one: whoever walks a table may go on behind it."""
         super().__init__(f"{what} is damaged: {reason}; restore a backup")
 
 

@@ -105,6 +105,7 @@ class JournalActor(Actor[JournalProtocol]):
         self._feed = feed
         self._on_fatal = on_fatal
         self._taken: Sequence[Place] = ()
+        self._under_way = False
         self._patience = trio.CancelScope()
         self._meter = meter
 
@@ -137,7 +138,7 @@ class JournalActor(Actor[JournalProtocol]):
     async def _apply(self, line: Sequence[Place]) -> None:
         submissions = [cast("Submission", place.work) for place in line]
         started = trio.current_time()
-        self._patience.deadline = started + ANSWER_TIMEOUT_S
+        self._under_way, self._patience.deadline = True, started + ANSWER_TIMEOUT_S
         try:
             outcomes = await self._writer.apply(submissions)
         except OpscoreError as error:
@@ -149,7 +150,7 @@ class JournalActor(Actor[JournalProtocol]):
             # Nothing was applied, and the journal goes on.
             return
         finally:
-            self._patience.deadline = math.inf
+            self._under_way, self._patience.deadline = False, math.inf
         seconds, refused = trio.current_time() - started, 0
         self._feed.committed()
         for place, submission, outcome in zip(line, submissions, outcomes, strict=True):
@@ -175,10 +176,16 @@ class JournalActor(Actor[JournalProtocol]):
         while True:
             with self._patience:
                 await trio.sleep_forever()
-            self._patience = trio.CancelScope()
-            reason = f"the disk has not answered for {ANSWER_TIMEOUT_S:.0f} s"
-            self.context.log.error("%s; %d commits and loads are told so", reason, len(self._taken) + len(self._line))
+            if not self._under_way:
+                self._patience = trio.CancelScope()
+                continue
+            # Whoever comes from now on waits as long as these did, and is told then.
+            self._patience = trio.CancelScope(deadline=trio.current_time() + ANSWER_TIMEOUT_S)
+            reason, told = f"the disk has not answered for {ANSWER_TIMEOUT_S:.0f} s", len(self._taken) + len(self._line)
+            if told:
+                self.context.log.error("%s; %d commits and loads are told so", reason, told)
             self._answer_unknown(reason)
+            self._taken = ()
             self._line.refuse(CommitUnanswered(reason))
 
     def _answer_unknown(self, reason: str) -> None:

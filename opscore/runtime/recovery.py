@@ -42,14 +42,14 @@ class DueTimes:
 
 def open_sessions(view: Snapshot) -> Iterator[str]:
     """The ids of the unfinished sessions; finished ones are never read."""
-    for row, _ in OPEN_SESSIONS.scan(view):
+    for row, _ in OPEN_SESSIONS.sound_rows(view):
         yield row.session_id
 
 
 def waiting_tasks(view: Snapshot, *, library: Library) -> list[ReadyTask]:
     """The tasks that wait for an agent, the longest waiting first."""
     found = []
-    for _, task_id in TASKS_READY.lines(view):
+    for _, task_id in TASKS_READY.sound_lines(view):
         try:
             waiting = _waiting(view, task_id, library)
         except StoreDamaged:
@@ -75,8 +75,12 @@ def idle_agents(
 ) -> list[AgentAvailable]:
     """The agents that can be given work."""
     found = []
-    for agent, version in AGENTS.scan(view):
-        lease = LEASES.read(view, agent.agent_id)
+    for agent, version in AGENTS.sound_rows(view):
+        try:
+            lease = LEASES.read(view, agent.agent_id)
+        except StoreDamaged:
+            _log.exception("agent %s gets no work", agent.agent_id)
+            continue
         if available(agent, leased=lease.row is not None, reachable=reaches(agent), now=now, limits=limits):
             found.append(announcement(agent, version, view.last_sequence(), limits))
     return found
@@ -84,13 +88,13 @@ def idle_agents(
 
 def lease_holders(view: Snapshot) -> list[str]:
     """The agents that held an attempt when the node stopped."""
-    return [lease.agent_id for lease, _ in LEASES.scan(view)]
+    return [lease.agent_id for lease, _ in LEASES.sound_rows(view)]
 
 
 def due_times(view: Snapshot) -> DueTimes:
     """When leases, suspicions and retry delays end."""
     return DueTimes(
-        leases={agent_id: time_at(line) for line, agent_id in LEASES_BY_DUE.lines(view)},
-        suspicions={agent_id: time_at(line) for line, agent_id in AGENTS_BY_SUSPICION.lines(view)},
-        retries={(session_of(task_id), task_id): time_at(line) for line, task_id in TASKS_BY_DUE.lines(view)},
+        leases={agent_id: time_at(line) for line, agent_id in LEASES_BY_DUE.sound_lines(view)},
+        suspicions={agent_id: time_at(line) for line, agent_id in AGENTS_BY_SUSPICION.sound_lines(view)},
+        retries={(session_of(task_id), task_id): time_at(line) for line, task_id in TASKS_BY_DUE.sound_lines(view)},
     )

@@ -30,6 +30,7 @@ from opscore.runtime.tables import (
     TASKS,
     Mark,
     named,
+    sound,
     time_at,
 )
 
@@ -64,7 +65,7 @@ def sessions(view: Snapshot, *, now: float, limits: Limits, after: bytes | None 
     deletes: list[Delete] = []
     keys: set[str] = set()
     removed, last = 0, None
-    for looked, (line, session_id) in enumerate(SESSIONS_ENDED.lines(view, after=after)):
+    for looked, (line, session_id) in enumerate(SESSIONS_ENDED.sound_lines(view, after=after)):
         ended_at = time_at(line)
         if removed >= surplus and not _over(ended_at, limits.sessions_keep_s, now):
             return _swept(expects, deletes, keys, removed, None)
@@ -132,14 +133,17 @@ def revision(view: Snapshot, definition_key: str) -> Submission | None:
 
 def records(view: Snapshot, *, now: float, limits: Limits) -> Submission | None:
     """The oldest journal records that are too old or too many, with the mark of how far they went."""
-    page = list(itertools.islice(view.scan(JOURNAL_TABLE), REMOVED_AT_ONCE))
+    damaged: list[bytes] = []
+    page = list(itertools.islice(sound(view, JOURNAL_TABLE, on_damaged=damaged.append), REMOVED_AT_ONCE))
     surplus = _surplus(view.count(JOURNAL_TABLE), limits.records_max)
     gone = list(_records_over(page, surplus, now, limits))
     if not gone:
         return None
     mark = MARKS.put(Mark(name=JOURNAL_TRIMMED, sequence=gone[-1].version))
-    deletes = [Delete(JOURNAL_TABLE, key) for key, _ in page[: len(gone)]]
-    return Submission(writes=(*deletes, mark))
+    last = page[len(gone) - 1][0]
+    # What can't be read any more is as old as what stands around it.
+    keys = [*(key for key, _ in page[: len(gone)]), *(key for key in damaged if key < last)]
+    return Submission(writes=(*(Delete(JOURNAL_TABLE, key) for key in keys), mark))
 
 
 def _records_over(page: list[tuple[bytes, Stored]], surplus: float, now: float, limits: Limits) -> Iterator[Stored]:
@@ -151,7 +155,7 @@ def _records_over(page: list[tuple[bytes, Stored]], surplus: float, now: float, 
 
 def signatures(view: Snapshot, *, now: float, limits: Limits) -> Submission | None:
     """The oldest signatures whose replay the sender's own time stamp refuses by now."""
-    lines = itertools.islice(SIGNATURES_BY_TIME.lines(view), REMOVED_AT_ONCE)
+    lines = itertools.islice(SIGNATURES_BY_TIME.sound_lines(view), REMOVED_AT_ONCE)
     expired = [key for line, key in lines if _over(time_at(line), limits.signature_keep_s, now)]
     writes: tuple[Put | Delete, ...] = tuple(map(SIGNATURES.delete, expired))
     return Submission(writes=writes) if writes else None

@@ -4,6 +4,7 @@ Every read returns the row with its version; a writer names that version as prec
 """
 
 import hashlib
+import logging
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -26,9 +27,29 @@ from opscore.runtime.store import ABSENT, JOURNAL_TABLE, KEY_BYTES_MAX, Delete, 
 
 RowT = TypeVar("RowT")
 
+_log = logging.getLogger("opscore.store")
+
 Document: TypeAlias = dict[str, Any]
 Upcaster: TypeAlias = Callable[[Document], Document]
 """Brings a row's document from one schema to the next."""
+
+
+def sound(
+    view: Snapshot, name: str, *, after: bytes | None = None, on_damaged: Callable[[bytes], None] = lambda _: None
+) -> Iterator[tuple[bytes, Stored]]:
+    """Walk a table or an index, and pass over what is damaged, which is logged: it must not stop everything else."""
+    while True:
+        try:
+            for key, stored in view.scan(name, after=after):
+                yield key, stored
+                after = key
+            return
+        except StoreDamaged as error:
+            if error.key is None or (after is not None and error.key <= after):
+                raise
+            _log.error("%s; it is passed over", error)
+            on_damaged(error.key)
+            after = error.key
 
 
 @attrs.frozen
@@ -46,6 +67,11 @@ class Index(Generic[RowT]):
     name: str
     places: Callable[[RowT], Iterable[bytes]]
     """Where a row stands in it; nowhere, once, or several times."""
+
+    def sound_lines(self, view: Snapshot, *, after: bytes | None = None) -> Iterator[tuple[bytes, str]]:
+        """Walk the whole index; a damaged line is logged and passed over."""
+        for line, stored in sound(view, self.name, after=after):
+            yield line, stored.body.decode()
 
     def lines(
         self, view: Snapshot, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
@@ -107,6 +133,14 @@ class Table(Generic[RowT]):
         for key, stored in view.scan(self.name, prefix=prefix.encode(), after=bound, reverse=reverse):
             yield self.decode(key, stored), stored.version
 
+    def sound_rows(self, view: Snapshot) -> Iterator[tuple[RowT, int]]:
+        """Walk the rows; a damaged one is logged and passed over."""
+        for key, stored in sound(view, self.name):
+            try:
+                yield self.decode(key, stored), stored.version
+            except StoreDamaged as error:
+                _log.error("%s; it is passed over", error)
+
     def decode(self, key: bytes, stored: Stored) -> RowT:
         """Turn what was read under this key into a row.
 
@@ -126,7 +160,7 @@ class Table(Generic[RowT]):
                 document = self.upcasters[schema](document)
             return codec.structure_row(document, self.kind)
         except (ExceptionGroup, LookupError, TypeError, ValueError) as error:
-            raise StoreDamaged(f"{self.name} {key!r}", f"it is no {self.kind.__name__}") from error
+            raise StoreDamaged(f"{self.name} {key!r}", f"it is no {self.kind.__name__}", key=key) from error
 
 
 def _packed(key: str) -> bytes:

@@ -289,7 +289,11 @@ async def test_a_disk_that_does_not_answer_is_told_to_who_waits_and_to_who_waits
             nursery.start_soon(wait, on, "under way")
             await wait_all_tasks_blocked()
             nursery.start_soon(wait, on, "behind")
-        assert sorted(unanswered) == ["behind", "under way"]
+            with trio.fail_after(1_000):
+                await trio.sleep(500)
+                # Who comes later is told as well, and does not wait for good.
+                await wait(on, "late")
+        assert sorted(unanswered) == ["behind", "late", "under way"]
         on.writer.release()
         # What was under way was applied when the disk answered at last; what stood behind it never was.
         assert await on.journal.load(keys) == ["under way"]

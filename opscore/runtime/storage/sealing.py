@@ -58,7 +58,7 @@ def version_of(table: str, key: bytes, value: bytes) -> int:
         StoreDamaged: there is not even a header.
     """
     if len(value) < _HEADER.size:
-        raise StoreDamaged(_named(table, key), "it is shorter than its header")
+        raise StoreDamaged(_named(table, key), "it is shorter than its header", key=key)
     version: int = _HEADER.unpack_from(value)[1]
     return version
 
@@ -75,7 +75,7 @@ def entries_of(table: str, key: bytes, value: bytes) -> tuple[Entry, ...]:
 
 def _checked(table: str, key: bytes, value: bytes) -> tuple[int, int, bytes]:
     if len(value) < _HEADER.size:
-        raise StoreDamaged(_named(table, key), "it is shorter than its header")
+        raise StoreDamaged(_named(table, key), "it is shorter than its header", key=key)
     schema, version, digest = _HEADER.unpack_from(value)
     body = value[_HEADER.size :]
     if schema & _CHAINED:
@@ -83,7 +83,7 @@ def _checked(table: str, key: bytes, value: bytes) -> tuple[int, int, bytes]:
     else:
         expected = crc32(body, crc32(b"%s\0%s\0%d\0%d\0" % (table.encode(), key, schema, version)))
     if digest != expected:
-        raise StoreDamaged(_named(table, key), "its checksum does not match")
+        raise StoreDamaged(_named(table, key), "its checksum does not match", key=key)
     return schema, version, body
 
 
