@@ -237,6 +237,8 @@ def _output(file: Path) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if file.is_dir():
+        raise Failed(f"{file} is a directory; name a file, or - for the standard output")
     partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:
         with partial.open("wb") as out:

@@ -120,6 +120,13 @@ class JournalActor(Actor[JournalProtocol]):
             self._taken = await self._line.take(BATCH_MAX)
             try:
                 await self._serve(self._taken)
+            except CommitUncertain:
+                raise
+            except Exception as error:
+                # To crash would be no help: who depends on the journal is restarted with it, and can't end as long as
+                # it waits for a commit that nobody serves.
+                self.context.log.exception("a batch failed")
+                self._answer_unknown(f"its batch failed: {error!r}")
             except BaseException as error:
                 # Nobody else would answer them: the next incarnation knows nothing of this batch.
                 self._answer_unknown(f"the journal stopped: {error!r}")
@@ -145,6 +152,8 @@ class JournalActor(Actor[JournalProtocol]):
             for place in line:
                 place.fail(error)
             if isinstance(error, CommitUncertain):
+                # Whoever stands in line could not end with the node: nothing of theirs will be applied any more.
+                self._line.close(str(error))
                 self._on_fatal(error)
                 raise
             # Nothing was applied, and the journal goes on.

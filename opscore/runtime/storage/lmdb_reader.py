@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Self
 
+import attrs
 import lmdb
 
 from opscore.runtime.errors import StoreError, StoreIncompatible, StoreLocked
@@ -111,9 +112,19 @@ class LmdbReader:
         return reading(self._env, self._tables, self.path)
 
     def measure(self) -> StoreMeasure:
-        """Sizes and counts."""
-        with self._env.begin() as transaction:
-            return measures.measured(self._env, transaction, self._tables)
+        """Sizes and counts; the file may grow to what its writer reserves, not to what is reserved to read it.
+
+        Raises:
+            StoreError: it has grown past what was reserved to read it, or can't be read.
+        """
+        try:
+            with self._env.begin() as transaction:
+                found = measures.measured(self._env, transaction, self._tables)
+            return attrs.evolve(found, map_bytes=extent.map_bytes(self.path / DATA_FILE))
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self.path) from error
+        except OSError as error:
+            raise StoreError(f"{self.path / DATA_FILE} can't be read: {error.strerror or error}") from error
 
     def copy_to(self, descriptor: int) -> None:
         """Write a compact copy of one commit to a file or pipe, while others may write to the store; it is not synced.

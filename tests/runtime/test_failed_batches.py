@@ -1,0 +1,86 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""A batch that fails in a way nobody foresaw, or whose outcome is unknown, while others stand in line behind it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime.errors import CommitUnanswered, CommitUncertain, NotReady
+from opscore.runtime.node import Node
+from opscore.runtime.store import Outcomes, Submission
+from tests.runtime.world import LoopWriter, World, quiet
+
+FAILS_AFTER_S = 1.0
+
+
+class FailingWriter(LoopWriter):
+    """Fails once, when it is told to, after a while."""
+
+    error: BaseException | None = None
+
+    async def apply(self, batch: Sequence[Submission]) -> Outcomes:
+        if self.error is None:
+            return await super().apply(batch)
+        error, self.error = self.error, None
+        await trio.sleep(FAILS_AFTER_S)
+        raise error
+
+
+async def register(node: Node, agent_id: str, ends: dict[str, object]) -> None:
+    try:
+        await node.register_agent(agent_id, capabilities=["work"])
+        ends[agent_id] = "accepted"
+    except (CommitUnanswered, CommitUncertain, NotReady) as error:
+        ends[agent_id] = type(error)
+
+
+async def fail_under_way(node: Node, writer: FailingWriter, error: BaseException, ends: dict[str, object]) -> None:
+    """Have one agent's commit fail while the other's, whose actor waits as well, stands in line behind it."""
+    for agent_id in ("first", "behind"):
+        await register(node, agent_id, {})
+    writer.error = error
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(register, node, "first", ends)
+        await quiet()
+        nursery.start_soon(register, node, "behind", ends)
+        await trio.sleep(60)
+
+
+@pytest.fixture
+def writers(monkeypatch: pytest.MonkeyPatch) -> list[FailingWriter]:
+    made: list[FailingWriter] = []
+
+    def make(world: World, store: object) -> FailingWriter:
+        made.append(FailingWriter(store))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(World, "_make_writer", make)
+    return made
+
+
+async def test_a_batch_that_fails_unforeseen_is_told_to_its_own_and_the_node_goes_on(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[FailingWriter]
+) -> None:
+    ends: dict[str, object] = {}
+    with trio.fail_after(1_000):
+        async with World(tmp_path).node() as node:
+            await fail_under_way(node, writers[0], MemoryError("once"), ends)
+            assert node.ready() is None
+            again: dict[str, object] = {}
+            await register(node, "first", again)
+    assert ends == {"first": CommitUnanswered, "behind": "accepted"}
+    assert again == {"first": "accepted"}
+
+
+async def test_a_commit_whose_outcome_is_unknown_stops_the_node_whoever_stands_in_line(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[FailingWriter]
+) -> None:
+    ends: dict[str, object] = {}
+    with trio.fail_after(1_000), pytest.raises(CommitUncertain):
+        async with World(tmp_path).node() as node:
+            await fail_under_way(node, writers[0], CommitUncertain("disk", "Input/output error"), ends)
+    # Whoever stood in line is refused, or cut off with the node; nothing of theirs is applied.
+    assert ends.get("behind") in (None, NotReady)
