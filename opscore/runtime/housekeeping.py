@@ -20,6 +20,9 @@ from opscore.runtime.tables import VITALS, Vitals
 FoundT = TypeVar("FoundT")
 
 EVERY_S: Final = 60.0
+LOOKS_FOR_NOTHING_MAX: Final = 10
+REST_S: Final = 600.0
+"""How long finished sessions are left alone after that many looks at them for nothing."""
 
 _log = logging.getLogger("opscore.housekeeping")
 
@@ -51,12 +54,20 @@ class Housekeeper:
         self._clock = clock
         self._started_at = clock.now()
         self._noted = 0
+        self._revisions_swept = False
+        self._sessions_rest_until = 0.0
 
     async def run(self) -> None:
         """Do the chores for ever; what the store can't take is put off."""
         while True:
             await trio.sleep(EVERY_S)
-            for chore in (self._sweep_sessions, self._sweep_records, self._sweep_signatures, self._note_vitals):
+            for chore in (
+                self._sweep_sessions,
+                self._sweep_revisions,
+                self._sweep_records,
+                self._sweep_signatures,
+                self._note_vitals,
+            ):
                 try:
                     await chore()
                 except (OpscoreError, ActorError) as error:
@@ -64,19 +75,35 @@ class Housekeeper:
             self._store.upkeep()
 
     async def _sweep_sessions(self) -> None:
+        if self._clock.now() < self._sessions_rest_until:
+            return
         after: bytes | None = None
-        removed, more = 0, True
+        removed, looks, more = 0, 0, True
         while more:
             look = functools.partial(retention.sessions, now=self._clock.now(), limits=self._limits, after=after)
             sweep = await self._look(look)
             if await self._commit(sweep.submission):
                 removed += sweep.sessions
                 for definition_key in sweep.definition_keys:
-                    look_at_it = functools.partial(retention.revision, definition_key=definition_key)
-                    await self._commit(await self._look(look_at_it))
-            after, more = sweep.after, sweep.after is not None
+                    await self._sweep_revision(definition_key)
+            after, more, looks = sweep.after, sweep.after is not None, looks + 1
         if removed:
             _log.info("removed %d finished sessions", removed)
+        elif looks > LOOKS_FOR_NOTHING_MAX:
+            # All that are too many are kept by their idempotency keys, for days yet.
+            self._sessions_rest_until = self._clock.now() + REST_S
+
+    async def _sweep_revisions(self) -> None:
+        """Once: look at every revision; a node that ended meanwhile may have left one that nobody needs."""
+        after: bytes | None = None
+        while not self._revisions_swept:
+            page = await self._look(functools.partial(retention.revision_keys, after=after))
+            for definition_key in page:
+                await self._sweep_revision(definition_key)
+            self._revisions_swept, after = not page, page[-1].encode() if page else None
+
+    async def _sweep_revision(self, definition_key: str) -> None:
+        await self._commit(await self._look(functools.partial(retention.revision, definition_key=definition_key)))
 
     async def _sweep_records(self) -> None:
         await self._sweep(retention.records)

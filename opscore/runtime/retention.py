@@ -114,6 +114,11 @@ def _swept(
     return Sweep(submission=submission, sessions=removed, definition_keys=frozenset(keys), after=after)
 
 
+def revision_keys(view: Snapshot, *, after: bytes | None = None) -> list[str]:
+    """The next keys of definitions' revisions."""
+    return [key.decode() for key, _ in itertools.islice(sound(view, REVISIONS.name, after=after), REMOVED_AT_ONCE)]
+
+
 def revision(view: Snapshot, definition_key: str) -> Submission | None:
     """The revision of a definition, if no session ran by it and no workflow id stands for it.
 

@@ -297,3 +297,45 @@ def test_a_key_that_another_session_takes_while_its_old_one_is_removed_stays_wit
             # The next look finds the old session without a key, and the new one with its own.
             again = retention.sessions(view, now=8 * DAY_S, limits=Limits(sessions_ended_max=1))
         assert again.sessions == 1
+
+
+async def test_a_revision_that_nobody_needs_goes_although_the_node_that_knew_of_it_ended(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    with open_store(tmp_path, map_bytes=MAP_BYTES) as store:
+        store.apply(
+            [Submission(writes=(REVISIONS.put(Revision(definition_key=f"left {n}", document={})),)) for n in range(300)]
+        )
+    world = World(tmp_path)
+    async with world.node() as node:
+        waiting = await begin(node, one_task(agentCapability="nobody"))
+        await trio.sleep(70)
+    with world.rows() as view:
+        assert [row.definition_key for row, _ in REVISIONS.scan(view)] == [waiting.definition_key]
+
+
+async def test_sessions_that_are_all_kept_by_their_keys_are_not_looked_at_every_minute(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+    original = retention.sessions
+
+    def watched(view: Snapshot, **arguments: Any) -> retention.Sweep:
+        looks.append(arguments)
+        return original(view, **arguments)
+
+    monkeypatch.setattr(retention, "sessions", watched)
+    monkeypatch.setattr(retention, "LOOKED_AT_ONCE", 1)
+    world = World(tmp_path, limits=Limits(sessions_ended_max=1))
+    async with world.node() as node:
+        await hire(node, "a")
+        for number in range(20):
+            await finished(node, idempotency=IdempotencyKey(path="/", key=f"{number}", body=None))
+        await trio.sleep(100)
+        first_pass = len(looks)
+        assert first_pass >= 20
+        await trio.sleep(400)
+        assert len(looks) == first_pass
+        await trio.sleep(400)
+        assert len(looks) > first_pass
+        assert len(node.sessions(limit=500).items) == 20
