@@ -117,6 +117,18 @@ def test_a_damaged_page_is_told_of_and_never_as_sound(damage: str, path: Path) -
     assert b"damaged" in done.stdout + done.stderr or b"can't be" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("command", [["stats"], ["export", "-"], ["backup", "copy"], ["compact"], ["verify"]])
+def test_a_file_that_lost_its_end_is_refused_by_every_command_and_leaves_nothing(
+    command: list[str], path: Path
+) -> None:
+    os.truncate(path / "opscore-data" / "data.mdb", 40_000)
+    done = run(*command, cwd=path)
+    assert done.returncode == 1
+    assert b"is damaged: it is cut short" in done.stdout + done.stderr
+    assert [each.name for each in path.iterdir()] == ["opscore-data"]
+    assert not list(path.glob("opscore-data/*partial*"))
+
+
 @pytest.mark.parametrize(
     ("command", "told"),
     [

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import attrs
 import lmdb
 
-from opscore.runtime.errors import StoreError, StoreIncompatible, StoreLocked
+from opscore.runtime.errors import StoreDamaged, StoreError, StoreIncompatible, StoreLocked
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, reading
 from opscore.runtime.storage.measures import StoreMeasure
@@ -43,6 +43,7 @@ class LmdbReader:
         try:
             if not file.exists():
                 raise StoreError(f"{self.path} holds no store: there is no {DATA_FILE}")
+            _refuse_truncated(file)
             reserved = max(map_bytes, extent.map_bytes(file))
             self._env = lmdb.open(
                 str(self.path), readonly=True, create=False, map_size=reserved, max_dbs=len(tables) + 8
@@ -137,3 +138,17 @@ class LmdbReader:
             self._env.copyfd(descriptor, compact=True)
         except lmdb.Error as error:
             raise lmdb_failures.translated(error, self.path) from error
+
+
+def _refuse_truncated(file: Path) -> None:
+    """Refuse a file that lost its end; what a writer changes while it is looked at is looked at again."""
+    for _ in range(LOOKS_MAX):
+        commit = extent.newest_commit(file)
+        try:
+            extent.refuse_truncated(file)
+        except StoreDamaged:
+            if extent.newest_commit(file) == commit:
+                raise
+            time.sleep(LOOK_AGAIN_S)
+        else:
+            return
