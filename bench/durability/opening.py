@@ -30,7 +30,7 @@ from bench.durability.bars import Medians, opening_verdicts
 from bench.durability.opening_process import Figures
 from bench.durability.report import versions
 from bench.page import Figure, bar_rows, commit, loads, machine
-from opscore.runtime.storage.room import DATA_FILE
+from opscore.runtime.storage.files import DATA_FILE
 
 ROOT: Final = Path(__file__).parents[2]
 BUILD_TIMEOUT_S: Final = 900.0

@@ -50,6 +50,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
     """
     from opscore.runtime.opening import open_reader
     from opscore.runtime.storage.copying import appearing, copy_compact
+    from opscore.runtime.storage.files import LOCK_FILE
 
     started = time.monotonic()
     with _failing(), _progress("copying", "bytes") as progress, open_reader(settings.data) as reader:
@@ -61,7 +62,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
             sequence = view.last_sequence()
             size = copy.measure().file_bytes
         # To read a copy makes a lock file beside it, which is of no use in a backup.
-        (destination / "lock.mdb").unlink(missing_ok=True)
+        (destination / LOCK_FILE).unlink(missing_ok=True)
     seconds = time.monotonic() - started
     if as_json:
         _say_json({"path": str(destination), "sequence": sequence, "bytes": size, "seconds": round(seconds, 3)})

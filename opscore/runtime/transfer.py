@@ -18,6 +18,8 @@ from opscore.runtime.errors import StoreError, TransferError
 from opscore.runtime.opening import open_store
 from opscore.runtime.storage import formats
 from opscore.runtime.storage.copying import appearing
+from opscore.runtime.storage.directory_lock import LOCK_NAME
+from opscore.runtime.storage.files import LOCK_FILE
 from opscore.runtime.storage.lmdb_store import MAP_BYTES
 from opscore.runtime.store import JOURNAL_TABLE, Put, Snapshot, Stored
 from opscore.runtime.tables import ALL_TABLES, RECORDS, Table, sequence_key
@@ -116,7 +118,7 @@ def imported(
             on_progress(reading.count)
         reading.check_end()
         store.rewrite((), sequence=reading.header.sequence)
-        for leftover in ("lock.mdb", "opscore.lock"):
+        for leftover in (LOCK_FILE, LOCK_NAME):
             (directory / leftover).unlink(missing_ok=True)
         return reading.count
 

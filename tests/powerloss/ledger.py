@@ -14,8 +14,8 @@ from unittest import mock
 
 import lmdb
 
+from opscore.runtime.storage.files import DATA_FILE
 from opscore.runtime.storage.lmdb_store import LmdbStore
-from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Expect, Outcomes, Put, Snapshot, Submission
 from opscore.runtime.tables import ALL_TABLES
 from tests.powerloss.recording import Marker

@@ -11,8 +11,8 @@ from typing import Final
 
 from opscore.runtime.errors import StoreError, StoreLocked
 from opscore.runtime.storage.directory_lock import DirectoryLock
+from opscore.runtime.storage.files import DATA_FILE, LOCK_FILE, sync
 from opscore.runtime.storage.lmdb_reader import LmdbReader
-from opscore.runtime.storage.room import DATA_FILE, LOCK_FILE
 
 BLOCK_BYTES: Final = 2**20
 
@@ -137,12 +137,3 @@ def _nobody_reading(path: Path) -> Iterator[None]:
         except OSError as error:
             raise StoreLocked(str(path), "a process that reads it, such as a backup") from error
         yield
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a directory, outlast a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,20 +4,17 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import attrs
 import lmdb
 
-from opscore.runtime.errors import StoreDamaged, StoreError, StoreIncompatible, StoreLocked
-from opscore.runtime.storage import extent, formats, lmdb_failures, measures
+from opscore.runtime.errors import StoreDamaged, StoreError, StoreIncompatible
+from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers
+from opscore.runtime.storage.files import DATA_FILE
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, reading
 from opscore.runtime.storage.measures import StoreMeasure
-from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import JOURNAL_TABLE
-
-LOOKS_MAX: Final = 100
-LOOK_AGAIN_S: Final = 0.005
 
 
 class LmdbReader:
@@ -53,7 +50,7 @@ class LmdbReader:
         except lmdb.Error as error:
             raise lmdb_failures.translated(error, self.path) from error
         try:
-            self._refuse_stale_readers(file)
+            readers.refuse_stale(self._env, self.path)
             self._tables = {name: self._handle(name) for name in (META_TABLE, JOURNAL_TABLE, *tables)}
             with self._env.begin() as transaction:
                 self.format = self._format(transaction)
@@ -64,20 +61,6 @@ class LmdbReader:
         except BaseException:
             self._env.close()
             raise
-
-    def _refuse_stale_readers(self, file: Path) -> None:
-        """Refuse a file that took the place of another which a process still reads; see `LmdbStore`.
-
-        A writer makes a commit visible in the file a moment before it tells the readers, so it may take another look.
-        """
-        for _ in range(LOOKS_MAX):
-            oldest = extent.newest_commit(file)
-            with self._env.begin() as transaction:
-                shared = int(transaction.id())
-            if oldest <= shared <= extent.newest_commit(file):
-                return
-            time.sleep(LOOK_AGAIN_S)
-        raise StoreLocked(str(self.path), "a process that read the file which was here before")
 
     def _format(self, transaction: lmdb.Transaction) -> int:
         meta = self._tables[META_TABLE]
@@ -142,13 +125,13 @@ class LmdbReader:
 
 def _refuse_truncated(file: Path) -> None:
     """Refuse a file that lost its end; what a writer changes while it is looked at is looked at again."""
-    for _ in range(LOOKS_MAX):
+    for _ in range(readers.LOOKS_MAX):
         commit = extent.newest_commit(file)
         try:
             extent.refuse_truncated(file)
         except StoreDamaged:
             if extent.newest_commit(file) == commit:
                 raise
-            time.sleep(LOOK_AGAIN_S)
+            time.sleep(readers.LOOK_AGAIN_S)
         else:
             return

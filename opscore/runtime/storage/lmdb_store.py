@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,14 +15,13 @@ from opscore.runtime.errors import (
     StoreError,
     StoreFull,
     StoreIncompatible,
-    StoreLocked,
 )
-from opscore.runtime.storage import extent, formats, lmdb_failures, measures, room
+from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers, room
 from opscore.runtime.storage.directory_lock import DirectoryLock
+from opscore.runtime.storage.files import DATA_FILE, sync
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, reading
 from opscore.runtime.storage.lmdb_writing import WriteTransaction
 from opscore.runtime.storage.measures import StoreMeasure
-from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import JOURNAL_TABLE, Outcomes, Put, Submission
 
 MAP_BYTES: Final = 8 * 1024**3
@@ -92,15 +90,15 @@ class LmdbStore:
         except (lmdb.Error, OSError) as error:
             raise lmdb_failures.translated(error, self.path) from error
         try:
-            self._refuse_stale_readers()
+            readers.refuse_stale(self._env, self.path)
             # Nothing is made in a file that is not ours, or that a newer release wrote.
             self._tables = {META_TABLE: self._open_meta()}
             self.upgrading = self._check_format()
             """The format whose rows have to be brought up to this one before anything else; nothing as a rule."""
             self._tables |= {name: self._env.open_db(name.encode()) for name in self._names}
             self._page_bytes = self._env.stat()["psize"]
-            _sync_directory(self.path)
-            _sync_directory(self.path.resolve().parent)
+            sync(self.path)
+            sync(self.path.resolve().parent)
             self.upkeep()
             with self.snapshot() as view:
                 self._sequence = view.last_sequence()
@@ -110,17 +108,6 @@ class LmdbStore:
         except BaseException:
             self._env.close()
             raise
-
-    def _refuse_stale_readers(self) -> None:
-        """Refuse a file that took the place of another one which a process still reads.
-
-        What the readers share says which commit is the newest, and while one of them is there it says so of the file
-        before: LMDB would take an older commit of this one for the newest.
-        """
-        with self._env.begin() as transaction:
-            shared = int(transaction.id())
-        if shared != extent.newest_commit(self.path / DATA_FILE):
-            raise StoreLocked(str(self.path), "a process that read the file which was here before")
 
     def _create(self) -> None:
         """Make the data file under another name, and give it its own once it is whole and safe.
@@ -136,7 +123,7 @@ class LmdbStore:
             with environment.begin(write=True) as transaction:
                 transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
         unfinished.rename(self.path / DATA_FILE)
-        _sync_directory(self.path)
+        sync(self.path)
 
     def _open_meta(self) -> Any:
         try:
@@ -259,7 +246,7 @@ class LmdbStore:
         # The pages are counted only where the file has grown near to what it may.
         if not room.only_reserve_left(capacity, file_bytes):
             return None
-        held = measures.commits_held(self._env) > room.HELD_COMMITS_MAX
+        held = readers.commits_held(self._env) > room.HELD_COMMITS_MAX
         # What was given back since a snapshot that is still open can't be used again before it ends.
         used = file_bytes if held else measures.used_bytes(transaction, self._tables)
         if not room.only_reserve_left(capacity, used):
@@ -334,13 +321,4 @@ def _make_directory(path: Path) -> None:
     missing = [each for each in (path, *path.parents) if not each.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for each in missing:
-        _sync_directory(each.resolve().parent)
-
-
-def _sync_directory(path: Path) -> None:
-    """Sync the names in a directory: to sync a file does not promise that its name is there after a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(each.resolve().parent)

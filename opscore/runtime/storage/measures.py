@@ -6,6 +6,8 @@ from typing import Any
 import attrs
 import lmdb
 
+from opscore.runtime.storage import readers
+
 
 @attrs.frozen(kw_only=True)
 class TableMeasure:
@@ -40,7 +42,7 @@ def measured(environment: lmdb.Environment, transaction: lmdb.Transaction, table
         used_bytes=sum(each.bytes for each in found.values()),
         file_bytes=(info["last_pgno"] + 1) * environment.stat()["psize"],
         map_bytes=info["map_size"],
-        readers=_readers(environment),
+        readers=len(readers.snapshots(environment)),
     )
 
 
@@ -51,21 +53,6 @@ def used_bytes(transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> int:
 
 def _tables(transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> dict[str, TableMeasure]:
     return {name: _table(transaction.stat(handle)) for name, handle in tables.items() if handle is not None}
-
-
-def commits_held(environment: lmdb.Environment) -> int:
-    """How many commits have been made since the oldest snapshot that is open, here or in another process."""
-    return int(environment.info()["last_txnid"]) - min(_snapshots(environment), default=2**63)
-
-
-def _readers(environment: lmdb.Environment) -> int:
-    return len(_snapshots(environment))
-
-
-def _snapshots(environment: lmdb.Environment) -> list[int]:
-    """The commits that are being read; LMDB lists its readers as text, with a dash for those that read nothing."""
-    lines = environment.readers().splitlines()[1:]
-    return [int(commit) for commit in (line.split()[-1] for line in lines) if commit != "-"]
 
 
 def _table(stat: Any) -> TableMeasure:

@@ -11,9 +11,8 @@ import resource
 from pathlib import Path
 from typing import Final
 
-DATA_FILE: Final = "data.mdb"
-LOCK_FILE: Final = "lock.mdb"
-"""What LMDB's readers and writer share, across processes."""
+from opscore.runtime.storage.files import DATA_FILE
+
 RESERVE: Final = 0.05
 """The share of a store that new work may not use."""
 HELD_COMMITS_MAX: Final = 64

@@ -8,9 +8,9 @@ import pytest
 
 from opscore.runtime.errors import StoreError, StoreLocked
 from opscore.runtime.storage.copying import appearing, compact, copy_compact
+from opscore.runtime.storage.files import DATA_FILE
 from opscore.runtime.storage.lmdb_reader import LmdbReader
 from opscore.runtime.storage.lmdb_store import LmdbStore
-from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Submission
 from tests.runtime.storage import store_process
 from tests.runtime.storage.store_process import TABLES

@@ -7,8 +7,8 @@ import pytest
 
 from opscore.runtime.errors import StoreDamaged, StoreError
 from opscore.runtime.storage.extent import refuse_truncated
+from opscore.runtime.storage.files import DATA_FILE
 from opscore.runtime.storage.lmdb_store import LmdbStore
-from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import Delete, Put, Submission
 
 PAGE = 4_096

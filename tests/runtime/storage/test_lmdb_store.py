@@ -13,10 +13,10 @@ from opscore.runtime.errors import (
     StoreIncompatible,
     Superseded,
 )
+from opscore.runtime.storage.files import DATA_FILE
 from opscore.runtime.storage.formats import FORMAT
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE
 from opscore.runtime.storage.lmdb_store import LmdbStore
-from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import JOURNAL_TABLE, Expect, Outcomes, Put, Submission
 from tests.runtime.storage import store_process
 from tests.runtime.storage.lmdb_file import flipped, overwrite, raw

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from opscore.runtime.errors import CommitUncertain, StoreFull, StoreReadOnly
+from opscore.runtime.storage.files import DATA_FILE
 from opscore.runtime.storage.lmdb_store import LmdbStore
-from opscore.runtime.storage.room import DATA_FILE
 from opscore.runtime.store import Delete, Outcomes, Put, Submission
 from tests.runtime.storage import store_process
 from tests.runtime.storage.store_process import TABLES
