@@ -3,45 +3,48 @@
 opscore: the real journal in a running actor system, the real writer's thread, the real store. An operation is a step
 of a task as the domain commits it: the task's row, encoded by the domain's codec, under the precondition that it stands
 at the version that the step before wrote, with its record in the journal. Every fourth step begins another task.
+The floor makes the same rows durable by the same calls of LMDB under the same precondition, and has nothing around
+them: neither actors nor indexes, no typed errors, no unit that is refused alone. Python can't do with less.
 The others get a number for a key, always the next one, and 200 bytes that are there already: what they have to beat is
 nothing but their own sync.
 """
 
+import json
 import os
 import sqlite3
+import struct
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from random import Random
 from typing import Final
+from zlib import crc32
 
 import attrs
 import lmdb
+import msgspec
 import trio
 
-from bench.durability.waiters import HandOver, Store, Submit
+from bench.durability.steps import Steps, line_of
+from bench.durability.waiters import HandOver, OperationT, Store, Submit
 from opscore.actors.spec import ChildSpec, SupervisorSpec
 from opscore.actors.system import open_system
 from opscore.runtime.codec import decode_row
 from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.errors import CommitUncertain
 from opscore.runtime.feed import Feed
-from opscore.runtime.identity import new_id
 from opscore.runtime.journal import JournalActor, JournalMeter
-from opscore.runtime.models import Record, Task, TaskStatus
+from opscore.runtime.models import Record
 from opscore.runtime.opening import open_store
-from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Outcomes, Put, Submission
+from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Outcomes, Submission
 from opscore.runtime.store import Store as OpscoreStore
 from opscore.runtime.tables import TASKS, record
 from opscore.runtime.writer import ThreadWriter
 
 BODY: Final = bytes(range(200))
-SEED: Final = 7
-BEGAN_AT: Final = 1_700_000_000.0
-TASKS_AHEAD: Final = 25_000
+_SUM: Final = struct.Struct(">QI")
+"""Version and checksum."""
 MAP_BYTES: Final = 8 * 1024**3
-STEPS: Final = (TaskStatus.PENDING, TaskStatus.READY, TaskStatus.DISPATCHED, TaskStatus.COMPLETED)
 
 Running = Callable[[Path, list[float]], AbstractAsyncContextManager[Submit]]
 
@@ -78,47 +81,22 @@ class _TimedWriter:
         self._writer.close()
 
 
-class _Steps:
-    """Commits the steps of each waiter's task, one after another. What rows say is decided before the clock runs."""
+class _Committed:
+    """Commits the steps of each waiter's task."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._random = Random(SEED)
-        self._ahead = [self._task() for _ in range(TASKS_AHEAD)]
-        self._left: dict[int, Iterator[Task]] = {}
+        self._steps = Steps()
         self._versions: dict[int, int] = {}
 
     async def submit(self, waiter: int, number: int) -> None:
-        row = next(self._left.get(waiter, iter(())), None)
-        if row is None:
-            self._left[waiter] = left = iter(self._ahead.pop() if self._ahead else self._task())
-            row, self._versions[waiter] = next(left), ABSENT
+        row, first = self._steps.next_of(waiter)
         step = Submission(
-            expects=(TASKS.expect(row.task_id, self._versions[waiter]),),
+            expects=(TASKS.expect(row.task_id, ABSENT if first else self._versions[waiter]),),
             writes=(TASKS.put(row),),
-            records=(_line(row, number),),
+            records=(record(line_of(row, number)),),
         )
         self._versions[waiter] = await self._journal.commit(step)
-
-    def _task(self) -> list[Task]:
-        return _rows_of(new_id("ses", BEGAN_AT, self._random))
-
-
-def _rows_of(session_id: str) -> list[Task]:
-    begun = Task(task_id=f"{session_id}.0", session_id=session_id, key="measure", ordinal=0)
-    return [attrs.evolve(begun, status=status) for status in STEPS]
-
-
-def _line(row: Task, number: int) -> Put:
-    line = Record(
-        at=BEGAN_AT,
-        entity="task",
-        entity_id=row.task_id,
-        session_id=row.session_id,
-        kind=f"task.{row.status}",
-        data={"taskKey": row.key, "attempt": number, "agentId": row.agent_id},
-    )
-    return record(line)
 
 
 @asynccontextmanager
@@ -134,7 +112,7 @@ async def _opscore(path: Path, batch_seconds: list[float]) -> AsyncIterator[Subm
         try:
             async with open_system(SupervisorSpec(name="root")) as system:
                 system.supervisor("/").start_child(ChildSpec(name="journal", factory=journal))
-                yield _Steps(Journal(line)).submit
+                yield _Committed(Journal(line)).submit
         finally:
             writer.close()
 
@@ -157,22 +135,96 @@ def _opscore_found(path: Path) -> Collection[int]:
     return numbers
 
 
+# --- the floor ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Rows:
+    """An operation of the floor."""
+
+    key: bytes
+    row: bytes
+    line: bytes
+    first: bool
+
+
+class Floor:
+    """The rows that opscore writes, and a check that each replaces what it must."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sequence = 0
+
+    def open(self) -> None:
+        self._env = lmdb.open(str(self._path), map_size=MAP_BYTES, max_dbs=2)
+        self._rows, self._journal = self._env.open_db(b"rows"), self._env.open_db(b"journal")
+
+    def apply(self, operations: Sequence[_Rows]) -> None:
+        rows, lines, sequence = self._rows, [], self._sequence
+        with self._env.begin(write=True) as transaction:
+            for operation in operations:
+                key = operation.key
+                if (transaction.get(key, db=rows) is None) is not operation.first:
+                    raise RuntimeError(f"{key!r} is not what its last step left")
+                sequence += 1
+                transaction.put(key, _summed(key, operation.row, sequence), db=rows)
+                place = sequence.to_bytes(8, "big")
+                lines.append((place, _summed(place, operation.line, sequence)))
+            with transaction.cursor(db=self._journal) as cursor:
+                cursor.putmulti(lines, append=True)
+        self._sequence = sequence
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _summed(key: bytes, body: bytes, sequence: int) -> bytes:
+    return _SUM.pack(sequence, crc32(body, crc32(key))) + body
+
+
+@asynccontextmanager
+async def _floor(path: Path, batch_seconds: list[float]) -> AsyncIterator[Submit]:
+    steps, encode = Steps(), msgspec.json.Encoder().encode
+    async with _handing_over(Floor(path), batch_seconds) as hand_over:
+
+        async def submit(waiter: int, number: int) -> None:
+            row, first = steps.next_of(waiter)
+            await hand_over.submit(_Rows(row.task_id.encode(), encode(row), encode(line_of(row, number)), first))
+
+        yield submit
+
+
+def _floor_found(path: Path) -> Collection[int]:
+    with lmdb.open(str(path), map_size=MAP_BYTES, max_dbs=2) as env, env.begin(db=env.open_db(b"journal")) as view:
+        return [json.loads(line[_SUM.size :])["data"]["attempt"] for _, line in view.cursor()]
+
+
 # --- the others ------------------------------------------------------------------------------------------
 
 
-def _handed_over(make: Callable[[Path], Store]) -> Running:
+def _handed_over(make: Callable[[Path], Store[int]]) -> Running:
     @asynccontextmanager
     async def running(path: Path, batch_seconds: list[float]) -> AsyncIterator[Submit]:
-        hand_over = HandOver(make(path), batch_seconds)
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(hand_over.gather)
-                yield hand_over.submit
-                nursery.cancel_scope.cancel()
-        finally:
-            hand_over.close()
+        async with _handing_over(make(path), batch_seconds) as hand_over:
+
+            async def submit(_: int, number: int) -> None:
+                await hand_over.submit(number)
+
+            yield submit
 
     return running
+
+
+@asynccontextmanager
+async def _handing_over(store: Store[OperationT], batch_seconds: list[float]) -> AsyncIterator[HandOver[OperationT]]:
+    hand_over = HandOver(store, batch_seconds)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hand_over.gather)
+            yield hand_over
+            nursery.cancel_scope.cancel()
+    finally:
+        hand_over.close()
 
 
 class RawLmdb:
@@ -185,9 +237,9 @@ class RawLmdb:
         self._env = lmdb.open(str(self._path), map_size=MAP_BYTES, max_dbs=1)
         self._table = self._env.open_db(b"operations")
 
-    def apply(self, numbers: Sequence[int]) -> None:
+    def apply(self, operations: Sequence[int]) -> None:
         with self._env.begin(write=True, db=self._table) as transaction:
-            for number in numbers:
+            for number in operations:
                 transaction.put(number.to_bytes(8, "big"), BODY)
 
     def close(self) -> None:
@@ -213,9 +265,9 @@ class Sqlite:
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute("CREATE TABLE operations (number INTEGER PRIMARY KEY, body BLOB NOT NULL)")
 
-    def apply(self, numbers: Sequence[int]) -> None:
+    def apply(self, operations: Sequence[int]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany("INSERT INTO operations VALUES (?, ?)", [(number, BODY) for number in numbers])
+        self._connection.executemany("INSERT INTO operations VALUES (?, ?)", [(number, BODY) for number in operations])
         self._connection.execute("COMMIT")
 
     def close(self) -> None:
@@ -239,8 +291,8 @@ class Append:
     def open(self) -> None:
         self._descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
 
-    def apply(self, numbers: Sequence[int]) -> None:
-        lines = b"".join(number.to_bytes(8, "big") + BODY for number in numbers)
+    def apply(self, operations: Sequence[int]) -> None:
+        lines = b"".join(number.to_bytes(8, "big") + BODY for number in operations)
         if os.write(self._descriptor, lines) != len(lines):
             raise OSError(f"{self._file} took a part only")
         os.fdatasync(self._descriptor)
@@ -258,6 +310,7 @@ def _append_found(path: Path) -> Collection[int]:
 
 CONTENDERS: Final = {
     "opscore": Contender(used="the journal, with codec and preconditions", running=_opscore, found=_opscore_found),
+    "floor": Contender(used="the same rows in LMDB, with nothing around them", running=_floor, found=_floor_found),
     "lmdb raw": Contender(used="puts into one table", running=_handed_over(RawLmdb), found=_lmdb_found),
     "sqlite": Contender(
         used="WAL, synchronous=FULL, one INSERT each", running=_handed_over(Sqlite), found=_sqlite_found
@@ -268,5 +321,5 @@ CONTENDERS: Final = {
 
 def operation() -> str:
     """Say what opscore's operation weighs, without the checks around it."""
-    row = _rows_of(new_id("ses", BEGAN_AT, Random(SEED)))[-1]
-    return f"a row of {len(TASKS.put(row).body)} bytes and a record of {len(_line(row, 1).body)}"
+    row, _ = Steps().next_of(0)
+    return f"a row of {len(TASKS.put(row).body)} bytes and a record of {len(record(line_of(row, 1)).body)}"

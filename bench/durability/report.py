@@ -26,7 +26,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "batch_size": Figure(title="operations in a batch, mean", unit="", form="{:,.1f}"),
 }
 RATIO: Final = Figure(title="", unit="×", form="{:,.2f}")
-COMPARED: Final = ("sqlite", "fdatasync")
+COMPARED: Final = ("sqlite", "floor", "fdatasync")
 HEADER: Final = """# Commits beside other stores
 
 What an operation is stands at the top of [contenders.py](contenders.py), who submits and how it reaches the thread at
@@ -71,7 +71,7 @@ class Report:
         )
         yield "Every store was opened again afterwards, and held every operation that it had acknowledged."
         yield f"Used: {'; '.join(f'{store}: {CONTENDERS[store].used}' for store in self.raw)}."
-        yield f"opscore writes {self.operation} for an operation; the others write 200 bytes under a number."
+        yield f"opscore writes {self.operation} for an operation, and so does the floor; the others write 200 bytes."
         yield "A ratio is one of medians; behind it the lowest and highest ratio within a round."
 
     def table(self) -> Iterator[str]:

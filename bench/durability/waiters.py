@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 import outcome
@@ -63,13 +63,17 @@ async def run_waiters(submit: Submit, *, waiters: int, seconds: float, numbers: 
     )
 
 
-class Store(Protocol):
+OperationT = TypeVar("OperationT")
+AppliedT_contra = TypeVar("AppliedT_contra", contravariant=True)
+
+
+class Store(Protocol[AppliedT_contra]):
     """What the thread calls; all of it in that thread."""
 
     def open(self) -> None:
         """Open what it writes."""
 
-    def apply(self, numbers: Sequence[int]) -> None:
+    def apply(self, operations: Sequence[AppliedT_contra]) -> None:
         """Make these operations durable, with one sync."""
 
     def close(self) -> None:
@@ -78,30 +82,30 @@ class Store(Protocol):
 
 @attrs.frozen(eq=False)
 class _Job:
-    numbers: Sequence[int]
+    operations: Sequence[Any]
     token: trio.lowlevel.TrioToken
     task: trio.lowlevel.Task
 
 
-class HandOver:
+class HandOver(Generic[OperationT]):
     """Group commit before any store: one task gathers what waits while a thread of its own makes the rest durable.
 
     It is what `JournalActor` and `ThreadWriter` do, without actors, checks or codec.
     """
 
-    def __init__(self, store: Store, batch_seconds: list[float]) -> None:
+    def __init__(self, store: Store[OperationT], batch_seconds: list[float]) -> None:
         self._store = store
         self._batch_seconds = batch_seconds
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._waiting: list[tuple[int, trio.lowlevel.Task]] = []
+        self._waiting: list[tuple[OperationT, trio.lowlevel.Task]] = []
         self._more = trio.Event()
         self._opened: queue.SimpleQueue[outcome.Outcome[None]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self._opened.get().unwrap()
 
-    async def submit(self, _: int, number: int) -> None:
-        self._waiting.append((number, trio.lowlevel.current_task()))
+    async def submit(self, operation: OperationT) -> None:
+        self._waiting.append((operation, trio.lowlevel.current_task()))
         self._more.set()
         await trio.lowlevel.wait_task_rescheduled(_not_cancellable)
 
@@ -118,7 +122,7 @@ class HandOver:
                 await trio.lowlevel.checkpoint()
             line, self._waiting = self._waiting, []
             began = time.perf_counter()
-            await self._in_thread([number for number, _ in line])
+            await self._in_thread([operation for operation, _ in line])
             self._batch_seconds.append(time.perf_counter() - began)
             for _, task in line:
                 trio.lowlevel.reschedule(task)
@@ -127,8 +131,8 @@ class HandOver:
         self._jobs.put(None)
         self._thread.join()
 
-    async def _in_thread(self, numbers: Sequence[int]) -> None:
-        self._jobs.put(_Job(numbers, trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()))
+    async def _in_thread(self, operations: Sequence[OperationT]) -> None:
+        self._jobs.put(_Job(operations, trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()))
         await trio.lowlevel.wait_task_rescheduled(_not_cancellable)
 
     def _run(self) -> None:
@@ -137,7 +141,7 @@ class HandOver:
         if isinstance(opened, outcome.Error):
             return
         while (job := self._jobs.get()) is not None:
-            result = outcome.capture(self._store.apply, job.numbers)
+            result = outcome.capture(self._store.apply, job.operations)
             job.token.run_sync_soon(trio.lowlevel.reschedule, job.task, result)
         self._store.close()
 

@@ -74,8 +74,8 @@ class Remembering:
     def open(self) -> None:
         pass
 
-    def apply(self, numbers: Sequence[int]) -> None:
-        self.batches.append(list(numbers))
+    def apply(self, operations: Sequence[int]) -> None:
+        self.batches.append(list(operations))
 
     def close(self) -> None:
         pass
@@ -84,9 +84,13 @@ class Remembering:
 async def test_what_waits_is_committed_together_and_counted_once() -> None:
     store, batch_seconds = Remembering(), list[float]()
     hand_over = HandOver(store, batch_seconds)
+
+    async def submit(_: int, number: int) -> None:
+        await hand_over.submit(number)
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hand_over.gather)
-        found = await run_waiters(hand_over.submit, waiters=7, seconds=TINY_S, numbers=itertools.count(1))
+        found = await run_waiters(submit, waiters=7, seconds=TINY_S, numbers=itertools.count(1))
         nursery.cancel_scope.cancel()
     hand_over.close()
     assert 1 < max(map(len, store.batches)) <= 7
