@@ -231,8 +231,11 @@ class Actor(Generic[ProtocolT]):
 
     handler_table: ClassVar[Mapping[type[Any], Handler]] = MappingProxyType({})
     """The handler of each message type, inherited ones included."""
-    routes: ClassVar[Routes] = Routes()
-    """The same, for every type that ever came: subclasses of messages go to the handler of their nearest base."""
+    routes: Routes = Routes()
+    """The same, for every type that ever came: subclasses of messages go to the handler of their nearest base.
+
+    One that is set on an instance holds for that instance alone: so a test kit gets between messages and handlers.
+    """
 
     context: Context[ProtocolT]
     """Set before `on_start` is called."""

@@ -145,8 +145,9 @@ class RunQueue:
         clock: Callable[[], float],
         variables: Variables,
         shared: RunQueue | None = None,
+        ready: deque[Runnable] | None = None,
     ) -> None:
-        self.ready: deque[Runnable] = deque()
+        self.ready: deque[Runnable] = deque() if ready is None else ready
         self.idle: list[Worker] = []
         self.called = False
         """Whether a worker that was idle is on its way."""

@@ -21,11 +21,13 @@ from opscore.actors.supervisor import Supervisor, SupervisorCell
 from opscore.actors.timers import Timers
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import AsyncGenerator
 
     from opscore.actors.cell import Cell
     from opscore.actors.clock import Clock
     from opscore.actors.ref import Ref
+    from opscore.actors.scheduler import Runnable
     from opscore.actors.snapshot import ActorSnapshot, State
     from opscore.actors.spec import SupervisorSpec
     from opscore.actors.supervision import Exit
@@ -106,7 +108,9 @@ class _Trunk:
 
     # Ctrl-C belongs to whoever opened the system, who stops it in order.
     @trio.lowlevel.enable_ki_protection
-    async def run(self, spec: SupervisorSpec, clock: Clock, dead_letters: DeadLetters) -> None:
+    async def run(
+        self, spec: SupervisorSpec, clock: Clock, dead_letters: DeadLetters, ready: deque[Runnable] | None
+    ) -> None:
         """Run the tree until the root ends, shielded so that only the root decides the order of stopping."""
         if self._abandoned:
             return
@@ -123,7 +127,7 @@ class _Trunk:
                     timers=timers,
                     dead_letters=dead_letters,
                     registry=Registry(),
-                    queue=RunQueue(spawn, trio.lowlevel.current_clock().current_time, variables),
+                    queue=RunQueue(spawn, trio.lowlevel.current_clock().current_time, variables, ready=ready),
                     nursery=nursery,
                     variables=variables,
                 )
@@ -161,7 +165,11 @@ class _Trunk:
 
 @asynccontextmanager
 async def open_system(
-    root: SupervisorSpec, *, name: str = "opscore", clock: Clock | None = None
+    root: SupervisorSpec,
+    *,
+    name: str = "opscore",
+    clock: Clock | None = None,
+    ready: deque[Runnable] | None = None,
 ) -> AsyncGenerator[System]:
     """Run a tree of actors for as long as the `async with` block runs.
 
@@ -173,6 +181,8 @@ async def open_system(
         root: The root supervisor; its children's paths are `/name`.
         name: Which system this is, where a program has several.
         clock: Wall time and randomness; the machine's by default.
+        ready: Where actors wait for their turn; first come, first served by default. One that hands them out in
+            another order, by a seed, shows what depends on the order.
 
     Raises:
         StartFailed: A static child did not start within the restart intensity.
@@ -184,7 +194,7 @@ async def open_system(
     error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trunk.run, root, clock, dead_letters)
+            nursery.start_soon(trunk.run, root, clock, dead_letters, ready)
             try:
                 await trunk.settled.wait()
                 if trunk.root is not None and trunk.cause is None:

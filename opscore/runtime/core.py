@@ -2,15 +2,18 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
 
+from opscore.actors.actor import Actor
 from opscore.actors.clock import Clock
 from opscore.actors.errors import ActorError
 from opscore.actors.groups import unwrapped
+from opscore.actors.scheduler import Runnable
 from opscore.actors.spec import ChildSpec
 from opscore.actors.system import System, open_system
 from opscore.runtime import messages, quarantine, recovery, tree
@@ -50,6 +53,8 @@ class Core:
         limits: Limits,
         clock: Clock,
         nursery: trio.Nursery,
+        cast: Callable[[Actor[Any]], Actor[Any]],
+        ready: deque[Runnable] | None,
     ) -> None:
         self.store = store
         self.limits = limits
@@ -61,6 +66,7 @@ class Core:
         self.offering = True
         """Whether tasks are offered to agents; never again once the node drains."""
         self._nursery = nursery
+        self._ready = ready
         self._line = CommitLine()
         self.meter = JournalMeter(self._line)
         self.addresses = Addresses(
@@ -79,13 +85,14 @@ class Core:
             courier=self.courier,
             on_fatal=lambda error: nursery.start_soon(_raise, error),
             may_offer=lambda: self.offering,
+            cast=cast,
         )
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[System]:
         """Run the tree; it is entered once everything that was left to do has been taken up."""
         try:
-            async with open_system(tree.root(self._parts), clock=self.clock) as system:
+            async with open_system(tree.root(self._parts), clock=self.clock, ready=self._ready) as system:
                 self.addresses.bind(system)
                 await self._take_up()
                 self._nursery.start_soon(self._housekeeper().run)

@@ -3,13 +3,17 @@
 Everything it answers is durable: what it accepted is synced, what it shows was committed.
 """
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 
+from opscore.actors.actor import Actor
 from opscore.actors.clock import Clock, SystemClock
+from opscore.actors.scheduler import Runnable
 from opscore.runtime import delivery
 from opscore.runtime.agent_calls import AgentCalls
 from opscore.runtime.core import Core, open_nursery
@@ -129,21 +133,55 @@ async def open_node(
         StoreError: it can't be opened or written.
         CommitUncertain: while it ran, a commit's sync failed; open it again to see what the disk holds.
     """
-    limits = limits or Limits()
     with open_store(Path(path), map_bytes=map_bytes) as store:
         writer = make_writer(store)
         try:
-            async with open_nursery() as nursery:
-                local = LocalAgents()
-                core = Core(
-                    store=store,
-                    writer=writer,
-                    ways=(*ways, local),
-                    limits=limits,
-                    clock=clock or SystemClock(),
-                    nursery=nursery,
-                )
-                async with core.run():
-                    yield Node(core, local)
+            async with run_node(store, writer=writer, ways=ways, limits=limits, clock=clock) as node:
+                yield node
         finally:
             writer.close()
+
+
+@asynccontextmanager
+async def run_node(
+    store: Store,
+    *,
+    writer: Writer,
+    ways: Sequence[delivery.Delivery] = (),
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+    cast: Callable[[Actor[Any]], Actor[Any]] = lambda actor: actor,
+    ready: deque[Runnable] | None = None,
+) -> AsyncIterator[Node]:
+    """Run a node on a store that is open, and on what applies its batches; both stay open.
+
+    These are the node's ports, all of them: `open_node` fills them for a process, `opscore.runtime.simulation` for a
+    world of its own.
+
+    Args:
+        store: what it reads.
+        writer: where its batches are applied.
+        ways: how attempts reach remote agents, the first that reaches an agent is taken.
+        limits: what the node admits, keeps and waits for.
+        clock: wall time and randomness; the machine's by default.
+        cast: what every actor goes through when it is made.
+        ready: where actors wait for their turn; first come, first served by default.
+
+    Raises:
+        StoreError: the store can't be read or written.
+        CommitUncertain: while it ran, a commit's sync failed; open the store again to see what the disk holds.
+    """
+    async with open_nursery() as nursery:
+        local = LocalAgents()
+        core = Core(
+            store=store,
+            writer=writer,
+            ways=(*ways, local),
+            limits=limits or Limits(),
+            clock=clock or SystemClock(),
+            nursery=nursery,
+            cast=cast,
+            ready=ready,
+        )
+        async with core.run():
+            yield Node(core, local)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.actors.actor import Actor
 from opscore.actors.backoff import Backoff
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
@@ -49,6 +50,8 @@ class Parts:
     courier: Courier
     on_fatal: Callable[[CommitUncertain], None]
     may_offer: Callable[[], bool]
+    cast: Callable[[Actor[Any]], Actor[Any]]
+    """What every actor goes through when it is made."""
 
 
 def root(parts: Parts) -> SupervisorSpec:
@@ -80,9 +83,9 @@ def agent_spec(
 ) -> ChildSpec[Any]:
     """The specification of one agent's actor."""
 
-    def make() -> AgentActor:
+    def make() -> Actor[Any]:
         made = parts()
-        return AgentActor(agent_id, addresses=made.addresses, courier=made.courier, limits=made.limits)
+        return made.cast(AgentActor(agent_id, addresses=made.addresses, courier=made.courier, limits=made.limits))
 
     return _pooled(agent_id, make, on_given_up)
 
@@ -97,15 +100,17 @@ def session_spec(
 ) -> ChildSpec[Any]:
     """The specification of one session's actor."""
 
-    def make() -> SessionActor:
+    def make() -> Actor[Any]:
         made = parts()
-        return SessionActor(
-            session_id,
-            addresses=made.addresses,
-            library=made.library,
-            limits=made.limits,
-            on_open=on_open,
-            on_ended=on_ended,
+        return made.cast(
+            SessionActor(
+                session_id,
+                addresses=made.addresses,
+                library=made.library,
+                limits=made.limits,
+                on_open=on_open,
+                on_ended=on_ended,
+            )
         )
 
     return _pooled(session_id, make, on_given_up)
@@ -125,26 +130,30 @@ def _pooled(
     )
 
 
-def _journal(parts: Parts) -> journal.JournalActor:
-    return journal.JournalActor(
-        store=parts.store,
-        writer=parts.writer,
-        line=parts.line,
-        meter=parts.meter,
-        feed=parts.feed,
-        on_fatal=parts.on_fatal,
+def _journal(parts: Parts) -> Actor[Any]:
+    return parts.cast(
+        journal.JournalActor(
+            store=parts.store,
+            writer=parts.writer,
+            line=parts.line,
+            meter=parts.meter,
+            feed=parts.feed,
+            on_fatal=parts.on_fatal,
+        )
     )
 
 
-def _dispatcher(parts: Parts) -> dispatcher.DispatcherActor:
-    return dispatcher.DispatcherActor(
-        addresses=parts.addresses,
-        courier=parts.courier,
-        library=parts.library,
-        limits=parts.limits,
-        may_offer=parts.may_offer,
+def _dispatcher(parts: Parts) -> Actor[Any]:
+    return parts.cast(
+        dispatcher.DispatcherActor(
+            addresses=parts.addresses,
+            courier=parts.courier,
+            library=parts.library,
+            limits=parts.limits,
+            may_offer=parts.may_offer,
+        )
     )
 
 
-def _timers(parts: Parts) -> timers.TimersActor:
-    return timers.TimersActor(addresses=parts.addresses)
+def _timers(parts: Parts) -> Actor[Any]:
+    return parts.cast(timers.TimersActor(addresses=parts.addresses))
