@@ -1,0 +1,371 @@
+"""Simulated agents: they register, take work, do it as their model says, and misbehave as the dice say.
+
+An agent is one loop, whatever becomes of the node: its calls fail while no node runs, and it goes on.
+"""
+
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import attrs
+import trio
+
+from opscore.actors.errors import ActorError
+from opscore.runtime.delivery import Answered, Fact, NotReached
+from opscore.runtime.errors import AgentNotFound, OpscoreError, StaleAttempt
+from opscore.runtime.models import Assignment, Granted
+from opscore.runtime.node import Node
+from opscore.runtime.simulation.faults import Dice
+from opscore.runtime.simulation.fleet import AgentModel, Skill
+from opscore.runtime.simulation.network import SCHEME, Network, Unreachable
+from opscore.runtime.simulation.promises.outside import Reply
+
+ResultT = TypeVar("ResultT")
+
+AGAIN_S: Final = 2.0
+"""How long an agent waits before it asks again."""
+TRIES_MAX: Final = 50
+CLAIM_WAIT_S: Final = 20.0
+GONE_S_MAX: Final = 120.0
+HANGS_S_MAX: Final = 6 * 3_600.0
+SKEW_S_MAX: Final = 6 * 3_600.0
+
+
+@attrs.frozen(kw_only=True)
+class Stage:
+    """What every agent of a world shares."""
+
+    network: Network
+    dice: Dice
+    note: Callable[[str, str], None]
+    replied: Callable[[Reply], None]
+    said: Callable[[str, int, str, str, Any], None]
+    """Told what an agent is about to say of an attempt: task, attempt, who, what, and the result."""
+    now: Callable[[], float]
+    reachable: Callable[[str, bool], None]
+    capability_of: Callable[[Assignment], str | None]
+
+
+class SimulatedAgent:
+    """One agent.
+
+    Args:
+        agent_id: its id.
+        model: what it can do.
+        stage: the world around it.
+        seed: of what it draws for itself.
+    """
+
+    def __init__(self, agent_id: str, model: AgentModel, stage: Stage, seed: int) -> None:
+        self.agent_id = agent_id
+        self._model = model
+        self._stage = stage
+        self._rng = random.Random(f"{seed}/agent/{agent_id}")
+        self._dice = stage.dice
+        self._send, self._work = trio.open_memory_channel[Assignment](1_000)
+        self._skew_s = 0.0
+        self._disordered = False
+        self._claims = 0
+        self._late: list[Callable[[], Awaitable[object]]] = []
+        self._doubled = False
+
+    async def live(self) -> None:
+        """Be there from the time the model says."""
+        model = self._model
+        await trio.sleep(model.joins_at_s)
+        if self._dice.happens("agent_skews"):
+            self._skew_s = self._dice.rng("agent_skews").uniform(-SKEW_S_MAX, SKEW_S_MAX)
+        self._disordered = self._dice.happens("agent_disorders")
+        self._doubled = model.kind == "claim" and self._dice.happens("agent_doubles")
+        while True:
+            with trio.CancelScope() as life:
+                if model.leaves_at_s is not None and model.leaves_at_s > trio.current_time():
+                    life.deadline = model.leaves_at_s
+                await self._serve()
+            self._stage.note(self.agent_id, "is gone")
+            self._leave()
+            if model.returns_at_s is None:
+                return
+            await trio.sleep(max(0.0, model.returns_at_s - trio.current_time()))
+
+    def _leave(self) -> None:
+        self._stage.network.inboxes.pop(self.agent_id, None)
+        self._stage.reachable(self.agent_id, False)
+        self._drop_work()
+
+    def _drop_work(self) -> None:
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                self._work.receive_nowait()
+
+    async def _serve(self) -> None:
+        if self._model.kind == "local":
+            await self._serve_locally()
+        while True:
+            await self._enter()
+            with contextlib.suppress(_Crashed):
+                await (self._take() if self._model.kind == "push" else self._claim_all())
+            self._leave()
+            await trio.sleep(self._dice.rng("agent_crashes").uniform(1.0, GONE_S_MAX))
+
+    async def _enter(self) -> None:
+        """Register, and say that there is nothing to do."""
+        if self._model.kind == "push":
+            self._stage.network.inboxes[self.agent_id] = self._receive
+        await self._insist(self._register)
+        if self._model.kind == "push":
+            self._stage.reachable(self.agent_id, True)
+            await self._report("idle")
+
+    async def _register(self, node: Node, handler: Any = None) -> Any:
+        endpoint = f"{SCHEME}{self.agent_id}" if self._model.kind == "push" else None
+        agent = await node.register_agent(
+            self.agent_id, capabilities=tuple(self._model.skills), contact_endpoint=endpoint, handler=handler
+        )
+        self._stage.replied(Reply(call="register", arguments={"agent_id": self.agent_id}, value=agent))
+        return agent
+
+    # --- taking work --------------------------------------------------------------------------------------
+
+    async def _receive(self, assignment: Assignment) -> Fact:
+        """Answer a push: at once, when that is the agent's way for this attempt."""
+        if self._stage.network.inboxes.get(self.agent_id) is None:
+            return NotReached(reason="the agent is gone")
+        try:
+            self._send.send_nowait(assignment)
+        except trio.WouldBlock:
+            return Answered(status=503, retry_after_s=1.0)
+        return Answered(status=202)
+
+    async def _take(self) -> None:
+        while True:
+            assignment: Assignment | None = None
+            with trio.move_on_after(self._model.report_every_s):
+                assignment = await self._work.receive()
+            if assignment is None:
+                await self._report("idle")
+            else:
+                await self._do(assignment)
+
+    async def _claim_all(self) -> None:
+        """Claim work, by two processes at once if need be; the first that crashes takes the other along."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(1 + self._doubled):
+                    nursery.start_soon(self._claim)
+        except* _Crashed:
+            raise _Crashed from None
+
+    async def _claim(self) -> None:
+        while True:
+            self._claims += 1
+            number = self._claims
+            claim_id = f"{self.agent_id}-{number}" if self._rng.random() < 0.7 else None  # noqa: PLR2004 (most do)
+            granted = await self._claim_once(claim_id)
+            if granted is not None:
+                claim = claim_id or f"{self.agent_id}#{number}"
+                self._stage.replied(Reply(call="claim", arguments={"claim": claim}, value=granted))
+                await self._do(granted.assignment)
+
+    async def _claim_once(self, claim_id: str | None) -> Granted | None:
+        """Claim until there is an answer; without an id only once, because nobody could tell the answers apart."""
+        for _ in range(TRIES_MAX if claim_id is not None else 1):
+            try:
+                return await self._stage.network.call(
+                    lambda node: node.claim(self.agent_id, claim_id=claim_id, wait_s=CLAIM_WAIT_S)
+                )
+            except AgentNotFound:
+                await self._enter()
+            except (Unreachable, OpscoreError, ActorError):
+                await trio.sleep(AGAIN_S)
+        return None
+
+    async def _serve_locally(self) -> None:
+        """Register as a function of each node's process."""
+        network = self._stage.network
+        while True:
+            await network.up.wait()
+            up = network.up
+            with contextlib.suppress(Unreachable, OpscoreError, ActorError):
+                await network.call(lambda node: self._register(node, self._run_locally))
+                self._stage.reachable(self.agent_id, True)
+                await network.down(up)
+            self._stage.reachable(self.agent_id, False)
+            await trio.sleep(AGAIN_S)
+
+    async def _run_locally(self, assignment: Assignment) -> Any:
+        skill = self._skill(assignment)
+        if self._dice.happens("agent_hangs"):
+            await trio.sleep(HANGS_S_MAX)
+        await trio.sleep(skill.latency.draw(self._rng))
+        if self._rng.random() < skill.failure_rate or self._dice.happens("agent_breaks"):
+            raise RuntimeError(skill.failure_code)
+        result = self._result(assignment, skill)
+        self._say(assignment, "complete", result)
+        return result
+
+    # --- doing it -----------------------------------------------------------------------------------------
+
+    async def _do(self, assignment: Assignment) -> None:
+        """Work on an attempt, and say what came of it."""
+        dice, rng = self._dice, self._rng
+        skill = self._skill(assignment)
+        if dice.happens("agent_hangs"):
+            self._stage.note(self.agent_id, f"hangs with {assignment.task_id}")
+            await trio.sleep(dice.rng("agent_hangs").uniform(60.0, HANGS_S_MAX))
+            await self._report("idle")
+            return
+        seconds = skill.latency.draw(rng)
+        if dice.happens("agent_crashes"):
+            await trio.sleep(dice.rng("agent_crashes").uniform(0.0, seconds))
+            raise _Crashed
+        speaks = rng.random() < 0.8  # noqa: PLR2004 (some agents say nothing before they have done their work)
+        if speaks:
+            await self._report("active", {"opscore_task_id": assignment.task_id})
+        if dice.happens("agent_lies"):
+            # By the contract that ends an attempt whose agent was active, with nothing for a result.
+            self._say(assignment, "complete", None)
+            await self._report("idle")
+        if dice.happens("agent_vanishes"):
+            await trio.sleep(assignment.lease_s * dice.rng("agent_vanishes").uniform(1.01, 2.0))
+        else:
+            await self._work_for(assignment, seconds)
+        if dice.happens("agent_goes"):
+            await self._go()
+            return
+        if dice.happens("agent_breaks"):
+            self._say(assignment, "fail", None)
+            await self._report("error", {"error": "it broke"})
+            await trio.sleep(AGAIN_S)
+        elif rng.random() < skill.failure_rate:
+            await self._fail(assignment, skill)
+        else:
+            await self._complete(assignment, skill)
+        await self._say_late()
+        await self._report("idle")
+
+    async def _work_for(self, assignment: Assignment, seconds: float) -> None:
+        until = trio.current_time() + seconds
+        while (left := until - trio.current_time()) > 0:
+            await trio.sleep(min(left, self._model.report_every_s))
+            if left > self._model.report_every_s:
+                try:
+                    lease = await self._stage.network.call(
+                        lambda node: node.heartbeat(assignment.task_id, assignment.attempt)
+                    )
+                except StaleAttempt:
+                    continue
+                except (Unreachable, OpscoreError, ActorError):
+                    continue
+                arguments = {"task_id": assignment.task_id, "attempt": assignment.attempt}
+                self._stage.replied(Reply(call="heartbeat", arguments=arguments, value=lease))
+
+    async def _complete(self, assignment: Assignment, skill: Skill) -> None:
+        """Complete it, by a call or by a report that names it."""
+        task_id, attempt = assignment.task_id, assignment.attempt
+        result = self._result(assignment, skill)
+        way = self._rng.choice(("call", "call", "report", "report without a number"))
+
+        async def say() -> None:
+            self._say(
+                assignment, "complete without a number" if way == "report without a number" else "complete", result
+            )
+            if way == "call":
+                if await self._finish(lambda node: node.complete(task_id, attempt, result)):
+                    arguments = {"task_id": task_id, "attempt": attempt, "result": result}
+                    self._stage.replied(Reply(call="complete", arguments=arguments, value=None))
+                return
+            details = {"opscore_task_id": task_id, "result": result}
+            if way == "report":
+                details["opscore_attempt"] = attempt
+            await self._report("idle", details)
+
+        await say()
+        if self._dice.happens("agent_answers_twice"):
+            await say()
+        if self._dice.happens("agent_answers_again"):
+            self._late.append(say)
+
+    async def _fail(self, assignment: Assignment, skill: Skill) -> None:
+        task_id, attempt = assignment.task_id, assignment.attempt
+        self._say(assignment, "fail" if skill.retryable else "fail for good", None)
+        if await self._finish(
+            lambda node: node.fail(task_id, attempt, "it failed", code=skill.failure_code, retryable=skill.retryable)
+        ):
+            arguments = {"task_id": task_id, "attempt": attempt}
+            self._stage.replied(Reply(call="fail", arguments=arguments, value=None))
+
+    async def _say_late(self) -> None:
+        """Say of an old attempt what was said before, now that another one is at hand."""
+        if self._late and self._rng.random() < 0.5:  # noqa: PLR2004 (some time)
+            await self._late.pop(0)()
+
+    async def _go(self) -> None:
+        """Say goodbye with work in hand, and come back."""
+        if self._dice.rng("agent_goes").random() < 0.5:  # noqa: PLR2004 (an even chance)
+            await self._report("offline")
+        else:
+            with contextlib.suppress(Unreachable, OpscoreError, ActorError):
+                await self._stage.network.call(lambda node: node.deregister_agent(self.agent_id))
+        await trio.sleep(self._dice.rng("agent_goes").uniform(1.0, GONE_S_MAX))
+        await self._enter()
+
+    # --- saying so ----------------------------------------------------------------------------------------
+
+    async def _finish(self, ask: Callable[[Node], Awaitable[None]]) -> bool:
+        """Say what came of an attempt until somebody answers; whether it was taken."""
+        for _ in range(TRIES_MAX):
+            try:
+                await self._stage.network.call(ask)
+            except (Unreachable, ActorError):
+                await trio.sleep(AGAIN_S)
+            except OpscoreError as error:
+                if error.code in ("stale_attempt", "task_not_found", "agent_not_found"):
+                    return False
+                await trio.sleep(AGAIN_S)
+            else:
+                return True
+        return False
+
+    async def _report(self, state: str, details: dict[str, Any] | None = None) -> None:
+        """Report a state, once; the next report will tell the same."""
+        timestamp: float | None = None
+        if self._skew_s or self._disordered or self._rng.random() < 0.5:  # noqa: PLR2004 (some send no time)
+            timestamp = self._stage.now() + self._skew_s
+            if self._disordered and not self._dice.quiet:
+                timestamp -= self._rng.uniform(0.0, 10.0)
+        for _ in range(3):
+            try:
+                await self._stage.network.call(
+                    lambda node: node.report_state(self.agent_id, state, details=details, timestamp=timestamp)
+                )
+            except AgentNotFound:
+                await self._insist(self._register)
+            except (Unreachable, OpscoreError, ActorError):
+                await trio.sleep(AGAIN_S)
+            else:
+                return
+
+    async def _insist(self, ask: Callable[[Node], Awaitable[ResultT]]) -> ResultT:
+        """Ask until it is done."""
+        while True:
+            try:
+                return await self._stage.network.call(ask)
+            except (Unreachable, OpscoreError, ActorError):
+                await trio.sleep(AGAIN_S)
+
+    def _say(self, assignment: Assignment, what: str, result: Any) -> None:
+        self._stage.said(assignment.task_id, assignment.attempt, self.agent_id, what, result)
+
+    def _skill(self, assignment: Assignment) -> Skill:
+        return self._model.skill(self._stage.capability_of(assignment))
+
+    def _result(self, assignment: Assignment, skill: Skill) -> Any:
+        if skill.result is not None:
+            return skill.result
+        return {"task": assignment.task_id, "attempt": assignment.attempt, "by": self.agent_id}
+
+
+class _Crashed(Exception):
+    """The agent's process is gone."""

@@ -1,0 +1,60 @@
+"""When the process dies: between any two steps of any task, also while it opens."""
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from opscore.runtime.simulation.faults import Dice
+
+_OPENING: Final = ("process_dies_in_recovery",)
+_OPEN: Final = ("process_dies", "process_restarts")
+
+
+class Deaths(trio.abc.Instrument):
+    """Counts the steps of every task until the one before which the process is gone."""
+
+    def __init__(self) -> None:
+        self._dice: Dice
+        self._die: Callable[[float], None]
+        self._stop: Callable[[], None]
+        self._left: dict[str, int] = {}
+
+    def bind(self, dice: Dice, die: Callable[[float], None], stop: Callable[[], None]) -> None:
+        """Learn whose process it is.
+
+        Args:
+            dice: when it dies.
+            die: kills it; told what share of the batch under way is on the disk.
+            stop: stops it in order.
+        """
+        self._dice, self._die, self._stop = dice, die, stop
+
+    def begin(self, *, opening: bool) -> None:
+        """A process opens, or is open."""
+        drawn = {name: self._dice.steps_until(name) for name in (_OPENING if opening else _OPEN)}
+        self._left = {name: steps for name, steps in drawn.items() if steps is not None}
+
+    def pause(self) -> None:
+        """There is no process."""
+        self._left = {}
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count a step."""
+        if not self._left:
+            return
+        for name, left in self._left.items():
+            if left <= 1:
+                self._left = {}
+                self._dice.count(name)
+                self._end(name)
+                return
+            self._left[name] = left - 1
+
+    def _end(self, name: str) -> None:
+        if name == "process_restarts":
+            self._stop()
+            return
+        rng = self._dice.rng(name)
+        # Mostly the batch under way is there as a whole or not at all; several commits may be there in part.
+        self._die(rng.choice((0.0, 0.0, 1.0, 1.0, rng.random())))

@@ -1,0 +1,61 @@
+"""What happened in a world: a timeline to read, a ledger of what was promised, and the journal's fingerprint."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import attrs
+
+TIMELINE_LINES: Final = 200
+"""How much of a timeline is shown: its end is where things went wrong."""
+
+
+@attrs.frozen
+class Event:
+    """Something that happened; times are virtual seconds from the beginning."""
+
+    at_s: float
+    who: str
+    what: str
+
+
+@attrs.define
+class Ledger:
+    """What the outside was told, kept where no crash of the node reaches it."""
+
+    accepted: dict[str, str] = attrs.field(factory=dict)
+    """The session that each idempotency key was answered with."""
+    said: dict[tuple[str, int], list[tuple[str, str, Any]]] = attrs.field(factory=dict)
+    """Of each attempt what its agents sent as its end: who, what kind of end, and the result."""
+    claimed: dict[tuple[str, int], str] = attrs.field(factory=dict)
+    """The claim that each attempt was handed to, where one was."""
+
+
+class History:
+    """The events of one world, oldest first."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.ledger = Ledger()
+        self._digest = hashlib.sha256()
+
+    def note(self, at_s: float, who: str, what: str) -> None:
+        """Add an event."""
+        self.events.append(Event(at_s, who, what))
+
+    def record(self, sequence: int, body: bytes) -> None:
+        """Add a record of the journal to its fingerprint."""
+        self._digest.update(b"%d %d " % (sequence, len(body)))
+        self._digest.update(body)
+
+    def fingerprint(self) -> str:
+        """Stands for the whole journal, byte for byte, that of removed records included."""
+        return self._digest.hexdigest()
+
+    def timeline(self, lines: int = TIMELINE_LINES) -> Iterator[str]:
+        """The last of what happened, to be read."""
+        left_out = len(self.events) - lines
+        if left_out > 0:
+            yield f"… {left_out:,} earlier events"
+        for event in self.events[-lines:]:
+            yield f"{event.at_s:12.3f} s  {event.who:<24} {event.what}"

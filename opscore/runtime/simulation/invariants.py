@@ -1,0 +1,115 @@
+"""What has to hold in every world; a user's own promises stand beside the runtime's.
+
+An invariant is a function that yields a sentence for everything that breaks it, and nothing when all is well. Its name
+is what a failure shows, its docstring what it promises.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Self, TypeAlias
+
+import attrs
+
+from opscore.runtime.models import Assignment
+from opscore.runtime.simulation.promises import dispatch, outside, tasks
+from opscore.runtime.simulation.promises.outside import Reply
+from opscore.runtime.simulation.rows import Commit, Rows
+
+OnCommit: TypeAlias = Callable[[Commit, Rows], Iterator[str]]
+OnReply: TypeAlias = Callable[[Reply, Rows], Iterator[str]]
+OnHanded: TypeAlias = Callable[[Assignment, Rows], Iterator[str]]
+OnScan: TypeAlias = Callable[[Rows], Iterator[str]]
+
+
+class InvariantBroken(AssertionError):
+    """Something that has to hold does not."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        self.invariant = invariant
+        self.what = what
+        super().__init__(f"{invariant}: {what}")
+
+
+@attrs.frozen(kw_only=True)
+class Invariants:
+    """What is looked at when."""
+
+    on_commit: tuple[OnCommit, ...] = ()
+    """After every commit, with what it changed."""
+    on_reply: tuple[OnReply, ...] = ()
+    """When a call was answered with success, before the caller learns so."""
+    on_handed: tuple[OnHanded, ...] = ()
+    """When an agent is handed an attempt."""
+    on_scan: tuple[OnScan, ...] = ()
+    """Now and then, and at the end; these look at everything."""
+    at_end: tuple[OnScan, ...] = ()
+    """When faults have stopped and every run had its time."""
+
+    def __add__(self, other: Self) -> "Invariants":
+        """Both."""
+        return Invariants(
+            on_commit=self.on_commit + other.on_commit,
+            on_reply=self.on_reply + other.on_reply,
+            on_handed=self.on_handed + other.on_handed,
+            on_scan=self.on_scan + other.on_scan,
+            at_end=self.at_end + other.at_end,
+        )
+
+    def named(self) -> dict[str, str]:
+        """The promise of each, by its name."""
+        every = (*self.on_commit, *self.on_reply, *self.on_handed, *self.on_scan, *self.at_end)
+        return {each.__name__: (each.__doc__ or "").strip().splitlines()[0] for each in every}
+
+
+def check(invariants: tuple[Callable[..., Iterator[str]], ...], *arguments: Any) -> None:
+    """Ask all of them.
+
+    Raises:
+        InvariantBroken: the first that is broken.
+    """
+    for invariant in invariants:
+        for what in invariant(*arguments):
+            raise InvariantBroken(invariant.__name__, what)
+
+
+STANDARD: Final = Invariants(
+    on_commit=(
+        tasks.tasks_move_by_the_table,
+        tasks.sessions_move_by_the_table,
+        tasks.attempts_count_dispatches,
+        tasks.attempts_end_once,
+        tasks.order_follows_the_graph,
+        tasks.retries_follow_the_policy,
+        tasks.losses_are_bounded,
+        tasks.sessions_end_whole,
+        tasks.failed_sessions_start_nothing,
+        tasks.unfinished_sessions_are_listed,
+        tasks.admission_is_bounded,
+        tasks.records_tell_every_change,
+        tasks.time_goes_forward,
+        tasks.keys_keep_their_sessions,
+        dispatch.one_lease_an_agent,
+        dispatch.leases_and_attempts_match,
+        dispatch.work_goes_to_the_idle_and_able,
+        dispatch.work_comes_from_sessions_that_run,
+        dispatch.leases_have_their_times,
+        dispatch.attempts_end_when_their_time_is_over,
+        dispatch.the_unreached_are_suspected,
+        dispatch.suspicion_ends_with_a_report,
+        dispatch.reports_order_themselves,
+        dispatch.registering_keeps_the_cordon,
+        dispatch.the_first_in_line_goes_first,
+        outside.results_are_of_their_attempts,
+    ),
+    on_reply=(
+        outside.accepted_is_durable,
+        outside.a_key_starts_one_session,
+        outside.acknowledged_ends_are_durable,
+        outside.heartbeats_renew,
+        outside.registered_is_durable,
+        outside.claims_are_handed_once,
+    ),
+    on_handed=(outside.handed_is_committed,),
+    on_scan=(dispatch.waiting_work_finds_idle_agents, dispatch.what_is_due_happens, outside.nothing_accepted_is_lost),
+    at_end=(outside.everything_ends,),
+)
+"""The runtime's own promises."""

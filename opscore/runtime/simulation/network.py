@@ -1,0 +1,138 @@
+"""Between the node and everyone else: calls and deliveries that are lost, late, repeated, or cut off by a death."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import trio
+
+from opscore.actors.errors import ActorError
+from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
+from opscore.runtime.errors import OpscoreError
+from opscore.runtime.models import Agent, AgentSource, Assignment
+from opscore.runtime.node import Node
+from opscore.runtime.simulation.faults import Dice
+
+ResultT = TypeVar("ResultT")
+
+SLOW_S_MAX: Final = 60.0
+PATIENCE_S: Final = 300.0
+"""How long a caller waits for an answer, beside what it asked the node to wait."""
+SCHEME: Final = "simulated://"
+
+
+class Unreachable(Exception):
+    """The node didn't answer; whether it did what it was asked is not known."""
+
+
+Inbox = Callable[[Assignment], Awaitable[Fact]]
+
+
+class Network:
+    """The ways between a node, its agents and its clients; it outlives the node. A `Delivery`.
+
+    Args:
+        dice: what goes wrong.
+        on_handed: told before an agent gets an attempt.
+    """
+
+    def __init__(self, dice: Dice, on_handed: Callable[[Assignment], None]) -> None:
+        self._dice = dice
+        self._on_handed = on_handed
+        self._node: Node | None = None
+        self._calls: dict[trio.CancelScope, None] = {}
+        self.up = trio.Event()
+        """Set while a node runs; another one after each."""
+        self._down = trio.Event()
+        self.inboxes: dict[str, Inbox] = {}
+        """Where attempts are pushed to, by agent."""
+
+    # --- to the node --------------------------------------------------------------------------------------
+
+    def connect(self, node: Node) -> None:
+        """A node runs."""
+        self._node = node
+        self.up.set()
+
+    def sever(self) -> None:
+        """The node is gone, and every call with it."""
+        self._node = None
+        self._down.set()
+        self.up, self._down = trio.Event(), trio.Event()
+        for scope in self._calls:
+            scope.cancel()
+
+    async def down(self, up: trio.Event) -> None:
+        """Wait until the node that `up` told of is gone."""
+        if self.up is up:
+            await self._down.wait()
+
+    async def call(self, ask: Callable[[Node], Awaitable[ResultT]], *, patience_s: float = PATIENCE_S) -> ResultT:
+        """Ask the node something.
+
+        Raises:
+            Unreachable: there was no answer.
+            OpscoreError, ActorError: it was refused.
+        """
+        dice = self._dice
+        if dice.happens("request_slow"):
+            await trio.sleep(dice.rng("request_slow").uniform(0.1, SLOW_S_MAX))
+        else:
+            await trio.lowlevel.checkpoint()
+        if dice.happens("request_lost"):
+            await trio.sleep(1.0)
+            raise Unreachable("the request is lost")
+        result = await self._ask(ask, patience_s)
+        if dice.happens("request_repeated"):
+            with contextlib.suppress(OpscoreError, ActorError, Unreachable):
+                await self._ask(ask, patience_s)
+        if dice.happens("reply_lost"):
+            await trio.sleep(1.0)
+            raise Unreachable("the reply is lost")
+        return result
+
+    async def _ask(self, ask: Callable[[Node], Awaitable[ResultT]], patience_s: float) -> ResultT:
+        node = self._node
+        if node is None:
+            raise Unreachable("no node runs")
+        with trio.move_on_after(patience_s) as scope:
+            self._calls[scope] = None
+            try:
+                return await ask(node)
+            except ActorError as error:
+                if self._node is not node:
+                    raise Unreachable(str(error)) from error
+                raise
+            finally:
+                del self._calls[scope]
+        raise Unreachable("the connection broke")
+
+    # --- to agents ----------------------------------------------------------------------------------------
+
+    def reaches(self, agent: Agent) -> bool:
+        """Whether an agent has an address."""
+        return agent.source is AgentSource.API and agent.contact_endpoint is not None
+
+    async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
+        """Push an attempt to its agent."""
+        dice = self._dice
+        self._on_handed(assignment)
+        if dice.happens("delivery_slow"):
+            await trio.sleep(dice.rng("delivery_slow").uniform(0.1, SLOW_S_MAX))
+        else:
+            await trio.lowlevel.checkpoint()
+        inbox = self.inboxes.get(agent.agent_id)
+        if inbox is None or dice.happens("delivery_refused"):
+            return NotReached(reason="connection refused")
+        if dice.happens("delivery_unavailable"):
+            return Answered(status=503, retry_after_s=dice.rng("delivery_unavailable").uniform(1.0, 30.0))
+        if dice.happens("delivery_rejected"):
+            return Answered(status=400, body="rejected")
+        if dice.happens("delivery_lost"):
+            return Broken(reason="connection reset before anything arrived")
+        answer: Any = await inbox(assignment)
+        if dice.happens("delivery_repeated"):
+            await inbox(assignment)
+        if dice.happens("delivery_broken"):
+            return Broken(reason="connection reset")
+        return answer if isinstance(answer, Answered | NotReached | Broken) else Answered(status=202)

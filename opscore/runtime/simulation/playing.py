@@ -1,0 +1,88 @@
+"""Plays scenarios, and says what came of them."""
+
+import functools
+from collections import Counter
+from typing import Final
+
+import attrs
+
+from opscore.runtime.models import Session, Task
+from opscore.runtime.simulation import scheduling
+from opscore.runtime.simulation.deaths import Deaths
+from opscore.runtime.simulation.history import History
+from opscore.runtime.simulation.invariants import STANDARD, InvariantBroken, Invariants
+from opscore.runtime.simulation.scenario import Scenario
+from opscore.runtime.simulation.world import World
+
+_FAILED: Final = "the simulated world broke a promise"
+
+
+class WorldFailed(AssertionError):
+    """A world broke a promise; it says how to play it again, and what happened in it."""
+
+    def __init__(self, played: "Played") -> None:
+        self.played = played
+        assert played.broken is not None, "a world that failed broke something"
+        super().__init__(
+            f"{_FAILED}: {played.broken}\n\nseed {played.scenario.seed}; to play it again:\n\n"
+            f"{played.scenario.python()}\n" + "\n".join(played.history.timeline())
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Played:
+    """A scenario, and what came of it."""
+
+    scenario: Scenario
+    history: History
+    broken: InvariantBroken | None
+    """The first promise that was broken, if any."""
+    elapsed_s: float
+    """Virtual seconds that it took."""
+    commits: int
+    sessions: tuple[Session, ...]
+    """As they ended."""
+    tasks: tuple[Task, ...]
+    faults: Counter[str]
+    """How often each fault happened."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the journal, byte for byte: the same scenario yields the same."""
+        return self.history.fingerprint()
+
+    def check(self) -> None:
+        """See that every promise was kept.
+
+        Raises:
+            WorldFailed: one was not.
+        """
+        if self.broken is not None:
+            raise WorldFailed(self)
+
+
+def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:
+    """Play a scenario to its end, or to the first promise that is broken."""
+    deaths = Deaths()
+    return scheduling.run(
+        functools.partial(_play, scenario, invariants, deaths), seed=scenario.seed, instruments=[deaths]
+    )
+
+
+async def _play(scenario: Scenario, invariants: Invariants, deaths: Deaths) -> Played:
+    world = World(scenario, invariants, History(), deaths)
+    broken: InvariantBroken | None = None
+    try:
+        await world.play()
+    except InvariantBroken as error:
+        broken = error
+    return Played(
+        scenario=scenario,
+        history=world.history,
+        broken=broken,
+        elapsed_s=world.elapsed_s,
+        commits=world.commits,
+        sessions=tuple(world.rows.sessions.values()),
+        tasks=tuple(world.rows.tasks.values()),
+        faults=Counter(world.dice.happened),
+    )

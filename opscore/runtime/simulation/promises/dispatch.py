@@ -1,0 +1,264 @@
+"""What every commit has to keep of agents, leases, and who gets which task."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from opscore.runtime.availability import fresh_until
+from opscore.runtime.models import STATE_IDLE, TASK_OPEN, Agent, AgentSource, Lease, SessionStatus, Task
+from opscore.runtime.simulation.promises.tasks import decided_at, moved_tasks
+from opscore.runtime.simulation.rows import Commit, Rows
+from opscore.runtime.tables import AGENTS, LEASES, TASKS
+
+AGING_S: Final = 600.0
+"""What a level of priority is worth in waiting, as docs/semantics.md says."""
+CALM_S: Final = 5.0
+"""So long after the last disturbance whatever is under way has come to its end."""
+_EPSILON_S: Final = 1e-6
+
+
+def granted(commit: Commit) -> Iterator[Lease]:
+    """The leases that a commit grants."""
+    for change in commit.of(LEASES.name):
+        before, after = change.before, change.after
+        held = None if before is None else (before.task_id, before.attempt)
+        if after is not None and held != (after.task_id, after.attempt):
+            yield after
+
+
+def one_lease_an_agent(commit: Commit, rows: Rows) -> Iterator[str]:
+    """An agent that holds a lease gets no other before that one is over."""
+    for change in commit.of(LEASES.name):
+        before, after = change.before, change.after
+        if (
+            before is not None
+            and after is not None
+            and (before.task_id, before.attempt)
+            != (
+                after.task_id,
+                after.attempt,
+            )
+        ):
+            yield f"agent {change.key} holds {before.task_id}, and is given {after.task_id}"
+
+
+def leases_and_attempts_match(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Every open attempt has its lease, and every lease its open attempt."""
+    for change in commit.of(LEASES.name):
+        lease: Lease | None = change.after
+        task = None if lease is None else rows.tasks.get(lease.task_id)
+        if lease is not None and not _held(task, lease):
+            stands = "is not there" if task is None else f"is {task.status} at {task.attempt} with {task.agent_id}"
+            yield f"agent {change.key} holds attempt {lease.attempt} of {lease.task_id}, which {stands}"
+        if change.before is not None and lease is None:
+            yield from _left_out(rows.tasks.get(change.before.task_id), rows)
+    for change in commit.of(TASKS.name):
+        yield from _left_out(change.after, rows)
+        if change.before is not None and change.before.agent_id is not None:
+            lease = rows.leases.get(change.before.agent_id)
+            if lease is not None and lease.task_id == change.key and not _held(change.after, lease):
+                yield f"task {change.key} is over at attempt {lease.attempt}, and {lease.agent_id} still holds it"
+    for change in commit.of(AGENTS.name):
+        if change.after is None and change.key in rows.leases:
+            yield f"agent {change.key} is gone, and holds {rows.leases[change.key].task_id}"
+
+
+def _held(task: Task | None, lease: Lease) -> bool:
+    return (
+        task is not None
+        and task.status in TASK_OPEN
+        and (task.attempt, task.agent_id) == (lease.attempt, lease.agent_id)
+    )
+
+
+def _left_out(task: Task | None, rows: Rows) -> Iterator[str]:
+    if task is None or task.status not in TASK_OPEN:
+        return
+    lease = None if task.agent_id is None else rows.leases.get(task.agent_id)
+    if lease is None or not _held(task, lease):
+        yield f"attempt {task.attempt} of {task.task_id} is out with {task.agent_id}, which holds no lease on it"
+
+
+def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Who gets a task is idle, not cordoned, not suspected, fresh, and the one or of those that may run it."""
+    for lease in granted(commit):
+        agent = _agent_before(commit, rows, lease.agent_id)
+        if agent is None:
+            yield f"{lease.task_id} is given to {lease.agent_id}, which is not registered"
+            continue
+        faults = []
+        if agent.state != STATE_IDLE:
+            faults.append(f"is {agent.state}")
+        if agent.cordoned:
+            faults.append("is cordoned")
+        if agent.suspected_until > lease.granted_at:
+            faults.append(f"is suspected for {agent.suspected_until - lease.granted_at:g} s more")
+        if fresh_until(agent, rows.limits) < lease.granted_at and lease.claim_id is None:
+            faults.append("has been silent for too long")
+        if not may_run(agent, rows.tasks[lease.task_id], rows):
+            faults.append("can't run it")
+        if faults:
+            yield f"{lease.task_id} is given to {lease.agent_id}, which {' and '.join(faults)}"
+
+
+def _agent_before(commit: Commit, rows: Rows, agent_id: str) -> Agent | None:
+    for change in commit.of(AGENTS.name):
+        if change.key == agent_id:
+            agent: Agent | None = change.before
+            return agent
+    return rows.agents.get(agent_id)
+
+
+def may_run(agent: Agent, task: Task, rows: Rows) -> bool:
+    """Whether the definition lets this agent have this task."""
+    definition = rows.task_definition(task)
+    if definition.agent_id is not None:
+        return agent.agent_id == definition.agent_id
+    if definition.capability is not None:
+        return definition.capability in agent.capabilities
+    return agent.agent_id == rows.sessions[task.session_id].agent_id
+
+
+def work_comes_from_sessions_that_run(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Only a ready task of a session that is neither paused nor over is given out."""
+    for lease in granted(commit):
+        session = rows.sessions[lease.session_id]
+        if session.status not in (SessionStatus.STARTED, SessionStatus.RUNNING):
+            yield f"{lease.task_id} is given out, and its session is {session.status}"
+
+
+def leases_have_their_times(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A lease and its timeout are as long as the definition says, and only a broken delivery cuts one short."""
+    for change in commit.of(LEASES.name):
+        before, after = change.before, change.after
+        if after is None:
+            continue
+        definition = rows.task_definition(rows.tasks[after.task_id])
+        if before is None or (before.task_id, before.attempt) != (after.task_id, after.attempt):
+            lasts, times_out = after.expires_at - after.granted_at, after.timeout_at - after.granted_at
+            if abs(lasts - definition.lease_s) > _EPSILON_S or abs(times_out - definition.timeout_s) > _EPSILON_S:
+                yield f"the lease of {after.task_id} lasts {lasts:g} s and times out after {times_out:g} s"
+        elif after.timeout_at < before.timeout_at:
+            yield f"the timeout of {after.task_id} is put forward"
+        elif after.expires_at < before.expires_at and (before.active_seen or before.heartbeat_seen):
+            yield f"the lease of {after.task_id} is cut short, though its agent shows life"
+
+
+def attempts_end_when_their_time_is_over(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Silence ends an attempt once its lease is over, and length once its timeout is, and neither earlier."""
+    for record in commit.records:
+        if record.kind not in ("agent.lease_expired", "agent.timed_out"):
+            continue
+        lease = next((change.before for change in commit.of(LEASES.name) if change.key == record.entity_id), None)
+        if lease is None:
+            continue
+        over_at = lease.expires_at if record.kind == "agent.lease_expired" else lease.timeout_at
+        if record.at < over_at - _EPSILON_S:
+            yield f"{record.kind} ends {lease.task_id} {over_at - record.at:g} s early"
+
+
+def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
+    """An agent that a delivery didn't reach, or whose lease ran out in silence, rests for a while."""
+    for before, after in moved_tasks(commit):
+        unreached = after.error is not None and after.error.code == "undelivered"
+        if before.status not in TASK_OPEN or not unreached or before.agent_id is None or before.error == after.error:
+            continue
+        agent = rows.agents.get(before.agent_id)
+        if agent is not None and agent.suspected_until <= decided_at(commit, agent.agent_id):
+            yield f"{before.task_id} didn't reach agent {agent.agent_id}, which isn't suspected"
+
+
+def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A newer report ends an agent's suspicion, and is the only thing that does so before its time."""
+    for change in commit.of(AGENTS.name):
+        before, after = change.before, change.after
+        if before is None or after is None or not before.suspicions:
+            continue
+        heard = after.received_at != before.received_at or after.registered_at != before.registered_at
+        if not heard and after.suspected_until < before.suspected_until:
+            yield f"agent {change.key} is suspected no longer, and nothing was heard of it"
+
+
+def reports_order_themselves(commit: Commit, rows: Rows) -> Iterator[str]:
+    """An agent's newest accepted report is never replaced by an older one, unless it registers again."""
+    for change in commit.of(AGENTS.name):
+        before, after = change.before, change.after
+        if before is None or after is None or before.registered_at != after.registered_at:
+            continue
+        if None not in (before.reported_at, after.reported_at) and after.reported_at < before.reported_at:
+            yield f"agent {change.key} is {after.state} by a report older than the one that said {before.state}"
+
+
+def registering_keeps_the_cordon(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Who is cordoned stays so until it is put back, also when it registers again."""
+    told = {record.entity_id for record in commit.records if "cordon" in record.kind}
+    for change in commit.of(AGENTS.name):
+        before, after = change.before, change.after
+        if before is not None and after is not None and before.cordoned != after.cordoned and change.key not in told:
+            yield f"agent {change.key} is {'' if after.cordoned else 'not '}cordoned, and nobody said so"
+
+
+def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
+    """In calm times an agent gets, of all it may run, what has the highest priority, aged by its waiting."""
+    for lease in granted(commit):
+        agent, given = rows.agents[lease.agent_id], rows.tasks[lease.task_id]
+        if not rows.calm_for(CALM_S) or lease.claim_id is not None or agent.source is AgentSource.LOCAL:
+            continue
+        waited = _key(given, rows)
+        for task in rows.waiting():
+            since = task.ready_at or 0.0
+            if since > lease.granted_at - CALM_S or not may_run(agent, task, rows):
+                continue
+            if _key(task, rows) < waited - _EPSILON_S and rows.sessions[task.session_id].status in (
+                SessionStatus.STARTED,
+                SessionStatus.RUNNING,
+            ):
+                yield f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
+
+
+def _key(task: Task, rows: Rows) -> float:
+    return (task.ready_at or 0.0) - AGING_S * rows.task_definition(task).priority
+
+
+def waiting_work_finds_idle_agents(rows: Rows) -> Iterator[str]:
+    """In calm times no task waits while an agent that may have it is free."""
+    if not rows.calm_for(CALM_S):
+        return
+    now = rows.now()
+    free = [agent for agent in rows.agents.values() if _free(agent, rows, now)]
+    if not free:
+        return
+    for task in rows.waiting():
+        if (task.ready_at or 0.0) > now - CALM_S or rows.sessions[task.session_id].status is SessionStatus.PAUSED:
+            continue
+        for agent in free:
+            if may_run(agent, task, rows):
+                yield f"task {task.task_id} waits, and agent {agent.agent_id} is free for it"
+                break
+
+
+def _free(agent: Agent, rows: Rows, now: float) -> bool:
+    return (
+        agent.state == STATE_IDLE
+        and agent.agent_id not in rows.leases
+        and not agent.cordoned
+        and agent.suspected_until < now - CALM_S
+        and fresh_until(agent, rows.limits) > now
+        and (agent.received_at or 0.0) < now - CALM_S
+        and agent.agent_id in rows.reachable
+    )
+
+
+def what_is_due_happens(rows: Rows) -> Iterator[str]:
+    """In calm times a lease, a timeout or a retry delay that is over is acted on within seconds."""
+    if not rows.calm_for(CALM_S):
+        return
+    now = rows.now()
+    for lease in rows.leases.values():
+        agent = rows.agents.get(lease.agent_id)
+        local = agent is not None and agent.source is AgentSource.LOCAL
+        due_at = lease.timeout_at if local else lease.due_at
+        if now > due_at + CALM_S:
+            yield f"the time of {lease.task_id} with {lease.agent_id} has been over for {now - due_at:g} s"
+    for task in rows.delayed():
+        if now > (task.due_at or 0.0) + CALM_S and rows.sessions[task.session_id].status is not SessionStatus.PAUSED:
+            yield f"the retry delay of {task.task_id} has been over for {now - (task.due_at or 0.0):g} s"

@@ -1,0 +1,142 @@
+"""What the outside was told has to be so: replies, deliveries, and what is left at the end."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from opscore.runtime.models import SESSION_ENDED, TASK_OPEN, Assignment, SessionStatus, Task, TaskStatus
+from opscore.runtime.simulation.promises.tasks import moved_tasks
+from opscore.runtime.simulation.rows import Commit, Rows
+from opscore.runtime.tables import LEASES
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """A call that was answered with success."""
+
+    call: str
+    """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report` or `claim`."""
+    arguments: dict[str, Any]
+    value: Any
+
+
+def accepted_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
+    """A run that was accepted is on the disk by then, with the payload it was started with."""
+    if reply.call != "trigger":
+        return
+    session = rows.sessions.get(reply.value.session_id)
+    if session is None:
+        yield f"session {reply.value.session_id} is accepted, and not on the disk"
+    elif session.payload != reply.arguments["payload"]:
+        yield f"session {session.session_id} has another payload than it was started with"
+
+
+def a_key_starts_one_session(reply: Reply, rows: Rows) -> Iterator[str]:
+    """The same key with the same body is answered with the same session, however often and whenever it comes."""
+    if reply.call != "trigger":
+        return
+    key, session_id = reply.arguments["key"], reply.value.session_id
+    first = rows.ledger.accepted.setdefault(key, session_id)
+    if first != session_id:
+        yield f"key {key!r} was answered with {first}, and now with {session_id}"
+
+
+def acknowledged_ends_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
+    """An end that was acknowledged is the attempt's end, and on the disk by then."""
+    wanted = {
+        "complete": (TaskStatus.COMPLETED,),
+        "fail": (TaskStatus.PENDING_RETRY, TaskStatus.FAILED),
+    }.get(reply.call)
+    if wanted is None:
+        return
+    task_id, attempt = reply.arguments["task_id"], reply.arguments["attempt"]
+    ends = rows.ends.get((task_id, attempt), [])
+    if not ends or ends[0] not in wanted:
+        yield f"{reply.call} of attempt {attempt} of {task_id} is acknowledged, and it is {ends[0] if ends else 'open'}"
+
+
+def heartbeats_renew(reply: Reply, rows: Rows) -> Iterator[str]:
+    """A heartbeat that was acknowledged has renewed the lease of that very attempt."""
+    if reply.call != "heartbeat":
+        return
+    lease, wanted = reply.value, (reply.arguments["task_id"], reply.arguments["attempt"])
+    if (lease.task_id, lease.attempt) != wanted:
+        yield f"a heartbeat of attempt {wanted[1]} of {wanted[0]} renews {lease.task_id} at {lease.attempt}"
+
+
+def registered_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
+    """An agent that was registered is on the disk by then, with what it can do."""
+    if reply.call != "register":
+        return
+    agent = rows.agents.get(reply.arguments["agent_id"])
+    if agent is None:
+        yield f"agent {reply.arguments['agent_id']} is registered, and not on the disk"
+
+
+def claims_are_handed_once(reply: Reply, rows: Rows) -> Iterator[str]:
+    """What a claimer is handed is committed, and no other claim is handed it."""
+    if reply.call != "claim" or reply.value is None:
+        return
+    assignment: Assignment = reply.value.assignment
+    yield from handed_is_committed(assignment, rows)
+    claim = reply.arguments["claim"]
+    first = rows.ledger.claimed.setdefault((assignment.task_id, assignment.attempt), claim)
+    if first != claim:
+        yield f"attempt {assignment.attempt} of {assignment.task_id} is handed to claim {first}, and to {claim}"
+
+
+def handed_is_committed(assignment: Assignment, rows: Rows) -> Iterator[str]:
+    """What an agent is handed is committed: the attempt is out with that agent, under its lease, as it was defined."""
+    task = rows.tasks.get(assignment.task_id)
+    where = f"attempt {assignment.attempt} of {assignment.task_id}"
+    if task is None or task.attempt < assignment.attempt:
+        yield f"{where} is handed to {assignment.agent_id}, and is not on the disk"
+        return
+    if task.attempt == assignment.attempt and task.agent_id != assignment.agent_id:
+        yield f"{where} is handed to {assignment.agent_id}, and is {task.agent_id}'s"
+    session = rows.sessions[task.session_id]
+    definition = rows.task_definition(task)
+    if assignment.input != session.payload or assignment.parameters != definition.parameters:
+        yield f"{where} is handed over with other parameters or input than it has"
+
+
+def results_are_of_their_attempts(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A task's result is what the agent of that very attempt sent for it."""
+    for before, after in moved_tasks(commit):
+        if after.status is not TaskStatus.COMPLETED or before.status not in TASK_OPEN:
+            continue
+        if after.result is not None and after.result not in list(_sent(after, commit, rows)):
+            yield f"attempt {after.attempt} of {after.task_id} is complete with {after.result!r}, and that was not sent"
+
+
+def _sent(task: Task, commit: Commit, rows: Rows) -> Iterator[Any]:
+    """What may be the result: what was sent for this attempt, or with no number by an agent that had shown life."""
+    for attempt in range(1, task.attempt + 1):
+        for who, what, result in rows.ledger.said.get((task.task_id, attempt), ()):
+            if who == task.agent_id and (what == "complete" and attempt == task.attempt):
+                yield result
+            elif who == task.agent_id and what == "complete without a number":
+                before = next((each.before for each in commit.of(LEASES.name) if each.key == who), None)
+                if attempt == task.attempt or (before is not None and before.active_seen):
+                    yield result
+
+
+def nothing_accepted_is_lost(rows: Rows) -> Iterator[str]:
+    """Every run that was ever accepted is there."""
+    for key, session_id in rows.ledger.accepted.items():
+        if session_id not in rows.sessions:
+            yield f"session {session_id}, accepted for key {key!r}, is gone"
+
+
+def everything_ends(rows: Rows) -> Iterator[str]:
+    """Once faults have stopped, every run comes to its end; one whose actor kept crashing may be paused."""
+    for session in rows.sessions.values():
+        quarantined = session.status is SessionStatus.PAUSED and "actor_raises" in rows.faults
+        if session.status not in SESSION_ENDED and not quarantined:
+            tasks = ", ".join(f"{task.key} {_stands(task)}" for task in rows.tasks_of(session.session_id))
+            yield f"session {session.session_id} is still {session.status}: {tasks}"
+
+
+def _stands(task: Task) -> str:
+    return f"{task.status} at {task.attempt} with {task.agent_id}" if task.status in TASK_OPEN else f"{task.status}"

@@ -1,0 +1,170 @@
+"""The rows of a simulated store as values, kept up with every commit, and what each commit changed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.definitions import Definition, TaskDefinition, parse
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import TASK_OPEN, Agent, Lease, Record, SavedDefinition, Session, Task, TaskStatus
+from opscore.runtime.simulation.disk import SimulatedSnapshot
+from opscore.runtime.simulation.history import Ledger
+from opscore.runtime.store import Delete, Put, Stored, Submission
+from opscore.runtime.tables import (
+    AGENTS,
+    DEFINITIONS,
+    IDEMPOTENCY,
+    LEASES,
+    OPEN_SESSIONS,
+    RECORDS,
+    REVISIONS,
+    SESSIONS,
+    TASKS,
+    IdempotencyRow,
+    OpenSession,
+    Revision,
+    Table,
+)
+
+_MIRRORED: Final[tuple[Table[Any], ...]] = (
+    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, DEFINITIONS, REVISIONS, IDEMPOTENCY,
+)  # fmt: skip
+_BY_NAME: Final = {table.name: table for table in _MIRRORED}
+
+
+@attrs.frozen
+class Change:
+    """A row before and after a commit; None where there is none."""
+
+    table: str
+    key: str
+    before: Any
+    after: Any
+
+
+@attrs.frozen
+class Commit:
+    """One submission, as it was applied."""
+
+    version: int
+    at: float
+    """Wall time, in Unix seconds."""
+    changes: tuple[Change, ...]
+    records: tuple[Record, ...]
+
+    def of(self, table: str) -> list[Change]:
+        """What it changed of one table."""
+        return [change for change in self.changes if change.table == table]
+
+
+class Rows:
+    """Every row there is, after the newest commit; what invariants look at.
+
+    Args:
+        limits: what the node allows.
+        ledger: what the outside was told.
+        faults: the names of the faults that may happen in this world.
+        now: wall time.
+    """
+
+    def __init__(self, *, limits: Limits, ledger: Ledger, faults: frozenset[str], now: Callable[[], float]) -> None:
+        self.limits = limits
+        self.ledger = ledger
+        self.faults = faults
+        self.now = now
+        self._rows: dict[str, dict[str, Any]] = {table.name: {} for table in _MIRRORED}
+        self.agents: Mapping[str, Agent] = self._rows[AGENTS.name]
+        self.leases: Mapping[str, Lease] = self._rows[LEASES.name]
+        self.sessions: Mapping[str, Session] = self._rows[SESSIONS.name]
+        self.unfinished: Mapping[str, OpenSession] = self._rows[OPEN_SESSIONS.name]
+        self.tasks: Mapping[str, Task] = self._rows[TASKS.name]
+        self.saved: Mapping[str, SavedDefinition] = self._rows[DEFINITIONS.name]
+        self.revisions: Mapping[str, Revision] = self._rows[REVISIONS.name]
+        self.idempotency: Mapping[str, IdempotencyRow] = self._rows[IDEMPOTENCY.name]
+        self.ends: dict[tuple[str, int], list[TaskStatus]] = {}
+        """How each attempt that is over came to its end: the status that its task went to, once if all is well."""
+        self.reachable: set[str] = set()
+        """The agents that a delivery reaches at the moment, if nothing goes wrong."""
+        self.calm_since = 0.0
+        """Since when the node runs undisturbed, by the wall; in the future while it is disturbed."""
+        self._definitions: dict[str, Definition] = {}
+        self._tasks_of: dict[str, dict[str, None]] = {}
+        self._in_status: dict[TaskStatus, dict[str, None]] = {status: {} for status in TaskStatus}
+
+    def definition(self, session: Session) -> Definition:
+        """What a session runs."""
+        found = self._definitions.get(session.definition_key)
+        if found is None:
+            document = self.revisions[session.definition_key].document
+            found = self._definitions[session.definition_key] = parse(document, self.limits)
+        return found
+
+    def task_definition(self, task: Task) -> TaskDefinition:
+        """What the definition says of a task."""
+        return self.definition(self.sessions[task.session_id]).tasks[task.ordinal]
+
+    def tasks_of(self, session_id: str) -> list[Task]:
+        """The tasks of a session in the order of its definition."""
+        found = [self.tasks[task_id] for task_id in self._tasks_of.get(session_id, ())]
+        return sorted(found, key=lambda task: task.ordinal)
+
+    def waiting(self) -> Iterator[Task]:
+        """The tasks that wait for an agent."""
+        return (self.tasks[task_id] for task_id in self._in_status[TaskStatus.READY])
+
+    def delayed(self) -> Iterator[Task]:
+        """The tasks that wait for the end of a retry delay."""
+        return (self.tasks[task_id] for task_id in self._in_status[TaskStatus.PENDING_RETRY])
+
+    def calm_for(self, seconds: float) -> bool:
+        """Whether the node has run undisturbed for so long."""
+        return self.now() - self.calm_since >= seconds
+
+    def follow(self, submission: Submission, version: int) -> Commit:
+        """Take in a submission that was applied."""
+        changes = tuple(
+            change for change in (self._change(write, version) for write in submission.writes) if change is not None
+        )
+        records = tuple(
+            RECORDS.decode(b"", Stored(record.body, record.schema, version)) for record in submission.records
+        )
+        return Commit(version, self.now(), changes, records)
+
+    def differences(self, view: SimulatedSnapshot) -> list[str]:
+        """What the disk holds that isn't as it was followed."""
+        found = []
+        for table in _MIRRORED:
+            stored = {table.key(row): row for row, _ in table.scan(view)}
+            if stored != self._rows[table.name]:
+                found.append(f"{table.name} on the disk are not those that were committed")
+        return found
+
+    def _change(self, write: Put | Delete, version: int) -> Change | None:
+        table = _BY_NAME.get(write.table)
+        if table is None:
+            return None
+        rows, key = self._rows[table.name], write.key.decode()
+        before = rows.get(key)
+        if isinstance(write, Delete):
+            rows.pop(key, None)
+            after = None
+        else:
+            after = rows[key] = table.decode(write.key, Stored(write.body, write.schema, version))
+        if table is TASKS:
+            self._note_task(key, before, after)
+        return Change(table.name, key, before, after)
+
+    def _note_task(self, key: str, before: Task | None, after: Task | None) -> None:
+        session_id = key.partition(".")[0]
+        if before is not None:
+            del self._in_status[before.status][key]
+            over = after is None or after.status not in TASK_OPEN or after.attempt != before.attempt
+            if before.status in TASK_OPEN and over and after is not None:
+                self.ends.setdefault((key, before.attempt), []).append(after.status)
+        if after is None:
+            self._tasks_of.get(session_id, {}).pop(key, None)
+            return
+        self._in_status[after.status][key] = None
+        if before is None:
+            self._tasks_of.setdefault(session_id, {})[key] = None

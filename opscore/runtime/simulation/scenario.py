@@ -1,0 +1,75 @@
+"""A world as data: what is run, by whom, and what goes wrong. The same scenario is the same history."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.limits import Limits
+from opscore.runtime.simulation.faults import Faults
+from opscore.runtime.simulation.fleet import AgentModel
+
+SIMULATED_LIMITS: Final = Limits(close_grace_s=0.1, passivate_s=5.0)
+"""As usual, but what passes after a while does so within a short world."""
+
+
+@attrs.frozen(kw_only=True)
+class Trigger:
+    """A client that starts a run, and asks again until it is accepted."""
+
+    at_s: float = 0.0
+    workflow: int = 0
+    """Which of the scenario's workflows."""
+    payload: Any = None
+    agent_id: str | None = None
+    key: str | None = None
+    """An idempotency key; two triggers may share one. Without it, each has its own."""
+
+
+@attrs.frozen(kw_only=True)
+class Scenario:
+    """Everything that makes a world. Times are virtual seconds from its beginning."""
+
+    seed: int = 0
+    workflows: Sequence[Mapping[str, Any]] = ()
+    agents: Sequence[AgentModel] = ()
+    triggers: Sequence[Trigger] = ()
+    faults: Faults = Faults()
+    faults_until_s: float = 300.0
+    """From then on nothing goes wrong any more, and every run has to come to its end."""
+    settle_s: float = 6 * 3_600.0
+    """Within so long after that."""
+    limits: Limits = SIMULATED_LIMITS
+
+    def python(self) -> str:
+        """This scenario as Python that plays it again."""
+        return (
+            "from opscore.runtime.limits import Limits\n"
+            "from opscore.runtime.simulation import AgentModel, Faults, Latency, Scenario, Skill, Trigger, play\n\n"
+            f"play({_python(self, '')}).check()\n"
+        )
+
+
+def _python(value: Any, indent: str) -> str:
+    """Source that makes this value: what is left at its default is left out."""
+    inner = indent + "    "
+    if attrs.has(type(value)):
+        fields = [
+            f"{inner}{field.name}={_python(getattr(value, field.name), inner)},\n"
+            for field in attrs.fields(type(value))
+            if not _is_default(value, field)
+        ]
+        return f"{type(value).__name__}(\n{''.join(fields)}{indent})" if fields else f"{type(value).__name__}()"
+    if isinstance(value, Mapping) and value:
+        lines = "".join(f"{inner}{key!r}: {_python(item, inner)},\n" for key, item in value.items())
+        return f"{{\n{lines}{indent}}}"
+    if isinstance(value, list | tuple) and any(attrs.has(type(item)) or isinstance(item, Mapping) for item in value):
+        return "[\n" + "".join(f"{inner}{_python(item, inner)},\n" for item in value) + f"{indent}]"
+    return repr(list(value) if isinstance(value, tuple) else value)
+
+
+def _is_default(value: Any, field: "attrs.Attribute[Any]") -> bool:
+    default: Any = field.default
+    if hasattr(default, "factory"):
+        default = default.factory()
+    return bool(getattr(value, field.name) == default)

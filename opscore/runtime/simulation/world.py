@@ -1,0 +1,337 @@
+"""One world: a node that dies and comes back, its disk, its agents and clients; played from its scenario."""
+
+import random
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+import trio
+
+from opscore.actors.clock import VirtualClock
+from opscore.actors.errors import ActorError
+from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.errors import OpscoreError
+from opscore.runtime.models import Assignment, SessionStatus
+from opscore.runtime.node import Node, run_node
+from opscore.runtime.simulation import scheduling
+from opscore.runtime.simulation.agents import SimulatedAgent, Stage
+from opscore.runtime.simulation.crashes import Crashes
+from opscore.runtime.simulation.deaths import Deaths
+from opscore.runtime.simulation.disk import Disk, SimulatedStore
+from opscore.runtime.simulation.faults import Dice
+from opscore.runtime.simulation.history import History
+from opscore.runtime.simulation.invariants import InvariantBroken, Invariants, check
+from opscore.runtime.simulation.network import Network, Unreachable
+from opscore.runtime.simulation.promises.outside import Reply
+from opscore.runtime.simulation.rows import Rows
+from opscore.runtime.simulation.scenario import Scenario, Trigger
+from opscore.runtime.simulation.writer import Room, SimulatedWriter
+from opscore.runtime.store import Submission
+from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES
+from opscore.runtime.triggering import IdempotencyKey
+
+SCAN_EVERY_S: Final = 20.0
+AGAIN_S: Final = 1.0
+OPENING_PATIENCE: Final = 40
+"""Openings in a row that fail before the world gives up on its node."""
+UNSETTLED_S: Final = 420.0
+"""After what goes wrong inside the node: stalls, backoffs and pauses have passed by then."""
+NODE: Final = "node"
+_DISTURBING: Final = ("process", "commit", "disk", "actor")
+"""What the faults begin with that the node itself has to get over."""
+
+
+class World:
+    """A scenario, being played. Make it inside the run.
+
+    Args:
+        scenario: what is played.
+        invariants: what has to hold.
+        history: where it is written down.
+        deaths: told of every step, and when the process dies.
+    """
+
+    def __init__(self, scenario: Scenario, invariants: Invariants, history: History, deaths: Deaths) -> None:
+        self._scenario = scenario
+        self._invariants = invariants
+        self.history = history
+        self.dice = Dice(scenario.seed, scenario.faults, self._happened)
+        self.clock = VirtualClock(seed=scenario.seed)
+        self._epoch = self.clock.now()
+        self.rows = Rows(
+            limits=scenario.limits,
+            ledger=history.ledger,
+            faults=frozenset(scenario.faults.on()),
+            now=self.clock.now,
+        )
+        self._disk = Disk(tables=[table.name for table in ALL_TABLES], indexes=INDEX_NAMES)
+        self._room = Room()
+        self.network = Network(self.dice, self._handed)
+        self._crashes = Crashes(self.dice, self._bug)
+        self._unsettled_until = 0.0
+        self._broken: InvariantBroken | None = None
+        self._life = trio.CancelScope()
+        self._writer: SimulatedWriter | None = None
+        self._deaths = deaths
+        self._turns = random.Random(f"{scenario.seed}/turns")
+        deaths.bind(self.dice, self._die, self._stop)
+        self._stopping = False
+        self._asking = len(scenario.triggers)
+        self._over = trio.Event()
+        self._commits = 0
+
+    @property
+    def commits(self) -> int:
+        """Submissions that were applied."""
+        return self._commits
+
+    @property
+    def elapsed_s(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self.clock.now() - self._epoch
+
+    def note(self, who: str, what: str) -> None:
+        """Write something down."""
+        self.history.note(self.elapsed_s, who, what)
+
+    @cached_property
+    def definitions(self) -> tuple[Definition, ...]:
+        """The scenario's workflows."""
+        return tuple(parse(document, self._scenario.limits) for document in self._scenario.workflows)
+
+    # --- the whole ----------------------------------------------------------------------------------------
+
+    async def play(self) -> None:
+        """Play the scenario to its end.
+
+        Raises:
+            InvariantBroken: something that has to hold does not.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._host)
+            for model in self._scenario.agents:
+                for agent_id in model.ids():
+                    agent = SimulatedAgent(agent_id, model, self._stage, self._scenario.seed)
+                    nursery.start_soon(agent.live)
+            for number, trigger in enumerate(self._scenario.triggers):
+                nursery.start_soon(self._client, number, trigger)
+            nursery.start_soon(self._watch)
+            await self._see_the_end()
+            nursery.cancel_scope.cancel()
+        if self._broken is not None:
+            raise self._broken
+
+    async def _see_the_end(self) -> None:
+        """Let the world go on until everything has ended, and nothing is left that may."""
+        with trio.move_on_after(self._scenario.faults_until_s):
+            await self._over.wait()
+        if not self._over.is_set():
+            self.note("world", "nothing goes wrong any more")
+            self.dice.quiet = True
+            self._room.clear()
+            self._deaths.pause()
+            with trio.move_on_after(self._scenario.settle_s):
+                await self._over.wait()
+        self._scan()
+        self._checked(self._invariants.at_end, self.rows)
+        self._stopping = True
+        self._life.cancel()
+
+    def _look_whether_over(self) -> None:
+        if not self._asking and all(self._settled(session_id) for session_id in self.rows.unfinished):
+            self._over.set()
+
+    def _settled(self, session_id: str) -> bool:
+        """Whether nothing more will happen to an unfinished session by itself."""
+        return self.rows.sessions[session_id].status is SessionStatus.PAUSED
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(SCAN_EVERY_S)
+            self._scan()
+
+    def _scan(self) -> None:
+        """Look at everything, the disk included."""
+        differences = self.rows.differences(self._disk.view())
+        if differences:
+            self._found(InvariantBroken("the_disk_holds_what_was_committed", differences[0]))
+        self._checked(self._invariants.on_scan, self.rows)
+
+    # --- the node -----------------------------------------------------------------------------------------
+
+    async def _host(self) -> None:
+        """Run a node, again and again, as whoever hosts one does."""
+        failures = 0
+        while not self._stopping:
+            opened = await self._live()
+            failures = 0 if opened else failures + 1
+            if failures >= OPENING_PATIENCE:
+                self._found(InvariantBroken("a_node_opens", f"{failures} openings in a row failed"))
+            if not self._stopping:
+                await trio.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        return AGAIN_S if self.dice.quiet else self.clock.random.choice((0.1, 1.0, 10.0, 100.0))
+
+    async def _live(self) -> bool:
+        """One process: from its opening to its death."""
+        self._life = trio.CancelScope()
+        self._disturbed(until=float("inf"))
+        store = SimulatedStore(self._disk, on_applied=self._applied)
+        self._writer = writer = SimulatedWriter(store, self.dice, self._room)
+        self._deaths.begin(opening=True)
+        opened = False
+        try:
+            with self._life:
+                async with run_node(
+                    store,
+                    writer=writer,
+                    ways=(self.network,),
+                    limits=self._scenario.limits,
+                    clock=self.clock,
+                    cast=self._crashes.cast,
+                    ready=scheduling.ShuffledTurns(self._turns),
+                ) as node:
+                    opened = True
+                    self.note(NODE, "is up")
+                    self._deaths.begin(opening=False)
+                    self._disturbed()
+                    self.network.connect(node)
+                    await trio.sleep_forever()
+        except (OpscoreError, ActorError) as error:
+            self.note(NODE, f"stops: {error}")
+            if not any(name.startswith(_DISTURBING) for name in self.rows.faults):
+                self._found(InvariantBroken("a_node_stops_for_a_reason", repr(error)))
+        except Exception as error:  # noqa: BLE001 (whatever a node dies of, that is no error of the runtime's, is a bug)
+            self._found(InvariantBroken("a_node_stops_for_a_reason", repr(error)))
+        finally:
+            self._deaths.pause()
+            self.network.sever()
+            self.rows.reachable -= self._locals
+            self._disturbed(until=float("inf"))
+            writer.close()
+            store.close()
+        return opened
+
+    @cached_property
+    def _locals(self) -> set[str]:
+        """The agents that die with the process."""
+        return {agent_id for model in self._scenario.agents if model.kind == "local" for agent_id in model.ids()}
+
+    def _die(self, included: float) -> None:
+        """The process is killed, between two steps of any of its tasks."""
+        self.note(NODE, "is killed")
+        if self._writer is not None:
+            self._writer.sever(included)
+        self.network.sever()
+        self._life.cancel()
+
+    def _stop(self) -> None:
+        """The process is told to stop, and does so in order."""
+        self.note(NODE, "is stopped")
+        self._life.cancel()
+
+    def _disturbed(self, until: float | None = None) -> None:
+        """Note that the node is disturbed: until then, or for as long as what went wrong takes to pass."""
+        self.rows.calm_since = max(self.clock.now(), self._unsettled_until) if until is None else until
+
+    def _happened(self, fault: str) -> None:
+        self.note("fault", fault)
+        if fault.startswith(_DISTURBING):
+            self._unsettled_until = max(self._unsettled_until, self.clock.now() + UNSETTLED_S)
+            self.rows.calm_since = max(self.rows.calm_since, self._unsettled_until)
+
+    # --- what is looked at --------------------------------------------------------------------------------
+
+    def _applied(self, submission: Submission, version: int) -> None:
+        self._commits += 1
+        commit = self.rows.follow(submission, version)
+        number = version - len(submission.records) + 1
+        for place, put in enumerate(submission.records):
+            self.history.record(number + place, put.body)
+        for record in commit.records:
+            self.note("journal", f"{record.kind} {record.entity_id} {_told(record.data)}")
+        self._checked(self._invariants.on_commit, commit, self.rows)
+        self._look_whether_over()
+
+    def _replied(self, reply: Reply) -> None:
+        self._checked(self._invariants.on_reply, reply, self.rows)
+
+    def _handed(self, assignment: Assignment) -> None:
+        self.note(assignment.agent_id, f"is handed {assignment.task_id} attempt {assignment.attempt}")
+        self._checked(self._invariants.on_handed, assignment, self.rows)
+
+    def _bug(self, where: str, error: BaseException) -> None:
+        self._found(InvariantBroken("actors_crash_only_when_struck", f"{where}: {error!r}"))
+
+    def _checked(self, invariants: tuple[Callable[..., Any], ...], *arguments: Any) -> None:
+        try:
+            check(invariants, *arguments)
+        except InvariantBroken as error:
+            self._found(error)
+
+    def _found(self, error: InvariantBroken) -> None:
+        """Note the first thing that is broken, and end the world: it may have been found deep inside the node."""
+        if self._broken is None:
+            self._broken = error
+            self.note("world", str(error))
+            self._over.set()
+            self._stopping = True
+            self._life.cancel()
+
+    # --- clients and agents -------------------------------------------------------------------------------
+
+    async def _client(self, number: int, trigger: Trigger) -> None:
+        """Start a run, and ask again until it is accepted."""
+        await trio.sleep(trigger.at_s)
+        key = trigger.key or f"trigger-{number}"
+        document = self._scenario.workflows[trigger.workflow]
+        body = {"workflow": trigger.workflow, "payload": trigger.payload}
+
+        async def ask(node: Node) -> Any:
+            return await node.trigger(
+                document,
+                payload=trigger.payload,
+                agent_id=trigger.agent_id,
+                idempotency=IdempotencyKey(path="/v1/simulation", key=key, body=body),
+            )
+
+        arguments = {"key": key, "payload": trigger.payload, "agent_id": trigger.agent_id}
+        while True:
+            try:
+                session = await self.network.call(ask)
+            except (Unreachable, OpscoreError, ActorError) as error:
+                self.note(f"client {number}", f"is refused: {error}")
+                await trio.sleep(AGAIN_S)
+            else:
+                self._replied(Reply(call="trigger", arguments=arguments, value=session))
+                self._asking -= 1
+                self._look_whether_over()
+                return
+
+    @cached_property
+    def _stage(self) -> Stage:
+        return Stage(
+            network=self.network,
+            dice=self.dice,
+            note=self.note,
+            replied=self._replied,
+            said=self._said,
+            now=self.clock.now,
+            reachable=self._note_reachable,
+            capability_of=self._capability_of,
+        )
+
+    def _said(self, task_id: str, attempt: int, who: str, what: str, result: Any) -> None:
+        self.history.ledger.said.setdefault((task_id, attempt), []).append((who, what, result))
+
+    def _note_reachable(self, agent_id: str, reachable: bool) -> None:  # noqa: FBT001 (a callback)
+        (self.rows.reachable.add if reachable else self.rows.reachable.discard)(agent_id)
+
+    def _capability_of(self, assignment: Assignment) -> str | None:
+        return self.rows.task_definition(self.rows.tasks[assignment.task_id]).capability
+
+
+def _told(data: Mapping[str, Any]) -> str:
+    """What a record says, in a few words."""
+    return " ".join(f"{key}={value}" for key, value in data.items() if value is not None)

@@ -1,0 +1,145 @@
+"""Where a simulated node's batches become durable, or do not."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from opscore.runtime.errors import CommitUncertain, NotReady, StoreError, StoreFull
+from opscore.runtime.simulation.disk import SimulatedStore
+from opscore.runtime.simulation.faults import Dice
+from opscore.runtime.store import Outcomes, Submission
+
+STALL_S_MAX: Final = 300.0
+"""Longer than those who wait for the disk are left without an answer."""
+FULL_S_MAX: Final = 120.0
+
+
+class Room:
+    """How much room a disk has; it outlives the process."""
+
+    def __init__(self) -> None:
+        self.full_until = 0.0
+        self.nearly_full_until = 0.0
+
+    def clear(self) -> None:
+        """Make room."""
+        self.full_until = self.nearly_full_until = 0.0
+
+    def refused(self, submission: Submission) -> StoreFull | None:
+        """Say whether there is no room for this."""
+        now = trio.current_time()
+        if now < self.full_until:
+            return StoreFull("the simulated disk", "it is full")
+        if now < self.nearly_full_until and submission.new_work:
+            return StoreFull("the simulated disk", "only the reserve is left")
+        return None
+
+
+class SimulatedWriter:
+    """Applies batches on the loop, for as long as its process lives; a `Writer`.
+
+    Args:
+        store: where they are applied.
+        dice: what goes wrong.
+        room: how much room there is.
+    """
+
+    def __init__(self, store: SimulatedStore, dice: Dice, room: Room) -> None:
+        self._store = store
+        self._dice = dice
+        self._room = room
+        self._turn = trio.Lock()
+        self._severed = False
+        self._waits = trio.CancelScope()
+        self._unapplied: Sequence[Submission] = ()
+
+    async def apply(self, batch: Sequence[Submission]) -> Outcomes:
+        """Apply a batch, if nothing goes wrong.
+
+        Raises:
+            StoreError: nothing of it was applied.
+            CommitUncertain: it was applied or not; the node has to stop.
+        """
+        with trio.CancelScope(shield=True):
+            await self._turn.acquire()
+        try:
+            self._check_alive()
+            self._unapplied = batch
+            with trio.CancelScope(shield=True):
+                return await self._applied_in_time(batch)
+        finally:
+            self._unapplied = ()
+            self._turn.release()
+
+    async def _applied_in_time(self, batch: Sequence[Submission]) -> Outcomes:
+        dice = self._dice
+        await trio.lowlevel.checkpoint()
+        if dice.happens("commit_stalled"):
+            await self._wait(dice.rng("commit_stalled").uniform(1.0, STALL_S_MAX))
+        self._check_alive()
+        for name in ("disk_full", "disk_nearly_full"):
+            if dice.happens(name):
+                until = trio.current_time() + dice.rng(name).uniform(1.0, FULL_S_MAX)
+                setattr(self._room, name.removeprefix("disk_") + "_until", until)
+        if dice.happens("commit_refused"):
+            raise StoreError("the simulated disk: input/output error")
+        if dice.happens("commit_uncertain"):
+            if dice.rng("commit_uncertain").random() < 0.5:  # noqa: PLR2004 (an even chance)
+                self._store.apply(batch)
+            self._unapplied = ()
+            self._severed = True
+            raise CommitUncertain("the simulated disk", "input/output error")
+        if len(batch) > 1 and dice.happens("commit_split"):
+            place = dice.rng("commit_split").randrange(1, len(batch))
+            outcomes = self._applied(batch[:place])
+            self._unapplied = batch[place:]
+            await self._wait(dice.rng("commit_split").uniform(0.0, 2.0))
+            self._check_alive()
+            outcomes += self._applied(batch[place:])
+        else:
+            outcomes = self._applied(batch)
+        self._unapplied = ()
+        # Between the commit and the word of it the process may die.
+        await trio.lowlevel.checkpoint()
+        self._check_alive()
+        return outcomes
+
+    def _applied(self, batch: Sequence[Submission]) -> Outcomes:
+        refusals = [self._room.refused(each) for each in batch]
+        fitting = [each for each, refusal in zip(batch, refusals, strict=True) if refusal is None]
+        answers = iter(self._store.apply(fitting) if fitting else ())
+        return [next(answers) if refusal is None else refusal for refusal in refusals]
+
+    async def settled(self) -> None:
+        """Wait until no batch is under way."""
+        async with self._turn:
+            pass
+
+    def sever(self, included: float) -> None:
+        """The process dies: nothing more is applied, but for a part of what is under way.
+
+        Args:
+            included: the share of the batch under way that is on the disk all the same.
+        """
+        if self._severed:
+            return
+        self._severed = True
+        batch = self._unapplied
+        if batch:
+            self._applied(batch[: round(included * len(batch))])
+        self._waits.cancel()
+
+    def close(self) -> None:
+        """Take no more batches."""
+        self._severed = True
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            with self._waits:
+                await trio.sleep(seconds)
+            self._waits = trio.CancelScope()
+
+    def _check_alive(self) -> None:
+        if self._severed:
+            raise NotReady("the process has died")
