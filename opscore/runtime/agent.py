@@ -132,7 +132,7 @@ class AgentActor(AgentStanding):
     @handles(messages.Claim)
     async def claim(self, message: messages.Claim) -> Granted | Reply[Granted | None] | None:
         """Wait for a task; a claim that asks again gets the same attempt again."""
-        self._drop_claim()
+        self._displace_claim()
 
         async def decide() -> Granted | None:
             agent = self._rows.known_agent()
@@ -160,6 +160,7 @@ class AgentActor(AgentStanding):
     @handles(messages.ClaimWaitOver)
     async def claim_wait_over(self, message: messages.ClaimWaitOver) -> None:
         """Answer a claim that waited in vain."""
+        self._end_displaced(message.ticket)
         if self._claim is not None and self._claim.message.ticket == message.ticket:
             self._drop_claim()
             self._announce()
@@ -167,6 +168,7 @@ class AgentActor(AgentStanding):
     @handles(messages.AbandonClaim)
     async def abandon_claim(self, message: messages.AbandonClaim) -> None:
         """The claimer went away: it waits no longer, and what it was just handed goes back at once."""
+        self._end_displaced(message.ticket)
         if self._claim is not None and self._claim.message.ticket == message.ticket:
             self._drop_claim()
 
@@ -188,11 +190,10 @@ class AgentActor(AgentStanding):
     @handles(messages.LeaseGranted)
     async def lease_granted(self, message: messages.LeaseGranted) -> None:
         """Deliver what a session has just committed to this agent."""
-        if not self._rows.accept(message.lease, message.version):
-            await self._rows.reload()
         self._assignment = message.assignment
         self._announced = False
-        await self._told(message, self._hand_over)
+        accepted = self._rows.accept(message.lease, message.version)
+        await self._told(message, self._hand_over if accepted else self._taken_up)
 
     async def _hand_over(self) -> None:
         """Deliver the lease's attempt, unless that is done or under way: to the claim that waits, else by courier."""
@@ -212,6 +213,11 @@ class AgentActor(AgentStanding):
         else:
             grace = messages.ClaimGraceOver(task_id=lease.task_id, attempt=lease.attempt)
             self.context.tell_after(self._limits.claim_grace_s, grace)
+
+    async def _taken_up(self) -> None:
+        """Read the rows behind every commit that is under way, and do what they say is left to do."""
+        await self._rows.reload()
+        await self._hand_over()
 
     async def _described(self, lease: Lease) -> Assignment:
         known = self._assignment
@@ -264,8 +270,12 @@ class AgentActor(AgentStanding):
     @handles(messages.LeaseDue)
     async def lease_due(self, message: messages.LeaseDue) -> None:
         """End an attempt whose time is over: too long altogether is a failure, silence is a loss."""
-        await self._rows.reload()
-        await self._told(message, self._end_overdue)
+
+        async def decide() -> None:
+            await self._rows.reload()
+            await self._end_overdue()
+
+        await self._told(message, decide)
 
     async def _end_overdue(self) -> None:
         lease, now = self._rows.lease, self._now()
@@ -320,22 +330,21 @@ class AgentActor(AgentStanding):
     @handles(messages.Recheck)
     async def recheck(self, message: messages.Recheck) -> None:
         """Look at the rows again, and take up what they say is left to do."""
-        await self._rows.reload()
-        await self._told(message, self._hand_over)
+        self._looks_again = False
+        await self._told(message, self._taken_up)
 
     @handles(messages.AgentQuiet)
     async def quiet(self, message: messages.AgentQuiet) -> None:
         """Passivate an agent that neither works nor waits: its rows say everything."""
         spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
-        busy = self._rows.lease is not None or self._claim is not None
-        if spoken_to or busy or not self.context.stop_if_quiet():
+        busy = self._rows.lease is not None or self._claim is not None or self._displaced
+        if spoken_to or busy or not self._stop_if_quiet():
             self.context.tell_after(self._limits.passivate_s, message)
 
     @handles(messages.AnnounceAgent)
     async def announce(self, message: messages.AnnounceAgent) -> None:
         """Tell the dispatcher where the agent stands; an offer that ended unknown may have left a lease."""
-        await self._rows.reload()
-        await self._told(message, self._hand_over)
+        await self._told(message, self._taken_up)
 
 
 def _is(lease: Lease, message: messages.DeliveryEnded | messages.ClaimGraceOver) -> bool:

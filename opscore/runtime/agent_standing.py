@@ -14,7 +14,15 @@ from opscore.runtime.addresses import Addresses, hint
 from opscore.runtime.agent_rows import KEEP, NO_DATA, AgentChange, AgentRows
 from opscore.runtime.availability import announcement, available
 from opscore.runtime.courier import Courier
-from opscore.runtime.errors import AgentNotFound, NotReady, Refusal, StaleAttempt, StoreError, Superseded
+from opscore.runtime.errors import (
+    AgentNotFound,
+    CommitUnanswered,
+    NotReady,
+    Refusal,
+    StaleAttempt,
+    StoreError,
+    Superseded,
+)
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import STATE_IDLE, Agent, Assignment, Granted, Lease
 
@@ -53,11 +61,15 @@ class AgentStanding(Actor[messages.AgentProtocol]):
         self._courier = courier
         self._limits = limits
         self._claim: WaitingClaim | None = None
+        # Claims that a later one took the place of. They wait to their end: two workers under one id, each of them
+        # answered as soon as the other asks, would ask without end.
+        self._displaced: dict[str, WaitingClaim] = {}
         self._assignment: Assignment | None = None
         # What the actor's former life announced may still stand.
         self._announced = True
         self._decisions = 0
         self._decisions_seen = 0
+        self._looks_again = False
 
     async def on_start(self) -> None:
         """Read the rows; after a crash, take up what the former incarnation had at hand."""
@@ -73,6 +85,8 @@ class AgentStanding(Actor[messages.AgentProtocol]):
     async def on_stop(self) -> None:
         """Let no claimer wait for an actor that is gone."""
         self._drop_claim()
+        for ticket in list(self._displaced):
+            self._end_displaced(ticket)
 
     async def _decided(self, decide: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Decide on the rows; if one changed underneath, reload and decide again; then say where the agent stands."""
@@ -83,13 +97,17 @@ class AgentStanding(Actor[messages.AgentProtocol]):
             except Superseded:
                 await self._rows.reload()
             except AgentNotFound:
-                self.context.stop_if_quiet()
+                self._stop_if_quiet()
+                raise
+            except CommitUnanswered:
+                # It may be committed yet, and what follows from it is for nobody else to do.
+                self._look_again()
                 raise
             else:
                 await self._serve_waiting_claim()
                 self._announce()
                 if self._rows.agent is None:
-                    self.context.stop_if_quiet()
+                    self._stop_if_quiet()
                 return result
         raise NotReady(f"agent {self._agent_id!r} changes faster than its messages can be decided", retry_after_s=1.0)
 
@@ -100,8 +118,20 @@ class AgentStanding(Actor[messages.AgentProtocol]):
         try:
             await self._decided(decide)
         except (StoreError, Refusal):
-            self.context.tell_after(AGAIN_S, message)
+            if isinstance(message, messages.Recheck):
+                self._look_again()
+            else:
+                self.context.tell_after(AGAIN_S, message)
             raise
+
+    def _look_again(self) -> None:
+        if not self._looks_again:
+            self._looks_again = True
+            self.context.tell_after(AGAIN_S, messages.Recheck())
+
+    def _stop_if_quiet(self) -> bool:
+        """Stop where no message waits, and no commit is in doubt."""
+        return not self._looks_again and self.context.stop_if_quiet()
 
     async def _serve_waiting_claim(self) -> None:
         """Whoever waits with a claim is idle once its lease is over."""
@@ -168,6 +198,17 @@ class AgentStanding(Actor[messages.AgentProtocol]):
 
     def _now(self) -> float:
         return self.context.clock.now()
+
+    def _displace_claim(self) -> None:
+        if self._claim is not None:
+            self._displaced[self._claim.message.ticket] = self._claim
+            self._claim = None
+
+    def _end_displaced(self, ticket: str) -> None:
+        displaced = self._displaced.pop(ticket, None)
+        if displaced is not None:
+            displaced.timer.cancel()
+            displaced.reply.set(None)
 
     def _drop_claim(self) -> None:
         if self._claim is not None:

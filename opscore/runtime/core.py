@@ -195,9 +195,13 @@ async def _raise(error: CommitUncertain) -> None:
 
 @asynccontextmanager
 async def open_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery whose single error comes out as itself, because the caller never sees the nursery."""
+    """A nursery whose single error comes out as itself, because the caller never sees the nursery.
+
+    It does so also where the caller was cancelled at that moment: what went wrong matters more.
+    """
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        raise unwrapped(group) from None
+        _, errors = group.split(trio.Cancelled)
+        raise unwrapped(group if errors is None else errors) from None

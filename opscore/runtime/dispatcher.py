@@ -13,7 +13,7 @@ from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.runtime import messages, recovery
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.courier import Courier
-from opscore.runtime.errors import Refusal, StoreError, Superseded
+from opscore.runtime.errors import CommitUnanswered, Refusal, StoreError, Superseded
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import Match, MatchBook
@@ -121,6 +121,10 @@ class DispatcherActor(Actor[messages.DispatcherProtocol]):
             taken = await self._addresses.session(match.task.session_id).ask(offer)
         except Superseded:
             outcome = OfferOutcome.AGENT_CHANGED
+        except CommitUnanswered as error:
+            self.context.log.warning("offer of %s ended unknown: %s", match.task.task_id, error)
+            outcome = OfferOutcome.UNKNOWN
+            await self._ask_where_they_stand(match)
         except (StoreError, Refusal) as error:
             self.context.log.warning("offer of %s postponed: %s", match.task.task_id, error)
             outcome = OfferOutcome.POSTPONED

@@ -16,6 +16,7 @@ from opscore.runtime import delivery, leases, messages, transitions
 from opscore.runtime.addresses import Addresses, hint
 from opscore.runtime.codec import encode_json
 from opscore.runtime.errors import (
+    CommitUnanswered,
     NotReady,
     Refusal,
     SessionNotFound,
@@ -90,6 +91,7 @@ class SessionActor(Actor[messages.SessionProtocol]):
         self._version = ABSENT
         self._decisions = 0
         self._decisions_seen = 0
+        self._looks_again = False
 
     async def on_start(self) -> None:
         """Read the run; after a crash, say again what waits."""
@@ -195,8 +197,14 @@ class SessionActor(Actor[messages.SessionProtocol]):
 
     @handles(messages.AnnounceSession)
     async def announce(self, _: messages.AnnounceSession) -> None:
-        """Say again what waits."""
-        await self._reload()
+        """Say again what waits, by the rows, behind every commit that is under way."""
+        self._looks_again = False
+        try:
+            await self._reload()
+        except (StoreError, Refusal):
+            self._look_again()
+            raise
+        self._note_standing()
         self._announce()
         self._stop_if_over()
 
@@ -205,7 +213,7 @@ class SessionActor(Actor[messages.SessionProtocol]):
         """Passivate a run that waits: its rows say everything, and the next message for it activates it again."""
         spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
         attempts_open = self._run is not None and any(task.status in TASK_OPEN for task in self._run.tasks)
-        if spoken_to or attempts_open or not self.context.stop_if_quiet():
+        if spoken_to or attempts_open or self._looks_again or not self.context.stop_if_quiet():
             self.context.tell_after(self._limits.passivate_s, message)
 
     # --- in common ----------------------------------------------------------------------------------------
@@ -231,7 +239,12 @@ class SessionActor(Actor[messages.SessionProtocol]):
     async def _commit(self, before: Run | None, step: Step, extra: Submission | None = None) -> int:
         """Commit what a step changed, guarded by the run's version, then let its effects follow."""
         own = _difference(before, step.run, self._version, self._now(), self._limits)
-        version = await self._addresses.journal.commit(own + (extra or Submission()))
+        try:
+            version = await self._addresses.journal.commit(own + (extra or Submission()))
+        except CommitUnanswered:
+            # It may be committed yet, and its effects are for nobody else to follow.
+            self._look_again()
+            raise
         self._run, self._version = step.run, ABSENT if step.run.ended else version
         for effect in step.effects:
             self._follow(effect, version)
@@ -281,9 +294,14 @@ class SessionActor(Actor[messages.SessionProtocol]):
                 self._follow(transitions.RetryAt(task=task, due_at=task.due_at), self._version)
 
     def _stop_if_over(self) -> None:
-        """A finished run needs no actor: its rows say everything."""
-        if self._run is None or self._run.ended:
+        """A finished run needs no actor: its rows say everything, unless a commit is in doubt."""
+        if (self._run is None or self._run.ended) and not self._looks_again:
             self.context.stop_if_quiet()
+
+    def _look_again(self) -> None:
+        if not self._looks_again:
+            self._looks_again = True
+            self.context.tell_after(AGAIN_S, messages.AnnounceSession())
 
     def _note_standing(self) -> None:
         """Let the node count its unfinished runs, whatever a crash kept from being said."""

@@ -27,6 +27,8 @@ class Ledger:
     """The session that each idempotency key was answered with."""
     said: dict[tuple[str, int], list[tuple[str, str, Any]]] = attrs.field(factory=dict)
     """Of each attempt what its agents sent as its end: who, what kind of end, and the result."""
+    unreached: set[tuple[str, int]] = attrs.field(factory=set)
+    """The attempts whose push was answered by nobody, or by a wish to be asked later."""
     claimed: dict[tuple[str, int], str] = attrs.field(factory=dict)
     """The claim that each attempt was handed to, where one was."""
 

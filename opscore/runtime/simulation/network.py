@@ -12,6 +12,7 @@ from opscore.runtime.errors import OpscoreError
 from opscore.runtime.models import Agent, AgentSource, Assignment
 from opscore.runtime.node import Node
 from opscore.runtime.simulation.faults import Dice
+from opscore.runtime.simulation.history import Ledger
 
 ResultT = TypeVar("ResultT")
 
@@ -19,6 +20,7 @@ SLOW_S_MAX: Final = 60.0
 PATIENCE_S: Final = 300.0
 """How long a caller waits for an answer, beside what it asked the node to wait."""
 SCHEME: Final = "simulated://"
+_NOT_NOW: Final = frozenset({404, 429, 503})
 
 
 class Unreachable(Exception):
@@ -33,11 +35,13 @@ class Network:
 
     Args:
         dice: what goes wrong.
+        ledger: where it is written down whom a push did not reach.
         on_handed: told before an agent gets an attempt.
     """
 
-    def __init__(self, dice: Dice, on_handed: Callable[[Assignment], None]) -> None:
+    def __init__(self, dice: Dice, ledger: Ledger, on_handed: Callable[[Assignment], None]) -> None:
         self._dice = dice
+        self._ledger = ledger
         self._on_handed = on_handed
         self._node: Node | None = None
         self._calls: dict[trio.CancelScope, None] = {}
@@ -115,8 +119,14 @@ class Network:
 
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
         """Push an attempt to its agent."""
-        dice = self._dice
         self._on_handed(assignment)
+        fact = await self._push(assignment, agent)
+        if isinstance(fact, NotReached) or (isinstance(fact, Answered) and fact.status in _NOT_NOW):
+            self._ledger.unreached.add((assignment.task_id, assignment.attempt))
+        return fact
+
+    async def _push(self, assignment: Assignment, agent: Agent) -> Fact:
+        dice = self._dice
         if dice.happens("delivery_slow"):
             await trio.sleep(dice.rng("delivery_slow").uniform(0.1, SLOW_S_MAX))
         else:

@@ -36,6 +36,7 @@ OPENING_PATIENCE: Final = 40
 """Openings in a row that fail before the world gives up on its node."""
 UNSETTLED_S: Final = 420.0
 """After what goes wrong inside the node: stalls, backoffs and pauses have passed by then."""
+CLOSING_S_MAX: Final = 3_600.0
 NODE: Final = "node"
 _DISTURBING: Final = ("process", "commit", "disk", "actor")
 """What the faults begin with that the node itself has to get over."""
@@ -66,7 +67,7 @@ class World:
         )
         self._disk = Disk(tables=[table.name for table in ALL_TABLES], indexes=INDEX_NAMES)
         self._room = Room()
-        self.network = Network(self.dice, self._handed)
+        self.network = Network(self.dice, history.ledger, self._handed)
         self._crashes = Crashes(self.dice, self._bug)
         self._unsettled_until = 0.0
         self._broken: InvariantBroken | None = None
@@ -78,6 +79,7 @@ class World:
         self._stopping = False
         self._asking = len(scenario.triggers)
         self._over = trio.Event()
+        self._closed = trio.Event()
         self._commits = 0
 
     @property
@@ -136,6 +138,10 @@ class World:
         self._checked(self._invariants.at_end, self.rows)
         self._stopping = True
         self._life.cancel()
+        with trio.move_on_after(CLOSING_S_MAX):
+            await self._closed.wait()
+            return
+        self._found(InvariantBroken("a_node_closes", f"it takes longer than {CLOSING_S_MAX:g} s"))
 
     def _look_whether_over(self) -> None:
         if not self._asking and all(self._settled(session_id) for session_id in self.rows.unfinished):
@@ -168,7 +174,9 @@ class World:
             if failures >= OPENING_PATIENCE:
                 self._found(InvariantBroken("a_node_opens", f"{failures} openings in a row failed"))
             if not self._stopping:
-                await trio.sleep(self._pause_s())
+                with trio.move_on_after(self._pause_s()):
+                    await self._over.wait()
+        self._closed.set()
 
     def _pause_s(self) -> float:
         return AGAIN_S if self.dice.quiet else self.clock.random.choice((0.1, 1.0, 10.0, 100.0))

@@ -67,10 +67,11 @@ class SimulatedWriter:
             self._check_alive()
             self._unapplied = batch
             with trio.CancelScope(shield=True):
-                return await self._applied_in_time(batch)
+                outcomes = await self._applied_in_time(batch)
         finally:
             self._unapplied = ()
             self._turn.release()
+        return outcomes
 
     async def _applied_in_time(self, batch: Sequence[Submission]) -> Outcomes:
         dice = self._dice

@@ -157,10 +157,12 @@ def attempts_end_when_their_time_is_over(commit: Commit, rows: Rows) -> Iterator
 
 
 def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An agent that a delivery didn't reach, or whose lease ran out in silence, rests for a while."""
+    """An agent that a push didn't reach is suspected in the commit that puts its task back."""
     for before, after in moved_tasks(commit):
-        unreached = after.error is not None and after.error.code == "undelivered"
-        if before.status not in TASK_OPEN or not unreached or before.agent_id is None or before.error == after.error:
+        unreached = (before.task_id, before.attempt) in rows.ledger.unreached
+        if before.status not in TASK_OPEN or not unreached or before.agent_id is None:
+            continue
+        if after.error is None or after.error.code != "undelivered":
             continue
         agent = rows.agents.get(before.agent_id)
         if agent is not None and agent.suspected_until <= decided_at(commit, agent.agent_id):
