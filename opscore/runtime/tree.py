@@ -8,6 +8,7 @@ root  rest_for_one: a restart of one restarts what depends on it
 └── timers         deadlines and delays
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -59,6 +60,9 @@ def root(parts: Parts) -> SupervisorSpec:
     return SupervisorSpec(
         name="root",
         strategy=Strategy.REST_FOR_ONE,
+        # Each child has its own limit. One for the whole would end the journal while others still wait for a commit,
+        # which nobody could end then.
+        shutdown_s=math.inf,
         children=(
             ChildSpec(
                 name="journal",

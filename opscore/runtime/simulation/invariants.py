@@ -85,7 +85,7 @@ STANDARD: Final = Invariants(
         tasks.unfinished_sessions_are_listed,
         tasks.admission_is_bounded,
         tasks.records_tell_every_change,
-        tasks.time_goes_forward,
+        tasks.decisions_come_before_commits,
         tasks.keys_keep_their_sessions,
         dispatch.one_lease_an_agent,
         dispatch.leases_and_attempts_match,
