@@ -14,6 +14,8 @@ AGING_S: Final = 600.0
 CALM_S: Final = 5.0
 """So long after the last disturbance whatever is under way has come to its end."""
 _EPSILON_S: Final = 1e-6
+_HEARD: Final = frozenset({"agent.reported", "agent.registered", "agent.claimed", "agent.started", "agent.renewed"})
+"""The records of an agent that it caused itself."""
 
 
 def granted(commit: Commit) -> Iterator[Lease]:
@@ -175,7 +177,7 @@ def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
         before, after = change.before, change.after
         if before is None or after is None or not before.suspicions:
             continue
-        heard = after.received_at != before.received_at or after.registered_at != before.registered_at
+        heard = any(record.entity_id == change.key and record.kind in _HEARD for record in commit.records)
         if not heard and after.suspected_until < before.suspected_until:
             yield f"agent {change.key} is suspected no longer, and nothing was heard of it"
 
