@@ -184,6 +184,8 @@ class Core:
         now = self.clock.now()
         found = await self.addresses.journal.load(lambda view: quarantine.decided(view, session_id, repr(cause), now))
         if found is None:
+            # It has ended, or never began.
+            self.open_sessions.discard(session_id)
             return ()
         await self.addresses.journal.commit(found.submission)
         return found.taken_back

@@ -104,10 +104,13 @@ class MatchBook:
             return []
         del self._offered_tasks[ended.task_id], self._offered_agents[ended.agent_id]
         agent, task = self._agent_after(match, ended), self._task_after(match, ended)
+        if task is not None and ended.outcome is OfferOutcome.AGENT_CHANGED:
+            # It keeps its place in line. One that was postponed does not: another may be luckier with this agent.
+            self._enqueue(task)
         follow_ups: list[Match | None] = []
         if agent is not None and agent.fresh_until > now:
             follow_ups.append(self.agent_available(agent))
-        if task is not None:
+        if task is not None and task.task_id not in self._offered_tasks:
             follow_ups.append(self.task_ready(task, 0, now))
         return [found for found in follow_ups if found is not None]
 

@@ -113,8 +113,8 @@ class SessionActor(Actor[messages.SessionProtocol]):
         try:
             await self._commit(None, step, absent + message.extra)
         finally:
+            self._note_standing()
             self._stop_if_over()
-        self._note_standing()
         return step.run.session
 
     @handles(messages.Offer)
@@ -304,11 +304,11 @@ class SessionActor(Actor[messages.SessionProtocol]):
             self.context.tell_after(AGAIN_S, messages.AnnounceSession())
 
     def _note_standing(self) -> None:
-        """Let the node count its unfinished runs, whatever a crash kept from being said."""
-        if self._run is not None and self._run.ended:
-            self._on_ended()
-        elif self._run is not None:
+        """Let the node count its unfinished runs, whatever a crash kept from being said; one in doubt counts."""
+        if self._run is not None and not self._run.ended:
             self._on_open()
+        elif not self._looks_again:
+            self._on_ended()
 
     async def _reload(self) -> None:
         read = functools.partial(read_run, session_id=self._session_id, library=self._library)

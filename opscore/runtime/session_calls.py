@@ -5,11 +5,19 @@ from typing import Any
 
 import trio
 
+from opscore.actors.errors import AskTimeout
 from opscore.runtime import definitions, messages, triggering, views
 from opscore.runtime.calls import Calls
 from opscore.runtime.core import RACES_MAX
 from opscore.runtime.definitions import Definition
-from opscore.runtime.errors import DefinitionNotFound, NotReady, QueueFull, SessionNotFound, Superseded
+from opscore.runtime.errors import (
+    CommitUnanswered,
+    DefinitionNotFound,
+    NotReady,
+    QueueFull,
+    SessionNotFound,
+    Superseded,
+)
 from opscore.runtime.models import SESSION_ENDED, SavedDefinition, Session
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import DEFINITIONS, REVISIONS
@@ -110,8 +118,10 @@ class SessionCalls(Calls):
                 return await self._core.addresses.session(session_id).ask(start)
             except Superseded:
                 self._core.open_sessions.discard(session_id)
+            except (AskTimeout, CommitUnanswered, trio.Cancelled):
+                # It may begin yet: its actor says so, or that it has not.
+                raise
             except BaseException:
-                # Should it have begun all the same, its actor counts it again.
                 self._core.open_sessions.discard(session_id)
                 raise
         raise NotReady("its idempotency key is being used by too many at once", retry_after_s=1.0)

@@ -132,11 +132,24 @@ class SimulatedAgent:
         """Answer a push: at once, when that is the agent's way for this attempt."""
         if self._stage.network.inboxes.get(self.agent_id) is None:
             return NotReached(reason="the agent is gone")
+        if self._rng.random() < self._model.answers_at_once:
+            return await self._answer(assignment)
         try:
             self._send.send_nowait(assignment)
         except trio.WouldBlock:
             return Answered(status=503, retry_after_s=1.0)
         return Answered(status=202)
+
+    async def _answer(self, assignment: Assignment) -> Fact:
+        """Do the work while the push waits, however long that takes."""
+        skill = self._skill(assignment)
+        slow = self._dice.happens("agent_vanishes")
+        await trio.sleep(assignment.lease_s * 1.5 if slow else skill.latency.draw(self._rng))
+        if self._rng.random() < skill.failure_rate:
+            return Answered(status=422, body=skill.failure_code)
+        result = self._result(assignment, skill)
+        self._say(assignment, "complete", result)
+        return Answered(status=200, body={"status": "completed", "result": result})
 
     async def _take(self) -> None:
         while True:
@@ -144,6 +157,8 @@ class SimulatedAgent:
             with trio.move_on_after(self._model.report_every_s):
                 assignment = await self._work.receive()
             if assignment is None:
+                if self._dice.happens("agent_wanders"):
+                    await self._report("active")
                 await self._report("idle")
             else:
                 await self._do(assignment)
@@ -247,9 +262,10 @@ class SimulatedAgent:
 
     async def _work_for(self, assignment: Assignment, seconds: float) -> None:
         until = trio.current_time() + seconds
+        beat_s = min(self._model.report_every_s, assignment.lease_s / 3)
         while (left := until - trio.current_time()) > 0:
-            await trio.sleep(min(left, self._model.report_every_s))
-            if left > self._model.report_every_s:
+            await trio.sleep(min(left, beat_s))
+            if left > beat_s:
                 try:
                     lease = await self._stage.network.call(
                         lambda node: node.heartbeat(assignment.task_id, assignment.attempt)

@@ -17,6 +17,7 @@ DELIVERY: Final = "delivery"
 CALL: Final = "call"
 ATTEMPT: Final = "attempt"
 AGENT: Final = "agent"
+REPORT: Final = "idle report"
 
 
 class UnknownFault(ValueError):
@@ -68,6 +69,7 @@ class Faults:
     request_lost: float = _rate(CALL, 0.02, "it never arrives")
     reply_lost: float = _rate(CALL, 0.02, "it is done, and the caller doesn't learn so")
     request_repeated: float = _rate(CALL, 0.02, "it arrives twice")
+    request_overlaps: float = _rate(CALL, 0.02, "the caller hangs up and asks again, and the node learns that late")
     request_slow: float = _rate(CALL, 0.03, "it takes up to a minute, so that later ones overtake it")
     # --- agents
     agent_crashes: float = _rate(ATTEMPT, 0.05, "it drops its work, and comes back after a while as a new process")
@@ -78,6 +80,7 @@ class Faults:
     agent_answers_again: float = _rate(ATTEMPT, 0.03, "it says later, under another attempt, what came of an old one")
     agent_breaks: float = _rate(ATTEMPT, 0.03, "it reports an error")
     agent_goes: float = _rate(ATTEMPT, 0.02, "it reports that it is offline, or deregisters, with work in hand")
+    agent_wanders: float = _rate(REPORT, 0.02, "it says that it is active, though nobody gave it work")
     agent_doubles: float = _rate(AGENT, 0.2, "two processes claim work under its id")
     agent_disorders: float = _rate(AGENT, 0.2, "its reports carry times out of order")
     agent_skews: float = _rate(AGENT, 0.2, "its clock is hours ahead or behind")

@@ -76,6 +76,8 @@ class AgentModel:
     leaves_at_s: float | None = None
     """When it is gone, with whatever it has in hand."""
     returns_at_s: float | None = None
+    answers_at_once: float = attrs.field(default=0.0, converter=float)
+    """The share of pushes that it answers with the result of its work, instead of reporting that later."""
     report_every_s: float = attrs.field(default=30.0, validator=attrs.validators.gt(0.0))
     """How often an idle agent says so again; how often one at work sends a heartbeat."""
 

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
+import outcome
 import trio
 
 from opscore.actors.errors import ActorError
@@ -86,7 +87,10 @@ class Network:
         if dice.happens("request_lost"):
             await trio.sleep(1.0)
             raise Unreachable("the request is lost")
-        result = await self._ask(ask, patience_s)
+        if dice.happens("request_overlaps"):
+            result = await self._ask_twice(ask, patience_s)
+        else:
+            result = await self._ask(ask, patience_s)
         if dice.happens("request_repeated"):
             with contextlib.suppress(OpscoreError, ActorError, Unreachable):
                 await self._ask(ask, patience_s)
@@ -94,6 +98,21 @@ class Network:
             await trio.sleep(1.0)
             raise Unreachable("the reply is lost")
         return result
+
+    async def _ask_twice(self, ask: Callable[[Node], Awaitable[ResultT]], patience_s: float) -> ResultT:
+        """Hang up and ask again; the node learns of the first when the second is there already."""
+        rng = self._dice.rng("request_overlaps")
+        async with trio.open_nursery() as nursery:
+
+            async def first() -> None:
+                with contextlib.suppress(OpscoreError, ActorError, Unreachable):
+                    await self._ask(ask, rng.choice((0.0, 0.1, 5.0, 30.0)))
+
+            nursery.start_soon(first)
+            await trio.sleep(rng.choice((0.0, 0.05, 4.0)))
+            second = await outcome.acapture(self._ask, ask, patience_s)
+            nursery.cancel_scope.cancel()
+        return second.unwrap()
 
     async def _ask(self, ask: Callable[[Node], Awaitable[ResultT]], patience_s: float) -> ResultT:
         node = self._node

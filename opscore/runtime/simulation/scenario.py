@@ -27,6 +27,15 @@ class Trigger:
 
 
 @attrs.frozen(kw_only=True)
+class Cordon:
+    """An operator who takes an agent out of dispatch for a while."""
+
+    agent_id: str
+    at_s: float = 0.0
+    lasts_s: float = 60.0
+
+
+@attrs.frozen(kw_only=True)
 class Scenario:
     """Everything that makes a world. Times are virtual seconds from its beginning."""
 
@@ -34,6 +43,7 @@ class Scenario:
     workflows: Sequence[Mapping[str, Any]] = ()
     agents: Sequence[AgentModel] = ()
     triggers: Sequence[Trigger] = ()
+    cordons: Sequence[Cordon] = ()
     faults: Faults = Faults()
     faults_until_s: float = 300.0
     """From then on nothing goes wrong any more, and every run has to come to its end."""
@@ -45,7 +55,8 @@ class Scenario:
         """This scenario as Python that plays it again."""
         return (
             "from opscore.runtime.limits import Limits\n"
-            "from opscore.runtime.simulation import AgentModel, Faults, Latency, Scenario, Skill, Trigger, play\n\n"
+            "from opscore.runtime.simulation import AgentModel, Cordon, Faults, Latency\n"
+            "from opscore.runtime.simulation import Scenario, Skill, Trigger, play\n\n"
             f"play({_python(self, '')}).check()\n"
         )
 

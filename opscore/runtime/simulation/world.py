@@ -24,7 +24,7 @@ from opscore.runtime.simulation.invariants import InvariantBroken, Invariants, c
 from opscore.runtime.simulation.network import Network, Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Rows
-from opscore.runtime.simulation.scenario import Scenario, Trigger
+from opscore.runtime.simulation.scenario import Cordon, Scenario, Trigger
 from opscore.runtime.simulation.writer import Room, SimulatedWriter
 from opscore.runtime.store import Submission
 from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES
@@ -117,6 +117,8 @@ class World:
                     nursery.start_soon(agent.live)
             for number, trigger in enumerate(self._scenario.triggers):
                 nursery.start_soon(self._client, number, trigger)
+            for cordon in self._scenario.cordons:
+                nursery.start_soon(self._operator, cordon)
             nursery.start_soon(self._watch)
             await self._see_the_end()
             nursery.cancel_scope.cancel()
@@ -316,6 +318,21 @@ class World:
                 self._asking -= 1
                 self._look_whether_over()
                 return
+
+    async def _operator(self, cordon: Cordon) -> None:
+        """Cordon an agent for a while, and insist on both."""
+        await trio.sleep(cordon.at_s)
+        for cordoned in (True, False):
+            while True:
+                try:
+                    await self.network.call(
+                        lambda node: node.set_cordon(cordon.agent_id, cordoned=cordoned)  # noqa: B023 (called now)
+                    )
+                    break
+                except (Unreachable, OpscoreError, ActorError):
+                    await trio.sleep(AGAIN_S)
+            if cordoned:
+                await trio.sleep(cordon.lasts_s)
 
     @cached_property
     def _stage(self) -> Stage:

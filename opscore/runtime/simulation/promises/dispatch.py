@@ -212,6 +212,9 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
             since = task.ready_at or 0.0
             if since > lease.granted_at - CALM_S or not may_run(agent, task, rows):
                 continue
+            if any(other.received_at == rows.now() and may_run(other, task, rows) for other in rows.agents.values()):
+                # It may just have been offered to that one, in vain.
+                continue
             if _key(task, rows) < waited - _EPSILON_S and rows.sessions[task.session_id].status in (
                 SessionStatus.STARTED,
                 SessionStatus.RUNNING,

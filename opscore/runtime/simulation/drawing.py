@@ -1,0 +1,141 @@
+"""Scenarios drawn from a seed alone: as many different worlds as there are seeds, for long runs."""
+
+import random
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.simulation.faults import Faults, fault_names
+from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
+from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Cordon, Scenario, Trigger
+
+_CAPABILITIES: Final = ("x", "y", "z")
+_NAMED: Final = "named"
+"""The id of the agent that tasks may name."""
+_KINDS: Final[tuple[Kind, ...]] = ("push", "push", "claim", "local")
+
+
+def drawn(seed: int) -> Scenario:
+    """The scenario of a seed: small, and unlike its neighbours."""
+    rng = random.Random(f"{seed}/scenario")
+    workflows = [_workflow(rng, number) for number in range(rng.choice((1, 1, 2)))]
+    agents = [*_agents(rng), AgentModel(name=_NAMED, skills=_skills(rng, _CAPABILITIES))]
+    limits = attrs.evolve(
+        SIMULATED_LIMITS,
+        sessions_open_max=rng.choice((3, 100, 100)),
+        agent_ttl_s=rng.choice((0.0, 0.0, 45.0)),
+        claim_grace_s=rng.choice((2.0, 10.0)),
+        dispatch_attempts_max=rng.choice((3, 10)),
+        passivate_s=rng.choice((1.0, 5.0, 30.0)),
+    )
+    ids = [agent_id for model in agents if model.kind != "local" for agent_id in model.ids()]
+    cordons = [Cordon(agent_id=rng.choice(ids), at_s=rng.uniform(0, 60), lasts_s=rng.choice((5.0, 90.0)))]
+    return Scenario(
+        seed=seed,
+        workflows=workflows,
+        agents=agents,
+        triggers=_triggers(rng, len(workflows)),
+        cordons=cordons if rng.random() < 0.25 else (),  # noqa: PLR2004 (seldom)
+        faults=_faults(rng),
+        faults_until_s=rng.choice((60.0, 200.0, 900.0)),
+        limits=limits,
+    )
+
+
+def _faults(rng: random.Random) -> Faults:
+    """None, a few of them often, or all of them now and then."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return Faults()
+    if kind == 1:
+        return Faults.usual(times=rng.choice((0.5, 1.0, 2.0)))
+    chosen = rng.sample(fault_names(), rng.randint(1, 4))
+    return Faults.usual(*chosen, times=rng.choice((1.0, 3.0, 8.0)))
+
+
+def _workflow(rng: random.Random, number: int) -> Mapping[str, Any]:
+    tasks = [_task(rng, place) for place in range(rng.choice((1, 1, 2, 2, 3, 4, 5)))]
+    shape = rng.choice(("listed", "chain", "graph", "graph"))
+    if shape == "chain":
+        for place, task in enumerate(tasks[1:]):
+            tasks[place]["nextTaskId"] = task["taskId"]
+    elif shape == "graph":
+        for place, task in enumerate(tasks):
+            before = [each["taskId"] for each in tasks[:place]]
+            task["dependsOn"] = sorted(rng.sample(before, rng.randint(0, min(len(before), 3))))
+        rng.shuffle(tasks)
+    return {"id": f"workflow-{number}", "name": f"Workflow {number}", "tasks": tasks}
+
+
+def _task(rng: random.Random, place: int) -> dict[str, Any]:
+    task: dict[str, Any] = {
+        "taskId": f"t{place}",
+        "parameters": {"place": place},
+        "leaseSeconds": rng.choice((5, 30, 30, 120)),
+        "timeoutSeconds": rng.choice((20, 300, 300)),
+        "priority": rng.choice((0, 0, 5, 9)),
+        "retry": {
+            "maxRetries": rng.randint(0, 3),
+            "initialDelaySeconds": rng.choice((0, 1, 10)),
+            "maxDelaySeconds": rng.choice((10, 60)),
+            "jitter": rng.random() < 0.7,  # noqa: PLR2004 (mostly)
+        },
+    }
+    who = rng.random()
+    if who < 0.8:  # noqa: PLR2004 (mostly)
+        task["agentCapability"] = rng.choice(_CAPABILITIES)
+    elif who < 0.9:  # noqa: PLR2004 (seldom)
+        task["agentId"] = _NAMED
+    return task
+
+
+def _agents(rng: random.Random) -> list[AgentModel]:
+    """Some of every kind; together with the named one they can do everything."""
+    return [
+        AgentModel(
+            name=f"a{number}",
+            count=rng.choice((1, 1, 2)),
+            kind=rng.choice(_KINDS),
+            skills=_skills(rng, rng.sample(_CAPABILITIES, rng.randint(1, 3))),
+            answers_at_once=rng.choice((0.0, 0.0, 0.5)),
+            report_every_s=rng.choice((3.0, 10.0, 30.0)),
+            joins_at_s=rng.choice((0.0, 0.0, 5.0)),
+        )
+        for number in range(rng.choice((1, 1, 2, 3)))
+    ]
+
+
+def _skills(rng: random.Random, capabilities: tuple[str, ...] | list[str]) -> dict[str, Skill]:
+    latencies = (
+        Latency("constant", 0.0),
+        Latency("uniform", 0.1, 2.0),
+        Latency("exponential", 5.0),
+        Latency("constant", 40.0),
+    )
+    return {
+        capability: Skill(
+            latency=rng.choice(latencies),
+            failure_rate=rng.choice((0.0, 0.0, 0.3)),
+            retryable=rng.random() < 0.8,  # noqa: PLR2004 (mostly)
+        )
+        for capability in capabilities
+    }
+
+
+def _triggers(rng: random.Random, workflows: int) -> list[Trigger]:
+    at_once = rng.random() < 0.4  # noqa: PLR2004 (often)
+    triggers = [
+        Trigger(
+            at_s=0.0 if at_once else rng.uniform(0.0, 30.0),
+            workflow=rng.randrange(workflows),
+            payload={"number": number},
+            agent_id=_NAMED,
+        )
+        for number in range(rng.choice((1, 2, 3, 6)))
+    ]
+    if rng.random() < 0.3:  # noqa: PLR2004 (often enough)
+        # A client that asks twice under one key, before it was answered or after.
+        first = attrs.evolve(triggers[0], key="twice")
+        triggers = [first, attrs.evolve(first, at_s=first.at_s + rng.choice((0.0, 0.0, 5.0, 60.0))), *triggers[1:]]
+    return triggers
