@@ -199,11 +199,13 @@ async def _raise(error: CommitUncertain) -> None:
 async def open_nursery() -> AsyncIterator[trio.Nursery]:
     """A nursery whose single error comes out as itself, because the caller never sees the nursery.
 
-    It does so also where the caller was cancelled at that moment: what went wrong matters more.
+    It does so also where the caller was cancelled at that moment: what went wrong matters more. A commit in doubt
+    matters most: whatever else fails then fails because of it.
     """
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
         _, errors = group.split(trio.Cancelled)
-        raise unwrapped(group if errors is None else errors) from None
+        uncertain = group.subgroup(CommitUncertain)
+        raise unwrapped(uncertain or errors or group) from None

@@ -20,6 +20,7 @@ from opscore.runtime.simulation.faults import Dice
 from opscore.runtime.simulation.fleet import AgentModel, Skill
 from opscore.runtime.simulation.network import SCHEME, Network, Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
+from opscore.runtime.simulation.promises.tasks import FAILURE_MESSAGE
 
 ResultT = TypeVar("ResultT")
 
@@ -307,7 +308,9 @@ class SimulatedAgent:
         task_id, attempt = assignment.task_id, assignment.attempt
         self._say(assignment, "fail" if skill.retryable else "fail for good", None)
         if await self._finish(
-            lambda node: node.fail(task_id, attempt, "it failed", code=skill.failure_code, retryable=skill.retryable)
+            lambda node: node.fail(
+                task_id, attempt, FAILURE_MESSAGE, code=skill.failure_code, retryable=skill.retryable
+            )
         ):
             arguments = {"task_id": task_id, "attempt": attempt}
             self._stage.replied(Reply(call="fail", arguments=arguments, value=None))

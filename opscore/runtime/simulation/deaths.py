@@ -7,6 +7,9 @@ import trio
 
 from opscore.runtime.simulation.faults import Dice
 
+STEPS_LOOKED_AT: Final = 5_000
+STEPS_AT_ONCE_MAX: Final = 200_000
+"""More than thousands of agents take at one moment; a world of a dozen that does so stands still."""
 _OPENING: Final = ("process_dies_in_recovery",)
 _OPEN: Final = ("process_dies", "process_restarts")
 
@@ -18,17 +21,24 @@ class Deaths(trio.abc.Instrument):
         self._dice: Dice
         self._die: Callable[[float], None]
         self._stop: Callable[[], None]
+        self._stands_still: Callable[[int], None]
         self._left: dict[str, int] = {}
+        self._steps = 0
+        self._moved_at = 0
+        self._time = 0.0
 
-    def bind(self, dice: Dice, die: Callable[[float], None], stop: Callable[[], None]) -> None:
+    def bind(
+        self, dice: Dice, die: Callable[[float], None], stop: Callable[[], None], stands_still: Callable[[int], None]
+    ) -> None:
         """Learn whose process it is.
 
         Args:
             dice: when it dies.
             die: kills it; told what share of the batch under way is on the disk.
             stop: stops it in order.
+            stands_still: told how many steps were taken at one moment, where that is more than anything needs.
         """
-        self._dice, self._die, self._stop = dice, die, stop
+        self._dice, self._die, self._stop, self._stands_still = dice, die, stop, stands_still
 
     def begin(self, *, opening: bool) -> None:
         """A process opens, or is open."""
@@ -41,6 +51,9 @@ class Deaths(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Count a step."""
+        self._steps += 1
+        if not self._steps % STEPS_LOOKED_AT:
+            self._look_at_time()
         if not self._left:
             return
         for name, left in self._left.items():
@@ -50,6 +63,14 @@ class Deaths(trio.abc.Instrument):
                 self._end(name)
                 return
             self._left[name] = left - 1
+
+    def _look_at_time(self) -> None:
+        now = trio.current_time()
+        if now != self._time:
+            self._time, self._moved_at = now, self._steps
+        elif self._steps - self._moved_at > STEPS_AT_ONCE_MAX:
+            self._moved_at = self._steps
+            self._stands_still(STEPS_AT_ONCE_MAX)
 
     def _end(self, name: str) -> None:
         if name == "process_restarts":

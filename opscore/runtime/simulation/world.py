@@ -25,7 +25,7 @@ from opscore.runtime.simulation.network import Network, Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Rows
 from opscore.runtime.simulation.scenario import Cordon, Scenario, Trigger
-from opscore.runtime.simulation.writer import Room, SimulatedWriter
+from opscore.runtime.simulation.writer import FULL_S_MAX, STALL_S_MAX, Room, SimulatedWriter
 from opscore.runtime.store import Submission
 from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES
 from opscore.runtime.triggering import IdempotencyKey
@@ -34,8 +34,15 @@ SCAN_EVERY_S: Final = 20.0
 AGAIN_S: Final = 1.0
 OPENING_PATIENCE: Final = 40
 """Openings in a row that fail before the world gives up on its node."""
-UNSETTLED_S: Final = 420.0
-"""After what goes wrong inside the node: stalls, backoffs and pauses have passed by then."""
+UNSETTLED_S: Final[Mapping[str, float]] = {
+    "actor_raises": 130.0,
+    "commit_refused": 15.0,
+    "commit_split": 10.0,
+    "commit_stalled": STALL_S_MAX + 30.0,
+    "disk_full": FULL_S_MAX + 15.0,
+    "disk_nearly_full": FULL_S_MAX + 15.0,
+}
+"""How long what goes wrong inside the node takes to pass: stalls, backoffs, pauses, and what is tried again then."""
 CLOSING_S_MAX: Final = 3_600.0
 NODE: Final = "node"
 _DISTURBING: Final = ("process", "commit", "disk", "actor")
@@ -75,7 +82,7 @@ class World:
         self._writer: SimulatedWriter | None = None
         self._deaths = deaths
         self._turns = random.Random(f"{scenario.seed}/turns")
-        deaths.bind(self.dice, self._die, self._stop)
+        deaths.bind(self.dice, self._die, self._stop, self._stands_still)
         self._stopping = False
         self._asking = len(scenario.triggers)
         self._over = trio.Event()
@@ -241,6 +248,10 @@ class World:
         self.note(NODE, "is stopped")
         self._life.cancel()
 
+    def _stands_still(self, steps: int) -> None:
+        """So many steps were taken, and no time has passed: something asks without end."""
+        self._found(InvariantBroken("time_goes_on", f"{steps:,} steps were taken at one moment"))
+
     def _disturbed(self, until: float | None = None) -> None:
         """Note that the node is disturbed: until then, or for as long as what went wrong takes to pass."""
         self.rows.calm_since = max(self.clock.now(), self._unsettled_until) if until is None else until
@@ -248,7 +259,8 @@ class World:
     def _happened(self, fault: str) -> None:
         self.note("fault", fault)
         if fault.startswith(_DISTURBING):
-            self._unsettled_until = max(self._unsettled_until, self.clock.now() + UNSETTLED_S)
+            settled_at = self.clock.now() + UNSETTLED_S.get(fault, 0.0)
+            self._unsettled_until = max(self._unsettled_until, settled_at)
             self.rows.calm_since = max(self.rows.calm_since, self._unsettled_until)
 
     # --- what is looked at --------------------------------------------------------------------------------

@@ -94,7 +94,9 @@ def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
             faults.append("is cordoned")
         if agent.suspected_until > lease.granted_at:
             faults.append(f"is suspected for {agent.suspected_until - lease.granted_at:g} s more")
-        if fresh_until(agent, rows.limits) < lease.granted_at and lease.claim_id is None:
+        stale = fresh_until(agent, rows.limits) < lease.granted_at and agent.contact_endpoint is not None
+        if stale and rows.calm_for(CALM_S):
+            # Freshness is looked at when the task is offered, and a disk that stalls may have the commit come later.
             faults.append("has been silent for too long")
         if not may_run(agent, rows.tasks[lease.task_id], rows):
             faults.append("can't run it")

@@ -20,6 +20,8 @@ from opscore.runtime.transitions import SESSION_TABLE, TASK_TABLE
 _TASK_MOVES = {(before, after) for (before, _), after in TASK_TABLE.items()}
 _SESSION_MOVES = {(before, after) for (before, _), after in SESSION_TABLE.items()}
 _EPSILON_S = 1e-6
+FAILURE_MESSAGE = "it failed"
+"""What simulated agents say of a failure of their own."""
 
 
 def moved_tasks(commit: Commit) -> Iterator[tuple[Task, Task]]:
@@ -118,6 +120,8 @@ def retries_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
             shortest = 0.0 if policy.jitter else longest
             if not shortest - _EPSILON_S <= delay <= longest + _EPSILON_S:
                 yield f"task {after.task_id} waits {delay:g} s, and may wait from {shortest:g} to {longest:g}"
+            if after.error is not None and (_failed_for_good(after, rows) or after.error.code in policy.non_retryable):
+                yield f"task {after.task_id} waits for a retry, and failed for good: {after.error.message}"
         elif before.status is TaskStatus.PENDING_RETRY and after.status is TaskStatus.READY:
             early = (before.due_at or 0.0) - decided_at(commit, after.task_id)
             if early > _EPSILON_S:
@@ -131,13 +135,18 @@ def retries_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
 def _may_fail(before: Task, after: Task, rows: Rows) -> bool:
     policy = rows.task_definition(after).retry
     code = None if after.error is None else after.error.code
-    for_good = any(what == "fail for good" for _, what, _ in rows.ledger.said.get((after.task_id, after.attempt), ()))
     session = rows.sessions[after.session_id]
     another = any(task.status is TaskStatus.FAILED for task in rows.tasks_of(session.session_id) if task != after)
     spent = before.retries >= policy.max_retries
-    return (
-        spent or for_good or another or code in policy.non_retryable or code in ("result_not_json", "result_too_large")
-    )
+    for_good = code in policy.non_retryable or code in ("result_not_json", "result_too_large")
+    return spent or another or for_good or _failed_for_good(after, rows)
+
+
+def _failed_for_good(task: Task, rows: Rows) -> bool:
+    """Whether its agent has ended the attempt as one that no retry helps."""
+    said = rows.ledger.said.get((task.task_id, task.attempt), ())
+    message = None if task.error is None else task.error.message
+    return any(what == "fail for good" and message == FAILURE_MESSAGE for _, what, _ in said)
 
 
 def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:

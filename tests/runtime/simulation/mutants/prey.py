@@ -1,0 +1,43 @@
+"""One planted bug, and the worlds that it is to be found in: `python -m tests.runtime.simulation.mutants.prey NAME N`."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from tests.runtime.simulation.mutants.hunt import HANG_S, MUTANTS
+
+
+def _say(worlds: int, invariant: str = "", what: str = "") -> None:
+    print(worlds, invariant, " ".join(what.split()), sep="\t", flush=True)
+
+
+def main() -> None:
+    name, worlds = sys.argv[1], int(sys.argv[2])
+    MUTANTS[name].plant()
+    from opscore.runtime.simulation import play
+    from opscore.runtime.simulation.drawing import drawn
+
+    seed = 0
+
+    def hangs(_: int, __: FrameType | None) -> None:
+        # An exception could be caught by whatever runs at the moment.
+        _say(seed + 1, "a_world_ends", f"it takes more than {HANG_S:g} s")
+        os._exit(0)
+
+    signal.signal(signal.SIGALRM, hangs)
+    for seed in range(worlds):
+        signal.setitimer(signal.ITIMER_REAL, HANG_S)
+        try:
+            broken = play(drawn(seed)).broken
+        except Exception as error:  # noqa: BLE001 (whatever a planted bug does to a world, that shows it)
+            _say(seed + 1, "a_world_ends", repr(error))
+            return
+        if broken is not None:
+            _say(seed + 1, broken.invariant, broken.what)
+            return
+    _say(worlds)
+
+
+if __name__ == "__main__":
+    main()
