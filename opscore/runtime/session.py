@@ -97,7 +97,9 @@ class SessionActor(Actor[messages.SessionProtocol]):
         """Read the run; after a crash, say again what waits."""
         await self._reload()
         self.context.tell_after(self._limits.passivate_s, messages.SessionQuiet())
-        self._note_standing()
+        if self._run is not None or self.context.incarnation > 1:
+            # One that is just beginning was counted by whoever triggers it.
+            self._note_standing()
         if self.context.incarnation > 1:
             self._announce()
             self._stop_if_over()

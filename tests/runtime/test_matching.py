@@ -41,6 +41,13 @@ def waiting(*tasks: ReadyTask) -> MatchBook:
     return book
 
 
+def test_a_task_that_was_offered_in_vain_keeps_its_place_in_line() -> None:
+    book = waiting(task("first", ready_at=NOW - 2), task("second", ready_at=NOW - 1))
+    vain = ended(book.agent_available(agent("x", as_of=1)), OfferOutcome.AGENT_CHANGED)
+    book.agent_available(agent("x", as_of=2))
+    assert [match.task.task_id for match in book.offer_ended(vain, NOW)] == ["first"]
+
+
 # --- who gets what ------------------------------------------------------------------------------------------
 
 

@@ -108,7 +108,7 @@ class SimulatedAgent:
             with contextlib.suppress(_Crashed):
                 await (self._take() if self._model.kind == "push" else self._claim_all())
             self._leave()
-            await trio.sleep(self._dice.rng("agent_crashes").uniform(1.0, GONE_S_MAX))
+            await self._dice.pause(self._dice.rng("agent_crashes").uniform(1.0, GONE_S_MAX))
 
     async def _enter(self) -> None:
         """Register, and say that there is nothing to do."""
@@ -213,7 +213,7 @@ class SimulatedAgent:
     async def _run_locally(self, assignment: Assignment) -> Any:
         skill = self._skill(assignment)
         if self._dice.happens("agent_hangs"):
-            await trio.sleep(HANGS_S_MAX)
+            await self._dice.pause(HANGS_S_MAX)
         await trio.sleep(skill.latency.draw(self._rng))
         if self._rng.random() < skill.failure_rate or self._dice.happens("agent_breaks"):
             raise RuntimeError(skill.failure_code)
@@ -229,7 +229,7 @@ class SimulatedAgent:
         skill = self._skill(assignment)
         if dice.happens("agent_hangs"):
             self._stage.note(self.agent_id, f"hangs with {assignment.task_id}")
-            await trio.sleep(dice.rng("agent_hangs").uniform(60.0, HANGS_S_MAX))
+            await dice.pause(dice.rng("agent_hangs").uniform(60.0, HANGS_S_MAX))
             await self._report("idle")
             return
         seconds = skill.latency.draw(rng)
@@ -327,7 +327,7 @@ class SimulatedAgent:
         else:
             with contextlib.suppress(Unreachable, OpscoreError, ActorError):
                 await self._stage.network.call(lambda node: node.deregister_agent(self.agent_id))
-        await trio.sleep(self._dice.rng("agent_goes").uniform(1.0, GONE_S_MAX))
+        await self._dice.pause(self._dice.rng("agent_goes").uniform(1.0, GONE_S_MAX))
         await self._enter()
 
     # --- saying so ----------------------------------------------------------------------------------------

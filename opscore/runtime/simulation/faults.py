@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Self
 
 import attrs
+import trio
 
 STEP: Final = "step"
 BATCH: Final = "batch"
@@ -144,7 +145,18 @@ class Dice:
         self._note = note
         self.happened: dict[str, int] = {}
         """How often each fault has happened."""
-        self.quiet = False
+        self.silence = trio.Event()
+        """Set once nothing goes wrong any more."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing goes wrong any more."""
+        return self.silence.is_set()
+
+    async def pause(self, seconds: float) -> None:
+        """Let a fault last so long, or until nothing goes wrong any more."""
+        with trio.move_on_after(seconds):
+            await self.silence.wait()
 
     def possible(self, name: str) -> bool:
         """Whether a fault may still happen."""

@@ -138,7 +138,7 @@ class World:
             await self._over.wait()
         if not self._over.is_set():
             self.note("world", "nothing goes wrong any more")
-            self.dice.quiet = True
+            self.dice.silence.set()
             self._room.clear()
             self._deaths.pause()
             with trio.move_on_after(self._scenario.settle_s):

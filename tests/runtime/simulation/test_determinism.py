@@ -1,0 +1,50 @@
+"""One seed, one history: byte for byte, in any process, whatever else it does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opscore.runtime.simulation import Faults, Played, play
+from opscore.runtime.simulation.drawing import drawn
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = """
+import sys
+from opscore.runtime.simulation import play
+from opscore.runtime.simulation.drawing import drawn
+for seed in map(int, sys.argv[1:]):
+    played = play(drawn(seed))
+    print(seed, played.fingerprint, played.commits, len(played.history.events), played.elapsed_s)
+"""
+SEEDS = range(24)
+
+
+def _told(seed: int, played: Played) -> str:
+    return f"{seed} {played.fingerprint} {played.commits} {len(played.history.events)} {played.elapsed_s}"
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "12345"])
+def test_the_same_seed_is_the_same_journal_in_every_process(hash_seed: str) -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-c", PROGRAM, *map(str, SEEDS)]
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [_told(seed, play(drawn(seed))) for seed in SEEDS]
+
+
+def test_every_seed_is_a_world_of_its_own() -> None:
+    fingerprints = {play(drawn(seed)).fingerprint for seed in SEEDS}
+    assert len(fingerprints) == len(SEEDS)
+
+
+def test_the_order_of_what_happens_at_one_moment_is_drawn_too() -> None:
+    import attrs
+
+    scenario = attrs.evolve(drawn(4), faults=Faults())
+    orders = {
+        tuple(event.what.split()[0] for event in play(attrs.evolve(scenario, seed=seed)).history.events)
+        for seed in range(10)
+    }
+    assert len(orders) > 5

@@ -1,0 +1,155 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""A disk that says nothing for minutes: who waits is told so, and what was committed all the same has its effects."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.actors.errors import ActorError, AskTimeout
+from opscore.runtime.errors import CommitUnanswered, CommitUncertain, QueueFull
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import SessionStatus, TaskStatus
+from opscore.runtime.node import Node
+from opscore.runtime.store import Outcomes, Submission
+from tests.runtime.world import LoopWriter, World, begin, ended, hire, join, lease_of, one_task, only_task, quiet
+
+STALL_S = 200.0
+"""Longer than anybody waits for an answer."""
+
+
+class StallingWriter(LoopWriter):
+    """Stalls before the next batch, and applies it then, once it is told to."""
+
+    stalls_s = 0.0
+    uncertain_after = False
+
+    async def apply(self, batch: Sequence[Submission]) -> Outcomes:
+        stalls_s, self.stalls_s = self.stalls_s, 0.0
+        if stalls_s:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(stalls_s)
+            if self.uncertain_after:
+                raise CommitUncertain("the disk", "input/output error")
+        return await super().apply(batch)
+
+
+@pytest.fixture
+def writers(monkeypatch: pytest.MonkeyPatch) -> list[StallingWriter]:
+    made: list[StallingWriter] = []
+
+    def make(world: World, store: object) -> StallingWriter:
+        made.append(StallingWriter(store))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(World, "_make_writer", make)
+    return made
+
+
+async def test_a_retry_that_was_committed_while_nobody_waited_any_more_still_comes(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    async with World(tmp_path).node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(retry={"maxRetries": 1, "jitter": False}))
+        writers[0].stalls_s = STALL_S
+        with contextlib.suppress(ActorError, CommitUnanswered):
+            await node.fail(only_task(node, session).task_id, 1, "it broke")
+        await trio.sleep(STALL_S)
+        await node.report_state("a", "idle")
+        await trio.sleep(60)
+        task = only_task(node, session)
+        assert (task.attempt, task.status) == (2, TaskStatus.DISPATCHED)
+
+
+async def test_a_run_that_was_committed_while_nobody_waited_any_more_still_runs(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    async with World(tmp_path).node() as node:
+        await hire(node, "a", result="done")
+        writers[0].stalls_s = STALL_S
+        with pytest.raises(AskTimeout):
+            await node.trigger(one_task())
+        await trio.sleep(STALL_S)
+        (session,) = node.sessions().items
+        assert (await ended(node, session)).status is SessionStatus.COMPLETED
+
+
+async def test_an_attempt_that_was_granted_while_nobody_waited_any_more_is_delivered(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await begin(node)
+        await join(node, "a", state=None)
+        writers[0].stalls_s = 0.0
+        writer = writers[0]
+
+        async def idle(node: Node) -> None:
+            with contextlib.suppress(ActorError, CommitUnanswered):
+                await node.report_state("a", "idle")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(idle, node)
+            while lease_of(node, "a") is None and not writer.stalls_s:
+                await trio.lowlevel.checkpoint()
+                if node.agent("a").state == "idle":
+                    # The next batch is the grant.
+                    writer.stalls_s = STALL_S
+        await trio.sleep(STALL_S + 60)
+        assert lease_of(node, "a") is not None
+        assert [assignment.attempt for assignment in world.messenger.delivered] == [1]
+
+
+async def test_a_run_whose_start_is_in_doubt_counts_among_the_unfinished(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    async with World(tmp_path, limits=Limits(sessions_open_max=1)).node() as node:
+        await node.save_definition(one_task())
+        writers[0].stalls_s = STALL_S
+        with pytest.raises(AskTimeout):
+            await node.trigger("one")
+        with pytest.raises(QueueFull):
+            await node.trigger("one")
+        await trio.sleep(STALL_S)
+        assert len(node.sessions().items) == 1
+        assert node.statistics().open_sessions == 1
+
+
+async def test_a_node_that_stops_while_its_disk_stalls_ends_once_it_answers(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    with trio.fail_after(STALL_S + 600):
+        async with World(tmp_path).node() as node, trio.open_nursery() as nursery:
+            for name in ("a", "b"):
+                await join(node, name, state=None)
+            writers[0].stalls_s = STALL_S
+            # The second one stands in line behind the first, which is under way.
+            for name in ("a", "b"):
+                nursery.start_soon(_report_of, node, name)
+                await quiet()
+            nursery.cancel_scope.cancel()
+
+
+async def _report_of(node: Node, name: str) -> None:
+    with contextlib.suppress(ActorError, CommitUnanswered):
+        await node.report_state(name, "idle")
+
+
+async def test_a_commit_in_doubt_is_what_a_host_learns_also_when_it_was_leaving(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    async def leave() -> None:
+        with trio.CancelScope() as scope:
+            async with World(tmp_path).node() as node, trio.open_nursery() as nursery:
+                await join(node, "a", state=None)
+                writers[0].stalls_s, writers[0].uncertain_after = 2.0, True
+                nursery.start_soon(_report_of, node, "a")
+                await quiet()
+                scope.cancel()
+
+    with pytest.raises(CommitUncertain):
+        await leave()
