@@ -11,6 +11,7 @@ from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Cordon, Scenario, Trigger
 
 _CAPABILITIES: Final = ("x", "y", "z")
+_GROUPS: Final = ("process", "commit", "disk", "actor", "delivery", "request", "agent")
 _NAMED: Final = "named"
 """The id of the agent that tasks may name."""
 _KINDS: Final[tuple[Kind, ...]] = ("push", "push", "claim", "local")
@@ -44,14 +45,15 @@ def drawn(seed: int) -> Scenario:
 
 
 def _faults(rng: random.Random) -> Faults:
-    """None, a few of them often, or all of them now and then."""
-    kind = rng.randrange(4)
+    """None, all of them now and then, or a few of them often, of one kind or of any."""
+    kind = rng.randrange(5)
     if kind == 0:
         return Faults()
     if kind == 1:
         return Faults.usual(times=rng.choice((0.5, 1.0, 2.0)))
-    chosen = rng.sample(fault_names(), rng.randint(1, 4))
-    return Faults.usual(*chosen, times=rng.choice((1.0, 3.0, 8.0)))
+    names = _GROUPS if kind > 2 else fault_names()  # noqa: PLR2004 (in half of the worlds)
+    chosen = rng.sample(names, rng.randint(1, 2 if kind > 2 else 4))  # noqa: PLR2004
+    return Faults.usual(*chosen, times=rng.choice((1.0, 3.0, 10.0)))
 
 
 def _workflow(rng: random.Random, number: int) -> Mapping[str, Any]:
