@@ -124,7 +124,9 @@ def fault_meaning(name: str) -> str:
 
 
 def _named(name: str) -> tuple[str, ...]:
-    found = tuple(each for each in fault_names() if each == name or each.startswith(f"{name}_"))
+    if name in fault_names():
+        return (name,)
+    found = tuple(each for each in fault_names() if each.startswith(f"{name}_"))
     if not found:
         raise UnknownFault(name)
     return found

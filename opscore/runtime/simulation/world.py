@@ -43,6 +43,8 @@ UNSETTLED_S: Final[Mapping[str, float]] = {
     "disk_nearly_full": FULL_S_MAX + 15.0,
 }
 """How long what goes wrong inside the node takes to pass: stalls, backoffs, pauses, and what is tried again then."""
+OPENS_WITHIN_S: Final = 1.0
+"""How long agents and clients wait for the first node before they come all the same."""
 CLOSING_S_MAX: Final = 3_600.0
 NODE: Final = "node"
 _DISTURBING: Final = ("process", "commit", "disk", "actor")
@@ -118,6 +120,8 @@ class World:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._host)
+            with trio.move_on_after(OPENS_WITHIN_S):
+                await self.network.up.wait()
             for model in self._scenario.agents:
                 for agent_id in model.ids():
                     agent = SimulatedAgent(agent_id, model, self._stage, self._scenario.seed)
@@ -127,6 +131,7 @@ class World:
             for cordon in self._scenario.cordons:
                 nursery.start_soon(self._operator, cordon)
             nursery.start_soon(self._watch)
+            self._look_whether_over()
             await self._see_the_end()
             nursery.cancel_scope.cancel()
         if self._broken is not None:

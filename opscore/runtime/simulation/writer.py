@@ -61,8 +61,11 @@ class SimulatedWriter:
             StoreError: nothing of it was applied.
             CommitUncertain: it was applied or not; the node has to stop.
         """
-        with trio.CancelScope(shield=True):
-            await self._turn.acquire()
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:
+            with trio.CancelScope(shield=True):
+                await self._turn.acquire()
         try:
             self._check_alive()
             self._unapplied = batch

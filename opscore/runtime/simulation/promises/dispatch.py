@@ -1,5 +1,6 @@
 """What every commit has to keep of agents, leases, and who gets which task."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,6 +12,8 @@ from opscore.runtime.tables import AGENTS, LEASES, TASKS
 
 AGING_S: Final = 600.0
 """What a level of priority is worth in waiting, as docs/semantics.md says."""
+COMPARED_MAX: Final = 200
+"""Waiting tasks that a grant is held against; in a world with more of them, those that have waited longest."""
 CALM_S: Final = 5.0
 """So long after the last disturbance whatever is under way has come to its end."""
 _EPSILON_S: Final = 1e-6
@@ -210,7 +213,7 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
         if not rows.calm_for(CALM_S) or lease.claim_id is not None or agent.source is AgentSource.LOCAL:
             continue
         waited = _key(given, rows)
-        for task in rows.waiting():
+        for task in itertools.islice(rows.waiting(), COMPARED_MAX):
             since = task.ready_at or 0.0
             if since > lease.granted_at - CALM_S or not may_run(agent, task, rows):
                 continue

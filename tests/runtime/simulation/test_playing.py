@@ -1,0 +1,175 @@
+"""Worlds are played: what happens in them happens, what breaks is told, and what is told plays again."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from opscore.runtime.models import SessionStatus, TaskStatus
+from opscore.runtime.simulation import (
+    STANDARD,
+    AgentModel,
+    Cordon,
+    Faults,
+    InvariantBroken,
+    Invariants,
+    Latency,
+    Played,
+    Scenario,
+    Skill,
+    Trigger,
+    WorldFailed,
+    play,
+)
+from opscore.runtime.simulation.faults import UnknownFault, fault_meaning, fault_names
+from opscore.runtime.simulation.invariants import check
+from opscore.runtime.simulation.rows import Commit, Rows
+
+SKILLS = {"x": Skill(latency=Latency("constant", 1.0)), "y": Skill(latency=Latency("constant", 2.0))}
+CHAIN: dict[str, Any] = {
+    "id": "chain",
+    "tasks": [
+        {"taskId": "a", "agentCapability": "x", "nextTaskId": "b", "leaseSeconds": 30, "timeoutSeconds": 100},
+        {"taskId": "b", "agentCapability": "y", "leaseSeconds": 30, "timeoutSeconds": 100},
+    ],
+}
+FLEET = [
+    AgentModel(name="push", count=2, skills=SKILLS, answers_at_once=0.2, report_every_s=2.0),
+    AgentModel(name="claim", kind="claim", skills=SKILLS),
+    AgentModel(name="local", kind="local", skills=SKILLS),
+]
+
+
+def scenario(**changes: Any) -> Scenario:
+    standard: dict[str, Any] = {
+        "workflows": [CHAIN],
+        "agents": FLEET,
+        "triggers": [Trigger(at_s=number * 3.0, payload={"number": number}) for number in range(4)],
+    }
+    return Scenario(**{**standard, **changes})
+
+
+def test_a_world_without_faults_completes_every_run() -> None:
+    world = play(scenario())
+    world.check()
+    assert [session.status for session in world.sessions] == [SessionStatus.COMPLETED] * 4
+    assert all(task.status is TaskStatus.COMPLETED and task.attempt == 1 for task in world.tasks)
+    assert not world.faults
+    assert world.elapsed_s < 60
+
+
+@pytest.mark.parametrize("kind", ["push", "claim", "local"])
+def test_every_kind_of_agent_does_its_work(kind: Any) -> None:
+    world = play(scenario(agents=[AgentModel(kind=kind, skills=SKILLS)]))
+    world.check()
+    assert {task.agent_id for task in world.tasks} == {"agent"}
+
+
+@pytest.mark.parametrize("name", fault_names())
+def test_every_fault_happens_and_no_promise_is_broken_by_it(name: str) -> None:
+    assert fault_meaning(name)
+    faults = Faults.usual(name, times=25.0)
+    assert faults.on() == (name,)
+    happened = 0
+    for seed in range(20):
+        world = play(scenario(seed=seed, faults=faults, faults_until_s=120.0))
+        world.check()
+        happened += world.faults[name]
+        assert set(world.faults) <= {name}
+        if happened:
+            return
+    pytest.fail(f"{name} has not happened")
+
+
+def test_all_faults_at_once_and_every_run_still_ends() -> None:
+    for seed in range(10):
+        world = play(scenario(seed=seed, faults=Faults.usual(times=2.0)))
+        world.check()
+        assert len(world.sessions) == 4
+
+
+def test_a_fleet_that_leaves_and_returns_is_waited_for() -> None:
+    leaving = AgentModel(skills=SKILLS, leaves_at_s=2.5, returns_at_s=400.0)
+    world = play(scenario(agents=[leaving]))
+    world.check()
+    assert all(session.status is SessionStatus.COMPLETED for session in world.sessions)
+    assert world.elapsed_s > 400
+
+
+def test_a_cordoned_agent_is_left_alone_until_it_is_put_back() -> None:
+    world = play(
+        scenario(agents=[AgentModel(skills=SKILLS)], cordons=[Cordon(agent_id="agent", at_s=0.5, lasts_s=90.0)])
+    )
+    world.check()
+    assert world.elapsed_s > 90
+
+
+def test_runs_that_nobody_can_do_are_told() -> None:
+    world = play(scenario(agents=[], settle_s=100.0, faults_until_s=10.0))
+    assert world.broken is not None
+    assert world.broken.invariant == "everything_ends"
+    with pytest.raises(WorldFailed, match="a ready"):
+        world.check()
+
+
+# --- promises of one's own ------------------------------------------------------------------------------------
+
+
+def b_is_never_first(commit: Commit, _: Rows) -> Iterator[str]:
+    """A promise that a user makes: here one that can't be kept."""
+    for change in commit.of("tasks"):
+        if change.after is not None and change.after.key == "b" and change.after.status is TaskStatus.DISPATCHED:
+            yield f"{change.key} is given to {change.after.agent_id}"
+
+
+MINE = STANDARD + Invariants(on_commit=(b_is_never_first,))
+
+
+def test_a_promise_of_ones_own_is_named_with_what_it_says() -> None:
+    assert MINE.named()["b_is_never_first"] == "A promise that a user makes: here one that can't be kept."
+    assert len(STANDARD.named()) > 30
+    assert all(STANDARD.named().values()), "every promise says what it is"
+    with pytest.raises(InvariantBroken, match="b_is_never_first: ses_"):
+        check(MINE.on_commit, *_first_of(play(scenario(), MINE)))
+
+
+def _first_of(world: Played) -> tuple[Any, Any]:
+    assert world.broken is not None
+    raise world.broken
+
+
+def test_what_is_broken_is_told_with_seed_scenario_and_timeline() -> None:
+    world = play(scenario(seed=11), MINE)
+    with pytest.raises(WorldFailed) as failed:
+        world.check()
+    told = str(failed.value)
+    assert "b_is_never_first" in told
+    assert "seed 11" in told
+    assert "session.started" in told
+    assert f"world                    {world.broken}" in told
+
+
+def test_the_scenario_that_is_told_is_python_that_makes_it_again() -> None:
+    original = scenario(
+        seed=5,
+        triggers=[Trigger(key="k", payload=[1, {"a": None}], agent_id="push-0")],
+        faults=Faults(process_dies=0.25),
+        limits=attrs.evolve(Scenario().limits, agent_ttl_s=3.0),
+    )
+    names: dict[str, Any] = {}
+    source = original.python()
+    exec(source.replace("play(", "again = (", 1).replace(").check()", ")"), names)  # noqa: S102 (as a user would)
+    assert attrs.asdict(names["again"]) == attrs.asdict(original)
+
+
+def test_an_unknown_fault_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UnknownFault, match=r"'disc_full'.*disk_full"):
+        Faults.usual("disc_full")
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Faults(process_dies=1.5)
+
+
+def test_faults_are_chosen_by_the_word_that_they_begin_with() -> None:
+    assert Faults.usual("disk").on() == ("disk_full", "disk_nearly_full")
+    assert Faults.usual().without(fault_names()[1:]).on() == fault_names()[:1]
