@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from opscore.gateway import config, store_commands
+from opscore.gateway import config, simulate_command, store_commands
 from opscore.gateway.config import ConfigError, Settings
 from opscore.gateway.failures import Failed, Misused
 from opscore.gateway.key_file import KeysError
@@ -88,6 +88,7 @@ def demo(runs: int, keep: bool, plain: bool) -> None:  # noqa: FBT001 (click pas
     sys.exit(run_demo(runs=runs, keep=keep, plain=plain))
 
 
+main.add_command(simulate_command.simulate)
 store_commands.register(main)
 
 

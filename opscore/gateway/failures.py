@@ -1,11 +1,16 @@
 """How a command ends that can't do what it is asked: with one sentence on standard error."""
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import click
 
 EXIT_FAILED: Final = 1
 EXIT_MISUSED: Final = 2
+EXIT_INTERRUPTED: Final = 130
 
 
 class Failed(click.ClickException):
@@ -22,3 +27,22 @@ class Misused(Failed):
     """Ends the command with one sentence and exit code 2."""
 
     exit_code = EXIT_MISUSED
+
+
+@contextlib.contextmanager
+def failing() -> Iterator[None]:
+    """End the command with 1 and one sentence where the store can't do what is asked, with 130 after Ctrl-C."""
+    from opscore.runtime.errors import OpscoreError
+
+    try:
+        yield
+    except OpscoreError as error:
+        raise Failed(str(error)) from error
+    except BrokenPipeError:
+        # Whoever read the output has had enough; nothing can be said to them any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        raise Failed(f"{error.filename or 'the output'}: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import attrs
-import yaml
 from starlette.requests import Request
 
-from opscore.gateway import checks
+from opscore.gateway import checks, plain_yaml
 from opscore.gateway.config import Settings
 from opscore.gateway.contacts import ContactPolicy
 from opscore.gateway.keys import KeyRing, Principal, Scope
@@ -200,26 +199,6 @@ def _bad_parameter(name: str, message: str) -> InvalidDocument:
 
 def _read_yaml(body: bytes) -> Any:
     try:
-        return yaml.load(body, Loader=_PlainLoader)  # noqa: S506 (a safe loader's subclass)
-    except Exception as error:
-        # Beside its own errors it raises whatever its reading of a tagged scalar runs into: !!bool x, a KeyError.
-        said = " ".join(str(error).split())
-        raise HttpRefusal(400, "malformed_yaml", f"The body is not YAML: {said}.") from error
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which can grow without bound, and without dates, which JSON can't say.
-
-    libyaml's loader would be several times as fast, but it recurses in C: deep nesting ends the process.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not taken")
-        return super().compose_node(parent, index)
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+        return plain_yaml.read(body)
+    except ValueError as error:
+        raise HttpRefusal(400, "malformed_yaml", f"The body is not YAML: {error}.") from error

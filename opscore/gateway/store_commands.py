@@ -17,12 +17,11 @@ import click
 
 from opscore.gateway import config
 from opscore.gateway.config import Settings
-from opscore.gateway.failures import EXIT_FAILED, Failed
+from opscore.gateway.failures import EXIT_FAILED, Failed, failing
 from opscore.gateway.key_file import FILE_NAME
 from opscore.gateway.setting import about
 
 FINDINGS_SHOWN: Final = 50
-EXIT_INTERRUPTED: Final = 130
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
 
@@ -53,7 +52,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
     from opscore.runtime.storage.files import LOCK_FILE
 
     started = time.monotonic()
-    with _failing(), _progress("copying", "bytes") as progress, open_reader(settings.data) as reader:
+    with failing(), _progress("copying", "bytes") as progress, open_reader(settings.data) as reader:
         with appearing(destination) as directory:
             copy_compact(reader, directory, progress)
             with contextlib.suppress(FileNotFoundError):
@@ -88,7 +87,7 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
         _verify_here(path)
         return
     at, findings, result = "its pages", [], None
-    with _failing(), _progress("checking", "rows") as progress:
+    with failing(), _progress("checking", "rows") as progress:
         command = [sys.executable, "-m", "opscore", "verify", "--in-process", str(path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
             assert child.stdout is not None
@@ -123,7 +122,7 @@ def _verify_here(path: Path) -> None:
     def at(table: str, rows: int) -> None:
         _say_json({"at": table, "rows": rows})
 
-    with _failing(), open_reader(path) as reader, reader.snapshot() as view:
+    with failing(), open_reader(path) as reader, reader.snapshot() as view:
         check, count = Verification(view, indexed=reader.format == formats.FORMAT, on_progress=at), 0
         for finding in check.findings():
             count += 1
@@ -160,7 +159,7 @@ def export(settings: Settings, file: Path) -> None:
     from opscore.runtime.opening import open_reader
 
     with (
-        _failing(),
+        failing(),
         _progress("exporting", "rows") as progress,
         open_reader(settings.data) as reader,
         reader.snapshot() as view,
@@ -185,7 +184,7 @@ def import_(settings: Settings, file: Path) -> None:
     """
     from opscore.runtime import transfer
 
-    with _failing(), _progress("importing", "rows") as progress:
+    with failing(), _progress("importing", "rows") as progress:
         stream: Any = contextlib.nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb")
         with stream as lines:
             rows = transfer.imported(
@@ -204,7 +203,7 @@ def compact(settings: Settings) -> None:
     """
     from opscore.runtime.storage import copying
 
-    with _failing(), _progress("copying", "bytes") as progress:
+    with failing(), _progress("copying", "bytes") as progress:
         before, after = copying.compact(settings.data, progress)
     click.echo(f"{settings.data} takes {about(after)}, before {about(before)}")
 
@@ -219,7 +218,7 @@ def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click pas
     from opscore.runtime.survey import surveyed
 
     now = time.time()
-    with _failing(), open_reader(settings.data) as reader:
+    with failing(), open_reader(settings.data) as reader:
         survey = surveyed(reader, now)
     if as_json:
         _say_json(document(survey, settings.data))
@@ -249,25 +248,6 @@ def _output(file: Path) -> Iterator[BinaryIO]:
         partial.rename(file)
     finally:
         partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _failing() -> Iterator[None]:
-    """End the command with 1 and one sentence where the store can't do what is asked, with 130 after Ctrl-C."""
-    from opscore.runtime.errors import OpscoreError
-
-    try:
-        yield
-    except OpscoreError as error:
-        raise Failed(str(error)) from error
-    except BrokenPipeError:
-        # Whoever read the output has had enough; nothing can be said to them any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
-    except OSError as error:
-        raise Failed(f"{error.filename or 'the output'}: {error.strerror or error}") from error
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
 
 
 @contextlib.contextmanager

@@ -158,7 +158,7 @@ def wire_converter() -> Converter:
 def _exactly(kind: type, name: str) -> Callable[[Any, Any], Any]:
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise WrongType(f"expected {name}, found {_named(value)}")
+            raise WrongType(f"expected {name}, found {type_name(value)}")
         return value
 
     return structure
@@ -166,7 +166,7 @@ def _exactly(kind: type, name: str) -> Callable[[Any, Any], Any]:
 
 def _number(value: Any, _: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise WrongType(f"expected a number, found {_named(value)}")
+        raise WrongType(f"expected a number, found {type_name(value)}")
     try:
         number = float(value)
     except OverflowError:
@@ -178,7 +178,7 @@ def _number(value: Any, _: Any) -> float:
 
 def _object(value: Any, _: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise WrongType(f"expected an object, found {_named(value)}")
+        raise WrongType(f"expected an object, found {type_name(value)}")
     return value
 
 
@@ -196,7 +196,7 @@ def _list_hook(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:
 
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
-            raise WrongType(f"expected a list, found {_named(value)}")
+            raise WrongType(f"expected a list, found {type_name(value)}")
         items, errors, fault_count = [], [], 0
         for index, item in enumerate(value):
             try:
@@ -240,7 +240,8 @@ def _wire_name(field: "attrs.Attribute[Any]") -> str:
     return str(field.metadata.get("wire", camel_case(field.name)))
 
 
-def _named(value: Any) -> str:
+def type_name(value: Any) -> str:
+    """What kind of JSON value something is, as a person says it."""
     names = (
         (bool, "true or false"),
         (str, "a string"),

@@ -6,15 +6,12 @@ the run's line in the index of unfinished sessions, which every step writes. Eff
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
-
-import attrs
+from typing import Final, TypeVar
 
 from opscore.actors.actor import Actor, handles
 from opscore.actors.errors import MailboxFull
 from opscore.runtime import delivery, leases, messages, transitions
 from opscore.runtime.addresses import Addresses, hint
-from opscore.runtime.codec import encode_json
 from opscore.runtime.errors import (
     CommitUnanswered,
     NotReady,
@@ -32,23 +29,16 @@ from opscore.runtime.models import (
     TASK_OPEN,
     Assignment,
     Failure,
-    Lease,
-    Record,
     Session,
     SessionStatus,
     Task,
     TaskStatus,
 )
-from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
+from opscore.runtime.session_rows import difference, grant_of, read_run
+from opscore.runtime.store import ABSENT, Submission
 from opscore.runtime.tables import (
-    AGENTS,
-    LEASES,
     OPEN_SESSIONS,
     SESSIONS,
-    TASKS,
-    OpenSession,
-    record,
-    tasks_of,
 )
 from opscore.runtime.transitions import Run, Step
 
@@ -131,7 +121,7 @@ class SessionActor(Actor[messages.SessionProtocol]):
             step = transitions.dispatch(run, task.task_id, message.agent_id, now)
             task = step.run.by_id[task.task_id]
             lease = leases.granted(task, run.task_definition(task), message.agent_id, now)
-            version = await self._commit(run, step, _grant(lease, message.agent_version))
+            version = await self._commit(run, step, grant_of(lease, message.agent_version))
             granted = messages.LeaseGranted(lease=lease, version=version, assignment=_assignment(step.run, task))
             self._tell_granted(granted)
             return version
@@ -240,7 +230,7 @@ class SessionActor(Actor[messages.SessionProtocol]):
 
     async def _commit(self, before: Run | None, step: Step, extra: Submission | None = None) -> int:
         """Commit what a step changed, guarded by the run's version, then let its effects follow."""
-        own = _difference(before, step.run, self._version, self._now(), self._limits)
+        own = difference(before, step.run, self._version, self._now(), self._limits)
         try:
             version = await self._addresses.journal.commit(own + (extra or Submission()))
         except CommitUnanswered:
@@ -318,76 +308,6 @@ class SessionActor(Actor[messages.SessionProtocol]):
 
     def _now(self) -> float:
         return self.context.clock.now()
-
-
-def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run | None, int]:
-    """Read a run and the version that guards it (`ABSENT` once it has ended)."""
-    session = SESSIONS.read(view, session_id).row
-    if session is None:
-        return None, ABSENT
-    tasks = tuple(task for task, _ in tasks_of(view, session_id))
-    run = Run(session=session, tasks=tasks, definition=library.find(view, session.definition_key))
-    return run, OPEN_SESSIONS.read(view, session_id).version
-
-
-def _difference(before: Run | None, after: Run, version: int, now: float, limits: Limits) -> Submission:
-    """Put together what changed between two runs; each change is also a journal record."""
-    session_id = after.session.session_id
-    known = {} if before is None else before.by_id
-    changed = [task for task in after.tasks if known.get(task.task_id) is not task]
-    writes: list[Put | Delete] = [TASKS.put(task) for task in changed]
-    records = [_task_record(task, now) for task in changed]
-    if before is None or before.session is not after.session:
-        writes.append(SESSIONS.put(_bounded(after.session, limits)))
-        records.append(_session_record(after.session, now))
-    writes.append(
-        OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id))
-    )
-    return Submission(
-        expects=(OPEN_SESSIONS.expect(session_id, version),),
-        writes=tuple(writes),
-        records=tuple(record(line) for line in records),
-    )
-
-
-def _bounded(session: Session, limits: Limits) -> Session:
-    """Keep a gathered result out of the session's row where it is large: it stands in the tasks' rows as it is."""
-    if session.result is None or len(encode_json(session.result)) <= limits.value_bytes_max:
-        return session
-    return attrs.evolve(session, result=None)
-
-
-def _task_record(task: Task, now: float) -> Record:
-    data: dict[str, Any] = {"taskKey": task.key, "attempt": task.attempt, "agentId": task.agent_id}
-    if task.error is not None:
-        data["error"] = attrs.asdict(task.error)
-    return Record(
-        at=now,
-        entity="task",
-        entity_id=task.task_id,
-        session_id=task.session_id,
-        kind=f"task.{task.status}",
-        data=data,
-    )
-
-
-def _session_record(session: Session, now: float) -> Record:
-    return Record(
-        at=now,
-        entity="session",
-        entity_id=session.session_id,
-        session_id=session.session_id,
-        kind=f"session.{session.status}",
-        data={"workflowId": session.workflow_id},
-    )
-
-
-def _grant(lease: Lease, agent_version: int) -> Submission:
-    """The dispatch's preconditions: the agent as it was when it was idle and uncordoned, and without lease."""
-    return Submission(
-        expects=(AGENTS.expect(lease.agent_id, agent_version), LEASES.expect(lease.agent_id, ABSENT)),
-        writes=(LEASES.put(lease),),
-    )
 
 
 def _assignment(run: Run, task: Task) -> Assignment:

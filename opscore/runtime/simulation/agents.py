@@ -81,8 +81,8 @@ class SimulatedAgent:
         self._doubled = model.kind == "claim" and self._dice.happens("agent_doubles")
         while True:
             with trio.CancelScope() as life:
-                if model.leaves_at_s is not None and model.leaves_at_s > trio.current_time():
-                    life.deadline = model.leaves_at_s
+                if model.leaves(self.agent_id) and (model.leaves_at_s or 0.0) > trio.current_time():
+                    life.deadline = model.leaves_at_s or 0.0
                 await self._serve()
             self._stage.note(self.agent_id, "is gone")
             self._leave()
@@ -257,7 +257,7 @@ class SimulatedAgent:
         elif rng.random() < skill.failure_rate:
             await self._fail(assignment, skill)
         else:
-            await self._complete(assignment, skill)
+            await self._complete(assignment, skill, was_active=speaks)
         await self._say_late()
         await self._report("idle")
 
@@ -278,11 +278,15 @@ class SimulatedAgent:
                 arguments = {"task_id": assignment.task_id, "attempt": assignment.attempt}
                 self._stage.replied(Reply(call="heartbeat", arguments=arguments, value=lease))
 
-    async def _complete(self, assignment: Assignment, skill: Skill) -> None:
-        """Complete it, by a call or by a report that names it."""
+    async def _complete(self, assignment: Assignment, skill: Skill, *, was_active: bool) -> None:
+        """Complete it, by a call or by a report that names it.
+
+        A report without the attempt's number proves nothing of a later attempt, unless the agent was active in it.
+        """
         task_id, attempt = assignment.task_id, assignment.attempt
         result = self._result(assignment, skill)
-        way = self._rng.choice(("call", "call", "report", "report without a number"))
+        ways = ("call", "call", "report", "report without a number")
+        way = self._rng.choice(ways if was_active or attempt == 1 else ways[:3])
 
         async def say() -> None:
             self._say(

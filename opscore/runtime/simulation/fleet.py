@@ -78,12 +78,21 @@ class AgentModel:
     returns_at_s: float | None = None
     answers_at_once: float = attrs.field(default=0.0, converter=float)
     """The share of pushes that it answers with the result of its work, instead of reporting that later."""
+    leaving_share: float = attrs.field(
+        default=1.0, converter=float, validator=(attrs.validators.ge(0.0), attrs.validators.le(1.0))
+    )
+    """What share of its agents leaves then, to the nearest whole agent; the others stay."""
     report_every_s: float = attrs.field(default=30.0, validator=attrs.validators.gt(0.0))
     """How often an idle agent says so again; how often one at work sends a heartbeat."""
 
     def ids(self) -> tuple[str, ...]:
         """The ids of its agents."""
         return (self.name,) if self.count == 1 else tuple(f"{self.name}-{number}" for number in range(self.count))
+
+    def leaves(self, agent_id: str) -> bool:
+        """Whether one of its agents is among those that leave."""
+        leaving = int(self.leaving_share * self.count + 0.5)
+        return self.leaves_at_s is not None and agent_id in self.ids()[:leaving]
 
     def skill(self, capability: str | None) -> Skill:
         """How it does what a task asks for."""

@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime.models import Session, Task
+from opscore.runtime.models import Session, Task, TaskStatus
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.history import History
@@ -43,6 +43,9 @@ class Played:
     sessions: tuple[Session, ...]
     """As they ended."""
     tasks: tuple[Task, ...]
+    attempts: Counter[TaskStatus]
+    """Of the attempts that are over, how many sent their task to which status; `ready` is for those that were lost or
+    never delivered, which spend no retry."""
     faults: Counter[str]
     """How often each fault happened."""
 
@@ -84,5 +87,6 @@ async def _play(scenario: Scenario, invariants: Invariants, deaths: Deaths) -> P
         commits=world.commits,
         sessions=tuple(world.rows.sessions.values()),
         tasks=tuple(world.rows.tasks.values()),
+        attempts=Counter(ends[0] for ends in world.rows.ends.values()),
         faults=Counter(world.dice.happened),
     )

@@ -1,0 +1,218 @@
+"""A scenario in which something goes wrong, made as small as it goes: with little left, the cause is plain to see.
+
+It is greedy: one thing is taken away at a time, and stays away where things still go wrong. Whatever is taken away
+changes the order of everything after it, so a smaller scenario gets a few seeds to go wrong with.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.definitions import parse
+from opscore.runtime.errors import InvalidDocument
+from opscore.runtime.simulation.campaign import alone
+from opscore.runtime.simulation.faults import Faults
+from opscore.runtime.simulation.fleet import AgentModel
+from opscore.runtime.simulation.fleet_document import unserved
+from opscore.runtime.simulation.invariants import STANDARD, Invariants
+from opscore.runtime.simulation.playing import Played, play
+from opscore.runtime.simulation.scenario import Scenario
+
+PLAYS: Final = 200
+SEEDS: Final = 6
+"""How many seeds a smaller scenario gets at most; a large one gets fewer, down to its own alone."""
+SMALL: Final = 10
+"""How many runs a world may have that counts as one play; a larger one counts as more."""
+_SHORTER_S: Final = (10.0, 30.0, 60.0, 120.0)
+
+
+def smallest(
+    scenario: Scenario,
+    fails: Callable[[Played], object],
+    *,
+    plays: int = PLAYS,
+    seeds: int = SEEDS,
+    invariants: Invariants = STANDARD,
+    on_smaller: Callable[[Scenario], None] | None = None,
+) -> Scenario:
+    """Make a scenario smaller for as long as it fails.
+
+    Fewer faults, then fewer triggers, tasks and agents, then smaller rates and less time for faults, over and over
+    until nothing more can go. Where every task has somebody who can do it, that stays so.
+
+    Args:
+        scenario: one that fails, with its seed.
+        fails: says of a world whether what is looked for happened.
+        plays: how many small worlds may be played for this; a world of many runs counts as several.
+        seeds: how many of them each smaller scenario gets at most.
+        invariants: what has to hold in each world.
+        on_smaller: told of every smaller scenario that fails.
+    """
+    return _Shrinking(scenario, fails, plays, seeds, invariants, on_smaller).run()
+
+
+class _Shrinking:
+    def __init__(
+        self,
+        scenario: Scenario,
+        fails: Callable[[Played], object],
+        plays: int,
+        seeds: int,
+        invariants: Invariants,
+        on_smaller: Callable[[Scenario], None] | None,
+    ) -> None:
+        self._best = scenario
+        self._fails = fails
+        self._left = plays
+        self._seeds = seeds
+        self._invariants = invariants
+        self._on_smaller = on_smaller
+        self._served = _served(scenario)
+        self._tried: set[str] = set()
+
+    def run(self) -> Scenario:
+        """Take away what can go, until a whole round takes nothing."""
+        before = None
+        while before != self._best and self._left > 0:
+            before = self._best
+            self._take_faults()
+            self._take_triggers()
+            self._take_tasks()
+            self._take_agents()
+            self._take_rates_and_time()
+        return self._best
+
+    def _try(self, *, seeds: int | None = None, **changes: Any) -> bool:
+        """Change the best so far where it still fails so."""
+        candidate = attrs.evolve(self._best, **changes)
+        key = repr(attrs.evolve(candidate, seed=0))
+        if candidate == self._best or key in self._tried or (self._served and not _served(candidate)):
+            return False
+        self._tried.add(key)
+        runs = max(1, len(candidate.triggers))
+        for step in range(seeds or max(1, min(self._seeds, self._seeds * 4 // runs))):
+            if self._left <= 0:
+                return False
+            self._left -= 1 + runs // SMALL
+            seeded = attrs.evolve(candidate, seed=candidate.seed + step)
+            if self._fails(play(seeded, self._invariants)):
+                self._best = seeded
+                if self._on_smaller is not None:
+                    self._on_smaller(seeded)
+                return True
+        return False
+
+    def _take_faults(self) -> None:
+        names = self._best.faults.on()
+        if not names or self._try(faults=Faults()):
+            return
+        # Each fault draws from a source of its own: one that is enough alone is likely to be so with the same seed.
+        if len(names) > 1 and any(self._try(faults=alone(self._best.faults, name), seeds=1) for name in names):
+            return
+        for chunk in _chunks(lambda: len(self._best.faults.on())):
+            self._try(faults=self._best.faults.without(self._best.faults.on()[chunk]))
+
+    def _take_triggers(self) -> None:
+        for chunk in _chunks(lambda: len(self._best.triggers)):
+            triggers = tuple(self._best.triggers)
+            if left := (*triggers[: chunk.start], *triggers[chunk.stop :]):
+                self._try(triggers=left)
+        self._try(triggers=tuple(attrs.evolve(trigger, at_s=0.0) for trigger in self._best.triggers))
+        used = sorted({trigger.workflow for trigger in self._best.triggers})
+        self._try(
+            workflows=tuple(self._best.workflows[place] for place in used),
+            triggers=tuple(attrs.evolve(each, workflow=used.index(each.workflow)) for each in self._best.triggers),
+        )
+
+    def _take_tasks(self) -> None:
+        for place, workflow in enumerate(self._best.workflows):
+            for task in reversed(workflow["tasks"]):
+                workflows = list(self._best.workflows)
+                workflows[place] = _without_task(workflows[place], task["taskId"])
+                if self._valid(workflows[place]):
+                    self._try(workflows=tuple(workflows))
+
+    def _valid(self, workflow: Mapping[str, Any]) -> bool:
+        try:
+            parse(workflow, self._best.limits)
+        except InvalidDocument:
+            return False
+        return bool(workflow["tasks"])
+
+    def _take_agents(self) -> None:
+        for place in reversed(range(len(self._best.agents))):
+            self._try(agents=(*self._best.agents[:place], *self._best.agents[place + 1 :]))
+        for place in range(len(self._best.agents)):
+            for change in _smaller_agent(self._best.agents[place]):
+                self._change_agent(place, **change)
+
+    def _change_agent(self, place: int, **changes: Any) -> bool:
+        agents = list(self._best.agents)
+        agents[place] = attrs.evolve(agents[place], **changes)
+        return self._try(agents=tuple(agents))
+
+    def _take_rates_and_time(self) -> None:
+        for name in self._best.faults.on():
+            for times in (0.25, 0.5):
+                rate = round(getattr(self._best.faults, name) * times, 6)
+                if self._try(faults=attrs.evolve(self._best.faults, **{name: rate})):
+                    break
+        for seconds in _SHORTER_S:
+            if seconds < self._best.faults_until_s and self._try(faults_until_s=seconds):
+                break
+
+
+def _smaller_agent(model: AgentModel) -> Iterator[dict[str, Any]]:
+    """What to change of a kind of agent, so that less is left of it."""
+    if model.count > 1:
+        yield {"count": 1}
+        yield {"count": (model.count + 1) // 2}
+        yield {"count": model.count - 1}
+    if model.leaves_at_s is not None:
+        yield {"leaves_at_s": None, "returns_at_s": None, "leaving_share": 1.0}
+    if model.joins_at_s:
+        yield {"joins_at_s": 0.0}
+    steady = {name: attrs.evolve(skill, failure_rate=0.0) for name, skill in model.skills.items()}
+    yield {"skills": steady, "default": attrs.evolve(model.default, failure_rate=0.0)}
+
+
+def _served(scenario: Scenario) -> bool:
+    """Whether each task of each run has somebody who can do it."""
+    ids = {agent_id for model in scenario.agents for agent_id in model.ids()}
+    for trigger in scenario.triggers:
+        definition = parse(scenario.workflows[trigger.workflow], scenario.limits)
+        if next(unserved(definition, scenario.agents), None) is not None:
+            return False
+        if trigger.agent_id is not None and trigger.agent_id not in ids:
+            return False
+    return True
+
+
+def _without_task(workflow: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A workflow without one of its tasks: what came before it now comes before what came after it."""
+    (gone,) = [task for task in workflow["tasks"] if task["taskId"] == key]
+    tasks = []
+    for task in workflow["tasks"]:
+        if task is gone:
+            continue
+        left = dict(task)
+        if left.get("nextTaskId") == key:
+            left["nextTaskId"] = gone.get("nextTaskId")
+        if key in left.get("dependsOn", ()):
+            before = [name for name in left["dependsOn"] if name != key]
+            left["dependsOn"] = list(dict.fromkeys([*before, *gone.get("dependsOn", ())]))
+        tasks.append(left)
+    return {**workflow, "tasks": tasks}
+
+
+def _chunks(length: Callable[[], int]) -> Iterator[slice]:
+    """Parts of a sequence that shrinks meanwhile: halves first, then quarters, down to single items."""
+    size = (length() + 1) // 2
+    while size:
+        place = 0
+        while place < (before := length()):
+            yield slice(place, place + size)
+            if length() == before:
+                place += size
+        size //= 2

@@ -1,0 +1,199 @@
+"""`opscore simulate` as a person or a script runs it."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opscore.runtime.simulation.faults import Faults, fault_names
+
+PATIENCE_S = 60.0
+COMMAND = [sys.executable, "-m", "opscore", "simulate"]
+ORDERS = """\
+id: orders
+tasks:
+  - {taskId: reserve, agentCapability: stock}
+  - {taskId: charge, agentCapability: payment, retry: {maxRetries: 0}}
+"""
+FLEET = """\
+agents:
+  - name: worker
+    count: 3
+    skills: {stock: {latency: {constant: 1}}, payment: {latency: {constant: 2}}}
+"""
+
+
+def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A directory with a workflow, as YAML and as JSON, and a fleet."""
+    (tmp_path / "orders.yaml").write_text(ORDERS)
+    tasks = [{"taskId": "reserve", "agentCapability": "stock"}, {"taskId": "charge", "agentCapability": "payment"}]
+    (tmp_path / "orders.json").write_text(json.dumps({"id": "orders", "tasks": tasks}))
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    return tmp_path
+
+
+def says(done: "subprocess.CompletedProcess[str]", code: int = 0) -> Any:
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_workflow_that_completes_everywhere_exits_with_0_and_shows_how_long_runs_take(path: Path) -> None:
+    done = run("orders.yaml", "--agents", "fleet.yaml", "--faults", "none", "--seeds", "3", "--runs", "4", cwd=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("orders: 3 worlds (seeds 0 to 2)")
+    assert "12 of 12 completed (100 %)" in done.stdout
+    assert re.search(r"run time +p50 3 s, p95 \S+ s, p99 \S+ s, longest", done.stdout)
+    assert "Times are virtual" in done.stdout
+    assert "█" in done.stdout
+    assert "kept in every world" in done.stdout
+    assert "smallest" not in done.stdout
+
+
+def test_a_fault_that_is_not_survived_is_named_and_the_smallest_scenario_fails_again(path: Path) -> None:
+    done = run("orders.yaml", "--faults", "agent_breaks=0.3,agent_answers_twice", "--seeds", "4", cwd=path)
+    assert done.returncode == 1
+    assert "× task 'charge' failed: the agent reported error: it broke (agent_error)" in done.stdout
+    assert "Faults that it does not survive, each alone:\n\n  agent_breaks: a run has failed" in done.stdout
+    assert "agent_answers_twice:" not in done.stdout
+    python = done.stdout[done.stdout.index("from opscore.runtime.limits") : done.stdout.index("What happens in it:")]
+    script = python.replace("play(Scenario(", "played = play(Scenario(").replace(").check()", ")")
+    (path / "again.py").write_text(f"{script}print(played.sessions[0].status)")
+    again = subprocess.run([sys.executable, "again.py"], cwd=path, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout) == (0, "failed\n"), again.stderr
+    assert "task.failed" in done.stdout[done.stdout.index("What happens in it:") :]
+
+
+def test_json_has_the_figures_and_the_same_seeds_have_the_same(path: Path) -> None:
+    arguments = ("orders.yaml", "--faults", "agent_breaks=0.5", "--seeds", "2", "--start-seed", "5", "--json")
+    first, second = says(run(*arguments, cwd=path), 1), says(run(*arguments, cwd=path), 1)
+    assert {**first, "took_seconds": 0} == {**second, "took_seconds": 0}
+    assert first["worlds"] == {"planned": 2, "played": 2, "first_seed": 5}
+    assert first["workflow"] == "orders"
+    runs = first["runs"]
+    assert runs["completed"] + runs["failed"] == 20
+    assert first["completion_rate"] == runs["completed"] / 20
+    assert first["failures"] == runs["failed"] == sum(first["reasons"].values())
+    assert set(first["faults"]) == {"agent_breaks"}
+    assert [each["fault"] for each in first["not_survived"]] == ["agent_breaks"]
+    (smallest,) = first["smallest"]
+    assert "play(Scenario(" in smallest["python"]
+    assert smallest["timeline"]
+    assert first["broken_promises"] == []
+    assert first["interrupted"] is False
+
+
+def test_a_run_that_takes_too_long_goes_wrong_and_without_a_fault_that_is_said(path: Path) -> None:
+    given = ("orders.json", "--agents", "fleet.yaml", "--faults", "none", "--seeds", "1", "--runs", "2")
+    assert run(*given, "--within", "60", cwd=path).returncode == 0
+    done = run(*given, "--within", "2", cwd=path)
+    assert done.returncode == 1
+    assert "2 took longer than 2 s" in done.stdout
+    assert "It goes wrong even when nothing else does: a run takes" in done.stdout
+
+
+def test_agents_that_leave_for_good_leave_runs_that_do_not_end(path: Path) -> None:
+    (path / "fleet.yaml").write_text(FLEET + "    leavesAt: 8\n    leavingShare: 1\n")
+    given = ("orders.yaml", "--agents", "fleet.yaml", "--faults", "none", "--seeds", "1", "--runs", "3", "--json")
+    said = says(run(*given, cwd=path), 1)
+    assert said["runs"]["completed"] < 3
+    assert said["runs"]["failed"] + said["runs"]["unended"] > 0
+    assert said["broken_promises"] == []
+    (path / "fleet.yaml").write_text(FLEET + "    leavesAt: 8\n    leavingShare: 0.4\n")
+    assert says(run(*given, cwd=path))["runs"]["completed"] == 3
+
+
+def test_a_payload_reaches_every_run(path: Path) -> None:
+    given = ("orders.json", "--payload", '{"n": 17}', "--faults", "none", "--seeds", "1", "--within", "0.001")
+    assert "'n': 17" in says(run(*given, "--json", cwd=path), 1)["smallest"][0]["python"]
+
+
+def test_the_faults_are_listed_with_what_they_mean(path: Path) -> None:
+    done = run("--faults", "list", cwd=path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(fault_names())
+    assert re.search(r"agent_hangs +0.02 +it says nothing more of its work for hours \(a chance for each", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Missing argument 'WORKFLOW'"),
+        (("nowhere.yaml",), "nowhere.yaml cannot be read: No such file"),
+        (("fleet.yaml",), "fleet.yaml is not a valid workflow definition:\n  the whole: id and tasks must be given"),
+        (("orders.yaml", "--agents", "orders.yaml"), "orders.yaml is not a valid fleet:\n  the whole: unknown field"),
+        (("broken.yaml",), "broken.yaml is not YAML"),
+        (("orders.txt",), "orders.txt is not JSON; YAML is read from files named .yaml"),
+        (("orders.yaml", "--payload", "{"), "--payload is not JSON"),
+        (("orders.yaml", "--faults", "agent_naps"), "there is no fault 'agent_naps'"),
+        (("orders.yaml", "--faults", "agent_hangs=2"), "agent_hangs=2 has to have a rate from 0 to 1"),
+        (("orders.yaml", "--faults", "agent_hangs=often"), "rate from 0 to 1"),
+        (("orders.yaml", "--seeds", "0"), "--seeds"),
+    ],
+)
+def test_wrong_input_is_told_and_exits_with_2(arguments: tuple[str, ...], said: str, path: Path) -> None:
+    (path / "broken.yaml").write_text("id: [")
+    (path / "orders.txt").write_text(ORDERS)
+    done = run(*arguments, cwd=path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_every_fault_of_a_fleet_is_told_with_its_place(path: Path) -> None:
+    (path / "fleet.yaml").write_text("agents: [{name: a, kind: pull, skills: {stock: {failureRat: 1}}}]")
+    assert run("orders.yaml", "--agents", "fleet.yaml", cwd=path).stderr.splitlines() == [
+        "opscore: fleet.yaml is not a valid fleet:",
+        "  agents[0].kind: expected push, claim or local",
+        "  agents[0].skills.stock: unknown field 'failureRat'; did you mean 'failureRate'?",
+    ]
+
+
+def test_ctrl_c_tells_what_is_known_and_exits_with_130(path: Path) -> None:
+    arguments = [*COMMAND, "orders.json", "--seeds", "100000", "--json"]
+    leader, follower = pty.openpty()
+    with subprocess.Popen(arguments, cwd=path, stdout=subprocess.PIPE, stderr=follower, text=True) as process:
+        os.close(follower)
+        told, ends_at = "", time.monotonic() + PATIENCE_S
+        while "world 2 of 100,000" not in told:
+            assert time.monotonic() < ends_at, told
+            if select.select([leader], [], [], 1.0)[0]:
+                told += os.read(leader, 4_096).decode()
+                # It is written over for as long as it goes on.
+                told = told.replace("world 3 of", "world 2 of")
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        said = json.loads(process.stdout.read())
+        assert process.wait(PATIENCE_S) == 130
+    os.close(leader)
+    assert said["interrupted"] is True
+    assert 2 <= said["worlds"]["played"] < 100_000
+    assert said["runs"]["completed"] > 0
+    assert said["broken_promises"] == []
+
+
+def test_what_comes_later_in_a_list_of_faults_goes_over_what_came_before() -> None:
+    from opscore.gateway.simulate_input import read_faults
+
+    assert read_faults("usual") == Faults.usual()
+    assert read_faults("none") == Faults()
+    assert read_faults("usual, none, agent_hangs") == Faults.usual("agent_hangs")
+    assert read_faults("agent,agent_hangs=0.2").agent_hangs == 0.2
+    assert read_faults("usual,process_dies=0") == Faults.usual().without(["process_dies"])
+    assert set(read_faults("delivery=0.5").on()) == {name for name in fault_names() if name.startswith("delivery_")}
