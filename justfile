@@ -65,6 +65,18 @@ bench-durability *arguments:
 bench-opening *arguments:
     python -m bench.durability.opening {{ arguments }}
 
+# Play so many worlds, each drawn from a seed of its own, with progress; what breaks a promise is made smaller and told.
+sim worlds="2000" *arguments:
+    python -m tests.runtime.simulation.long_run --worlds {{ worlds }} {{ arguments }}
+
+# Plant each of the known bugs and see that the simulator finds it; some minutes.
+mutants *arguments:
+    python -m tests.runtime.simulation.mutants.hunt {{ arguments }}
+
+# Measure how fast worlds are played; about three minutes.
+bench-simulation *arguments:
+    python -m bench.simulation {{ arguments }}
+
 # Format, and repair what ruff can repair by itself.
 fix:
     ruff check --fix .
