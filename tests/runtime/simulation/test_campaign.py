@@ -100,7 +100,9 @@ def test_runs_that_fail_are_told_with_their_reason() -> None:
 
 
 def test_attempts_that_are_lost_are_counted_and_spend_no_retry() -> None:
-    figures = Figures.of(campaign(attrs.evolve(CALM, faults=Faults(agent_crashes=0.3)), range(2)))
+    figures = Figures.of(
+        campaign(attrs.evolve(CALM, faults=Faults(agent_crashes=0.3), triggers=(Trigger(),)), range(8))
+    )
     assert figures.well
     assert figures.lost > 0
     assert figures.retries == 0
@@ -122,7 +124,8 @@ def test_a_run_whose_agents_are_gone_for_good_has_not_ended_and_breaks_no_promis
 
 def test_half_of_the_agents_that_leave_are_made_up_for_by_the_others() -> None:
     halved = tuple(attrs.evolve(model, leaves_at_s=3.0, leaving_share=0.5) for model in FLEET)
-    played = play(attrs.evolve(CALM, agents=halved))
+    tasks = [{name: value for name, value in task.items() if name != "retry"} for task in ORDERS["tasks"]]
+    played = play(attrs.evolve(CALM, agents=halved, workflows=({**ORDERS, "tasks": tasks},)))
     assert {session.status for session in played.sessions} == {SessionStatus.COMPLETED}
     assert sum("is gone" in event.what for event in played.history.events) == 2
 
