@@ -101,7 +101,7 @@ def _agents(rng: random.Random) -> list[AgentModel]:
             kind=rng.choice(_KINDS),
             skills=_skills(rng, rng.sample(_CAPABILITIES, rng.randint(1, 3))),
             answers_at_once=rng.choice((0.0, 0.0, 0.5)),
-            report_every_s=rng.choice((3.0, 10.0, 30.0)),
+            report_every_s=rng.choice((5.0, 30.0, 60.0)),
             joins_at_s=rng.choice((0.0, 0.0, 5.0)),
         )
         for number in range(rng.choice((1, 1, 2, 3)))

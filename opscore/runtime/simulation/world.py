@@ -32,6 +32,8 @@ from opscore.runtime.triggering import IdempotencyKey
 
 SCAN_EVERY_S: Final = 20.0
 AGAIN_S: Final = 1.0
+AGAIN_S_MAX: Final = 16.0
+"""How long a client that was refused again and again waits until it asks again."""
 OPENING_PATIENCE: Final = 40
 """Openings in a row that fail before the world gives up on its node."""
 UNSETTLED_S: Final[Mapping[str, float]] = {
@@ -324,12 +326,14 @@ class World:
             )
 
         arguments = {"key": key, "payload": trigger.payload, "agent_id": trigger.agent_id}
+        again_s = AGAIN_S
         while True:
             try:
                 session = await self.network.call(ask)
             except (Unreachable, OpscoreError, ActorError) as error:
                 self.note(f"client {number}", f"is refused: {error}")
-                await trio.sleep(AGAIN_S)
+                await trio.sleep(again_s)
+                again_s = min(2 * again_s, AGAIN_S_MAX)
             else:
                 self._replied(Reply(call="trigger", arguments=arguments, value=session))
                 self._asking -= 1
