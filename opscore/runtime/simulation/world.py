@@ -9,7 +9,6 @@ import trio
 
 from opscore.actors.clock import VirtualClock
 from opscore.actors.errors import ActorError
-from opscore.runtime.definitions import Definition, parse
 from opscore.runtime.errors import OpscoreError
 from opscore.runtime.models import Assignment, SessionStatus
 from opscore.runtime.node import Node, run_node
@@ -106,11 +105,6 @@ class World:
     def note(self, who: str, what: str) -> None:
         """Write something down."""
         self.history.note(self.elapsed_s, who, what)
-
-    @cached_property
-    def definitions(self) -> tuple[Definition, ...]:
-        """The scenario's workflows."""
-        return tuple(parse(document, self._scenario.limits) for document in self._scenario.workflows)
 
     # --- the whole ----------------------------------------------------------------------------------------
 
