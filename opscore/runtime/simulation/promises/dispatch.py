@@ -213,11 +213,12 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
         if not rows.calm_for(CALM_S) or lease.claim_id is not None or agent.source is AgentSource.LOCAL:
             continue
         waited = _key(given, rows)
+        others = [other for other in rows.agents.values() if other is not agent]
         for task in itertools.islice(rows.waiting(), COMPARED_MAX):
             since = task.ready_at or 0.0
             if since > lease.granted_at - CALM_S or not may_run(agent, task, rows):
                 continue
-            if any(other.received_at == rows.now() and may_run(other, task, rows) for other in rows.agents.values()):
+            if any(_came_just_now(other, rows) and may_run(other, task, rows) for other in others):
                 # It may just have been offered to that one, in vain.
                 continue
             if _key(task, rows) < waited - _EPSILON_S and rows.sessions[task.session_id].status in (
@@ -225,6 +226,10 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
                 SessionStatus.RUNNING,
             ):
                 yield f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
+
+
+def _came_just_now(agent: Agent, rows: Rows) -> bool:
+    return agent.received_at == rows.now()
 
 
 def _key(task: Task, rows: Rows) -> float:
@@ -268,7 +273,7 @@ def what_is_due_happens(rows: Rows) -> Iterator[str]:
     for lease in rows.leases.values():
         agent = rows.agents.get(lease.agent_id)
         local = agent is not None and agent.source is AgentSource.LOCAL
-        due_at = lease.timeout_at if local else lease.due_at
+        due_at = lease.timeout_at if local else min(lease.expires_at, lease.timeout_at)
         if now > due_at + CALM_S:
             yield f"the time of {lease.task_id} with {lease.agent_id} has been over for {now - due_at:g} s"
     for task in rows.delayed():
