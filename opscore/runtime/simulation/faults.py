@@ -144,6 +144,8 @@ class Dice:
     def __init__(self, seed: int, faults: Faults, note: Callable[[str], None]) -> None:
         self._rngs = {name: random.Random(f"{seed}/{name}") for name in faults.on()}
         self._rates = {name: getattr(faults, name) for name in faults.on()}
+        self._seed = seed
+        self._arranged: dict[str, int] = {}
         self._note = note
         self.happened: dict[str, int] = {}
         """How often each fault has happened."""
@@ -166,11 +168,25 @@ class Dice:
 
     def happens(self, name: str) -> bool:
         """Whether it happens now."""
-        rate = self._rates.get(name)
-        if rate is None or self.quiet or self._rngs[name].random() >= rate:
+        if self.quiet or not (self._is_arranged(name) or self._is_drawn(name)):
             return False
         self.count(name)
         return True
+
+    def _is_drawn(self, name: str) -> bool:
+        rate = self._rates.get(name)
+        return rate is not None and self._rngs[name].random() < rate
+
+    def _is_arranged(self, name: str) -> bool:
+        left = self._arranged.pop(name, 0)
+        if left > 1:
+            self._arranged[name] = left - 1
+        return left > 0
+
+    def arrange(self, name: str) -> None:
+        """Have it happen at the next occasion, once more than it was arranged for already."""
+        self._arranged[name] = self._arranged.get(name, 0) + 1
+        self._rngs.setdefault(name, random.Random(f"{self._seed}/{name}"))
 
     def steps_until(self, name: str) -> int | None:
         """In how many steps it happens next; nothing if it doesn't."""

@@ -62,8 +62,10 @@ class Network:
     def sever(self) -> None:
         """The node is gone, and every call with it."""
         self._node = None
-        self._down.set()
-        self.up, self._down = trio.Event(), trio.Event()
+        if self.up.is_set():
+            # Whoever waits for a node goes on waiting if one was gone before it ran.
+            self._down.set()
+            self.up, self._down = trio.Event(), trio.Event()
         for scope in self._calls:
             scope.cancel()
 

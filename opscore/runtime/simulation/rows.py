@@ -86,6 +86,8 @@ class Rows:
         """How each attempt that is over came to its end: the status that its task went to, once if all is well."""
         self.reachable: set[str] = set()
         """The agents that a delivery reaches at the moment, if nothing goes wrong."""
+        self.passed_over: list[tuple[float, Task, str]] = []
+        """Tasks that another one was given out before, when, and how that is told."""
         self.calm_since = 0.0
         """Since when the node runs undisturbed, by the wall; in the future while it is disturbed."""
         self._definitions: dict[str, Definition] = {}

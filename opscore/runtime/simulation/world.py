@@ -86,7 +86,7 @@ class World:
         self._deaths = deaths
         self._turns = random.Random(f"{scenario.seed}/turns")
         deaths.bind(self.dice, self._die, self._stop, self._stands_still)
-        self._stopping = False
+        self._stopping = self._killed = False
         self._asking = len(scenario.triggers)
         self._over = trio.Event()
         self._closed = trio.Event()
@@ -120,7 +120,7 @@ class World:
                 await self.network.up.wait()
             for model in self._scenario.agents:
                 for agent_id in model.ids():
-                    agent = SimulatedAgent(agent_id, model, self._stage, self._scenario.seed)
+                    agent = SimulatedAgent(agent_id, model, self.stage, self._scenario.seed)
                     nursery.start_soon(agent.live)
             for number, trigger in enumerate(self._scenario.triggers):
                 nursery.start_soon(self._client, number, trigger)
@@ -180,7 +180,8 @@ class World:
         failures = 0
         while not self._stopping:
             opened = await self._live()
-            failures = 0 if opened else failures + 1
+            # Being killed while it opens, however often, says nothing about the node.
+            failures = 0 if opened or self._killed else failures + 1
             if failures >= OPENING_PATIENCE:
                 self._found(InvariantBroken("a_node_opens", f"{failures} openings in a row failed"))
             if not self._stopping:
@@ -193,7 +194,7 @@ class World:
 
     async def _live(self) -> bool:
         """One process: from its opening to its death."""
-        self._life = trio.CancelScope()
+        self._life, self._killed = trio.CancelScope(), False
         self._disturbed(until=float("inf"))
         store = SimulatedStore(self._disk, on_applied=self._applied)
         self._writer = writer = SimulatedWriter(store, self.dice, self._room)
@@ -238,6 +239,7 @@ class World:
 
     def _die(self, included: float) -> None:
         """The process is killed, between two steps of any of its tasks."""
+        self._killed = True
         self.note(NODE, "is killed")
         if self._writer is not None:
             self._writer.sever(included)
@@ -350,7 +352,8 @@ class World:
                 await trio.sleep(cordon.lasts_s)
 
     @cached_property
-    def _stage(self) -> Stage:
+    def stage(self) -> Stage:
+        """What the agents of this world share."""
         return Stage(
             network=self.network,
             dice=self.dice,

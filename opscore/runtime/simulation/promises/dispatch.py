@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from opscore.runtime.availability import fresh_until
-from opscore.runtime.models import STATE_IDLE, TASK_OPEN, Agent, AgentSource, Lease, SessionStatus, Task
+from opscore.runtime.models import STATE_IDLE, TASK_OPEN, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import decided_at, moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
@@ -208,28 +208,36 @@ def registering_keeps_the_cordon(commit: Commit, rows: Rows) -> Iterator[str]:
 
 def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
     """In calm times an agent gets, of all it may run, what has the highest priority, aged by its waiting."""
+    yield from _still_passed_over(rows)
     for lease in granted(commit):
         agent, given = rows.agents[lease.agent_id], rows.tasks[lease.task_id]
         if not rows.calm_for(CALM_S) or lease.claim_id is not None or agent.source is AgentSource.LOCAL:
             continue
-        waited = _key(given, rows)
-        others = [other for other in rows.agents.values() if other is not agent]
+        place = _key(given, rows)
+        others = [other for other in rows.agents.values() if other is not agent and _came_just_now(other, rows)]
         for task in itertools.islice(rows.waiting(), COMPARED_MAX):
-            since = task.ready_at or 0.0
-            if since > lease.granted_at - CALM_S or not may_run(agent, task, rows):
+            waits_for_long = (task.ready_at or 0.0) <= lease.granted_at - CALM_S
+            if not waits_for_long or not may_run(agent, task, rows) or _key(task, rows) >= place - _EPSILON_S:
                 continue
-            if any(_came_just_now(other, rows) and may_run(other, task, rows) for other in others):
+            if any(may_run(other, task, rows) for other in others):
                 # It may just have been offered to that one, in vain.
                 continue
-            if _key(task, rows) < waited - _EPSILON_S and rows.sessions[task.session_id].status in (
-                SessionStatus.STARTED,
-                SessionStatus.RUNNING,
-            ):
-                yield f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
+            if rows.sessions[task.session_id].status in (SessionStatus.STARTED, SessionStatus.RUNNING):
+                told = f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
+                rows.passed_over.append((rows.now(), task, told))
+
+
+def _still_passed_over(rows: Rows) -> Iterator[str]:
+    """Who was passed over, and not given to another agent at that very moment."""
+    while rows.passed_over and rows.passed_over[0][0] < rows.now():
+        _, task, told = rows.passed_over.pop(0)
+        now = rows.tasks.get(task.task_id)
+        if now is not None and now.status is TaskStatus.READY and now.attempt == task.attempt:
+            yield told
 
 
 def _came_just_now(agent: Agent, rows: Rows) -> bool:
-    return agent.received_at == rows.now()
+    return rows.now() in (agent.received_at, agent.registered_at, agent.suspected_until)
 
 
 def _key(task: Task, rows: Rows) -> float:

@@ -1,0 +1,157 @@
+"""A world in which nothing happens by itself: whoever drives it says when the process dies and the disk is full."""
+
+import contextlib
+from typing import Final
+
+import trio
+
+from opscore.actors.errors import ActorError
+from opscore.runtime.errors import OpscoreError
+from opscore.runtime.simulation.agents import SimulatedAgent
+from opscore.runtime.simulation.deaths import Deaths
+from opscore.runtime.simulation.fleet import AgentModel
+from opscore.runtime.simulation.history import History
+from opscore.runtime.simulation.invariants import InvariantBroken, Invariants
+from opscore.runtime.simulation.network import Unreachable
+from opscore.runtime.simulation.scenario import Scenario
+from opscore.runtime.simulation.world import AGAIN_S, CLOSING_S_MAX, World
+
+ARRANGED: Final = (
+    "actor_raises",
+    "commit_refused",
+    "commit_split",
+    "commit_stalled",
+    "commit_uncertain",
+    "delivery_broken",
+    "delivery_lost",
+    "delivery_refused",
+    "delivery_rejected",
+    "delivery_repeated",
+    "delivery_slow",
+    "delivery_unavailable",
+    "reply_lost",
+    "request_lost",
+    "request_overlaps",
+    "request_repeated",
+    "request_slow",
+)
+"""What may be arranged to go wrong at the next occasion."""
+_BY_HAND: Final = frozenset({"process_dies", "process_restarts", "disk_full", "disk_nearly_full", *ARRANGED})
+_LOOKS_EVERY_S: Final = 5.0
+
+
+class DrivenWorld(World):
+    """A world to be driven. Make it inside the run.
+
+    Args:
+        scenario: its seed and limits, and the workflows that may be run.
+        invariants: what has to hold.
+        deaths: as for any world.
+    """
+
+    def __init__(self, scenario: Scenario, invariants: Invariants, deaths: Deaths) -> None:
+        super().__init__(scenario, invariants, History(), deaths)
+        self.rows.faults |= _BY_HAND
+        self._gone = trio.Event()
+        self._gone.set()
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process, be it one that opens or stops."""
+        return not self._gone.is_set()
+
+    @property
+    def broken(self) -> InvariantBroken | None:
+        """The first promise that was broken, if any."""
+        return self._broken
+
+    def look(self) -> None:
+        """Look at everything, the disk included."""
+        self._scan()
+
+    # --- the process --------------------------------------------------------------------------------------
+
+    async def host(self) -> None:
+        """Run one process, to its end."""
+        assert not self.runs, "there is a process already"
+        self._gone = trio.Event()
+        try:
+            await self._live()
+        finally:
+            self._gone.set()
+
+    def kill(self, included: float) -> None:
+        """Kill the process.
+
+        Args:
+            included: the share of the batch under way that is on the disk all the same.
+        """
+        self.dice.count("process_dies")
+        self._die(included)
+
+    def stop(self) -> None:
+        """Stop the process in order."""
+        self.dice.count("process_restarts")
+        self._stop()
+
+    # --- the disk -----------------------------------------------------------------------------------------
+
+    def fill_disk(self, *, nearly: bool = False) -> None:
+        """Leave no room, or only the reserve, until room is made."""
+        self.dice.count("disk_nearly_full" if nearly else "disk_full")
+        if nearly:
+            self._room.nearly_full_until = float("inf")
+        else:
+            self._room.full_until = float("inf")
+        self._unsettled_until = self.rows.calm_since = float("inf")
+
+    def make_room(self) -> None:
+        """Make room again; what the node gets over by then takes its time."""
+        full = self._room.full_until or self._room.nearly_full_until
+        self._room.clear()
+        if full:
+            self._unsettled_until = 0.0
+            self._happened("disk_full")
+            self._disturbed(None if self.runs else float("inf"))
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    async def come_to_an_end(self, helpful: list[AgentModel], settle_s: float) -> None:
+        """With faults stopped, and agents that help, see that everything ends, and that the node then stops."""
+        self.note("world", "nothing goes wrong any more")
+        self.dice.silence.set()
+        self.make_room()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._host_until_stopped)
+            for model in helpful:
+                for agent_id in model.ids():
+                    nursery.start_soon(self._help, agent_id, model)
+            with trio.move_on_after(settle_s):
+                await self._everything_settled()
+            self._scan()
+            self._checked(self._invariants.at_end, self.rows)
+            self._stopping = True
+            self._life.cancel()
+            with trio.move_on_after(CLOSING_S_MAX):
+                await self._closed.wait()
+            if not self._closed.is_set():
+                self._found(InvariantBroken("a_node_closes", f"it takes longer than {CLOSING_S_MAX:g} s"))
+            nursery.cancel_scope.cancel()
+
+    async def _everything_settled(self) -> None:
+        while not (self._broken or all(map(self._settled, self.rows.unfinished))):  # noqa: ASYNC110 (they come and go)
+            await trio.sleep(_LOOKS_EVERY_S)
+
+    async def _host_until_stopped(self) -> None:
+        await self._gone.wait()
+        await self._host()
+
+    async def _help(self, agent_id: str, model: AgentModel) -> None:
+        """Be there as this agent, which is cordoned no longer."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(SimulatedAgent(agent_id, model, self.stage, self._scenario.seed).live)
+            while True:
+                with contextlib.suppress(Unreachable, OpscoreError, ActorError):
+                    await self.network.call(lambda node: node.set_cordon(agent_id, cordoned=False))
+                    return
+                await trio.sleep(AGAIN_S)

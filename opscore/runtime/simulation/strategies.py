@@ -1,0 +1,227 @@
+"""Hypothesis strategies for worlds: workflows, fleets, faults and whole scenarios, each shrinking to the smallest.
+
+They need Hypothesis (`pip install opscore[simulation]`), and nothing else in this package does:
+
+    from hypothesis import given
+    from opscore.runtime.simulation import play
+    from opscore.runtime.simulation.strategies import scenarios
+
+
+    @given(scenarios())
+    def test_every_world_keeps_its_promises(scenario):
+        play(scenario).check()
+
+What is left when a failing world has shrunk is seed 0, one workflow of one task, one agent, one trigger and no fault,
+and of anything else only what the failure needs.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+from hypothesis import strategies as st
+
+from opscore.runtime.limits import Limits
+from opscore.runtime.simulation.documents import CAPABILITIES, CODES, NAMED, definitions, schema_fields, values
+from opscore.runtime.simulation.faults import Faults, fault_names
+from opscore.runtime.simulation.fleet import AgentModel, Latency, Skill
+from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Cordon, Scenario, Trigger
+
+__all__ = [
+    "CAPABILITIES",
+    "CODES",
+    "NAMED",
+    "SETTLE_S",
+    "agents",
+    "definitions",
+    "drawn_limits",
+    "faults",
+    "scenarios",
+    "schema_fields",
+    "skills",
+    "values",
+]
+
+SETTLE_S: Final = 48 * 3_600.0
+"""Agents may hang for hours, and what waits for them then still has to be done."""
+
+
+# --- agents -------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def skills() -> st.SearchStrategy[Skill]:
+    """How something is done: fast or slow, well or badly."""
+    latencies = st.sampled_from(
+        (
+            Latency(),
+            Latency("constant", 0.0),
+            Latency("exponential", 5.0),
+            Latency("lognormal", 1.0, 1.5),
+            Latency("uniform", 10.0, 90.0),
+        )
+    )
+    return st.builds(
+        Skill,
+        latency=latencies,
+        failure_rate=st.sampled_from((0.0, 1.0, 0.5, 0.2)),
+        failure_code=st.sampled_from(CODES),
+        retryable=st.sampled_from((True, False)),
+        result=st.none() | values(),
+    )
+
+
+@functools.cache
+def _models(name: str, count: int | None, *, stays: bool) -> st.SearchStrategy[AgentModel]:
+    """A kind of agents that have no capability yet, or some."""
+    leaving = st.sampled_from((None, 40.0)) if not stays else st.sampled_from((None, None, 20.0))
+    return st.builds(
+        _model,
+        name=st.just(name),
+        count=st.sampled_from((1, 2, 3)) if count is None else st.just(count),
+        kind=st.sampled_from(("push", "claim", "local")),
+        skills=st.dictionaries(st.sampled_from(CAPABILITIES), skills(), max_size=2),
+        default=skills(),
+        joins_at_s=st.sampled_from((0.0, 5.0, 200.0)),
+        leaves_at_s=leaving,
+        returns_at_s=st.just(500.0) if stays else st.none(),
+        answers_at_once=st.sampled_from((0.0, 0.5, 1.0)),
+        report_every_s=st.sampled_from((30.0, 3.0, 100.0)),
+    )
+
+
+def _model(**fields: Any) -> AgentModel:
+    if fields["leaves_at_s"] is None:
+        fields["returns_at_s"] = None
+    return AgentModel(**fields)
+
+
+@st.composite
+def agents(draw: st.DrawFn, documents: Sequence[Mapping[str, Any]]) -> list[AgentModel]:
+    """Fleets of every kind of agent; whatever these workflows need, somebody is there for it at the end.
+
+    Some agents can do less than is needed, come late, leave for a while, or leave for good.
+
+    Args:
+        documents: the workflows.
+    """
+    # Whoever is always there is drawn first, so that a world with fewer tasks has the same agents, or fewer.
+    first, way = draw(_models("agent", None, stays=True)), draw(skills())
+    tasks = [task for document in documents for task in document["tasks"]]
+    families = sorted({agent_id.partition("-")[0] for task in tasks if (agent_id := task.get("agentId"))})
+    stays = draw(st.lists(st.booleans(), max_size=2))
+    fleet = [
+        first,
+        *(draw(_models(f"other{number}", None, stays=each)) for number, each in enumerate(stays)),
+        *(draw(_models(name, 2 if name == "pair" else 1, stays=True)) for name in families),
+    ]
+    steady = [place for place, model in enumerate(fleet) if _is_steady(model)]
+    served = {capability for place in steady for capability in fleet[place].skills}
+    missing = sorted({str(task["agentCapability"]) for task in tasks if task.get("agentCapability")} - served)
+    place = draw(st.sampled_from(steady))
+    fleet[place] = attrs.evolve(fleet[place], skills={**fleet[place].skills, **dict.fromkeys(missing, way)})
+    return fleet
+
+
+def _is_steady(model: AgentModel) -> bool:
+    return model.leaves_at_s is None or model.returns_at_s is not None
+
+
+# --- faults -------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def faults() -> st.SearchStrategy[Faults]:
+    """A few faults at a time, or many: each at its usual rate, or several times that."""
+    often = st.sampled_from((1.0, 3.0, 8.0))
+    chosen = st.lists(st.tuples(st.sampled_from(fault_names()), often), unique_by=lambda each: each[0])
+    return chosen.map(_at_rates)
+
+
+def _at_rates(chosen: list[tuple[str, float]]) -> Faults:
+    return attrs.evolve(Faults(), **{name: getattr(Faults.usual(name, times=times), name) for name, times in chosen})
+
+
+# --- scenarios ----------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def drawn_limits() -> st.SearchStrategy[Limits]:
+    """Limits that a small world comes to."""
+    return st.builds(
+        attrs.evolve,
+        st.just(SIMULATED_LIMITS),
+        sessions_open_max=st.sampled_from((100_000, 100_000, 1, 3)),
+        agent_ttl_s=st.sampled_from((0.0, 0.0, 120.0, 10.0)),
+        passivate_s=st.sampled_from((5.0, 0.5, 30.0)),
+        claim_grace_s=st.sampled_from((10.0, 1.0)),
+        dispatch_attempts_max=st.sampled_from((10, 2)),
+    )
+
+
+def _triggers(workflows: Sequence[Mapping[str, Any]], steady: Sequence[str]) -> st.SearchStrategy[list[Trigger]]:
+    """Who starts what when; a client may start something twice under one key."""
+    # Few choices make a trigger, so that Hypothesis can leave it out as a whole.
+    asked = [
+        any(not (task.get("agentCapability") or task.get("agentId")) for task in each["tasks"]) for each in workflows
+    ]
+    agent_ids = [st.sampled_from(tuple(steady) if needed else (None, *steady)) for needed in asked]
+    times = st.sampled_from((0.0, 1.0, 30.0, 0.25, 77.7, 200.0, 400.0))
+    new = st.integers(0, len(workflows) - 1).flatmap(
+        lambda workflow: st.builds(
+            Trigger, workflow=st.just(workflow), at_s=times, payload=values(), agent_id=agent_ids[workflow]
+        )
+    )
+    again = st.tuples(st.integers(0, 3), times)
+    return st.builds(_told_again, st.lists(new, min_size=1, max_size=6), st.lists(again, max_size=3))
+
+
+def _told_again(triggers: list[Trigger], again: list[tuple[int, float]]) -> list[Trigger]:
+    """These, and some of them once more under the same key."""
+    triggers = list(triggers)
+    for which, at_s in again:
+        place = which % len(triggers)
+        triggers[place] = attrs.evolve(triggers[place], key=triggers[place].key or f"key-{place}")
+        triggers.append(attrs.evolve(triggers[place], at_s=at_s))
+    return triggers
+
+
+@st.composite
+def scenarios(
+    draw: st.DrawFn,
+    *,
+    seeds: st.SearchStrategy[int] | None = None,
+    faults: st.SearchStrategy[Faults] = faults(),
+    limits: st.SearchStrategy[Limits] | None = None,
+    workflows_max: int = 2,
+) -> Scenario:
+    """Whole worlds, in which everything can come to its end.
+
+    Args:
+        seeds: of the order of things, and of everything that happens by chance.
+        faults: what may go wrong, and how often.
+        limits: what the nodes admit, keep and wait for.
+        workflows_max: how many workflows at most.
+    """
+    workflows = draw(st.lists(definitions(), min_size=1, max_size=workflows_max))
+    fleet = draw(agents(workflows))
+    steady = [agent_id for model in fleet if _is_steady(model) for agent_id in model.ids()]
+    remote = [agent_id for model in fleet if model.kind != "local" for agent_id in model.ids()] or steady
+    cordons = st.builds(
+        Cordon,
+        agent_id=st.sampled_from(remote),
+        at_s=st.sampled_from((0.0, 3.0, 60.0)),
+        lasts_s=st.sampled_from((5.0, 300.0)),
+    )
+    return Scenario(
+        seed=draw(st.integers(0, 2**32 - 1) if seeds is None else seeds),
+        workflows=workflows,
+        agents=fleet,
+        triggers=draw(_triggers(workflows, steady)),
+        cordons=draw(st.lists(cordons, max_size=2)),
+        faults=draw(faults),
+        faults_until_s=draw(st.sampled_from((60.0, 300.0, 900.0))),
+        settle_s=SETTLE_S,
+        limits=draw(drawn_limits() if limits is None else limits),
+    )
