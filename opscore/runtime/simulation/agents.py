@@ -4,51 +4,27 @@ An agent is one loop, whatever becomes of the node: its calls fail while no node
 """
 
 import contextlib
-import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import attrs
 import trio
 
 from opscore.actors.errors import ActorError
 from opscore.runtime.delivery import Answered, Fact, NotReached
 from opscore.runtime.errors import AgentNotFound, OpscoreError, StaleAttempt
-from opscore.runtime.models import Assignment, Granted
-from opscore.runtime.node import Node
-from opscore.runtime.simulation.faults import Dice
+from opscore.runtime.models import Assignment
+from opscore.runtime.simulation.agent_voice import AGAIN_S, Stage, Voice
 from opscore.runtime.simulation.fleet import AgentModel, Skill
-from opscore.runtime.simulation.network import SCHEME, Network, Unreachable
+from opscore.runtime.simulation.network import Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.promises.tasks import FAILURE_MESSAGE
 
-ResultT = TypeVar("ResultT")
-
-AGAIN_S: Final = 2.0
-"""How long an agent waits before it asks again."""
-TRIES_MAX: Final = 50
-CLAIM_WAIT_S: Final = 20.0
 GONE_S_MAX: Final = 120.0
 HANGS_S_MAX: Final = 6 * 3_600.0
 SKEW_S_MAX: Final = 6 * 3_600.0
 
 
-@attrs.frozen(kw_only=True)
-class Stage:
-    """What every agent of a world shares."""
-
-    network: Network
-    dice: Dice
-    note: Callable[[str, str], None]
-    replied: Callable[[Reply], None]
-    said: Callable[[str, int, str, str, Any], None]
-    """Told what an agent is about to say of an attempt: task, attempt, who, what, and the result."""
-    now: Callable[[], float]
-    reachable: Callable[[str, bool], None]
-    capability_of: Callable[[Assignment], str | None]
-
-
-class SimulatedAgent:
+class SimulatedAgent(Voice):
     """One agent.
 
     Args:
@@ -59,16 +35,10 @@ class SimulatedAgent:
     """
 
     def __init__(self, agent_id: str, model: AgentModel, stage: Stage, seed: int) -> None:
-        self.agent_id = agent_id
-        self._model = model
-        self._stage = stage
-        self._rng = random.Random(f"{seed}/agent/{agent_id}")
-        self._dice = stage.dice
+        super().__init__(agent_id, model, stage, seed)
         self._send, self._work = trio.open_memory_channel[Assignment](1_000)
-        self._skew_s = 0.0
-        self._disordered = False
         self._claims = 0
-        self._late: list[Callable[[], Awaitable[object]]] = []
+        self._late = list[Callable[[], Awaitable[object]]]()
         self._doubled = False
 
     async def live(self) -> None:
@@ -119,14 +89,6 @@ class SimulatedAgent:
             self._stage.reachable(self.agent_id, True)
             await self._report("idle")
 
-    async def _register(self, node: Node, handler: Any = None) -> Any:
-        endpoint = f"{SCHEME}{self.agent_id}" if self._model.kind == "push" else None
-        agent = await node.register_agent(
-            self.agent_id, capabilities=tuple(self._model.skills), contact_endpoint=endpoint, handler=handler
-        )
-        self._stage.replied(Reply(call="register", arguments={"agent_id": self.agent_id}, value=agent))
-        return agent
-
     # --- taking work --------------------------------------------------------------------------------------
 
     async def _receive(self, assignment: Assignment) -> Fact:
@@ -146,7 +108,12 @@ class SimulatedAgent:
         skill = self._skill(assignment)
         slow = self._dice.happens("agent_vanishes")
         await trio.sleep(assignment.lease_s * 1.5 if slow else skill.latency.draw(self._rng))
-        if self._rng.random() < skill.failure_rate:
+        if self._dice.happens("agent_answers_twice"):
+            # It says that it failed, is ready for more, and still answers as if it had not.
+            await self._fail(assignment, skill)
+            await self._report("idle")
+            await trio.sleep(self._dice.rng("agent_answers_twice").choice((0.0, 2.0, 12.0, 60.0)))
+        elif self._rng.random() < skill.failure_rate:
             return Answered(status=422, body=skill.failure_code)
         result = self._result(assignment, skill)
         self._say(assignment, "complete", result)
@@ -158,9 +125,11 @@ class SimulatedAgent:
             with trio.move_on_after(self._model.report_every_s):
                 assignment = await self._work.receive()
             if assignment is None:
-                if self._dice.happens("agent_wanders"):
-                    await self._report("active")
                 await self._report("idle")
+                if self._dice.happens("agent_wanders"):
+                    # Work may be on its way to it at that very moment.
+                    await self._report("active")
+                    await self._report("idle")
             else:
                 await self._do(assignment)
 
@@ -178,24 +147,15 @@ class SimulatedAgent:
             self._claims += 1
             number = self._claims
             claim_id = f"{self.agent_id}-{number}" if self._rng.random() < 0.7 else None  # noqa: PLR2004 (most do)
-            granted = await self._claim_once(claim_id)
-            if granted is not None:
-                claim = claim_id or f"{self.agent_id}#{number}"
-                self._stage.replied(Reply(call="claim", arguments={"claim": claim}, value=granted))
-                await self._do(granted.assignment)
-
-    async def _claim_once(self, claim_id: str | None) -> Granted | None:
-        """Claim until there is an answer; without an id only once, because nobody could tell the answers apart."""
-        for _ in range(TRIES_MAX if claim_id is not None else 1):
             try:
-                return await self._stage.network.call(
-                    lambda node: node.claim(self.agent_id, claim_id=claim_id, wait_s=CLAIM_WAIT_S)
-                )
+                granted = await self._claim_once(claim_id)
             except AgentNotFound:
                 await self._enter()
-            except (Unreachable, OpscoreError, ActorError):
-                await trio.sleep(AGAIN_S)
-        return None
+                continue
+            if granted is not None:
+                claim = claim_id or f"{self.agent_id}#{number}"
+                self._note_claim(claim, granted)
+                await self._do(granted.assignment)
 
     async def _serve_locally(self) -> None:
         """Register as a function of each node's process."""
@@ -333,61 +293,6 @@ class SimulatedAgent:
                 await self._stage.network.call(lambda node: node.deregister_agent(self.agent_id))
         await self._dice.pause(self._dice.rng("agent_goes").uniform(1.0, GONE_S_MAX))
         await self._enter()
-
-    # --- saying so ----------------------------------------------------------------------------------------
-
-    async def _finish(self, ask: Callable[[Node], Awaitable[None]]) -> bool:
-        """Say what came of an attempt until somebody answers; whether it was taken."""
-        for _ in range(TRIES_MAX):
-            try:
-                await self._stage.network.call(ask)
-            except (Unreachable, ActorError):
-                await trio.sleep(AGAIN_S)
-            except OpscoreError as error:
-                if error.code in ("stale_attempt", "task_not_found", "agent_not_found"):
-                    return False
-                await trio.sleep(AGAIN_S)
-            else:
-                return True
-        return False
-
-    async def _report(self, state: str, details: dict[str, Any] | None = None) -> None:
-        """Report a state, once; the next report will tell the same."""
-        timestamp: float | None = None
-        if self._skew_s or self._disordered or self._rng.random() < 0.5:  # noqa: PLR2004 (some send no time)
-            timestamp = self._stage.now() + self._skew_s
-            if self._disordered and not self._dice.quiet:
-                timestamp -= self._rng.uniform(0.0, 10.0)
-        for _ in range(3):
-            try:
-                await self._stage.network.call(
-                    lambda node: node.report_state(self.agent_id, state, details=details, timestamp=timestamp)
-                )
-            except AgentNotFound:
-                await self._insist(self._register)
-            except (Unreachable, OpscoreError, ActorError):
-                await trio.sleep(AGAIN_S)
-            else:
-                return
-
-    async def _insist(self, ask: Callable[[Node], Awaitable[ResultT]]) -> ResultT:
-        """Ask until it is done."""
-        while True:
-            try:
-                return await self._stage.network.call(ask)
-            except (Unreachable, OpscoreError, ActorError):
-                await trio.sleep(AGAIN_S)
-
-    def _say(self, assignment: Assignment, what: str, result: Any) -> None:
-        self._stage.said(assignment.task_id, assignment.attempt, self.agent_id, what, result)
-
-    def _skill(self, assignment: Assignment) -> Skill:
-        return self._model.skill(self._stage.capability_of(assignment))
-
-    def _result(self, assignment: Assignment, skill: Skill) -> Any:
-        if skill.result is not None:
-            return skill.result
-        return {"task": assignment.task_id, "attempt": assignment.attempt, "by": self.agent_id}
 
 
 class _Crashed(Exception):

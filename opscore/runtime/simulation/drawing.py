@@ -21,7 +21,7 @@ def drawn(seed: int) -> Scenario:
     """The scenario of a seed: small, and unlike its neighbours."""
     rng = random.Random(f"{seed}/scenario")
     workflows = [_workflow(rng, number) for number in range(rng.choice((1, 1, 2)))]
-    agents = [*_agents(rng), AgentModel(name=_NAMED, skills=_skills(rng, _CAPABILITIES))]
+    agents = [*_agents(rng), _named(rng)]
     limits = attrs.evolve(
         SIMULATED_LIMITS,
         sessions_open_max=rng.choice((3, 100, 100)),
@@ -104,8 +104,15 @@ def _agents(rng: random.Random) -> list[AgentModel]:
             report_every_s=rng.choice((5.0, 30.0, 60.0)),
             joins_at_s=rng.choice((0.0, 0.0, 5.0)),
         )
-        for number in range(rng.choice((1, 1, 2, 3)))
+        for number in range(rng.choice((0, 1, 1, 2, 3)))
     ]
+
+
+def _named(rng: random.Random) -> AgentModel:
+    """One that can do everything, and is there in every world."""
+    kind: Kind = rng.choice(("push", "push", "claim"))
+    answers_at_once = rng.choice((0.0, 0.0, 0.7))
+    return AgentModel(name=_NAMED, kind=kind, skills=_skills(rng, _CAPABILITIES), answers_at_once=answers_at_once)
 
 
 def _skills(rng: random.Random, capabilities: tuple[str, ...] | list[str]) -> dict[str, Skill]:

@@ -19,6 +19,7 @@ CALL: Final = "call"
 ATTEMPT: Final = "attempt"
 AGENT: Final = "agent"
 REPORT: Final = "idle report"
+CLAIM: Final = "claim"
 
 
 class UnknownFault(ValueError):
@@ -81,6 +82,7 @@ class Faults:
     agent_answers_again: float = _rate(ATTEMPT, 0.03, "it says later, under another attempt, what came of an old one")
     agent_breaks: float = _rate(ATTEMPT, 0.03, "it reports an error")
     agent_goes: float = _rate(ATTEMPT, 0.02, "it reports that it is offline, or deregisters, with work in hand")
+    agent_claims_again: float = _rate(CLAIM, 0.03, "it misses the answer to its claim and asks again under the same id")
     agent_wanders: float = _rate(REPORT, 0.02, "it says that it is active, though nobody gave it work")
     agent_doubles: float = _rate(AGENT, 0.2, "two processes claim work under its id")
     agent_disorders: float = _rate(AGENT, 0.2, "its reports carry times out of order")

@@ -99,6 +99,7 @@ STANDARD: Final = Invariants(
         dispatch.registering_keeps_the_cordon,
         dispatch.the_first_in_line_goes_first,
         outside.results_are_of_their_attempts,
+        outside.claims_are_not_taken_back,
     ),
     on_reply=(
         outside.accepted_is_durable,
@@ -108,7 +109,7 @@ STANDARD: Final = Invariants(
         outside.registered_is_durable,
         outside.claims_are_handed_once,
     ),
-    on_handed=(outside.handed_is_committed,),
+    on_handed=(outside.handed_is_committed, outside.handed_is_open),
     on_scan=(dispatch.waiting_work_finds_idle_agents, dispatch.what_is_due_happens, outside.nothing_accepted_is_lost),
     at_end=(outside.everything_ends,),
 )

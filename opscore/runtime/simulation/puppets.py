@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
 from opscore.runtime.models import TASK_OPEN, Assignment
-from opscore.runtime.simulation.agents import Stage
+from opscore.runtime.simulation.agent_voice import Stage
 from opscore.runtime.simulation.network import SCHEME
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Rows

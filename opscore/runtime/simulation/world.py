@@ -13,7 +13,8 @@ from opscore.runtime.errors import OpscoreError
 from opscore.runtime.models import Assignment, SessionStatus
 from opscore.runtime.node import Node, run_node
 from opscore.runtime.simulation import scheduling
-from opscore.runtime.simulation.agents import SimulatedAgent, Stage
+from opscore.runtime.simulation.agent_voice import Stage
+from opscore.runtime.simulation.agents import SimulatedAgent
 from opscore.runtime.simulation.crashes import Crashes
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.disk import Disk, SimulatedStore

@@ -86,6 +86,16 @@ def claims_are_handed_once(reply: Reply, rows: Rows) -> Iterator[str]:
         yield f"attempt {assignment.attempt} of {assignment.task_id} is handed to claim {first}, and to {claim}"
 
 
+def claims_are_not_taken_back(commit: Commit, rows: Rows) -> Iterator[str]:
+    """What a claimer was handed does not go back because another call of the same claim was given up."""
+    for record in commit.records:
+        if record.kind != "agent.claim_abandoned":
+            continue
+        lease = next((change.before for change in commit.of(LEASES.name) if change.key == record.entity_id), None)
+        if lease is not None and (lease.task_id, lease.attempt) in rows.ledger.claimed:
+            yield f"attempt {lease.attempt} of {lease.task_id} is taken from {lease.agent_id}, which was handed it"
+
+
 def handed_is_committed(assignment: Assignment, rows: Rows) -> Iterator[str]:
     """What an agent is handed is committed: the attempt is out with that agent, under its lease, as it was defined."""
     task = rows.tasks.get(assignment.task_id)
@@ -99,6 +109,14 @@ def handed_is_committed(assignment: Assignment, rows: Rows) -> Iterator[str]:
     definition = rows.task_definition(task)
     if assignment.input != session.payload or assignment.parameters != definition.parameters:
         yield f"{where} is handed over with other parameters or input than it has"
+
+
+def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
+    """What an agent is handed has not come to its end; only the pause of a run whose actor crashes may overtake it."""
+    ends = rows.ends.get((assignment.task_id, assignment.attempt))
+    if ends and "actor_raises" not in rows.faults:
+        where = f"attempt {assignment.attempt} of {assignment.task_id}"
+        yield f"{where} is handed to {assignment.agent_id}, and has ended as {ends[0]}"
 
 
 def results_are_of_their_attempts(commit: Commit, rows: Rows) -> Iterator[str]:
