@@ -128,7 +128,7 @@ class DrivenWorld(World):
                     nursery.start_soon(self._help, agent_id, model)
             with trio.move_on_after(settle_s):
                 await self._everything_settled()
-            self._scan()
+            self._scan(at_end=True)
             self._checked(self._invariants.at_end, self.rows)
             self._stopping = True
             self._life.cancel()

@@ -145,6 +145,9 @@ class Puppet:
     async def fail(self, assignment: Assignment, attempt: int, code: str, *, retryable: bool) -> None:
         """Fail an attempt by a call."""
         task_id = assignment.task_id
+        said = [what for _, what, _ in self._rows.ledger.said.get((task_id, attempt), ()) if what.startswith("fail")]
+        # Whoever fails says so the same way every time; else nobody could tell which of its words was taken.
+        retryable = said[0] == "fail" if said else retryable
         self._say(assignment, attempt, "fail" if retryable else "fail for good")
         await self._stage.network.call(
             lambda node: node.fail(task_id, attempt, "it failed", code=code, retryable=retryable)

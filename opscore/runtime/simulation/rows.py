@@ -86,6 +86,8 @@ class Rows:
         """How each attempt that is over came to its end: the status that its task went to, once if all is well."""
         self.reachable: set[str] = set()
         """The agents that a delivery reaches at the moment, if nothing goes wrong."""
+        self.touched: dict[str, float] = {}
+        """When a commit last changed something of an agent or of the lease that it holds, by the wall."""
         self.passed_over: list[tuple[float, Task, str]] = []
         """Tasks that another one was given out before, when, and how that is told."""
         self.calm_since = 0.0
@@ -118,6 +120,10 @@ class Rows:
     def delayed(self) -> Iterator[Task]:
         """The tasks that wait for the end of a retry delay."""
         return (self.tasks[task_id] for task_id in self._in_status[TaskStatus.PENDING_RETRY])
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(len(rows) for rows in self._rows.values())
 
     def calm_for(self, seconds: float) -> bool:
         """Whether the node has run undisturbed for so long."""
@@ -155,6 +161,8 @@ class Rows:
             after = rows[key] = table.decode(write.key, Stored(write.body, write.schema, version))
         if table is TASKS:
             self._note_task(key, before, after)
+        elif table in (AGENTS, LEASES):
+            self.touched[key] = self.now()
         return Change(table.name, key, before, after)
 
     def _note_task(self, key: str, before: Task | None, after: Task | None) -> None:

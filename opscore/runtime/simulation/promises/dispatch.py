@@ -214,17 +214,20 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
         if not rows.calm_for(CALM_S) or lease.claim_id is not None or agent.source is AgentSource.LOCAL:
             continue
         place = _key(given, rows)
-        others = [other for other in rows.agents.values() if other is not agent and _came_just_now(other, rows)]
         for task in itertools.islice(rows.waiting(), COMPARED_MAX):
             waits_for_long = (task.ready_at or 0.0) <= lease.granted_at - CALM_S
             if not waits_for_long or not may_run(agent, task, rows) or _key(task, rows) >= place - _EPSILON_S:
                 continue
-            if any(may_run(other, task, rows) for other in others):
+            if any(_came_just_now(other, rows) and may_run(other, task, rows) for other in _others(agent, rows)):
                 # It may just have been offered to that one, in vain.
                 continue
             if rows.sessions[task.session_id].status in (SessionStatus.STARTED, SessionStatus.RUNNING):
                 told = f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
                 rows.passed_over.append((rows.now(), task, told))
+
+
+def _others(agent: Agent, rows: Rows) -> Iterator[Agent]:
+    return (other for other in rows.agents.values() if other is not agent)
 
 
 def _still_passed_over(rows: Rows) -> Iterator[str]:
@@ -268,7 +271,8 @@ def _free(agent: Agent, rows: Rows, now: float) -> bool:
         and not agent.cordoned
         and agent.suspected_until < now - CALM_S
         and fresh_until(agent, rows.limits) > now
-        and (agent.received_at or 0.0) < now - CALM_S
+        # Registered again, put back into dispatch, or let go of by its last task, it is free, and found a moment later.
+        and rows.touched.get(agent.agent_id, 0.0) < now - CALM_S
         and agent.agent_id in rows.reachable
     )
 
