@@ -101,7 +101,7 @@ def _agents(rng: random.Random) -> list[AgentModel]:
             kind=rng.choice(_KINDS),
             skills=_skills(rng, rng.sample(_CAPABILITIES, rng.randint(1, 3))),
             answers_at_once=rng.choice((0.0, 0.0, 0.5)),
-            report_every_s=rng.choice((5.0, 30.0, 60.0)),
+            report_every_s=rng.choice((5.0, 30.0, 900.0)),
             joins_at_s=rng.choice((0.0, 0.0, 5.0)),
         )
         for number in range(rng.choice((0, 1, 1, 2, 3)))
@@ -112,7 +112,13 @@ def _named(rng: random.Random) -> AgentModel:
     """One that can do everything, and is there in every world."""
     kind: Kind = rng.choice(("push", "push", "claim"))
     answers_at_once = rng.choice((0.0, 0.0, 0.7))
-    return AgentModel(name=_NAMED, kind=kind, skills=_skills(rng, _CAPABILITIES), answers_at_once=answers_at_once)
+    return AgentModel(
+        name=_NAMED,
+        kind=kind,
+        skills=_skills(rng, _CAPABILITIES),
+        answers_at_once=answers_at_once,
+        report_every_s=rng.choice((30.0, 900.0)),
+    )
 
 
 def _skills(rng: random.Random, capabilities: tuple[str, ...] | list[str]) -> dict[str, Skill]:

@@ -110,7 +110,12 @@ STANDARD: Final = Invariants(
         outside.claims_are_handed_once,
     ),
     on_handed=(outside.handed_is_committed, outside.handed_is_open),
-    on_scan=(dispatch.waiting_work_finds_idle_agents, dispatch.what_is_due_happens, outside.nothing_accepted_is_lost),
+    on_scan=(
+        dispatch.waiting_work_finds_idle_agents,
+        dispatch.attempts_are_taken_up,
+        dispatch.what_is_due_happens,
+        outside.nothing_accepted_is_lost,
+    ),
     at_end=(outside.everything_ends,),
 )
 """The runtime's own promises."""

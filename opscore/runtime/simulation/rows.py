@@ -90,6 +90,8 @@ class Rows:
         """When a commit last changed something of an agent or of the lease that it holds, by the wall."""
         self.passed_over: list[tuple[float, Task, str]] = []
         """Tasks that another one was given out before, when, and how that is told."""
+        self.opened_at = 0.0
+        """When the process that runs, or ran last, began to open; wall time."""
         self.calm_since = 0.0
         """Since when the node runs undisturbed, by the wall; in the future while it is disturbed."""
         self._definitions: dict[str, Definition] = {}

@@ -198,6 +198,7 @@ class World:
 
     async def _live(self) -> bool:
         """One process: from its opening to its death."""
+        self.rows.opened_at = self.clock.now()
         self._life, self._killed = trio.CancelScope(), False
         self._disturbed(until=float("inf"))
         store = SimulatedStore(self._disk, on_applied=self._applied)

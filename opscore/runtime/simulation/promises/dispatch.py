@@ -277,6 +277,21 @@ def _free(agent: Agent, rows: Rows, now: float) -> bool:
     )
 
 
+def attempts_are_taken_up(rows: Rows) -> Iterator[str]:
+    """After a restart what a local function had is lost at once, and every other agent gets a full lease to speak."""
+    if not rows.calm_for(CALM_S):
+        return
+    for lease in rows.leases.values():
+        agent = rows.agents.get(lease.agent_id)
+        if agent is None or lease.granted_at >= rows.opened_at:
+            continue
+        cut_short = lease.delivered and not (lease.active_seen or lease.heartbeat_seen)
+        if agent.source is AgentSource.LOCAL:
+            yield f"{lease.task_id} is still out with {agent.agent_id}, whose process has ended"
+        elif not cut_short and lease.expires_at < rows.opened_at + lease.lease_s - _EPSILON_S:
+            yield f"the lease of {lease.task_id} with {agent.agent_id} is not that of the process that runs"
+
+
 def what_is_due_happens(rows: Rows) -> Iterator[str]:
     """In calm times a lease, a timeout or a retry delay that is over is acted on within seconds."""
     if not rows.calm_for(CALM_S):
