@@ -44,3 +44,10 @@ def test_orders_survive_agents_that_break_and_hang(path: Path) -> None:
     assert done.returncode == 0, done.stdout
     (path / "fixed.yaml").write_text(FILES["orders.yaml"])
     assert "task 'charge' failed" in tried().stdout
+
+
+def test_orders_come_to_an_end_whatever_happens(path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "orders_test.py", "-k", "come_to_an_end"]
+    done = subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
