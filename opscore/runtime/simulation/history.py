@@ -28,7 +28,7 @@ class Ledger:
     said: dict[tuple[str, int], list[tuple[str, str, Any]]] = attrs.field(factory=dict)
     """Of each attempt what its agents sent as its end: who, what kind of end, and the result."""
     unreached: set[tuple[str, int]] = attrs.field(factory=set)
-    """The attempts whose push was answered by nobody, or by a wish to be asked later."""
+    """The attempts whose push was answered by nobody, or by a wish to be asked later; while its node lives."""
     claimed: dict[tuple[str, int], str] = attrs.field(factory=dict)
     """The claim that each attempt was handed to, where one was."""
 

@@ -60,8 +60,9 @@ class Network:
         self.up.set()
 
     def sever(self) -> None:
-        """The node is gone, and every call with it."""
+        """The node is gone, and every call with it, and what it had learnt of deliveries and not committed."""
         self._node = None
+        self._ledger.unreached.clear()
         if self.up.is_set():
             # Whoever waits for a node goes on waiting if one was gone before it ran.
             self._down.set()
@@ -111,7 +112,8 @@ class Network:
                     await self._ask(ask, rng.choice((0.0, 0.1, 5.0, 30.0)))
 
             nursery.start_soon(first)
-            await trio.sleep(rng.choice((0.0, 0.05, 4.0)))
+            # Time passes, so that the second arrives after the first.
+            await trio.sleep(rng.choice((0.01, 0.05, 4.0)))
             second = await outcome.acapture(self._ask, ask, patience_s)
             nursery.cancel_scope.cancel()
         return second.unwrap()
