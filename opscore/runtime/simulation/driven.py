@@ -12,7 +12,7 @@ from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.fleet import AgentModel
 from opscore.runtime.simulation.history import History
 from opscore.runtime.simulation.invariants import InvariantBroken, Invariants
-from opscore.runtime.simulation.network import Unreachable
+from opscore.runtime.simulation.network import SLOW_S_MAX, Unreachable
 from opscore.runtime.simulation.scenario import Scenario
 from opscore.runtime.simulation.world import AGAIN_S, CLOSING_S_MAX, World
 
@@ -123,6 +123,8 @@ class DrivenWorld(World):
         self.make_room()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._host_until_stopped)
+            # What is still on its way comes first: a late registration would take the place of a helpful one.
+            await trio.sleep(SLOW_S_MAX)
             for model in helpful:
                 for agent_id in model.ids():
                     nursery.start_soon(self._help, agent_id, model)
