@@ -1,12 +1,15 @@
 """What every page of results shares: how a figure is read, whether a bar is passed, where it was measured."""
 
+import argparse
+import json
 import os
 import platform
 import statistics
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, ClassVar, Final
 
 import attrs
 
@@ -72,3 +75,66 @@ def machine() -> str:
 
 def loads(at_start: float) -> str:
     return f"Load average {at_start:.1f} at the start, {os.getloadavg()[0]:.1f} at the end"
+
+
+@attrs.frozen(kw_only=True)
+class Page(ABC):
+    """What a run becomes: printed, written as markdown, and as JSON with the raw figures."""
+
+    HEADER: ClassVar[str]
+
+    raw: dict[str, dict[str, list[float]]]
+    """Of each thing that is compared, of each figure, one number a round."""
+    rounds: int
+    load_at_start: float = attrs.field(factory=lambda: os.getloadavg()[0])
+
+    @abstractmethod
+    def conditions(self) -> Iterator[str]: ...
+
+    @abstractmethod
+    def table(self) -> Iterator[str]: ...
+
+    @abstractmethod
+    def bars(self) -> Iterator[str]: ...
+
+    @abstractmethod
+    def surroundings(self) -> Iterator[str]: ...
+
+    @abstractmethod
+    def verdicts(self) -> Iterator[Verdict]: ...
+
+    def medians(self) -> dict[str, dict[str, float]]:
+        return {
+            name: {figure: statistics.median(values) for figure, values in figures.items() if values}
+            for name, figures in self.raw.items()
+        }
+
+    def lines(self) -> Iterator[str]:
+        for part in (self.conditions(), self.table(), self.bars(), self.surroundings()):
+            yield ""
+            yield from part
+
+    def markdown(self) -> str:
+        return "\n".join((self.HEADER.rstrip("\n"), *self.lines())) + "\n"
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "rounds": self.rounds,
+            "surroundings": tuple(self.surroundings()),
+            "raw": self.raw,
+            "bars": [attrs.asdict(verdict) for verdict in self.verdicts()],
+        }
+
+    def publish(self, output: Path | None, raw: Path | None) -> None:
+        """Print it, and write it where it is wanted."""
+        print(*self.lines(), sep="\n")
+        if output is not None:
+            output.write_text(self.markdown(), encoding="utf-8")
+        if raw is not None:
+            raw.write_text(json.dumps(self.document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `Page.publish` takes."""
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")

@@ -11,12 +11,10 @@ known about the run; `--json FILE` takes the raw figures.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import attrs
 
@@ -24,6 +22,7 @@ from bench.actors.measurement import measure
 from bench.actors.registry import PEERS
 from bench.actors.report import Report
 from bench.actors.workloads import FIGURES, ROUNDS_MAX, WORKLOADS, Sizes
+from bench.page import add_outputs
 
 
 @attrs.frozen(kw_only=True)
@@ -52,7 +51,6 @@ def compare(options: argparse.Namespace, peers: list[str], sizes: Sizes) -> Repo
         rounds=options.rounds,
         slice_ms=options.slice_ms,
         core=options.core,
-        load_at_start=os.getloadavg()[0],
     )
     all_turns = list(turns(options.rounds, peers, options.workloads))
     started = time.monotonic()
@@ -89,8 +87,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--slice-ms", type=float, default=1.0, help="the time slice that fairness is held against; opscore's is 1 ms"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")
+    add_outputs(parser)
     return parser
 
 
@@ -105,11 +102,7 @@ def main() -> None:
         else:
             print(f"{peer} is left out: {missing} is not installed ({PEERS[peer].install})", file=sys.stderr)
     report = compare(options, peers, sizes)
-    print("", *report.conditions(), "", *report.table(), "", *report.bars(), "", *report.surroundings(), sep="\n")
-    if options.output is not None:
-        options.output.write_text(report.markdown(), encoding="utf-8")
-    if options.json is not None:
-        options.json.write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    report.publish(options.output, options.json)
 
 
 if __name__ == "__main__":

@@ -3,55 +3,42 @@
 import importlib.metadata
 import os
 import platform
-import statistics
 from collections.abc import Iterator
 from typing import Any
 
 import attrs
 
-from bench.actors.bars import Medians, verdicts
+from bench.actors.bars import verdicts
 from bench.actors.registry import PEERS
 from bench.actors.workloads import FIGURES, ROUNDS_MAX, Sizes
-from bench.page import bar_rows, commit, loads, machine
+from bench.page import Page, Verdict, bar_rows, commit, loads, machine
 
 Raw = dict[str, dict[str, list[float]]]
 """Of each peer, of each figure, one number a round."""
-HEADER = """# Actor libraries beside one another
+
+
+@attrs.frozen(kw_only=True)
+class Report(Page):
+    HEADER = """# Actor libraries beside one another
 
 What a peer does stands at the top of [peer.py](peer.py), how each is used at the top of its module in [peers](peers),
 how turns are taken at the top of [__main__.py](__main__.py). Run it again with `just bench-actors`.
 """
 
-
-@attrs.frozen(kw_only=True)
-class Report:
-    raw: Raw
     sizes: Sizes
-    rounds: int
     slice_ms: float
     core: int
-    load_at_start: float
 
-    def medians(self) -> Medians:
-        return {
-            peer: {figure: statistics.median(values) for figure, values in figures.items()}
-            for peer, figures in self.raw.items()
-        }
-
-    def markdown(self) -> str:
-        parts = (HEADER, *self.conditions(), "", *self.table(), "", *self.bars(), "", *self.surroundings())
-        return "\n".join(parts) + "\n"
+    def verdicts(self) -> Iterator[Verdict]:
+        return verdicts(self.medians(), self.slice_ms)
 
     def document(self) -> dict[str, Any]:
         return {
-            "rounds": self.rounds,
+            **super().document(),
             "sizes": attrs.asdict(self.sizes),
             "shares": {peer: PEERS[peer].share for peer in self.raw},
             "slice_ms": self.slice_ms,
-            "surroundings": tuple(self.surroundings()),
             "figures": {name: attrs.asdict(figure) for name, figure in FIGURES.items()},
-            "raw": self.raw,
-            "bars": [attrs.asdict(verdict) for verdict in verdicts(self.medians(), self.slice_ms)],
         }
 
     def conditions(self) -> Iterator[str]:
@@ -78,7 +65,7 @@ class Report:
     def bars(self) -> Iterator[str]:
         yield f"| bar, on the medians (a time slice is {self.slice_ms:g} ms) | measured | |"
         yield "|---|---:|---|"
-        yield from bar_rows(verdicts(self.medians(), self.slice_ms))
+        yield from bar_rows(self.verdicts())
 
     def surroundings(self) -> Iterator[str]:
         versions = [f"{peer} {PEERS[peer].version()}" for peer in self.raw if peer != "asyncio.Queue"]

@@ -10,8 +10,6 @@ if an operation of those is not there when the store is opened again, the run en
 """
 
 import argparse
-import json
-import os
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ import attrs
 from bench.durability.contenders import CONTENDERS, operation
 from bench.durability.measurement import measure
 from bench.durability.report import FIGURES, Report
+from bench.page import add_outputs
 
 WAITERS = (1, 10, 100, 1_000)
 
@@ -50,7 +49,6 @@ def compare(options: argparse.Namespace) -> Report:
         rounds=options.rounds,
         seconds=options.seconds,
         operation=operation(),
-        load_at_start=os.getloadavg()[0],
     )
     all_turns = list(turns(options.rounds, options.stores, options.waiters))
     started = time.monotonic()
@@ -76,19 +74,14 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--waiters", nargs="+", type=int, default=list(WAITERS), metavar="N")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the stores are put")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")
+    add_outputs(parser)
     return parser
 
 
 def main() -> None:
     options = arguments().parse_args()
     report = compare(options)
-    print("", *report.conditions(), "", *report.table(), "", *report.bars(), "", *report.surroundings(), sep="\n")
-    if options.output is not None:
-        options.output.write_text(report.markdown(), encoding="utf-8")
-    if options.json is not None:
-        options.json.write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    report.publish(options.output, options.json)
 
 
 if __name__ == "__main__":

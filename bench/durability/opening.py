@@ -13,7 +13,6 @@ process's own, file-backed is what is mapped, the store's pages above all, which
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,15 +20,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import lmdb
 
-from bench.durability.bars import Medians, opening_verdicts
+from bench.durability.bars import opening_verdicts
 from bench.durability.opening_process import Figures
 from bench.durability.report import versions
-from bench.page import Figure, bar_rows, commit, loads, machine
+from bench.page import Figure, Page, Verdict, add_outputs, bar_rows, commit, loads, machine
 from opscore.runtime.storage.files import DATA_FILE
 
 ROOT: Final = Path(__file__).parents[2]
@@ -41,11 +40,6 @@ FIGURES: Final = {
     "anonymous": Figure(title="anonymous", unit="MiB", scale=1 / 1024**2, form="{:,.1f}"),
     "file": Figure(title="file-backed", unit="MiB", scale=1 / 1024**2, form="{:,.1f}"),
 }
-HEADER: Final = """# Opening a store
-
-What is opened, and how, stands at the top of [opening.py](opening.py), what the sessions are in [rows.py](rows.py). Run
-it again with `just bench-opening`.
-"""
 
 
 @attrs.frozen(kw_only=True)
@@ -68,30 +62,18 @@ class Built:
 
 
 @attrs.frozen(kw_only=True)
-class Report:
-    raw: dict[str, dict[str, list[float]]]
+class Report(Page):
+    HEADER = """# Opening a store
+
+What is opened, and how, stands at the top of [opening.py](opening.py), what the sessions are in [rows.py](rows.py). Run
+it again with `just bench-opening`.
+"""
+
     kinds: list[Kind]
     built: dict[str, Built]
-    rounds: int
-    load_at_start: float
 
-    def medians(self) -> Medians:
-        return {
-            kind: {figure: statistics.median(values) for figure, values in figures.items() if values}
-            for kind, figures in self.raw.items()
-        }
-
-    def markdown(self) -> str:
-        parts = (HEADER, *self.conditions(), "", *self.table(), "", *self.bars(), "", *self.surroundings())
-        return "\n".join(parts) + "\n"
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "rounds": self.rounds,
-            "surroundings": tuple(self.surroundings()),
-            "raw": self.raw,
-            "bars": [attrs.asdict(verdict) for verdict in opening_verdicts(self.medians())],
-        }
+    def verdicts(self) -> Iterator[Verdict]:
+        return opening_verdicts(self.medians())
 
     def conditions(self) -> Iterator[str]:
         yield (
@@ -113,7 +95,7 @@ class Report:
     def bars(self) -> Iterator[str]:
         yield "| bar, on the medians; cold, if it is a time | measured | |"
         yield "|---|---:|---|"
-        yield from bar_rows(opening_verdicts(self.medians()))
+        yield from bar_rows(self.verdicts())
 
     def surroundings(self) -> Iterator[str]:
         yield f"{versions()}, LMDB {'.'.join(map(str, lmdb.version()))}."
@@ -191,8 +173,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--finished", nargs="*", type=int, default=[0, 10_000, 100_000, 1_000_000], metavar="N")
     parser.add_argument("--unfinished", nargs="*", type=int, default=[100_000], metavar="N")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the stores are put")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the raw figures")
+    add_outputs(parser)
     return parser
 
 
@@ -202,11 +183,7 @@ def main() -> None:
     kinds += [Kind(finished=0, unfinished=count) for count in options.unfinished]
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="opscore-opening-") as folder:
         report = compare(kinds, options.rounds, Path(folder))
-    print("", *report.conditions(), "", *report.table(), "", *report.bars(), "", *report.surroundings(), sep="\n")
-    if options.output is not None:
-        options.output.write_text(report.markdown(), encoding="utf-8")
-    if options.json is not None:
-        options.json.write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    report.publish(options.output, options.json)
 
 
 if __name__ == "__main__":

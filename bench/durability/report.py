@@ -11,9 +11,9 @@ from typing import Any, Final
 import attrs
 import lmdb
 
-from bench.durability.bars import Medians, commit_verdicts, p99_in_commits
+from bench.durability.bars import commit_verdicts, p99_in_commits
 from bench.durability.contenders import CONTENDERS
-from bench.page import Figure, bar_rows, commit, loads, machine
+from bench.page import Figure, Page, Verdict, bar_rows, commit, loads, machine
 
 Raw = dict[str, dict[str, list[float]]]
 """Of each store, of each figure, one number a round."""
@@ -27,42 +27,27 @@ FIGURES: Final[Mapping[str, Figure]] = {
 }
 RATIO: Final = Figure(title="", unit="×", form="{:,.2f}")
 COMPARED: Final = ("sqlite", "floor", "fdatasync")
-HEADER: Final = """# Commits beside other stores
+
+
+@attrs.frozen(kw_only=True)
+class Report(Page):
+    HEADER = """# Commits beside other stores
 
 What an operation is stands at the top of [contenders.py](contenders.py), who submits and how it reaches the thread at
 the top of [waiters.py](waiters.py), how turns are taken at the top of [__main__.py](__main__.py). Run it again with
 `just bench-durability`; how fast a store opens stands in [results-opening.md](results-opening.md).
 """
 
-
-@attrs.frozen(kw_only=True)
-class Report:
-    raw: Raw
     waiters: list[int]
-    rounds: int
     seconds: float
     operation: str
     """What opscore's operation weighs."""
-    load_at_start: float
 
-    def medians(self) -> Medians:
-        return {
-            store: {figure: statistics.median(values) for figure, values in figures.items()}
-            for store, figures in self.raw.items()
-        }
-
-    def markdown(self) -> str:
-        parts = (HEADER, *self.conditions(), "", *self.table(), "", *self.bars(), "", *self.surroundings())
-        return "\n".join(parts) + "\n"
+    def verdicts(self) -> Iterator[Verdict]:
+        return commit_verdicts(self.medians())
 
     def document(self) -> dict[str, Any]:
-        return {
-            "rounds": self.rounds,
-            "seconds": self.seconds,
-            "surroundings": tuple(self.surroundings()),
-            "raw": self.raw,
-            "bars": [attrs.asdict(verdict) for verdict in commit_verdicts(self.medians())],
-        }
+        return {**super().document(), "seconds": self.seconds}
 
     def conditions(self) -> Iterator[str]:
         yield (
@@ -93,7 +78,7 @@ class Report:
     def bars(self) -> Iterator[str]:
         yield "| bar, on the medians | measured | |"
         yield "|---|---:|---|"
-        yield from bar_rows(commit_verdicts(self.medians()))
+        yield from bar_rows(self.verdicts())
 
     def surroundings(self) -> Iterator[str]:
         yield (

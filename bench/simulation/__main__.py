@@ -8,16 +8,14 @@ each once, one after the other.
 import argparse
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from bench.page import Figure, Verdict, bar_rows, commit, loads, machine
+from bench.page import Figure, Page, Verdict, add_outputs, bar_rows, commit, loads, machine
 from opscore.runtime.simulation import (
     STANDARD,
     AgentModel,
@@ -100,37 +98,41 @@ def one(agents: int, sessions: int) -> dict[str, float]:
 
 
 @attrs.frozen(kw_only=True)
-class Report:
-    raw: dict[str, dict[str, list[float]]] = attrs.field(factory=dict)
-    rounds: int
-    seconds: float
-    load_at_start: float = attrs.field(factory=lambda: os.getloadavg()[0])
+class Report(Page):
+    HEADER = """# Simulated worlds
 
-    def page(self) -> Iterator[str]:
+What is measured stands at the top of [\\_\\_main\\_\\_.py](__main__.py). Run it again with `just bench-simulation`.
+"""
+
+    seconds: float
+
+    def conditions(self) -> Iterator[str]:
         yield f"{self.rounds} rounds on one core; small worlds for {self.seconds:g} s each. Median (min–max)."
         yield "Every world kept its promises."
-        yield ""
+
+    def table(self) -> Iterator[str]:
         yield f"| world | {' | '.join(f'{figure.title}, {figure.unit}' for figure in FIGURES.values())} |"
         yield f"|---|{'---:|' * len(FIGURES)}"
         for name, figures in self.raw.items():
             yield f"| {name} | {' | '.join(figure.cell(figures.get(key)) for key, figure in FIGURES.items())} |"
-        yield ""
+
+    def bars(self) -> Iterator[str]:
         yield "| bar, on the medians | measured | |"
         yield "|---|---:|---|"
         yield from bar_rows(self.verdicts())
-        yield ""
+
+    def surroundings(self) -> Iterator[str]:
         yield f"Python {platform.python_version()}. Commit {commit()}. {machine()}. {loads(self.load_at_start)}."
 
     def verdicts(self) -> Iterator[Verdict]:
-        worlds = self.raw.get(PLAIN, {}).get("worlds")
-        rate = None if not worlds else statistics.median(worlds)
+        medians = self.medians()
+        rate = medians.get(PLAIN, {}).get("worlds")
         yield Verdict(
             bar=f"the sample workflow with 5 agents ≥ {WORLDS_BAR:g} worlds/s on one core",
             measured="not measured" if rate is None else f"{rate:.0f} worlds/s",
             passed=None if rate is None else rate >= WORLDS_BAR,
         )
-        lasted = self.raw.get(LARGE, {}).get("seconds")
-        seconds = None if not lasted else statistics.median(lasted)
+        seconds = medians.get(LARGE, {}).get("seconds")
         yield Verdict(
             bar=f"{LARGE_AGENTS:,} agents with {LARGE_SESSIONS:,} runs ≤ {LARGE_S_MAX:g} s",
             measured="not measured" if seconds is None else f"{seconds:.1f} s",
@@ -158,10 +160,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long small worlds are played")
     parser.add_argument("--share", type=float, default=1.0, help="of the large worlds' size; the bar is for all of it")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the results as a page of markdown")
+    add_outputs(parser)
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    report = Report(rounds=options.rounds, seconds=options.seconds)
+    report = Report(raw={}, rounds=options.rounds, seconds=options.seconds)
     for round_ in range(options.rounds):
         for name, measure in measurements(options.seconds, options.share).items():
             figures = measure()
@@ -169,10 +171,7 @@ def main() -> None:
             print(f"round {round_ + 1}  {name:36} {shown}", file=sys.stderr, flush=True)
             for key, value in figures.items():
                 report.raw.setdefault(name, {}).setdefault(key, []).append(value)
-    print(*report.page(), sep="\n")
-    if options.output is not None:
-        header = "# Simulated worlds\n\nWhat is measured stands at the top of [\\_\\_main\\_\\_.py](__main__.py).\n"
-        options.output.write_text("\n".join((header, *report.page())) + "\n", encoding="utf-8")
+    report.publish(options.output, options.json)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from opscore.runtime.errors import CommitUnanswered, CommitUncertain, NotReady
 from opscore.runtime.node import Node
 from opscore.runtime.store import Outcomes, Submission
-from tests.runtime.world import LoopWriter, World, quiet
+from tests.runtime.world import LoopWriter, World, quiet, writers_of
 
 FAILS_AFTER_S = 1.0
 
@@ -51,14 +51,7 @@ async def fail_under_way(node: Node, writer: FailingWriter, error: BaseException
 
 @pytest.fixture
 def writers(monkeypatch: pytest.MonkeyPatch) -> list[FailingWriter]:
-    made: list[FailingWriter] = []
-
-    def make(world: World, store: object) -> FailingWriter:
-        made.append(FailingWriter(store))  # type: ignore[arg-type]
-        return made[-1]
-
-    monkeypatch.setattr(World, "_make_writer", make)
-    return made
+    return writers_of(FailingWriter, monkeypatch)
 
 
 async def test_a_batch_that_fails_unforeseen_is_told_to_its_own_and_the_node_goes_on(

@@ -15,38 +15,53 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.store import Outcomes, Submission
-from tests.runtime.world import LoopWriter, World, begin, ended, hire, join, lease_of, one_task, only_task, quiet
+from opscore.runtime.tables import LEASES
+from tests.runtime.world import (
+    LoopWriter,
+    World,
+    begin,
+    ended,
+    hire,
+    join,
+    lease_of,
+    one_task,
+    only_task,
+    quiet,
+    writers_of,
+)
 
 STALL_S = 200.0
 """Longer than anybody waits for an answer."""
 
 
 class StallingWriter(LoopWriter):
-    """Stalls before the next batch, and applies it then, once it is told to."""
+    """Stalls before the next batch, or the next that writes a table, and applies it then, once it is told to."""
 
     stalls_s = 0.0
+    stalls_at: str | None = None
     uncertain_after = False
+    breaks_after: str | None = None
+    """Applies the next batch that writes this table, and fails in a way nobody foresaw."""
 
     async def apply(self, batch: Sequence[Submission]) -> Outcomes:
-        stalls_s, self.stalls_s = self.stalls_s, 0.0
+        tables = {write.table for submission in batch for write in submission.writes}
+        stalls_s = self.stalls_s if self.stalls_at is None or self.stalls_at in tables else 0.0
         if stalls_s:
+            self.stalls_s = 0.0
             with trio.CancelScope(shield=True):
                 await trio.sleep(stalls_s)
             if self.uncertain_after:
                 raise CommitUncertain("the disk", "input/output error")
-        return await super().apply(batch)
+        outcomes = await super().apply(batch)
+        if self.breaks_after in tables:
+            self.breaks_after = None
+            raise MemoryError
+        return outcomes
 
 
 @pytest.fixture
 def writers(monkeypatch: pytest.MonkeyPatch) -> list[StallingWriter]:
-    made: list[StallingWriter] = []
-
-    def make(world: World, store: object) -> StallingWriter:
-        made.append(StallingWriter(store))  # type: ignore[arg-type]
-        return made[-1]
-
-    monkeypatch.setattr(World, "_make_writer", make)
-    return made
+    return writers_of(StallingWriter, monkeypatch)
 
 
 async def test_a_retry_that_was_committed_while_nobody_waited_any_more_still_comes(
@@ -84,23 +99,35 @@ async def test_an_attempt_that_was_granted_while_nobody_waited_any_more_is_deliv
     world = World(tmp_path)
     async with world.node() as node:
         await begin(node)
-        await join(node, "a", state=None)
-        writers[0].stalls_s = 0.0
-        writer = writers[0]
-
-        async def idle(node: Node) -> None:
-            with contextlib.suppress(ActorError, CommitUnanswered):
-                await node.report_state("a", "idle")
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(idle, node)
-            while lease_of(node, "a") is None and not writer.stalls_s:
-                await trio.lowlevel.checkpoint()
-                if node.agent("a").state == "idle":
-                    # The next batch is the grant.
-                    writer.stalls_s = STALL_S
+        writers[0].stalls_s, writers[0].stalls_at = STALL_S, LEASES.name
+        await join(node, "a")
         await trio.sleep(STALL_S + 60)
         assert lease_of(node, "a") is not None
+        assert [assignment.attempt for assignment in world.messenger.delivered] == [1]
+
+
+async def test_an_attempt_whose_grant_was_committed_and_said_to_have_failed_is_delivered(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await begin(node)
+        writers[0].breaks_after = LEASES.name
+        await join(node, "a")
+        await trio.sleep(5)
+        assert [assignment.attempt for assignment in world.messenger.delivered] == [1]
+
+
+async def test_an_agent_whose_report_was_committed_while_nobody_waited_any_more_is_given_work(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a", state=None)
+        writers[0].stalls_s = STALL_S
+        await _report_of(node, "a")
+        await trio.sleep(STALL_S)
+        await begin(node)
         assert [assignment.attempt for assignment in world.messenger.delivered] == [1]
 
 
@@ -126,12 +153,14 @@ async def test_a_node_that_stops_while_its_disk_stalls_ends_once_it_answers(
         async with World(tmp_path).node() as node, trio.open_nursery() as nursery:
             for name in ("a", "b"):
                 await join(node, name, state=None)
+            began = trio.current_time()
             writers[0].stalls_s = STALL_S
             # The second one stands in line behind the first, which is under way.
             for name in ("a", "b"):
                 nursery.start_soon(_report_of, node, name)
                 await quiet()
             nursery.cancel_scope.cancel()
+    assert STALL_S <= trio.current_time() - began < STALL_S + 600
 
 
 async def _report_of(node: Node, name: str) -> None:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -85,6 +85,21 @@ class LoopWriter:
 
     def close(self) -> None:
         self.severed = True
+
+
+WriterT = TypeVar("WriterT", bound=LoopWriter)
+
+
+def writers_of(kind: type[WriterT], monkeypatch: pytest.MonkeyPatch) -> list[WriterT]:
+    """Have every world's nodes write by this kind of writer; answers the list of those that come to be."""
+    made: list[WriterT] = []
+
+    def make(_: World, store: Store) -> WriterT:
+        made.append(kind(store))
+        return made[-1]
+
+    monkeypatch.setattr(World, "_make_writer", make)
+    return made
 
 
 Answer = Callable[[Assignment], Fact | Awaitable[Fact]]

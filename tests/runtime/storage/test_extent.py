@@ -97,5 +97,7 @@ def test_a_short_file_whose_pages_are_not_as_written_is_refused(tmp_path: Path) 
 
 def test_a_file_that_is_not_there_yet_or_is_not_lmdbs_is_left_alone(tmp_path: Path) -> None:
     refuse_truncated(tmp_path / DATA_FILE)
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / DATA_FILE).write_bytes(b"nothing of ours " * 1_000)
     refuse_truncated(tmp_path / DATA_FILE)
+    assert (tmp_path / DATA_FILE).read_bytes() == b"nothing of ours " * 1_000
