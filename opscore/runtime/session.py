@@ -87,9 +87,11 @@ class SessionActor(Actor[messages.SessionProtocol]):
         """Read the run; after a crash, say again what waits."""
         await self._reload()
         self.context.tell_after(self._limits.passivate_s, messages.SessionQuiet())
-        if self._run is not None or self.context.incarnation > 1:
-            # One that is just beginning was counted by whoever triggers it.
+        if self._run is not None:
             self._note_standing()
+        elif self.context.incarnation > 1:
+            # Whoever triggers it has counted it, and what it is to begin with may wait in its mailbox still.
+            self._look_again()
         if self.context.incarnation > 1:
             self._announce()
             self._stop_if_over()
