@@ -12,6 +12,7 @@ import attrs
 from opscore.actors.actor import handles
 from opscore.actors.ref import Reply
 from opscore.runtime import delivery, leases, messages, registration, reports
+from opscore.runtime.addresses import hint
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import AgentStanding, WaitingClaim
 from opscore.runtime.errors import StaleAttempt
@@ -66,7 +67,11 @@ class AgentActor(AgentStanding):
         newer = registration.reported(agent, message.state, message.details, stamp, now)
         lease = self._rows.lease
         meaning = reports.Nothing() if lease is None else self._meaning(message, lease)
-        if lease is None or isinstance(meaning, reports.Nothing):
+        if lease is not None and lease.revoked:
+            over = reports.lets_go(message.state, message.details, lease)
+            rest = None if over else KEEP
+            await self._rows.commit("agent.reported", agent=newer, lease=rest, data={"state": message.state})
+        elif lease is None or isinstance(meaning, reports.Nothing):
             await self._rows.commit("agent.reported", agent=newer, data={"state": message.state})
         elif isinstance(meaning, reports.Alive):
             await self._show_life(lease, leases.renewed(lease, now, active=True), agent=newer)
@@ -114,7 +119,15 @@ class AgentActor(AgentStanding):
         """End the attempt by name."""
 
         async def decide() -> None:
-            await self._held(message)
+            try:
+                await self._held(message)
+            except StaleAttempt:
+                lease = self._rows.lease
+                if lease is not None and lease.revoked and _is(lease, message):
+                    # What it says of an attempt that was taken back is refused; that it is done with it counts.
+                    await self._rows.commit("agent.finished", lease=None)
+                    self._announce()
+                raise
             await self._end(message.outcome, "agent.finished")
 
         await self._decided(decide)
@@ -137,6 +150,10 @@ class AgentActor(AgentStanding):
         async def decide() -> Granted | None:
             agent = self._rows.known_agent()
             lease = self._rows.lease
+            if lease is not None and lease.revoked:
+                # Who asks for work is done with what was taken back.
+                await self._rows.commit("agent.released", lease=None)
+                lease = None
             if lease is None:
                 await self._become_idle(agent)
                 return None
@@ -200,6 +217,9 @@ class AgentActor(AgentStanding):
         agent, lease = self._rows.agent, self._rows.lease
         if agent is None or lease is None:
             return
+        if lease.revoked:
+            await self._release(lease)
+            return
         self._arm(lease)
         if lease.delivered or self._courier.carries(lease.task_id, lease.attempt):
             return
@@ -213,6 +233,18 @@ class AgentActor(AgentStanding):
         else:
             grace = messages.ClaimGraceOver(task_id=lease.task_id, attempt=lease.attempt)
             self.context.tell_after(self._limits.claim_grace_s, grace)
+
+    async def _release(self, lease: Lease) -> None:
+        """Let go of an attempt that was taken back: a local function is stopped, a remote agent may be busy with it."""
+        runs_here, carried = self._runs_here(lease), self._courier.carries(lease.task_id, lease.attempt)
+        if runs_here:
+            self._courier.cancel(lease.task_id, lease.attempt)
+        if runs_here or not (lease.delivered or carried):
+            await self._rows.commit("agent.released", lease=None)
+            self._assignment = None
+            hint(self._addresses.timers, messages.DisarmLease(agent_id=self._agent_id))
+        else:
+            self._arm(lease)
 
     async def _taken_up(self) -> None:
         """Read the rows behind every commit that is under way, and do what they say is left to do."""
@@ -281,9 +313,14 @@ class AgentActor(AgentStanding):
         lease, now = self._rows.lease, self._now()
         if lease is None:
             return
-        if now >= lease.timeout_at:
+        if lease.revoked and (now < lease.due_at or self._runs_here(lease)):
+            await self._release(lease)
+        elif now >= lease.timeout_at:
             error = Failure(message=f"attempt {lease.attempt} took longer than its timeout", code="timeout")
             await self._end(delivery.Failed(error=error), "agent.timed_out")
+        elif lease.silent_at is not None and now >= lease.silent_at:
+            error = Failure(message=f"its agent was silent for {lease.heartbeat_s:g} s", code="heartbeat_timeout")
+            await self._end(delivery.Failed(error=error), "agent.fell_silent")
         elif now < lease.expires_at:
             await self._hand_over()
         elif self._runs_here(lease):
@@ -347,5 +384,5 @@ class AgentActor(AgentStanding):
         await self._told(message, self._taken_up)
 
 
-def _is(lease: Lease, message: messages.DeliveryEnded | messages.ClaimGraceOver) -> bool:
+def _is(lease: Lease, message: messages.DeliveryEnded | messages.ClaimGraceOver | messages.Finish) -> bool:
     return (lease.task_id, lease.attempt) == (message.task_id, message.attempt)

@@ -23,7 +23,7 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.local import Handler
-from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Failure, Granted, Lease, Registration, Task
+from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, Registration, Task
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
 from opscore.runtime.values import check_value
 from opscore.runtime.views import Page
@@ -253,9 +253,14 @@ class AgentCalls(Calls):
 
     def _holder(self, task_id: str, attempt: int) -> Ref[messages.AgentProtocol]:
         task = self.task(task_id)
-        if task.status not in TASK_OPEN or task.attempt != attempt or task.agent_id is None:
-            raise StaleAttempt(task_id, attempt, f"the task is {task.status} at attempt {task.attempt}")
-        return self._core.addresses.agent(task.agent_id)
+        if task.attempt == attempt and task.agent_id is not None and (task.is_out or self._is_taken_back(task)):
+            return self._core.addresses.agent(task.agent_id)
+        raise StaleAttempt(task_id, attempt, f"the task is {task.status} at attempt {task.attempt}")
+
+    def _is_taken_back(self, task: Task) -> bool:
+        """Whether the agent has in hand what was taken back from it; its actor refuses the call, and lets it go."""
+        lease = self.lease(task.agent_id or "")
+        return lease is not None and lease.revoked and (lease.task_id, lease.attempt) == (task.task_id, task.attempt)
 
     def _agent_ref(self, agent_id: str) -> Ref[messages.AgentProtocol]:
         """The agent's actor; looked up first, so that rubbish ids activate nothing."""

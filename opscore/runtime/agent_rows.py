@@ -77,6 +77,8 @@ class AgentRows:
                 attempt,
                 f"agent {self.agent_id!r} holds attempt {lease.attempt} of task {lease.task_id!r}",
             )
+        if lease.revoked:
+            raise StaleAttempt(task_id, attempt, "it was taken back")
         return lease
 
     async def reload(self) -> None:

@@ -7,9 +7,7 @@ from typing import Any, Final
 
 PLANNED_FIELDS: Final = frozenset(
     {
-        "inputSchema", "outputs", "onFailure", "sessionTimeoutSeconds", "when", "forEach", "concurrency",
-        "scheduleToStartSeconds", "scheduleToCloseSeconds", "heartbeatSeconds", "fallbackTaskId",
-        "continueOnFailure", "compensateTaskId", "idempotent", "concurrencyKey",
+        "inputSchema", "outputs", "when", "forEach", "concurrency", "idempotent", "concurrencyKey",
     }
 )  # fmt: skip
 """Fields of the language that this release refuses by name: ignoring one would run another workflow."""
@@ -33,6 +31,9 @@ _PER_TASK: Final[dict[str, Any]] = {
     "retry": _RETRY,
     "timeoutSeconds": _SECONDS,
     "leaseSeconds": _SECONDS,
+    "heartbeatSeconds": _SECONDS,
+    "scheduleToStartSeconds": _SECONDS,
+    "scheduleToCloseSeconds": _SECONDS,
     "priority": _PRIORITY,
 }
 _TASK: Final[dict[str, Any]] = {
@@ -43,12 +44,15 @@ _TASK: Final[dict[str, Any]] = {
         "taskId": _ID,
         "name": {"type": "string", "maxLength": 256},
         "description": {"type": ["string", "null"]},
-        "type": {"enum": ["agent"]},
+        "type": {"enum": ["agent", "signal", "delay", "workflow"]},
         "agentCapability": {"type": ["string", "null"], "minLength": 1, "maxLength": 128},
         "agentId": {"type": ["string", "null"], "minLength": 1, "maxLength": 128},
         "parameters": {"type": ["object", "null"]},
         "nextTaskId": {"type": ["string", "null"]},
         "dependsOn": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+        "fallbackTaskId": {"type": ["string", "null"]},
+        "compensateTaskId": {"type": ["string", "null"]},
+        "continueOnFailure": {"type": "boolean"},
         "labels": {"type": "object"},
         "metadata": {"type": "object"},
         **_PER_TASK,
@@ -67,6 +71,8 @@ WORKFLOW_SCHEMA: Final[dict[str, Any]] = {
         "description": {"type": ["string", "null"]},
         "defaults": {"type": "object", "additionalProperties": False, "properties": _PER_TASK},
         "tasks": {"type": "array", "items": _TASK},
+        "onFailure": {"type": ["string", "null"]},
+        "sessionTimeoutSeconds": _SECONDS,
         "labels": {"type": "object"},
         "metadata": {"type": "object"},
     },

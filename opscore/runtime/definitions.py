@@ -1,35 +1,46 @@
 """Workflow documents: validated, with every fault at once, into a graph of tasks that a run can follow."""
 
 import copy
-import difflib
 import functools
 import graphlib
 import hashlib
-import itertools
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any
 
 import attrs
-import jsonschema
 
 from opscore.actors.backoff import Backoff
-from opscore.runtime.definition_schema import PLANNED_FIELDS, WORKFLOW_SCHEMA
-from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
-from opscore.runtime.identity import unusable
+from opscore.runtime import definition_faults
+from opscore.runtime.definition_graph import edges_of, handlers_of
 from opscore.runtime.limits import Limits
-from opscore.runtime.values import document_faults, walk
 
-EXPRESSION_OPENS: Final = "${"
-FREE_TEXT: Final = frozenset({"name", "description", "labels", "metadata"})
-"""Fields of a task that mean nothing to a run, and so hold no expressions."""
-SUGGESTIONS_MAX: Final = 20
-"""Unknown names in one document that get the nearest known one: comparing names is what costs most."""
-COMPARED_CHARACTERS_MAX: Final = 128
-CYCLE_SHOWN_MAX: Final = 20
-"""Tasks of a cycle that its fault names."""
-MESSAGE_CHARACTERS_MAX: Final = 500
+
+class TaskKind(StrEnum):
+    """What does a task."""
+
+    AGENT = "agent"
+    SIGNAL = "signal"
+    DELAY = "delay"
+    WORKFLOW = "workflow"
+    TOOL = "tool"
+
+
+BY_AGENTS = frozenset({TaskKind.AGENT, TaskKind.TOOL})
+"""The kinds of task that are handed to an agent."""
+
+
+class Role(StrEnum):
+    """What part a task has in its workflow."""
+
+    STEP = "step"
+    """It stands in the graph."""
+    FALLBACK = "fallback"
+    """It is done in place of a step that failed for good."""
+    COMPENSATION = "compensation"
+    """It undoes a step that was completed."""
+    ON_FAILURE = "on_failure"
+    """It is done once, when the run has failed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,14 +71,34 @@ class TaskDefinition:
     key: str
     name: str
     ordinal: int
+    kind: TaskKind = TaskKind.AGENT
+    role: Role = Role.STEP
     capability: str | None
     agent_id: str | None
     parameters: dict[str, Any]
     retry: RetryPolicy
-    timeout_s: float
+    timeout_s: float | None
+    """Of one attempt; nothing where a signal or another run may take for ever."""
     lease_s: float
+    heartbeat_s: float | None = None
+    schedule_to_start_s: float | None = None
+    schedule_to_close_s: float | None = None
     priority: int
     depends_on: tuple[str, ...]
+    fallback: str | None = None
+    compensation: str | None = None
+    continue_on_failure: bool = False
+    idempotent: bool = False
+
+    @property
+    def signal(self) -> str:
+        """The name of the signal that a `signal` task waits for: its own id, unless it says another."""
+        return str(self.parameters.get("name", self.key))
+
+    @property
+    def by_agent(self) -> bool:
+        """Whether it is handed to an agent."""
+        return self.kind in BY_AGENTS
 
 
 @attrs.frozen(kw_only=True)
@@ -81,6 +112,8 @@ class Definition:
     """Names this content; a run keeps the content that it started with."""
     document: dict[str, Any]
     tasks: tuple[TaskDefinition, ...]
+    on_failure: str | None = None
+    session_timeout_s: float | None = None
 
     @functools.cached_property
     def by_key(self) -> dict[str, TaskDefinition]:
@@ -96,10 +129,21 @@ class Definition:
                 found[key].append(task)
         return {key: tuple(tasks) for key, tasks in found.items()}
 
+    @functools.cached_property
+    def steps(self) -> tuple[TaskDefinition, ...]:
+        """The tasks of the graph, each after what it waits for."""
+        waits_for = {task.key: task.depends_on for task in self.tasks if task.role is Role.STEP}
+        return tuple(self.by_key[key] for key in graphlib.TopologicalSorter(waits_for).static_order())
+
+    @functools.cached_property
+    def signals(self) -> frozenset[str]:
+        """The names of the signals that its runs wait for."""
+        return frozenset(task.signal for task in self.tasks if task.kind is TaskKind.SIGNAL)
+
     @property
     def needs_agent(self) -> bool:
         """Whether some task names neither capability nor agent, and so runs on the session's agent."""
-        return any(task.capability is None and task.agent_id is None for task in self.tasks)
+        return any(task.by_agent and task.capability is None and task.agent_id is None for task in self.tasks)
 
 
 def parse(document: Any, limits: Limits) -> Definition:
@@ -108,15 +152,7 @@ def parse(document: Any, limits: Limits) -> Definition:
     Raises:
         InvalidDocument: with every fault of the document.
     """
-    # What is no JSON, or too large to look at, is said alone: the checks that follow count on both.
-    faults = document_faults(document, limits)
-    if not faults:
-        faults = list(itertools.islice(_faults(document, limits), FAULTS_MAX))
-    if faults:
-        inspected = {_shortened(fault): None for fault in faults}
-        raise InvalidDocument(
-            "workflow definition", tuple(sorted(inspected, key=lambda fault: (fault.path, fault.message)))
-        )
+    definition_faults.check(document, limits)
     return restore(document, limits)
 
 
@@ -125,7 +161,8 @@ def restore(document: dict[str, Any], limits: Limits) -> Definition:
     # A copy of its own: whoever sent the document may go on changing the original.
     document = copy.deepcopy(document)
     tasks: list[dict[str, Any]] = document["tasks"]
-    edges = _edges(tasks)
+    roles = handlers_of(document)
+    edges = edges_of([task for task in tasks if task["taskId"] not in roles])
     order = {task["taskId"]: ordinal for ordinal, task in enumerate(tasks)}
     defaults: dict[str, Any] = document.get("defaults", {})
     return Definition(
@@ -135,9 +172,18 @@ def restore(document: dict[str, Any], limits: Limits) -> Definition:
         digest=digest(document),
         document=document,
         tasks=tuple(
-            _build_task(ordinal, task, defaults, tuple(sorted(edges[task["taskId"]], key=order.__getitem__)), limits)
+            _build_task(
+                ordinal,
+                task,
+                defaults,
+                depends_on=tuple(sorted(edges.get(task["taskId"], ()), key=order.__getitem__)),
+                role=Role(roles.get(task["taskId"], Role.STEP)),
+                limits=limits,
+            )
             for ordinal, task in enumerate(tasks)
         ),
+        on_failure=document.get("onFailure"),
+        session_timeout_s=_seconds(document.get("sessionTimeoutSeconds")),
     )
 
 
@@ -147,226 +193,46 @@ def digest(document: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-def _faults(document: Any, limits: Limits) -> Iterator[Fault]:
-    nearest = _Nearest()
-    tasks = document.get("tasks") if isinstance(document, dict) else None
-    if isinstance(tasks, list) and len(tasks) > limits.tasks_max:
-        yield Fault(path="tasks", message=f"tasks_max allows {limits.tasks_max:,} tasks, found {len(tasks):,}")
-        document, tasks = {**document, "tasks": []}, None
-    for error in _validator().iter_errors(document):
-        yield _described(error, nearest)
-    if isinstance(document, dict):
-        yield from _id_faults(document.get("id"), "id", limits)
-        yield from _path_faults(document.get("id"))
-    if isinstance(tasks, list):
-        yield from _graph_faults(tasks, limits, nearest)
-        yield from _expression_faults(tasks)
-
-
-def _path_faults(workflow_id: Any) -> Iterator[Fault]:
-    """The document's id stands in the paths of the wire; the ids of its tasks do not."""
-    why = unusable(workflow_id) if isinstance(workflow_id, str) and workflow_id.strip() else None
-    if why is not None:
-        yield Fault(path="id", message=f"{workflow_id!r} {why}")
-
-
-class _Nearest:
-    """Suggests the known name that an unknown one may have meant, a bounded number of times."""
-
-    def __init__(self) -> None:
-        self._left = SUGGESTIONS_MAX
-
-    def to(self, name: str, known: Iterable[str]) -> str:
-        if not self._left or len(name) > COMPARED_CHARACTERS_MAX:
-            return ""
-        self._left -= 1
-        comparable = [other for other in known if len(other) <= COMPARED_CHARACTERS_MAX]
-        near = difflib.get_close_matches(name, comparable, n=1)
-        return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _shortened(fault: Fault) -> Fault:
-    """A fault may quote what it found, and that may be most of the document."""
-    return Fault(path=_excerpt(fault.path), message=_excerpt(fault.message))
-
-
-def _excerpt(text: str) -> str:
-    return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[: MESSAGE_CHARACTERS_MAX - 1] + "…"
-
-
-@functools.cache
-def _validator() -> Any:
-    # The library compares every pair of items when they can't be sorted; only strings are ever accepted here.
-    checks = {"uniqueItems": _repeated}
-    kind: Any = jsonschema.validators.extend(jsonschema.Draft202012Validator, checks)  # type: ignore[no-untyped-call]
-    return kind(WORKFLOW_SCHEMA)
-
-
-def _repeated(_validator: Any, wanted: bool, items: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:  # noqa: FBT001
-    counts = Counter(item for item in items if isinstance(item, str)) if wanted and isinstance(items, list) else {}
-    for name, count in counts.items():
-        if count > 1:
-            yield jsonschema.ValidationError(f"{name!r} is named {count} times")
-
-
-def _described(error: jsonschema.ValidationError, nearest: _Nearest) -> Fault:
-    path = _path(error.absolute_path)
-    schema: Any = error.schema
-    instance: Any = error.instance
-    wanted: Any = error.validator_value
-    if error.validator == "additionalProperties":
-        known = list(schema["properties"])
-        unknown = [name for name in instance if name not in known]
-        shown = itertools.islice((_unknown_field(name, known, nearest) for name in unknown), SUGGESTIONS_MAX)
-        return Fault(path=path, message="; ".join(shown))
-    if error.validator == "required":
-        missing = [name for name in wanted if name not in instance]
-        return Fault(path=path, message=f"{' and '.join(missing)} must be given")
-    if error.validator == "enum" and error.instance in ("signal", "delay", "workflow", "tool"):
-        return Fault(path=path, message=f"this release does not run tasks of type {error.instance!r}")
-    return Fault(path=path, message=error.message)
-
-
-def _unknown_field(name: str, known: Sequence[str], nearest: _Nearest) -> str:
-    if name in PLANNED_FIELDS:
-        return f"this release does not run {name!r}"
-    return f"unknown field {name!r}{nearest.to(name, known)}"
-
-
-def _path(parts: Sequence[str | int]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return text.removeprefix(".")
-
-
-def _id_faults(identity: Any, path: str, limits: Limits) -> Iterator[Fault]:
-    """The schema counts characters; what is stored under an id counts bytes."""
-    if isinstance(identity, str) and (size := len(identity.encode())) > limits.id_bytes_max:
-        yield Fault(path=path, message=f"id_bytes_max allows {limits.id_bytes_max} bytes, found {size:,}")
-
-
-def _graph_faults(tasks: list[Any], limits: Limits, nearest: _Nearest) -> Iterator[Fault]:
-    numbered = [
-        (index, task)
-        for index, task in enumerate(tasks)
-        if isinstance(task, dict) and isinstance(task.get("taskId"), str)
-    ]
-    named = [task for _, task in numbered]
-    counts = Counter(task["taskId"] for task in named)
-    for index, task in numbered:
-        where = f"tasks[{index}]"
-        yield from _id_faults(task["taskId"], f"{where}.taskId", limits)
-        if counts[task["taskId"]] > 1:
-            yield Fault(path=f"{where}.taskId", message=f"{task['taskId']!r} is used {counts[task['taskId']]} times")
-        if task.get("agentCapability") and task.get("agentId"):
-            yield Fault(path=where, message="agentCapability and agentId exclude each other")
-        for path, target in _edge_ends(task, where):
-            if target not in counts:
-                yield Fault(path=path, message=f"no task is called {target!r}{nearest.to(target, counts)}")
-    if len(named) == len(tasks) and all(count == 1 for count in counts.values()):
-        yield from _order_faults(named)
-
-
-def _edge_ends(task: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
-    following = task.get("nextTaskId")
-    if isinstance(following, str):
-        yield f"{where}.nextTaskId", following
-    before = task.get("dependsOn")
-    for position, target in enumerate(before if isinstance(before, list) else ()):
-        if isinstance(target, str):
-            yield f"{where}.dependsOn[{position}]", target
-
-
-def _order_faults(tasks: list[dict[str, Any]]) -> Iterator[Fault]:
-    """Cycles, tasks that nothing leads to, and edges that contradict each other."""
-    edges = _edges(tasks)
-    try:
-        graphlib.TopologicalSorter({key: edges[key] & edges.keys() for key in edges}).prepare()
-    except graphlib.CycleError as error:
-        yield _cycle_fault(error.args[1])
-        return
-    before = {task["taskId"]: frozenset(_names(task.get("dependsOn"))) for task in tasks}
-    for index, task in enumerate(tasks):
-        following = task.get("nextTaskId")
-        target = before.get(following) if isinstance(following, str) else None
-        if target and task["taskId"] not in target:
-            yield Fault(
-                path=f"tasks[{index}].nextTaskId",
-                message=f"{following!r} has a dependsOn that does not name {task['taskId']!r}: the two disagree",
-            )
-    if _chained(tasks):
-        yield from _unreachable(tasks)
-
-
-def _cycle_fault(cycle: list[str]) -> Fault:
-    """Name a cycle, whose last task is its first again, in the order in which its tasks would run."""
-    shown = cycle if len(cycle) <= CYCLE_SHOWN_MAX else [*cycle[:CYCLE_SHOWN_MAX], f"… ({len(cycle) - 1:,} tasks)"]
-    return Fault(path="tasks", message="the tasks form a cycle: " + " → ".join(shown))
-
-
-def _names(value: Any) -> Iterator[str]:
-    return (name for name in (value if isinstance(value, list) else ()) if isinstance(name, str))
-
-
-def _chained(tasks: list[dict[str, Any]]) -> bool:
-    """Whether the document's order is written with nextTaskId alone."""
-    return any(task.get("nextTaskId") for task in tasks) and not any("dependsOn" in task for task in tasks)
-
-
-def _unreachable(tasks: list[dict[str, Any]]) -> Iterator[Fault]:
-    following = {task["taskId"]: task.get("nextTaskId") for task in tasks}
-    reached: set[str] = set()
-    key: Any = tasks[0]["taskId"]
-    while isinstance(key, str) and key not in reached:
-        reached.add(key)
-        key = following.get(key)
-    for index, task in enumerate(tasks):
-        if task["taskId"] not in reached:
-            yield Fault(path=f"tasks[{index}]", message=f"{task['taskId']!r} is never reached from the first task")
-
-
-def _edges(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """For each task the ones before it; with no edges at all, the listed order.
-
-    A `nextTaskId` of null is no edge: Ops-Core wrote one for every task. A `dependsOn` of nothing says just that.
-    """
-    before = {task["taskId"]: set(_names(task.get("dependsOn"))) for task in tasks}
-    for task in tasks:
-        following = task.get("nextTaskId")
-        if isinstance(following, str) and following in before:
-            before[following].add(task["taskId"])
-    if not any(task.get("nextTaskId") or "dependsOn" in task for task in tasks):
-        for earlier, later in itertools.pairwise(tasks):
-            before[later["taskId"]].add(earlier["taskId"])
-    return before
-
-
-def _expression_faults(tasks: list[Any]) -> Iterator[Fault]:
-    for index, task in enumerate(tasks):
-        meant = {name: task[name] for name in task if name not in FREE_TEXT} if isinstance(task, dict) else {}
-        for place, _, value in walk(meant):
-            if isinstance(value, str) and EXPRESSION_OPENS in value:
-                path = f"tasks[{index}].{place}"
-                yield Fault(path=path, message="this release does not evaluate ${…} expressions")
-
-
 def _build_task(
-    ordinal: int, task: dict[str, Any], defaults: dict[str, Any], depends_on: tuple[str, ...], limits: Limits
+    ordinal: int,
+    task: dict[str, Any],
+    defaults: dict[str, Any],
+    *,
+    depends_on: tuple[str, ...],
+    role: Role,
+    limits: Limits,
 ) -> TaskDefinition:
     settings = {**defaults, **task}
     retry = {**defaults.get("retry", {}), **task.get("retry", {})}
+    kind = TaskKind(task.get("type", TaskKind.AGENT))
+    # What agents are given by default, a signal or another run does not have: it may take for ever.
+    timeout = settings.get("timeoutSeconds", limits.timeout_s) if kind in BY_AGENTS else task.get("timeoutSeconds")
     return TaskDefinition(
         key=task["taskId"],
         name=task.get("name", task["taskId"]),
         ordinal=ordinal,
+        kind=kind,
+        role=role,
         capability=task.get("agentCapability"),
         agent_id=task.get("agentId"),
         parameters=task.get("parameters") or {},
         retry=_retry_policy(retry),
-        timeout_s=float(settings.get("timeoutSeconds", limits.timeout_s)),
+        timeout_s=_seconds(timeout),
         lease_s=float(settings.get("leaseSeconds", limits.lease_s)),
+        heartbeat_s=_seconds(settings.get("heartbeatSeconds")),
+        schedule_to_start_s=_seconds(settings.get("scheduleToStartSeconds")),
+        schedule_to_close_s=_seconds(settings.get("scheduleToCloseSeconds")),
         priority=int(settings.get("priority", 0)),
         depends_on=depends_on,
+        fallback=task.get("fallbackTaskId"),
+        compensation=task.get("compensateTaskId"),
+        continue_on_failure=task.get("continueOnFailure", False),
+        idempotent=task.get("idempotent", False),
     )
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _retry_policy(document: dict[str, Any]) -> RetryPolicy:

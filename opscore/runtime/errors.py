@@ -4,7 +4,7 @@
     ├── Refusal                     the request was not taken; nothing changed
     │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound
     │   ├── RecordsGone             retention has removed journal records that were asked for
-    │   ├── Conflict                StaleAttempt, IdempotencyConflict
+    │   ├── Conflict                StaleAttempt, SessionConflict, IdempotencyConflict
     │   ├── InvalidDocument         every fault at once, each with a path
     │   ├── LimitExceeded           one of the named limits
     │   └── Unavailable             NotReady, QueueFull; try again after `retry_after_s`
@@ -115,6 +115,16 @@ class StaleAttempt(Conflict):
         self.task_id = task_id
         self.attempt = attempt
         super().__init__(f"attempt {attempt} of task {task_id!r} is not open: {reason}")
+
+
+class SessionConflict(Conflict):
+    """Where the session stands, this can't be done to it."""
+
+    code = "session_conflict"
+
+    def __init__(self, session_id: str, reason: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"session {session_id!r} can't be moved so: {reason}")
 
 
 class IdempotencyConflict(Conflict):

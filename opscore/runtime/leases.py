@@ -9,6 +9,8 @@ from opscore.runtime.models import Lease, Task
 
 def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float) -> Lease:
     """The lease of a new attempt."""
+    assert definition.timeout_s is not None, "what is handed to agents has a timeout"
+    timeout_at = now + definition.timeout_s
     return Lease(
         agent_id=agent_id,
         session_id=task.session_id,
@@ -16,8 +18,9 @@ def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float) -
         attempt=task.attempt,
         granted_at=now,
         expires_at=now + definition.lease_s,
-        timeout_at=now + definition.timeout_s,
+        timeout_at=timeout_at if task.closes_at is None else min(timeout_at, task.closes_at),
         lease_s=definition.lease_s,
+        heartbeat_s=definition.heartbeat_s,
     )
 
 
@@ -26,6 +29,7 @@ def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool =
     return attrs.evolve(
         lease,
         expires_at=max(lease.expires_at, now + lease.lease_s),
+        silent_at=None if lease.heartbeat_s is None else now + lease.heartbeat_s,
         delivered=True,
         active_seen=lease.active_seen or active,
         heartbeat_seen=lease.heartbeat_seen or heartbeat,
@@ -50,6 +54,7 @@ def resumed(lease: Lease, now: float) -> Lease:
         lease,
         expires_at=max(lease.expires_at, now + lease.lease_s),
         timeout_at=max(lease.timeout_at, now + lease.lease_s),
+        silent_at=None if lease.silent_at is None else max(lease.silent_at, now + lease.lease_s),
     )
 
 

@@ -25,6 +25,10 @@ class Limits:
     tasks_max: int = 1_000
     document_values_max: int = 50_000
     """Values in a workflow document: every string, number, list and object counts one."""
+    runs_depth_max: int = 16
+    """How many runs may stand above one another, each waiting for the next."""
+    signals_max: int = 1_000
+    """Signals of one run, waiting or taken."""
     sessions_open_max: int = 100_000
     """Unfinished sessions; the next trigger is refused until one ends."""
     lease_s: float = 900.0

@@ -13,7 +13,19 @@ from opscore.actors.message import Message
 from opscore.runtime.definitions import Definition
 from opscore.runtime.delivery import Completed, Fact, Failed, Lost, Undelivered
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.models import Agent, Assignment, Granted, Lease, QueueDepths, ReadyTask, Registration, Session
+from opscore.runtime.models import (
+    Agent,
+    Assignment,
+    Failure,
+    Granted,
+    Lease,
+    Move,
+    QueueDepths,
+    ReadyTask,
+    Registration,
+    Session,
+    Signal,
+)
 from opscore.runtime.store import Submission
 
 ReplyT = TypeVar("ReplyT")
@@ -226,10 +238,37 @@ class Describe(_ToSession[Assignment]):
 
 
 @attrs.frozen(kw_only=True)
-class RetryDue(_ToSession[None]):
-    """The time at which a retry delay may be over."""
+class Due(_ToSession[None]):
+    """The time at which a task, or the run as a whole, may have to be looked at."""
+
+    what: str
+    """The id of a task, or the session's own."""
+
+
+@attrs.frozen(kw_only=True)
+class RunImpossible(_ToSession[None]):
+    """The run that a task waits for can't begin."""
 
     task_id: str
+    attempt: int
+    error: Failure
+
+
+@attrs.frozen(kw_only=True)
+class SendSignal(_ToSession[Signal]):
+    """Tell the run something by name; the same id again changes nothing."""
+
+    name: str
+    payload: Any = None
+    signal_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Steer(_ToSession[Session]):
+    """Steer the run; answers the session as it is then. What is so already changes nothing."""
+
+    move: Move
+    reason: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -335,11 +374,12 @@ class ArmSuspicion(Message[TimersProtocol, None]):
 
 
 @attrs.frozen(kw_only=True)
-class ArmRetry(Message[TimersProtocol, None]):
-    """Tell the session when a retry delay is over."""
+class ArmDue(Message[TimersProtocol, None]):
+    """Tell the session when something of it has to be looked at; replaces the earlier time of the same."""
 
     session_id: str
-    task_id: str
+    what: str
+    """The id of a task, or the session's own."""
     due_at: float
 
 

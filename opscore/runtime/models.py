@@ -29,7 +29,7 @@ class AgentSource(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands; `transitions.TASK_TABLE` says how it moves."""
+    """Where a task stands; `lifecycle.TASK_TABLE` says how it moves."""
 
     PENDING = "pending"
     READY = "ready"
@@ -43,7 +43,7 @@ class TaskStatus(StrEnum):
 
 
 class SessionStatus(StrEnum):
-    """Where a workflow run stands; `transitions.SESSION_TABLE` says how it moves."""
+    """Where a workflow run stands; `lifecycle.SESSION_TABLE` says how it moves."""
 
     STARTED = "started"
     RUNNING = "running"
@@ -55,9 +55,21 @@ class SessionStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Move(StrEnum):
+    """How a run can be steered."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+    RESET = "reset"
+
+
 TASK_ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED})
 TASK_OPEN = frozenset({TaskStatus.DISPATCHED, TaskStatus.RUNNING})
-"""An attempt is out with an agent."""
+"""An attempt is out with an agent, or a signal, a delay, other runs or the items of a list are waited for."""
+TASK_WAITS = frozenset({TaskStatus.PENDING, TaskStatus.READY, TaskStatus.PENDING_RETRY})
+"""Nothing of it is out, and it may begin yet."""
 SESSION_ENDED = frozenset({SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED})
 
 
@@ -103,6 +115,12 @@ class Lease:
     active_seen: bool = False
     """The agent reported active during this lease."""
     heartbeat_seen: bool = False
+    heartbeat_s: float | None = None
+    """How long the agent may be silent once it has shown life, before that counts as a failure."""
+    silent_at: float | None = None
+    """When that is, by its newest sign of life."""
+    revoked: bool = False
+    """The attempt was taken back while the agent had it: nothing of it counts any more."""
     claim_id: str | None = None
     claim_ticket: str | None = None
     """Names the very call that was handed the attempt, where a claim id may come again."""
@@ -110,7 +128,8 @@ class Lease:
     @property
     def due_at(self) -> float:
         """When it has to be looked at."""
-        return min(self.expires_at, self.timeout_at)
+        times = (self.expires_at, self.timeout_at)
+        return min(times) if self.silent_at is None else min(*times, self.silent_at)
 
 
 def shown_text(text: str) -> str:
@@ -141,8 +160,16 @@ class Session:
     result: Any = None
     error: Failure | None = None
     reason: str | None = None
-    """Why it is paused."""
+    """Why it is paused, or was cancelled."""
     created_at: float
+    cancelled_at: float | None = None
+    """When it was told to be cancelled, whatever it still has to do before it is."""
+    due_at: float | None = None
+    """When its own time is over."""
+    parent_task_id: str | None = None
+    """The task of another run that waits for this one."""
+    depth: int = 0
+    """How many runs stand above it, each waiting for the next."""
     ended_at: float | None = None
 
 
@@ -156,6 +183,8 @@ class Task:
     key: str
     """The definition's id for it."""
     ordinal: int
+    item: int | None = None
+    """Which item of its list it does, where the task is done for each item of one."""
     status: TaskStatus = TaskStatus.PENDING
     attempt: int = 0
     """Counts dispatches; the fencing token of the attempt."""
@@ -167,12 +196,44 @@ class Task:
     """Who has or had the newest attempt."""
     ready_at: float | None = None
     due_at: float | None = None
-    """When a retry delay ends."""
+    """When it has to be looked at: a retry delay ends, a delay, or a time that it may take."""
+    child_session_id: str | None = None
+    """The run that it waits for, or waited for last."""
+    closes_at: float | None = None
+    """When it has to have come to its end, however many attempts that takes."""
     dispatched_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    dead: bool = False
+    """It failed for good, and its run with it: a dead letter, until somebody tries it again or discards it."""
     result: Any = None
     error: Failure | None = None
+
+    @property
+    def is_out(self) -> bool:
+        """Whether an attempt is out with an agent."""
+        return self.status in TASK_OPEN and self.agent_id is not None
+
+    @property
+    def awaits(self) -> bool:
+        """Whether it has begun and waits for something that no agent does."""
+        return self.status is TaskStatus.RUNNING and self.agent_id is None
+
+
+@attrs.frozen(kw_only=True)
+class Signal:
+    """Something that a run was told by name; it waits until a task of the run waits for it."""
+
+    session_id: str
+    signal_id: str
+    """Makes it safe to send again."""
+    number: int
+    """Its place among the signals of its run."""
+    name: str
+    payload: Any = None
+    received_at: float
+    taken_by: str | None = None
+    """The task that it was for."""
 
 
 @attrs.frozen(kw_only=True)

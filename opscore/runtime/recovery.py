@@ -20,7 +20,10 @@ from opscore.runtime.tables import (
     LEASES_BY_DUE,
     OPEN_SESSIONS,
     SESSIONS,
+    SESSIONS_BELOW,
+    SESSIONS_BY_DUE,
     TASKS,
+    TASKS_ABOVE,
     TASKS_BY_DUE,
     TASKS_READY,
     session_of,
@@ -36,8 +39,8 @@ class DueTimes:
 
     leases: dict[str, float]
     suspicions: dict[str, float]
-    retries: dict[tuple[str, str], float]
-    """By session and task."""
+    sessions: dict[tuple[str, str], float]
+    """By session, and the id of a task or the session's own."""
 
 
 def open_sessions(view: Snapshot) -> Iterator[str]:
@@ -86,15 +89,25 @@ def idle_agents(
     return found
 
 
+def sub_runs(view: Snapshot) -> list[str]:
+    """The runs that wait for others, and those that others wait for."""
+    above = [session_of(task_id) for _, task_id in TASKS_ABOVE.sound_lines(view)]
+    below = [session_id for _, session_id in SESSIONS_BELOW.sound_lines(view)]
+    return sorted({*above, *below})
+
+
 def lease_holders(view: Snapshot) -> list[str]:
     """The agents that held an attempt when the node stopped."""
     return [lease.agent_id for lease, _ in LEASES.sound_rows(view)]
 
 
 def due_times(view: Snapshot) -> DueTimes:
-    """When leases, suspicions and retry delays end."""
+    """When leases and suspicions end, and when sessions and their tasks have to be looked at."""
+    sessions = {(session_id, session_id): time_at(line) for line, session_id in SESSIONS_BY_DUE.sound_lines(view)}
+    for line, task_id in TASKS_BY_DUE.sound_lines(view):
+        sessions[session_of(task_id), task_id] = time_at(line)
     return DueTimes(
         leases={agent_id: time_at(line) for line, agent_id in LEASES_BY_DUE.sound_lines(view)},
         suspicions={agent_id: time_at(line) for line, agent_id in AGENTS_BY_SUSPICION.sound_lines(view)},
-        retries={(session_of(task_id), task_id): time_at(line) for line, task_id in TASKS_BY_DUE.sound_lines(view)},
+        sessions=sessions,
     )

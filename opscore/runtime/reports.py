@@ -58,6 +58,13 @@ def meaning_before_handed(state: str) -> Meaning:
     return Undelivered(reason=f"the agent reported {state} before it was handed the task")
 
 
+def lets_go(state: str, details: dict[str, Any] | None, lease: Lease) -> bool:
+    """Whether a report says that the agent is done with an attempt that was taken back from it."""
+    named = {"opscore_task_id": lease.task_id, "opscore_attempt": lease.attempt}
+    about_it = all((details or {}).get(name) in (None, value) for name, value in named.items())
+    return about_it and state in (STATE_IDLE, STATE_FINISHED, STATE_ERROR, STATE_OFFLINE, STATE_INITIALIZING)
+
+
 def meaning(state: str, details: dict[str, Any] | None, lease: Lease) -> Meaning:
     """Say what a report of the lease's holder means for its attempt."""
     details = details or {}

@@ -13,7 +13,7 @@ import attrs
 
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.limits import Limits
-from opscore.runtime.store import JOURNAL_TABLE, Delete, Expect, Put, Snapshot, Stored, Submission, Vacant
+from opscore.runtime.store import JOURNAL_TABLE, Delete, Expect, Put, Snapshot, Stored, Submission, Vacant, sound
 from opscore.runtime.tables import (
     DEFINITIONS_BY_REVISION,
     IDEMPOTENCY,
@@ -25,12 +25,12 @@ from opscore.runtime.tables import (
     SESSIONS,
     SESSIONS_BY_DEFINITION,
     SESSIONS_ENDED,
+    SIGNALS,
     SIGNATURES,
     SIGNATURES_BY_TIME,
     TASKS,
     Mark,
     named,
-    sound,
     time_at,
 )
 
@@ -98,11 +98,12 @@ def _session(view: Snapshot, session_id: str, *, keyed: bool) -> _Session | None
     if session.row is None or (keyed and scopes):
         return None
     tasks = [Delete(TASKS.name, key) for key, _ in view.scan(TASKS.name, prefix=f"{session_id}.".encode())]
+    signals = [Delete(SIGNALS.name, key) for key, _ in view.scan(SIGNALS.name, prefix=f"{session_id}.".encode())]
     # A key whose time is over may be taken by another session at this moment.
     keys = [IDEMPOTENCY.expect(scope, IDEMPOTENCY.read(view, scope).version) for scope in scopes]
     return _Session(
         guards=[SESSIONS.expect(session_id, session.version), *keys],
-        deletes=[SESSIONS.delete(session_id), *tasks, *map(IDEMPOTENCY.delete, scopes)],
+        deletes=[SESSIONS.delete(session_id), *tasks, *signals, *map(IDEMPOTENCY.delete, scopes)],
         definition_key=session.row.definition_key,
     )
 

@@ -13,14 +13,16 @@ from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import (
     CommitUnanswered,
     DefinitionNotFound,
+    LimitExceeded,
     NotReady,
     QueueFull,
     SessionNotFound,
     Superseded,
 )
-from opscore.runtime.models import SESSION_ENDED, SavedDefinition, Session
+from opscore.runtime.messages import SendSignal, Steer
+from opscore.runtime.models import SESSION_ENDED, Move, SavedDefinition, Session, Signal
 from opscore.runtime.store import Snapshot, Submission
-from opscore.runtime.tables import DEFINITIONS, REVISIONS
+from opscore.runtime.tables import DEFINITIONS, REVISIONS, SESSIONS
 from opscore.runtime.triggering import IdempotencyKey, Trigger
 from opscore.runtime.values import copied
 from opscore.runtime.views import Page, SessionView
@@ -181,6 +183,50 @@ class SessionCalls(Calls):
         with trio.move_on_after(wait_s):
             await self._unless_draining(lambda: self.wait(session_id))
         return self.session(session_id)
+
+    async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> Session:
+        """Cancel, pause, resume, retry or reset a run; returns the session as it is then.
+
+        Cancelling ends what is out with agents and undoes what was done; retrying begins again from what failed;
+        resetting takes what is out with agents from them and gives it out again. What is so already changes nothing.
+
+        Args:
+            session_id: the run.
+            move: what to do.
+            reason: kept with the session where it is cancelled or paused.
+
+        Raises:
+            SessionNotFound: there is none.
+            SessionConflict: where it stands, it can't be moved so.
+        """
+        self._known_session(session_id)
+        return await self._core.addresses.session(session_id).ask(Steer(move=move, reason=reason))
+
+    async def signal(self, session_id: str, name: str, *, payload: Any = None, signal_id: str | None = None) -> Signal:
+        """Tell a run something by name. It is kept until a task of the run waits for it.
+
+        Args:
+            session_id: the run.
+            name: the name that a `signal` task of its definition waits for.
+            payload: the result of that task; JSON values.
+            signal_id: makes it safe to send again: the same id has an effect once.
+
+        Raises:
+            SessionNotFound: there is none.
+            SessionConflict: it has ended.
+            InvalidDocument: its definition waits for no signal of that name.
+            LimitExceeded: the payload is too large, the id too long, or the run was told too much.
+        """
+        self._known_session(session_id)
+        if signal_id is not None and len(signal_id.encode()) > self._core.limits.id_bytes_max:
+            raise LimitExceeded("id_bytes_max", self._core.limits.id_bytes_max, len(signal_id.encode()))
+        told = SendSignal(name=name, payload=copied(payload, self._core.limits), signal_id=signal_id)
+        return await self._core.addresses.session(session_id).ask(told)
+
+    def _known_session(self, session_id: str) -> None:
+        """Look a session up first, so that rubbish ids activate nothing."""
+        if self._read(lambda view: SESSIONS.read(view, session_id).row) is None:
+            raise SessionNotFound(session_id)
 
     def _admit(self) -> None:
         if self._not_ready is not None:

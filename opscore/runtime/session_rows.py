@@ -1,5 +1,6 @@
 """A run's rows: read at a version, and the submissions that change them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -7,10 +8,20 @@ import attrs
 from opscore.runtime.codec import encode_json
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Lease, Record, Session, Task
+from opscore.runtime.models import Lease, Record, Session, Signal, Task
+from opscore.runtime.run import Run, Step
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
-from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record, tasks_of
-from opscore.runtime.transitions import Run
+from opscore.runtime.tables import (
+    AGENTS,
+    LEASES,
+    OPEN_SESSIONS,
+    SESSIONS,
+    SIGNALS,
+    TASKS,
+    OpenSession,
+    record,
+    tasks_of,
+)
 
 
 def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run | None, int]:
@@ -18,18 +29,42 @@ def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run 
     session = SESSIONS.read(view, session_id).row
     if session is None:
         return None, ABSENT
-    tasks = tuple(task for task, _ in tasks_of(view, session_id))
-    run = Run(session=session, tasks=tasks, definition=library.find(view, session.definition_key))
+    run = run_of(session, [task for task, _ in tasks_of(view, session_id)], view, library)
     return run, OPEN_SESSIONS.read(view, session_id).version
 
 
-def difference(before: Run | None, after: Run, version: int, now: float, limits: Limits) -> Submission:
-    """Put together what changed between two runs; each change is also a journal record."""
+def run_of(session: Session, tasks: Sequence[Task], view: Snapshot, library: Library) -> Run:
+    """Put a run together from its rows."""
+    items: dict[int, list[Task]] = {}
+    for task in tasks:
+        if task.item is not None:
+            items.setdefault(task.ordinal, []).append(task)
+    definition = library.find(view, session.definition_key)
+    signals = signals_of(view, session.session_id) if definition.signals else []
+    return Run(
+        session=session,
+        tasks=tuple(task for task in tasks if task.item is None),
+        items={ordinal: tuple(line) for ordinal, line in items.items()},
+        signals=tuple(signal for signal in signals if signal.taken_by is None),
+        definition=definition,
+    )
+
+
+def signals_of(view: Snapshot, session_id: str) -> list[Signal]:
+    """Read the signals of a session, taken or not, in the order in which they came."""
+    return sorted((row for row, _ in SIGNALS.scan(view, prefix=f"{session_id}.")), key=lambda signal: signal.number)
+
+
+def difference(before: Run | None, step: Step, version: int, now: float, limits: Limits) -> Submission:
+    """Put together what a step changed; each change is also a journal record."""
+    after = step.run
     session_id = after.session.session_id
-    known = {} if before is None else before.by_id
-    changed = [task for task in after.tasks if known.get(task.task_id) is not task]
-    writes: list[Put | Delete] = [TASKS.put(task) for task in changed]
-    records = [_task_record(task, now) for task in changed]
+    writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
+    records = [_task_record(task, None if before is None else before.find(task.task_id), now) for task in step.changed]
+    for signal in step.signals:
+        writes.append(SIGNALS.put(signal))
+        if signal.taken_by is None or signal.received_at == now:
+            records.append(_signal_record(signal, now))
     if before is None or before.session is not after.session:
         writes.append(SESSIONS.put(_bounded(after.session, limits)))
         records.append(_session_record(after.session, now))
@@ -43,6 +78,26 @@ def difference(before: Run | None, after: Run, version: int, now: float, limits:
     )
 
 
+def steering_guard(view: Snapshot, *, run: Run, step: Step) -> Submission:
+    """What a step that comes from outside, or by time, requires of other rows and does to them.
+
+    The lease of an attempt that is taken from its agent says so from then on: whatever the agent has in hand, it may
+    be busy with it for a while yet. A run that had ended has to be there still when it goes on.
+    """
+    found = Submission()
+    if run.ended:
+        session_id = run.session.session_id
+        found = Submission(expects=(SESSIONS.expect(session_id, SESSIONS.read(view, session_id).version),))
+    for task in step.revoked:
+        held = LEASES.read(view, task.agent_id or "")
+        if held.row is not None and (held.row.task_id, held.row.attempt) == (task.task_id, task.attempt):
+            found += Submission(
+                expects=(LEASES.expect(held.row.agent_id, held.version),),
+                writes=(LEASES.put(attrs.evolve(held.row, revoked=True)),),
+            )
+    return found
+
+
 def _bounded(session: Session, limits: Limits) -> Session:
     """Keep a gathered result out of the session's row where it is large: it stands in the tasks' rows as it is."""
     if session.result is None or len(encode_json(session.result)) <= limits.value_bytes_max:
@@ -50,7 +105,8 @@ def _bounded(session: Session, limits: Limits) -> Session:
     return attrs.evolve(session, result=None)
 
 
-def _task_record(task: Task, now: float) -> Record:
+def _task_record(task: Task, before: Task | None, now: float) -> Record:
+    buried = task.dead and before is not None and before.status is task.status
     data: dict[str, Any] = {"taskKey": task.key, "attempt": task.attempt, "agentId": task.agent_id}
     if task.error is not None:
         data["error"] = attrs.asdict(task.error)
@@ -59,8 +115,19 @@ def _task_record(task: Task, now: float) -> Record:
         entity="task",
         entity_id=task.task_id,
         session_id=task.session_id,
-        kind=f"task.{task.status}",
+        kind="task.dead" if buried else f"task.{task.status}",
         data=data,
+    )
+
+
+def _signal_record(signal: Signal, now: float) -> Record:
+    return Record(
+        at=now,
+        entity="signal",
+        entity_id=signal.signal_id,
+        session_id=signal.session_id,
+        kind="signal.received",
+        data={"name": signal.name, "takenBy": signal.taken_by},
     )
 
 

@@ -17,13 +17,16 @@ Nothing here may assume LMDB: `tests/runtime/storage/store_conformance.py` says 
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import attrs
 
-from opscore.runtime.errors import StoreError, Superseded
+from opscore.runtime.errors import StoreDamaged, StoreError, Superseded
+
+_log = logging.getLogger("opscore.store")
 
 ABSENT: Final = 0
 """The version of a key that is not there."""
@@ -206,3 +209,21 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back what it holds; closing twice is fine."""
+
+
+def sound(
+    view: Snapshot, name: str, *, after: bytes | None = None, on_damaged: Callable[[bytes], None] = lambda _: None
+) -> Iterator[tuple[bytes, Stored]]:
+    """Walk a table or an index, and pass over what is damaged, which is logged: it must not stop everything else."""
+    while True:
+        try:
+            for key, stored in view.scan(name, after=after):
+                yield key, stored
+                after = key
+            return
+        except StoreDamaged as error:
+            if error.key is None or (after is not None and error.key <= after):
+                raise
+            _log.error("%s; it is passed over", error)
+            on_damaged(error.key)
+            after = error.key

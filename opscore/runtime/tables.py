@@ -20,10 +20,22 @@ from opscore.runtime.models import (
     Record,
     SavedDefinition,
     Session,
+    Signal,
     Task,
     TaskStatus,
 )
-from opscore.runtime.store import ABSENT, JOURNAL_TABLE, KEY_BYTES_MAX, Delete, Entry, Expect, Put, Snapshot, Stored
+from opscore.runtime.store import (
+    ABSENT,
+    JOURNAL_TABLE,
+    KEY_BYTES_MAX,
+    Delete,
+    Entry,
+    Expect,
+    Put,
+    Snapshot,
+    Stored,
+    sound,
+)
 
 RowT = TypeVar("RowT")
 
@@ -32,24 +44,6 @@ _log = logging.getLogger("opscore.store")
 Document: TypeAlias = dict[str, Any]
 Upcaster: TypeAlias = Callable[[Document], Document]
 """Brings a row's document from one schema to the next."""
-
-
-def sound(
-    view: Snapshot, name: str, *, after: bytes | None = None, on_damaged: Callable[[bytes], None] = lambda _: None
-) -> Iterator[tuple[bytes, Stored]]:
-    """Walk a table or an index, and pass over what is damaged, which is logged: it must not stop everything else."""
-    while True:
-        try:
-            for key, stored in view.scan(name, after=after):
-                yield key, stored
-                after = key
-            return
-        except StoreDamaged as error:
-            if error.key is None or (after is not None and error.key <= after):
-                raise
-            _log.error("%s; it is passed over", error)
-            on_damaged(error.key)
-            after = error.key
 
 
 @attrs.frozen
@@ -278,17 +272,31 @@ SESSIONS_ENDED: Final[Index[Session]] = Index(
     name="sessions_ended", places=lambda session: [at(session.ended_at)] if session.ended_at is not None else ()
 )
 """By the time at which they ended."""
+SESSIONS_BY_DUE: Final[Index[Session]] = Index(
+    name="sessions_by_due", places=lambda session: [at(session.due_at)] if session.due_at is not None else ()
+)
+"""By the time at which their own time is over."""
+SESSIONS_BELOW: Final[Index[Session]] = Index(
+    name="sessions_below",
+    places=lambda session: [named(session.parent_task_id)] if session.parent_task_id and not session.ended_at else (),
+)
+"""The unfinished ones that a task of another run waits for, by that task."""
 TASKS_READY: Final[Index[Task]] = Index(
     name="tasks_ready", places=lambda task: [at(task.ready_at or 0.0)] if task.status is TaskStatus.READY else ()
 )
 """By the time since which they wait."""
 TASKS_BY_DUE: Final[Index[Task]] = Index(
-    name="tasks_by_due",
-    places=lambda task: (
-        [at(task.due_at)] if task.status is TaskStatus.PENDING_RETRY and task.due_at is not None else ()
-    ),
+    name="tasks_by_due", places=lambda task: [at(task.due_at)] if task.due_at is not None else ()
 )
-"""By the time at which their retry delay ends."""
+"""By the time at which they have to be looked at."""
+TASKS_ABOVE: Final[Index[Task]] = Index(
+    name="tasks_above", places=lambda task: [b"\0"] if task.awaits and task.child_session_id else ()
+)
+"""Those that wait for another run."""
+TASKS_DEAD: Final[Index[Task]] = Index(
+    name="tasks_dead", places=lambda task: [at(task.ended_at or 0.0)] if task.dead else ()
+)
+"""The dead letters, by the time at which they failed for good."""
 DEFINITIONS_BY_REVISION: Final[Index[SavedDefinition]] = Index(
     name="definitions_by_revision", places=lambda saved: [named(saved.definition_key)]
 )
@@ -300,6 +308,12 @@ SIGNATURES_BY_TIME: Final[Index[SeenSignature]] = Index(name="signatures_by_time
 
 # --- tables -------------------------------------------------------------------------------------------------
 
+
+def _with_new_fields(document: Document) -> Document:
+    """What a schema added has its default in rows of the one before."""
+    return document
+
+
 AGENTS: Final = Table(
     name="agents",
     kind=Agent,
@@ -307,18 +321,32 @@ AGENTS: Final = Table(
     key=lambda row: row.agent_id,
     indexes=(AGENTS_BY_CAPABILITY, AGENTS_BY_SUSPICION),
 )
-LEASES: Final = Table(name="leases", kind=Lease, schema=1, key=lambda row: row.agent_id, indexes=(LEASES_BY_DUE,))
+LEASES: Final = Table(
+    name="leases",
+    kind=Lease,
+    schema=2,
+    key=lambda row: row.agent_id,
+    indexes=(LEASES_BY_DUE,),
+    upcasters={1: _with_new_fields},
+)
 SESSIONS: Final = Table(
     name="sessions",
     kind=Session,
-    schema=1,
+    schema=2,
     key=lambda row: row.session_id,
-    indexes=(SESSIONS_BY_STATUS, SESSIONS_BY_DEFINITION, SESSIONS_ENDED),
+    indexes=(SESSIONS_BY_STATUS, SESSIONS_BY_DEFINITION, SESSIONS_ENDED, SESSIONS_BY_DUE, SESSIONS_BELOW),
+    upcasters={1: _with_new_fields},
 )
 OPEN_SESSIONS: Final = Table(name="open_sessions", kind=OpenSession, schema=1, key=lambda row: row.session_id)
 TASKS: Final = Table(
-    name="tasks", kind=Task, schema=1, key=lambda row: row.task_id, indexes=(TASKS_READY, TASKS_BY_DUE)
+    name="tasks",
+    kind=Task,
+    schema=2,
+    key=lambda row: row.task_id,
+    indexes=(TASKS_READY, TASKS_BY_DUE, TASKS_ABOVE, TASKS_DEAD),
+    upcasters={1: _with_new_fields},
 )
+SIGNALS: Final = Table(name="signals", kind=Signal, schema=1, key=lambda row: f"{row.session_id}.{row.signal_id}")
 DEFINITIONS: Final = Table(
     name="definitions",
     kind=SavedDefinition,
@@ -341,7 +369,8 @@ MARKS: Final = Table(name="marks", kind=Mark, schema=1, key=lambda row: row.name
 VITALS: Final = Table(name="vitals", kind=Vitals, schema=1, key=lambda row: row.name)
 
 ALL_TABLES: Final[tuple[Table[Any], ...]] = (
-    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, MARKS, VITALS,
+    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, MARKS,
+    VITALS,
 )  # fmt: skip
 
 INDEX_NAMES: Final = {table.name: tuple(index.name for index in table.indexes) for table in ALL_TABLES if table.indexes}
@@ -366,5 +395,6 @@ def session_of(task_id: str) -> str:
 
 
 def tasks_of(view: Snapshot, session_id: str) -> list[tuple[Task, int]]:
-    """Read the tasks of a session in the order of its definition."""
-    return sorted(TASKS.scan(view, prefix=f"{session_id}."), key=lambda pair: pair[0].ordinal)
+    """Read the tasks of a session in the order of its definition, the items of a list after the task they belong to."""
+    found = TASKS.scan(view, prefix=f"{session_id}.")
+    return sorted(found, key=lambda pair: (pair[0].ordinal, -1 if pair[0].item is None else pair[0].item))

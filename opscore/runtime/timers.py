@@ -69,8 +69,8 @@ class TimersActor(Actor[messages.TimersProtocol]):
             self._arm(("lease", agent_id), due_at)
         for agent_id, due_at in found.suspicions.items():
             self._arm(("suspicion", agent_id), due_at)
-        for (session_id, task_id), due_at in found.retries.items():
-            self._arm(("retry", session_id, task_id), due_at)
+        for (session_id, what), due_at in found.sessions.items():
+            self._arm(("due", session_id, what), due_at)
         return found
 
     @handles(messages.ArmLease)
@@ -88,10 +88,10 @@ class TimersActor(Actor[messages.TimersProtocol]):
         """Set when an agent may be tried again."""
         self._arm(("suspicion", message.agent_id), message.due_at)
 
-    @handles(messages.ArmRetry)
-    async def arm_retry(self, message: messages.ArmRetry) -> None:
-        """Set when a retry delay is over."""
-        self._arm(("retry", message.session_id, message.task_id), message.due_at)
+    @handles(messages.ArmDue)
+    async def arm_due(self, message: messages.ArmDue) -> None:
+        """Set when something of a session has to be looked at."""
+        self._arm(("due", message.session_id, message.what), message.due_at)
 
     def statistics(self) -> TimersStatistics:
         """How much is waited for."""
@@ -145,8 +145,8 @@ class TimersActor(Actor[messages.TimersProtocol]):
                     self._addresses.agent(agent_id).tell(messages.LeaseDue())
                 case ("suspicion", agent_id):
                     self._addresses.agent(agent_id).tell(messages.SuspicionDue())
-                case ("retry", session_id, task_id):
-                    self._addresses.session(session_id).tell(messages.RetryDue(task_id=task_id))
+                case ("due", session_id, what):
+                    self._addresses.session(session_id).tell(messages.Due(what=what))
                 case _:
                     raise AssertionError(f"nothing is told of {key}")
         except MailboxFull:

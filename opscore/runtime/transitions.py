@@ -1,163 +1,28 @@
 """How a run moves: pure functions from a run and an event to the next run and its effects.
 
-The two tables are the whole state machine; a pair that is not in its table is a bug and raises
-`ImpossibleTransition`. Nothing here waits, reads a clock or writes: time and randomness come in as arguments,
-what has to happen goes out as effects, and which rows changed is seen by comparing the two runs.
+Nothing here waits, reads a clock or writes: time and randomness come in as arguments, what has to happen goes out as
+effects. An event changes what it is about; what follows from that is said once, in `progress`.
 """
 
-import functools
 import random
-from collections.abc import Iterable, Mapping
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
-from opscore.runtime.definitions import Definition, TaskDefinition
+from opscore.runtime import progress
+from opscore.runtime.definitions import Definition, Role, TaskDefinition, TaskKind
+from opscore.runtime.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import (
-    SESSION_ENDED,
-    TASK_OPEN,
-    Failure,
-    Session,
-    SessionStatus,
-    Task,
-    TaskStatus,
-)
+from opscore.runtime.models import SESSION_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.run import Draft, Run, Step, moved
 
-
-class TaskEvent(StrEnum):
-    """What can happen to a task."""
-
-    RELEASE = "release"
-    DISPATCH = "dispatch"
-    START = "start"
-    COMPLETE = "complete"
-    RETRY = "retry"
-    FAIL = "fail"
-    REQUEUE = "requeue"
-    CANCEL = "cancel"
-
-
-class SessionEvent(StrEnum):
-    """What can happen to a session."""
-
-    DISPATCH = "dispatch"
-    COMPLETE = "complete"
-    FAIL = "fail"
-    SETTLE = "settle"
-    QUARANTINE = "quarantine"
-
-
-TASK_TABLE: Final[Mapping[tuple[TaskStatus, TaskEvent], TaskStatus]] = {
-    (TaskStatus.PENDING, TaskEvent.RELEASE): TaskStatus.READY,
-    (TaskStatus.PENDING, TaskEvent.CANCEL): TaskStatus.CANCELLED,
-    (TaskStatus.READY, TaskEvent.DISPATCH): TaskStatus.DISPATCHED,
-    (TaskStatus.READY, TaskEvent.CANCEL): TaskStatus.CANCELLED,
-    (TaskStatus.DISPATCHED, TaskEvent.START): TaskStatus.RUNNING,
-    (TaskStatus.DISPATCHED, TaskEvent.COMPLETE): TaskStatus.COMPLETED,
-    (TaskStatus.DISPATCHED, TaskEvent.RETRY): TaskStatus.PENDING_RETRY,
-    (TaskStatus.DISPATCHED, TaskEvent.FAIL): TaskStatus.FAILED,
-    (TaskStatus.DISPATCHED, TaskEvent.REQUEUE): TaskStatus.READY,
-    (TaskStatus.DISPATCHED, TaskEvent.CANCEL): TaskStatus.CANCELLED,
-    (TaskStatus.RUNNING, TaskEvent.COMPLETE): TaskStatus.COMPLETED,
-    (TaskStatus.RUNNING, TaskEvent.RETRY): TaskStatus.PENDING_RETRY,
-    (TaskStatus.RUNNING, TaskEvent.FAIL): TaskStatus.FAILED,
-    (TaskStatus.RUNNING, TaskEvent.REQUEUE): TaskStatus.READY,
-    (TaskStatus.RUNNING, TaskEvent.CANCEL): TaskStatus.CANCELLED,
-    (TaskStatus.PENDING_RETRY, TaskEvent.RELEASE): TaskStatus.READY,
-    (TaskStatus.PENDING_RETRY, TaskEvent.CANCEL): TaskStatus.CANCELLED,
-}
-
-SESSION_TABLE: Final[Mapping[tuple[SessionStatus, SessionEvent], SessionStatus]] = {
-    (SessionStatus.STARTED, SessionEvent.DISPATCH): SessionStatus.RUNNING,
-    (SessionStatus.STARTED, SessionEvent.COMPLETE): SessionStatus.COMPLETED,
-    (SessionStatus.STARTED, SessionEvent.QUARANTINE): SessionStatus.PAUSED,
-    (SessionStatus.RUNNING, SessionEvent.COMPLETE): SessionStatus.COMPLETED,
-    (SessionStatus.RUNNING, SessionEvent.FAIL): SessionStatus.FAILING,
-    (SessionStatus.RUNNING, SessionEvent.QUARANTINE): SessionStatus.PAUSED,
-    (SessionStatus.PAUSED, SessionEvent.COMPLETE): SessionStatus.COMPLETED,
-    (SessionStatus.PAUSED, SessionEvent.FAIL): SessionStatus.FAILING,
-    (SessionStatus.PAUSED, SessionEvent.SETTLE): SessionStatus.FAILED,
-    (SessionStatus.FAILING, SessionEvent.SETTLE): SessionStatus.FAILED,
-    (SessionStatus.FAILING, SessionEvent.QUARANTINE): SessionStatus.PAUSED,
-}
-
-
-class ImpossibleTransition(AssertionError):
-    """An event reached a state that its table has no row for: a bug, never a condition."""
-
-
-@attrs.frozen(kw_only=True)
-class Run:
-    """A session with its tasks, in the order of its definition."""
-
-    session: Session
-    tasks: tuple[Task, ...]
-    definition: Definition
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.session.status in SESSION_ENDED
-
-    @property
-    def failing(self) -> bool:
-        """Whether a task's failure has decided the run's; it stays so if the run is paused meanwhile."""
-        return self.session.error is not None
-
-    @functools.cached_property
-    def by_id(self) -> dict[str, Task]:
-        """The tasks by their id on the wire."""
-        return {task.task_id: task for task in self.tasks}
-
-    def task_definition(self, task: Task) -> TaskDefinition:
-        """What the definition says of a task."""
-        return self.definition.tasks[task.ordinal]
-
-
-@attrs.frozen(kw_only=True)
-class Ready:
-    """A task waits for an agent."""
-
-    task: Task
-
-
-@attrs.frozen(kw_only=True)
-class RetryAt:
-    """A task waits for its retry delay."""
-
-    task: Task
-    due_at: float
-
-
-@attrs.frozen(kw_only=True)
-class Withdrawn:
-    """A task that waited for an agent no longer does."""
-
-    task: Task
-
-
-@attrs.frozen(kw_only=True)
-class Ended:
-    """The session has come to its end."""
-
-    session: Session
-
-
-Effect = Ready | RetryAt | Withdrawn | Ended
-
-
-@attrs.frozen(kw_only=True)
-class Step:
-    """The next run, and what has to happen once it is committed."""
-
-    run: Run
-    effects: tuple[Effect, ...] = ()
+_AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
 
 
 def begin(session: Session, definition: Definition, now: float) -> Step:
     """Start a run: its first tasks are ready; one without tasks is complete at once."""
+    if definition.session_timeout_s is not None:
+        session = attrs.evolve(session, due_at=now + definition.session_timeout_s)
     tasks = tuple(
         Task(
             task_id=f"{session.session_id}.{task.ordinal}",
@@ -167,155 +32,319 @@ def begin(session: Session, definition: Definition, now: float) -> Step:
         )
         for task in definition.tasks
     )
-    return _advance(Run(session=session, tasks=tasks, definition=definition), now)
+    draft = Draft(Run(session=session, tasks=tasks, definition=definition), now)
+    progress.follow(draft)
+    return draft.step(begins=True)
 
 
-def dispatch(run: Run, task_id: str, agent_id: str, now: float) -> Step:
+# --- attempts -----------------------------------------------------------------------------------------------
+
+
+def dispatch(run: Run, task: Task, agent_id: str, now: float) -> Step:
     """Give a ready task to an agent, as a new attempt."""
-    task = run.by_id[task_id]
-    moved = _moved(
+    draft = Draft(run, now)
+    draft.move(
         task,
         TaskEvent.DISPATCH,
         attempt=task.attempt + 1,
         agent_id=agent_id,
         dispatched_at=now,
         started_at=None,
+        due_at=None,
     )
-    run = _with(run, moved)
     if run.session.status is SessionStatus.STARTED:
-        run = _session_moved(run, SessionEvent.DISPATCH)
-    return Step(run=run)
+        draft.move_session(SessionEvent.DISPATCH)
+    return draft.step()
 
 
-def start(run: Run, task_id: str, now: float) -> Step:
+def start(run: Run, task: Task, now: float) -> Step:
     """Note the agent's first sign of life; a task that runs already stays as it is."""
-    task = run.by_id[task_id]
-    if task.status is TaskStatus.RUNNING:
-        return Step(run=run)
-    return Step(run=_with(run, _moved(task, TaskEvent.START, started_at=now)))
+    draft = Draft(run, now)
+    if task.status is not TaskStatus.RUNNING:
+        draft.move(task, TaskEvent.START, started_at=now)
+    return draft.step()
 
 
-def complete(run: Run, task_id: str, result: Any, now: float) -> Step:
+def complete(run: Run, task: Task, result: Any, now: float) -> Step:
     """End the current attempt with a result, and release what waited for it."""
-    task = _moved(run.by_id[task_id], TaskEvent.COMPLETE, result=result, ended_at=now, bounces=0, error=None)
-    return _advance(_with(run, task), now)
+    draft = Draft(run, now)
+    draft.end(task, TaskEvent.COMPLETE, result=result, bounces=0, error=None)
+    progress.follow(draft)
+    return draft.step()
 
 
-def fail(run: Run, task_id: str, error: Failure, now: float, rng: random.Random, *, retryable: bool = True) -> Step:
-    """End the current attempt as a failure: a retry after its backoff, or the task's and the session's end."""
-    task = run.by_id[task_id]
-    policy = run.task_definition(task).retry
+def fail(run: Run, task: Task, error: Failure, now: float, rng: random.Random, *, retryable: bool = True) -> Step:
+    """End the current attempt as a failure: a retry after its backoff, or the task's end and what follows from it."""
+    draft = Draft(run, now)
+    _fail(draft, task, error, rng, retryable=retryable)
+    progress.follow(draft)
+    return draft.step()
+
+
+def _fail(draft: Draft, task: Task, error: Failure, rng: random.Random, *, retryable: bool = True) -> None:
+    definition = draft.of(task)
+    policy = definition.retry
     failures = task.retries + 1
-    spent = failures > policy.max_retries or not retryable or error.code in policy.non_retryable
-    if spent or run.failing:
-        failed = _moved(task, TaskEvent.FAIL, retries=failures, error=error, ended_at=now)
-        return _fail_session(_with(run, failed), failed, now)
-    due_at = now + policy.backoff().delay_s(failures, rng)
-    waiting = _moved(task, TaskEvent.RETRY, retries=failures, error=error, due_at=due_at, bounces=0)
-    return Step(run=_with(run, waiting), effects=(RetryAt(task=waiting, due_at=due_at),))
+    spent = failures > policy.max_retries or not retryable or _closed(draft, task) or error.code in policy.non_retryable
+    if spent or (draft.unwinding and definition.role not in _AT_THE_END):
+        draft.end(task, TaskEvent.FAIL, retries=failures, error=error)
+        return
+    due_at = progress.earliest(draft.now + policy.backoff().delay_s(failures, rng), task.closes_at)
+    draft.move(task, TaskEvent.RETRY, retries=failures, error=error, due_at=due_at, bounces=0)
 
 
-def bounce(run: Run, task_id: str, error: Failure, now: float, rng: random.Random, limits: Limits) -> Step:
+def bounce(run: Run, task: Task, error: Failure, now: float, rng: random.Random, limits: Limits) -> Step:
     """End the current attempt as lost or undelivered: no retry is spent, within `dispatch_attempts_max`."""
-    task = run.by_id[task_id]
     if task.bounces + 1 >= limits.dispatch_attempts_max:
-        return fail(run, task_id, error, now, rng)
-    if run.failing:
-        cancelled = _moved(task, TaskEvent.CANCEL, error=error, ended_at=now)
-        return _settle(_with(run, cancelled), now)
-    ready = _moved(task, TaskEvent.REQUEUE, bounces=task.bounces + 1, error=error, ready_at=now)
-    return Step(run=_with(run, ready), effects=(Ready(task=ready),))
+        return fail(run, task, error, now, rng)
+    draft = Draft(run, now)
+    if run.unwinding and run.task_definition(task).role not in _AT_THE_END:
+        draft.end(task, TaskEvent.CANCEL, error=error)
+    else:
+        _requeue(draft, task, error, bounces=task.bounces + 1)
+    progress.follow(draft)
+    return draft.step()
 
 
-def retry_due(run: Run, task_id: str, now: float) -> Step:
-    """End a retry delay; one that is not due, or no longer waited for, changes nothing."""
-    task = run.by_id.get(task_id)
-    if task is None or task.status is not TaskStatus.PENDING_RETRY or (task.due_at or 0.0) > now:
-        return Step(run=run)
-    ready = _moved(task, TaskEvent.RELEASE, ready_at=now, due_at=None)
-    return Step(run=_with(run, ready), effects=(Ready(task=ready),))
+def _requeue(draft: Draft, task: Task, error: Failure | None, **changes: Any) -> None:
+    """Put a task back in line; the time that it may wait begins anew, the one that it may take does not."""
+    start_by = _start_by(draft.of(task), draft.now)
+    due_at = progress.earliest(start_by, task.closes_at)
+    draft.move(task, TaskEvent.REQUEUE, error=error, ready_at=draft.now, due_at=due_at, **changes)
+
+
+def _start_by(definition: TaskDefinition, now: float) -> float | None:
+    return None if definition.schedule_to_start_s is None else now + definition.schedule_to_start_s
+
+
+# --- time ---------------------------------------------------------------------------------------------------
+
+
+def due(run: Run, what: str, now: float, rng: random.Random, child: Session | None = None) -> Step:
+    """Do what a time that has come asks for; one that has not, or that nobody waits for any more, changes nothing.
+
+    Args:
+        run: the run.
+        what: the id of a task, or the session's own.
+        now: the time.
+        rng: for the delay of a retry.
+        child: the run that the task waits for, as it stands.
+    """
+    draft = Draft(run, now)
+    if run.session.status is not SessionStatus.PAUSED:
+        if what == run.session.session_id:
+            _session_due(draft)
+        else:
+            task = run.find(what)
+            if task is not None and task.awaits:
+                _await_over(draft, task, rng, child)
+            elif task is not None and task.due_at is not None and task.due_at <= now:
+                _wait_over(draft, task)
+        progress.follow(draft)
+    return draft.step()
+
+
+def _session_due(draft: Draft) -> None:
+    due_at = draft.session.due_at
+    if draft.unwinding or due_at is None or due_at > draft.now:
+        return
+    progress.fail_session(
+        draft, Failure(message=f"it took longer than {due_at - draft.session.created_at:g} s", code="session_timeout")
+    )
+    _call_back(draft)
+
+
+def _await_over(draft: Draft, task: Task, rng: random.Random, child: Session | None) -> None:
+    """End the wait for a signal, a delay or another run, if that is over."""
+    definition = draft.of(task)
+    over = task.due_at is not None and task.due_at <= draft.now
+    if child is not None and child.status is SessionStatus.COMPLETED:
+        draft.end(task, TaskEvent.COMPLETE, result=child.result, error=None)
+    elif child is not None and child.status in SESSION_ENDED:
+        error = child.error or Failure(message="the run was cancelled", code="cancelled")
+        _fail(draft, task, error, rng, retryable=child.status is SessionStatus.FAILED)
+    elif over and _closed(draft, task):
+        draft.end(task, TaskEvent.FAIL, error=_not_closed(draft, task))
+    elif over and definition.kind is TaskKind.DELAY:
+        draft.end(task, TaskEvent.COMPLETE)
+    elif over and definition.kind is TaskKind.SIGNAL:
+        waited = f"the signal {definition.signal!r} did not come within {definition.timeout_s:g} s"
+        draft.end(task, TaskEvent.FAIL, error=Failure(message=waited, code="timeout"))
+    elif over:
+        _fail(draft, task, Failure(message=f"its run took longer than {definition.timeout_s:g} s", code="timeout"), rng)
+
+
+def _closed(draft: Draft, task: Task) -> bool:
+    return task.closes_at is not None and task.closes_at <= draft.now
+
+
+def _not_closed(draft: Draft, task: Task) -> Failure:
+    last = f"; its last failure: {task.error.message}" if task.error is not None else ""
+    allowed_s = draft.of(task).schedule_to_close_s
+    return Failure(message=f"it did not end within {allowed_s:g} s{last}", code="schedule_to_close")
+
+
+def _wait_over(draft: Draft, task: Task) -> None:
+    """End a task's wait for its next attempt: by that attempt, or because it waited for too long."""
+    definition = draft.of(task)
+    if task.status not in (TaskStatus.READY, TaskStatus.PENDING_RETRY):
+        return
+    if _closed(draft, task):
+        draft.end(task, TaskEvent.FAIL, error=_not_closed(draft, task))
+    elif task.status is TaskStatus.PENDING_RETRY:
+        progress.release(draft, task)
+    else:
+        error = Failure(
+            message=f"{_nobody(definition)} took it within {definition.schedule_to_start_s:g} s",
+            code="schedule_to_start",
+        )
+        draft.end(task, TaskEvent.FAIL, error=error)
+
+
+def _nobody(definition: TaskDefinition) -> str:
+    if definition.capability is not None:
+        return f"no agent with the capability {definition.capability!r}"
+    return (
+        f"agent {definition.agent_id!r} had not" if definition.agent_id is not None else "the session's agent had not"
+    )
+
+
+# --- signals ------------------------------------------------------------------------------------------------
+
+
+def signal(run: Run, signal: Signal, now: float) -> Step:
+    """Tell a run something: the first task that waits for it is complete, else it is kept until one does."""
+    draft = Draft(run, now)
+    draft.add_signal(signal)
+    waiting = (task for task in run.every() if task.awaits and _is_for(run, task, signal))
+    task = min(waiting, key=lambda task: task.started_at or 0.0, default=None)
+    if task is not None:
+        draft.take_signal(signal.name, task)
+        draft.end(task, TaskEvent.COMPLETE, result=signal.payload)
+        progress.follow(draft)
+    return draft.step()
+
+
+def _is_for(run: Run, task: Task, signal: Signal) -> bool:
+    definition = run.task_definition(task)
+    return definition.kind is TaskKind.SIGNAL and definition.signal == signal.name
+
+
+# --- steering -----------------------------------------------------------------------------------------------
+
+
+def cancel(run: Run, reason: str | None, now: float) -> Step:
+    """Call everything off: what is out with agents is taken from them, then what was done is undone."""
+    draft = Draft(run, now)
+    draft.move_session(SessionEvent.CANCEL, cancelled_at=now, reason=reason, due_at=None)
+    _call_back(draft)
+    progress.follow(draft)
+    return draft.step()
+
+
+def _call_back(draft: Draft) -> None:
+    """Take every open attempt from its agent, but for what undoes the run."""
+    for task in draft.every():
+        if task.is_out and draft.of(task).role not in _AT_THE_END:
+            draft.revoke(task)
+            draft.end(task, TaskEvent.CANCEL)
+
+
+def pause(run: Run, reason: str | None, now: float) -> Step:
+    """Give out nothing more, and hold every delay; what is out with agents may still end."""
+    draft = Draft(run, now)
+    draft.move_session(SessionEvent.PAUSE, reason=reason)
+    return draft.step()
+
+
+def resume(run: Run, now: float) -> Step:
+    """Go on where the run was paused, and take up what happened meanwhile."""
+    draft = Draft(run, now)
+    _resume(draft)
+    progress.follow(draft)
+    return draft.step()
+
+
+def _resume(draft: Draft) -> None:
+    event = SessionEvent.RESUME
+    if draft.session.cancelled_at is not None:
+        event = SessionEvent.RESUME_CANCELLING
+    elif draft.session.error is not None:
+        event = SessionEvent.RESUME_FAILING
+    draft.move_session(event, reason=None)
+
+
+def revive(run: Run, now: float) -> Step:
+    """Try a failed run again from where it failed: what was completed stays, everything else begins anew."""
+    draft = Draft(run, now)
+    timeout_s = run.definition.session_timeout_s
+    due_at = None if timeout_s is None else now + timeout_s
+    again = [task for task in draft.every() if _begins_anew(draft, task)]
+    draft.move_session(SessionEvent.REVIVE, error=None, ended_at=None, reason=None, due_at=due_at)
+    for task in again:
+        _renew(draft, task)
+    progress.follow(draft)
+    return draft.step()
+
+
+def _begins_anew(draft: Draft, task: Task) -> bool:
+    """Whether a failed run that is tried again has this task still, or again, to do."""
+    match draft.of(task).role:
+        case Role.STEP:
+            failed = task.status is TaskStatus.FAILED and not progress.tolerated(draft, task)
+            return failed or task.status is TaskStatus.CANCELLED
+        case Role.FALLBACK:
+            step = next(step for step in draft.definition.steps if step.fallback == task.key)
+            return not progress.tolerated(draft, draft.by_key(step.key))
+        case _:
+            return True
+
+
+def _renew(draft: Draft, task: Task) -> None:
+    """Have a task begin anew; its attempts go on counting, because they fence one another."""
+    draft.move(
+        task,
+        TaskEvent.REVIVE,
+        retries=0,
+        bounces=0,
+        ready_at=None,
+        due_at=None,
+        closes_at=None,
+        ended_at=None,
+        result=None,
+        error=None,
+        dead=False,
+    )
+
+
+def compensated(run: Run) -> bool:
+    """Whether undoing the run has begun, so that it can't be tried again."""
+    handlers = (task for task in run.tasks if run.task_definition(task).role is Role.COMPENSATION)
+    return any(task.status not in (TaskStatus.PENDING, TaskStatus.SKIPPED) for task in handlers)
+
+
+def reset(run: Run, now: float) -> Step:
+    """Take what is out with agents from them, and give it out again; one that is paused is resumed."""
+    draft = Draft(run, now)
+    if run.session.status is SessionStatus.PAUSED:
+        _resume(draft)
+    for task in run.every():
+        if task.is_out:
+            draft.revoke(task)
+            _requeue(draft, task, Failure(message="the run was reset", code="reset"))
+    progress.follow(draft)
+    return draft.step()
 
 
 def quarantine(session: Session) -> Session:
     """Pause a run whose actor keeps crashing, so that it can't take the others down."""
-    status = SESSION_TABLE.get((session.status, SessionEvent.QUARANTINE))
+    status = SESSION_TABLE.get((session.status, SessionEvent.PAUSE))
     return session if status is None else attrs.evolve(session, status=status, reason="actor_crashed")
 
 
 def take_back(task: Task, session: Session, now: float) -> Task:
     """Take an open attempt back from its agent, because the run's actor can't be asked what came of it."""
-    event = TaskEvent.REQUEUE if session.error is None else TaskEvent.CANCEL
-    ended_at = now if event is TaskEvent.CANCEL else None
     error = Failure(message="the run was paused because its actor kept crashing", code="lost")
-    return _moved(task, event, error=error, ready_at=now, ended_at=ended_at)
-
-
-def _moved(task: Task, event: TaskEvent, **changes: Any) -> Task:
-    status = TASK_TABLE.get((task.status, event))
-    if status is None:
-        raise ImpossibleTransition(f"task {task.task_id} is {task.status} and can't {event}")
-    return attrs.evolve(task, status=status, **changes)
-
-
-def _session_moved(run: Run, event: SessionEvent, **changes: Any) -> Run:
-    status = SESSION_TABLE.get((run.session.status, event))
-    if status is None:
-        raise ImpossibleTransition(f"session {run.session.session_id} is {run.session.status} and can't {event}")
-    return attrs.evolve(run, session=attrs.evolve(run.session, status=status, **changes))
-
-
-def _with(run: Run, *changed: Task) -> Run:
-    tasks = list(run.tasks)
-    for task in changed:
-        tasks[task.ordinal] = task
-    return attrs.evolve(run, tasks=tuple(tasks))
-
-
-def _advance(run: Run, now: float) -> Step:
-    """Release the tasks whose predecessors are complete; with every task complete, end the session."""
-    if run.failing:
-        return _settle(run, now)
-    done = {task.key for task in run.tasks if task.status is TaskStatus.COMPLETED}
-    released = [
-        _moved(task, TaskEvent.RELEASE, ready_at=now)
-        for task in run.tasks
-        if task.status is TaskStatus.PENDING and done.issuperset(run.task_definition(task).depends_on)
-    ]
-    run = _with(run, *released)
-    if len(done) == len(run.tasks):
-        run = _session_moved(run, SessionEvent.COMPLETE, ended_at=now, result=gathered(run.definition, run.tasks))
-        return Step(run=run, effects=(Ended(session=run.session),))
-    return Step(run=run, effects=tuple(Ready(task=task) for task in released))
-
-
-def gathered(definition: Definition, tasks: Iterable[Task]) -> dict[str, Any]:
-    """The results of the tasks that no other task waits for, by their ids."""
-    return {task.key: task.result for task in tasks if not definition.dependents[task.key]}
-
-
-def _fail_session(run: Run, failed: Task, now: float) -> Step:
-    """Let the first failure decide the session: nothing new starts, what is out with agents may still end."""
-    if run.failing:
-        return _settle(run, now)
-    cause = failed.error or Failure(message="unknown")
-    error = Failure(message=f"task {failed.key!r} failed: {cause.message}", code=cause.code)
-    waiting = (TaskStatus.READY, TaskStatus.PENDING, TaskStatus.PENDING_RETRY)
-    cancelled = [
-        _moved(task, TaskEvent.CANCEL, ended_at=now, due_at=None) for task in run.tasks if task.status in waiting
-    ]
-    withdrawn = _withdrawn(run.tasks)
-    run = _session_moved(_with(run, *cancelled), SessionEvent.FAIL, error=error)
-    settled = _settle(run, now)
-    return attrs.evolve(settled, effects=withdrawn + settled.effects)
-
-
-def _withdrawn(tasks: Iterable[Task]) -> tuple[Effect, ...]:
-    return tuple(Withdrawn(task=task) for task in tasks if task.status is TaskStatus.READY)
-
-
-def _settle(run: Run, now: float) -> Step:
-    """End a failing session once no attempt of it is open."""
-    if any(task.status in TASK_OPEN for task in run.tasks):
-        return Step(run=run)
-    run = _session_moved(run, SessionEvent.SETTLE, ended_at=now)
-    return Step(run=run, effects=(Ended(session=run.session),))
+    if session.error is None and session.cancelled_at is None:
+        return moved(task, TaskEvent.REQUEUE, error=error, ready_at=now)
+    return moved(task, TaskEvent.CANCEL, error=error, ended_at=now)

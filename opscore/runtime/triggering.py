@@ -59,6 +59,12 @@ class Trigger:
     payload: Any = None
     agent_id: str | None = None
     idempotency: IdempotencyKey | None = None
+    session_id: str | None = None
+    """The run's id, where it has to be this one."""
+    parent_task_id: str | None = None
+    """The task of another run that waits for this one."""
+    depth: int = 0
+    """How many runs stand above it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,11 +100,13 @@ def prepare(
         )
         raise InvalidDocument("trigger", (fault,))
     session = Session(
-        session_id=new_id("ses", now, rng),
+        session_id=trigger.session_id or new_id("ses", now, rng),
         workflow_id=definition.workflow_id,
         definition_key=definition.digest,
         agent_id=trigger.agent_id,
         payload=trigger.payload,
+        parent_task_id=trigger.parent_task_id,
+        depth=trigger.depth,
         created_at=now,
     )
     if trigger.idempotency is not None and keyed is not None:

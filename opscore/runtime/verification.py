@@ -158,13 +158,15 @@ class Verification:
         yield from self._leads_to(TASKS, lease.task_id)
         task = self._row(TASKS, lease.task_id)
         held = (lease.attempt, lease.agent_id)
-        if task is not None and (task.status not in TASK_OPEN or (task.attempt, task.agent_id) != held):
+        # What was taken back from an agent it may be busy with for a while yet.
+        stands_so = task is not None and task.is_out and (task.attempt, task.agent_id) == held
+        if task is not None and not stands_so and not lease.revoked:
             stands = f"{task.status} at attempt {task.attempt} of agent {task.agent_id!r}"
             yield f"it holds attempt {lease.attempt} of {lease.task_id}, which is {stands}"
 
     def _task(self, task: Task) -> Iterator[str]:
         yield from self._leads_to(SESSIONS, task.session_id)
-        if task.status in TASK_OPEN:
+        if task.is_out:
             lease = None if task.agent_id is None else self._row(LEASES, task.agent_id)
             if lease is None or (lease.task_id, lease.attempt) != (task.task_id, task.attempt):
                 yield f"attempt {task.attempt} is out with agent {task.agent_id!r}, which holds no lease on it"

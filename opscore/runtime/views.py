@@ -5,7 +5,7 @@ from typing import Final, Generic, TypeVar
 
 import attrs
 
-from opscore.runtime import transitions
+from opscore.runtime import progress
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.library import Library
 from opscore.runtime.models import Agent, SavedDefinition, Session, SessionStatus, Task
@@ -67,7 +67,7 @@ def _with_result(view: Snapshot, session: Session, tasks: Sequence[Task], librar
     if session.status is not SessionStatus.COMPLETED or session.result is not None:
         return session
     definition = library.find(view, session.definition_key)
-    return attrs.evolve(session, result=transitions.gathered(definition, tasks))
+    return attrs.evolve(session, result=progress.gathered(definition, [task for task in tasks if task.item is None]))
 
 
 def sessions(

@@ -44,6 +44,7 @@ EXAMPLES: list[tuple[Exception, int, str]] = [
     (errors.Conflict("conflict"), 409, "conflict"),
     (errors.StaleAttempt("x", 1, "over"), 409, "stale_attempt"),
     (errors.IdempotencyConflict("k"), 409, "idempotency_key_reused"),
+    (errors.SessionConflict("s", "it is failed"), 409, "session_conflict"),
     (errors.InvalidDocument("request", (Fault(path="a", message="b"),)), 422, "validation_failed"),
     (errors.LimitExceeded("tasks_max", 1, 2), 422, "limit_exceeded"),
     (errors.Unavailable("later", retry_after_s=1.2), 503, "unavailable"),

@@ -20,6 +20,10 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.triggering import IdempotencyKey
 from tests.runtime.world import SAMPLE, World, begin, hire, join, one_task
 
+SIGNALLED = {
+    "id": "signalled",
+    "tasks": [{"taskId": "first", "agentCapability": "nobody"}, {"taskId": "approval", "type": "signal"}],
+}
 KEYED = one_task("keyed", retry={"initialDelaySeconds": 3_000, "jitter": False})
 
 
@@ -50,6 +54,8 @@ async def live(world: World) -> None:
         await begin(node, one_task("bounced", agentCapability="rare"))
         await node.set_cordon("suspect", cordoned=True)
         await begin(node, one_task("waiting", agentCapability="nobody", priority=9))
+        early = await begin(node, SIGNALLED)
+        await node.signal(early.session_id, "approval", payload={"by": "ada"}, signal_id="once")
         # Retention removes the oldest records, and the node notes its vitals.
         await trio.sleep(70)
 

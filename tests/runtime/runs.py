@@ -5,8 +5,8 @@ from typing import Any
 
 from opscore.runtime import definitions, transitions
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Failure, Session
-from opscore.runtime.transitions import Run, Step
+from opscore.runtime.models import Failure, Session, Task
+from opscore.runtime.run import Run, Step
 
 LIMITS = Limits(dispatch_attempts_max=3)
 NOW = 1_000.0
@@ -16,7 +16,11 @@ LOST = Failure(message="it went silent", code="lost")
 
 
 def begun(*tasks: dict[str, Any], **fields: Any) -> Step:
-    document = {"id": "w", "tasks": [{"agentCapability": "any", **task} for task in tasks], **fields}
+    document = {
+        "id": "w",
+        "tasks": [task if "type" in task else {"agentCapability": "any", **task} for task in tasks],
+        **fields,
+    }
     definition = definitions.parse(document, LIMITS)
     session = Session(session_id="ses", workflow_id="w", definition_key=definition.digest, created_at=NOW)
     return transitions.begin(session, definition, NOW)
@@ -26,16 +30,30 @@ def run_of(*tasks: dict[str, Any], **fields: Any) -> Run:
     return begun(*tasks, **fields).run
 
 
-def dispatched(run: Run, task_id: str) -> Run:
-    return transitions.dispatch(run, task_id, "agent", NOW).run
+def found(run: Run, task_id: str) -> Task:
+    task = run.find(task_id)
+    assert task is not None, f"the run has no task {task_id}"
+    return task
+
+
+def dispatched(run: Run, task_id: str, now: float = NOW) -> Run:
+    return transitions.dispatch(run, found(run, task_id), "agent", now).run
+
+
+def started(run: Run, task_id: str) -> Step:
+    return transitions.start(run, found(run, task_id), NOW)
+
+
+def completed(run: Run, task_id: str, result: Any = None, now: float = NOW) -> Step:
+    return transitions.complete(run, found(run, task_id), result, now)
 
 
 def failed(run: Run, task_id: str, error: Failure = ERROR, *, retryable: bool = True, seed: int = 0) -> Step:
-    return transitions.fail(run, task_id, error, NOW, random.Random(seed), retryable=retryable)
+    return transitions.fail(run, found(run, task_id), error, NOW, random.Random(seed), retryable=retryable)
 
 
 def bounced(run: Run, task_id: str) -> Step:
-    return transitions.bounce(run, task_id, LOST, NOW, random.Random(0), LIMITS)
+    return transitions.bounce(run, found(run, task_id), LOST, NOW, random.Random(0), LIMITS)
 
 
 def statuses(run: Run) -> list[str]:

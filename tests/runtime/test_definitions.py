@@ -167,7 +167,7 @@ ONE_FAULT: dict[str, tuple[Any, str, str]] = {
     "a task id that is a number": (workflow({"taskId": 5}), "tasks[0].taskId", TYPE),
     "a long task id": (workflow({"taskId": "é" * 65}), "tasks[0].taskId", "id_bytes_max allows 128 bytes, found 130"),
     "parameters that are no object": (workflow({**A, "parameters": [1]}), "tasks[0].parameters", TYPE),
-    "a type nobody knows": (workflow({**A, "type": "human"}), "tasks[0].type", "'human' is not one of ['agent']"),
+    "a type nobody knows": (workflow({**A, "type": "human"}), "tasks[0].type", "'human' is not one of ['agent',"),
     "a priority beyond 9": (
         workflow({**A, "priority": 10}), "tasks[0].priority",
         "10 is greater than the maximum of 9",
@@ -284,7 +284,7 @@ def test_a_field_of_the_language_that_this_release_does_not_run_is_refused_by_it
         assert faults(document) == {path: f"this release does not run {field!r}"}
 
 
-@pytest.mark.parametrize("kind", ["signal", "delay", "workflow", "tool"])
+@pytest.mark.parametrize("kind", ["tool"])
 def test_a_task_type_that_this_release_does_not_run_is_refused_by_its_name(kind: str) -> None:
     found = faults(workflow({**A, "type": kind}))
     assert found == {"tasks[0].type": f"this release does not run tasks of type {kind!r}"}

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from opscore.runtime.definitions import MESSAGE_CHARACTERS_MAX, parse
+from opscore.runtime.definition_faults import MESSAGE_CHARACTERS_MAX
+from opscore.runtime.definitions import parse
 from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.limits import Limits
 

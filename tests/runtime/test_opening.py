@@ -68,7 +68,7 @@ def test_what_was_unfinished_in_any_format_goes_on_from_where_it_was(number: int
         world = World(restored(number, tmp_path))
         async with world.node() as node:
             open_before = node.statistics().open_sessions
-            assert open_before == 5
+            assert open_before == (5 if number < 3 else 6)
             for capability in ("nobody", "work", "rare", "test_capability", "another_capability"):
                 await join(node, f"new {capability}", capability)
             with trio.fail_after(100_000):

@@ -12,10 +12,10 @@ from opscore.runtime.errors import Superseded
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Agent, Failure, Session, SessionStatus, TaskStatus
 from opscore.runtime.opening import open_store
+from opscore.runtime.run import Run
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Submission
 from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession
-from opscore.runtime.transitions import Run
 from tests.runtime.world import MAP_BYTES, one_task
 
 NOW = 1_000.0
@@ -36,7 +36,7 @@ def dispatched(session_id: str = "s") -> Run:
     """A run whose only task is out with the agent."""
     session = Session(session_id=session_id, workflow_id="one", definition_key=definition().digest, created_at=0.0)
     begun = transitions.begin(session, definition(), NOW).run
-    return transitions.dispatch(begun, f"{session_id}.0", "a", NOW).run
+    return transitions.dispatch(begun, begun.tasks[0], "a", NOW).run
 
 
 def keep(store: LmdbStore, run: Run) -> int:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from opscore.runtime import transitions
 from opscore.runtime.models import SessionStatus, TaskStatus
-from opscore.runtime.transitions import Effect, Ended, Ready, RetryAt, Run, Step, Withdrawn
-from tests.runtime.runs import ERROR, LIMITS, LOST, NOW, begun
+from opscore.runtime.run import DueAt, Effect, Ended, Ready, Run, Step, Withdrawn
+from tests.runtime.runs import ERROR, LIMITS, LOST, NOW, begun, found
 
 
 class Interpreter:
@@ -116,18 +116,18 @@ def needs_of(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 
 def moved(run: Run, what: str, task_id: str, seed: int) -> Step:
-    rng = random.Random(seed)
+    rng, task = random.Random(seed), found(run, task_id)
     match what:
         case "dispatch":
-            return transitions.dispatch(run, task_id, "agent", NOW)
+            return transitions.dispatch(run, task, "agent", NOW)
         case "complete":
-            return transitions.complete(run, task_id, f"result of {task_id}", NOW)
+            return transitions.complete(run, task, f"result of {task_id}", NOW)
         case "fail" | "fail for good":
-            return transitions.fail(run, task_id, ERROR, NOW, rng, retryable=what == "fail")
+            return transitions.fail(run, task, ERROR, NOW, rng, retryable=what == "fail")
         case "lose":
-            return transitions.bounce(run, task_id, LOST, NOW, rng, LIMITS)
+            return transitions.bounce(run, task, LOST, NOW, rng, LIMITS)
         case _:
-            return transitions.retry_due(run, task_id, run.by_id[task_id].due_at or 0.0)
+            return transitions.due(run, task_id, task.due_at or 0.0, rng)
 
 
 def expected_effects(before: Run | None, run: Run) -> list[Effect]:
@@ -136,11 +136,11 @@ def expected_effects(before: Run | None, run: Run) -> list[Effect]:
     changed = [(old.status if old else None, new) for old, new in zip(earlier, run.tasks, strict=True) if old != new]
     effects: list[Effect] = [Ready(task=new) for old, new in changed if new.status is TaskStatus.READY != old]
     effects += [
-        RetryAt(task=new, due_at=new.due_at or 0) for _, new in changed if new.status is TaskStatus.PENDING_RETRY
+        DueAt(what=new.task_id, due_at=new.due_at or 0) for _, new in changed if new.status is TaskStatus.PENDING_RETRY
     ]
     if before is not None:
         gone = [
-            old
+            new
             for old, new in zip(before.tasks, run.tasks, strict=True)
             if (old.status, new.status) == (TaskStatus.READY, TaskStatus.CANCELLED)
         ]

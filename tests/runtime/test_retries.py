@@ -1,9 +1,15 @@
 """What failures and losses of attempts cost: retries, their delays, and the bound on losses in a row."""
 
+import random
+
 from opscore.runtime import transitions
 from opscore.runtime.models import Failure, SessionStatus, TaskStatus
-from opscore.runtime.transitions import Ready, RetryAt, Run, Step
+from opscore.runtime.run import DueAt, Ready, Run, Step
 from tests.runtime.runs import ERROR, FATAL, LIMITS, NOW, bounced, dispatched, failed, run_of, statuses
+
+
+def due(run: Run, what: str, now: float) -> Step:
+    return transitions.due(run, what, now, random.Random(0))
 
 
 def failures_until_the_end(run: Run, error: Failure = ERROR) -> tuple[Run, list[float]]:
@@ -14,9 +20,9 @@ def failures_until_the_end(run: Run, error: Failure = ERROR) -> tuple[Run, list[
         if step.run.ended:
             return step.run, delays
         (retry,) = step.effects
-        assert isinstance(retry, RetryAt)
+        assert isinstance(retry, DueAt)
         delays.append(retry.due_at - NOW)
-        run = transitions.retry_due(step.run, "ses.0", retry.due_at).run
+        run = due(step.run, "ses.0", retry.due_at).run
     raise AssertionError("it never ended")
 
 
@@ -59,7 +65,7 @@ def test_jitter_draws_each_delay_from_the_whole_of_its_ceiling() -> None:
     delays = []
     for seed in range(200):
         (retry,) = failed(run, "ses.0", seed=seed).effects
-        assert isinstance(retry, RetryAt)
+        assert isinstance(retry, DueAt)
         delays.append(retry.due_at - NOW)
     assert all(0.0 < delay <= 8.0 for delay in delays)
     assert min(delays) < 0.8
@@ -69,14 +75,15 @@ def test_jitter_draws_each_delay_from_the_whole_of_its_ceiling() -> None:
 
 def test_the_time_of_a_retry_is_in_the_row_as_it_is_in_the_effect() -> None:
     step = failed(dispatched(run_of({"taskId": "a"}), "ses.0"), "ses.0")
-    assert step.effects == (RetryAt(task=step.run.tasks[0], due_at=step.run.tasks[0].due_at or 0.0),)
+    assert step.effects == (DueAt(what="ses.0", due_at=step.run.tasks[0].due_at or 0.0),)
 
 
 def test_a_retry_that_is_called_too_early_or_for_no_such_task_changes_nothing() -> None:
     run = failed(dispatched(run_of({"taskId": "a", "retry": {"jitter": False}}), "ses.0"), "ses.0").run
-    assert transitions.retry_due(run, "ses.0", NOW + 0.99) == Step(run=run)
-    assert transitions.retry_due(run, "ses.7", NOW + 1.0) == Step(run=run)
-    assert statuses(transitions.retry_due(run, "ses.0", NOW + 1.0).run) == ["ready"]
+    assert due(run, "ses.0", NOW + 0.99) == Step(run=run)
+    for nobody in ("ses.7", "ses.0.3", "other.0", "ses.x"):
+        assert due(run, nobody, NOW + 1.0) == Step(run=run)
+    assert statuses(due(run, "ses.0", NOW + 1.0).run) == ["ready"]
 
 
 # --- losses -------------------------------------------------------------------------------------------------
@@ -101,5 +108,5 @@ def test_a_failure_between_losses_begins_their_count_anew() -> None:
     for _ in range(LIMITS.dispatch_attempts_max - 1):
         run = bounced(dispatched(run, "ses.0"), "ses.0").run
     run = failed(dispatched(run, "ses.0"), "ses.0").run
-    run = transitions.retry_due(run, "ses.0", NOW + 1_000).run
+    run = due(run, "ses.0", NOW + 1_000).run
     assert statuses(bounced(dispatched(run, "ses.0"), "ses.0").run) == ["ready"]

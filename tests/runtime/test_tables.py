@@ -15,6 +15,7 @@ from opscore.runtime.models import (
     Record,
     SavedDefinition,
     Session,
+    Signal,
     Task,
     TaskStatus,
 )
@@ -43,6 +44,7 @@ ROWS: tuple[Any, ...] = (
     Lease(agent_id="a", session_id="s", task_id="s.t", attempt=2, granted_at=1, expires_at=2, timeout_at=3, lease_s=4),
     Session(session_id="s", workflow_id="w", definition_key="d", created_at=1, payload=["é", 0.1]),
     OpenSession(session_id="s"),
+    Signal(session_id="s", signal_id="once", number=0, name="approved", payload={"by": "ü"}, received_at=1.5),
     Task(task_id="s.t", session_id="s", key="t", ordinal=0, result={"a": [True]}),
     SavedDefinition(workflow_id="w", revision=1, definition_key="d", name="n", version="1", saved_at=1),
     Revision(definition_key="d", document={"id": "w", "tasks": []}),

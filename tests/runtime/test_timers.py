@@ -51,7 +51,7 @@ async def test_a_lease_that_was_renewed_does_not_end_at_its_first_time(
         assert only_task(node, session).status is TaskStatus.RUNNING
 
 
-@pytest.mark.parametrize("message", [messages.ArmLease, messages.ArmRetry, messages.ArmSuspicion])
+@pytest.mark.parametrize("message", [messages.ArmLease, messages.ArmDue, messages.ArmSuspicion])
 async def test_a_time_that_a_crash_kept_from_being_set_comes_all_the_same(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, message: type
 ) -> None:
@@ -61,7 +61,7 @@ async def test_a_time_that_a_crash_kept_from_being_set_comes_all_the_same(
         await join(node, "a")
         strike.armed = True
         session = await begin(node, one_task(leaseSeconds=20, retry={"initialDelaySeconds": 20, "jitter": False}))
-        if message is messages.ArmRetry:
+        if message is messages.ArmDue:
             await node.fail(only_task(node, session).task_id, 1, "no")
             await node.report_state("a", "idle")
         await trio.sleep(60)

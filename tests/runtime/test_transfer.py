@@ -42,7 +42,7 @@ def test_a_store_of_any_format_comes_back_as_it_was(number: int, tmp_path: Path)
 
 def test_every_line_is_json_and_says_what_it_is(lines: list[bytes]) -> None:
     header, *body, trailer = [json.loads(line) for line in lines]
-    assert header == {"opscore": "export", "version": 1, "format": formats.FORMAT, "sequence": 55}
+    assert header == {"opscore": "export", "version": 1, "format": formats.FORMAT, "sequence": 59}
     assert {tuple(row) for row in body} == {("table", "key", "schema", "version", "row")}
     assert {row["table"] for row in body} >= {"sessions", "tasks", "agents", "journal", "idempotency"}
     assert trailer["rows"] == len(body)
@@ -54,7 +54,7 @@ def test_what_was_unfinished_goes_on_in_the_copy(lines: list[bytes], tmp_path: P
     async def main() -> None:
         world = World(tmp_path / "copy")
         async with world.node() as node:
-            assert node.statistics().open_sessions == 5
+            assert node.statistics().open_sessions == 6
             await hire(node, "able", "nobody", result="done")
             await trio.sleep(100)
             assert node.statistics().open_sessions == 4
@@ -103,8 +103,8 @@ def _no_row(lines: list[bytes]) -> list[bytes]:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (_cut, "line 85 is not of a whole export"),
-        (_cut_within_a_line, "line 86 is not of a whole export"),
+        (_cut, "line 92 is not of a whole export"),
+        (_cut_within_a_line, "line 93 is not of a whole export"),
         (_changed, "the file was changed"),
         (_left_out, "the file was changed"),
         (_twice, "the file was changed"),

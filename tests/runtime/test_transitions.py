@@ -1,108 +1,87 @@
 """How a run moves: the two tables, explored to their ends, and how a session ends."""
 
 import random
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import pytest
 
-from opscore.runtime import transitions
-from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, TASK_OPEN, Failure, SessionStatus, TaskStatus
-from opscore.runtime.transitions import (
-    SESSION_TABLE,
-    TASK_TABLE,
-    Ended,
-    ImpossibleTransition,
-    Run,
-    SessionEvent,
-    Step,
-    TaskEvent,
-    Withdrawn,
+from opscore.runtime import steering, transitions
+from opscore.runtime.errors import SessionConflict
+from opscore.runtime.lifecycle import SESSION_TABLE, TASK_TABLE, ImpossibleTransition, SessionEvent, TaskEvent
+from opscore.runtime.models import (
+    SESSION_ENDED,
+    TASK_ENDED,
+    TASK_WAITS,
+    Failure,
+    Move,
+    Session,
+    SessionStatus,
+    Signal,
+    Task,
+    TaskStatus,
 )
-from tests.runtime.runs import ERROR, FATAL, LIMITS, LOST, NOW, begun, bounced, dispatched, failed, run_of, statuses
+from opscore.runtime.run import Ended, Run, Step, Withdrawn
+from tests.runtime.runs import (
+    ERROR,
+    FATAL,
+    LIMITS,
+    LOST,
+    NOW,
+    begun,
+    bounced,
+    completed,
+    dispatched,
+    failed,
+    run_of,
+    statuses,
+)
 
 # --- the tables ---------------------------------------------------------------------------------------------
 
-SUBJECT, SIBLING = "ses.0", "ses.1"
+LATER = NOW * 2
+SIGNAL = Signal(session_id="ses", signal_id="s", number=0, name="a", received_at=NOW)
+CHILD = Session(session_id="ses-0-1", workflow_id="x", definition_key="d", created_at=NOW)
 
 
-def with_subject(status: TaskStatus, *, waits: bool, retries_left: bool) -> Run:
-    """A running session whose first task is in that status, beside one that an agent has."""
-    run = run_of(
-        {"taskId": "subject", "dependsOn": ["sibling"] if waits else [], "retry": {"maxRetries": int(retries_left)}},
-        {"taskId": "sibling", "dependsOn": [], "retry": {"maxRetries": 0}},
-    )
-    run = dispatched(run, SIBLING)
-    subject = attrs.evolve(run.tasks[0], status=status, attempt=1, due_at=NOW)
-    return attrs.evolve(run, tasks=(subject, run.tasks[1]))
-
-
-def cancelled_by_its_sibling(run: Run) -> Step:
-    """The sibling's failure cancels what waits; what is out with an agent is cancelled when it comes back."""
-    failing = failed(run, SIBLING).run
-    return bounced(failing, SUBJECT) if failing.tasks[0].status in TASK_OPEN else Step(run=failing)
-
-
-def released(run: Run) -> Step:
-    return transitions.retry_due(transitions.complete(run, SIBLING, None, NOW).run, SUBJECT, NOW)
-
-
-HAPPENINGS: dict[TaskEvent, Callable[[Run], Step]] = {
-    TaskEvent.RELEASE: released,
-    TaskEvent.DISPATCH: lambda run: transitions.dispatch(run, SUBJECT, "agent", NOW),
-    TaskEvent.START: lambda run: transitions.start(run, SUBJECT, NOW),
-    TaskEvent.COMPLETE: lambda run: transitions.complete(run, SUBJECT, None, NOW),
-    TaskEvent.RETRY: lambda run: failed(run, SUBJECT),
-    TaskEvent.FAIL: lambda run: failed(run, SUBJECT),
-    TaskEvent.REQUEUE: lambda run: bounced(run, SUBJECT),
-    TaskEvent.CANCEL: cancelled_by_its_sibling,
-}
-CHANGE_NOTHING = {TaskEvent.RELEASE, TaskEvent.CANCEL}
-"""Events that the run raises by itself, and only where they apply."""
-
-
-@pytest.mark.parametrize("event", TaskEvent)
-@pytest.mark.parametrize("status", TaskStatus)
-def test_a_task_moves_as_its_table_says_and_in_no_other_way(status: TaskStatus, event: TaskEvent) -> None:
-    waits = status is TaskStatus.PENDING
-    run = with_subject(status, waits=waits, retries_left=event is TaskEvent.RETRY)
-    expected = TASK_TABLE.get((status, event))
-    if expected is not None:
-        assert HAPPENINGS[event](run).run.tasks[0].status is expected
-    elif event in CHANGE_NOTHING or (status, event) == (TaskStatus.RUNNING, TaskEvent.START):
-        assert HAPPENINGS[event](run).run.tasks[0] == run.tasks[0]
-    else:
-        with pytest.raises(ImpossibleTransition, match=f"{SUBJECT} is {status}"):
-            HAPPENINGS[event](run)
-
-
-def test_nothing_leads_out_of_an_end() -> None:
-    assert not [row for row in TASK_TABLE if row[0] in TASK_ENDED]
-    assert not [row for row in SESSION_TABLE if row[0] in SESSION_ENDED]
+def due(run: Run, what: str, now: float = LATER, child: Session | None = None) -> Step:
+    return transitions.due(run, what, now, random.Random(0), child)
 
 
 def moves(run: Run) -> Iterator[Run]:
     """Every run that one call can lead to."""
-    rng = random.Random(0)
     yield attrs.evolve(run, session=transitions.quarantine(run.session))
-    for task in run.tasks:
-        if run.session.status is not SessionStatus.PAUSED:
-            # Pause stops new dispatch: the session's actor makes no offer then.
-            yield from attempted(partial(transitions.dispatch, run, task.task_id, "agent", NOW))
-        yield from attempted(partial(transitions.start, run, task.task_id, NOW))
-        yield from attempted(partial(transitions.complete, run, task.task_id, None, NOW))
-        yield from attempted(partial(transitions.fail, run, task.task_id, ERROR, NOW, rng))
-        yield from attempted(partial(transitions.bounce, run, task.task_id, LOST, NOW, rng, LIMITS))
-        yield from attempted(partial(transitions.retry_due, run, task.task_id, NOW * 2))
+    for move in Move:
+        try:
+            step = steering.steered(run, move, None, NOW)
+        except SessionConflict:
+            continue
+        if step is not None:
+            yield step.run
+    yield due(run, run.session.session_id).run
+    for task in run.every():
+        yield from moves_of(run, task)
 
 
-def attempted(move: Callable[[], Step]) -> Iterator[Run]:
-    try:
-        yield move().run
-    except ImpossibleTransition:
-        return
+def moves_of(run: Run, task: Task) -> Iterator[Run]:
+    """What an actor can make of one task; it asks for nothing that it knows to be impossible."""
+    rng = random.Random(0)
+    yield due(run, task.task_id).run
+    if task.key in run.definition.signals and not run.ended and not run.signals:
+        yield transitions.signal(run, SIGNAL, NOW).run
+    if task.awaits:
+        yield transitions.fail(run, task, ERROR, NOW, rng, retryable=False).run
+        ends = (SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED)
+        for status in ends if task.child_session_id else ():
+            yield due(run, task.task_id, NOW, child=attrs.evolve(CHILD, status=status)).run
+    if task.status is TaskStatus.READY and run.session.status is not SessionStatus.PAUSED:
+        yield transitions.dispatch(run, task, "agent", NOW).run
+    if task.is_out:
+        yield transitions.start(run, task, NOW).run
+        yield transitions.complete(run, task, None, NOW).run
+        yield transitions.fail(run, task, ERROR, NOW, rng).run
+        yield transitions.bounce(run, task, LOST, NOW, rng, LIMITS).run
 
 
 def explored(start: Run) -> Iterator[tuple[Run, Run]]:
@@ -118,65 +97,134 @@ def explored(start: Run) -> Iterator[tuple[Run, Run]]:
 
 
 def shape(run: Run) -> Any:
-    tasks = tuple((task.status, task.retries, task.bounces) for task in run.tasks)
-    return run.session.status, run.failing, tasks
+    tasks = tuple((task.status, task.retries, task.bounces, task.dead, task.agent_id) for task in run.every())
+    return run.session.status, run.session.error, run.session.cancelled_at, run.signals, tasks
 
 
-def small_runs() -> list[Run]:
-    retry = {"retry": {"maxRetries": 1}}
-    return [
-        run_of(),
-        run_of({"taskId": "a", **retry}, {"taskId": "b", **retry}),
-        run_of({"taskId": "a", "dependsOn": [], **retry}, {"taskId": "b", "dependsOn": [], **retry}),
-    ]
+def small_runs() -> dict[str, Run]:
+    once, never = {"retry": {"maxRetries": 1}}, {"retry": {"maxRetries": 0}}
+    return {
+        "nothing to do": run_of(),
+        "a chain": run_of({"taskId": "a", **once}, {"taskId": "b", **never}),
+        "side by side": run_of({"taskId": "a", "dependsOn": [], **once}, {"taskId": "b", "dependsOn": [], **never}),
+        "a fallback": run_of(
+            {"taskId": "a", "fallbackTaskId": "f", **never}, {"taskId": "b", **never}, {"taskId": "f", **never}
+        ),
+        "a failure that does no harm": run_of(
+            {"taskId": "a", "continueOnFailure": True, **never}, {"taskId": "b", **never}
+        ),
+        "a saga": run_of(
+            {"taskId": "a", "compensateTaskId": "c", **never},
+            {"taskId": "b", **never},
+            {"taskId": "c", **never},
+            {"taskId": "n", **never},
+            onFailure="n",
+        ),
+        "what no agent does": run_of(
+            {"taskId": "b", "type": "delay", "dependsOn": [], "parameters": {"seconds": 5}},
+            {"taskId": "a", "type": "signal", "dependsOn": ["b"], "timeoutSeconds": 5},
+            {"taskId": "c", "type": "delay", "dependsOn": ["b"], "parameters": {"seconds": 0}},
+        ),
+        "a saga that no agent begins": run_of(
+            {"taskId": "a", "type": "signal", "compensateTaskId": "c"},
+            {"taskId": "b", "type": "signal", "timeoutSeconds": 5},
+            {"taskId": "c", **never},
+        ),
+        "another run": run_of({"taskId": "a", "type": "workflow", "parameters": {"workflowId": "x"}, **once}),
+        "times": run_of(
+            {"taskId": "a", "scheduleToStartSeconds": 5, "scheduleToCloseSeconds": 50, **once}, sessionTimeoutSeconds=60
+        ),
+    }  # fmt: skip
 
 
-def test_every_row_of_the_tables_is_travelled_and_nothing_beside_them() -> None:
-    steps = [step for run in small_runs() for step in explored(run)]
+@pytest.fixture(scope="module")
+def steps() -> list[tuple[Run, Run]]:
+    return [step for run in small_runs().values() for step in explored(run)]
+
+
+def test_every_row_of_the_tables_is_travelled_and_nothing_beside_them(steps: list[tuple[Run, Run]]) -> None:
     task_moves = {
         (earlier.status, later.status)
         for before, after in steps
         for earlier, later in zip(before.tasks, after.tasks, strict=True)
         if earlier.status is not later.status
     }
-    assert task_moves == {(status, target) for (status, _), target in TASK_TABLE.items()}
+    assert_travelled(task_moves, {(status, target) for (status, _), target in TASK_TABLE.items()})
     session_moves = {
         (before.session.status, after.session.status)
         for before, after in steps
         if before.session.status is not after.session.status
     }
-    rows = {(status, target) for (status, _), target in SESSION_TABLE.items()}
-    # A failure settles in the same step when no attempt is out; a run without tasks is complete when it begins.
-    at_once = {(status, SessionStatus.FAILED) for (status, event) in SESSION_TABLE if event is SessionEvent.FAIL}
-    assert session_moves - rows == at_once - rows
-    assert rows - session_moves == {(SessionStatus.STARTED, SessionStatus.COMPLETED)}
-    assert run_of().session.status is SessionStatus.COMPLETED
+    assert_travelled(session_moves, {(status, target) for (status, _), target in SESSION_TABLE.items()})
 
 
-def test_every_status_can_be_reached_but_the_ones_that_no_release_sets_yet() -> None:
-    runs = [run for first in small_runs() for step in explored(first) for run in step] + small_runs()
-    assert {task.status for run in runs for task in run.tasks} == set(TaskStatus) - {TaskStatus.SKIPPED}
-    beyond = {SessionStatus.CANCELLING, SessionStatus.CANCELLED}
-    assert {run.session.status for run in runs} == set(SessionStatus) - beyond
+def assert_travelled(moved: set[tuple[Any, Any]], rows: set[tuple[Any, Any]]) -> None:
+    """Every move is a row of the table, or some rows one after the other in one step; and each row is seen alone."""
+    reached, further = set(rows), set(rows)
+    while further:
+        further = {(start, end) for start, middle in reached for again, end in rows if again == middle} - reached
+        reached |= further
+    assert moved <= reached
+    assert rows - moved == set()
 
 
-def test_a_run_that_has_ended_changes_no_more_whatever_is_said_to_it() -> None:
-    ended = [(before, after) for first in small_runs() for before, after in explored(first) if before.ended]
+def test_a_pair_that_is_not_in_the_table_is_a_bug_and_says_so() -> None:
+    run = run_of({"taskId": "a"})
+    with pytest.raises(ImpossibleTransition, match=r"task ses.0 is ready and can't complete"):
+        transitions.complete(run, run.tasks[0], None, NOW)
+    with pytest.raises(ImpossibleTransition, match=r"session ses is started and can't resume"):
+        transitions.resume(run, NOW)
+
+
+def test_nothing_but_another_try_leads_out_of_an_end() -> None:
+    assert {event for status, event in TASK_TABLE if status in TASK_ENDED} == {TaskEvent.REVIVE}
+    out = {(status, event) for status, event in SESSION_TABLE if status in SESSION_ENDED}
+    assert out == {(SessionStatus.FAILED, SessionEvent.REVIVE)}
+
+
+def test_every_status_can_be_reached(steps: list[tuple[Run, Run]]) -> None:
+    runs = [run for step in steps for run in step]
+    assert {task.status for run in runs for task in run.tasks} == set(TaskStatus)
+    assert {run.session.status for run in runs} == set(SessionStatus)
+
+
+def test_a_run_that_has_ended_changes_no_more_unless_it_is_tried_again(steps: list[tuple[Run, Run]]) -> None:
+    ended = [(before, after) for before, after in steps if before.ended]
     assert ended
-    assert all(before == after for before, after in ended)
+    assert all(before == after or before.session.status is SessionStatus.FAILED for before, after in ended)
+    revived = {after.session.status for before, after in ended if before != after}
+    assert revived <= {SessionStatus.RUNNING, SessionStatus.FAILING, SessionStatus.FAILED, SessionStatus.COMPLETED}
 
 
-def test_nothing_of_a_failing_run_waits_any_more() -> None:
-    waiting = {TaskStatus.PENDING, TaskStatus.READY, TaskStatus.PENDING_RETRY}
-    failing = [run for first in small_runs() for _, run in explored(first) if run.failing]
-    assert any(not run.ended for run in failing)
-    assert not [run for run in failing if any(task.status in waiting for task in run.tasks)]
+def test_nothing_of_a_failing_run_waits_any_more_but_what_undoes_it(steps: list[tuple[Run, Run]]) -> None:
+    unwinding = [run for _, run in steps if run.unwinding and run.session.status is not SessionStatus.PAUSED]
+    assert any(not run.ended for run in unwinding)
+    left = [(run, task) for run in unwinding for task in run.tasks if task.status in TASK_WAITS and task.key in "ab"]
+    assert not left
 
 
-def test_a_run_ends_only_when_none_of_its_tasks_can_move() -> None:
-    for first in small_runs():
-        for _, run in explored(first):
-            assert not run.ended or all(task.status in TASK_ENDED for task in run.tasks)
+def test_a_run_ends_only_when_none_of_its_tasks_can_move(steps: list[tuple[Run, Run]]) -> None:
+    assert not [run for _, run in steps if run.ended and any(task.status not in TASK_ENDED for task in run.tasks)]
+
+
+def test_whatever_stands_still_waits_for_somebody(steps: list[tuple[Run, Run]]) -> None:
+    """No run is forgotten: it has ended, is paused, or something of it is out, in line or due."""
+    for _, run in steps:
+        alive = run.ended or run.session.status is SessionStatus.PAUSED
+        assert alive or any(
+            task.is_out or task.status is TaskStatus.READY or task.due_at or task.awaits for task in run.tasks
+        )
+
+
+def test_only_what_is_out_is_taken_from_an_agent() -> None:
+    for run in small_runs().values():
+        for before, _ in explored(run):
+            if not before.ended:
+                step = (
+                    transitions.cancel(before, None, NOW) if before.session.cancelled_at is None else Step(run=before)
+                )
+                assert all(task.is_out for task in step.revoked)
+                assert not any(task.is_out and task.key in "abf" for task in step.run.tasks)
 
 
 # --- the session's end --------------------------------------------------------------------------------------
@@ -191,7 +239,7 @@ def test_a_workflow_without_tasks_is_complete_at_once() -> None:
 def test_a_completed_run_answers_the_results_of_its_last_tasks() -> None:
     run = run_of({"taskId": "a"}, {"taskId": "b", "dependsOn": ["a"]}, {"taskId": "c", "dependsOn": ["a"]})
     for task_id in ("ses.0", "ses.2", "ses.1"):
-        run = transitions.complete(dispatched(run, task_id), task_id, {"of": task_id}, NOW).run
+        run = completed(dispatched(run, task_id), task_id, {"of": task_id}).run
     assert run.session.result == {"b": {"of": "ses.1"}, "c": {"of": "ses.2"}}
 
 
@@ -208,7 +256,7 @@ def test_the_first_failure_withdraws_what_waits_and_lets_open_attempts_end() -> 
     assert statuses(step.run) == ["failed", "dispatched", "cancelled", "cancelled"]
     assert step.run.session.status is SessionStatus.FAILING
     assert [effect.task.task_id for effect in step.effects if isinstance(effect, Withdrawn)] == ["ses.2"]
-    ended = transitions.complete(step.run, "ses.1", "late", NOW)
+    ended = completed(step.run, "ses.1", "late")
     assert (ended.run.tasks[1].result, ended.run.session.status) == ("late", SessionStatus.FAILED)
     assert ended.effects == (Ended(session=ended.run.session),)
 
@@ -237,15 +285,19 @@ def test_a_quarantined_run_is_paused_and_says_why() -> None:
     assert (run.session.status, run.session.reason) == (SessionStatus.PAUSED, "actor_crashed")
 
 
-def test_open_attempts_of_a_paused_run_still_count() -> None:
-    run = paused(dispatched(run_of({"taskId": "a"}), "ses.0"))
-    assert transitions.complete(run, "ses.0", 1, NOW).run.session.status is SessionStatus.COMPLETED
+def test_open_attempts_of_a_paused_run_still_count_and_what_follows_waits_until_it_goes_on() -> None:
+    run = paused(dispatched(run_of({"taskId": "a"}, {"taskId": "b"}), "ses.0"))
+    ended = completed(run, "ses.0", 1).run
+    assert (ended.session.status, statuses(ended)) == (SessionStatus.PAUSED, ["completed", "pending"])
+    going = transitions.resume(ended, NOW)
+    assert (going.run.session.status, going.run.session.reason) == (SessionStatus.RUNNING, None)
+    assert statuses(going.run) == ["completed", "ready"]
 
 
 def test_a_run_that_was_failing_when_it_was_paused_still_ends_failed() -> None:
     run = paused(failed(three_abreast(), "ses.0").run)
     assert run.session.status is SessionStatus.PAUSED
-    ended = transitions.complete(run, "ses.1", None, NOW).run
+    ended = transitions.resume(completed(run, "ses.1").run, NOW).run
     assert (ended.session.status, ended.session.error) == (SessionStatus.FAILED, run.session.error)
 
 

@@ -20,7 +20,7 @@ from opscore.runtime import codec
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import NotReady, StoreFull
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import TASK_OPEN, Agent, AgentSource, Assignment, Lease, Record, Session, Task, TaskStatus
+from opscore.runtime.models import Agent, AgentSource, Assignment, Lease, Record, Session, Task, TaskStatus
 from opscore.runtime.node import Node, open_node
 from opscore.runtime.opening import open_store
 from opscore.runtime.store import JOURNAL_TABLE, Outcomes, Snapshot, Store, Submission
@@ -262,12 +262,12 @@ def lease_of(node: Node, agent_id: str) -> Lease | None:
 
 def check_rows(view: Snapshot) -> None:
     """What holds after every commit: leases and open attempts are two sides of one thing, and the index is right."""
-    leases = [lease for lease, _ in LEASES.scan(view)]
+    leases = [lease for lease, _ in LEASES.scan(view) if not lease.revoked]
     held = {(lease.task_id, lease.attempt, lease.agent_id) for lease in leases}
     assert len(held) == len(leases), "one lease for a task"
     assert len({lease.task_id for lease in leases}) == len(leases), "one attempt of a task is out"
     tasks = [task for task, _ in TASKS.scan(view)]
-    out = {(task.task_id, task.attempt, task.agent_id) for task in tasks if task.status in TASK_OPEN}
+    out = {(task.task_id, task.attempt, task.agent_id) for task in tasks if task.is_out}
     assert out == held, "every open attempt has its lease, every lease its open attempt"
     for lease in leases:
         assert AGENTS.read(view, lease.agent_id).row is not None, "who holds a lease is registered"

@@ -8,7 +8,7 @@ from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel, Latency, Skill
 from opscore.runtime.simulation.invariants import STANDARD, InvariantBroken, Invariants
 from opscore.runtime.simulation.playing import Played, WorldFailed, play
-from opscore.runtime.simulation.scenario import Cordon, Scenario, Trigger
+from opscore.runtime.simulation.scenario import Cordon, Scenario, Steering, Telling, Trigger
 
 __all__ = [
     "STANDARD",
@@ -21,6 +21,8 @@ __all__ = [
     "Played",
     "Scenario",
     "Skill",
+    "Steering",
+    "Telling",
     "Trigger",
     "WorldFailed",
     "play",

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.simulation.drawing_features import with_features
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Cordon, Scenario, Trigger
@@ -32,7 +33,7 @@ def drawn(seed: int) -> Scenario:
     )
     ids = [agent_id for model in agents if model.kind != "local" for agent_id in model.ids()]
     cordons = [Cordon(agent_id=rng.choice(ids), at_s=rng.uniform(0, 60), lasts_s=rng.choice((5.0, 90.0)))]
-    return Scenario(
+    plain = Scenario(
         seed=seed,
         workflows=workflows,
         agents=agents,
@@ -42,6 +43,7 @@ def drawn(seed: int) -> Scenario:
         faults_until_s=rng.choice((60.0, 200.0, 900.0)),
         limits=limits,
     )
+    return with_features(plain)
 
 
 def _faults(rng: random.Random) -> Faults:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from opscore.runtime.models import Assignment
-from opscore.runtime.simulation.promises import dispatch, outside, tasks
+from opscore.runtime.simulation.promises import dispatch, outside, sessions, tasks
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Commit, Rows
 
@@ -74,19 +74,23 @@ def check(invariants: tuple[Callable[..., Iterator[str]], ...], *arguments: Any)
 STANDARD: Final = Invariants(
     on_commit=(
         tasks.tasks_move_by_the_table,
-        tasks.sessions_move_by_the_table,
         tasks.attempts_count_dispatches,
         tasks.attempts_end_once,
-        tasks.order_follows_the_graph,
         tasks.retries_follow_the_policy,
         tasks.losses_are_bounded,
-        tasks.sessions_end_whole,
-        tasks.failed_sessions_start_nothing,
-        tasks.unfinished_sessions_are_listed,
         tasks.admission_is_bounded,
         tasks.records_tell_every_change,
         tasks.decisions_come_before_commits,
         tasks.keys_keep_their_sessions,
+        sessions.sessions_move_by_the_table,
+        sessions.order_follows_the_graph,
+        sessions.handlers_begin_when_they_are_called_for,
+        sessions.sessions_end_whole,
+        sessions.failing_sessions_start_nothing,
+        sessions.cancelling_calls_everything_back,
+        sessions.unfinished_sessions_are_listed,
+        sessions.signals_are_taken_once_and_in_order,
+        sessions.signals_find_who_waits,
         dispatch.one_lease_an_agent,
         dispatch.leases_and_attempts_match,
         dispatch.work_goes_to_the_idle_and_able,
@@ -104,6 +108,8 @@ STANDARD: Final = Invariants(
     on_reply=(
         outside.accepted_is_durable,
         outside.a_key_starts_one_session,
+        outside.steering_is_durable,
+        outside.signals_are_durable,
         outside.acknowledged_ends_are_durable,
         outside.heartbeats_renew,
         outside.registered_is_durable,
@@ -114,6 +120,7 @@ STANDARD: Final = Invariants(
         dispatch.waiting_work_finds_idle_agents,
         dispatch.attempts_are_taken_up,
         dispatch.what_is_due_happens,
+        sessions.runs_and_what_waits_for_them_agree,
         outside.nothing_accepted_is_lost,
     ),
     at_end=(outside.everything_ends,),

@@ -3,7 +3,7 @@
 from typing import Any, Final, Literal
 
 from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
-from opscore.runtime.models import TASK_OPEN, Assignment
+from opscore.runtime.models import Assignment
 from opscore.runtime.simulation.agent_voice import Stage
 from opscore.runtime.simulation.network import SCHEME
 from opscore.runtime.simulation.promises.outside import Reply
@@ -163,7 +163,7 @@ class Puppet:
     def _say(self, assignment: Assignment, attempt: int, what: str) -> Any:
         """Note what is about to be said; a call names no agent, so that whoever holds the attempt has said it."""
         task = self._rows.tasks[assignment.task_id]
-        holds = task.status in TASK_OPEN and task.attempt == attempt and task.agent_id is not None
+        holds = task.is_out and task.attempt == attempt
         result = self._result(assignment.task_id, attempt)
         for who in {self.agent_id, task.agent_id if holds else None} - {None}:
             self._stage.said(assignment.task_id, attempt, str(who), what, result)

@@ -7,7 +7,7 @@ import attrs
 
 from opscore.runtime.definitions import Definition, TaskDefinition, parse
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import TASK_OPEN, Agent, Lease, Record, SavedDefinition, Session, Task, TaskStatus
+from opscore.runtime.models import Agent, Lease, Record, SavedDefinition, Session, Signal, Task, TaskStatus
 from opscore.runtime.simulation.disk import SimulatedSnapshot
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.store import Delete, Put, Stored, Submission
@@ -20,6 +20,7 @@ from opscore.runtime.tables import (
     RECORDS,
     REVISIONS,
     SESSIONS,
+    SIGNALS,
     TASKS,
     IdempotencyRow,
     OpenSession,
@@ -28,7 +29,7 @@ from opscore.runtime.tables import (
 )
 
 _MIRRORED: Final[tuple[Table[Any], ...]] = (
-    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, DEFINITIONS, REVISIONS, IDEMPOTENCY,
+    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY,
 )  # fmt: skip
 _BY_NAME: Final = {table.name: table for table in _MIRRORED}
 
@@ -79,6 +80,7 @@ class Rows:
         self.sessions: Mapping[str, Session] = self._rows[SESSIONS.name]
         self.unfinished: Mapping[str, OpenSession] = self._rows[OPEN_SESSIONS.name]
         self.tasks: Mapping[str, Task] = self._rows[TASKS.name]
+        self.signals: Mapping[str, Signal] = self._rows[SIGNALS.name]
         self.saved: Mapping[str, SavedDefinition] = self._rows[DEFINITIONS.name]
         self.revisions: Mapping[str, Revision] = self._rows[REVISIONS.name]
         self.idempotency: Mapping[str, IdempotencyRow] = self._rows[IDEMPOTENCY.name]
@@ -113,15 +115,21 @@ class Rows:
     def tasks_of(self, session_id: str) -> list[Task]:
         """The tasks of a session in the order of its definition."""
         found = [self.tasks[task_id] for task_id in self._tasks_of.get(session_id, ())]
-        return sorted(found, key=lambda task: task.ordinal)
+        return sorted(found, key=lambda task: (task.ordinal, -1 if task.item is None else task.item))
 
     def waiting(self) -> Iterator[Task]:
         """The tasks that wait for an agent."""
         return (self.tasks[task_id] for task_id in self._in_status[TaskStatus.READY])
 
-    def delayed(self) -> Iterator[Task]:
-        """The tasks that wait for the end of a retry delay."""
-        return (self.tasks[task_id] for task_id in self._in_status[TaskStatus.PENDING_RETRY])
+    def running(self) -> Iterator[Task]:
+        """The tasks whose agent has shown life, and those that wait for what no agent does."""
+        return (self.tasks[task_id] for task_id in self._in_status[TaskStatus.RUNNING])
+
+    def timed(self) -> Iterator[Task]:
+        """The tasks that have to be looked at at a time."""
+        statuses = (TaskStatus.READY, TaskStatus.PENDING_RETRY, TaskStatus.RUNNING)
+        found = (self.tasks[task_id] for status in statuses for task_id in self._in_status[status])
+        return (task for task in found if task.due_at is not None)
 
     def count(self) -> int:
         """How many rows there are."""
@@ -171,8 +179,8 @@ class Rows:
         session_id = key.partition(".")[0]
         if before is not None:
             del self._in_status[before.status][key]
-            over = after is None or after.status not in TASK_OPEN or after.attempt != before.attempt
-            if before.status in TASK_OPEN and over and after is not None:
+            over = after is None or not after.is_out or after.attempt != before.attempt
+            if before.is_out and over and after is not None:
                 self.ends.setdefault((key, before.attempt), []).append(after.status)
         if after is None:
             self._tasks_of.get(session_id, {}).pop(key, None)

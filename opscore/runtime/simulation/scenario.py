@@ -1,11 +1,13 @@
 """A world as data: what is run, by whom, and what goes wrong. The same scenario is the same history."""
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any, Final
 
 import attrs
 
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import Move
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel
 
@@ -36,14 +38,44 @@ class Cordon:
 
 
 @attrs.frozen(kw_only=True)
+class Steering:
+    """An operator who steers the run of a trigger, and asks again until that is answered."""
+
+    move: Move
+    """A pause is followed by its end."""
+    trigger: int = 0
+    """Whose run."""
+    at_s: float = 0.0
+    """So long after the run was accepted."""
+    lasts_s: float = 30.0
+    """Of a pause."""
+
+
+@attrs.frozen(kw_only=True)
+class Telling:
+    """Somebody who tells the run of a trigger something by name, and again until that is answered."""
+
+    name: str
+    trigger: int = 0
+    """Whose run."""
+    at_s: float = 0.0
+    """So long after the run was accepted."""
+    payload: Any = None
+
+
+@attrs.frozen(kw_only=True)
 class Scenario:
     """Everything that makes a world. Times are virtual seconds from its beginning."""
 
     seed: int = 0
     workflows: Sequence[Mapping[str, Any]] = ()
+    saved: Sequence[Mapping[str, Any]] = ()
+    """Workflows that are saved at the beginning, for others to start by their id."""
     agents: Sequence[AgentModel] = ()
     triggers: Sequence[Trigger] = ()
     cordons: Sequence[Cordon] = ()
+    steerings: Sequence[Steering] = ()
+    tellings: Sequence[Telling] = ()
     faults: Faults = Faults()
     faults_until_s: float = 300.0
     """From then on nothing goes wrong any more, and every run has to come to its end."""
@@ -55,8 +87,9 @@ class Scenario:
         """This scenario as Python that plays it again."""
         return (
             "from opscore.runtime.limits import Limits\n"
+            "from opscore.runtime.models import Move\n"
             "from opscore.runtime.simulation import AgentModel, Cordon, Faults, Latency\n"
-            "from opscore.runtime.simulation import Scenario, Skill, Trigger, play\n\n"
+            "from opscore.runtime.simulation import Scenario, Skill, Steering, Telling, Trigger, play\n\n"
             f"play({_python(self, '')}).check()\n"
         )
 
@@ -76,6 +109,8 @@ def _python(value: Any, indent: str) -> str:
         return f"{{\n{lines}{indent}}}"
     if isinstance(value, list | tuple) and any(attrs.has(type(item)) or isinstance(item, Mapping) for item in value):
         return "[\n" + "".join(f"{inner}{_python(item, inner)},\n" for item in value) + f"{indent}]"
+    if isinstance(value, Enum):
+        return f"{type(value).__name__}.{value.name}"
     return repr(list(value) if isinstance(value, tuple) else value)
 
 

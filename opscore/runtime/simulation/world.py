@@ -11,7 +11,7 @@ from opscore.actors.clock import VirtualClock
 from opscore.actors.errors import ActorError
 from opscore.runtime.errors import OpscoreError
 from opscore.runtime.models import Assignment, SessionStatus
-from opscore.runtime.node import Node, run_node
+from opscore.runtime.node import run_node
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.agent_voice import Stage
 from opscore.runtime.simulation.agents import SimulatedAgent
@@ -21,14 +21,14 @@ from opscore.runtime.simulation.disk import Disk, SimulatedStore
 from opscore.runtime.simulation.faults import Dice
 from opscore.runtime.simulation.history import History
 from opscore.runtime.simulation.invariants import InvariantBroken, Invariants, check
-from opscore.runtime.simulation.network import Network, Unreachable
+from opscore.runtime.simulation.network import Network
+from opscore.runtime.simulation.operators import Operators
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Rows
-from opscore.runtime.simulation.scenario import Cordon, Scenario, Trigger
+from opscore.runtime.simulation.scenario import Scenario
 from opscore.runtime.simulation.writer import FULL_S_MAX, STALL_S_MAX, Room, SimulatedWriter
 from opscore.runtime.store import Submission
 from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES
-from opscore.runtime.triggering import IdempotencyKey
 
 SCAN_EVERY_S: Final = 20.0
 AGAIN_S: Final = 1.0
@@ -88,7 +88,7 @@ class World:
         self._turns = random.Random(f"{scenario.seed}/turns")
         deaths.bind(self.dice, self._die, self._stop, self._stands_still)
         self._stopping = self._killed = False
-        self._asking = len(scenario.triggers)
+        self._asking = len(scenario.triggers) + len(scenario.steerings) + len(scenario.tellings)
         self._over = trio.Event()
         self._closed = trio.Event()
         self._commits = 0
@@ -124,10 +124,15 @@ class World:
                 for agent_id in model.ids():
                     agent = SimulatedAgent(agent_id, model, self.stage, self._scenario.seed)
                     nursery.start_soon(agent.live)
-            for number, trigger in enumerate(self._scenario.triggers):
-                nursery.start_soon(self._client, number, trigger)
-            for cordon in self._scenario.cordons:
-                nursery.start_soon(self._operator, cordon)
+            self._operators = Operators(
+                scenario=self._scenario,
+                network=self.network,
+                ledger=self.history.ledger,
+                note=self.note,
+                replied=self._replied,
+                answered=self._answered,
+            )
+            self._operators.begin(nursery)
             nursery.start_soon(self._watch)
             self._look_whether_over()
             await self._see_the_end()
@@ -311,50 +316,10 @@ class World:
 
     # --- clients and agents -------------------------------------------------------------------------------
 
-    async def _client(self, number: int, trigger: Trigger) -> None:
-        """Start a run, and ask again until it is accepted."""
-        await trio.sleep(trigger.at_s)
-        key = trigger.key or f"trigger-{number}"
-        document = self._scenario.workflows[trigger.workflow]
-        body = {"workflow": trigger.workflow, "payload": trigger.payload}
-
-        async def ask(node: Node) -> Any:
-            return await node.trigger(
-                document,
-                payload=trigger.payload,
-                agent_id=trigger.agent_id,
-                idempotency=IdempotencyKey(path="/v1/simulation", key=key, body=body),
-            )
-
-        arguments = {"key": key, "payload": trigger.payload, "agent_id": trigger.agent_id}
-        again_s = AGAIN_S
-        while True:
-            try:
-                session = await self.network.call(ask)
-            except (Unreachable, OpscoreError, ActorError) as error:
-                self.note(f"client {number}", f"is refused: {error}")
-                await trio.sleep(again_s)
-                again_s = min(2 * again_s, AGAIN_S_MAX)
-            else:
-                self._replied(Reply(call="trigger", arguments=arguments, value=session))
-                self._asking -= 1
-                self._look_whether_over()
-                return
-
-    async def _operator(self, cordon: Cordon) -> None:
-        """Cordon an agent for a while, and insist on both."""
-        await trio.sleep(cordon.at_s)
-        for cordoned in (True, False):
-            while True:
-                try:
-                    await self.network.call(
-                        lambda node: node.set_cordon(cordon.agent_id, cordoned=cordoned)  # noqa: B023 (called now)
-                    )
-                    break
-                except (Unreachable, OpscoreError, ActorError):
-                    await trio.sleep(AGAIN_S)
-            if cordoned:
-                await trio.sleep(cordon.lasts_s)
+    def _answered(self) -> None:
+        """Somebody who asked for something has his answer."""
+        self._asking -= 1
+        self._look_whether_over()
 
     @cached_property
     def stage(self) -> Stage:

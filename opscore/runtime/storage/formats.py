@@ -5,8 +5,8 @@ from typing import Final
 
 from opscore.runtime.errors import StoreIncompatible
 
-FORMAT: Final = 2
-"""What this release writes; it refuses a higher one. The first knew no indexes."""
+FORMAT: Final = 3
+"""What this release writes; it refuses a higher one. The first knew no indexes, the second no signals and sub-runs."""
 FORMAT_KEY: Final = b"format"
 UPGRADING_KEY: Final = b"upgrading"
 """There, with the number of the format before, while the rows of a file are being brought up to this one."""

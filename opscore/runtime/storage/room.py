@@ -2,7 +2,7 @@
 
 A store may grow to its map, and to what the file system (or this process's limit on the size of a file) leaves it.
 What counts as used are the pages that hold something: those that were given back are used again before the file
-grows. The last 5 % are kept for finishing what was accepted, for retention and for recovery.
+grows. The last 5 %, 512 KiB at least, are kept for finishing what was accepted, for retention and for recovery.
 """
 
 import math
@@ -15,6 +15,9 @@ from opscore.runtime.storage.files import DATA_FILE
 
 RESERVE: Final = 0.05
 """The share of a store that new work may not use."""
+RESERVE_BYTES_MIN: Final = 512 * 1024
+"""What it may not use of a small one: a commit copies some dozen pages before it gives any back, and a large row needs
+pages that lie side by side."""
 HELD_COMMITS_MAX: Final = 64
 """How far behind a snapshot may be before the pages that it holds count as used, a backup's for example."""
 
@@ -43,4 +46,4 @@ def capacity(path: Path, *, map_bytes: int, file_bytes: int) -> float:
 
 def only_reserve_left(capacity_bytes: float, used_bytes: int) -> bool:
     """Whether new work has to be refused."""
-    return capacity_bytes - used_bytes < RESERVE * capacity_bytes
+    return capacity_bytes - used_bytes < max(RESERVE * capacity_bytes, RESERVE_BYTES_MIN)

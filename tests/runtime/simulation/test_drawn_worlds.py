@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, Phase, find, given, seed, settings
 
 from opscore.runtime import transitions
 from opscore.runtime.definitions import parse
+from opscore.runtime.models import Task
+from opscore.runtime.run import Run, Step
 from opscore.runtime.simulation import Faults, Scenario, play
 from opscore.runtime.simulation.faults import fault_names
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS
@@ -103,13 +105,12 @@ def test_a_planted_bug_is_found_and_shrinks_to_one_task_one_agent_one_trigger_an
 ) -> None:
     dispatch = transitions.dispatch
 
-    def uncounted(run: transitions.Run, task_id: str, agent_id: str, now: float) -> transitions.Step:
+    def uncounted(run: Run, task: Task, agent_id: str, now: float) -> Step:
         # Not in every run: the first world that is drawn, which is the smallest, is well.
-        step = dispatch(run, task_id, agent_id, now)
+        step = dispatch(run, task, agent_id, now)
         if run.session.payload is None:
             return step
-        tasks = tuple(attrs.evolve(task, attempt=0) if task.task_id == task_id else task for task in step.run.tasks)
-        return attrs.evolve(step, run=attrs.evolve(step.run, tasks=tasks))
+        return attrs.evolve(step, changed=tuple(attrs.evolve(each, attempt=0) for each in step.changed))
 
     monkeypatch.setattr(transitions, "dispatch", uncounted)
     found = find(

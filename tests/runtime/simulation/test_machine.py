@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from opscore.runtime import reports, transitions
+from opscore.runtime.models import Task
+from opscore.runtime.run import Run, Step
 from opscore.runtime.simulation.invariants import InvariantBroken
 from opscore.runtime.simulation.machine import WorldMachine
 from opscore.runtime.simulation.pumping import PumpedRun
@@ -39,10 +41,9 @@ def test_whatever_happens_in_any_order_every_promise_is_kept() -> None:
 def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     dispatch = transitions.dispatch
 
-    def uncounted(run: transitions.Run, task_id: str, agent_id: str, now: float) -> transitions.Step:
-        step = dispatch(run, task_id, agent_id, now)
-        tasks = tuple(attrs.evolve(task, attempt=0) if task.task_id == task_id else task for task in step.run.tasks)
-        return attrs.evolve(step, run=attrs.evolve(step.run, tasks=tasks))
+    def uncounted(run: Run, task: Task, agent_id: str, now: float) -> Step:
+        step = dispatch(run, task, agent_id, now)
+        return attrs.evolve(step, changed=tuple(attrs.evolve(each, attempt=0) for each in step.changed))
 
     monkeypatch.setattr(transitions, "dispatch", uncounted)
     quick = settings(SHORT, max_examples=200, database=None, phases=[Phase.generate], report_multiple_bugs=False)

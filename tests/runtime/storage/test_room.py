@@ -76,11 +76,11 @@ def test_a_store_that_takes_nothing_says_so_to_a_large_batch_without_trying_each
 
 
 def test_the_last_twentieth_is_kept_from_new_work_and_used_to_finish_and_to_make_room(tmp_path: Path) -> None:
-    with open_store(tmp_path, map_bytes=4 * 1024**2) as store:
+    with open_store(tmp_path, map_bytes=12 * 1024**2) as store:
         taken = 0
         while isinstance(store.apply([new_work(b"%d" % taken)])[0], int):
             taken += 1
-        share = store.measure().used_bytes / (4 * 1024**2)
+        share = store.measure().used_bytes / (12 * 1024**2)
         assert 0.93 < share < 0.96
         (refused,) = store.apply([new_work(b"more")])
         assert isinstance(refused, StoreFull)
@@ -172,7 +172,7 @@ def immutable(file: Path) -> Iterator[None]:
 
 
 def test_pages_that_a_long_snapshot_holds_are_no_room_for_new_work(tmp_path: Path) -> None:
-    with open_store(tmp_path, map_bytes=4 * 1024**2) as store:
+    with open_store(tmp_path, map_bytes=12 * 1024**2) as store:
         with store.snapshot():
             while isinstance(outcome := store.apply([new_work(b"again")])[0], int):
                 pass

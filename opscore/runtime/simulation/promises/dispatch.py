@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from opscore.runtime.availability import fresh_until
-from opscore.runtime.models import STATE_IDLE, TASK_OPEN, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
+from opscore.runtime.definitions import Role
+from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import decided_at, moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
@@ -17,6 +18,15 @@ COMPARED_MAX: Final = 200
 CALM_S: Final = 5.0
 """So long after the last disturbance whatever is under way has come to its end."""
 _EPSILON_S: Final = 1e-6
+_GOING: Final = frozenset({SessionStatus.STARTED, SessionStatus.RUNNING})
+_UNWINDING: Final = frozenset({SessionStatus.FAILING, SessionStatus.CANCELLING})
+_GIVE_OUT: Final = {
+    Role.STEP: _GOING,
+    Role.FALLBACK: _GOING,
+    Role.COMPENSATION: _UNWINDING,
+    Role.ON_FAILURE: _UNWINDING,
+}
+"""What a session has to be for a task of its to be given out."""
 _HEARD: Final = frozenset({"agent.reported", "agent.registered", "agent.claimed", "agent.started", "agent.renewed"})
 """The records of an agent that it caused itself."""
 
@@ -51,7 +61,7 @@ def leases_and_attempts_match(commit: Commit, rows: Rows) -> Iterator[str]:
     for change in commit.of(LEASES.name):
         lease: Lease | None = change.after
         task = None if lease is None else rows.tasks.get(lease.task_id)
-        if lease is not None and not _held(task, lease):
+        if lease is not None and not lease.revoked and not _held(task, lease):
             stands = "is not there" if task is None else f"is {task.status} at {task.attempt} with {task.agent_id}"
             yield f"agent {change.key} holds attempt {lease.attempt} of {lease.task_id}, which {stands}"
         if change.before is not None and lease is None:
@@ -60,7 +70,8 @@ def leases_and_attempts_match(commit: Commit, rows: Rows) -> Iterator[str]:
         yield from _left_out(change.after, rows)
         if change.before is not None and change.before.agent_id is not None:
             lease = rows.leases.get(change.before.agent_id)
-            if lease is not None and lease.task_id == change.key and not _held(change.after, lease):
+            revoked = lease is not None and lease.revoked
+            if lease is not None and lease.task_id == change.key and not revoked and not _held(change.after, lease):
                 yield f"task {change.key} is over at attempt {lease.attempt}, and {lease.agent_id} still holds it"
     for change in commit.of(AGENTS.name):
         if change.after is None and change.key in rows.leases:
@@ -68,15 +79,11 @@ def leases_and_attempts_match(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _held(task: Task | None, lease: Lease) -> bool:
-    return (
-        task is not None
-        and task.status in TASK_OPEN
-        and (task.attempt, task.agent_id) == (lease.attempt, lease.agent_id)
-    )
+    return task is not None and task.is_out and (task.attempt, task.agent_id) == (lease.attempt, lease.agent_id)
 
 
 def _left_out(task: Task | None, rows: Rows) -> Iterator[str]:
-    if task is None or task.status not in TASK_OPEN:
+    if task is None or not task.is_out:
         return
     lease = None if task.agent_id is None else rows.leases.get(task.agent_id)
     if lease is None or not _held(task, lease):
@@ -129,7 +136,7 @@ def work_comes_from_sessions_that_run(commit: Commit, rows: Rows) -> Iterator[st
     """Only a ready task of a session that is neither paused nor over is given out."""
     for lease in granted(commit):
         session = rows.sessions[lease.session_id]
-        if session.status not in (SessionStatus.STARTED, SessionStatus.RUNNING):
+        if session.status not in _GIVE_OUT[rows.task_definition(rows.tasks[lease.task_id]).role]:
             yield f"{lease.task_id} is given out, and its session is {session.status}"
 
 
@@ -142,7 +149,11 @@ def leases_have_their_times(commit: Commit, rows: Rows) -> Iterator[str]:
         definition = rows.task_definition(rows.tasks[after.task_id])
         if before is None or (before.task_id, before.attempt) != (after.task_id, after.attempt):
             lasts, times_out = after.expires_at - after.granted_at, after.timeout_at - after.granted_at
-            if abs(lasts - definition.lease_s) > _EPSILON_S or abs(times_out - definition.timeout_s) > _EPSILON_S:
+            closes_at = rows.tasks[after.task_id].closes_at
+            allowed_s = definition.timeout_s or 0.0
+            if closes_at is not None:
+                allowed_s = min(allowed_s, closes_at - after.granted_at)
+            if abs(lasts - definition.lease_s) > _EPSILON_S or abs(times_out - allowed_s) > _EPSILON_S:
                 yield f"the lease of {after.task_id} lasts {lasts:g} s and times out after {times_out:g} s"
         elif after.timeout_at < before.timeout_at:
             yield f"the timeout of {after.task_id} is put forward"
@@ -167,7 +178,7 @@ def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
     """An agent that a push didn't reach is suspected in the commit that puts its task back."""
     for before, after in moved_tasks(commit):
         unreached = (before.task_id, before.attempt) in rows.ledger.unreached
-        if before.status not in TASK_OPEN or not unreached or before.agent_id is None:
+        if not before.is_out or not unreached or before.agent_id is None:
             continue
         if after.error is None or after.error.code != "undelivered":
             continue
@@ -221,7 +232,7 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
             if any(_came_just_now(other, rows) and may_run(other, task, rows) for other in _others(agent, rows)):
                 # It may just have been offered to that one, in vain.
                 continue
-            if rows.sessions[task.session_id].status in (SessionStatus.STARTED, SessionStatus.RUNNING):
+            if rows.sessions[task.session_id].status is not SessionStatus.PAUSED:
                 told = f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
                 rows.passed_over.append((rows.now(), task, told))
 
@@ -293,16 +304,23 @@ def attempts_are_taken_up(rows: Rows) -> Iterator[str]:
 
 
 def what_is_due_happens(rows: Rows) -> Iterator[str]:
-    """In calm times a lease, a timeout or a retry delay that is over is acted on within seconds."""
+    """In calm times a time that is over is acted on within seconds: of a lease, an attempt, a wait, a delay, a run."""
     if not rows.calm_for(CALM_S):
         return
     now = rows.now()
     for lease in rows.leases.values():
         agent = rows.agents.get(lease.agent_id)
         local = agent is not None and agent.source is AgentSource.LOCAL
-        due_at = lease.timeout_at if local else min(lease.expires_at, lease.timeout_at)
+        due_at = lease.timeout_at if local else lease.due_at
+        if lease.revoked and local and rows.touched[lease.agent_id] < now - CALM_S:
+            yield f"{lease.task_id} was taken from {lease.agent_id}, whose function still runs"
         if now > due_at + CALM_S:
             yield f"the time of {lease.task_id} with {lease.agent_id} has been over for {now - due_at:g} s"
-    for task in rows.delayed():
+    for task in rows.timed():
         if now > (task.due_at or 0.0) + CALM_S and rows.sessions[task.session_id].status is not SessionStatus.PAUSED:
-            yield f"the retry delay of {task.task_id} has been over for {now - (task.due_at or 0.0):g} s"
+            yield f"the time of {task.task_id}, {task.status}, has been over for {now - (task.due_at or 0.0):g} s"
+    for session_id in rows.unfinished:
+        session = rows.sessions[session_id]
+        late = session.due_at is not None and now > session.due_at + CALM_S
+        if late and session.error is None and session.status is not SessionStatus.PAUSED:
+            yield f"the time of session {session_id} is over, and it is {session.status}"

@@ -5,10 +5,10 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime.models import SESSION_ENDED, TASK_OPEN, Assignment, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, Assignment, Move, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import LEASES
+from opscore.runtime.tables import LEASES, SIGNALS
 
 
 @attrs.frozen(kw_only=True)
@@ -16,7 +16,7 @@ class Reply:
     """A call that was answered with success."""
 
     call: str
-    """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report` or `claim`."""
+    """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report`, `claim`, `steer` or `signal`."""
     arguments: dict[str, Any]
     value: Any
 
@@ -40,6 +40,23 @@ def a_key_starts_one_session(reply: Reply, rows: Rows) -> Iterator[str]:
     first = rows.ledger.accepted.setdefault(key, session_id)
     if first != session_id:
         yield f"key {key!r} was answered with {first}, and now with {session_id}"
+
+
+def steering_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
+    """What steers a run has done so by the time it is answered: who is cancelled is never completed after that."""
+    if reply.call == "steer" and reply.arguments["move"] is Move.CANCEL:
+        session = rows.sessions.get(reply.arguments["session_id"])
+        if session is None or session.cancelled_at is None:
+            yield f"session {reply.arguments['session_id']} is cancelled, and not on the disk"
+
+
+def signals_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
+    """A signal that was accepted is on the disk by then, once."""
+    if reply.call != "signal":
+        return
+    signal = rows.signals.get(SIGNALS.key(reply.value))
+    if signal is None or (signal.number, signal.payload) != (reply.value.number, reply.value.payload):
+        yield f"signal {reply.value.signal_id} of {reply.value.session_id} is accepted, and not on the disk"
 
 
 def acknowledged_ends_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
@@ -118,9 +135,10 @@ def handed_is_committed(assignment: Assignment, rows: Rows) -> Iterator[str]:
 
 
 def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
-    """What an agent is handed has not come to its end; only the pause of a run whose actor crashes may overtake it."""
+    """What an agent is handed has not come to its end; only what takes an open attempt back may overtake it."""
     ends = rows.ends.get((assignment.task_id, assignment.attempt))
-    if ends and "actor_raises" not in rows.faults:
+    taken_back = ends and (ends[0] is TaskStatus.CANCELLED or assignment.session_id in rows.ledger.reset)
+    if ends and not taken_back and "actor_raises" not in rows.faults:
         where = f"attempt {assignment.attempt} of {assignment.task_id}"
         yield f"{where} is handed to {assignment.agent_id}, and has ended as {ends[0]}"
 
@@ -128,7 +146,7 @@ def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
 def results_are_of_their_attempts(commit: Commit, rows: Rows) -> Iterator[str]:
     """A task's result is what the agent of that very attempt sent for it."""
     for before, after in moved_tasks(commit):
-        if after.status is not TaskStatus.COMPLETED or before.status not in TASK_OPEN:
+        if after.status is not TaskStatus.COMPLETED or not before.is_out:
             continue
         if after.result is not None and after.result not in list(_sent(after, commit, rows)):
             yield f"attempt {after.attempt} of {after.task_id} is complete with {after.result!r}, and that was not sent"
@@ -163,4 +181,4 @@ def everything_ends(rows: Rows) -> Iterator[str]:
 
 
 def _stands(task: Task) -> str:
-    return f"{task.status} at {task.attempt} with {task.agent_id}" if task.status in TASK_OPEN else f"{task.status}"
+    return f"{task.status} at {task.attempt} with {task.agent_id}" if task.is_out else f"{task.status}"

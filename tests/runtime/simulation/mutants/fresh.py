@@ -7,11 +7,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="join-starts-on-first-predecessor",
         breaks="A run goes as its definition says: a task with several dependsOn starts although only one of them is complete.",
-        module="opscore/runtime/transitions.py",
-        old="""        if task.status is TaskStatus.PENDING and done.issuperset(run.task_definition(task).depends_on)
+        module="opscore/runtime/progress.py",
+        old="""    if not all(_is_over(draft, each) for each in before):
 """,
-        new="""        if task.status is TaskStatus.PENDING
-        and (not (before := run.task_definition(task).depends_on) or not done.isdisjoint(before))
+        new="""    if before and not any(_is_over(draft, each) for each in before):
 """,
         scenario="Easy. A run of a, b and c, where c depends on a and b, with two idle agents. a completes at once, b takes "
         "long: c is handed to an agent while b is still open, and if b then fails, c has run for nothing.",
@@ -32,9 +31,9 @@ MUTANTS: tuple[Mutant, ...] = (
         name="timeout-waits-for-silence",
         breaks="An attempt longer than its timeout fails although its agent shows life: here it goes on for as long as it does.",
         module="opscore/runtime/models.py",
-        old="""        return min(self.expires_at, self.timeout_at)
+        old="""        times = (self.expires_at, self.timeout_at)
 """,
-        new="""        return self.expires_at
+        new="""        times = (self.expires_at, self.expires_at)
 """,
         scenario="Easy. A task with timeoutSeconds 60 and a lease of 30 s; its agent sends a heartbeat every 10 s and never ends. "
         "The lease is put off each time and nobody looks at the timeout: the attempt never fails, the run never ends. With a "
@@ -61,10 +60,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="failed-run-leaves-a-retry-waiting",
         breaks="After the last retry the session fails and nothing new starts: here a task of the failed run is retried.",
-        module="opscore/runtime/transitions.py",
-        old="""    waiting = (TaskStatus.READY, TaskStatus.PENDING, TaskStatus.PENDING_RETRY)
+        module="opscore/runtime/progress.py",
+        old="""            elif (each.status in TASK_WAITS and draft.of(each).role is Role.STEP) or _is_called_off(each):
 """,
-        new="""    waiting = (TaskStatus.READY, TaskStatus.PENDING)
+        new="""            elif each.status in (TaskStatus.PENDING, TaskStatus.READY) and draft.of(each).role is Role.STEP:
 """,
         scenario="Medium. Two tasks without edges. The first fails and waits for its retry delay; meanwhile the second fails for "
         "good, so the run is failed. Its first task still shows pending_retry, and when the delay is over it is handed to an "

@@ -1,0 +1,22 @@
+"""What an agent is handed: one attempt of one task, as the run and its definition say."""
+
+from opscore.runtime.models import Assignment, Task
+from opscore.runtime.run import Run
+
+
+def assignment(run: Run, task: Task) -> Assignment:
+    """The newest attempt of a task, as its agent is handed it."""
+    definition = run.task_definition(task)
+    return Assignment(
+        task_id=task.task_id,
+        task_key=task.key,
+        name=definition.name,
+        session_id=task.session_id,
+        workflow_id=run.session.workflow_id,
+        agent_id=task.agent_id or "",
+        attempt=task.attempt,
+        parameters=definition.parameters,
+        input=run.session.payload,
+        lease_s=definition.lease_s,
+        timeout_s=definition.timeout_s or 0.0,
+    )

@@ -1,0 +1,58 @@
+"""What each kind of task says in its document, and what means nothing to it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from opscore.runtime.errors import Fault
+
+ONLY_BY_AGENTS: Final = (
+    "agentCapability", "agentId", "leaseSeconds", "heartbeatSeconds", "scheduleToStartSeconds", "priority",
+)  # fmt: skip
+"""Fields that mean something only where an agent does the task."""
+WITHOUT: Final[Mapping[str, tuple[str, ...]]] = {
+    "signal": (*ONLY_BY_AGENTS, "retry"),
+    "delay": (*ONLY_BY_AGENTS, "retry", "timeoutSeconds"),
+    "workflow": ONLY_BY_AGENTS,
+}
+_DELAY_S_MAX: Final = 31_536_000
+
+
+def kind_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
+    """What is wrong with a task for the kind that it is of."""
+    kind = task.get("type", "agent")
+    for field in WITHOUT.get(kind, ()) if isinstance(kind, str) else ():
+        if task.get(field) is not None:
+            yield Fault(path=f"{where}.{field}", message=f"it means nothing to a task of type {kind!r}")
+    parameters = task.get("parameters") or {}
+    if isinstance(parameters, dict) and kind in _PARAMETERS:
+        yield from _PARAMETERS[kind](parameters, f"{where}.parameters")
+
+
+def _unknown(parameters: dict[str, Any], where: str, kind: str, known: tuple[str, ...]) -> Iterator[Fault]:
+    for name in parameters:
+        if name not in known:
+            yield Fault(path=f"{where}.{name}", message=f"a task of type {kind!r} takes {' and '.join(known)}")
+
+
+def _signal(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
+    yield from _unknown(parameters, where, "signal", ("name",))
+    name = parameters.get("name", "any")
+    if not isinstance(name, str) or not name or "${" in name:
+        yield Fault(path=f"{where}.name", message="expected the signal's name, which is a text and no expression")
+
+
+def _delay(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
+    yield from _unknown(parameters, where, "delay", ("seconds",))
+    seconds = parameters.get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _DELAY_S_MAX:
+        yield Fault(path=f"{where}.seconds", message=f"expected seconds from 0 to {_DELAY_S_MAX:,}")
+
+
+def _workflow(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
+    yield from _unknown(parameters, where, "workflow", ("workflowId", "input"))
+    workflow_id = parameters.get("workflowId")
+    if not isinstance(workflow_id, str) or not workflow_id:
+        yield Fault(path=f"{where}.workflowId", message="expected the id of a saved workflow")
+
+
+_PARAMETERS: Final = {"signal": _signal, "delay": _delay, "workflow": _workflow}

@@ -1,0 +1,298 @@
+"""A run as one value, a draft in which a step of it is put together, and what has to happen once that is committed."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from opscore.runtime.definitions import Definition, Role, TaskDefinition
+from opscore.runtime.lifecycle import SESSION_TABLE, TASK_TABLE, ImpossibleTransition, SessionEvent, TaskEvent
+from opscore.runtime.models import SESSION_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """A session with its tasks, in the order of the definition."""
+
+    session: Session
+    tasks: tuple[Task, ...]
+    definition: Definition
+    items: Mapping[int, tuple[Task, ...]] = attrs.field(factory=dict)
+    """What a `forEach` task has begun so far, by its place in the definition; in the order of the list."""
+    signals: tuple[Signal, ...] = ()
+    """What it was told and no task has waited for yet, in the order in which it came."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.session.status in SESSION_ENDED
+
+    @property
+    def unwinding(self) -> bool:
+        """Whether it has failed or is cancelled, and only ends what it began; it stays so if it is paused meanwhile."""
+        return self.session.error is not None or self.session.cancelled_at is not None
+
+    def find(self, task_id: str) -> Task | None:
+        """The task with this id on the wire, if there is one."""
+        place = task_id.removeprefix(f"{self.session.session_id}.").split(".")
+        if not all(each.isdecimal() for each in place):
+            return None
+        ordinal, *rest = map(int, place)
+        line = self.items.get(ordinal, ()) if rest else self.tasks
+        at = rest[0] if rest else ordinal
+        found = line[at] if at < len(line) else None
+        return found if found is not None and found.task_id == task_id else None
+
+    def every(self) -> Iterator[Task]:
+        """Every task, the items of a list after the task that they belong to."""
+        for task in self.tasks:
+            yield task
+            yield from self.items.get(task.ordinal, ())
+
+    def task_definition(self, task: Task) -> TaskDefinition:
+        """What the definition says of a task."""
+        return self.definition.tasks[task.ordinal]
+
+
+@attrs.frozen(kw_only=True)
+class _AboutTask:
+    task: Task
+
+
+@attrs.frozen(kw_only=True)
+class Ready(_AboutTask):
+    """A task waits for an agent."""
+
+
+@attrs.frozen(kw_only=True)
+class DueAt:
+    """Something has to be looked at again at a time."""
+
+    what: str
+    """The id of a task, or the session's own."""
+    due_at: float
+
+
+@attrs.frozen(kw_only=True)
+class Withdrawn(_AboutTask):
+    """A task that waited for an agent no longer does."""
+
+
+@attrs.frozen(kw_only=True)
+class Ended:
+    """The session has come to its end."""
+
+    session: Session
+
+
+@attrs.frozen(kw_only=True)
+class RunAwaited(_AboutTask):
+    """A task waits for another run, which may have to begin, or may have ended already."""
+
+
+@attrs.frozen(kw_only=True)
+class RunCalledOff:
+    """Nobody waits any more for a run that may have begun."""
+
+    session_id: str
+
+
+Effect = Ready | DueAt | Withdrawn | RunAwaited | RunCalledOff | Ended
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """The next run, what changed, and what has to happen once that is committed."""
+
+    run: Run
+    changed: tuple[Task, ...] = ()
+    """The tasks that changed, as they are now."""
+    revoked: tuple[Task, ...] = ()
+    """Tasks whose open attempt was taken from its agent, as they were."""
+    signals: tuple[Signal, ...] = ()
+    """The signals that came, or were taken, as they are now."""
+    effects: tuple[Effect, ...] = ()
+
+
+class Draft:
+    """A run while a step is made of it. Nothing of it is shared with the run that it was made of.
+
+    Args:
+        run: what it begins with.
+        now: the time of the step.
+    """
+
+    def __init__(self, run: Run, now: float) -> None:
+        self.now = now
+        self.session = run.session
+        self.definition = run.definition
+        self.tasks = list(run.tasks)
+        self._items: dict[int, list[Task]] = {}
+        self._before = run
+        self._revoked: list[Task] = []
+        self._signals = list(run.signals)
+        self._signals_moved: dict[int, Signal] = {}
+
+    @property
+    def unwinding(self) -> bool:
+        """Whether the run has failed or is cancelled."""
+        return self.session.error is not None or self.session.cancelled_at is not None
+
+    def of(self, task: Task) -> TaskDefinition:
+        """What the definition says of a task."""
+        return self.definition.tasks[task.ordinal]
+
+    def items(self, task: Task) -> Sequence[Task]:
+        """What a `forEach` task has begun so far."""
+        return self._items.get(task.ordinal) or self._before.items.get(task.ordinal, ())
+
+    def every(self) -> Iterator[Task]:
+        """Every task, the items of a list after the task that they belong to."""
+        for task in tuple(self.tasks):
+            yield task
+            yield from tuple(self.items(task))
+
+    def add_item(self, item: Task) -> Task:
+        """Begin with the next item of a list."""
+        self._items_to_change(item.ordinal).append(item)
+        return item
+
+    def by_key(self, key: str) -> Task:
+        """The task that the definition calls so."""
+        return self.tasks[self.definition.by_key[key].ordinal]
+
+    def in_role(self, *roles: Role) -> Iterator[Task]:
+        """The tasks that have one of these parts in the definition."""
+        return (self.tasks[each.ordinal] for each in self.definition.tasks if each.role in roles)
+
+    def move(self, task: Task, event: TaskEvent, **changes: Any) -> Task:
+        """Move a task by the table.
+
+        Raises:
+            ImpossibleTransition: the table has no such row.
+        """
+        return self._put(moved(task, event, **changes))
+
+    def _put(self, task: Task) -> Task:
+        if task.item is None:
+            self.tasks[task.ordinal] = task
+        else:
+            self._items_to_change(task.ordinal)[task.item] = task
+        return task
+
+    def _items_to_change(self, ordinal: int) -> list[Task]:
+        return self._items.setdefault(ordinal, list(self._before.items.get(ordinal, ())))
+
+    def change(self, task: Task, **changes: Any) -> Task:
+        """Change what is known of a task, and not where it stands."""
+        return self._put(attrs.evolve(task, **changes))
+
+    def end(self, task: Task, event: TaskEvent, **changes: Any) -> Task:
+        """Move a task to its end."""
+        return self.move(task, event, ended_at=self.now, due_at=None, **changes)
+
+    def revoke(self, task: Task) -> None:
+        """Note that an open attempt is taken from its agent, whose lease has to go with it."""
+        self._revoked.append(task)
+
+    def add_signal(self, signal: Signal) -> None:
+        """Keep what the run was told until a task waits for it."""
+        self._signals.append(signal)
+        self._signals_moved[signal.number] = signal
+
+    def take_signal(self, name: str, task: Task) -> Signal | None:
+        """Take the first signal of this name for a task, if one has come."""
+        signal = next((each for each in self._signals if each.name == name), None)
+        if signal is not None:
+            self._signals.remove(signal)
+            self._signals_moved[signal.number] = attrs.evolve(signal, taken_by=task.task_id)
+        return signal
+
+    def move_session(self, event: SessionEvent, **changes: Any) -> None:
+        """Move the session by the table.
+
+        Raises:
+            ImpossibleTransition: the table has no such row.
+        """
+        status = SESSION_TABLE.get((self.session.status, event))
+        if status is None:
+            raise ImpossibleTransition(f"session {self.session.session_id} is {self.session.status} and can't {event}")
+        self.session = attrs.evolve(self.session, status=status, **changes)
+
+    def step(self, *, begins: bool = False) -> Step:
+        """The step, with what follows from its difference to the run before; when it begins, everything is new."""
+        before = self._before
+        pairs = list(_changed(() if begins else before.tasks, self.tasks))
+        for ordinal, items in self._items.items():
+            pairs += _changed(before.items.get(ordinal, ()), items)
+        pairs.sort(key=lambda pair: (pair[1].ordinal, -1 if pair[1].item is None else pair[1].item))
+        effects = [effect for old, new in pairs for effect in _effects_of(old, new)]
+        effects += self._effects_of_session(begins=begins)
+        if self.session.status in SESSION_ENDED and (begins or not before.ended):
+            effects.append(Ended(session=self.session))
+        items_after = {**before.items, **{ordinal: tuple(items) for ordinal, items in self._items.items()}}
+        return Step(
+            run=Run(
+                session=self.session,
+                tasks=tuple(self.tasks),
+                definition=self.definition,
+                items=items_after,
+                signals=tuple(self._signals),
+            ),
+            changed=tuple(new for _, new in pairs),
+            revoked=tuple(self._revoked),
+            signals=tuple(self._signals_moved.values()),
+            effects=tuple(effects),
+        )
+
+    def _effects_of_session(self, *, begins: bool) -> Iterator[Effect]:
+        """What follows for the whole: its own time; a pause withdraws what waits, and the end of one announces it."""
+        before, after = self._before.session, self.session
+        paused, was_paused = (each.status is SessionStatus.PAUSED for each in (after, before))
+        if after.due_at is not None and (begins or was_paused or after.due_at != before.due_at):
+            yield DueAt(what=after.session_id, due_at=after.due_at)
+        if paused is was_paused:
+            return
+        for task in self._before.every():
+            if task.status is TaskStatus.READY and paused:
+                yield Withdrawn(task=task)
+        for task in () if paused else self.every():
+            if task.status is TaskStatus.READY:
+                yield Ready(task=task)
+            if task.due_at is not None:
+                yield DueAt(what=task.task_id, due_at=task.due_at)
+            if task.awaits and task.child_session_id:
+                yield RunAwaited(task=task)
+
+
+def _changed(before: Sequence[Task], after: Sequence[Task]) -> Iterator[tuple[Task | None, Task]]:
+    for old, new in itertools.zip_longest(before, after):
+        if old is not new:
+            yield old, new
+
+
+def moved(task: Task, event: TaskEvent, **changes: Any) -> Task:
+    """A task after an event.
+
+    Raises:
+        ImpossibleTransition: the table has no such row.
+    """
+    status = TASK_TABLE.get((task.status, event))
+    if status is None:
+        raise ImpossibleTransition(f"task {task.task_id} is {task.status} and can't {event}")
+    return attrs.evolve(task, status=status, **changes)
+
+
+def _effects_of(old: Task | None, new: Task) -> Iterator[Effect]:
+    if new.status is TaskStatus.READY:
+        if old is None or old.status is not TaskStatus.READY:
+            yield Ready(task=new)
+    elif old is not None and old.status is TaskStatus.READY and new.status is not TaskStatus.DISPATCHED:
+        yield Withdrawn(task=new)
+    if new.due_at is not None and (old is None or new.due_at != old.due_at):
+        yield DueAt(what=new.task_id, due_at=new.due_at)
+    if new.awaits and new.child_session_id and (old is None or old.child_session_id != new.child_session_id):
+        yield RunAwaited(task=new)
+    if old is not None and old.awaits and old.child_session_id and new.status is not TaskStatus.COMPLETED:
+        yield RunCalledOff(session_id=old.child_session_id)

@@ -1,0 +1,279 @@
+"""Where a run stands: what its actor knows, how it decides and commits, and whom it tells."""
+
+import functools
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, TypeVar
+
+import trio
+
+from opscore.actors.actor import Actor
+from opscore.actors.errors import ActorError, MailboxFull
+from opscore.runtime import messages, transitions
+from opscore.runtime.addresses import Addresses, hint
+from opscore.runtime.errors import CommitUnanswered, NotReady, Refusal, StaleAttempt, StoreError, Superseded
+from opscore.runtime.library import Library
+from opscore.runtime.limits import Limits
+from opscore.runtime.matching import ready_task
+from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.run import DueAt, Effect, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
+from opscore.runtime.session_rows import difference, read_run, steering_guard
+from opscore.runtime.store import ABSENT, Submission
+from opscore.runtime.sub_runs import CALLED_OFF, SubRuns
+from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, session_of
+
+ResultT = TypeVar("ResultT")
+ArgumentT = TypeVar("ArgumentT")
+
+DECISIONS_MAX: Final = 8
+STEERED: Final = (OPEN_SESSIONS.name, SESSIONS.name, LEASES.name)
+"""The tables whose rows a step from outside, or by time, may require."""
+AGAIN_S: Final = 1.0
+"""When to try again what the store, or an agent's mailbox, could not take."""
+
+
+class SessionStanding(Actor[messages.SessionProtocol]):
+    """What every message to a session's actor is decided with.
+
+    Args:
+        session_id: whose actor it is; the run may not have started yet.
+        addresses: where the others are.
+        library: the definitions that runs follow.
+        limits: what the node allows.
+        on_open: told that the run is unfinished: once it has begun, and whenever it is taken up again.
+        on_ended: told that the run has ended, after the commit; both may be told more than once.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        addresses: Addresses,
+        library: Library,
+        limits: Limits,
+        on_open: Callable[[], None],
+        on_ended: Callable[[], None],
+    ) -> None:
+        self._session_id = session_id
+        self._addresses = addresses
+        self._library = library
+        self._limits = limits
+        self._on_open = on_open
+        self._on_ended = on_ended
+        self._run: Run | None = None
+        self._version = ABSENT
+        self._decisions = 0
+        self._decisions_seen = 0
+        self._looks_again = False
+        self._errands = 0
+
+    async def on_start(self) -> None:
+        """Read the run; after a crash, say again what waits."""
+        self._sub_runs = SubRuns(
+            addresses=self._addresses, library=self._library, limits=self._limits, clock=self.context.clock
+        )
+        await self._reload()
+        self.context.tell_after(self._limits.passivate_s, messages.SessionQuiet())
+        if self._run is not None:
+            self._note_standing()
+        elif self.context.incarnation > 1:
+            # Whoever triggers it has counted it, and what it is to begin with may wait in its mailbox still.
+            self._look_again()
+        if self.context.incarnation > 1:
+            self._announce()
+            self._stop_if_over()
+
+    async def _decided(
+        self,
+        decide: Callable[[Run], Awaitable[ResultT]],
+        otherwise: ResultT,
+        guarded_by: Collection[str] = (OPEN_SESSIONS.name,),
+    ) -> ResultT:
+        """Decide on the run; if a row of these tables changed underneath, reload and decide again.
+
+        What an agent's part requires is for the caller to look at.
+        """
+        self._decisions += 1
+        for _ in range(DECISIONS_MAX):
+            try:
+                result = otherwise if self._run is None else await decide(self._run)
+            except Superseded as error:
+                if error.table not in guarded_by:
+                    raise
+                await self._reload()
+            except StaleAttempt:
+                self._stop_if_over()
+                raise
+            else:
+                self._stop_if_over()
+                return result
+        raise NotReady(f"session {self._session_id!r} changes faster than it can be decided", retry_after_s=1.0)
+
+    async def _guard(self, run: Run, step: Step) -> Submission:
+        """What a step needs of other rows: the leases that it ends, and that a finished run is still kept."""
+        if not step.revoked and not run.ended:
+            return Submission()
+        return await self._addresses.journal.load(functools.partial(steering_guard, run=run, step=step))
+
+    async def _commit(self, before: Run | None, step: Step, extra: Submission | None = None) -> int:
+        """Commit what a step changed, guarded by the run's version, then let its effects follow."""
+        own = difference(before, step, self._version, self._now(), self._limits)
+        try:
+            version = await self._addresses.journal.commit(own + (extra or Submission()))
+        except CommitUnanswered:
+            # It may be committed yet, and its effects are for nobody else to follow.
+            self._look_again()
+            raise
+        self._run, self._version = step.run, ABSENT if step.run.ended else version
+        for task in step.changed:
+            self._log_retry(task)
+        for task in step.revoked:
+            self._tell_revoked(task)
+        for effect in step.effects:
+            self._follow(effect, version)
+        return version
+
+    def _follow(self, effect: Effect, version: int) -> None:
+        assert self._run is not None, "effects follow a commit"
+        match effect:
+            case Ready(task=task):
+                self._tell_ready(self._run, task, version)
+            case DueAt(what=what, due_at=due_at):
+                arm = messages.ArmDue(session_id=self._session_id, what=what, due_at=due_at)
+                hint(self._addresses.timers, arm)
+            case Withdrawn(task=task):
+                hint(self._addresses.dispatcher, messages.TaskWithdrawn(task_id=task.task_id))
+            case RunAwaited(task=task):
+                self._run_errand(self._begin_below, task)
+            case RunCalledOff(session_id=session_id):
+                self._run_errand(self._sub_runs.call_off, session_id)
+            case Ended(session=session):
+                self._tell_above(session)
+                self.context.log.info("session %s %s", session.session_id, _ending(session))
+                self._on_ended()
+
+    def _log_retry(self, task: Task) -> None:
+        if task.status is TaskStatus.PENDING_RETRY and task.due_at is not None and task.error is not None:
+            in_s = task.due_at - self._now()
+            self.context.log.info(
+                "task %s failed, retry %d in %.1f s: %s", task.task_id, task.retries, in_s, task.error.message
+            )
+
+    def _tell_ready(self, run: Run, task: Task, version: int) -> None:
+        if run.session.status is not SessionStatus.PAUSED:
+            waiting = ready_task(run.session, run.task_definition(task), task)
+            hint(self._addresses.dispatcher, messages.TaskReady(task=waiting, as_of=version))
+
+    def _run_errand(self, errand: Callable[[ArgumentT], Awaitable[None]], argument: ArgumentT) -> None:
+        """Do something beside the mailbox, until it is done; the actor stays for as long as that takes."""
+
+        async def run() -> None:
+            try:
+                while True:
+                    try:
+                        await errand(argument)
+                    except (StoreError, Refusal, ActorError) as error:
+                        self.context.log.warning("tried again in %g s: %s", AGAIN_S, error)
+                        await trio.sleep(AGAIN_S)
+                    else:
+                        return
+            finally:
+                self._errands -= 1
+                self._stop_if_over()
+
+        self._errands += 1
+        self.context.start_soon(run)
+
+    async def _begin_below(self, task: Task) -> None:
+        """Begin the run that a task waits for, or look how it stands; where it can't be begun, the task fails."""
+        run = self._run
+        if run is None or run.find(task.task_id) != task:
+            return
+        failure = await self._sub_runs.begin(run.session, task, run.task_definition(task))
+        if failure is not None:
+            self.context.ref.tell(messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, error=failure))
+        else:
+            self.context.ref.tell(messages.Due(what=task.task_id))
+
+    async def _look_above(self) -> None:
+        """Cancel a run that nobody waits for any more, and whose parent could not say so."""
+
+        async def decide(run: Run) -> None:
+            off = run.ended or run.session.cancelled_at is not None
+            if not off and not await self._sub_runs.is_waited_for(run.session):
+                step = transitions.cancel(run, CALLED_OFF, self._now())
+                await self._commit(run, step, await self._guard(run, step))
+
+        await self._decided(decide, otherwise=None, guarded_by=STEERED)
+
+    def _tell_above(self, session: Session) -> None:
+        """Have the run that waits for this one look at it."""
+        if session.parent_task_id is None:
+            return
+        above = session_of(session.parent_task_id)
+        try:
+            self._addresses.session(above).tell(messages.Due(what=session.parent_task_id))
+        except MailboxFull:
+            due_at = self._now() + AGAIN_S
+            hint(self._addresses.timers, messages.ArmDue(session_id=above, what=session.parent_task_id, due_at=due_at))
+
+    def _tell_granted(self, granted: messages.LeaseGranted) -> None:
+        agent_id = granted.lease.agent_id
+        try:
+            self._addresses.agent(agent_id).tell(granted)
+        except MailboxFull:
+            # Whoever looks at a lease also delivers it, so have it looked at once there is room again.
+            arm = messages.ArmLease(agent_id=agent_id, due_at=self._now() + AGAIN_S)
+            hint(self._addresses.timers, arm)
+
+    def _tell_revoked(self, task: Task) -> None:
+        agent_id = task.agent_id or ""
+        try:
+            self._addresses.agent(agent_id).tell(messages.AnnounceAgent())
+        except MailboxFull:
+            # Whoever looks at a lease sees that it is revoked, so have it looked at once there is room again.
+            hint(self._addresses.timers, messages.ArmLease(agent_id=agent_id, due_at=self._now() + AGAIN_S))
+
+    def _announce(self) -> None:
+        """Tell the dispatcher and the timers of everything that waits."""
+        run = self._run
+        if run is None or run.ended:
+            return
+        if run.session.due_at is not None:
+            self._follow(DueAt(what=self._session_id, due_at=run.session.due_at), self._version)
+        for task in run.every():
+            if task.status is TaskStatus.READY:
+                self._tell_ready(run, task, self._version)
+            if task.due_at is not None:
+                self._follow(DueAt(what=task.task_id, due_at=task.due_at), self._version)
+            if task.awaits and task.child_session_id is not None:
+                self._follow(RunAwaited(task=task), self._version)
+
+    def _stop_if_over(self) -> None:
+        """A finished run needs no actor: its rows say everything, unless a commit is in doubt."""
+        if (self._run is None or self._run.ended) and not self._looks_again and not self._errands:
+            self.context.stop_if_quiet()
+
+    def _look_again(self) -> None:
+        if not self._looks_again:
+            self._looks_again = True
+            self.context.tell_after(AGAIN_S, messages.AnnounceSession())
+
+    def _note_standing(self) -> None:
+        """Let the node count its unfinished runs, whatever a crash kept from being said; one in doubt counts."""
+        if self._run is not None and not self._run.ended:
+            self._on_open()
+        elif not self._looks_again:
+            self._on_ended()
+
+    async def _reload(self) -> None:
+        read = functools.partial(read_run, session_id=self._session_id, library=self._library)
+        self._run, self._version = await self._addresses.journal.load(read)
+
+    def _now(self) -> float:
+        return self.context.clock.now()
+
+
+def _ending(session: Session) -> str:
+    took_s = (session.ended_at or session.created_at) - session.created_at
+    why = f": {session.error.message}" if session.error is not None else ""
+    return f"of {session.workflow_id} is {session.status} after {took_s:.1f} s{why}"

@@ -1,0 +1,119 @@
+"""What a drawn scenario has beyond plain tasks: handlers, limits of time, waits that no agent ends, operators.
+
+They are drawn from a source of their own and added to what `drawing` made, so that about half of the worlds are as
+plain as they were without them.
+"""
+
+import random
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.models import Move
+from opscore.runtime.simulation.scenario import Scenario, Steering, Telling
+
+_BELOW: Final = "below"
+"""The workflow that others start as a task."""
+_ONLY_BY_AGENTS: Final = ("agentCapability", "agentId", "leaseSeconds", "priority", "retry", "timeoutSeconds")
+
+Document = dict[str, Any]
+
+
+def with_features(scenario: Scenario) -> Scenario:
+    """The scenario, with what its seed adds to it."""
+    rng = random.Random(f"{scenario.seed}/features")
+    if rng.random() < 0.5:  # noqa: PLR2004 (half of them)
+        return scenario
+    workflows = [_enriched(rng, dict(document)) for document in scenario.workflows]
+    signals = sorted({name for document in workflows for name in _signals(document)})
+    runs = range(len(scenario.triggers))
+    return attrs.evolve(
+        scenario,
+        workflows=workflows,
+        saved=[_below(rng)] if any(_starts_another(document) for document in workflows) else (),
+        steerings=[
+            Steering(
+                move=rng.choice(list(Move)),
+                trigger=rng.choice(runs),
+                at_s=rng.choice((0.0, rng.uniform(0.0, 10.0), rng.uniform(0.0, 120.0))),
+                lasts_s=rng.choice((0.0, 5.0, 60.0)),
+            )
+            for _ in range(rng.choice((0, 0, 1, 1, 2, 4)))
+        ],
+        tellings=[
+            Telling(name=name, trigger=trigger, at_s=rng.choice((0.0, 5.0, 40.0)), payload={"said": name})
+            for name in signals
+            for trigger in runs
+            if rng.random() < 0.8  # noqa: PLR2004 (mostly)
+        ],
+    )
+
+
+def _signals(document: Document) -> list[str]:
+    return [task["taskId"] for task in document["tasks"] if task.get("type") == "signal"]
+
+
+def _starts_another(document: Document) -> bool:
+    return any(task.get("type") == "workflow" for task in document["tasks"])
+
+
+def _enriched(rng: random.Random, document: Document) -> Document:
+    tasks: list[Document] = [_replaced(rng, dict(task)) for task in document["tasks"]]
+    steps = list(tasks)
+    for task in steps:
+        _limit(rng, task)
+        if rng.random() < 0.2:  # noqa: PLR2004 (seldom)
+            task["continueOnFailure"] = True
+        for field in ("fallbackTaskId", "compensateTaskId"):
+            if rng.random() < 0.25:  # noqa: PLR2004 (often enough)
+                task[field] = f"{field[:8]}-{task['taskId']}"
+                tasks.append(_handler(rng, task[field]))
+    document = {**document, "tasks": tasks}
+    if rng.random() < 0.3:  # noqa: PLR2004 (often enough)
+        document["onFailure"] = "at-the-end"
+        tasks.append(_handler(rng, "at-the-end"))
+    if rng.random() < 0.2:  # noqa: PLR2004 (seldom)
+        document["sessionTimeoutSeconds"] = rng.choice((5, 60, 400))
+    return document
+
+
+def _replaced(rng: random.Random, task: Document) -> Document:
+    """Have a step wait for what no agent does, now and then."""
+    draw = rng.random()
+    if draw > 0.3:  # noqa: PLR2004 (mostly not)
+        return task
+    task = {field: value for field, value in task.items() if field not in _ONLY_BY_AGENTS}
+    if draw < 0.1:  # noqa: PLR2004
+        return {**task, "type": "delay", "parameters": {"seconds": rng.choice((0, 3, 45))}}
+    if draw < 0.2:  # noqa: PLR2004
+        return {**task, "type": "signal", "parameters": {}, "timeoutSeconds": rng.choice((10, 90, 600))}
+    timeout = {"timeoutSeconds": rng.choice((20, 600))} if rng.random() < 0.5 else {}  # noqa: PLR2004
+    return {**task, "type": "workflow", "parameters": {"workflowId": _BELOW, "input": {"from": "above"}}, **timeout}
+
+
+def _limit(rng: random.Random, task: Document) -> None:
+    """Bound how long a step may wait and take."""
+    if rng.random() < 0.15:  # noqa: PLR2004 (seldom)
+        task["scheduleToCloseSeconds"] = rng.choice((8, 60, 300))
+    if "type" not in task and rng.random() < 0.15:  # noqa: PLR2004 (seldom)
+        task["scheduleToStartSeconds"] = rng.choice((3, 40, 200))
+    if "type" not in task and rng.random() < 0.15:  # noqa: PLR2004 (seldom)
+        task["heartbeatSeconds"] = rng.choice((4, 20, 100))
+
+
+def _handler(rng: random.Random, task_id: str) -> Document:
+    if rng.random() < 0.15:  # noqa: PLR2004 (seldom)
+        return {"taskId": task_id, "type": "delay", "parameters": {"seconds": rng.choice((0, 7))}}
+    retry = {"maxRetries": rng.choice((0, 2)), "initialDelaySeconds": rng.choice((0, 5))}
+    return {"taskId": task_id, "agentCapability": rng.choice("xyz"), "leaseSeconds": 30, "retry": retry}
+
+
+def _below(rng: random.Random) -> Document:
+    """A workflow that is started as a task of another: short, and failing now and then."""
+    tasks: list[Document] = [{"taskId": "deep", "agentCapability": rng.choice("xyz"), "leaseSeconds": 30}]
+    if rng.random() < 0.5:  # noqa: PLR2004
+        tasks.append({"taskId": "rest", "type": "delay", "parameters": {"seconds": rng.choice((0, 10, 100))}})
+    if rng.random() < 0.3:  # noqa: PLR2004
+        tasks[0] |= {"retry": {"maxRetries": 0}, "compensateTaskId": "undo"}
+        tasks.append({"taskId": "undo", "agentCapability": rng.choice("xyz"), "leaseSeconds": 30})
+    return {"id": _BELOW, "tasks": tasks}

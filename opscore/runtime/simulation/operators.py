@@ -1,0 +1,164 @@
+"""Clients and operators of a world: they start runs, steer them, tell them things, and insist until they are heard."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from opscore.actors.errors import ActorError
+from opscore.runtime.errors import Conflict, InvalidDocument, LimitExceeded, OpscoreError
+from opscore.runtime.models import Move
+from opscore.runtime.node import Node
+from opscore.runtime.simulation.history import Ledger
+from opscore.runtime.simulation.network import Network, Unreachable
+from opscore.runtime.simulation.promises.outside import Reply
+from opscore.runtime.simulation.scenario import Cordon, Scenario, Steering, Telling, Trigger
+from opscore.runtime.triggering import IdempotencyKey
+
+AGAIN_S: Final = 1.0
+AGAIN_S_MAX: Final = 16.0
+"""How long one who was refused again and again waits until it asks again."""
+_REFUSED_FOR_GOOD: Final = (Conflict, InvalidDocument, LimitExceeded)
+
+
+class Operators:
+    """Everyone who asks something of the node and is no agent.
+
+    Args:
+        scenario: what they ask for, and when.
+        network: how they reach the node.
+        ledger: what they were told.
+        note: told of what happens to them.
+        replied: told of every answer, before they are.
+        answered: told that one of them has what it asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        scenario: Scenario,
+        network: Network,
+        ledger: Ledger,
+        note: Callable[[str, str], None],
+        replied: Callable[[Reply], None],
+        answered: Callable[[], None],
+    ) -> None:
+        self._scenario = scenario
+        self._network = network
+        self._ledger = ledger
+        self._note = note
+        self._replied = replied
+        self._answered = answered
+        self._sessions: dict[int, str] = {}
+        self._accepted = [trio.Event() for _ in scenario.triggers]
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Let all of them begin."""
+        if self._scenario.saved:
+            nursery.start_soon(self._save)
+        for number, trigger in enumerate(self._scenario.triggers):
+            nursery.start_soon(self._trigger, number, trigger)
+        for cordon in self._scenario.cordons:
+            nursery.start_soon(self._cordon, cordon)
+        for steering in self._scenario.steerings:
+            nursery.start_soon(self._steer, steering)
+        for number, telling in enumerate(self._scenario.tellings):
+            nursery.start_soon(self._tell, number, telling)
+
+    async def _insist(self, who: str, ask: Callable[[Node], Awaitable[Any]]) -> Any:
+        """Ask until the answer comes; nothing where the node refuses for good."""
+        again_s = AGAIN_S
+        while True:
+            try:
+                return await self._network.call(ask)
+            except _REFUSED_FOR_GOOD as error:
+                self._note(who, f"is refused for good: {error}")
+                return None
+            except (Unreachable, OpscoreError, ActorError) as error:
+                self._note(who, f"is refused: {error}")
+                await trio.sleep(again_s)
+                again_s = min(2 * again_s, AGAIN_S_MAX)
+
+    async def _save(self) -> None:
+        for document in self._scenario.saved:
+            await self._insist("operator", lambda node, document=document: node.save_definition(document))  # type: ignore[misc]
+
+    async def _trigger(self, number: int, trigger: Trigger) -> None:
+        """Start a run, and ask again until it is accepted."""
+        await trio.sleep(trigger.at_s)
+        key = trigger.key or f"trigger-{number}"
+        document = self._scenario.workflows[trigger.workflow]
+        body = {"workflow": trigger.workflow, "payload": trigger.payload}
+
+        async def ask(node: Node) -> Any:
+            return await node.trigger(
+                document,
+                payload=trigger.payload,
+                agent_id=trigger.agent_id,
+                idempotency=IdempotencyKey(path="/v1/simulation", key=key, body=body),
+            )
+
+        arguments = {"key": key, "payload": trigger.payload, "agent_id": trigger.agent_id}
+        again_s = AGAIN_S
+        while True:
+            try:
+                session = await self._network.call(ask)
+            except (Unreachable, OpscoreError, ActorError) as error:
+                self._note(f"client {number}", f"is refused: {error}")
+                await trio.sleep(again_s)
+                again_s = min(2 * again_s, AGAIN_S_MAX)
+            else:
+                self._replied(Reply(call="trigger", arguments=arguments, value=session))
+                self._sessions[number] = session.session_id
+                self._accepted[number].set()
+                self._answered()
+                return
+
+    async def _cordon(self, cordon: Cordon) -> None:
+        """Cordon an agent for a while, and insist on both."""
+        await trio.sleep(cordon.at_s)
+        for cordoned in (True, False):
+            while True:
+                try:
+                    await self._network.call(
+                        lambda node: node.set_cordon(cordon.agent_id, cordoned=cordoned)  # noqa: B023 (called now)
+                    )
+                    break
+                except (Unreachable, OpscoreError, ActorError):
+                    await trio.sleep(AGAIN_S)
+            if cordoned:
+                await trio.sleep(cordon.lasts_s)
+
+    async def _steer(self, steering: Steering) -> None:
+        """Steer a run; a pause is ended after a while."""
+        await self._accepted[steering.trigger].wait()
+        session_id = self._sessions[steering.trigger]
+        await trio.sleep(steering.at_s)
+        await self._move(session_id, steering.move)
+        if steering.move is Move.PAUSE:
+            await trio.sleep(steering.lasts_s)
+            await self._move(session_id, Move.RESUME)
+        self._answered()
+
+    async def _move(self, session_id: str, move: Move) -> None:
+        if move is Move.RETRY:
+            self._ledger.retried.add(session_id)
+        if move is Move.RESET:
+            self._ledger.reset.add(session_id)
+        session = await self._insist("operator", lambda node: node.steer(session_id, move))
+        if session is not None:
+            self._note("operator", f"{move} of {session_id}: it is {session.status}")
+            self._replied(Reply(call="steer", arguments={"session_id": session_id, "move": move}, value=session))
+
+    async def _tell(self, number: int, telling: Telling) -> None:
+        """Tell a run something, under an id, so that it has an effect once."""
+        await self._accepted[telling.trigger].wait()
+        session_id = self._sessions[telling.trigger]
+        await trio.sleep(telling.at_s)
+        told = await self._insist(
+            f"teller {number}",
+            lambda node: node.signal(session_id, telling.name, payload=telling.payload, signal_id=f"telling-{number}"),
+        )
+        if told is not None:
+            self._replied(Reply(call="signal", arguments={"session_id": session_id}, value=told))
+        self._answered()

@@ -1,0 +1,296 @@
+"""What every commit has to keep of runs: their order, their ends, and what undoes them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from opscore.runtime.definitions import Role, TaskDefinition, TaskKind
+from opscore.runtime.lifecycle import SESSION_TABLE
+from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.simulation.promises.tasks import moved_tasks
+from opscore.runtime.simulation.rows import Commit, Rows
+from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, SIGNALS, TASKS
+
+CALM_S = 5.0
+_SESSION_MOVES = {(before, after) for (before, _), after in SESSION_TABLE.items()}
+_BEGUN = frozenset(TaskStatus) - {TaskStatus.PENDING, TaskStatus.SKIPPED, TaskStatus.CANCELLED}
+_WAITS = (TaskStatus.READY, TaskStatus.PENDING, TaskStatus.PENDING_RETRY)
+_AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
+
+
+def sessions_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Every move of a session is a row of the transition table; one that has ended stays so, unless it is retried."""
+    for change in commit.of(SESSIONS.name):
+        before, after = change.before, change.after
+        if before is None or after is None:
+            continue
+        retried = before.status is SessionStatus.FAILED and change.key in rows.ledger.retried
+        if before.status in SESSION_ENDED and not retried:
+            yield f"session {change.key} is {before.status}, and changes"
+        elif before.status != after.status and after.status not in _reached(before.status):
+            yield f"session {change.key} goes from {before.status} to {after.status}"
+
+
+def _reached(status: SessionStatus) -> set[SessionStatus]:
+    """Where one commit leads: what fails may settle at once, and what is resumed or retried may end at once."""
+    reached: set[SessionStatus] = set()
+    further = {end for start, end in _SESSION_MOVES if start == status}
+    for _ in range(3):
+        reached |= further
+        further = {end for start, end in _SESSION_MOVES if start in further and start not in SESSION_ENDED}
+    return reached
+
+
+def order_follows_the_graph(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A step begins when everything it depends on is over, in that very commit, and not before."""
+    for session_id in {change.key.partition(".")[0] for change in (*commit.of(TASKS.name), *commit.of(SESSIONS.name))}:
+        session = rows.sessions.get(session_id)
+        if session is None or _unwinds(session):
+            continue
+        tasks = {task.key: task for task in rows.tasks_of(session_id)}
+        for definition in rows.definition(session).tasks:
+            task = tasks.get(definition.key)
+            if task is None:
+                yield f"session {session_id} has no task {definition.key}"
+            elif definition.role is Role.STEP:
+                yield from _in_order(session, task, definition, tasks, rows)
+
+
+def _in_order(
+    session: Session, task: Task, definition: TaskDefinition, tasks: dict[str, Task], rows: Rows
+) -> Iterator[str]:
+    missing = sorted(key for key in definition.depends_on if not is_over(tasks[key], tasks, rows))
+    if missing and task.status is not TaskStatus.PENDING:
+        yield f"task {task.task_id} is {task.status} while {', '.join(missing)} is not over"
+    if not missing and task.status is TaskStatus.PENDING and session.status is not SessionStatus.PAUSED:
+        yield f"task {task.task_id} is pending, and nothing it depends on is"
+    skipped = bool(definition.depends_on) and all(
+        tasks[key].status is TaskStatus.SKIPPED for key in definition.depends_on
+    )
+    if skipped != (task.status is TaskStatus.SKIPPED) and not missing and task.status is not TaskStatus.PENDING:
+        yield f"task {task.task_id} is {task.status}, and all it depends on was {'' if skipped else 'not '}skipped"
+
+
+def is_over(task: Task, tasks: dict[str, Task], rows: Rows) -> bool:
+    """Whether what depends on a step may begin: it is complete or skipped, or its failure does no harm."""
+    return task.status in (TaskStatus.COMPLETED, TaskStatus.SKIPPED) or harmless(task, tasks, rows)
+
+
+def harmless(task: Task, tasks: dict[str, Task], rows: Rows) -> bool:
+    """Whether a step has failed, and its run goes on: by its fallback, or because it need not succeed."""
+    if task.status is not TaskStatus.FAILED:
+        return False
+    definition = rows.task_definition(task)
+    instead = None if definition.fallback is None else tasks[definition.fallback].status
+    return instead is TaskStatus.COMPLETED or (definition.continue_on_failure and instead in (None, TaskStatus.FAILED))
+
+
+def handlers_begin_when_they_are_called_for(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A fallback begins when its step has failed for good; what undoes a run, when that has failed or is cancelled.
+
+    Compensation waits until nothing else of the run is out, undoes only what was completed, and what was completed
+    last first; the task for a failed run comes after all of that, and not when it was cancelled.
+    """
+    for before, after in moved_tasks(commit):
+        definition = rows.task_definition(after)
+        if definition.role is Role.STEP or before.status is not TaskStatus.PENDING or after.status not in _BEGUN:
+            continue
+        session, tasks = rows.sessions[after.session_id], {each.key: each for each in rows.tasks_of(after.session_id)}
+        steps = [each for each in rows.definition(session).tasks if each.role is Role.STEP]
+        if definition.role is Role.FALLBACK:
+            (step,) = (each for each in steps if each.fallback == after.key)
+            if tasks[step.key].status is not TaskStatus.FAILED:
+                yield f"fallback {after.task_id} begins, and {step.key} is {tasks[step.key].status}"
+            continue
+        if not _unwinds(session):
+            yield f"{definition.role} {after.task_id} begins, and its session is {session.status}"
+        out = [each.task_id for each in tasks.values() if each.is_out and _role(each, rows) not in _AT_THE_END]
+        if out:
+            yield f"{definition.role} {after.task_id} begins while {', '.join(out)} is out"
+        yield from _in_reverse(after, definition, session, tasks, steps)
+
+
+def _in_reverse(
+    task: Task, definition: TaskDefinition, session: Session, tasks: dict[str, Task], steps: list[TaskDefinition]
+) -> Iterator[str]:
+    undone = [step for step in steps if step.compensation and tasks[step.key].status is TaskStatus.COMPLETED]
+    if definition.role is Role.ON_FAILURE:
+        if session.cancelled_at is not None:
+            yield f"{task.task_id} begins, and its session is cancelled"
+        first = undone
+    else:
+        mine = next((step for step in undone if step.compensation == task.key), None)
+        if mine is None:
+            yield f"compensation {task.task_id} begins, and what it undoes was not completed"
+            return
+        first = [step for step in undone if (tasks[step.key].ended_at or 0) > (tasks[mine.key].ended_at or 0)]
+    for step in first:
+        if tasks[step.compensation or ""].status not in TASK_ENDED:
+            yield f"{task.task_id} begins before {step.compensation}, which undoes what was completed later"
+
+
+def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A session ends when its tasks have: complete when every step is over, failed with what failed."""
+    for change in commit.of(SESSIONS.name):
+        session: Session | None = change.after
+        if session is None:
+            continue
+        if (session.ended_at is not None) != (session.status in SESSION_ENDED):
+            yield f"session {change.key} is {session.status}, and its end is {session.ended_at}"
+        if session.status not in SESSION_ENDED:
+            continue
+        tasks = rows.tasks_of(change.key)
+        left = [f"{task.key} is {task.status}" for task in tasks if task.status not in TASK_ENDED]
+        if left:
+            yield f"session {change.key} is {session.status} while {', '.join(left)}"
+        if session.status is SessionStatus.COMPLETED:
+            yield from _complete(session, tasks, rows)
+        else:
+            yield from _undone(session, {task.key: task for task in tasks}, rows)
+
+
+def _complete(session: Session, tasks: list[Task], rows: Rows) -> Iterator[str]:
+    definition = rows.definition(session)
+    by_key = {task.key: task for task in tasks}
+    steps = [each for each in definition.tasks if each.role is Role.STEP]
+    unfinished = [each.key for each in steps if not is_over(by_key[each.key], by_key, rows)]
+    if unfinished or _unwinds(session):
+        yield f"session {session.session_id} is complete, and {', '.join(unfinished) or 'it has failed'} is not"
+    needed = {key for step in steps for key in step.depends_on}
+    expected = {
+        step.key: _result(by_key[step.key], by_key, step)
+        for step in steps
+        if step.key not in needed and by_key[step.key].status is not TaskStatus.SKIPPED
+    }
+    if session.result is not None and session.result != expected:
+        yield f"session {session.session_id} answers {session.result!r}, its last tasks {expected!r}"
+
+
+def _result(task: Task, tasks: dict[str, Task], definition: TaskDefinition) -> Any:
+    replaced = task.status is TaskStatus.FAILED and definition.fallback is not None
+    return tasks[definition.fallback or ""].result if replaced else task.result
+
+
+def _undone(session: Session, tasks: dict[str, Task], rows: Rows) -> Iterator[str]:
+    """What has to be so of a run that ended otherwise than complete."""
+    cancelled = session.status is SessionStatus.CANCELLED
+    if cancelled != (session.cancelled_at is not None):
+        yield f"session {session.session_id} is {session.status}, and was cancelled at {session.cancelled_at}"
+    by_itself = session.error is not None and session.error.code == "session_timeout"
+    if not cancelled and not by_itself and not any(task.status is TaskStatus.FAILED for task in tasks.values()):
+        yield f"session {session.session_id} has failed, and none of its tasks has"
+    for step in rows.definition(session).tasks:
+        undone_by = tasks.get(step.compensation or "")
+        done = tasks[step.key].status is TaskStatus.COMPLETED
+        if undone_by is not None and done != (undone_by.status in _BEGUN):
+            stands = f"{tasks[step.key].status}, and {undone_by.key} {undone_by.status}"
+            yield f"{step.key} of session {session.session_id} is {stands}"
+
+
+def failing_sessions_start_nothing(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Once a session fails or is cancelled, nothing of it is released, retried or given out but what undoes it."""
+    for before, after in moved_tasks(commit):
+        session = rows.sessions.get(after.session_id)
+        if session is None or not _unwinds(session) or _role(after, rows) in _AT_THE_END:
+            continue
+        if after.status in (TaskStatus.READY, TaskStatus.PENDING_RETRY, TaskStatus.DISPATCHED):
+            yield f"task {after.task_id} goes from {before.status} to {after.status}, and its session is failing"
+    for change in commit.of(SESSIONS.name):
+        session = change.after
+        if session is None or not _unwinds(session) or session.status is SessionStatus.PAUSED:
+            continue
+        for task in rows.tasks_of(change.key):
+            if _role(task, rows) is Role.STEP and task.status in _WAITS:
+                yield f"session {change.key} is {session.status}, and {task.key} is still {task.status}"
+
+
+def cancelling_calls_everything_back(commit: Commit, rows: Rows) -> Iterator[str]:
+    """When a session is cancelled or its time is over, no attempt of it stays open, in that very commit."""
+    for change in commit.of(SESSIONS.name):
+        before, after = change.before, change.after
+        if after is None or before is None:
+            continue
+        cancelled = before.cancelled_at is None and after.cancelled_at is not None
+        timed_out = before.error is None and after.error is not None and after.error.code == "session_timeout"
+        if cancelled or timed_out:
+            for task in rows.tasks_of(change.key):
+                if (task.is_out or task.awaits) and _role(task, rows) not in _AT_THE_END:
+                    yield f"session {change.key} is {after.status}, and {task.key} is still {task.status}"
+
+
+def unfinished_sessions_are_listed(commit: Commit, rows: Rows) -> Iterator[str]:
+    """The index of unfinished sessions holds those, and no others."""
+    for change in (*commit.of(SESSIONS.name), *commit.of(OPEN_SESSIONS.name)):
+        session = rows.sessions.get(change.key)
+        unfinished = session is not None and session.status not in SESSION_ENDED
+        if unfinished != (change.key in rows.unfinished):
+            stands = "is gone" if session is None else f"is {session.status}"
+            yield f"session {change.key} {stands}, and is {'not ' if unfinished else ''}among the unfinished"
+
+
+def signals_are_taken_once_and_in_order(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A signal is the result of one task that waits for its name, and the first that came is taken first."""
+    for change in commit.of(SIGNALS.name):
+        before, after = change.before, change.after
+        if after is None:
+            continue
+        if before is not None and before.taken_by is not None and before != after:
+            yield f"signal {change.key} was for {before.taken_by}, and changes"
+        if after.taken_by is None or (before is not None and before.taken_by is not None):
+            continue
+        task = rows.tasks.get(after.taken_by)
+        if task is None or task.status is not TaskStatus.COMPLETED or task.result != after.payload:
+            yield f"signal {change.key} is for {after.taken_by}, which has not got it"
+        yield from _out_of_turn(after, rows)
+
+
+def _out_of_turn(signal: Signal, rows: Rows) -> Iterator[str]:
+    for other in rows.signals.values():
+        same = other.session_id == signal.session_id and other.name == signal.name
+        if same and other.number < signal.number and other.taken_by is None:
+            yield f"signal {signal.signal_id} of {signal.session_id} is taken before {other.signal_id}"
+
+
+def signals_find_who_waits(commit: Commit, rows: Rows) -> Iterator[str]:
+    """No task waits for a signal that has come."""
+    for change in (*commit.of(SIGNALS.name), *commit.of(TASKS.name)):
+        if change.after is None:
+            continue
+        session_id = change.after.session_id
+        names = {each.name for each in rows.signals.values() if each.session_id == session_id and not each.taken_by}
+        for task in rows.tasks_of(session_id) if names else ():
+            definition = rows.task_definition(task)
+            if task.awaits and definition.kind is TaskKind.SIGNAL and definition.signal in names:
+                yield f"task {task.task_id} waits for {definition.signal!r}, which has come"
+
+
+def runs_and_what_waits_for_them_agree(rows: Rows) -> Iterator[str]:
+    """In calm times what waits for a run has one that goes on, and a run that is waited for has who waits for it."""
+    if not rows.calm_for(CALM_S):
+        return
+    now = rows.now()
+    for task in rows.running():
+        child_id = task.child_session_id
+        if not task.awaits or child_id is None or (task.started_at or 0.0) > now - CALM_S:
+            continue
+        if rows.sessions[task.session_id].status is SessionStatus.PAUSED:
+            continue
+        child = rows.sessions.get(child_id)
+        if child is None:
+            yield f"task {task.task_id} waits for session {child_id}, which has not begun"
+        elif child.ended_at is not None and child.ended_at < now - CALM_S:
+            yield f"task {task.task_id} waits for session {child_id}, which has {child.status}"
+    for session_id in rows.unfinished:
+        session = rows.sessions[session_id]
+        above = rows.tasks.get(session.parent_task_id or "")
+        waited_for = above is not None and above.awaits and above.child_session_id == session_id
+        over_for_s = now - ((above.ended_at or now) if above is not None else now)
+        if session.parent_task_id and not waited_for and session.cancelled_at is None and over_for_s > CALM_S:
+            yield f"session {session_id} goes on, and {session.parent_task_id} waits for it no longer"
+
+
+def _unwinds(session: Session) -> bool:
+    return session.error is not None or session.cancelled_at is not None
+
+
+def _role(task: Task, rows: Rows) -> Role:
+    return rows.task_definition(task).role

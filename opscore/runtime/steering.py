@@ -1,0 +1,75 @@
+"""What may be asked of a run from outside: to cancel, pause, resume, retry or reset it, and what each comes to."""
+
+from opscore.runtime import transitions
+from opscore.runtime.errors import Fault, InvalidDocument, LimitExceeded, SessionConflict
+from opscore.runtime.limits import Limits
+from opscore.runtime.messages import SendSignal
+from opscore.runtime.models import Move, SessionStatus, Signal
+from opscore.runtime.run import Run, Step
+
+
+def steered(run: Run, move: Move, reason: str | None, now: float) -> Step | None:
+    """The step that a move comes to; nothing where the run stands so already.
+
+    Raises:
+        SessionConflict: where the run stands, it can't be moved so.
+    """
+    session = run.session
+    if move is Move.RETRY:
+        _check_revivable(run)
+        return transitions.revive(run, now)
+    if run.ended:
+        if move is Move.CANCEL and session.status is SessionStatus.CANCELLED:
+            return None
+        raise SessionConflict(session.session_id, f"it is {session.status}")
+    paused = session.status is SessionStatus.PAUSED
+    match move:
+        case Move.CANCEL:
+            return None if session.cancelled_at is not None else transitions.cancel(run, reason, now)
+        case Move.PAUSE:
+            return None if paused else transitions.pause(run, reason, now)
+        case Move.RESUME:
+            return transitions.resume(run, now) if paused else None
+        case Move.RESET:
+            return transitions.reset(run, now)
+
+
+def _check_revivable(run: Run) -> None:
+    session = run.session
+    if session.status is not SessionStatus.FAILED:
+        raise SessionConflict(session.session_id, f"it is {session.status}, and only a failed one is tried again")
+    if transitions.compensated(run):
+        raise SessionConflict(session.session_id, "what it did has been compensated, and can't be gone on with")
+
+
+def admitted(run: Run, told: SendSignal, known: int, limits: Limits, now: float) -> Signal:
+    """The signal that a run is told, if it is for anything.
+
+    Args:
+        run: the run.
+        told: what it is told.
+        known: how many signals it has been told before.
+        limits: how many it may be.
+        now: the time.
+
+    Raises:
+        SessionConflict: the run has ended.
+        InvalidDocument: its definition waits for no signal of that name.
+        LimitExceeded: it has been told too many.
+    """
+    session_id, names = run.session.session_id, sorted(run.definition.signals)
+    if run.ended:
+        raise SessionConflict(session_id, f"it is {run.session.status}")
+    if told.name not in names:
+        waits_for = f"it waits for {', '.join(map(repr, names))}" if names else "it waits for none"
+        raise InvalidDocument("signal", (Fault(path="name", message=f"{told.name!r} is no signal of it; {waits_for}"),))
+    if known >= limits.signals_max:
+        raise LimitExceeded("signals_max", limits.signals_max, known + 1)
+    return Signal(
+        session_id=session_id,
+        signal_id=told.signal_id or f"#{known}",
+        number=known,
+        name=told.name,
+        payload=told.payload,
+        received_at=now,
+    )

@@ -1,0 +1,133 @@
+"""The runs that tasks of another run wait for: how they begin, how they stand, and how they are called off.
+
+A task that waits for a run names its session beforehand, so that whoever begins it again finds it there. What is done
+here are errands beside the mailbox; what they would do is rebuilt from rows when one is lost.
+"""
+
+from typing import Final
+
+import attrs
+
+from opscore.actors.clock import Clock
+from opscore.runtime import views
+from opscore.runtime.addresses import Addresses
+from opscore.runtime.definitions import TaskDefinition
+from opscore.runtime.delivery import Completed, Failed
+from opscore.runtime.errors import (
+    DefinitionNotFound,
+    LimitExceeded,
+    Refusal,
+    SessionConflict,
+    SessionNotFound,
+    Superseded,
+    Unavailable,
+)
+from opscore.runtime.library import Library
+from opscore.runtime.limits import Limits
+from opscore.runtime.messages import Start, Steer
+from opscore.runtime.models import Failure, Move, Session, SessionStatus, Task
+from opscore.runtime.store import Snapshot, Submission
+from opscore.runtime.tables import SESSIONS, TASKS
+from opscore.runtime.triggering import Prepared, Trigger, prepare
+from opscore.runtime.values import checked
+
+CALLED_OFF: Final = "the run that waited for it goes on without it"
+"""Why a run is cancelled that no other one waits for any more."""
+
+
+class SubRuns:
+    """What a session's actor does for the runs that its tasks wait for.
+
+    Args:
+        addresses: where the others are.
+        library: the definitions that runs follow.
+        limits: what the node allows.
+        clock: wall time and randomness.
+    """
+
+    def __init__(self, *, addresses: Addresses, library: Library, limits: Limits, clock: Clock) -> None:
+        self._addresses = addresses
+        self._library = library
+        self._limits = limits
+        self._clock = clock
+
+    async def standing(self, task: Task) -> Session | None:
+        """The run that a task waits for, as it stands behind every commit sent before; nothing before it begins."""
+        child_id = task.child_session_id
+        if child_id is None:
+            return None
+        child = await self._addresses.journal.load(lambda view: views.whole_session(view, child_id, self._library))
+        if child is None or child.status is not SessionStatus.COMPLETED:
+            return child
+        # What each of its tasks may answer, all of them together may not.
+        judged = checked(Completed(result=child.result), self._limits)
+        if isinstance(judged, Failed):
+            return attrs.evolve(child, status=SessionStatus.FAILED, result=None, error=judged.error)
+        return child
+
+    async def begin(self, parent: Session, task: Task, definition: TaskDefinition) -> Failure | None:
+        """Begin the run that a task waits for, unless it has begun; answers why it can't, if it can't.
+
+        Raises:
+            StoreError, Unavailable: it could not be begun now.
+        """
+        if parent.depth + 1 > self._limits.runs_depth_max:
+            return Failure(message=str(LimitExceeded("runs_depth_max", self._limits.runs_depth_max, parent.depth + 1)))
+        try:
+            found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, definition))
+            if found is None:
+                return None
+            session = found.session
+            start = Start(session=session, definition=found.definition, extra=found.extra)
+            await self._addresses.session(session.session_id).ask(start)
+        except (Superseded, SessionConflict):
+            # It has begun already, or nobody waits for it any more.
+            return None
+        except Unavailable:
+            raise
+        except DefinitionNotFound as error:
+            return Failure(message=str(error), code="workflow_not_found")
+        except Refusal as error:
+            return Failure(message=str(error), code=error.code)
+        return None
+
+    def _prepared(self, view: Snapshot, parent: Session, task: Task, definition: TaskDefinition) -> Prepared | None:
+        above = TASKS.read(view, task.task_id)
+        child_id = task.child_session_id
+        if above.row is None or not above.row.awaits or above.row.child_session_id != child_id or child_id is None:
+            return None
+        if SESSIONS.read(view, child_id).row is not None:
+            return None
+        asked = definition.parameters
+        trigger = Trigger(
+            definition=str(asked["workflowId"]),
+            payload=asked.get("input"),
+            agent_id=parent.agent_id,
+            session_id=child_id,
+            parent_task_id=task.task_id,
+            depth=parent.depth + 1,
+        )
+        found = prepare(view, trigger, self._library, self._limits, self._clock.now(), self._clock.random)
+        assert isinstance(found, Prepared), "it has no idempotency key"
+        # It begins only if it is still waited for.
+        waited_for = Submission(expects=(TASKS.expect(task.task_id, above.version),))
+        return attrs.evolve(found, extra=found.extra + waited_for)
+
+    async def is_waited_for(self, session: Session) -> bool:
+        """Whether the task above a run, if there is one, still waits for it."""
+        above = session.parent_task_id
+        if above is None:
+            return True
+        task = await self._addresses.journal.load(lambda view: TASKS.read(view, above).row)
+        return task is not None and task.awaits and task.child_session_id == session.session_id
+
+    async def call_off(self, session_id: str) -> None:
+        """Cancel a run that nobody waits for any more; one that has ended, or never began, is left alone.
+
+        Raises:
+            StoreError, Unavailable: it could not be cancelled now.
+        """
+        try:
+            await self._addresses.session(session_id).ask(Steer(move=Move.CANCEL, reason=CALLED_OFF))
+        except (SessionNotFound, SessionConflict):
+            return

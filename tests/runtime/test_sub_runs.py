@@ -1,0 +1,155 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""Tasks that are runs of another workflow: begun once, waited for, tried again, and called off with their parent."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime import messages
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Move, Session, SessionStatus, TaskStatus
+from opscore.runtime.node import Node
+from opscore.runtime.session import SessionActor
+from tests.runtime.world import Strike, World, begin, check_rows, ended, hire, join, one_task, quiet
+
+NEVER = {"retry": {"maxRetries": 0}}
+
+
+def parent(**fields: Any) -> dict[str, Any]:
+    task = {"taskId": "sub", "type": "workflow", "parameters": {"workflowId": "below", "input": {"x": 1}}, **fields}
+    return {"id": "above", "tasks": [task]}
+
+
+def child_of(node: Node, session: Session) -> Session:
+    (task,) = node.session(session.session_id).tasks
+    assert task.child_session_id is not None
+    return node.session(task.child_session_id).session
+
+
+async def test_a_task_that_is_a_run_answers_its_result(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(one_task("below"))
+        got = await hire(node, "a", result=42)
+        session = await begin(node, parent())
+        child = child_of(node, session)
+        assert (child.workflow_id, child.payload, child.depth) == ("below", {"x": 1}, 1)
+        assert (await ended(node, session)).result == {"sub": {"only": 42}}
+        assert [task.input for task in got] == [{"x": 1}]
+        await quiet()
+        assert node.statistics().open_sessions == 0
+
+
+async def test_a_failed_run_is_tried_again_as_a_run_of_its_own(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await node.save_definition(one_task("below", **NEVER))
+        await join(node, "a")
+        session = await begin(node, parent(retry={"initialDelaySeconds": 5, "jitter": False}))
+        first = child_of(node, session)
+        await node.fail(f"{first.session_id}.0", 1, "not yet")
+        await node.report_state("a", "idle")
+        task = node.session(session.session_id).tasks[0]
+        assert (task.status, task.retries) == (TaskStatus.PENDING_RETRY, 1)
+        await trio.sleep(6)
+        second = child_of(node, session)
+        assert second.session_id != first.session_id
+        await node.complete(f"{second.session_id}.0", 1, "now")
+        assert (await ended(node, session)).result == {"sub": {"only": "now"}}
+
+
+async def test_cancelling_a_run_cancels_what_it_waits_for(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(one_task("below"))
+        session = await begin(node, parent())
+        child = child_of(node, session)
+        await node.steer(session.session_id, Move.CANCEL)
+        await quiet()
+        called_off = node.session(child.session_id).session
+        assert (called_off.status, called_off.reason) == (
+            SessionStatus.CANCELLED,
+            "the run that waited for it goes on without it",
+        )
+
+
+async def test_a_run_that_is_cancelled_by_itself_fails_the_task_above_for_good(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(one_task("below"))
+        session = await begin(node, parent())
+        await node.steer(child_of(node, session).session_id, Move.CANCEL)
+        failed = await ended(node, session)
+        assert failed.error is not None
+        assert (failed.error.code, failed.error.message) == ("cancelled", "task 'sub' failed: the run was cancelled")
+
+
+async def test_a_run_that_takes_too_long_for_the_task_above_is_called_off(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(one_task("below"))
+        session = await begin(node, parent(timeoutSeconds=30, **NEVER))
+        child = child_of(node, session)
+        failed = await ended(node, session, within_s=31)
+        assert failed.error is not None
+        assert failed.error.message == "task 'sub' failed: its run took longer than 30 s"
+        await quiet()
+        assert node.session(child.session_id).session.status is SessionStatus.CANCELLED
+
+
+async def test_a_workflow_that_is_not_saved_fails_the_task_that_names_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        failed = await ended(node, await begin(node, parent()), within_s=5)
+        assert failed.error is not None
+        assert failed.error.code == "workflow_not_found"
+        assert "'below' does not exist" in failed.error.message
+
+
+async def test_runs_that_start_themselves_come_to_an_end(tmp_path: Path, autojump_clock: MockClock) -> None:
+    endless = {"id": "below", "tasks": [{**parent()["tasks"][0], **NEVER}]}
+    async with World(tmp_path, limits=Limits(runs_depth_max=5), look=check_rows).node() as node:
+        await node.save_definition(endless)
+        failed = await ended(node, await begin(node, endless), within_s=5)
+        assert failed.error is not None
+        assert "runs_depth_max" in failed.error.message
+        assert len(node.sessions(limit=100).items) == 6
+
+
+@pytest.mark.parametrize("message", [messages.Start, messages.Due])
+async def test_a_crash_keeps_no_run_from_beginning_and_none_from_being_noticed(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, message: type
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    strike = Strike(monkeypatch, SessionActor, message, at=lambda _, said: getattr(said, "what", "").endswith(".0"))
+    if message is messages.Start:
+        strike = Strike(monkeypatch, SessionActor, message, at=lambda _, said: said.session.depth == 1)
+    async with world.node() as node:
+        await node.save_definition(one_task("below"))
+        await hire(node, "a", result=1)
+        strike.armed = True
+        session = await begin(node, parent())
+        assert (await ended(node, session, within_s=60)).status is SessionStatus.COMPLETED
+        assert len(strike.struck) == 1
+
+
+async def test_a_restart_begins_what_had_not_begun_and_notices_what_ended_meanwhile(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await node.save_definition(one_task("below"))
+        await join(node, "a")
+        session = await begin(node, parent())
+        child = child_of(node, session)
+        await node.steer(session.session_id, Move.PAUSE)
+        await node.complete(f"{child.session_id}.0", 1, "done")
+        await ended(node, child)
+        assert node.session(session.session_id).tasks[0].status is TaskStatus.RUNNING
+    async with world.node() as node:
+        await node.steer(session.session_id, Move.RESUME)
+        assert (await ended(node, session, within_s=5)).result == {"sub": {"only": "done"}}
