@@ -77,6 +77,29 @@ async def test_a_thousand_handlers_wait_at_once_and_idle_workers_go_down_to_the_
         assert trio.current_time() - start == pytest.approx(11.0)
 
 
+async def test_a_hundred_handlers_that_wait_begin_within_a_few_passes_of_the_loop(autojump_clock: MockClock) -> None:
+    async with open_system(pool(100)) as system:
+        for _ in range(2):
+            for number in range(100):
+                the(system, f"/{number}").tell(Work(seconds=10.0))
+            passes = 0
+            while system.statistics().scheduler.ready:
+                passes += 1
+                await trio.lowlevel.checkpoint()
+            # 1, 1, 2, 4 and so on: twice as many in each.
+            assert passes <= 10
+            await trio.sleep(11)
+
+
+async def test_handlers_that_do_not_wait_call_one_worker_at_a_time(autojump_clock: MockClock) -> None:
+    async with open_system(pool(100)) as system:
+        for _ in range(20):
+            for number in range(100):
+                the(system, f"/{number}").tell(Note(text="x"))
+            await settle(system)
+        assert system.statistics().scheduler.workers <= 2
+
+
 async def test_cancelling_one_actor_leaves_every_other_one_alone(autojump_clock: MockClock) -> None:
     async with open_system(pool(4)) as system:
         refs = [the(system, f"/{number}") for number in range(4)]
