@@ -302,6 +302,22 @@ def test_a_field_that_a_row_was_stored_without_has_its_default() -> None:
     assert codec.decode_row(codec.encode_json({**body, "since_gone": 1}), models.Task) == task
 
 
+@pytest.mark.parametrize(
+    ("field", "stored", "read"), [("key", 7, "7"), ("ordinal", "7", 7), ("ready_at", "1.5", 1.5), ("result", 1e5, 1e5)]
+)
+def test_a_field_that_was_stored_as_another_type_is_read_as_its_own(field: str, stored: Any, read: Any) -> None:
+    task = models.Task(task_id="t", session_id="s", key="k", ordinal=0)
+    body = codec.decode_json(codec.encode_row(task))
+    again = codec.decode_row(codec.encode_json({**body, field: stored}), models.Task)
+    assert again == attrs.evolve(task, **{field: read})
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"task_id": "t"', b"\xff", b'{"task_id": "t", "status": "none"}'])
+def test_what_is_no_row_is_refused(body: bytes) -> None:
+    with pytest.raises((ValueError, TypeError, LookupError, ExceptionGroup)):
+        codec.decode_row(body, models.Task)
+
+
 def test_a_row_that_holds_what_json_cannot_say_is_not_written() -> None:
     session = models.Session(session_id="s", workflow_id="w", definition_key="k", result=math.nan, created_at=0.0)
     with pytest.raises(ValueError, match="not JSON compliant"):
