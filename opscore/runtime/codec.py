@@ -26,6 +26,9 @@ from opscore.runtime.limits import NESTING_MAX
 T = TypeVar("T")
 
 
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 class WrongType(ValueError):
     """A wire value has another type than its field."""
 
@@ -37,7 +40,7 @@ def encode_json(value: Any) -> bytes:
         ValueError: the value is not JSON.
         TypeError: the value holds something that is not JSON at all.
     """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def decode_json(body: bytes | str) -> Any:
@@ -128,8 +131,9 @@ def decode_row(body: bytes, kind: type[T]) -> T:
     Raises:
         ExceptionGroup, LookupError, TypeError, ValueError: they are no such row.
     """
+    wanted: Any = kind
     try:
-        row: T = _row_decoder(kind).decode(body)
+        row: T = _row_decoder(wanted).decode(body)
     except msgspec.MsgspecError:
         # It is the stricter of the two: what another release, or a host without a type checker, wrote is read still.
         return structure_row(json.loads(body), kind)
