@@ -1,27 +1,29 @@
-"""Who waits for what to become durable: woken by the journal, after the commit, by entity."""
+"""Who waits for what to become durable: woken by the journal, after the commit."""
 
 import contextlib
 from collections.abc import Iterator
 
 import trio
 
-from opscore.runtime.store import Submission
+from opscore.runtime.store import Delete, Submission
+from opscore.runtime.tables import OPEN_SESSIONS
 
 
 class Feed:
-    """Bells by entity id. A bell rings when a commit touches its entity; then its listener reads the rows."""
+    """Bells by session. A bell rings when a commit ends its session; then its listener reads the rows."""
 
     def __init__(self) -> None:
         self._bells: dict[bytes, set[trio.Event]] = {}
         self._next_commit = trio.Event()
 
     def publish(self, submission: Submission) -> None:
-        """Ring for each entity that a submission has written."""
+        """Ring for each session that a submission has taken from the unfinished ones."""
         if not self._bells:
             return
         for write in submission.writes:
-            for bell in self._bells.pop(write.key, ()):
-                bell.set()
+            if isinstance(write, Delete) and write.table == OPEN_SESSIONS.name:
+                for bell in self._bells.pop(write.key, ()):
+                    bell.set()
 
     def committed(self) -> None:
         """Ring for whoever waits for any commit."""
@@ -35,9 +37,9 @@ class Feed:
         return True
 
     @contextlib.contextmanager
-    def listen(self, entity_id: str) -> Iterator[trio.Event]:
+    def listen(self, session_id: str) -> Iterator[trio.Event]:
         """Hang up a bell before reading the rows, so that nothing slips between the look and the wait."""
-        bell, key = trio.Event(), entity_id.encode()
+        bell, key = trio.Event(), session_id.encode()
         self._bells.setdefault(key, set()).add(bell)
         try:
             yield bell

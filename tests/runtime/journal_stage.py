@@ -21,6 +21,7 @@ from opscore.runtime.journal import JournalActor, JournalMeter
 from opscore.runtime.messages import JournalProtocol
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Outcomes, Put, Snapshot, Submission
+from opscore.runtime.tables import OPEN_SESSIONS
 
 
 @attrs.frozen(kw_only=True)
@@ -80,7 +81,7 @@ class Stage:
 
 
 def open_stage_store(path: Path) -> LmdbStore:
-    return LmdbStore(path, tables=["t"], map_bytes=4 * 1024**2)
+    return LmdbStore(path, tables=["t", OPEN_SESSIONS.name], map_bytes=4 * 1024**2)
 
 
 @asynccontextmanager

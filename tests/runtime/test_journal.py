@@ -16,6 +16,7 @@ from opscore.runtime.feed import Feed
 from opscore.runtime.journal import BATCH_MAX, JournalActor, JournalMeter
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Expect, Snapshot, Submission
+from opscore.runtime.tables import OPEN_SESSIONS
 from tests.runtime.journal_stage import HeldWriter, Stage, Stumble, keys, open_stage_store, put, stage
 
 
@@ -142,6 +143,7 @@ async def test_what_finds_no_room_fails_its_own_waiter_and_what_fits_beside_it_i
 
 async def test_the_feed_is_rung_after_the_commit_and_not_for_a_refused_one(store: LmdbStore) -> None:
     seen = []
+    ending = put("a") + Submission(writes=(OPEN_SESSIONS.delete("a"),))
 
     async def listen(on: Stage) -> None:
         with on.feed.listen("a") as bell:
@@ -153,11 +155,11 @@ async def test_the_feed_is_rung_after_the_commit_and_not_for_a_refused_one(store
         nursery.start_soon(listen, on)
         await wait_all_tasks_blocked()
         with pytest.raises(Superseded):
-            await on.journal.commit(Submission(expects=(Expect("t", b"a", 7),), writes=put("a").writes))
+            await on.journal.commit(Submission(expects=(Expect("t", b"a", 7),)) + ending)
         await wait_all_tasks_blocked()
         assert seen == []
         on.writer.hold()
-        nursery.start_soon(on.journal.commit, put("a"))
+        nursery.start_soon(on.journal.commit, ending)
         await wait_all_tasks_blocked()
         assert seen == []
         on.writer.release()
