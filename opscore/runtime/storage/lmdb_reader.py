@@ -12,7 +12,7 @@ import lmdb
 from opscore.runtime.errors import StoreDamaged, StoreError, StoreIncompatible
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers
 from opscore.runtime.storage.files import DATA_FILE
-from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, reading
+from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, Reading
 from opscore.runtime.storage.measures import StoreMeasure
 from opscore.runtime.store import JOURNAL_TABLE
 
@@ -93,7 +93,7 @@ class LmdbReader:
         Raises:
             StoreDamaged: a page, or a value that is read, is not what was written.
         """
-        return reading(self._env, self._tables, self.path)
+        return Reading(self._env, self._tables, self.path)
 
     def measure(self) -> StoreMeasure:
         """Sizes and counts; the file may grow to what its writer reserves, not to what is reserved to read it.

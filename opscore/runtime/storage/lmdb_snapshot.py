@@ -1,8 +1,8 @@
 """Reading LMDB at one commit: values are checked as they are read."""
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, cast
 
 import lmdb
@@ -16,9 +16,8 @@ META_TABLE: Final = "meta"
 SEQUENCE_KEY: Final = b"sequence"
 
 
-@contextlib.contextmanager
-def reading(environment: lmdb.Environment, tables: Mapping[str, Any], path: Path) -> Iterator["LmdbSnapshot"]:
-    """Read at one commit.
+class Reading:
+    """Reads at one commit, for as long as its block lasts.
 
     LMDB has a fixed number of slots for readers, and its binding gives one free only once nothing refers to the
     transaction any more. The traceback of an error that came out of the block may be kept for long, and with it
@@ -27,16 +26,29 @@ def reading(environment: lmdb.Environment, tables: Mapping[str, Any], path: Path
     Raises:
         StoreDamaged: a page, or a value that is read, is not what was written.
     """
-    try:
-        view = LmdbSnapshot(environment.begin(), tables)
-    except lmdb.Error as error:
-        raise lmdb_failures.translated(error, path) from error
-    try:
-        yield view
-    except lmdb.Error as error:
-        raise lmdb_failures.translated(error, path) from error
-    finally:
-        view.close()
+
+    __slots__ = ("_environment", "_path", "_tables", "_view")
+
+    def __init__(self, environment: lmdb.Environment, tables: Mapping[str, Any], path: Path) -> None:
+        self._environment = environment
+        self._tables = tables
+        self._path = path
+
+    def __enter__(self) -> "LmdbSnapshot":
+        """Return the snapshot."""
+        try:
+            self._view = LmdbSnapshot(self._environment.begin(), self._tables)
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self._path) from error
+        return self._view
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the snapshot."""
+        self._view.close()
+        if isinstance(error, lmdb.Error):
+            raise lmdb_failures.translated(error, self._path) from error
 
 
 class LmdbSnapshot:

@@ -19,7 +19,7 @@ from opscore.runtime.errors import (
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers, room
 from opscore.runtime.storage.directory_lock import DirectoryLock
 from opscore.runtime.storage.files import DATA_FILE, sync
-from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, reading
+from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, Reading
 from opscore.runtime.storage.lmdb_writing import WriteTransaction
 from opscore.runtime.storage.measures import StoreMeasure
 from opscore.runtime.store import JOURNAL_TABLE, Outcomes, Put, Submission
@@ -176,7 +176,7 @@ class LmdbStore:
         Raises:
             StoreDamaged: a page, or a value that is read, is not what was written.
         """
-        return reading(self._env, self._tables, self.path)
+        return Reading(self._env, self._tables, self.path)
 
     def measure(self) -> StoreMeasure:
         """Sizes and counts."""
