@@ -1,6 +1,5 @@
 """Agents that are async functions of the host's own process."""
 
-import copy
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +9,7 @@ import trio
 
 from opscore.runtime.delivery import Fact, Raised, Returned
 from opscore.runtime.models import Agent, AgentSource, Assignment
+from opscore.runtime.values import deep_copy
 
 Handler = Callable[[Assignment], Awaitable[Any]]
 """Takes an attempt, returns its result (JSON), raises to fail it."""
@@ -39,9 +39,7 @@ class LocalAgents:
         """Run the function to its end, within the attempt's time."""
         handler = self._handlers[agent.agent_id]
         # A copy of its own: what a function does to its arguments must not reach the next attempt, or the store.
-        own = attrs.evolve(
-            assignment, parameters=copy.deepcopy(assignment.parameters), input=copy.deepcopy(assignment.input)
-        )
+        own = attrs.evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
         with trio.move_on_after(assignment.timeout_s) as scope:
             try:
                 return Returned(result=await handler(own))

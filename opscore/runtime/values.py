@@ -13,6 +13,7 @@ from opscore.runtime.errors import Fault, LimitExceeded
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Failure
 
+_ATOMS: Final = frozenset({type(None), bool, int, float, str})
 _INTEGER_BITS_MAX: Final = 14_000
 """About 4,200 decimal digits: Python writes and reads no more than 4,300, unless told to."""
 
@@ -126,6 +127,18 @@ def copied(value: Any, limits: Limits) -> Any:
         LimitExceeded, ValueError, TypeError: as `check_value`.
     """
     check_value(value, limits)
+    return deep_copy(value)
+
+
+def deep_copy(value: Any) -> Any:
+    """Return a copy of a JSON value: as `copy.deepcopy`, without what only values that are no JSON need."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    if kind is dict:
+        return {name: deep_copy(item) for name, item in value.items()}
+    if kind is list:
+        return [deep_copy(item) for item in value]
     return copy.deepcopy(value)
 
 

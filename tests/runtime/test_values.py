@@ -3,15 +3,22 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from opscore.runtime import codec
 from opscore.runtime.delivery import Completed, Delivered, Failed
 from opscore.runtime.errors import LimitExceeded
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Failure, Session
-from opscore.runtime.values import check_value, checked, walk
+from opscore.runtime.values import check_value, checked, deep_copy, walk
 
 LIMITS = Limits()
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
 
 
 def nested(levels: int) -> Any:
@@ -96,3 +103,25 @@ def test_a_walk_visits_every_value_in_the_documents_order_and_says_where_it_stan
     document = {"a": [1, {"b": 2}], "c": "x"}
     visited = [(str(place) if place else "", depth) for place, depth, _ in walk(document)]
     assert visited == [("", 0), ("a", 1), ("a[0]", 2), ("a[1]", 2), ("a[1].b", 3), ("c", 1)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(value=JSON)
+def test_a_copy_is_the_same_value_and_shares_nothing_that_can_change(value: Any) -> None:
+    before = repr(value)
+    copy = deep_copy(value)
+    assert repr(copy) == before
+    for _, _, inner in walk(copy):
+        if isinstance(inner, dict | list):
+            inner.clear()
+    assert repr(value) == before
+
+
+def test_a_copy_keeps_what_json_would_write_as_another_type() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    value = {"pair": (1, [2]), 3: Text("x")}
+    copy = deep_copy(value)
+    assert (copy, type(copy[3])) == (value, Text)
+    assert copy["pair"][1] is not value["pair"][1]
