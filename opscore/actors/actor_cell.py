@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import trio
 
+from opscore.actors.actor import Actor
 from opscore.actors.cell import Cell
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorFailed, ActorRestarted, ActorStopped, StartFailed
@@ -20,7 +21,6 @@ from opscore.actors.snapshot import ActorSnapshot, State
 from opscore.actors.spec import ChildSpec, Restart
 
 if TYPE_CHECKING:
-    from opscore.actors.actor import Actor
     from opscore.actors.cell import Environment, Parent
     from opscore.actors.reply import Entry
     from opscore.actors.scheduler import RunQueue, Worker
@@ -257,7 +257,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
         incarnation, self._incarnation = self._incarnation, None
         assert incarnation is not None, "what ends has begun"
         await incarnation.end()
-        if actor is not None:
+        if actor is not None and type(actor).on_stop is not Actor.on_stop:
             await self._say_farewell(actor)
         self._unanswered += incarnation.deferred
 
