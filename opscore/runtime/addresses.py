@@ -1,5 +1,6 @@
 """How the runtime's actors find one another; agents and sessions are activated by being addressed."""
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -28,6 +29,9 @@ TIMERS_PATH: Final = "/timers"
 AGENTS_PATH: Final = "/agents"
 SESSIONS_PATH: Final = "/sessions"
 
+_SAFE: Final = ":@ "
+_NAME: Final = re.compile(rf"[A-Za-z0-9_.~{_SAFE}-]+")
+
 
 @attrs.define(kw_only=True)
 class Addresses:
@@ -37,6 +41,8 @@ class Addresses:
     """The way to the journal."""
     agent_spec: Callable[[str], ChildSpec[Any]]
     session_spec: Callable[[str], ChildSpec[Any]]
+    new_session_spec: Callable[[str], ChildSpec[Any]]
+    """For a session whose id was made just now: there is nothing to read of it."""
     _system: System | None = attrs.field(default=None, init=False)
     # Looked up once: what is static stays where it is across restarts, and while the node stops its names go first.
     _static: dict[str, Ref[Any]] = attrs.field(factory=dict, init=False)
@@ -84,6 +90,10 @@ class Addresses:
         """The session's actor, activated if it is not there."""
         return self._activated(SESSIONS_PATH, session_id, self.session_spec)
 
+    def new_session(self, session_id: str) -> Ref[SessionProtocol]:
+        """The actor of a session whose id was made just now."""
+        return self._activated(SESSIONS_PATH, session_id, self.new_session_spec)
+
     def _activated(self, path: str, identity: str, spec: Callable[[str], ChildSpec[Any]]) -> Ref[Any]:
         supervisor = self._pools[path]
         return supervisor.child(child_name(identity)) or supervisor.start_child(spec(identity))
@@ -91,7 +101,8 @@ class Addresses:
 
 def child_name(identity: str) -> str:
     """An id as a name in the tree, whose paths are divided by slashes."""
-    return quote(identity, safe=":@ ")
+    # Most ids are names already, and `quote` takes ten times as long to find that out.
+    return identity if _NAME.fullmatch(identity) else quote(identity, safe=_SAFE)
 
 
 def hint(ref: Ref[ProtocolT], message: Message[ProtocolT, Any]) -> None:

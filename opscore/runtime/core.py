@@ -1,6 +1,7 @@
 """What a node is made of, from the open files to the running tree, and how that ends."""
 
 import contextlib
+import functools
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -70,7 +71,10 @@ class Core:
         self._line = CommitLine()
         self.meter = JournalMeter(self._line)
         self.addresses = Addresses(
-            journal=Journal(self._line), agent_spec=self._agent_spec, session_spec=self._session_spec
+            journal=Journal(self._line),
+            agent_spec=self._agent_spec,
+            session_spec=self._session_spec,
+            new_session_spec=functools.partial(self._session_spec, is_new=True),
         )
         self.courier = Courier(ways=tuple(ways), addresses=self.addresses, nursery=nursery)
         self._parts = tree.Parts(
@@ -144,9 +148,10 @@ class Core:
             on_given_up=lambda identity, cause: self._nursery.start_soon(self._revive, identity, cause),
         )
 
-    def _session_spec(self, session_id: str) -> ChildSpec[Any]:
+    def _session_spec(self, session_id: str, *, is_new: bool = False) -> ChildSpec[Any]:
         return tree.session_spec(
             session_id,
+            is_new=is_new,
             parts=lambda: self._parts,
             on_open=lambda: self.open_sessions.add(session_id),
             on_ended=lambda: self.open_sessions.discard(session_id),

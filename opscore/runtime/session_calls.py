@@ -117,7 +117,7 @@ class SessionCalls(Calls):
             session_id = prepared.session.session_id
             self._core.open_sessions.add(session_id)
             try:
-                return await self._core.addresses.session(session_id).ask(start)
+                return await self._core.addresses.new_session(session_id).ask(start)
             except Superseded:
                 self._core.open_sessions.discard(session_id)
             except (AskTimeout, CommitUnanswered, trio.Cancelled):

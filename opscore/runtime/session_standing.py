@@ -36,6 +36,7 @@ class SessionStanding(Actor[messages.SessionProtocol]):
 
     Args:
         session_id: whose actor it is; the run may not have started yet.
+        is_new: the id was made just now, and no row can name it before this actor writes one.
         addresses: where the others are.
         library: the definitions that runs follow.
         limits: what the node allows.
@@ -47,6 +48,7 @@ class SessionStanding(Actor[messages.SessionProtocol]):
         self,
         session_id: str,
         *,
+        is_new: bool,
         addresses: Addresses,
         library: Library,
         limits: Limits,
@@ -54,6 +56,7 @@ class SessionStanding(Actor[messages.SessionProtocol]):
         on_ended: Callable[[], None],
     ) -> None:
         self._session_id = session_id
+        self._is_new = is_new
         self._addresses = addresses
         self._library = library
         self._limits = limits
@@ -71,7 +74,8 @@ class SessionStanding(Actor[messages.SessionProtocol]):
         self._sub_runs = SubRuns(
             addresses=self._addresses, library=self._library, limits=self._limits, clock=self.context.clock
         )
-        await self._reload()
+        if not self._is_new or self.context.incarnation > 1:
+            await self._reload()
         self.context.tell_after(self._limits.passivate_s, messages.SessionQuiet())
         if self._run is not None:
             self._note_standing()

@@ -97,6 +97,7 @@ def agent_spec(
 def session_spec(
     session_id: str,
     *,
+    is_new: bool,
     parts: Callable[[], Parts],
     on_open: Callable[[], None],
     on_ended: Callable[[], None],
@@ -109,6 +110,7 @@ def session_spec(
         return made.cast(
             SessionActor(
                 session_id,
+                is_new=is_new,
                 addresses=made.addresses,
                 library=made.library,
                 limits=made.limits,

@@ -14,11 +14,13 @@ from opscore.actors.actor import Actor
 from opscore.actors.errors import ActorError
 from opscore.runtime import messages
 from opscore.runtime.agent import AgentActor
+from opscore.runtime.commit_line import CommitLine
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.dispatcher import DispatcherActor
 from opscore.runtime.journal import JournalActor
 from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
 from opscore.runtime.session import SessionActor
+from opscore.runtime.store import Submission
 from opscore.runtime.timers import TimersActor
 from tests.runtime.world import (
     SAMPLE,
@@ -289,3 +291,24 @@ async def test_an_agent_whose_actor_crashes_too_often_gets_a_pause_and_then_its_
         assert len(strike.struck) == 6
         assert [each.attempt for each in world.messenger.delivered] == [1]
         assert only_task(node, session).status is TaskStatus.DISPATCHED
+
+
+async def test_a_run_that_begins_stands_in_line_once_and_one_that_is_taken_up_again_reads_its_rows(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[bool] = []
+    join_line = CommitLine.join
+
+    async def join_and_tell(line: CommitLine, work: Any) -> Any:
+        joined.append(isinstance(work, Submission))
+        return await join_line(line, work)
+
+    monkeypatch.setattr(CommitLine, "join", join_and_tell)
+    world = World(tmp_path)
+    async with world.node() as node:
+        joined.clear()
+        session = await begin(node, one_task())
+        assert joined == [True]
+        await trio.sleep(120)
+        await hire(node, "a", "work")
+        assert (await ended(node, session)).status is SessionStatus.COMPLETED
