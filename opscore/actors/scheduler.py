@@ -172,8 +172,8 @@ class RunQueue:
         """Questions that were, since the last one that was not."""
         self._spawn = spawn
         self._variables = variables
-        self._caller: Worker | None = None
-        self._reach = 1
+        self._newest: Worker | None = None
+        self._waiting = 0
         self._is_open = False
 
     def push(self, actor: Runnable) -> None:
@@ -190,12 +190,13 @@ class RunQueue:
         else:
             self._spawn(Worker(self), self._variables)
 
-    def follow(self, worker: Worker) -> None:
-        """Send those on their way who go on with the rest, should the handler wait that this worker is about to run."""
-        before, self._caller = self._caller, worker
-        waits = before is not None and before is not worker and before.actor is not None
-        self._reach = min(2 * self._reach, REACH_MAX) if waits else 1
-        for _ in range(min(self._reach, len(self.ready))):
+    def call_followers(self) -> None:
+        """Send those on their way who go on with the rest, should the handler wait that is about to run.
+
+        They are two for each worker that was found waiting since the last ones were sent.
+        """
+        count, self._waiting = max(1, 2 * self._waiting), 0
+        for _ in range(min(count, REACH_MAX, len(self.ready))):
             self.call()
 
     def expect(self) -> None:
@@ -203,9 +204,12 @@ class RunQueue:
         self.called += 1
         self._is_open = False
 
-    def arrive(self) -> None:
+    def arrive(self, worker: Worker) -> None:
         """Note that a worker has come; the first of those that come in one pass begins the slice."""
         self.called -= 1
+        before, self._newest = self._newest, worker
+        if before is not None and before is not worker and before.actor is not None:
+            self._waiting += 1
         if not self._is_open:
             self._is_open = True
             self.began = self.clock()
@@ -269,7 +273,7 @@ class Worker:
         self.steps = steps_of(self.task)
         WORKER.set(self)
         self._variables = copy_context()
-        self._queue.arrive()
+        self._queue.arrive(self)
         shared = self._queue.shared
         shared.workers += 1
         try:
@@ -315,7 +319,7 @@ class Worker:
             self.actor = actor = ready.popleft()
             if ready and not queue.called:
                 # Should this actor wait for something, another worker goes on with the others.
-                queue.follow(self)
+                queue.call_followers()
             actor.worker = self
             try:
                 turn = await actor.turn(now)
@@ -359,7 +363,7 @@ class Worker:
         else:
             queue.idle.append(self)
             await trio.lowlevel.wait_task_rescheduled(self._leave)
-        queue.arrive()
+        queue.arrive(self)
         return True
 
     async def _pause_unless_left_open(self) -> bool:
@@ -373,7 +377,7 @@ class Worker:
             # This worker is on its way already.
             self._queue.expect()
             owner.fail(NurseryLeftOpen(owner.mailbox.name, error))
-            self._queue.arrive()
+            self._queue.arrive(self)
             return True
 
     def _is_stray(self, error: BaseException) -> bool:
