@@ -10,7 +10,7 @@ The names below are all that users need; they are loaded when they are first use
     system · supervisor               a running tree
     mailbox · dead_letters            where messages wait, and where lost ones go
     actor_cell · cell · incarnation   one place of the tree, and what lives in it
-    scheduler · timers · clock        tasks, deadlines, time and randomness
+    scheduler · steps · timers · clock  tasks, deadlines, time and randomness
     registry · snapshot               names, and what a system shows of itself
     testkit                           for the tests of actors
 """

@@ -12,12 +12,13 @@ import math
 import operator
 from collections import deque
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 import trio
 
 from opscore.actors.errors import NurseryLeftOpen
+from opscore.actors.steps import Steps, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,30 +110,6 @@ class SchedulerStatistics:
     """How many of them have nothing to do."""
     ready: int
     """Actors that wait for their turn."""
-
-
-class Steps(Protocol):
-    """What tells whether a task has waited: the number changes when trio resumes it."""
-
-    @property
-    def _schedule_points(self) -> object: ...
-
-
-class _Unknown:
-    """Stands in for the task where trio counts no steps: after every message it may have waited."""
-
-    @property
-    def _schedule_points(self) -> object:
-        return object()
-
-
-def steps_of(task: trio.lowlevel.Task) -> Steps:
-    """Return what counts the steps of a task.
-
-    trio keeps the number for `trio.testing.assert_checkpoints` and has no public name for it. Reading it costs a
-    tenth of a look at the clock.
-    """
-    return cast("Steps", task) if hasattr(task, "_schedule_points") else _Unknown()
 
 
 class RunQueue:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from opscore.actors import scheduler
+from opscore.actors import scheduler, steps
 from opscore.actors.mailbox_spec import MailboxSpec, Overflow
 from opscore.actors.snapshot import ActorSnapshot, State
 from opscore.actors.spec import SupervisorSpec
@@ -46,7 +46,7 @@ async def test_a_snapshot_shows_what_is_being_handled_and_since_when(
 ) -> None:
     if not counts_steps:
         # As with a trio that counts no steps: after each message the actor may have waited.
-        uncounted = scheduler.steps_of(cast("trio.lowlevel.Task", object()))
+        uncounted = steps.steps_of(cast("trio.lowlevel.Task", object()))
         monkeypatch.setattr(scheduler, "steps_of", lambda _: uncounted)
     async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
         assert (shown(system).current, shown(system).current_age_s) == (None, None)
