@@ -15,6 +15,8 @@ from opscore.actors.message import Message
 if TYPE_CHECKING:
     import logging
 
+    from outcome import Outcome
+
     from opscore.actors.clock import Clock
     from opscore.actors.ref import Ref
     from opscore.actors.registry import Registry
@@ -140,6 +142,28 @@ class Context(ABC, Generic[ProtocolT]):
 
         Raises:
             RuntimeError: The incarnation is ending.
+        """
+
+    @abstractmethod
+    def ask_soon(
+        self,
+        ref: Ref[Any],
+        message: Message[Any, ReplyT],
+        then: Callable[[Outcome[ReplyT]], None],
+        *,
+        timeout_s: float = 30.0,
+    ) -> None:
+        """Ask another actor and go on; what comes of it is given to a function. It costs no task, as `start_soon` does.
+
+        The function is called in the midst of whatever happens then, another handler of this actor included: it had
+        better tell the actor a message. What it raises crashes the actor. Once the incarnation has ended it is not
+        called any more.
+
+        Args:
+            ref: The other actor.
+            message: What to ask.
+            then: Called once, with the reply or with the error that `ask` would raise.
+            timeout_s: Seconds to wait at most; finite.
         """
 
     @abstractmethod

@@ -17,6 +17,8 @@ from opscore.actors.timers import Timer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from outcome import Outcome
+
     from opscore.actors.cell import Environment
     from opscore.actors.mailbox import Mailbox
     from opscore.actors.message import Message
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from opscore.actors.reply import Entry
 
 ProtocolT = TypeVar("ProtocolT")
+ReplyT = TypeVar("ReplyT")
 ProtocolT_co = TypeVar("ProtocolT_co", covariant=True)
 
 _LOGGER = logging.getLogger("opscore.actors")
@@ -133,6 +136,33 @@ class Incarnation(Context[ProtocolT]):
             self._scopes = set()
         self._scopes.add(scope)
         self._host.environment.spawn(self._run_beside, scope, async_fn, args)
+
+    def ask_soon(
+        self,
+        ref: Ref[Any],
+        message: Message[Any, ReplyT],
+        then: Callable[[Outcome[ReplyT]], None],
+        *,
+        timeout_s: float = 30.0,
+    ) -> None:
+        """Ask another actor and go on; what comes of it is given to a function."""
+
+        def answered(answer: Outcome[ReplyT]) -> None:
+            if self._ended:
+                return
+            try:
+                then(answer)
+            except Exception as error:  # noqa: BLE001 (it crashes the actor, and its supervisor judges it)
+                self._host.fail(error)
+
+        reply = Reply(ref.name, message, timeout_s)
+        reply.call_back(answered)
+        try:
+            ref.mailbox.put(reply)
+        except (MailboxFull, ActorStopped) as error:
+            reply.fail(error)
+        else:
+            self._host.environment.timers.add(timeout_s, reply)
 
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
         """Tell the actor itself a message later."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, final
 
 import trio
+from outcome import Error, Value
 
 from opscore.actors.errors import AskTimeout
 from opscore.actors.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from outcome import Outcome
 
 ReplyT = TypeVar("ReplyT")
 
@@ -23,7 +26,19 @@ class Reply(Generic[ReplyT]):
     the asker gets `ActorRestarted` or `ActorStopped`.
     """
 
-    __slots__ = ("_error", "_on_done", "_task", "_timeout_s", "_value", "actor", "done", "failures", "held", "message")
+    __slots__ = (
+        "_error",
+        "_on_done",
+        "_task",
+        "_then",
+        "_timeout_s",
+        "_value",
+        "actor",
+        "done",
+        "failures",
+        "held",
+        "message",
+    )
 
     def __init__(self, actor: str, message: Message[Any, ReplyT], timeout_s: float = 0.0) -> None:
         self.actor = actor
@@ -41,6 +56,7 @@ class Reply(Generic[ReplyT]):
         self._value: ReplyT | None = None
         self._error: Exception | None = None
         self._on_done: Callable[[Reply[Any]], None] | None = None
+        self._then: Callable[[Outcome[ReplyT]], None] | None = None
 
     def set(self, value: ReplyT) -> None:
         """Answer with a value."""
@@ -69,6 +85,10 @@ class Reply(Generic[ReplyT]):
         if on_done is not None:
             on_done(self)
 
+    def call_back(self, then: Callable[[Outcome[ReplyT]], None]) -> None:
+        """Have a function called with the answer, where nobody waits for it."""
+        self._then = then
+
     async def wait(self) -> ReplyT:
         """Wait for the answer; cancellation abandons it."""
         if not self.done:
@@ -93,6 +113,9 @@ class Reply(Generic[ReplyT]):
             trio.lowlevel.reschedule(task)
         if self._on_done is not None:
             self._on_done(self)
+        then, self._then = self._then, None
+        if then is not None:
+            then(Value(cast("ReplyT", self._value)) if self._error is None else Error(self._error))
 
     def _abandon(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
         self._task = None

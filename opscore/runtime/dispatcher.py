@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 import trio
+from outcome import Error, Outcome
 
 from opscore.actors.actor import Actor, handles
 from opscore.actors.errors import ActorError, ActorStopped
@@ -26,7 +27,7 @@ POSTPONE_S: Final = 1.0
 
 
 class DispatcherActor(Actor[messages.DispatcherProtocol]):
-    """Makes offers. Each runs beside the mailbox, so that many share one group commit.
+    """Makes offers, and waits for none of them, so that many share one group commit.
 
     Args:
         addresses: where the others are.
@@ -109,33 +110,44 @@ class DispatcherActor(Actor[messages.DispatcherProtocol]):
 
     def _make(self, match: Match | None) -> None:
         """Make an offer, unless the node is on its way out: then the rows keep it for the next opening."""
-        if match is not None and self._may_offer():
-            self.context.start_soon(self._offer, match)
-
-    async def _offer(self, match: Match) -> None:
+        if match is None or not self._may_offer():
+            return
         offer = messages.Offer(
             task_id=match.task.task_id, agent_id=match.agent.agent_id, agent_version=match.agent.version
         )
-        outcome, version = OfferOutcome.TASK_GONE, 0
         try:
-            taken = await self._addresses.session(match.task.session_id).ask(offer)
-        except Superseded:
-            outcome = OfferOutcome.AGENT_CHANGED
-        except CommitUnanswered as error:
+            session = self._addresses.session(match.task.session_id)
+        except ActorStopped as stopped:
+            self.context.start_soon(self._look_into, match, stopped)
+        else:
+            self.context.ask_soon(session, offer, functools.partial(self._answered, match))
+
+    def _answered(self, match: Match, answer: Outcome[int | None]) -> None:
+        """Hear what came of an offer, in the midst of another message, perhaps; so it is told as one of its own."""
+        if isinstance(answer, Error):
+            if isinstance(answer.error, Superseded):
+                self._tell_ended(match, OfferOutcome.AGENT_CHANGED)
+            else:
+                self.context.start_soon(self._look_into, match, answer.error)
+        else:
+            version = answer.unwrap()
+            self._tell_ended(match, OfferOutcome.TASK_GONE if version is None else OfferOutcome.TAKEN, version or 0)
+
+    async def _look_into(self, match: Match, error: BaseException) -> None:
+        """Close an offer that could not be taken, or of which nobody knows whether it was."""
+        if isinstance(error, CommitUnanswered | ActorError):
             self.context.log.warning("offer of %s ended unknown: %s", match.task.task_id, error)
             outcome = OfferOutcome.UNKNOWN
             await self._ask_where_they_stand(match)
-        except (StoreError, Refusal) as error:
+        elif isinstance(error, StoreError | Refusal):
             self.context.log.warning("offer of %s postponed: %s", match.task.task_id, error)
             outcome = OfferOutcome.POSTPONED
             await trio.sleep(self._postponement_s())
-        except ActorError as error:
-            self.context.log.warning("offer of %s ended unknown: %s", match.task.task_id, error)
-            outcome = OfferOutcome.UNKNOWN
-            await self._ask_where_they_stand(match)
         else:
-            if taken is not None:
-                outcome, version = OfferOutcome.TAKEN, taken
+            raise error
+        self._tell_ended(match, outcome)
+
+    def _tell_ended(self, match: Match, outcome: OfferOutcome, version: int = 0) -> None:
         ended = messages.OfferEnded(
             task_id=match.task.task_id,
             agent_id=match.agent.agent_id,

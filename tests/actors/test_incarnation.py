@@ -1,19 +1,21 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 import logging
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 import trio
+from outcome import Error, Outcome
 from trio.testing import MockClock
 
 from opscore.actors.actor import Terminated, handles
 from opscore.actors.clock import VirtualClock
 from opscore.actors.dead_letters import DeadLetterReason
-from opscore.actors.errors import ActorFailed
+from opscore.actors.errors import ActorFailed, ActorStopped
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import Restart, SupervisorSpec
 from opscore.actors.system import open_system
-from tests.actors.cast import Crash, Defer, Do, Leave, Note, Player, Recall, Settle, Work, play, the
+from tests.actors.cast import Crash, Defer, Do, Leave, Note, Player, Recall, Refusal, Refuse, Settle, Work, play, the
 
 request: ContextVar[str] = ContextVar("request")
 
@@ -54,6 +56,66 @@ async def test_the_failure_of_a_background_task_crashes_the_actor(autojump_clock
         with pytest.raises(ActorFailed, match="background"):
             await ref.ask(Work(seconds=10.0))
         assert await ref.ask(Do(action=lambda player: player.context.incarnation)) == 2
+
+
+async def test_what_comes_of_an_ask_that_nobody_waits_for_is_given_to_a_function(autojump_clock: MockClock) -> None:
+    outcomes: list[Outcome[Any]] = []
+    async with open_system(SupervisorSpec(name="root", children=(play("a"), play("b")))) as system:
+        asking, asked = the(system, "/a"), the(system, "/b")
+        before = trio.lowlevel.current_statistics().tasks_living
+
+        def ask_all(player: Player) -> None:
+            for message in (Work(seconds=1.0), Refuse(), Defer(), Work(seconds=100.0)):
+                player.context.ask_soon(asked, message, outcomes.append, timeout_s=10.0)
+            assert outcomes == []
+
+        await asking.ask(Do(action=ask_all))
+        await trio.sleep(2)
+        # One worker, for the one that is handled, and no task for those that are asked.
+        assert trio.lowlevel.current_statistics().tasks_living <= before + 1
+        assert outcomes.pop(0).unwrap() == "done"
+        with pytest.raises(Refusal):
+            outcomes.pop(0).unwrap()
+        await trio.sleep(10)
+        assert [str(type(each.error).__name__) for each in outcomes if isinstance(each, Error)] == ["AskTimeout"] * 2
+
+
+async def test_an_ask_of_an_actor_that_is_gone_is_answered_with_that(autojump_clock: MockClock) -> None:
+    outcomes: list[Outcome[Any]] = []
+    async with open_system(SupervisorSpec(name="root", children=(play("a"), play("b")))) as system:
+        gone = the(system, "/b")
+        await system.supervisor("/").stop_child("b")
+        await the(system, "/a").ask(Do(action=lambda a: a.context.ask_soon(gone, Recall(), outcomes.append)))
+        with pytest.raises(ActorStopped):
+            outcomes[0].unwrap()
+
+
+async def test_what_the_function_raises_crashes_the_actor_that_asked_and_not_the_one_that_answered(
+    autojump_clock: MockClock,
+) -> None:
+    def stumble(_: Outcome[Any]) -> None:
+        raise ValueError("stumbled")
+
+    async with open_system(SupervisorSpec(name="root", children=(play("a"), play("b")))) as system:
+        asking, asked = the(system, "/a"), the(system, "/b")
+        await asking.ask(Do(action=lambda player: player.context.ask_soon(asked, Recall(), stumble)))
+        await trio.sleep(10)
+        assert await asking.ask(Do(action=lambda player: player.context.incarnation)) == 2
+        assert await asked.ask(Do(action=lambda player: player.context.incarnation)) == 1
+
+
+async def test_an_answer_that_comes_after_the_incarnation_that_asked_is_given_to_nobody(
+    autojump_clock: MockClock,
+) -> None:
+    outcomes: list[Outcome[Any]] = []
+    async with open_system(SupervisorSpec(name="root", children=(play("a"), play("b")))) as system:
+        asking, asked = the(system, "/a"), the(system, "/b")
+        await asking.ask(Do(action=lambda player: player.context.ask_soon(asked, Work(seconds=5.0), outcomes.append)))
+        with pytest.raises(ActorFailed):
+            await asking.ask(Crash())
+        await trio.sleep(20)
+        assert await asked.ask(Recall()) == ()
+        assert outcomes == []
 
 
 async def test_background_tasks_are_cancelled_and_awaited_before_on_stop(autojump_clock: MockClock) -> None:

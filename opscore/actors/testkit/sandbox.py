@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
+from outcome import Outcome, capture
 
 from opscore.actors.actor import Actor, Context
 from opscore.actors.clock import VirtualClock
@@ -245,6 +246,17 @@ class _SandboxContext(Context[ProtocolT]):
 
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
         self._script.effects.started.append(Started(async_fn, args))
+
+    def ask_soon(
+        self,
+        ref: Ref[Any],
+        message: Message[Any, ReplyT],
+        then: Callable[[Outcome[ReplyT]], None],
+        *,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._script.effects.sent.append(Sent(ref.name, message, "ask"))
+        then(capture(lambda: cast("ReplyT", self._script.answer(ref.name, message))))
 
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
         return self._schedule(Scheduled(message, delay_s))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import trio
+from outcome import Outcome
 from trio.testing import MockClock
 
 from opscore.actors import Name, Reply
@@ -77,6 +78,18 @@ async def test_a_deferred_reply_is_an_effect(autojump_clock: MockClock) -> None:
     assert isinstance(effects.deferred, Reply)
     effects.deferred.set("later")
     assert await effects.deferred.wait() == "later"
+
+
+async def test_an_ask_that_nobody_waits_for_is_an_effect_and_answered_as_the_test_said(
+    autojump_clock: MockClock,
+) -> None:
+    outcomes: list[Outcome[Any]] = []
+    sandbox = a_sandbox()
+    other = sandbox.ref("/other")
+    sandbox.answer(other, Recall, lambda _: ("seen",))
+    asking = Do(action=lambda player: player.context.ask_soon(other, Recall(), outcomes.append))
+    assert (await sandbox.handle(asking)).sent == [Sent("/other", Recall(), "ask")]
+    assert [each.unwrap() for each in outcomes] == [("seen",)]
 
 
 async def test_timers_watches_tasks_and_stops_are_effects(autojump_clock: MockClock) -> None:
