@@ -120,7 +120,7 @@ def _free_fields(kind: Any) -> tuple[str, ...]:
 
 
 def _check_free(value: Any) -> None:
-    if type(value) in _PLAIN or (type(value) is dict and all(type(each) in _PLAIN for each in value.values())):
+    if type(value) in _PLAIN or (type(value) is dict and _PLAIN.issuperset(map(type, value.values()))):
         return
     encode_json(value)
 
