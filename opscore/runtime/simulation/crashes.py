@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from opscore.actors.actor import Actor, Routes
+from opscore.actors.actor import Actor, Handler, Routes
 from opscore.actors.errors import ActorError
 from opscore.runtime.errors import OpscoreError
 from opscore.runtime.simulation.faults import Dice
@@ -28,22 +28,20 @@ class Crashes:
     def __init__(self, dice: Dice, on_bug: Callable[[str, BaseException], None]) -> None:
         self._dice = dice
         self._on_bug = on_bug
-        self._routes: dict[type[Actor[Any]], Routes] = {}
+        self._routes: dict[type[Actor[Any]], _StruckRoutes] = {}
 
     def cast(self, actor: Actor[Any]) -> Actor[Any]:
         """Have an actor raise now and then."""
         kind = type(actor)
         routes = self._routes.get(kind)
         if routes is None:
-            handlers = {message: self._between(kind, handler) for message, handler in kind.handler_table.items()}
-            routes = self._routes[kind] = Routes(handlers)
+            routes = self._routes[kind] = _StruckRoutes(kind.routes, functools.partial(self._between, kind.__name__))
         actor.routes = routes
         return actor
 
-    def _between(self, kind: type[Actor[Any]], handler: Callable[..., Any]) -> Callable[..., Any]:
-        dice, on_bug, name = self._dice, self._on_bug, kind.__name__
+    def _between(self, name: str, handler: Handler) -> Handler:
+        dice, on_bug = self._dice, self._on_bug
 
-        @functools.wraps(handler)
         async def struck(actor: Actor[Any], message: Any) -> Any:
             strikes = dice.happens("actor_raises")
             if strikes and dice.rng("actor_raises").random() < 0.5:  # noqa: PLR2004 (an even chance)
@@ -62,3 +60,17 @@ class Crashes:
             return value
 
         return struck
+
+
+class _StruckRoutes(Routes):
+    """The routes of a kind of actor; each handler is got between when its first message comes, and many never do."""
+
+    def __init__(self, routes: Routes, between: Callable[[Handler], Handler]) -> None:
+        super().__init__()
+        self._routes = routes
+        self._between = between
+
+    def __missing__(self, message_type: type[Any]) -> Handler | None:
+        handler = self._routes[message_type]
+        found = self[message_type] = None if handler is None else self._between(handler)
+        return found

@@ -1,11 +1,12 @@
 """The rows of a simulated store as values, kept up with every commit, and what each commit changed."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.definitions import Definition, TaskDefinition, parse
+from opscore.runtime.definitions import Definition, TaskDefinition, restore
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Agent, Lease, Record, SavedDefinition, Session, Signal, Task, TaskStatus
 from opscore.runtime.simulation.disk import SimulatedSnapshot
@@ -56,7 +57,14 @@ class Commit:
 
     def of(self, table: str) -> list[Change]:
         """What it changed of one table."""
-        return [change for change in self.changes if change.table == table]
+        return self._by_table.get(table, [])
+
+    @functools.cached_property
+    def _by_table(self) -> dict[str, list[Change]]:
+        found: dict[str, list[Change]] = {}
+        for change in self.changes:
+            found.setdefault(change.table, []).append(change)
+        return found
 
 
 class Rows:
@@ -104,8 +112,9 @@ class Rows:
         """What a session runs."""
         found = self._definitions.get(session.definition_key)
         if found is None:
+            # It was admitted: what is stored is not validated again, here as in the node.
             document = self.revisions[session.definition_key].document
-            found = self._definitions[session.definition_key] = parse(document, self.limits)
+            found = self._definitions[session.definition_key] = restore(document, self.limits)
         return found
 
     def task_definition(self, task: Task) -> TaskDefinition:

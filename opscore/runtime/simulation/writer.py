@@ -51,7 +51,7 @@ class SimulatedWriter:
         self._room = room
         self._turn = trio.Lock()
         self._severed = False
-        self._waits = trio.CancelScope()
+        self._waits = trio.CancelScope(shield=True)
         self._unapplied: Sequence[Submission] = ()
 
     async def apply(self, batch: Sequence[Submission]) -> Outcomes:
@@ -69,8 +69,7 @@ class SimulatedWriter:
         try:
             self._check_alive()
             self._unapplied = batch
-            with trio.CancelScope(shield=True):
-                outcomes = await self._applied_in_time(batch)
+            outcomes = await self._applied_in_time(batch)
         finally:
             self._unapplied = ()
             self._turn.release()
@@ -78,7 +77,7 @@ class SimulatedWriter:
 
     async def _applied_in_time(self, batch: Sequence[Submission]) -> Outcomes:
         dice = self._dice
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
         if dice.happens("commit_stalled"):
             await self._wait(dice.rng("commit_stalled").uniform(1.0, STALL_S_MAX))
         self._check_alive()
@@ -105,7 +104,7 @@ class SimulatedWriter:
             outcomes = self._applied(batch)
         self._unapplied = ()
         # Between the commit and the word of it the process may die.
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
         self._check_alive()
         return outcomes
 
@@ -142,7 +141,7 @@ class SimulatedWriter:
         if seconds > 0:
             with self._waits:
                 await trio.sleep(seconds)
-            self._waits = trio.CancelScope()
+            self._waits = trio.CancelScope(shield=True)
 
     def _check_alive(self) -> None:
         if self._severed:
