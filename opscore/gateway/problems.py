@@ -24,6 +24,8 @@ STATUSES: Final[dict[type[Exception], int]] = {
     errors.Conflict: 409,
     errors.InvalidDocument: 422,
     errors.LimitExceeded: 422,
+    errors.ExpressionInvalid: 422,
+    errors.ExpressionFailed: 422,
     errors.Unavailable: 503,
     errors.Superseded: 503,
     errors.StoreFull: 507,

@@ -7,7 +7,10 @@
     │   ├── Conflict                StaleAttempt, SessionConflict, IdempotencyConflict
     │   ├── InvalidDocument         every fault at once, each with a path
     │   ├── LimitExceeded           one of the named limits
+    │   ├── ExpressionInvalid       an expression can't be read, or names what does not exist
     │   └── Unavailable             NotReady, QueueFull; try again after `retry_after_s`
+    ├── ExpressionFailed            an expression has no value in this scope
+    │   └── ExpressionExhausted     it would take more than its bounds allow
     ├── Superseded                  a precondition of a submission no longer held (internal)
     └── StoreError
         ├── StoreLocked             another process writes here
@@ -175,6 +178,21 @@ class LimitExceeded(Refusal):
         super().__init__(f"{limit} allows {allowed:,}, found {found:,}")
 
 
+class ExpressionInvalid(Refusal):
+    """An expression can't be read, names what does not exist, or is larger than its bounds allow."""
+
+    code = "expression_invalid"
+
+    def __init__(self, reason: str, *, position: int | None = None, path: str = "") -> None:
+        self.reason = reason
+        self.position = position
+        """In the text that was compiled, from 1, where it is known."""
+        self.path = path
+        """Of the string in the value that was compiled, such as `steps[2].text`; empty for the value itself."""
+        self.message = reason if position is None else f"{reason}, at character {position}"
+        super().__init__(f"{path}: {self.message}" if path else self.message)
+
+
 class Unavailable(Refusal):
     """Not now; the same request may be taken later."""
 
@@ -204,6 +222,18 @@ class QueueFull(Unavailable):
             f"{allowed:,} sessions are unfinished, as many as sessions_open_max admits",
             retry_after_s=retry_after_s,
         )
+
+
+class ExpressionFailed(OpscoreError):
+    """An expression has no value in the scope it was given."""
+
+    code = "expression_failed"
+
+
+class ExpressionExhausted(ExpressionFailed):
+    """Evaluating an expression, or its result, would go beyond its bounds."""
+
+    code = "expression_exhausted"
 
 
 class Superseded(OpscoreError):
