@@ -1,7 +1,7 @@
 """Operators and functions of CEL on JSON values.
 
-Numbers are normalised: JSON does not tell 1 from 1.0, and neither do comparisons. Arithmetic of two whole numbers gives
-a whole one, within 64 bits; with a double in it, it gives a double. Nothing gives NaN or an infinity. Elsewhere the rules
+Numbers are normalised: JSON does not tell 1 from 1.0, and neither do comparisons. Arithmetic of whole numbers gives a
+whole one, within 64 bits; with a double in it, it gives a double. Nothing gives NaN or an infinity. Elsewhere the rules
 are CEL's (https://github.com/google/cel-spec/blob/master/doc/langdef.md). What takes longer than a step costs more.
 """
 
@@ -29,6 +29,12 @@ from opscore.runtime.expression_values import (
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WHOLE: Final = re.compile(r"[+-]?[0-9]+")
 _NUMBER_CHARACTERS_MAX: Final = 64
+_STEPS_A_PAIR: Final = 4
+_STEPS_AN_ITEM: Final = 2
+_JOINED_A_STEP: Final = 16
+_SOUGHT_A_STEP: Final = 16
+_SOUGHT_AT_EACH: Final = (100, 30_000, 128)
+"""So long a part may be compared at each of so many places, so many characters in the time of a step."""
 
 
 def _arithmetic(sign: str, apply: Callable[[Any, Any], Any]) -> Callable[[Budget, Any, Any], Any]:
@@ -59,7 +65,7 @@ def add(budget: Budget, left: Any, right: Any) -> Any:
         length = len(left) + len(right)
         if length > ITEMS_MAX:
             raise ExpressionExhausted(f"a list that is made may have at most {ITEMS_MAX:,} items")
-        budget.spend(length // 16)
+        budget.spend(1 + length // _JOINED_A_STEP)
         return MadeList((*left, *right))
     return _sum(budget, left, right)
 
@@ -125,12 +131,12 @@ def equal(budget: Budget, left: Any, right: Any) -> bool:
             case "a list":
                 if len(one) != len(other):
                     return False
-                budget.spend(1 + len(one))
+                budget.spend(1 + _STEPS_A_PAIR * len(one))
                 pairs.extend(zip(one, other, strict=True))
             case "an object":
                 if len(one) != len(other):
                     return False
-                budget.spend(1 + len(one))
+                budget.spend(1 + _STEPS_A_PAIR * len(one))
                 if any(name not in other for name in one):
                     return False
                 pairs.extend((value, other[name]) for name, value in one.items())
@@ -153,7 +159,7 @@ def within(budget: Budget, item: Any, container: Any) -> bool:
         return isinstance(item, str) and item in container
     if not isinstance(container, list):
         raise ExpressionFailed(f"in takes a list or an object, and this is {kind(container)}")
-    budget.spend(1 + 2 * len(container))
+    budget.spend(1 + _STEPS_AN_ITEM * len(container))
     return any(equal(budget, item, each) for each in container)
 
 
@@ -173,6 +179,15 @@ def on_text(name: str, apply: Callable[[str, str], bool]) -> Callable[[Budget, A
         return apply(whole_text, sought)
 
     return call
+
+
+def contains(budget: Budget, value: Any, part: Any) -> bool:
+    """Whether a text holds another."""
+    within_it, sought = text(value, "contains"), text(part, "contains")
+    part_max, text_max, at_each = _SOUGHT_AT_EACH
+    budget.spend(1 + len(within_it) // _SOUGHT_A_STEP)
+    budget.spend(min(len(sought), part_max) * min(len(within_it), text_max) // at_each)
+    return sought in within_it
 
 
 def to_whole(_budget: Budget, value: Any) -> int:
@@ -244,7 +259,7 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
     "_>=_": comparison(">=", operator.ge),
     "@in": within,
     "size": size,
-    "contains": on_text("contains", operator.contains),
+    "contains": contains,
     "startsWith": on_text("startsWith", str.startswith),
     "endsWith": on_text("endsWith", str.endswith),
     "matches": matches,

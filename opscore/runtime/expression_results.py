@@ -1,5 +1,6 @@
 """From what an expression made to plain JSON of a bounded size."""
 
+import itertools
 import re
 from typing import Any, Final
 
@@ -12,8 +13,13 @@ from opscore.runtime.limits import NESTING_MAX
 
 _TOO_DEEP: Final = f"a result nests at most {NESTING_MAX} levels"
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_LEVELS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_STEPS_A_VALUE: Final = 2
+_BRACKETS_A_STEP: Final = 2
+"""Opening ones, whose levels are counted in the time of a step."""
+_BYTES_A_STEP: Final = 64
+"""Bytes of JSON whose brackets are found in the time of a step."""
 
 
 def plain(value: Any, budget: Budget, depth: int = 0) -> Any:
@@ -28,9 +34,11 @@ def plain(value: Any, budget: Budget, depth: int = 0) -> Any:
     """
     if type(value) is MadeList:
         budget.spend_result(2 + len(value))
+        budget.spend(_STEPS_A_VALUE * len(value))
         return [plain(item, budget, depth + 1) for item in value]
     if type(value) is MadeMap:
         budget.spend_result(2 + sum(4 + len(name) for name in value))
+        budget.spend(_STEPS_A_VALUE * len(value))
         return {name: plain(item, budget, depth + 1) for name, item in value.items()}
     if isinstance(value, int) and not isinstance(value, bool):
         whole(value)
@@ -39,7 +47,7 @@ def plain(value: Any, budget: Budget, depth: int = 0) -> Any:
     body = _encoded(value)
     budget.spend_result(len(body))
     if depth:
-        _check_nesting(body, depth)
+        _check_nesting(body, depth, budget)
     return value
 
 
@@ -57,14 +65,12 @@ def _encoded(value: Any) -> bytes:
         raise ExpressionFailed(f"the result is no JSON: {error}") from None
 
 
-def _check_nesting(body: bytes, depth: int) -> None:
+def _check_nesting(body: bytes, depth: int, budget: Budget) -> None:
     """Refuse what nests too deep within what was made; JSON that was admitted by itself does not."""
-    if depth + body.count(b"[") + body.count(b"{") <= NESTING_MAX:
+    opened = body.count(b"[") + body.count(b"{")
+    if depth + opened <= NESTING_MAX:
         return
-    brackets = _STRING.sub(b"", body).translate(_BRACKETS, _NO_BRACKETS)
-    while brackets:
-        depth += 1
-        if depth > NESTING_MAX:
-            raise ExpressionExhausted(_TOO_DEEP)
-        # Every round takes the innermost pairs away, whichever value they were of.
-        brackets = brackets.replace(b"[]", b"")
+    budget.spend(opened // _BRACKETS_A_STEP + len(body) // _BYTES_A_STEP)
+    brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
+    if depth + max(itertools.accumulate(map(_LEVELS.__getitem__, brackets)), default=0) > NESTING_MAX:
+        raise ExpressionExhausted(_TOO_DEEP)

@@ -5,7 +5,7 @@ beyond a bound is never overlooked.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from opscore.runtime.errors import ExpressionExhausted, ExpressionFailed
 from opscore.runtime.expression_bounds import ITEMS_MAX, Budget
@@ -27,6 +27,11 @@ class Frame:
 
 
 Step: TypeAlias = Callable[[Frame], Any]
+_STEPS_TO_MAKE: Final = 3
+"""A list, an object, or a walk."""
+_STEPS_AN_ITEM: Final = 2
+_STEPS_A_FAILURE: Final = 20
+"""One that is overlooked: it was raised and caught, and had a message."""
 
 
 def steps_of(node: Node, variable: str | None = None) -> Step:
@@ -49,19 +54,19 @@ def steps_of(node: Node, variable: str | None = None) -> Step:
             return _macro(node)
 
 
-def node_count(node: Node) -> int:
-    """How many nodes a tree has."""
+def cost_of(node: Node) -> int:
+    """What evaluating a tree once takes, in steps, without what its operations spend and its macros repeat."""
     match node:
         case Field(operand=operand):
-            return 1 + node_count(operand)
+            return 1 + cost_of(operand)
         case ListOf(items=items):
-            return 1 + sum(map(node_count, items))
+            return _STEPS_TO_MAKE + sum(map(cost_of, items))
         case MapOf(entries=entries):
-            return 1 + sum(node_count(name) + node_count(value) for name, value in entries)
+            return _STEPS_TO_MAKE + sum(2 + cost_of(name) + cost_of(value) for name, value in entries)
         case Call(arguments=arguments):
-            return 1 + sum(map(node_count, arguments))
-        case Macro(over=over, condition=condition, yields=yields):
-            return 1 + sum(node_count(part) for part in (over, condition, yields) if part is not None)
+            return 1 + sum(map(cost_of, arguments))
+        case Macro(over=over):
+            return _STEPS_TO_MAKE + cost_of(over)
         case _:
             return 1
 
@@ -180,6 +185,7 @@ def _decided_by(left: Step, right: Step, *, decisive: bool, sign: str) -> Step:
         except ExpressionExhausted:
             raise
         except ExpressionFailed:
+            frame.budget.spend(_STEPS_A_FAILURE)
             if boolean(right(frame), sign) is decisive:
                 return decisive
             raise
@@ -192,7 +198,7 @@ def _macro(node: Macro) -> Step:
     over, said = steps_of(node.over), _said(node.over)
     condition = steps_of(node.condition, node.variable) if node.condition is not None else None
     yields = steps_of(node.yields, node.variable) if node.yields is not None else None
-    cost = 1 + sum(node_count(part) for part in (node.condition, node.yields) if part is not None)
+    cost = _STEPS_AN_ITEM + sum(cost_of(part) for part in (node.condition, node.yields) if part is not None)
 
     def items(frame: Frame) -> Any:
         """What is walked; every item is paid for before the first."""
@@ -246,7 +252,7 @@ def _asking(items: Step, condition: Step, *, decisive: bool, sign: str) -> Step:
             except ExpressionExhausted:
                 raise
             except ExpressionFailed as error:
-                frame.budget.spend(5)
+                frame.budget.spend(_STEPS_A_FAILURE)
                 failure = failure or error
         if failure is not None:
             raise failure

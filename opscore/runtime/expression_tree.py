@@ -147,9 +147,20 @@ class _Message:
     __slots__ = ("_fields",)
 
     def __init__(self, data: bytes) -> None:
+        """Take a message apart (https://protobuf.dev/programming-guides/encoding/)."""
         self._fields: dict[int, list[Any]] = {}
-        for number, value in _wire(data):
-            self._fields.setdefault(number, []).append(value)
+        place = 0
+        while place < len(data):
+            key, place = _varint(data, place)
+            wire_type = key & 7
+            value: int | bytes
+            if wire_type == 0:
+                value, place = _varint(data, place)
+            else:
+                size, place = _varint(data, place) if wire_type == 2 else (8 if wire_type == 1 else 4, place)  # noqa: PLR2004 - Of a length that is sent, or of 8 or 4 bytes.
+                value = data[place : place + size]
+                place += size
+            self._fields.setdefault(key >> 3, []).append(value)
 
     def kind(self, *numbers: int) -> int | None:
         """Which of these fields, of which at most one is sent, is there."""
@@ -171,36 +182,16 @@ class _Message:
         return map(_Message, self._fields.get(field, ()))
 
 
-def _wire(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Take a message apart (https://protobuf.dev/programming-guides/encoding/)."""
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        number, wire_type = key >> 3, key & 7
-        match wire_type:
-            case 0:
-                value, place = _varint(data, place)
-                yield number, value
-                continue
-            case 1:
-                size = 8
-            case 2:
-                size, place = _varint(data, place)
-            case _:
-                size = 4
-        yield number, data[place : place + size]
-        place += size
-
-
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
+    """Read a number of seven bits a byte, lowest first; the eighth says that another byte follows."""
+    value = data[place]
+    place += 1
+    shift = 7
+    while value >> shift:
+        value += (data[place] - 1) << shift
         place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - The high bit says that another byte follows.
-            return value, place
         shift += 7
+    return value, place
 
 
 class _Reader:

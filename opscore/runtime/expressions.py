@@ -15,7 +15,7 @@ from opscore.runtime.errors import FAULTS_MAX, ExpressionFailed, ExpressionInval
 from opscore.runtime.expression_bounds import EXPRESSION_CHARACTERS_MAX, TEMPLATE_CHARACTERS_MAX, Budget
 from opscore.runtime.expression_checks import check
 from opscore.runtime.expression_results import plain, text_of
-from opscore.runtime.expression_steps import Frame, Step, node_count, steps_of
+from opscore.runtime.expression_steps import Frame, Step, cost_of, steps_of
 from opscore.runtime.expression_tree import parse
 from opscore.runtime.expression_values import boolean
 from opscore.runtime.limits import NESTING_MAX
@@ -83,9 +83,7 @@ def compile_expression(text: str) -> Expression:
     """
     tree = parse(text)
     reads = check(tree)
-    return Expression(
-        text=text, names=reads.names, task_keys=reads.task_keys, steps=steps_of(tree), cost=node_count(tree)
-    )
+    return Expression(text=text, names=reads.names, task_keys=reads.task_keys, steps=steps_of(tree), cost=cost_of(tree))
 
 
 @attrs.frozen(kw_only=True)
