@@ -16,10 +16,15 @@ from opscore.runtime.expression_bounds import PATTERN_CHARACTERS_MAX, Budget
 from opscore.runtime.expression_values import shown, text
 
 _REPEATS: Final = re.compile(r"\{(\d+)(?:,(\d*))?\}")
-_CLASS: Final = re.compile(r"\\[pPxX]|\[|\(\?|[^\x00-\x7f]")
 _REPEATS_MAX: Final = 1_000
 """RE2 repeats nothing more often."""
+_CLASS: Final = re.compile(r"\\[pPxX]|\[|\(\?|[^\x00-\x7f]")
 _CLASS_WEIGHT: Final = 60
+_UNICODE_CLASS: Final = re.compile(r"\\[pP]")
+_UNICODE_CLASS_STEPS: Final = 2_000
+"""To read one: some have hundreds of ranges."""
+_STEPS_TO_ASK: Final = 20
+"""Of the library, whatever it is asked."""
 _READING_CHARACTERS: Final = 32
 """Reading a pattern costs as much as matching so many characters."""
 _MATCHED_A_STEP: Final = 5
@@ -31,7 +36,7 @@ def matches(budget: Budget, value: Any, pattern: Any) -> bool:
     within, sought = text(value, "matches"), text(pattern, "matches")
     if len(sought) > PATTERN_CHARACTERS_MAX:
         raise ExpressionExhausted(f"a pattern has at most {PATTERN_CHARACTERS_MAX} characters")
-    budget.spend(1 + _weight(sought) * (len(within) + _READING_CHARACTERS) // _MATCHED_A_STEP)
+    budget.spend(_STEPS_TO_ASK + _steps_of(sought, len(within)))
     try:
         found = _match().eval(data={"text": within, "pattern": sought})
     except RuntimeError:
@@ -47,7 +52,9 @@ def _match() -> cel.Expression:
     return cel.NewEnv(variables=names).compile("text.matches(pattern)")
 
 
-def _weight(pattern: str) -> int:
-    """States that a pattern may take at most, about: what is repeated so often counts so often."""
-    repeats = math.prod(max(1, int(most or least)) for least, most in _REPEATS.findall(pattern))
-    return (1 + len(pattern) + _CLASS_WEIGHT * len(_CLASS.findall(pattern))) * min(repeats, _REPEATS_MAX)
+def _steps_of(pattern: str, characters: int) -> int:
+    """What a match may take: at most as many states as are written, each as often as anything is repeated."""
+    repeats = min(_REPEATS_MAX, math.prod(max(1, int(most or least)) for least, most in _REPEATS.findall(pattern)))
+    weight = (1 + len(pattern) + _CLASS_WEIGHT * len(_CLASS.findall(pattern))) * repeats
+    reading = _UNICODE_CLASS_STEPS * len(_UNICODE_CLASS.findall(pattern)) * repeats
+    return reading + weight * (characters + _READING_CHARACTERS) // _MATCHED_A_STEP

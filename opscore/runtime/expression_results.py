@@ -16,8 +16,6 @@ _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _LEVELS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _STEPS_A_VALUE: Final = 2
-_BRACKETS_A_STEP: Final = 2
-"""Opening ones, whose levels are counted in the time of a step."""
 _BYTES_A_STEP: Final = 64
 """Bytes of JSON whose brackets are found in the time of a step."""
 
@@ -70,7 +68,7 @@ def _check_nesting(body: bytes, depth: int, budget: Budget) -> None:
     opened = body.count(b"[") + body.count(b"{")
     if depth + opened <= NESTING_MAX:
         return
-    budget.spend(opened // _BRACKETS_A_STEP + len(body) // _BYTES_A_STEP)
+    budget.spend(opened + len(body) // _BYTES_A_STEP)
     brackets = _STRING.sub(b"", body).translate(None, _NO_BRACKETS)
     if depth + max(itertools.accumulate(map(_LEVELS.__getitem__, brackets)), default=0) > NESTING_MAX:
         raise ExpressionExhausted(_TOO_DEEP)

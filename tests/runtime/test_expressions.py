@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cel_expr_python import cel
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opscore.runtime import codec
@@ -346,8 +346,8 @@ def test_the_expressions_of_one_template_share_its_bounds() -> None:
     assert len(compile_template("${input.s}${input.s}").evaluate(scope)) == 200_000
     with pytest.raises(ExpressionExhausted, match="a result has at most 262,144 bytes"):
         compile_template(["${input.s}"] * 3).evaluate(scope)
-    with pytest.raises(ExpressionExhausted, match="takes more than 50,000 steps"):
-        compile_template(["${input.l.all(x, x >= 0)}"] * 5).evaluate(scope)
+    with pytest.raises(ExpressionExhausted, match="takes more than 100,000 steps"):
+        compile_template(["${input.l.all(x, x >= 0)}"] * 10).evaluate(scope)
 
 
 def test_a_template_that_nests_too_deep_is_refused() -> None:
@@ -492,7 +492,7 @@ EXHAUSTED = {
     "input.numbers + [1]": "a list that is made may have at most 10,000 items",
     "'a'.matches(input.text)": "a pattern has at most 500 characters",
     "[[[[[input.combs[0]]]]]]": "a result nests at most 100 levels",
-    "input.numbers.all(x, x in input.numbers)": "it takes more than 50,000 steps; read or walk less",
+    "input.numbers.all(x, x in input.numbers)": "it takes more than 100,000 steps; read or walk less",
     # Neither decides over a bound, whatever stands beside it.
     "true || input.ones.all(x, true) || input.ones.map(x, x) == []": None,
     "input.ones.all(x, true) || true": f"input.ones has {len(LARGEST['ones']):,} items, and all walks at most 10,000",
@@ -626,16 +626,75 @@ def test_any_text_is_a_template_or_refused(text: str) -> None:
     assert str(found).startswith("a: ") if isinstance(found, ExpressionFailed) else is_json(found)
 
 
+def binary(operators: list[str], left: st.SearchStrategy[str], right: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.builds(lambda a, sign, b: f"({a} {sign} {b})", left, st.sampled_from(operators), right)
+
+
+def formed(forms: list[str], *parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.builds(lambda form, *texts: form.format(*texts), st.sampled_from(forms), *parts)
+
+
+WHOLES: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.sampled_from(["0", "1", "2", "-3", "input.n", "input.list[1]", "9223372036854775807", "input.o.a"])
+        | binary(["+", "-", "*", "/", "%"], WHOLES, WHOLES)
+        | formed(["size({})"], TEXTS | LISTS)
+        | formed(["-({})", "int(string({}))"], WHOLES)
+        | formed(["({} ? {} : {})"], TRUTHS, WHOLES, WHOLES)
+    )
+)
+DOUBLES: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.sampled_from(["0.5", "2.0", "input.f", "1e300"])
+        | binary(["+", "-", "*", "/"], DOUBLES, DOUBLES)
+        | formed(["double({})"], WHOLES)
+    )
+)
+TEXTS: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.sampled_from(["''", "'a'", "'ab'", "input.s", "'é'", "input.o.t"])
+        | binary(["+"], TEXTS, TEXTS)
+        | formed(["string({})"], WHOLES | TRUTHS | st.sampled_from(["0.5", "2.0", "input.f"]))
+    )
+)
+LISTS: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.sampled_from(["[]", "[1, 2]", "input.list"])
+        | binary(["+"], LISTS, LISTS)
+        | formed(["[{}, {}]"], WHOLES, WHOLES)
+        | formed(["({}).map(x, x + {})", "({}).filter(x, x > {})", "({}).map(x, x != 1, x * {})"], LISTS, FLAT)
+    )
+)
+FLAT: st.SearchStrategy[str] = st.sampled_from(["1", "input.n", "index", "size(input.s)"])
+TRUTHS: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.sampled_from(["true", "false", "has(input.o.a)", "has(input.o.b)", "input.nope", "1 / 0 == 1"])
+        | binary(["==", "!=", "<", "<=", ">", ">="], WHOLES, WHOLES | DOUBLES)
+        | binary(["==", "<"], TEXTS, TEXTS)
+        | binary(["==", "!="], LISTS, LISTS)
+        | binary(["in"], WHOLES, LISTS)
+        | binary(["&&", "||"], TRUTHS, TRUTHS)
+        | formed(["!({})"], TRUTHS)
+        | formed(["({}).contains({})", "({}).startsWith({})", "({}).endsWith({})", "({}).matches({})"], TEXTS, TEXTS)
+        | formed(["({}).{}(x, 6 / x > {})"], LISTS, st.sampled_from(["all", "exists", "exists_one"]), FLAT)
+    )
+)
+STRICT_SCOPE = {
+    "input": {"n": 4, "f": 2.5, "s": "bab", "list": [3, 1, 0, 3], "o": {"a": 1, "t": "x"}}, "index": 2,
+}  # fmt: skip
+
+
 @settings(deadline=None, max_examples=300)
-@given(EXPRESSIONS, JSON, JSON, JSON)
-def test_where_googles_evaluator_has_a_value_it_is_the_same(text: str, one: Any, two: Any, three: Any) -> None:
+@given(WHOLES | DOUBLES | TEXTS | LISTS | TRUTHS)
+def test_where_googles_evaluator_has_a_value_it_is_the_same(text: str) -> None:
     """The library that reads expressions can evaluate them too, without bounds: it knows what CEL means."""
-    assume(not list(template_faults("${" + text + "}")))
-    theirs = googles(text, scope_of(one, two, three))
-    assume(is_json(theirs))
-    ours = outcome(compile_expression(text), scope_of(one, two, three))
-    assert not isinstance(ours, ExpressionFailed), f"{ours}, where CEL says {theirs!r}"
-    assert exactly(ours, theirs)
+    if list(template_faults("${" + text + "}")):
+        return
+    theirs = googles(text, STRICT_SCOPE)
+    ours = outcome(compile_expression(text), STRICT_SCOPE)
+    if is_json(theirs):
+        assert not isinstance(ours, ExpressionFailed), f"{ours}, where CEL says {theirs!r}"
+        assert exactly(ours, theirs)
 
 
 def googles(text: str, scope: dict[str, Any]) -> Any:
