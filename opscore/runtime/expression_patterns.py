@@ -21,7 +21,7 @@ _REPEATS_MAX: Final = 1_000
 _CLASS: Final = re.compile(r"\\[pPxX]|\[|\(\?|[^\x00-\x7f]")
 _CLASS_WEIGHT: Final = 60
 _UNICODE_CLASS: Final = re.compile(r"\\[pP]")
-_UNICODE_CLASS_STEPS: Final = 2_000
+_UNICODE_CLASS_STEPS: Final = 5_000
 """To read one: some have hundreds of ranges."""
 _STEPS_TO_ASK: Final = 20
 """Of the library, whatever it is asked."""
