@@ -25,6 +25,29 @@ FUNCTIONS: Final = {
     "dyn": (1, "plain"),
 }
 """How many arguments each takes, its target being one, and whether it is written `f(a)`, `a.f()` or either."""
+OPERATORS: Final = frozenset(
+    [
+        "_&&_",
+        "_||_",
+        "_?_:_",
+        "_[_]",
+        "_==_",
+        "_!=_",
+        "_<_",
+        "_<=_",
+        "_>_",
+        "_>=_",
+        "@in",
+        "_+_",
+        "_-_",
+        "_*_",
+        "_/_",
+        "_%_",
+        "-_",
+        "!_",
+    ]
+)
+"""What the parser calls them; nobody can write such a name."""
 MACROS: Final = {"has": "has(a.b)", "all": "a.all(x, …)", "exists": "a.exists(x, …)"} | {
     name: f"a.{name}(x, …)" for name in ("exists_one", "map", "filter")
 }
@@ -125,21 +148,19 @@ class _Checker:
 
 def _check_function(node: Call) -> None:
     name = node.function
-    if not name[0].isalpha():
-        return  # Operators have names that nobody can write, and the parser counts what they are applied to.
+    if name in OPERATORS:
+        return  # The parser counts what they are applied to.
     if name in BEYOND_JSON:
         raise ExpressionInvalid(f"{name}() does not exist here: its values are no JSON", position=node.at)
     if name in MACROS:
         raise ExpressionInvalid(f"{name} is written {MACROS[name]}", position=node.at)
     if name not in FUNCTIONS:
         raise ExpressionInvalid(
-            f"there is no {_shown(name)}(){_nearest(name, (*FUNCTIONS, *MACROS))}", position=node.at
+            f"there is no function {_shown(name)}{_nearest(name, (*FUNCTIONS, *MACROS))}", position=node.at
         )
     count, form = FUNCTIONS[name]
     if len(node.arguments) != count or (form != "either" and node.on_target != (form == "target")):
-        shape = {(2, "target"): f"text.{name}(text)", (2, "either"): f"text.{name}(text)"}.get(
-            (count, form), f"{name}(value)"
-        )
+        shape = f"{name}(value)" if count == 1 else f"text.{name}(text)"
         raise ExpressionInvalid(f"{name} is written {shape}", position=node.at)
 
 

@@ -149,7 +149,7 @@ EXHAUSTED = {
     # Neither decides over a bound, whatever stands beside it.
     "true || input.ones.all(x, true) || input.ones.map(x, x) == []": None,
     "input.ones.all(x, true) || true": f"input.ones has {len(LARGEST['ones']):,} items, and all walks at most 10,000",
-    "[1, 2].exists(y, input.text + input.text == '' || y == 2)": "a text may have at most 262,144 characters",
+    "[1, 2].exists(y, y == 2 || input.text + input.text == '')": "a text may have at most 262,144 characters",
 }
 
 
