@@ -218,7 +218,9 @@ class _TemplateReader:
             if inner is None:
                 parts.append("${")
             elif stop > len(text):
-                self._fault(place, "this ${ is not closed by a } that belongs to it", start + 1)
+                long = len(text) - start - 2 > EXPRESSION_CHARACTERS_MAX
+                within = f" within {EXPRESSION_CHARACTERS_MAX:,} characters" if long else ""
+                self._fault(place, f"this ${{ is not closed by a }} that belongs to it{within}", start + 1)
             else:
                 self._expression(inner, start + 2, place, parts)
         parts.append(text[end:])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from opscore.runtime.errors import ExpressionExhausted, ExpressionFailed, ExpressionInvalid
-from opscore.runtime.expression_bounds import TEMPLATE_CHARACTERS_MAX
+from opscore.runtime.expression_bounds import EXPRESSION_CHARACTERS_MAX, TEMPLATE_CHARACTERS_MAX
 from opscore.runtime.expressions import compile_template, template_faults
 from opscore.runtime.limits import NESTING_MAX
 from tests.runtime.expression_scope import SCOPE, exactly
@@ -75,6 +75,12 @@ def test_every_fault_of_a_template_is_found_with_its_path() -> None:
     with pytest.raises(ExpressionInvalid) as refused:
         compile_template("${")
     assert refused.value.path == ""
+
+
+def test_an_expression_that_is_too_long_is_not_looked_for_any_further() -> None:
+    assert list(template_faults("${'" + "a" * EXPRESSION_CHARACTERS_MAX + "'}")) == [
+        ("", "this ${ is not closed by a } that belongs to it within 2,048 characters, at character 1")
+    ]
 
 
 def test_a_template_that_fails_says_where() -> None:
