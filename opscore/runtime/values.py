@@ -78,9 +78,9 @@ def _not_json(value: Any) -> str | None:
         case float():
             return None if math.isfinite(value) else f"{value} is not JSON"
         case dict():
-            strange = next((name for name in value if not isinstance(name, str)), None)
-            if strange is not None:
-                return f"expected names that are strings, found {strange!r}"
+            strange = [name for name in value if not isinstance(name, str)]
+            if strange:
+                return f"expected names that are strings, found {strange[0]!r}"
             return None if all(map(_is_text, value)) else "a name holds half of a surrogate pair"
         case _:
             return f"{type(value).__name__} is not JSON"

@@ -171,7 +171,7 @@ def test_what_is_no_plain_yaml_is_400(wire: Wire, text: str) -> None:
     problem(answer, 400, "malformed_yaml")
 
 
-@pytest.mark.parametrize("text", ["", "- a", "5", "1: 2", "id: x\ntasks: .nan", "id: x\ntasks: !!binary aGk="])
+@pytest.mark.parametrize("text", ["", "- a", "5", "1: 2", "~: 2", "id: x\ntasks: .nan", "id: x\ntasks: !!binary aGk="])
 def test_yaml_that_is_no_workflow_is_422(wire: Wire, text: str) -> None:
     answer = wire.http.post(f"{PREFIX}/workflow", content=text, headers={"Content-Type": "text/yaml"})
     faults(answer)
