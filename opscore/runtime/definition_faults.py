@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import attrs
 import jsonschema
 
 from opscore.runtime.definition_graph import HANDLER_FIELDS, edge_ends, handler_faults, handlers_of, order_faults
@@ -50,7 +51,7 @@ def _faults(document: Any, limits: Limits) -> Iterator[Fault]:
         yield Fault(path="tasks", message=f"tasks_max allows {limits.tasks_max:,} tasks, found {len(tasks):,}")
         document, tasks = {**document, "tasks": []}, None
     for error in _validator().iter_errors(document):
-        yield _described(error, nearest)
+        yield from _described(error, nearest)
     if isinstance(document, dict):
         yield from _id_faults(document.get("id"), "id", limits)
         yield from _path_faults(document.get("id"))
@@ -83,7 +84,7 @@ class _Nearest:
 
 def _shortened(fault: Fault) -> Fault:
     """A fault may quote what it found, and that may be most of the document."""
-    return Fault(path=_excerpt(fault.path), message=_excerpt(fault.message))
+    return attrs.evolve(fault, path=_excerpt(fault.path), message=_excerpt(fault.message))
 
 
 def _excerpt(text: str) -> str:
@@ -105,22 +106,23 @@ def _repeated(_validator: Any, wanted: bool, items: Any, _schema: Any) -> Iterat
             yield jsonschema.ValidationError(f"{name!r} is named {count} times")
 
 
-def _described(error: jsonschema.ValidationError, nearest: _Nearest) -> Fault:
+def _described(error: jsonschema.ValidationError, nearest: _Nearest) -> Iterator[Fault]:
     path = _path(error.absolute_path)
     schema: Any = error.schema
     instance: Any = error.instance
     wanted: Any = error.validator_value
+    message = error.message
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
-        unknown = [name for name in instance if name not in known]
-        shown = itertools.islice((_unknown_field(name, known, nearest) for name in unknown), SUGGESTIONS_MAX)
-        return Fault(path=path, message="; ".join(shown))
+        for name in (name for name in instance if name not in known):
+            yield Fault(path=path, message=_unknown_field(name, known, nearest), field=name)
+        return
     if error.validator == "required":
         missing = [name for name in wanted if name not in instance]
-        return Fault(path=path, message=f"{' and '.join(missing)} must be given")
+        message = f"{' and '.join(missing)} must be given"
     if error.validator == "enum" and error.instance == "tool":
-        return Fault(path=path, message=f"this release does not run tasks of type {error.instance!r}")
-    return Fault(path=path, message=error.message)
+        message = f"this release does not run tasks of type {error.instance!r}"
+    yield Fault(path=path, message=message)
 
 
 def _unknown_field(name: str, known: Sequence[str], nearest: _Nearest) -> str:

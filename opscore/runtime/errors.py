@@ -148,6 +148,8 @@ class Fault:
     """Where, in the names of the document, such as `tasks[2].nextTaskId`; empty for the whole."""
     message: str
     """What was expected."""
+    field: str | None = None
+    """The field of the object at `path` that should not be there, where that is the fault."""
 
 
 class InvalidDocument(Refusal):

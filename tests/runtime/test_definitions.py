@@ -278,6 +278,14 @@ def test_every_fault_is_reported_at_once() -> None:
     }  # fmt: skip
 
 
+def test_each_field_that_should_not_be_there_is_a_fault_of_its_own_that_names_it() -> None:
+    with pytest.raises(InvalidDocument) as caught:
+        parse(workflow({**A, "nmae": 1, "when": "x"}, zzz=1), LIMITS)
+    assert [(fault.path, fault.field) for fault in caught.value.faults] == [
+        ("", "zzz"), ("tasks[0]", "when"), ("tasks[0]", "nmae"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("field", sorted(PLANNED_FIELDS))
 def test_a_field_of_the_language_that_this_release_does_not_run_is_refused_by_its_name(field: str) -> None:
     for document, path in ((workflow(**{field: 1}), ""), (workflow({**A, field: 1}), "tasks[0]")):
