@@ -1,6 +1,5 @@
 """`opscore simulate`: how a workflow fares in many simulated worlds, and the smallest one in which it does not."""
 
-import contextlib
 import json
 import sys
 import time
@@ -81,10 +80,9 @@ def simulate(workflow: Path | None, *, seeds: int, start_seed: int, within_s: fl
 
 def _print(report: "Report", *, as_json: bool) -> None:
     from opscore.gateway import simulate_report
+    from opscore.gateway.terminal import show_all_signs
 
-    with contextlib.suppress(AttributeError):
-        # A terminal that has no sign for a bar shows another one.
-        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    show_all_signs()
     if as_json:
         click.echo(json.dumps(simulate_report.document(report), ensure_ascii=False))
     else:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import click
@@ -19,6 +18,7 @@ from opscore.gateway import config
 from opscore.gateway.config import Settings
 from opscore.gateway.failures import EXIT_FAILED, Failed, failing
 from opscore.gateway.key_file import FILE_NAME
+from opscore.gateway.output_file import written
 from opscore.gateway.setting import about
 
 FINDINGS_SHOWN: Final = 50
@@ -163,7 +163,7 @@ def export(settings: Settings, file: Path) -> None:
         _progress("exporting", "rows") as progress,
         open_reader(settings.data) as reader,
         reader.snapshot() as view,
-        _output(file) as out,
+        written(file) as out,
     ):
         total = transfer.count_of(view)
         for count, line in enumerate(transfer.exported(view)):
@@ -228,26 +228,6 @@ def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click pas
 
 def _say_json(document: dict[str, Any]) -> None:
     click.echo(json.dumps(document, ensure_ascii=False))
-
-
-@contextlib.contextmanager
-def _output(file: Path) -> Iterator[BinaryIO]:
-    """Standard output, or a file that appears whole."""
-    if str(file) == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    if file.is_dir():
-        raise Failed(f"{file} is a directory; name a file, or - for the standard output")
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
-        with partial.open("wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        partial.rename(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

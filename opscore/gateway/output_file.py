@@ -1,0 +1,35 @@
+"""Where a command writes what it was asked for: the standard output, or a file that appears whole."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from opscore.gateway.failures import Failed
+
+
+@contextlib.contextmanager
+def written(file: Path) -> Iterator[BinaryIO]:
+    """Standard output for `-`, or a file that appears once it is whole, in the place of the one that was there.
+
+    Raises:
+        Failed: it is a directory.
+        OSError: it can't be written.
+    """
+    if str(file) == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if file.is_dir():
+        raise Failed(f"{file} is a directory; name a file, or - for the standard output")
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        partial.rename(file)
+    finally:
+        partial.unlink(missing_ok=True)

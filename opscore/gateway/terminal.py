@@ -1,0 +1,67 @@
+"""What words are written on: how wide it is, whether it shows colours, and text that can do it no harm."""
+
+import contextlib
+import os
+import shutil
+import sys
+from typing import Any, Final
+
+import attrs
+import click
+from rich.cells import cell_len
+
+WIDTH: Final = 80
+"""Of what is no terminal, unless COLUMNS says otherwise."""
+WIDTH_MIN: Final = 20
+
+
+@attrs.frozen(kw_only=True)
+class Terminal:
+    """Where the standard output goes."""
+
+    width: int = WIDTH
+    """In cells."""
+    coloured: bool = False
+    draws: bool = True
+    """Whether it has signs for boxes and lines."""
+
+    @classmethod
+    def of_output(cls) -> "Terminal":
+        """Look at the standard output, COLUMNS, TERM and NO_COLOR (https://no-color.org)."""
+        show_all_signs()
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        width = shutil.get_terminal_size((WIDTH, 1)).columns
+        return cls(
+            width=max(width, WIDTH_MIN),
+            coloured=sys.stdout.isatty() and not plain,
+            draws="┌▼▽┄".encode(encoding, errors="ignore").decode(encoding) == "┌▼▽┄",
+        )
+
+    def styled(self, text: str, **style: Any) -> str:
+        """Give text a colour or weight, as `click.style` names them, where colours are shown."""
+        return click.style(text, **style) if self.coloured else text
+
+
+def show_all_signs() -> None:
+    """Have a terminal that lacks a sign show another one, rather than fail."""
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def harmless(text: str) -> str:
+    """Text without what a terminal would obey: control characters, and those that turn the direction of writing."""
+    return "".join(each if each.isprintable() else "�" for each in text)
+
+
+def cut(text: str, room: int) -> str:
+    """As much of the beginning of a text as fits into so many cells, with an ellipsis where there is more."""
+    if cell_len(text) <= room:
+        return text
+    kept, width = [], 0
+    for each in text:
+        width += cell_len(each)
+        if width > room - 1:
+            break
+        kept.append(each)
+    return "".join(kept) + "…" if room > 0 else ""
