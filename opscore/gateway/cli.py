@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from opscore.gateway import config, simulate_command, store_commands
+from opscore.gateway import config, simulate_command, store_commands, workflow_commands
 from opscore.gateway.config import ConfigError, Settings
 from opscore.gateway.failures import Failed, Misused
 from opscore.gateway.key_file import KeysError
@@ -89,6 +89,7 @@ def demo(runs: int, keep: bool, plain: bool) -> None:  # noqa: FBT001 (click pas
 
 
 main.add_command(simulate_command.simulate)
+main.add_command(workflow_commands.workflow)
 store_commands.register(main)
 
 

@@ -1,8 +1,11 @@
 """YAML as JSON would say it: no aliases, no dates, and no tag that makes anything else."""
 
-from typing import Any
+from typing import Any, Final
 
 import yaml
+
+SUFFIXES: Final = (".yaml", ".yml")
+"""What names of files end in that hold it."""
 
 
 def read(text: bytes | str) -> Any:
@@ -12,25 +15,46 @@ def read(text: bytes | str) -> Any:
         ValueError: it is not YAML, or says what JSON can't; the message is one line.
     """
     try:
-        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 (a safe loader's subclass)
+        return yaml.load(text, Loader=PlainLoader)  # noqa: S506 (a safe loader's subclass)
     except Exception as error:
-        # Beside its own errors it raises whatever its reading of a tagged scalar runs into: !!bool x, a KeyError.
+        # Beside its own errors there is what its scanner runs into: "\U00110000", an OverflowError.
         raise ValueError(" ".join(str(error).split())) from error
 
 
-class _PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
     """YAML without aliases, which can grow without bound, and without dates, which JSON can't say.
 
     libyaml's loader would be several times as fast, but it recurses in C: deep nesting ends the process.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a node.
+
+        Raises:
+            yaml.YAMLError: with its place, also where it is an alias.
+        """
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not taken")
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not taken", mark)
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 (the base's signature)
+        """Make the value of a node.
 
-_PlainLoader.yaml_implicit_resolvers = {
+        Raises:
+            yaml.YAMLError: with its place.
+        """
+        try:
+            return super().construct_object(node, deep=deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:
+            # A tagged scalar raises whatever its reading runs into: !!bool x, a KeyError.
+            problem = f"{node.tag.removeprefix('tag:yaml.org,2002:')} can't be read: {error}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+
+PlainLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }

@@ -67,13 +67,13 @@ def read_document(path: Path) -> Any:
     """
     try:
         body = path.read_bytes()
-        if path.suffix.lower() in (".yaml", ".yml"):
+        if path.suffix.lower() in plain_yaml.SUFFIXES:
             return plain_yaml.read(body)
         return decode_json(body)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        kind = "YAML" if path.suffix.lower() in (".yaml", ".yml") else "JSON; YAML is read from files named .yaml"
+        kind = "YAML" if path.suffix.lower() in plain_yaml.SUFFIXES else "JSON; YAML is read from files named .yaml"
         raise BadInput(f"{path} is not {kind}: {error}") from error
 
 

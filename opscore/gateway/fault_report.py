@@ -1,0 +1,94 @@
+"""The faults of a workflow file, as compilers show them, and as JSON for editors."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from rich.cells import cell_len
+
+from opscore.gateway.document_positions import Lines, Span
+from opscore.gateway.terminal import Terminal, cut, harmless
+from opscore.gateway.workflow_file import PlacedFault, WorkflowFile
+
+TAB: Final = "    "
+BEFORE_SHARE: Final = 3
+"""Of a line that is cut, one in so many cells is for what stands before the fault."""
+
+
+def shown(file: WorkflowFile, terminal: Terminal) -> str:
+    """Each fault with its place, its line, and a mark below; or one line that says what a valid file holds."""
+    name = harmless(file.name)
+    if file.definition is not None:
+        count = len(file.definition.tasks)
+        tasks = "1 task" if count == 1 else f"{count:,} tasks"
+        well = terminal.styled("valid", fg="green")
+        return f"{name}: {well}, workflow {harmless(file.definition.workflow_id)}, {tasks}"
+    lines = Lines(file.text)
+    return "\n".join(line for fault in file.faults for line in _told(fault, name, file.text, lines, terminal))
+
+
+def _told(fault: PlacedFault, name: str, text: str, lines: Lines, terminal: Terminal) -> Iterator[str]:
+    message = terminal.styled(harmless(fault.message), bold=True)
+    yield f"{_at(name, fault.span, lines, terminal)} {message}"
+    yield from _excerpt(fault.span, text, lines, terminal, "^", "red")
+    if fault.note is not None:
+        yield f"{_at(name, fault.note.span, lines, terminal)} {harmless(fault.note.message)}"
+        yield from _excerpt(fault.note.span, text, lines, terminal, "-", "blue")
+
+
+def _at(name: str, span: Span, lines: Lines, terminal: Terminal) -> str:
+    line, column = lines.place(span.start)
+    return terminal.styled(f"{name}:{line}:{column}:", bold=True)
+
+
+def _excerpt(span: Span, text: str, lines: Lines, terminal: Terminal, mark: str, colour: str) -> Iterator[str]:
+    """The line of a span, and below it what marks the span, as far as both fit."""
+    line = lines.around(span.start)
+    gutter = f" {lines.place(span.start)[0]} | "
+    room = max(terminal.width - len(gutter), 1)
+    before, meant, after = _fitted(span, line, text, room)
+    width = max(cell_len(meant), 1)
+    yield f"{terminal.styled(gutter, fg='blue')}{before}{meant}{after}".rstrip()
+    below = f"{' ' * (len(gutter) - 2)}| "
+    yield f"{terminal.styled(below, fg='blue')}{' ' * cell_len(before)}{terminal.styled(mark * width, fg=colour)}"
+
+
+def _fitted(span: Span, line: Span, text: str, room: int) -> tuple[str, str, str]:
+    """A line in three: before a span, the span, and after it; cut on both sides so that the span's start is seen.
+
+    No more of a line is looked at than fits: it may be all of a file.
+    """
+    # No sign takes more room than there is, so that one more of each part shows whether it has to be cut.
+    before = _written(text[max(line.start, span.start - room - 1) : span.start])
+    meant = _written(text[span.start : min(span.end, line.end, span.start + room + 1)])
+    after = _written(text[min(max(span.end, span.start), line.end) : min(line.end, span.end + room + 1)])
+    if cell_len(before + meant + after) <= room:
+        return before, meant, after
+    if cell_len(before + meant) >= room:
+        kept = max(room // BEFORE_SHARE, room - cell_len(meant + after))
+        before = cut(before[::-1], min(kept, room - 1))[::-1]
+    meant = cut(meant, room - cell_len(before))
+    return before, meant, cut(after, room - cell_len(before + meant))
+
+
+def _written(text: str) -> str:
+    return harmless(text.replace("\t", TAB))
+
+
+def document(file: WorkflowFile) -> dict[str, Any]:
+    """The same as JSON values; lines and columns count from 1, columns in characters, and ends are not included."""
+    lines = Lines(file.text)
+    definition = file.definition
+    about = {} if definition is None else {"workflow": definition.workflow_id, "tasks": len(definition.tasks)}
+    faults = [_document(fault, lines) for fault in file.faults]
+    return {"file": file.name, "valid": definition is not None, **about, "faults": faults}
+
+
+def _document(fault: PlacedFault, lines: Lines) -> dict[str, Any]:
+    notes = [] if fault.note is None else [{"message": fault.note.message, **_place(fault.note.span, lines)}]
+    return {"path": fault.path, "message": fault.message, **_place(fault.span, lines), "notes": notes}
+
+
+def _place(span: Span, lines: Lines) -> dict[str, int]:
+    line, column = lines.place(span.start)
+    end_line, end_column = lines.place(span.end)
+    return {"line": line, "column": column, "end_line": end_line, "end_column": end_column}

@@ -1,0 +1,155 @@
+"""A file that holds a workflow document: read, and with every fault that it has at its place in the text."""
+
+import codecs
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import attrs
+
+from opscore.gateway import json_positions, plain_yaml, yaml_positions
+from opscore.gateway.document_positions import Part, Positions, Span, SyntaxFault
+from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.errors import FAULTS_MAX, InvalidDocument
+from opscore.runtime.limits import Limits
+
+FILE_BYTES_MAX: Final = 2**24
+"""No server takes larger documents, unless it is told to; a slip such as naming a video should not fill the memory."""
+STANDARD_INPUT: Final = Path("-")
+
+
+class Unreadable(ValueError):
+    """A file can't be read; says which, and why."""
+
+
+@attrs.frozen(kw_only=True)
+class Note:
+    """Another place that a fault is about."""
+
+    span: Span
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class PlacedFault:
+    """One thing that is wrong with a document, and where in its text."""
+
+    path: str
+    span: Span
+    message: str
+    note: Note | None = None
+
+
+@attrs.frozen(kw_only=True)
+class WorkflowFile:
+    """What a file holds: a workflow, or faults."""
+
+    name: str
+    text: str
+    definition: Definition | None
+    faults: tuple[PlacedFault, ...]
+    """In the order of the text."""
+
+
+def read(path: Path, limits: Limits) -> WorkflowFile:
+    """Read a file, `-` being the standard input, and find everything that is wrong with it.
+
+    Raises:
+        Unreadable: there is no text to look at.
+    """
+    name = "<stdin>" if path == STANDARD_INPUT else str(path)
+    try:
+        body = _body(path)
+    except OSError as error:
+        raise Unreadable(f"{name} cannot be read: {error.strerror or error}") from error
+    if len(body) > FILE_BYTES_MAX:
+        raise Unreadable(f"{name} is larger than {FILE_BYTES_MAX:,} bytes")
+    return examined(name, body, path.suffix.lower(), limits)
+
+
+def _body(path: Path) -> bytes:
+    if path == STANDARD_INPUT:
+        stream: BinaryIO = sys.stdin.buffer
+        return stream.read(FILE_BYTES_MAX + 1)
+    with path.open("rb") as file:
+        return file.read(FILE_BYTES_MAX + 1)
+
+
+def examined(name: str, body: bytes, suffix: str, limits: Limits) -> WorkflowFile:
+    """Find everything that is wrong with the bytes of a document.
+
+    Args:
+        name: of the file, for people.
+        body: its bytes.
+        suffix: `.json`, `.yaml` or `.yml` say what it is; with any other it is JSON if it reads as JSON.
+        limits: what the document has to be valid by.
+    """
+    try:
+        text = _decoded(body)
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].decode(error.encoding, errors="replace")
+        text = error.object.decode(error.encoding, errors="replace")
+        fault = PlacedFault(path="", span=Span(len(before), len(before) + 1), message=f"this is not {_called(error)}")
+        return WorkflowFile(name=name, text=text, definition=None, faults=(fault,))
+    try:
+        value, part = _parsed(text, suffix)
+    except SyntaxFault as error:
+        note = None if error.began is None else Note(span=error.began, message="it began here")
+        fault = PlacedFault(path="", span=error.span, message=error.message, note=note)
+        return WorkflowFile(name=name, text=text, definition=None, faults=(fault,))
+    definition, faults = _validated(value, Positions(part), limits)
+    return WorkflowFile(name=name, text=text, definition=definition, faults=faults)
+
+
+def _decoded(body: bytes) -> str:
+    """Decode UTF-8, and UTF-16 where a mark at its beginning says so, as YAML may be."""
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if body.startswith(mark):
+            return body.removeprefix(mark).decode(encoding)
+    return body.removeprefix(codecs.BOM_UTF8).decode()
+
+
+def _called(error: UnicodeDecodeError) -> str:
+    return f"{error.encoding.upper()}: {error.reason} 0x{error.object[error.start]:02x}"
+
+
+def _parsed(text: str, suffix: str) -> tuple[Any, Part]:
+    if suffix in plain_yaml.SUFFIXES:
+        return yaml_positions.read(text)
+    if suffix == ".json":
+        return json_positions.read(text)
+    try:
+        return json_positions.read(text)
+    except SyntaxFault as no_json:
+        try:
+            return yaml_positions.read(text)
+        except SyntaxFault:
+            if text.lstrip()[:1] in ("{", "["):
+                raise no_json from None
+            raise
+
+
+def _validated(value: Any, positions: Positions, limits: Limits) -> tuple[Definition | None, tuple[PlacedFault, ...]]:
+    """Parse a document, and find names that one object gives twice, of which its value knows but the last."""
+    found = list(_repeated(positions))
+    definition = None
+    try:
+        definition = parse(value, limits)
+    except InvalidDocument as error:
+        found += [
+            PlacedFault(path=each.path, span=positions.span(each.path, each.field), message=each.message)
+            for each in error.faults
+        ]
+    faults = sorted(found, key=lambda each: (each.span, each.message))[:FAULTS_MAX]
+    return (None if faults else definition), tuple(faults)
+
+
+def _repeated(positions: Positions) -> Iterator[PlacedFault]:
+    for each in positions.repeated:
+        yield PlacedFault(
+            path=f"{each.path}.{each.name}" if each.path else each.name,
+            span=each.span,
+            message=f"{each.name!r} is given again in one object",
+            note=Note(span=each.first, message=f"{each.name!r} is given here first"),
+        )

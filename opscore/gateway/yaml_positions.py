@@ -1,0 +1,81 @@
+"""YAML with the place of each of its values: what `plain_yaml` reads, and where in the text that is."""
+
+from typing import Any, Final
+
+import yaml
+
+from opscore.gateway.document_positions import Field, Part, Span, SyntaxFault
+from opscore.gateway.plain_yaml import PlainLoader
+
+_MERGE: Final = "tag:yaml.org,2002:merge"
+
+
+def read(text: str) -> tuple[Any, Part]:
+    """Read a document.
+
+    Raises:
+        SyntaxFault: it is not YAML, or says what JSON can't.
+    """
+    loader = None
+    try:
+        loader = PlainLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, Part(span=Span(0, 0))
+        part = _part(loader, node)
+        return loader.construct_document(node), part
+    except yaml.reader.ReaderError as error:
+        raise SyntaxFault(f"this is not YAML: {error.reason}", _spanning(text, error.position, 1)) from error
+    except yaml.MarkedYAMLError as error:
+        raise _located(text, error) from error
+    except Exception as error:
+        why = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        raise SyntaxFault(f"this is not YAML: {why}", _spanning(text, loader.index if loader else 0)) from error
+
+
+def _located(text: str, error: yaml.MarkedYAMLError) -> SyntaxFault:
+    said = (error.context, error.problem) if "expected" in (error.context or "") else (error.problem, error.context)
+    message = f"this is not YAML: {', '.join(each for each in said if each)}"
+    mark = error.problem_mark or error.context_mark
+    at = _spanning(text, 0 if mark is None else mark.index)
+    began = None if error.context_mark is None else _spanning(text, error.context_mark.index)
+    return SyntaxFault(message, at, began if began != at else None)
+
+
+def _spanning(text: str, offset: int, length: int = 0) -> Span:
+    start = min(offset, len(text))
+    return Span(start, min(start + length, len(text)))
+
+
+def _part(loader: PlainLoader, node: yaml.Node) -> Part:
+    span = _span(node)
+    if isinstance(node, yaml.MappingNode):
+        first = next((_span(key) for key, _ in node.value), None)
+        return Part(span=_opening(span, node, first), fields=tuple(_fields(loader, node)))
+    if isinstance(node, yaml.SequenceNode):
+        return Part(span=_opening(span, node, None), items=tuple(_part(loader, item) for item in node.value))
+    return Part(span=span)
+
+
+def _fields(loader: PlainLoader, node: yaml.MappingNode) -> list[Field]:
+    """The fields of an object, and before them what it merges and does not say itself."""
+    own = sum(key.tag != _MERGE for key, _ in node.value)
+    loader.flatten_mapping(node)
+    fields = [
+        Field(name=str(loader.construct_object(key, deep=True)), span=_span(key), part=_part(loader, value))
+        for key, value in node.value
+    ]
+    merged, said = fields[: len(fields) - own], fields[len(fields) - own :]
+    names = {field.name for field in said}
+    return [*({field.name: field for field in merged if field.name not in names}.values()), *said]
+
+
+def _span(node: yaml.Node) -> Span:
+    return Span(node.start_mark.index, node.end_mark.index)
+
+
+def _opening(span: Span, node: yaml.CollectionNode, first: Span | None) -> Span:
+    """Of what stands in brackets the bracket; of an object in lines its first name; of a list in lines its dash."""
+    if first is not None and not node.flow_style:
+        return first
+    return Span(span.start, min(span.start + 1, span.end))
