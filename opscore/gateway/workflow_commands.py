@@ -3,18 +3,22 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from opscore.gateway.failures import EXIT_FAILED, EXIT_MISUSED, Misused, failing
+from opscore.gateway.failures import EXIT_FAILED, EXIT_MISUSED, Failed, Misused, failing
+
+if TYPE_CHECKING:
+    from opscore.gateway.terminal import Terminal
+    from opscore.runtime.definitions import Definition
 
 _FILE = click.Path(path_type=Path, allow_dash=True)
 
 
 @click.group()
 def workflow() -> None:
-    """Check workflow documents, without a server."""
+    """Check and draw workflow documents, without a server."""
 
 
 @workflow.command()
@@ -56,3 +60,59 @@ def validate(files: tuple[Path, ...], shape: str) -> None:
         if shape == "json":
             click.echo(json.dumps({"valid": code == 0, "files": documents}, ensure_ascii=False))
     sys.exit(code)
+
+
+@workflow.command()
+@click.argument("file", type=_FILE)
+@click.option("--format", "shape", type=click.Choice(["text", "mermaid", "svg"]), default="text", show_default=True,
+              help="Text for the terminal, Mermaid for Markdown, or an SVG file.")  # fmt: skip
+@click.option("--output", type=_FILE, default=Path("-"), help="Where to write it. [the standard output]")
+def graph(file: Path, shape: str, output: Path) -> None:
+    """Draw the tasks of FILE, a valid workflow in JSON or YAML, and their order; `-` is the standard input.
+
+    Each box has the task's id, and below it the capability, or the agent as @id, that does it. What is too wide for the
+    terminal is listed. An SVG file needs no other file, and follows the reader's light or dark scheme.
+
+    Exits with 0, with 1 when the document is not valid, which is told as `validate` does, with 2 when it can't be read.
+
+    Example: opscore workflow graph orders.yaml --format svg --output orders.svg
+    """
+    from opscore.gateway import fault_report
+    from opscore.gateway.output_file import written
+    from opscore.gateway.terminal import Terminal
+    from opscore.gateway.workflow_file import Unreadable, read
+    from opscore.runtime.limits import Limits
+
+    with failing():
+        terminal = Terminal.of_output()
+        try:
+            found = read(file, Limits())
+        except Unreadable as error:
+            raise Misused(str(error)) from error
+        if found.definition is None:
+            click.echo(fault_report.shown(found, terminal), err=True)
+            sys.exit(EXIT_FAILED)
+        drawing = _drawing(found.definition, shape, terminal)
+        if output == Path("-"):
+            click.echo(drawing)
+        else:
+            with written(output) as out:
+                out.write(f"{drawing}\n".encode())
+
+
+def _drawing(definition: "Definition", shape: str, terminal: "Terminal") -> str:
+    from opscore.gateway.graph_layout import NotDrawable
+    from opscore.gateway.graph_mermaid import mermaid
+    from opscore.gateway.graph_svg import svg
+    from opscore.gateway.graph_text import drawn
+    from opscore.gateway.task_graph import graph_of
+
+    tasks = graph_of(definition)
+    if shape == "text":
+        return drawn(tasks, terminal)
+    if shape == "mermaid":
+        return mermaid(tasks)
+    try:
+        return svg(tasks)
+    except NotDrawable as error:
+        raise Failed(f"{definition.workflow_id} can't be drawn as SVG: {error}; try --format mermaid") from error
