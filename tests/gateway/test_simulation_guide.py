@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "simulation.md").read_text()
-FILES: dict[str, str] = dict(re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", GUIDE, flags=re.DOTALL))
+from tests.gateway.guides import FOLDER, files_of
+
+GUIDE = (FOLDER / "simulation.md").read_text()
+FILES = files_of(GUIDE)
 COMMANDS: list[tuple[str, str, str]] = re.findall(
     r'<!-- exits with (\d), says: (".*?") -->\n```sh\nopscore (.*?)\n```', GUIDE, flags=re.DOTALL
 )
