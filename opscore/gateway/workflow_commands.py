@@ -56,7 +56,7 @@ def validate(files: tuple[Path, ...], shape: str) -> None:
             if shape == "json":
                 documents.append(fault_report.document(file))
             else:
-                click.echo(fault_report.shown(file, terminal), color=terminal.coloured)
+                click.echo(fault_report.shown(file, terminal))
         if shape == "json":
             click.echo(json.dumps({"valid": code == 0, "files": documents}, ensure_ascii=False))
     sys.exit(code)

@@ -179,6 +179,25 @@ def test_names_that_are_given_twice_are_found_and_the_last_one_counts(suffix: st
     assert text[found.start : found.end].strip('"') == "b"
 
 
+def test_a_name_that_is_given_three_times_is_told_twice_each_with_the_first() -> None:
+    text = '{"a": 1, "a": 2, "a": 3}'
+    repeated = Positions(json_positions.read(text)[1]).repeated
+    assert [(each.span.start, each.first.start) for each in repeated] == [(9, 1), (17, 1)]
+
+
+def test_a_value_that_is_not_written_is_shown_by_its_name() -> None:
+    text = "id:\ntasks:\n- {name: , taskId: a}\n-\n"
+    positions = Positions(yaml_positions.read(text)[1])
+    spans = [positions.span(path) for path in ("id", "tasks[0].name")]
+    assert [text[each.start : each.end] for each in spans] == ["id", "name"]
+    assert Lines(text).place(positions.span("tasks[1]").start) == (4, 2)
+
+
+def test_of_two_paths_that_read_alike_the_first_in_the_text_is_found() -> None:
+    for text, start in (('{"a.b": 1, "a": {"b": 2}}', 8), ('{"a": {"b": 2}, "a.b": 1}', 12)):
+        assert Positions(json_positions.read(text)[1]).span("a.b").start == start
+
+
 def test_what_yaml_merges_is_no_name_given_twice_and_stands_where_it_is_written() -> None:
     text = "<<: {id: other, name: n}\nid: x\ntasks: [{<<: [{taskId: a}, {name: c}]}]\n=: 1\n"
     value, part = yaml_positions.read(text)
