@@ -40,6 +40,13 @@ class EdgeKind(StrEnum):
 HANDLER_FIELDS: Final = {"fallbackTaskId": EdgeKind.FALLBACK, "compensateTaskId": EdgeKind.COMPENSATION}
 """Fields of a task that name another one, and what they make of it."""
 
+TOLD_OF: Final = {
+    NodeKind.SIGNAL: ("name", "{}"),
+    NodeKind.DELAY: ("seconds", "{} s"),
+    NodeKind.WORKFLOW: ("workflowId", "{}"),
+}
+"""The parameter that says what a task of some kind is about, and how it reads."""
+
 
 @attrs.frozen(kw_only=True)
 class Node:
@@ -48,7 +55,7 @@ class Node:
     key: str
     kind: NodeKind = NodeKind.AGENT
     who: str = ""
-    """Who does it: a capability, an agent's id, or nothing where the session's agent does."""
+    """Who does it, a capability or an agent's id, or what it is about; nothing where the session's agent does it."""
     notes: tuple[str, ...] = ()
     """What else tells how it runs."""
 
@@ -99,7 +106,9 @@ def _node(task: TaskDefinition, written: dict[str, Any]) -> Node:
     notes = [
         f"{word} {written[field]}" for field, word in (("when", "when"), ("forEach", "for each")) if field in written
     ]
-    who = task.capability or (f"@{task.agent_id}" if task.agent_id else "")
+    field, told = TOLD_OF.get(kind, ("", ""))
+    what = task.parameters.get(field)
+    who = task.capability or (f"@{task.agent_id}" if task.agent_id else "") or (told.format(what) if what else "")
     return Node(key=task.key, kind=kind, who=who, notes=tuple(notes))
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from opscore.gateway.graph_layout import NotDrawable, layered, placed
 from opscore.gateway.graph_text import drawn
-from opscore.gateway.task_graph import Edge, EdgeKind, Node, TaskGraph
+from opscore.gateway.task_graph import Edge, EdgeKind, Node, TaskGraph, graph_of
 from opscore.gateway.terminal import Terminal
+from opscore.runtime.definitions import restore
+from opscore.runtime.limits import Limits
 from tests.gateway.drawings import joined_in
 
 Pairs = list[tuple[int, int]]
@@ -86,3 +88,10 @@ def test_edges_in_a_circle_are_not_drawn_but_listed() -> None:
         "a, fallback of b",
         "b, after a",
     ]
+
+
+def test_a_box_tells_what_its_kind_of_task_is_about() -> None:
+    kinds = {"signal": {"name": "approved"}, "delay": {"seconds": 30}, "workflow": {"workflowId": "billing"}}
+    tasks = [{"taskId": f"a_{kind}", "type": kind, "parameters": given} for kind, given in kinds.items()]
+    drawing = drawn(graph_of(restore({"id": "x", "tasks": tasks}, Limits())), Terminal())
+    assert [said for said in ("signal: approved", "delay: 30 s", "workflow: billing") if said not in drawing] == []
