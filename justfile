@@ -65,6 +65,10 @@ bench-durability *arguments:
 bench-opening *arguments:
     python -m bench.durability.opening {{ arguments }}
 
+# Compare tasks a second with DBOS, huey, dramatiq, Celery and Procrastinate (needs `pip install --group bench-tasks`, and redis-server and postgresql); about a quarter of an hour, on that disk.
+bench-tasks *arguments:
+    python -m bench.tasks {{ arguments }}
+
 # Play so many worlds, each drawn from a seed of its own, with progress; what breaks a promise is made smaller and told.
 sim worlds="2000" *arguments:
     python -m tests.runtime.simulation.long_run --worlds {{ worlds }} {{ arguments }}

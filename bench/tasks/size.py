@@ -1,0 +1,225 @@
+"""What dispatch costs at a size: `python -m bench.tasks.size book|runtime AGENTS TASKS SECONDS FOLDER`.
+
+Each in a process of its own, which prints its figures as JSON. So many tasks wait before the first agent is there, of
+ten capabilities and ten priorities, drawn from a seed; then the agents come, and each that has done its task comes
+again.
+
+book: `MatchBook` alone, which decides who gets what: every task is put into it, matched, and its offer closed. It is
+done again until the time is over, and every task has to be matched once.
+
+runtime: a node with everything that belongs to one. The tasks are sessions of their own, triggered through the API and
+durable before the first agent is registered; agents are functions of the process. Each is given its first task when it
+registers, and holds it until all have registered: then the clock runs, tasks end at once, and every agent is given
+another, until the time is over or none is left. Cost is processor time, since the disk takes as long as it takes, and
+counts from the end of one task of an agent to the end of its next. Memory is read with all the tasks waiting and again
+at the end, and the larger counts: anonymous is the process's own, the rest above all the store's pages, which the
+kernel takes back.
+"""
+
+import gc
+import json
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import trio
+
+import opscore
+from bench.durability.opening_process import memory
+from bench.tasks.sessions import MAP_BYTES
+from opscore.runtime.matching import Match, MatchBook
+from opscore.runtime.messages import AgentAvailable, OfferEnded, OfferOutcome
+from opscore.runtime.models import ReadyTask
+
+SEED: Final = 7
+CAPABILITIES: Final = tuple(f"capability-{index}" for index in range(10))
+PRIORITIES: Final = 10
+TRIGGERS_AT_ONCE: Final = 1_000
+
+Figures = dict[str, float]
+
+
+class UnmatchedError(Exception):
+    """Tasks were not given to an agent once each."""
+
+    def __init__(self, matched: int, tasks: int) -> None:
+        super().__init__(f"{matched} of {tasks} tasks were matched")
+
+
+# --- the book ------------------------------------------------------------------------------------------------
+
+
+def ready_tasks(count: int) -> list[ReadyTask]:
+    random = Random(SEED)
+    return [
+        ReadyTask(
+            task_id=f"ses_{number:026}.0",
+            session_id=f"ses_{number:026}",
+            capability=random.choice(CAPABILITIES),
+            agent_id=None,
+            preferred_agent_id=None,
+            priority=random.randrange(PRIORITIES),
+            ready_at=float(number),
+        )
+        for number in range(count)
+    ]
+
+
+def free_agents(count: int) -> list[AgentAvailable]:
+    return [
+        AgentAvailable(
+            agent_id=f"agent-{number:05}", capabilities=(CAPABILITIES[number % len(CAPABILITIES)],), version=1, as_of=1
+        )
+        for number in range(count)
+    ]
+
+
+def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float, float, int]:
+    """Have every task matched; returns seconds to put them in line, seconds for the rest, and the matches."""
+    book, now = MatchBook(), float(len(tasks))
+    clock = time.perf_counter
+    began = clock()
+    for task in tasks:
+        book.task_ready(task, 0, now)
+    in_line = clock()
+    under_way: list[Match] = [match for agent in agents if (match := book.agent_available(agent)) is not None]
+    matched: list[str] = []
+    while under_way:
+        following: list[Match] = []
+        for match in under_way:
+            matched.append(match.task.task_id)
+            taken = OfferEnded(
+                task_id=match.task.task_id, agent_id=match.agent.agent_id, outcome=OfferOutcome.TAKEN, version=2
+            )
+            book.offer_ended(taken, now)
+            # It has done its task, and is free again.
+            next_match = book.agent_available(match.agent)
+            if next_match is not None:
+                following.append(next_match)
+        under_way = following
+    ended = clock()
+    if len(set(matched)) != len(tasks) or len(matched) != len(tasks):
+        raise UnmatchedError(len(matched), len(tasks))
+    return in_line - began, ended - in_line, len(matched)
+
+
+def book(agents: int, tasks: int, seconds: float) -> Figures:
+    """Play it again and again; cost is seconds a task."""
+    waiting, free = ready_tasks(tasks), free_agents(agents)
+    in_line = decided = 0.0
+    matches = 0
+    until = time.perf_counter() + seconds
+    while not matches or time.perf_counter() < until:
+        gc.collect()
+        one, other, count = played(waiting, free)
+        in_line, decided, matches = in_line + one, decided + other, matches + count
+    return {"in_line": in_line / matches, "decision": decided / matches}
+
+
+# --- the whole runtime ---------------------------------------------------------------------------------------
+
+
+def workflow(capability: str, priority: int) -> dict[str, Any]:
+    task = {"taskId": "work", "agentCapability": capability, "priority": priority}
+    return {"id": f"{capability}-{priority}", "tasks": [task]}
+
+
+class _Work:
+    """What all agents do: nothing, once it has begun; and say when every task was done, and each agent's last run."""
+
+    def __init__(self, tasks: int) -> None:
+        self._left = tasks
+        self.last: dict[str, str] = {}
+        self.begun = trio.Event()
+        self.done = trio.Event()
+
+    async def do(self, task: opscore.Assignment) -> None:
+        await self.begun.wait()
+        self._left -= 1
+        self.last[task.agent_id] = task.session_id
+        if not self._left:
+            self.done.set()
+
+
+async def _triggered(runtime: opscore.Node, tasks: int) -> None:
+    """Make so many sessions, many at once."""
+    random = Random(SEED)
+    for capability in CAPABILITIES:
+        for priority in range(PRIORITIES):
+            await runtime.save_definition(workflow(capability, priority))
+
+    async def trigger(count: int) -> None:
+        for _ in range(count):
+            await runtime.trigger(f"{random.choice(CAPABILITIES)}-{random.randrange(PRIORITIES)}")
+
+    at_once = min(TRIGGERS_AT_ONCE, tasks)
+    async with trio.open_nursery() as nursery:
+        for index in range(at_once):
+            nursery.start_soon(trigger, tasks // at_once + (index < tasks % at_once))
+
+
+async def _registered(runtime: opscore.Node, agents: int, work: _Work) -> None:
+    async def register(numbers: range) -> None:
+        for number in numbers:
+            capability = CAPABILITIES[number % len(CAPABILITIES)]
+            await runtime.register_agent(f"agent-{number:05}", capabilities=[capability], handler=work.do)
+
+    at_once = min(TRIGGERS_AT_ONCE, agents)
+    async with trio.open_nursery() as nursery:
+        for index in range(at_once):
+            nursery.start_soon(register, range(index, agents, at_once))
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def runtime(agents: int, tasks: int, seconds: float, folder: Path) -> Figures:
+    """Let a node work for so long; cost is processor seconds a task, memory is in bytes."""
+    work = _Work(tasks)
+    async with opscore.open_runtime(folder, map_bytes=MAP_BYTES) as node:
+        began, cpu_began = time.perf_counter(), _cpu_s()
+        await _triggered(node, tasks)
+        triggered, cpu_triggered = time.perf_counter() - began, _cpu_s() - cpu_began
+        await _registered(node, agents, work)
+        before = memory()
+        began, cpu_began = time.perf_counter(), _cpu_s()
+        work.begun.set()
+        with trio.move_on_after(seconds) as scope:
+            await work.done.wait()
+            # The last of them are about to be committed.
+            for session_id in work.last.values():
+                await node.wait(session_id)
+        lasted, cpu_s = time.perf_counter() - began, _cpu_s() - cpu_began
+        done = tasks - (node.statistics().open_sessions if scope.cancelled_caught else 0)
+        after = memory()
+    if not done:
+        raise UnmatchedError(0, tasks)
+    largest = max((before, after), key=lambda figures: math.fsum(figures.values()))
+    return {
+        "trigger_rate": tasks / triggered,
+        "trigger_cpu": cpu_triggered / tasks,
+        "task_rate": done / lasted,
+        "task_cpu": cpu_s / done,
+        "done": float(done),
+        "resident": largest["anonymous"] + largest["file"],
+        "anonymous": largest["anonymous"],
+    }
+
+
+def main() -> None:
+    what, agents, tasks, seconds, folder = sys.argv[1:]
+    if what == "book":
+        figures = book(int(agents), int(tasks), float(seconds))
+    else:
+        figures = trio.run(runtime, int(agents), int(tasks), float(seconds), Path(folder))
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()
