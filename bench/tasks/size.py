@@ -5,7 +5,7 @@ ten capabilities and ten priorities, drawn from a seed; then the agents come, an
 again.
 
 book: `MatchBook` alone, which decides who gets what: every task is put into it, matched, and its offer closed. It is
-done again until the time is over, and every task has to be matched once.
+done again until the time is over, and every task has to be matched once. Cost is processor time.
 
 runtime: a node with everything that belongs to one. The tasks are sessions of their own, triggered through the API and
 durable before the first agent is registered; agents are functions of the process. Each is given its first task when it
@@ -79,9 +79,9 @@ def free_agents(count: int) -> list[AgentAvailable]:
 
 
 def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float, float, int]:
-    """Have every task matched; returns seconds to put them in line, seconds for the rest, and the matches."""
+    """Have every task matched; returns processor seconds to put them in line and for the rest, and the matches."""
     book, now = MatchBook(), float(len(tasks))
-    clock = time.perf_counter
+    clock = time.process_time
     began = clock()
     for task in tasks:
         book.task_ready(task, 0, now)
@@ -108,7 +108,7 @@ def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float,
 
 
 def book(agents: int, tasks: int, seconds: float) -> Figures:
-    """Play it again and again; cost is seconds a task."""
+    """Play it again and again; cost is processor seconds a task."""
     waiting, free = ready_tasks(tasks), free_agents(agents)
     in_line = decided = 0.0
     matches = 0

@@ -39,8 +39,10 @@ TASKS_MIN: Final = 100
 SIZES: Final = (SMALLEST, Size(agents=1_000, tasks=10_000), LARGEST)
 
 FIGURES: Final[Mapping[str, Figure]] = {
-    "in_line": Figure(title="book: a task put in line", unit="µs", scale=1_000_000, form="{:,.1f}"),
-    "decision": Figure(title="book: a task matched and its offer closed", unit="µs", scale=1_000_000, form="{:,.1f}"),
+    "in_line": Figure(title="book: CPU of a task put in line", unit="µs", scale=1_000_000, form="{:,.1f}"),
+    "decision": Figure(
+        title="book: CPU of a decision, a task matched and its offer closed", unit="µs", scale=1_000_000, form="{:,.1f}"
+    ),
     "trigger_cpu": Figure(title="runtime: CPU a trigger", unit="ms", scale=1_000, form="{:,.2f}"),
     "trigger_rate": Figure(title="runtime: triggers, 1,000 at once", unit="1/s"),
     "task_cpu": Figure(title="runtime: CPU a task", unit="ms", scale=1_000, form="{:,.2f}"),

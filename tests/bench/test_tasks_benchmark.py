@@ -326,7 +326,7 @@ def test_a_report_is_a_page_and_a_document() -> None:
     assert "| one run at a time | tasks | 1/s | 1,000 (900–1,200) | not measured |" in page
     assert "Not measured: huey: huey is not installed." in page
     assert "Tried of Celery, 100 runs at once, tasks/s by workers: 1: 10, 10: 200." in page
-    assert "| book: a task matched and its offer closed | µs | 12.5 | – | – |" in page
+    assert "| book: CPU of a decision, a task matched and its offer closed | µs | 12.5 | – | – |" in page
     assert json.loads(json.dumps(report.document()))["raw"] == raw
 
 

@@ -1,8 +1,8 @@
 """huey: a queue and results in one SQLite file, write-ahead log, synchronous=FULL.
 
-A consumer of `workers` threads runs in a process of its own; it and the clients poll every millisecond or two, the
-shortest time that pays. huey takes a task out of its queue before it runs it: one that is under way when the consumer
-dies is gone, which it is here spared the price of.
+A consumer of `workers` threads runs in a process of its own; it and the clients poll every millisecond or two. huey
+takes a task out of its queue before it runs it, so one that is under way when the consumer dies is gone: it promises
+less than the others.
 """
 
 import os
