@@ -76,6 +76,7 @@ how turns are taken at the top of [\\_\\_main\\_\\_.py](__main__.py), and what a
         for name, why in self.left_out.items():
             yield f"Not measured: {name}: {why}."
         yield "CPU is that of all processes of a contender, its clients, workers and server."
+        yield "On a busy machine, contenders of several processes get a larger share of it than those of one."
 
     def table(self) -> Iterator[str]:
         names = self.contenders()
