@@ -46,7 +46,7 @@ FIGURES: Final[Mapping[str, Figure]] = {
     "trigger_cpu": Figure(title="runtime: CPU a trigger", unit="ms", scale=1_000, form="{:,.2f}"),
     "trigger_rate": Figure(title="runtime: triggers, 1,000 at once", unit="1/s"),
     "task_cpu": Figure(title="runtime: CPU a task", unit="ms", scale=1_000, form="{:,.2f}"),
-    "task_rate": Figure(title="runtime: tasks, all agents at work", unit="1/s"),
+    "task_rate": Figure(title="runtime: tasks, 100 agents between two", unit="1/s"),
     "done": Figure(title="runtime: tasks done in the time", unit=""),
     "anonymous": Figure(title="runtime: memory, anonymous", unit="MB", scale=1e-6),
     "resident": Figure(title="runtime: memory, resident", unit="MB", scale=1e-6),
