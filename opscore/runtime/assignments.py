@@ -1,6 +1,7 @@
 """What an agent is handed: one attempt of one task, as the run and its definition say."""
 
 from opscore.runtime.models import Assignment, Task
+from opscore.runtime.releasing import filled
 from opscore.runtime.run import Run
 
 
@@ -15,7 +16,7 @@ def assignment(run: Run, task: Task) -> Assignment:
         workflow_id=run.session.workflow_id,
         agent_id=task.agent_id or "",
         attempt=task.attempt,
-        parameters=definition.parameters,
+        parameters=filled(run.standing(), task),
         input=run.session.payload,
         lease_s=definition.lease_s,
         timeout_s=definition.timeout_s or 0.0,

@@ -10,17 +10,16 @@ from typing import Any, Final
 import attrs
 import jsonschema
 
+from opscore.runtime.definition_expressions import expression_faults, reading_faults
 from opscore.runtime.definition_graph import HANDLER_FIELDS, edge_ends, handler_faults, handlers_of, order_faults
 from opscore.runtime.definition_kinds import kind_faults
 from opscore.runtime.definition_schema import PLANNED_FIELDS, WORKFLOW_SCHEMA
 from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.identity import unusable
+from opscore.runtime.input_schemas import schema_faults
 from opscore.runtime.limits import Limits
-from opscore.runtime.values import document_faults, walk
+from opscore.runtime.values import document_faults
 
-EXPRESSION_OPENS: Final = "${"
-FREE_TEXT: Final = frozenset({"name", "description", "labels", "metadata"})
-"""Fields of a task that mean nothing to a run, and so hold no expressions."""
 SUGGESTIONS_MAX: Final = 20
 """Unknown names in one document that get the nearest known one: comparing names is what costs most."""
 COMPARED_CHARACTERS_MAX: Final = 128
@@ -37,6 +36,9 @@ def check(document: Any, limits: Limits) -> None:
     faults = document_faults(document, limits)
     if not faults:
         faults = list(itertools.islice(_faults(document, limits), FAULTS_MAX))
+    if not faults:
+        # What an expression reads can be told once the graph is whole.
+        faults = list(itertools.islice(reading_faults(document), FAULTS_MAX))
     if faults:
         inspected = {_shortened(fault): None for fault in faults}
         raise InvalidDocument(
@@ -55,9 +57,10 @@ def _faults(document: Any, limits: Limits) -> Iterator[Fault]:
     if isinstance(document, dict):
         yield from _id_faults(document.get("id"), "id", limits)
         yield from _path_faults(document.get("id"))
+        yield from schema_faults(document.get("inputSchema"), "inputSchema")
     if isinstance(tasks, list):
         yield from _graph_faults(document, limits, nearest)
-        yield from _expression_faults(tasks)
+        yield from expression_faults(document, limits)
 
 
 def _path_faults(workflow_id: Any) -> Iterator[Fault]:
@@ -174,12 +177,3 @@ def _graph_faults(document: dict[str, Any], limits: Limits, nearest: _Nearest) -
 
 def _handlers_named(task: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
     return ((f"{where}.{field}", task[field]) for field in HANDLER_FIELDS if isinstance(task.get(field), str))
-
-
-def _expression_faults(tasks: list[Any]) -> Iterator[Fault]:
-    for index, task in enumerate(tasks):
-        meant = {name: task[name] for name in task if name not in FREE_TEXT} if isinstance(task, dict) else {}
-        for place, _, value in walk(meant):
-            if isinstance(value, str) and EXPRESSION_OPENS in value:
-                path = f"tasks[{index}].{place}"
-                yield Fault(path=path, message="this release does not evaluate ${…} expressions")

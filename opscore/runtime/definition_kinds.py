@@ -1,5 +1,6 @@
 """What each kind of task says in its document, and what means nothing to it."""
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -42,10 +43,28 @@ def _signal(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
 
 
 def _delay(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
-    yield from _unknown(parameters, where, "delay", ("seconds",))
-    seconds = parameters.get("seconds")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _DELAY_S_MAX:
+    yield from _unknown(parameters, where, "delay", ("seconds", "until"))
+    if len({"seconds", "until"} & parameters.keys()) != 1:
+        yield Fault(path=where, message="expected either seconds or until")
+    seconds, until = parameters.get("seconds", 0), parameters.get("until", "${")
+    if not _is_expression(seconds) and (
+        isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _DELAY_S_MAX
+    ):
         yield Fault(path=f"{where}.seconds", message=f"expected seconds from 0 to {_DELAY_S_MAX:,}")
+    if not _is_expression(until) and not _is_time(until):
+        yield Fault(path=f"{where}.until", message="expected a time such as 2027-01-31T12:00:00Z")
+
+
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        dt.datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _workflow(parameters: dict[str, Any], where: str) -> Iterator[Fault]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 PLANNED_FIELDS: Final = frozenset(
     {
-        "inputSchema", "outputs", "when", "forEach", "concurrency", "idempotent", "concurrencyKey",
+        "idempotent", "concurrencyKey",
     }
 )  # fmt: skip
 """Fields of the language that this release refuses by name: ignoring one would run another workflow."""
@@ -53,6 +53,9 @@ _TASK: Final[dict[str, Any]] = {
         "fallbackTaskId": {"type": ["string", "null"]},
         "compensateTaskId": {"type": ["string", "null"]},
         "continueOnFailure": {"type": "boolean"},
+        "when": {"type": ["string", "null"], "minLength": 1},
+        "forEach": {"type": ["string", "array", "null"], "minLength": 1},
+        "concurrency": {"type": "integer", "minimum": 1, "maximum": 10_000},
         "labels": {"type": "object"},
         "metadata": {"type": "object"},
         **_PER_TASK,
@@ -73,6 +76,8 @@ WORKFLOW_SCHEMA: Final[dict[str, Any]] = {
         "tasks": {"type": "array", "items": _TASK},
         "onFailure": {"type": ["string", "null"]},
         "sessionTimeoutSeconds": _SECONDS,
+        "outputs": {},
+        "inputSchema": {"type": ["object", "null"]},
         "labels": {"type": "object"},
         "metadata": {"type": "object"},
     },

@@ -12,7 +12,9 @@ import attrs
 
 from opscore.actors.backoff import Backoff
 from opscore.runtime import definition_faults
+from opscore.runtime.definition_expressions import bare
 from opscore.runtime.definition_graph import edges_of, handlers_of
+from opscore.runtime.expressions import Expression, Template, compile_expression, compile_template
 from opscore.runtime.limits import Limits
 
 
@@ -76,6 +78,14 @@ class TaskDefinition:
     capability: str | None
     agent_id: str | None
     parameters: dict[str, Any]
+    """As they are written: strings may hold expressions."""
+    filled: Template
+    """The parameters with their expressions."""
+    when: Expression | None = None
+    for_each: Template | None = None
+    concurrency: int = 1
+    """How many items of its list are done at once."""
+    items_max: int
     retry: RetryPolicy
     timeout_s: float | None
     """Of one attempt; nothing where a signal or another run may take for ever."""
@@ -114,6 +124,9 @@ class Definition:
     tasks: tuple[TaskDefinition, ...]
     on_failure: str | None = None
     session_timeout_s: float | None = None
+    outputs: Template | None = None
+    """What its result is made of; by default the results of its last steps."""
+    input_schema: dict[str, Any] | None = None
 
     @functools.cached_property
     def by_key(self) -> dict[str, TaskDefinition]:
@@ -183,6 +196,8 @@ def restore(document: dict[str, Any], limits: Limits) -> Definition:
             for ordinal, task in enumerate(tasks)
         ),
         on_failure=document.get("onFailure"),
+        outputs=None if document.get("outputs") is None else compile_template(document["outputs"]),
+        input_schema=document.get("inputSchema"),
         session_timeout_s=_seconds(document.get("sessionTimeoutSeconds")),
     )
 
@@ -216,6 +231,11 @@ def _build_task(
         capability=task.get("agentCapability"),
         agent_id=task.get("agentId"),
         parameters=task.get("parameters") or {},
+        filled=compile_template(task.get("parameters") or {}),
+        when=None if task.get("when") is None else compile_expression(bare(task["when"])),
+        for_each=None if task.get("forEach") is None else compile_template(task["forEach"]),
+        concurrency=int(task.get("concurrency", limits.items_at_once)),
+        items_max=limits.items_max,
         retry=_retry_policy(retry),
         timeout_s=_seconds(timeout),
         lease_s=float(settings.get("leaseSeconds", limits.lease_s)),

@@ -48,6 +48,7 @@ TASK_TABLE: Final[Mapping[tuple[TaskStatus, TaskEvent], TaskStatus]] = {
     (TaskStatus.PENDING, TaskEvent.AWAIT): TaskStatus.RUNNING,
     (TaskStatus.PENDING, TaskEvent.SKIP): TaskStatus.SKIPPED,
     (TaskStatus.PENDING, TaskEvent.COMPLETE): TaskStatus.COMPLETED,
+    (TaskStatus.PENDING, TaskEvent.FAIL): TaskStatus.FAILED,
     (TaskStatus.PENDING, TaskEvent.CANCEL): TaskStatus.CANCELLED,
     (TaskStatus.READY, TaskEvent.DISPATCH): TaskStatus.DISPATCHED,
     (TaskStatus.READY, TaskEvent.FAIL): TaskStatus.FAILED,

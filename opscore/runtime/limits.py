@@ -25,6 +25,12 @@ class Limits:
     tasks_max: int = 1_000
     document_values_max: int = 50_000
     """Values in a workflow document: every string, number, list and object counts one."""
+    items_max: int = 10_000
+    """Items of the list that a task goes through."""
+    items_at_once: int = 100
+    """How many of them are done at once, where the task does not say."""
+    expression_characters_max: int = 32_768
+    """Of all the expressions in a workflow document: reading them takes a few microseconds a character."""
     runs_depth_max: int = 16
     """How many runs may stand above one another, each waiting for the next."""
     signals_max: int = 1_000

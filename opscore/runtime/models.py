@@ -204,6 +204,8 @@ class Task:
     dispatched_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    items: list[Any] | None = None
+    """The list that it goes through, where it does something for each item of one."""
     dead: bool = False
     """It failed for good, and its run with it: a dead letter, until somebody tries it again or discards it."""
     result: Any = None

@@ -5,11 +5,13 @@ not on how they came to be. A paused run stands still: what happened meanwhile i
 """
 
 from collections.abc import Iterable
-from typing import Any
 
-from opscore.runtime.definitions import Definition, Role, TaskKind
+from opscore.runtime import items
+from opscore.runtime.definitions import Role
+from opscore.runtime.errors import ExpressionFailed
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, TASK_WAITS, Failure, SessionStatus, Task, TaskStatus
+from opscore.runtime.releasing import release
 from opscore.runtime.run import Draft
 
 _STEPS = (Role.STEP, Role.FALLBACK)
@@ -30,43 +32,6 @@ def fail_session(draft: Draft, error: Failure) -> None:
     draft.move_session(SessionEvent.FAIL, error=error)
 
 
-def release(draft: Draft, task: Task) -> Task:
-    """Let a task wait for an agent, or begin with what no agent does."""
-    definition, now = draft.of(task), draft.now
-    closes_at = task.closes_at
-    if closes_at is None and definition.schedule_to_close_s is not None:
-        closes_at = now + definition.schedule_to_close_s
-    times_out_at = None if definition.timeout_s is None else now + definition.timeout_s
-    begun: dict[str, Any] = {"started_at": now, "closes_at": closes_at, "due_at": earliest(times_out_at, closes_at)}
-    match definition.kind:
-        case TaskKind.SIGNAL:
-            signal = draft.take_signal(definition.signal, task)
-            if signal is not None:
-                return draft.end(task, TaskEvent.COMPLETE, result=signal.payload)
-            return draft.move(task, TaskEvent.AWAIT, **begun)
-        case TaskKind.DELAY:
-            over_at = now + float(definition.parameters["seconds"])
-            return draft.move(task, TaskEvent.AWAIT, **{**begun, "due_at": earliest(over_at, closes_at)})
-        case TaskKind.WORKFLOW:
-            attempt = task.attempt + 1
-            begun |= {"attempt": attempt, "child_session_id": _child_id(task, attempt)}
-            return draft.move(task, TaskEvent.AWAIT, **begun)
-        case TaskKind.AGENT | TaskKind.TOOL:
-            start_by = None if definition.schedule_to_start_s is None else now + definition.schedule_to_start_s
-            times = {"closes_at": closes_at, "due_at": earliest(start_by, closes_at)}
-            return draft.move(task, TaskEvent.RELEASE, ready_at=now, **times)
-
-
-def _child_id(task: Task, attempt: int) -> str:
-    """The session that a task waits for, by a name that the same attempt always gives it."""
-    return f"{task.task_id.replace('.', '-')}-{attempt}"
-
-
-def earliest(*times: float | None) -> float | None:
-    """The first of these times; nothing where none is set."""
-    return min((time for time in times if time is not None), default=None)
-
-
 # --- forwards -----------------------------------------------------------------------------------------------
 
 
@@ -76,24 +41,43 @@ def _advance(draft: Draft) -> None:
         task = draft.tasks[definition.ordinal]
         if task.status is TaskStatus.PENDING:
             task = _considered(draft, task)
+        if task.awaits and definition.for_each is not None:
+            task = items.go_through(draft, task)
         if task.status is TaskStatus.FAILED and not tolerated(draft, task):
             _fall_back(draft, task)
             if draft.unwinding:
                 return
     if all(_is_over(draft, draft.tasks[step.ordinal]) for step in draft.definition.steps):
-        result = gathered(draft.definition, draft.tasks)
-        _skip_unused(draft)
-        draft.move_session(SessionEvent.COMPLETE, ended_at=draft.now, due_at=None, result=result)
+        _complete(draft)
+
+
+def _complete(draft: Draft) -> None:
+    outputs = draft.definition.outputs
+    try:
+        standing = draft.standing()
+        result = standing.gathered() if outputs is None else outputs.evaluate(standing.scope(outputs.task_keys))
+    except ExpressionFailed as error:
+        fail_session(draft, Failure(message=f"outputs: {error}", code=error.code))
+        return
+    _skip_unused(draft)
+    draft.move_session(SessionEvent.COMPLETE, ended_at=draft.now, due_at=None, result=result)
 
 
 def _considered(draft: Draft, task: Task) -> Task:
     """Begin a step once everything before it is over; skip it where all of that was skipped."""
-    before = [draft.by_key(key) for key in draft.of(task).depends_on]
+    definition = draft.of(task)
+    before = [draft.by_key(key) for key in definition.depends_on]
     if not all(_is_over(draft, each) for each in before):
         return task
     if before and all(each.status is TaskStatus.SKIPPED for each in before):
         return draft.end(task, TaskEvent.SKIP)
-    return release(draft, task)
+    try:
+        when = definition.when
+        if when is not None and not when.holds(draft.standing().scope(when.task_keys, task)):
+            return draft.end(task, TaskEvent.SKIP)
+        return release(draft, task) if definition.for_each is None else items.begin(draft, task)
+    except ExpressionFailed as error:
+        return draft.end(task, TaskEvent.FAIL, error=Failure(message=str(error), code=error.code))
 
 
 def _is_over(draft: Draft, task: Task) -> bool:
@@ -123,23 +107,6 @@ def _fall_back(draft: Draft, task: Task) -> None:
         _bury(draft, task)
         cause = task.error or Failure(message="unknown")
         fail_session(draft, Failure(message=f"task {task.key!r} failed: {cause.message}", code=cause.code))
-
-
-def gathered(definition: Definition, tasks: Iterable[Task]) -> dict[str, Any]:
-    """The results of the steps that no other step waits for, by their ids; one that was skipped has none."""
-    by_key = {task.key: task for task in tasks}
-    last = [step for step in definition.steps if not definition.dependents[step.key]]
-    return {
-        step.key: result_of(definition, by_key, step.key)
-        for step in sorted(last, key=lambda step: step.ordinal)
-        if by_key[step.key].status is not TaskStatus.SKIPPED
-    }
-
-
-def result_of(definition: Definition, by_key: dict[str, Task], key: str) -> Any:
-    """The result of a step; the one of its fallback, where that was done in its place."""
-    task, fallback = by_key[key], definition.by_key[key].fallback
-    return by_key[fallback].result if task.status is TaskStatus.FAILED and fallback is not None else task.result
 
 
 # --- backwards ----------------------------------------------------------------------------------------------

@@ -8,7 +8,29 @@ import attrs
 
 from opscore.runtime.definitions import Definition, Role, TaskDefinition
 from opscore.runtime.lifecycle import SESSION_TABLE, TASK_TABLE, ImpossibleTransition, SessionEvent, TaskEvent
-from opscore.runtime.models import SESSION_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.scopes import Standing
+
+
+@attrs.frozen
+class Tally:
+    """How the items of a list stand that a task has begun so far."""
+
+    pending: int = 0
+    """Not begun, because they are done anew."""
+    ended: int = 0
+    failed: int = 0
+    """Of those that have ended."""
+
+    def moved(self, old: Task | None, new: Task) -> "Tally":
+        """The tally after an item moved, or came."""
+        before = Tally() if old is None else tallied([old])
+        after = tallied([new])
+        return Tally(
+            self.pending + after.pending - before.pending,
+            self.ended + after.ended - before.ended,
+            self.failed + after.failed - before.failed,
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -20,6 +42,8 @@ class Run:
     definition: Definition
     items: Mapping[int, tuple[Task, ...]] = attrs.field(factory=dict)
     """What a `forEach` task has begun so far, by its place in the definition; in the order of the list."""
+    tallies: Mapping[int, Tally] = attrs.field(factory=dict)
+    """How those stand, by the place of their task in the definition."""
     signals: tuple[Signal, ...] = ()
     """What it was told and no task has waited for yet, in the order in which it came."""
 
@@ -53,6 +77,10 @@ class Run:
     def task_definition(self, task: Task) -> TaskDefinition:
         """What the definition says of a task."""
         return self.definition.tasks[task.ordinal]
+
+    def standing(self) -> Standing:
+        """The run as its expressions see it."""
+        return Standing(session=self.session, definition=self.definition, tasks=self.tasks, items=self.items)
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +157,7 @@ class Draft:
         self.definition = run.definition
         self.tasks = list(run.tasks)
         self._items: dict[int, list[Task]] = {}
+        self._tallies = dict(run.tallies)
         self._before = run
         self._revoked: list[Task] = []
         self._signals = list(run.signals)
@@ -156,7 +185,20 @@ class Draft:
     def add_item(self, item: Task) -> Task:
         """Begin with the next item of a list."""
         self._items_to_change(item.ordinal).append(item)
+        self._count(None, item)
         return item
+
+    def tally(self, task: Task) -> Tally:
+        """How the items stand that a task has begun so far."""
+        return self._tallies.get(task.ordinal, Tally())
+
+    def _count(self, old: Task | None, new: Task) -> None:
+        self._tallies[new.ordinal] = self._tallies.get(new.ordinal, Tally()).moved(old, new)
+
+    def standing(self) -> Standing:
+        """The run as its expressions see it."""
+        items = {**self._before.items, **self._items}
+        return Standing(session=self.session, definition=self.definition, tasks=self.tasks, items=items)
 
     def by_key(self, key: str) -> Task:
         """The task that the definition calls so."""
@@ -178,7 +220,9 @@ class Draft:
         if task.item is None:
             self.tasks[task.ordinal] = task
         else:
-            self._items_to_change(task.ordinal)[task.item] = task
+            line = self._items_to_change(task.ordinal)
+            self._count(line[task.item], task)
+            line[task.item] = task
         return task
 
     def _items_to_change(self, ordinal: int) -> list[Task]:
@@ -238,6 +282,7 @@ class Draft:
                 tasks=tuple(self.tasks),
                 definition=self.definition,
                 items=items_after,
+                tallies=self._tallies,
                 signals=tuple(self._signals),
             ),
             changed=tuple(new for _, new in pairs),
@@ -282,6 +327,16 @@ def moved(task: Task, event: TaskEvent, **changes: Any) -> Task:
     if status is None:
         raise ImpossibleTransition(f"task {task.task_id} is {task.status} and can't {event}")
     return attrs.evolve(task, status=status, **changes)
+
+
+def tallied(items: Sequence[Task]) -> Tally:
+    """How items stand."""
+    statuses = [item.status for item in items]
+    return Tally(
+        pending=statuses.count(TaskStatus.PENDING),
+        ended=sum(status in TASK_ENDED for status in statuses),
+        failed=statuses.count(TaskStatus.FAILED),
+    )
 
 
 def _effects_of(old: Task | None, new: Task) -> Iterator[Effect]:

@@ -9,7 +9,7 @@ from opscore.runtime.codec import encode_json
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Record, Session, Signal, Task
-from opscore.runtime.run import Run, Step
+from opscore.runtime.run import Run, Step, tallied
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
 from opscore.runtime.tables import (
     AGENTS,
@@ -45,6 +45,7 @@ def run_of(session: Session, tasks: Sequence[Task], view: Snapshot, library: Lib
         session=session,
         tasks=tuple(task for task in tasks if task.item is None),
         items={ordinal: tuple(line) for ordinal, line in items.items()},
+        tallies={ordinal: tallied(line) for ordinal, line in items.items()},
         signals=tuple(signal for signal in signals if signal.taken_by is None),
         definition=definition,
     )

@@ -15,6 +15,7 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import ready_task
 from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.releasing import filled
 from opscore.runtime.run import DueAt, Effect, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
 from opscore.runtime.session_rows import difference, read_run, steering_guard
 from opscore.runtime.store import ABSENT, Submission
@@ -192,7 +193,7 @@ class SessionStanding(Actor[messages.SessionProtocol]):
         run = self._run
         if run is None or run.find(task.task_id) != task:
             return
-        failure = await self._sub_runs.begin(run.session, task, run.task_definition(task))
+        failure = await self._sub_runs.begin(run.session, task, filled(run.standing(), task))
         if failure is not None:
             self.context.ref.tell(messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, error=failure))
         else:

@@ -4,14 +4,13 @@ A task that waits for a run names its session beforehand, so that whoever begins
 here are errands beside the mailbox; what they would do is rebuilt from rows when one is lost.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from opscore.actors.clock import Clock
 from opscore.runtime import views
 from opscore.runtime.addresses import Addresses
-from opscore.runtime.definitions import TaskDefinition
 from opscore.runtime.delivery import Completed, Failed
 from opscore.runtime.errors import (
     DefinitionNotFound,
@@ -65,8 +64,13 @@ class SubRuns:
             return attrs.evolve(child, status=SessionStatus.FAILED, result=None, error=judged.error)
         return child
 
-    async def begin(self, parent: Session, task: Task, definition: TaskDefinition) -> Failure | None:
+    async def begin(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failure | None:
         """Begin the run that a task waits for, unless it has begun; answers why it can't, if it can't.
+
+        Args:
+            parent: the run that the task is of.
+            task: the task.
+            asked: its parameters: the id of a saved workflow, and the input.
 
         Raises:
             StoreError, Unavailable: it could not be begun now.
@@ -74,7 +78,7 @@ class SubRuns:
         if parent.depth + 1 > self._limits.runs_depth_max:
             return Failure(message=str(LimitExceeded("runs_depth_max", self._limits.runs_depth_max, parent.depth + 1)))
         try:
-            found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, definition))
+            found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, asked))
             if found is None:
                 return None
             session = found.session
@@ -91,14 +95,13 @@ class SubRuns:
             return Failure(message=str(error), code=error.code)
         return None
 
-    def _prepared(self, view: Snapshot, parent: Session, task: Task, definition: TaskDefinition) -> Prepared | None:
+    def _prepared(self, view: Snapshot, parent: Session, task: Task, asked: dict[str, Any]) -> Prepared | None:
         above = TASKS.read(view, task.task_id)
         child_id = task.child_session_id
         if above.row is None or not above.row.awaits or above.row.child_session_id != child_id or child_id is None:
             return None
         if SESSIONS.read(view, child_id).row is not None:
             return None
-        asked = definition.parameters
         trigger = Trigger(
             definition=str(asked["workflowId"]),
             payload=asked.get("input"),

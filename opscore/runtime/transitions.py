@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime import progress
+from opscore.runtime import items, progress, releasing
 from opscore.runtime.definitions import Definition, Role, TaskDefinition, TaskKind
 from opscore.runtime.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
@@ -86,10 +86,11 @@ def _fail(draft: Draft, task: Task, error: Failure, rng: random.Random, *, retry
     policy = definition.retry
     failures = task.retries + 1
     spent = failures > policy.max_retries or not retryable or _closed(draft, task) or error.code in policy.non_retryable
-    if spent or (draft.unwinding and definition.role not in _AT_THE_END):
+    called_off = items.are_called_off(draft, task) or (draft.unwinding and definition.role not in _AT_THE_END)
+    if spent or called_off:
         draft.end(task, TaskEvent.FAIL, retries=failures, error=error)
         return
-    due_at = progress.earliest(draft.now + policy.backoff().delay_s(failures, rng), task.closes_at)
+    due_at = releasing.earliest(draft.now + policy.backoff().delay_s(failures, rng), task.closes_at)
     draft.move(task, TaskEvent.RETRY, retries=failures, error=error, due_at=due_at, bounces=0)
 
 
@@ -98,7 +99,7 @@ def bounce(run: Run, task: Task, error: Failure, now: float, rng: random.Random,
     if task.bounces + 1 >= limits.dispatch_attempts_max:
         return fail(run, task, error, now, rng)
     draft = Draft(run, now)
-    if run.unwinding and run.task_definition(task).role not in _AT_THE_END:
+    if items.are_called_off(draft, task) or (run.unwinding and draft.of(task).role not in _AT_THE_END):
         draft.end(task, TaskEvent.CANCEL, error=error)
     else:
         _requeue(draft, task, error, bounces=task.bounces + 1)
@@ -109,7 +110,7 @@ def bounce(run: Run, task: Task, error: Failure, now: float, rng: random.Random,
 def _requeue(draft: Draft, task: Task, error: Failure | None, **changes: Any) -> None:
     """Put a task back in line; the time that it may wait begins anew, the one that it may take does not."""
     start_by = _start_by(draft.of(task), draft.now)
-    due_at = progress.earliest(start_by, task.closes_at)
+    due_at = releasing.earliest(start_by, task.closes_at)
     draft.move(task, TaskEvent.REQUEUE, error=error, ready_at=draft.now, due_at=due_at, **changes)
 
 
@@ -192,7 +193,7 @@ def _wait_over(draft: Draft, task: Task) -> None:
     if _closed(draft, task):
         draft.end(task, TaskEvent.FAIL, error=_not_closed(draft, task))
     elif task.status is TaskStatus.PENDING_RETRY:
-        progress.release(draft, task)
+        releasing.release(draft, task)
     else:
         error = Failure(
             message=f"{_nobody(definition)} took it within {definition.schedule_to_start_s:g} s",
@@ -311,6 +312,7 @@ def _renew(draft: Draft, task: Task) -> None:
         due_at=None,
         closes_at=None,
         ended_at=None,
+        items=None,
         result=None,
         error=None,
         dead=False,

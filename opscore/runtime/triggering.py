@@ -16,6 +16,7 @@ from opscore.runtime.errors import (
     InvalidDocument,
 )
 from opscore.runtime.identity import new_id
+from opscore.runtime.input_schemas import check_input
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import IdempotentTrigger, SavedDefinition, Session
@@ -99,6 +100,8 @@ def prepare(
             message="a task names neither agentCapability nor agentId, so an agent must be named",
         )
         raise InvalidDocument("trigger", (fault,))
+    if definition.input_schema is not None:
+        check_input(definition.input_schema, trigger.payload)
     session = Session(
         session_id=trigger.session_id or new_id("ses", now, rng),
         workflow_id=definition.workflow_id,

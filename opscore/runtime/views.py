@@ -5,10 +5,10 @@ from typing import Final, Generic, TypeVar
 
 import attrs
 
-from opscore.runtime import progress
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.library import Library
 from opscore.runtime.models import Agent, SavedDefinition, Session, SessionStatus, Task
+from opscore.runtime.scopes import standing_of
 from opscore.runtime.store import Snapshot
 from opscore.runtime.tables import (
     AGENTS,
@@ -67,7 +67,9 @@ def _with_result(view: Snapshot, session: Session, tasks: Sequence[Task], librar
     if session.status is not SessionStatus.COMPLETED or session.result is not None:
         return session
     definition = library.find(view, session.definition_key)
-    return attrs.evolve(session, result=progress.gathered(definition, [task for task in tasks if task.item is None]))
+    if definition.outputs is not None:
+        return session
+    return attrs.evolve(session, result=standing_of(session, definition, tasks).gathered())
 
 
 def sessions(

@@ -122,7 +122,7 @@ def test_the_digest_names_the_content_whatever_the_order_of_its_fields() -> None
 
 
 def test_a_stored_document_is_restored_whatever_the_limits_say_today() -> None:
-    document = workflow({"taskId": "a"}, {"taskId": "b", "when": "a field that was valid once"})
+    document = workflow({"taskId": "a"}, {"taskId": "b", "shape": "a field that was valid once"})
     restored = restore(document, Limits(tasks_max=1))
     assert [task.key for task in restored.tasks] == ["a", "b"]
 
@@ -225,8 +225,8 @@ ONE_FAULT: dict[str, tuple[Any, str, str]] = {
     ),
     "a field like no other": (workflow(zzz=1), "", "unknown field 'zzz'"),
     "an expression": (
-        workflow({**A, "parameters": {"x": [{"y": "${input.z}"}]}}), "tasks[0].parameters.x[0].y",
-        "this release does not evaluate ${…} expressions",
+        workflow({**A, "parameters": {"x": [{"y": "${input.}"}]}}), "tasks[0].parameters.x[0].y",
+        "expected",
     ),
     "a number JSON can't say": (
         workflow({**A, "timeoutSeconds": float("nan")}), "tasks[0].timeoutSeconds",
@@ -280,9 +280,9 @@ def test_every_fault_is_reported_at_once() -> None:
 
 def test_each_field_that_should_not_be_there_is_a_fault_of_its_own_that_names_it() -> None:
     with pytest.raises(InvalidDocument) as caught:
-        parse(workflow({**A, "nmae": 1, "when": "x"}, zzz=1), LIMITS)
+        parse(workflow({**A, "nmae": 1, "idempotent": True}, zzz=1), LIMITS)
     assert [(fault.path, fault.field) for fault in caught.value.faults] == [
-        ("", "zzz"), ("tasks[0]", "when"), ("tasks[0]", "nmae"),
+        ("", "zzz"), ("tasks[0]", "idempotent"), ("tasks[0]", "nmae"),
     ]  # fmt: skip
 
 

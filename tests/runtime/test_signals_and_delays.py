@@ -28,7 +28,7 @@ async def test_a_run_waits_for_its_signal_and_takes_what_came_with_it(
     world = World(tmp_path, look=check_rows)
     async with world.node() as node:
         session = await begin(node, workflow(APPROVAL))
-        await trio.sleep(1_000_000)
+        await trio.sleep(80_000)
         assert node.session(session.session_id).tasks[0].status is TaskStatus.RUNNING
     async with world.node() as node:
         signal = await node.signal(session.session_id, "approval", payload={"by": "ada"})
@@ -53,7 +53,8 @@ async def test_signals_that_come_early_wait_and_are_taken_in_their_order(
 
 
 async def test_the_same_signal_sent_again_has_an_effect_once(tmp_path: Path, autojump_clock: MockClock) -> None:
-    both = [{"taskId": key, "type": "signal", "dependsOn": [], "parameters": {"name": "go"}} for key in ("x", "y")]
+    waits: dict[str, Any] = {"type": "signal", "dependsOn": [], "parameters": {"name": "go"}}
+    both: list[dict[str, Any]] = [{"taskId": key, **waits} for key in ("x", "y")]
     async with World(tmp_path, look=check_rows).node() as node:
         session = await begin(node, workflow(*both))
         once = await node.signal(session.session_id, "go", payload=1, signal_id="s-1")

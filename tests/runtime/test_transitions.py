@@ -131,6 +131,11 @@ def small_runs() -> dict[str, Run]:
             {"taskId": "c", **never},
         ),
         "another run": run_of({"taskId": "a", "type": "workflow", "parameters": {"workflowId": "x"}, **once}),
+        "an expression without a value": run_of(
+            {"taskId": "b", "type": "delay", "parameters": {"seconds": 5}},
+            {"taskId": "a", "when": "input.x", "fallbackTaskId": "f", **never},
+            {"taskId": "f", **never},
+        ),
         "times": run_of(
             {"taskId": "a", "scheduleToStartSeconds": 5, "scheduleToCloseSeconds": 50, **once}, sessionTimeoutSeconds=60
         ),

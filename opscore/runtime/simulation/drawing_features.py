@@ -64,6 +64,13 @@ def _enriched(rng: random.Random, document: Document) -> Document:
         _limit(rng, task)
         if rng.random() < 0.2:  # noqa: PLR2004 (seldom)
             task["continueOnFailure"] = True
+        if rng.random() < 0.15:  # noqa: PLR2004 (seldom)
+            task["when"] = rng.choice(("input.number > 0", "input.number == 0", "true", "input.nothing == 1"))
+        if rng.random() < 0.2 and task.get("type") != "signal":  # noqa: PLR2004 (seldom)
+            task["forEach"] = rng.choice(([], [1], list("abcde"), "${[input.number, 2, 3]}"))
+            task["concurrency"] = rng.choice((1, 2, 10, 100))
+            if "type" not in task:
+                task["parameters"] = {"item": "${item}", "place": "${index}"}
         for field in ("fallbackTaskId", "compensateTaskId"):
             if rng.random() < 0.25:  # noqa: PLR2004 (often enough)
                 task[field] = f"{field[:8]}-{task['taskId']}"

@@ -86,6 +86,7 @@ STANDARD: Final = Invariants(
         sessions.order_follows_the_graph,
         sessions.handlers_begin_when_they_are_called_for,
         sessions.sessions_end_whole,
+        sessions.lists_are_gone_through_in_bounds,
         sessions.failing_sessions_start_nothing,
         sessions.cancelling_calls_everything_back,
         sessions.unfinished_sessions_are_listed,

@@ -122,7 +122,11 @@ class Rows:
         return self.definition(self.sessions[task.session_id]).tasks[task.ordinal]
 
     def tasks_of(self, session_id: str) -> list[Task]:
-        """The tasks of a session in the order of its definition."""
+        """The tasks of a session in the order of its definition, without the items that they go through."""
+        return [task for task in self.every_task_of(session_id) if task.item is None]
+
+    def every_task_of(self, session_id: str) -> list[Task]:
+        """The tasks of a session, the items of a list after the task that they belong to."""
         found = [self.tasks[task_id] for task_id in self._tasks_of.get(session_id, ())]
         return sorted(found, key=lambda task: (task.ordinal, -1 if task.item is None else task.item))
 

@@ -130,7 +130,8 @@ def handed_is_committed(assignment: Assignment, rows: Rows) -> Iterator[str]:
         yield f"{where} is handed to {assignment.agent_id}, and is {task.agent_id}'s"
     session = rows.sessions[task.session_id]
     definition = rows.task_definition(task)
-    if assignment.input != session.payload or assignment.parameters != definition.parameters:
+    others = definition.filled.constant and assignment.parameters != definition.parameters
+    if assignment.input != session.payload or others:
         yield f"{where} is handed over with other parameters or input than it has"
 
 

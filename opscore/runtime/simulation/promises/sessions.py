@@ -66,6 +66,9 @@ def _in_order(
     skipped = bool(definition.depends_on) and all(
         tasks[key].status is TaskStatus.SKIPPED for key in definition.depends_on
     )
+    if definition.when is not None and not skipped:
+        # What its condition says is for the interpreter of the tests to know.
+        return
     if skipped != (task.status is TaskStatus.SKIPPED) and not missing and task.status is not TaskStatus.PENDING:
         yield f"task {task.task_id} is {task.status}, and all it depends on was {'' if skipped else 'not '}skipped"
 
@@ -103,7 +106,8 @@ def handlers_begin_when_they_are_called_for(commit: Commit, rows: Rows) -> Itera
             continue
         if not _unwinds(session):
             yield f"{definition.role} {after.task_id} begins, and its session is {session.status}"
-        out = [each.task_id for each in tasks.values() if each.is_out and _role(each, rows) not in _AT_THE_END]
+        every = rows.every_task_of(after.session_id)
+        out = [each.task_id for each in every if each.is_out and _role(each, rows) not in _AT_THE_END]
         if out:
             yield f"{definition.role} {after.task_id} begins while {', '.join(out)} is out"
         yield from _in_reverse(after, definition, session, tasks, steps)
@@ -139,7 +143,8 @@ def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:
         if session.status not in SESSION_ENDED:
             continue
         tasks = rows.tasks_of(change.key)
-        left = [f"{task.key} is {task.status}" for task in tasks if task.status not in TASK_ENDED]
+        every = rows.every_task_of(change.key)
+        left = [f"{task.task_id} is {task.status}" for task in every if task.status not in TASK_ENDED]
         if left:
             yield f"session {change.key} is {session.status} while {', '.join(left)}"
         if session.status is SessionStatus.COMPLETED:
@@ -156,18 +161,44 @@ def _complete(session: Session, tasks: list[Task], rows: Rows) -> Iterator[str]:
     if unfinished or _unwinds(session):
         yield f"session {session.session_id} is complete, and {', '.join(unfinished) or 'it has failed'} is not"
     needed = {key for step in steps for key in step.depends_on}
+    items = [task for task in rows.every_task_of(session.session_id) if task.item is not None]
     expected = {
-        step.key: _result(by_key[step.key], by_key, step)
+        step.key: _result(by_key[step.key], by_key, step, items)
         for step in steps
         if step.key not in needed and by_key[step.key].status is not TaskStatus.SKIPPED
     }
-    if session.result is not None and session.result != expected:
+    if session.result is not None and definition.outputs is None and session.result != expected:
         yield f"session {session.session_id} answers {session.result!r}, its last tasks {expected!r}"
 
 
-def _result(task: Task, tasks: dict[str, Task], definition: TaskDefinition) -> Any:
+def _result(task: Task, tasks: dict[str, Task], definition: TaskDefinition, items: list[Task]) -> Any:
+    if task.items is not None and task.status is TaskStatus.COMPLETED:
+        return [item.result for item in items if item.ordinal == task.ordinal]
     replaced = task.status is TaskStatus.FAILED and definition.fallback is not None
     return tasks[definition.fallback or ""].result if replaced else task.result
+
+
+def lists_are_gone_through_in_bounds(commit: Commit, rows: Rows) -> Iterator[str]:
+    """No more items of a list are under way than may be, each is done once, and the task ends with all of them."""
+    above = {(task.session_id, task.ordinal) for task in _changed_items(commit)}
+    for session_id, ordinal in above:
+        line = [task for task in rows.every_task_of(session_id) if task.ordinal == ordinal]
+        task, begun = line[0], line[1:]
+        definition = rows.task_definition(task)
+        under_way = [item for item in begun if item.status not in TASK_ENDED and item.status is not TaskStatus.PENDING]
+        if len(under_way) > definition.concurrency:
+            yield f"{len(under_way)} items of {task.task_id} are under way, and {definition.concurrency} may be"
+        if [item.item for item in begun] != list(range(len(begun))):
+            yield f"the items of {task.task_id} are {[item.item for item in begun]}"
+        done = len(begun) == len(task.items or ()) and len(under_way) == 0
+        if task.status is TaskStatus.COMPLETED and not done:
+            yield f"task {task.task_id} is complete with {len(begun)} items of {len(task.items or ())}"
+
+
+def _changed_items(commit: Commit) -> Iterator[Task]:
+    for change in commit.of(TASKS.name):
+        if change.after is not None and (change.after.item is not None or change.after.items is not None):
+            yield change.after
 
 
 def _undone(session: Session, tasks: dict[str, Task], rows: Rows) -> Iterator[str]:
@@ -198,7 +229,7 @@ def failing_sessions_start_nothing(commit: Commit, rows: Rows) -> Iterator[str]:
         session = change.after
         if session is None or not _unwinds(session) or session.status is SessionStatus.PAUSED:
             continue
-        for task in rows.tasks_of(change.key):
+        for task in rows.every_task_of(change.key):
             if _role(task, rows) is Role.STEP and task.status in _WAITS:
                 yield f"session {change.key} is {session.status}, and {task.key} is still {task.status}"
 
@@ -212,7 +243,7 @@ def cancelling_calls_everything_back(commit: Commit, rows: Rows) -> Iterator[str
         cancelled = before.cancelled_at is None and after.cancelled_at is not None
         timed_out = before.error is None and after.error is not None and after.error.code == "session_timeout"
         if cancelled or timed_out:
-            for task in rows.tasks_of(change.key):
+            for task in rows.every_task_of(change.key):
                 if (task.is_out or task.awaits) and _role(task, rows) not in _AT_THE_END:
                     yield f"session {change.key} is {after.status}, and {task.key} is still {task.status}"
 
@@ -257,7 +288,7 @@ def signals_find_who_waits(commit: Commit, rows: Rows) -> Iterator[str]:
             continue
         session_id = change.after.session_id
         names = {each.name for each in rows.signals.values() if each.session_id == session_id and not each.taken_by}
-        for task in rows.tasks_of(session_id) if names else ():
+        for task in rows.every_task_of(session_id) if names else ():
             definition = rows.task_definition(task)
             if task.awaits and definition.kind is TaskKind.SIGNAL and definition.signal in names:
                 yield f"task {task.task_id} waits for {definition.signal!r}, which has come"

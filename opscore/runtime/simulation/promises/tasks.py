@@ -20,7 +20,16 @@ from opscore.runtime.tables import SESSIONS, TASKS
 
 _TASK_MOVES = {(before, after) for (before, _), after in TASK_TABLE.items()}
 _NEVER_RETRIED = frozenset(
-    {"result_not_json", "result_too_large", "schedule_to_start", "schedule_to_close", "workflow_not_found", "cancelled"}
+    {
+        "result_not_json",
+        "result_too_large",
+        "schedule_to_start",
+        "schedule_to_close",
+        "workflow_not_found",
+        "cancelled",
+        "expression_failed",
+        "expression_exhausted",
+    }
 )
 """The codes of failures that no other try would help."""
 _EPSILON_S = 1e-6
@@ -120,7 +129,7 @@ def _may_fail(before: Task, after: Task, commit: Commit, rows: Rows) -> bool:
     spent = before.retries >= policy.max_retries
     for_good = code in policy.non_retryable or code in _NEVER_RETRIED
     closed = after.closes_at is not None and decided_at(commit, after.task_id) >= after.closes_at
-    waited = before.awaits and definition.kind is not TaskKind.WORKFLOW
+    waited = after.items is not None or (before.awaits and definition.kind is not TaskKind.WORKFLOW)
     return spent or unwinds or for_good or closed or waited or _failed_for_good(after, rows)
 
 

@@ -1,0 +1,127 @@
+"""The expressions of a workflow document: where they may stand, and what each may read there."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from opscore.runtime.definition_graph import edges_of, handlers_of
+from opscore.runtime.errors import ExpressionInvalid, Fault
+from opscore.runtime.expressions import Expression, Template, compile_expression, compile_template, template_faults
+from opscore.runtime.limits import Limits
+from opscore.runtime.values import walk
+
+OPENS: Final = "${"
+PLAIN: Final = frozenset({"name", "description", "labels", "metadata", "parameters", "when", "forEach"})
+"""Fields of a task that mean nothing to a run, or whose expressions are looked at."""
+MEANT: Final = frozenset({"id", "version", "defaults", "onFailure"})
+"""Fields of the document that mean something to a run, and hold no expressions."""
+_WHOLE: Final = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
+_AT_THE_END: Final = ("compensation", "on_failure")
+
+
+def bare(text: str) -> str:
+    """A condition without the `${…}` that may stand around it."""
+    whole = _WHOLE.fullmatch(text)
+    return text if whole is None else whole.group(1)
+
+
+def expression_faults(document: dict[str, Any], limits: Limits) -> Iterator[Fault]:
+    """What is wrong with expressions, and with what looks like one where none can stand."""
+    tasks = [task for task in document["tasks"] if isinstance(task, dict)]
+    written = sum(len(value) for value in _texts(document) if OPENS in value) + sum(
+        len(task["when"]) for task in tasks if isinstance(task.get("when"), str)
+    )
+    if written > limits.expression_characters_max:
+        allowed = f"{limits.expression_characters_max:,}"
+        yield Fault(path="", message=f"expression_characters_max allows {allowed} characters, found {written:,}")
+        return
+    for index, task in enumerate(document["tasks"]):
+        if isinstance(task, dict):
+            yield from _syntax_faults(task, f"tasks[{index}]")
+            yield from _misplaced({name: task[name] for name in task if name not in PLAIN}, f"tasks[{index}].")
+    yield from _template_faults(document.get("outputs"), "outputs")
+    yield from _misplaced({name: document[name] for name in document if name in MEANT}, "")
+
+
+def _texts(document: dict[str, Any]) -> Iterator[str]:
+    told = [
+        {name: task[name] for name in task if name in PLAIN} for task in document["tasks"] if isinstance(task, dict)
+    ]
+    return (value for _, _, value in walk([told, document.get("outputs")]) if isinstance(value, str))
+
+
+def _misplaced(fields: Mapping[str, Any], where: str) -> Iterator[Fault]:
+    for place, _, value in walk(fields):
+        if isinstance(value, str) and OPENS in value:
+            yield Fault(path=f"{where}{place}", message="no expression can stand here")
+
+
+def _syntax_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
+    condition = task.get("when")
+    if isinstance(condition, str):
+        try:
+            compile_expression(bare(condition))
+        except ExpressionInvalid as error:
+            yield Fault(path=f"{where}.when", message=error.message)
+    for field in ("parameters", "forEach"):
+        yield from _template_faults(task.get(field), f"{where}.{field}")
+    if isinstance(task.get("forEach"), str) and _WHOLE.fullmatch(task["forEach"]) is None:
+        yield Fault(path=f"{where}.forEach", message="expected a list, or one ${…} that gives a list")
+    if task.get("concurrency") is not None and task.get("forEach") is None:
+        yield Fault(path=f"{where}.concurrency", message="it means nothing without forEach")
+
+
+def _template_faults(value: Any, where: str) -> Iterator[Fault]:
+    for path, message in template_faults(value) if value is not None else ():
+        joined = path if not path or path.startswith("[") else f".{path}"
+        yield Fault(path=f"{where}{joined}", message=message)
+
+
+def reading_faults(document: dict[str, Any]) -> Iterator[Fault]:
+    """Expressions that read what is not there when they are evaluated; the document is well formed otherwise."""
+    handlers = handlers_of(document)
+    steps = [task for task in document["tasks"] if task["taskId"] not in handlers]
+    edges = edges_of(steps)
+    by_id = {task["taskId"]: task for task in document["tasks"]}
+    for index, task in enumerate(document["tasks"]):
+        where, key = f"tasks[{index}]", task["taskId"]
+        role = handlers.get(key)
+        known = set(by_id)
+        if role is None:
+            known = _before(edges, key)
+        elif role == "fallback":
+            step = next(each["taskId"] for each in steps if each.get("fallbackTaskId") == key)
+            known = _before(edges, step) | {step}
+        items = {"item", "index"} if task.get("forEach") is not None else set()
+        names = {"input", "tasks", "session"} | ({"error"} if role is not None else set())
+        for field, compiled in _compiled(task):
+            allowed = names | (items if field == "parameters" else set())
+            yield from _unread(compiled, f"{where}.{field}", allowed, known)
+    if document.get("outputs") is not None:
+        yield from _unread(compile_template(document["outputs"]), "outputs", {"input", "tasks", "session"}, set(by_id))
+
+
+def _compiled(task: dict[str, Any]) -> Iterator[tuple[str, Expression | Template]]:
+    if task.get("when") is not None:
+        yield "when", compile_expression(bare(task["when"]))
+    for field in ("forEach", "parameters"):
+        if task.get(field) is not None:
+            yield field, compile_template(task[field])
+
+
+def _unread(compiled: Expression | Template, where: str, names: set[str], known: set[str]) -> Iterator[Fault]:
+    for name in sorted(compiled.names - names):
+        yield Fault(path=where, message=f"{name!r} is not there: an expression here reads {', '.join(sorted(names))}")
+    for key in sorted(compiled.task_keys - known):
+        yield Fault(path=where, message=f"task {key!r} is not over when this is evaluated, or there is no such task")
+
+
+def _before(edges: dict[str, set[str]], key: str) -> set[str]:
+    """The steps that are over when a step begins: everything that it waits for, directly or not."""
+    found, waiting = set[str](), list(edges[key])
+    while waiting:
+        each = waiting.pop()
+        if each not in found:
+            found.add(each)
+            waiting += edges[each]
+    return found

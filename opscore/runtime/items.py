@@ -1,0 +1,88 @@
+"""Tasks that are done for each item of a list: some of them at once, their results in the order of the list."""
+
+from typing import Any, Final
+
+from opscore.runtime.codec import encode_json
+from opscore.runtime.errors import ExpressionFailed
+from opscore.runtime.lifecycle import TaskEvent
+from opscore.runtime.models import TASK_WAITS, Failure, Task, TaskStatus
+from opscore.runtime.releasing import release
+from opscore.runtime.run import Draft
+
+LIST_BYTES_MAX: Final = 256 * 1024
+"""Of a list as JSON, which is kept in its task's row."""
+
+
+def begin(draft: Draft, task: Task) -> Task:
+    """Begin to go through the list of a task.
+
+    Raises:
+        ExpressionFailed: there is no list, or it is too long.
+    """
+    definition = draft.of(task)
+    assert definition.for_each is not None, "it is done for each item of a list"
+    values: Any = definition.for_each.evaluate(draft.standing().scope(definition.for_each.task_keys, task))
+    if not isinstance(values, list):
+        raise ExpressionFailed(f"forEach: expected a list, found {type(values).__name__}")
+    if len(values) > definition.items_max:
+        raise ExpressionFailed(f"forEach: items_max allows {definition.items_max:,} items, found {len(values):,}")
+    if len(encode_json(values)) > LIST_BYTES_MAX:
+        raise ExpressionFailed(f"forEach: a list has at most {LIST_BYTES_MAX:,} bytes as JSON")
+    return go_through(draft, draft.move(task, TaskEvent.AWAIT, started_at=draft.now, items=values))
+
+
+def go_through(draft: Draft, task: Task) -> Task:
+    """Begin as many items as may be done at once; end the task with its last item, or with one that failed."""
+    definition, values = draft.of(task), task.items or []
+    if draft.tally(task).failed and not definition.continue_on_failure:
+        return _fail(draft, task)
+    while _open(draft, task) < definition.concurrency and _next(draft, task, len(values)):
+        if draft.tally(task).failed and not definition.continue_on_failure:
+            return _fail(draft, task)
+    if draft.tally(task).ended < len(values):
+        return task
+    return draft.end(task, TaskEvent.COMPLETE)
+
+
+def are_called_off(draft: Draft, task: Task) -> bool:
+    """Whether a task is one of a list's items, of which one has failed for good: no other is tried again."""
+    return task.item is not None and bool(draft.tally(task).failed) and not draft.of(task).continue_on_failure
+
+
+def _open(draft: Draft, task: Task) -> int:
+    tally = draft.tally(task)
+    return len(draft.items(task)) - tally.ended - tally.pending
+
+
+def _next(draft: Draft, task: Task, count: int) -> bool:
+    """Begin the next item; `False` where there is none."""
+    begun = draft.items(task)
+    if draft.tally(task).pending:
+        item = next(each for each in begun if each.status is TaskStatus.PENDING)
+    elif len(begun) < count:
+        place = len(begun)
+        item = Task(
+            task_id=f"{task.task_id}.{place}",
+            session_id=task.session_id,
+            key=task.key,
+            ordinal=task.ordinal,
+            item=place,
+        )
+        draft.add_item(item)
+    else:
+        return False
+    release(draft, item)
+    return True
+
+
+def _fail(draft: Draft, task: Task) -> Task:
+    """Call off the items that wait; with the last that is out, the task fails by the first that failed."""
+    for item in tuple(draft.items(task)):
+        if item.status in TASK_WAITS or item.awaits:
+            draft.end(item, TaskEvent.CANCEL)
+    if _open(draft, task):
+        return task
+    first = next(item for item in draft.items(task) if item.status is TaskStatus.FAILED)
+    cause = first.error or Failure(message="unknown")
+    error = Failure(message=f"item {first.item} failed: {cause.message}", code=cause.code)
+    return draft.end(task, TaskEvent.FAIL, error=error)

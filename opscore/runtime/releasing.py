@@ -1,0 +1,86 @@
+"""How a task begins: it waits for an agent, or for what no agent does."""
+
+import datetime as dt
+from typing import Any, Final
+
+from opscore.runtime.definitions import TaskKind
+from opscore.runtime.errors import ExpressionFailed
+from opscore.runtime.lifecycle import TaskEvent
+from opscore.runtime.models import Failure, Task
+from opscore.runtime.run import Draft
+from opscore.runtime.scopes import Standing
+
+DELAY_S_MAX: Final = 31_536_000.0
+"""The longest delay."""
+
+
+def filled(standing: Standing, task: Task) -> dict[str, Any]:
+    """The parameters of a task, with the values of their expressions.
+
+    Raises:
+        ExpressionFailed: one of them has none.
+    """
+    template = standing.definition.tasks[task.ordinal].filled
+    scope = {} if template.constant else standing.scope(template.task_keys, task)
+    found: dict[str, Any] = template.evaluate(scope)
+    return found
+
+
+def _over_at(parameters: dict[str, Any], now: float) -> float:
+    """When a delay is over."""
+    if "until" in parameters:
+        try:
+            until = dt.datetime.fromisoformat(parameters["until"])
+        except (TypeError, ValueError):
+            raise ExpressionFailed(f"until: {parameters['until']!r} is no ISO 8601 time") from None
+        over_at = (until if until.tzinfo else until.replace(tzinfo=dt.UTC)).timestamp()
+        seconds: Any = over_at - now
+    else:
+        seconds = parameters["seconds"]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds > DELAY_S_MAX:
+        raise ExpressionFailed(f"a delay has at most {DELAY_S_MAX:,.0f} seconds, not {seconds!r}")
+    return now + max(0.0, float(seconds))
+
+
+def release(draft: Draft, task: Task) -> Task:
+    """Let a task wait for an agent, or begin with what no agent does; it fails where its parameters have no value."""
+    try:
+        return _release(draft, task, filled(draft.standing(), task))
+    except ExpressionFailed as error:
+        return draft.end(task, TaskEvent.FAIL, error=Failure(message=str(error), code=error.code))
+
+
+def _release(draft: Draft, task: Task, parameters: dict[str, Any]) -> Task:
+    definition, now = draft.of(task), draft.now
+    closes_at = task.closes_at
+    if closes_at is None and definition.schedule_to_close_s is not None:
+        closes_at = now + definition.schedule_to_close_s
+    times_out_at = None if definition.timeout_s is None else now + definition.timeout_s
+    begun: dict[str, Any] = {"started_at": now, "closes_at": closes_at, "due_at": earliest(times_out_at, closes_at)}
+    match definition.kind:
+        case TaskKind.SIGNAL:
+            signal = draft.take_signal(definition.signal, task)
+            if signal is not None:
+                return draft.end(task, TaskEvent.COMPLETE, result=signal.payload)
+            return draft.move(task, TaskEvent.AWAIT, **begun)
+        case TaskKind.DELAY:
+            over_at = _over_at(parameters, now)
+            return draft.move(task, TaskEvent.AWAIT, **{**begun, "due_at": earliest(over_at, closes_at)})
+        case TaskKind.WORKFLOW:
+            attempt = task.attempt + 1
+            begun |= {"attempt": attempt, "child_session_id": _child_id(task, attempt)}
+            return draft.move(task, TaskEvent.AWAIT, **begun)
+        case TaskKind.AGENT | TaskKind.TOOL:
+            start_by = None if definition.schedule_to_start_s is None else now + definition.schedule_to_start_s
+            times = {"closes_at": closes_at, "due_at": earliest(start_by, closes_at)}
+            return draft.move(task, TaskEvent.RELEASE, ready_at=now, **times)
+
+
+def _child_id(task: Task, attempt: int) -> str:
+    """The session that a task waits for, by a name that the same attempt always gives it."""
+    return f"{task.task_id.replace('.', '-')}-{attempt}"
+
+
+def earliest(*times: float | None) -> float | None:
+    """The first of these times; nothing where none is set."""
+    return min((time for time in times if time is not None), default=None)

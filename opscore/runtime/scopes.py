@@ -1,0 +1,96 @@
+"""What the expressions of a run can read: its input, its tasks so far, the item at hand, the session, the failure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.definitions import Definition, Role, TaskDefinition
+from opscore.runtime.models import Failure, Session, Task, TaskStatus
+
+SESSION_FIELDS: Final = ("id", "workflowId", "agentId", "createdAt")
+"""What `session` has."""
+
+
+@attrs.frozen(kw_only=True)
+class Standing:
+    """A run as its expressions see it.
+
+    Args:
+        session: the run.
+        definition: what it follows.
+        tasks: its tasks by their place in the definition.
+        items: what a task that is done for each item of a list has begun so far.
+    """
+
+    session: Session
+    definition: Definition
+    tasks: Sequence[Task]
+    items: Mapping[int, Sequence[Task]]
+
+    def scope(self, keys: Iterable[str], task: Task | None = None) -> dict[str, Any]:
+        """The names that an expression may read.
+
+        Args:
+            keys: the tasks that it reads.
+            task: for whom it is evaluated.
+        """
+        found: dict[str, Any] = {
+            "input": self.session.payload,
+            "tasks": {key: self._seen(key) for key in keys},
+            "session": {
+                "id": self.session.session_id,
+                "workflowId": self.session.workflow_id,
+                "agentId": self.session.agent_id,
+                "createdAt": self.session.created_at,
+            },
+        }
+        if task is not None and task.item is not None:
+            found |= {"item": (self.tasks[task.ordinal].items or [])[task.item], "index": task.item}
+        if task is not None and self.definition.tasks[task.ordinal].role is not Role.STEP:
+            found["error"] = _shown(self._failure_for(self.definition.tasks[task.ordinal]))
+        return found
+
+    def _seen(self, key: str) -> dict[str, Any]:
+        task = self.tasks[self.definition.by_key[key].ordinal]
+        return {"result": self.result_of(key), "status": str(task.status), "error": _shown(task.error)}
+
+    def _failure_for(self, handler: TaskDefinition) -> Failure | None:
+        """What a handler is about: the failure of its step, else of the run."""
+        if handler.role is Role.FALLBACK:
+            step = next(step for step in self.definition.steps if step.fallback == handler.key)
+            return self.tasks[step.ordinal].error
+        return self.session.error
+
+    def result_of(self, key: str) -> Any:
+        """The result of a step; that of its fallback where it failed, and of its items in their order."""
+        definition = self.definition.by_key[key]
+        task = self.tasks[definition.ordinal]
+        if task.status is TaskStatus.FAILED and definition.fallback is not None:
+            return self.result_of(definition.fallback)
+        if task.items is not None and task.status is TaskStatus.COMPLETED:
+            return [item.result for item in self.items.get(definition.ordinal, ())]
+        return task.result
+
+    def gathered(self) -> dict[str, Any]:
+        """The results of the steps that no other step waits for, by their ids; one that was skipped has none."""
+        return {step.key: self.result_of(step.key) for step in self._last()}
+
+    def _last(self) -> Iterator[TaskDefinition]:
+        for step in sorted(self.definition.steps, key=lambda step: step.ordinal):
+            skipped = self.tasks[step.ordinal].status is TaskStatus.SKIPPED
+            if not self.definition.dependents[step.key] and not skipped:
+                yield step
+
+
+def _shown(failure: Failure | None) -> dict[str, str] | None:
+    return None if failure is None else {"message": failure.message, "code": failure.code}
+
+
+def standing_of(session: Session, definition: Definition, rows: Iterable[Task]) -> Standing:
+    """A run as its expressions see it, from its rows in the order of the definition and of the lists."""
+    tasks: list[Task] = []
+    items: dict[int, list[Task]] = {}
+    for task in rows:
+        (tasks if task.item is None else items.setdefault(task.ordinal, [])).append(task)
+    return Standing(session=session, definition=definition, tasks=tasks, items=items)

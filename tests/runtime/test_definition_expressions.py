@@ -1,0 +1,82 @@
+"""Where expressions and schemas may stand in workflow documents, and what they may read there."""
+
+from typing import Any
+
+import pytest
+
+from opscore.runtime.definitions import parse
+from opscore.runtime.errors import InvalidDocument
+from opscore.runtime.limits import Limits
+
+LIMITS = Limits()
+A, B = {"taskId": "a"}, {"taskId": "b"}
+
+
+def workflow(*tasks: Any, **fields: Any) -> dict[str, Any]:
+    return {"id": "w", "tasks": list(tasks), **fields}
+
+
+def faults(document: Any) -> dict[str, str]:
+    with pytest.raises(InvalidDocument) as refusal:
+        parse(document, LIMITS)
+    return {fault.path: fault.message for fault in refusal.value.faults}
+
+
+EXPRESSIONS = {
+    "a text that is no expression": ({"when": "1 +"}, "tasks[0].when"),
+    "a name that does not exist": ({"when": "inptu.x"}, "tasks[0].when"),
+    "an item without a list": ({"parameters": {"x": "${item}"}}, "tasks[0].parameters"),
+    "an item in a condition": ({"forEach": [1], "when": "item > 1"}, "tasks[0].when"),
+    "the error of no failure": ({"parameters": {"x": "${error.code}"}}, "tasks[0].parameters"),
+    "a task that comes later": ({"when": "tasks.b.result"}, "tasks[0].when"),
+    "a task that is not there": ({"forEach": "${tasks.c.result}"}, "tasks[0].forEach"),
+    "a list that is a text": ({"forEach": "a, b"}, "tasks[0].forEach"),
+    "a list within a text": ({"forEach": "x ${input}"}, "tasks[0].forEach"),
+    "a bound without a list": ({"concurrency": 3}, "tasks[0].concurrency"),
+    "no expression where one would change who works": ({"agentCapability": "${input}"}, "tasks[0].agentCapability"),
+}
+
+
+@pytest.mark.parametrize(("fields", "path"), EXPRESSIONS.values(), ids=EXPRESSIONS.keys())
+def test_what_an_expression_can_not_be_or_read_is_told_at_its_path(fields: dict[str, Any], path: str) -> None:
+    assert list(faults(workflow({**A, **fields}, B))) == [path]
+
+
+def test_what_an_expression_can_read_is_valid() -> None:
+    tasks = [
+        {"taskId": "a", "fallbackTaskId": "f", "compensateTaskId": "c"},
+        {"taskId": "b", "when": "${tasks.a.status == 'failed'}", "forEach": "${tasks.a.result}", "parameters": {
+            "x": "${item} of ${index}", "y": "${tasks.a.error.code} ${session.id}",
+        }},
+        {"taskId": "f", "parameters": {"why": "${error.message}", "what": "${tasks.a.status}"}},
+        {"taskId": "c", "parameters": {"of": "${tasks.b.result}"}},
+    ]  # fmt: skip
+    definition = parse(workflow(*tasks, outputs={"n": "${size(tasks.b.result)}"}), LIMITS)
+    assert definition.by_key["b"].filled.task_keys == {"a"}
+
+
+def test_a_fallback_reads_what_its_step_could_and_that_step_and_nothing_beside() -> None:
+    tasks = [
+        {"taskId": "a", "dependsOn": [], "fallbackTaskId": "f"},
+        {"taskId": "b", "dependsOn": []},
+        {"taskId": "f", "parameters": {"x": "${tasks.b.result}"}},
+    ]
+    assert list(faults(workflow(*tasks))) == ["tasks[2].parameters"]
+
+
+def test_the_expressions_of_a_document_are_bounded_together() -> None:
+    tasks = [{"taskId": f"t{number}", "parameters": {"x": "${" + "1+" * 900 + "1}"}} for number in range(20)]
+    assert "expression_characters_max allows 32,768" in faults(workflow(*tasks))[""]
+
+
+SCHEMAS = {
+    "a type that is none": ({"type": "text"}, "inputSchema.type"),
+    "a reference to elsewhere": ({"$ref": "https://example.org/x.json"}, "inputSchema.$ref"),
+    "a pattern that is none": ({"properties": {"x": {"pattern": "("}}}, "inputSchema.properties.x.pattern"),
+    "a pattern of names": ({"patternProperties": {"x": {}}}, "inputSchema.patternProperties"),
+}
+
+
+@pytest.mark.parametrize(("schema", "path"), SCHEMAS.values(), ids=SCHEMAS.keys())
+def test_an_input_schema_that_could_not_be_asked_is_a_fault(schema: dict[str, Any], path: str) -> None:
+    assert list(faults(workflow(inputSchema=schema))) == [path]
