@@ -123,7 +123,7 @@ def _verify_here(path: Path) -> None:
         _say_json({"at": table, "rows": rows})
 
     with failing(), open_reader(path) as reader, reader.snapshot() as view:
-        check, count = Verification(view, indexed=reader.format == formats.FORMAT, on_progress=at), 0
+        check, count = Verification(view, indexed=reader.format >= formats.ENTRIES_SINCE, on_progress=at), 0
         for finding in check.findings():
             count += 1
             if count <= FINDINGS_SHOWN:

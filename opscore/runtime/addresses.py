@@ -17,6 +17,7 @@ from opscore.runtime.commit_line import Journal
 from opscore.runtime.messages import (
     AgentProtocol,
     DispatcherProtocol,
+    SchedulesProtocol,
     SessionProtocol,
     TimersProtocol,
 )
@@ -26,6 +27,7 @@ ProtocolT = TypeVar("ProtocolT")
 JOURNAL_PATH: Final = "/journal"
 DISPATCHER_PATH: Final = "/dispatcher"
 TIMERS_PATH: Final = "/timers"
+SCHEDULES_PATH: Final = "/schedules"
 AGENTS_PATH: Final = "/agents"
 SESSIONS_PATH: Final = "/sessions"
 
@@ -51,7 +53,7 @@ class Addresses:
     def bind(self, system: System) -> None:
         """Learn the system."""
         self._system = system
-        for path in (JOURNAL_PATH, DISPATCHER_PATH, TIMERS_PATH):
+        for path in (JOURNAL_PATH, DISPATCHER_PATH, TIMERS_PATH, SCHEDULES_PATH):
             ref = system.ref(path)
             assert ref is not None, f"{path} is a static child"
             self._static[path] = ref
@@ -81,6 +83,11 @@ class Addresses:
     def timers(self) -> Ref[TimersProtocol]:
         """The timers."""
         return self._static[TIMERS_PATH]
+
+    @property
+    def schedules(self) -> Ref[SchedulesProtocol]:
+        """The schedules."""
+        return self._static[SCHEDULES_PATH]
 
     def agent(self, agent_id: str) -> Ref[AgentProtocol]:
         """The agent's actor, activated if it is not there."""

@@ -12,7 +12,7 @@ import trio
 
 from opscore.actors.actor import Actor
 from opscore.actors.clock import Clock
-from opscore.actors.errors import ActorError
+from opscore.actors.errors import ActorError, AskTimeout
 from opscore.actors.groups import unwrapped
 from opscore.actors.scheduler import Runnable
 from opscore.actors.spec import ChildSpec
@@ -22,14 +22,22 @@ from opscore.runtime.addresses import Addresses
 from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.courier import Courier
 from opscore.runtime.delivery import Delivery
-from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreDamaged, Superseded
+from opscore.runtime.errors import (
+    CommitUnanswered,
+    CommitUncertain,
+    OpscoreError,
+    QueueFull,
+    StoreDamaged,
+    Superseded,
+)
 from opscore.runtime.feed import Feed
 from opscore.runtime.housekeeping import Housekeeper
 from opscore.runtime.journal import JournalMeter
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Lease
+from opscore.runtime.models import Lease, Session
 from opscore.runtime.store import Store
+from opscore.runtime.triggering import Prepared
 from opscore.runtime.writer import Writer
 
 REVIVE_S: Final = 60.0
@@ -89,6 +97,7 @@ class Core:
             courier=self.courier,
             on_fatal=lambda error: nursery.start_soon(_raise, error),
             may_offer=lambda: self.offering,
+            start=self.start,
             cast=cast,
         )
 
@@ -109,6 +118,35 @@ class Core:
         finally:
             # Whoever stands in line and is no actor would wait for good.
             self._line.close("it has stopped")
+
+    def admit(self) -> None:
+        """Refuse a run while as many are unfinished as may be.
+
+        Raises:
+            QueueFull: they are.
+        """
+        if len(self.open_sessions) >= self.limits.sessions_open_max:
+            raise QueueFull(self.limits.sessions_open_max)
+
+    async def start(self, prepared: Prepared) -> Session:
+        """Begin a run, and count it among the unfinished. Once this returns, the run exists.
+
+        Raises:
+            QueueFull: no more may be unfinished.
+            Superseded: what it was prepared on has changed.
+        """
+        self.admit()
+        session_id = prepared.session.session_id
+        start = messages.Start(session=prepared.session, definition=prepared.definition, extra=prepared.extra)
+        self.open_sessions.add(session_id)
+        try:
+            return await self.addresses.new_session(session_id).ask(start)
+        except (AskTimeout, CommitUnanswered, trio.Cancelled):
+            # It may begin yet: its actor says so, or that it has not.
+            raise
+        except BaseException:
+            self.open_sessions.discard(session_id)
+            raise
 
     def _housekeeper(self) -> Housekeeper:
         return Housekeeper(
@@ -138,6 +176,7 @@ class Core:
         await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=600.0)
         for session_id in sub_runs:
             await self.addresses.session(session_id).send(messages.AnnounceSession())
+        await self.addresses.schedules.ask(messages.KeepSchedules(), timeout_s=600.0)
         if self.open_sessions:
             _log.info("took up %d unfinished sessions, %d open attempts", len(self.open_sessions), len(holders))
 

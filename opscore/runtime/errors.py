@@ -2,9 +2,9 @@
 
     OpscoreError
     ├── Refusal                     the request was not taken; nothing changed
-    │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound
+    │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound, ScheduleNotFound
     │   ├── RecordsGone             retention has removed journal records that were asked for
-    │   ├── Conflict                StaleAttempt, SessionConflict, IdempotencyConflict
+    │   ├── Conflict                StaleAttempt, SessionConflict, IdempotencyConflict, ScheduleExists
     │   ├── InvalidDocument         every fault at once, each with a path
     │   ├── LimitExceeded           one of the named limits
     │   ├── ExpressionInvalid       an expression can't be read, or names what does not exist
@@ -89,6 +89,13 @@ class DefinitionNotFound(NotFound):
     remedy = "; save it first, or send it inline"
 
 
+class ScheduleNotFound(NotFound):
+    """No schedule has this id."""
+
+    code = "schedule_not_found"
+    kind = "schedule"
+
+
 class RecordsGone(Refusal):
     """Retention has removed journal records that come after the one named: what follows would have a gap."""
 
@@ -138,6 +145,16 @@ class IdempotencyConflict(Conflict):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"idempotency key {key!r} was used before with a different body; use a new key")
+
+
+class ScheduleExists(Conflict):
+    """Another schedule has this id already."""
+
+    code = "schedule_exists"
+
+    def __init__(self, schedule_id: str) -> None:
+        self.schedule_id = schedule_id
+        super().__init__(f"schedule {schedule_id!r} exists and says something else; delete it first, or use a new id")
 
 
 @attrs.frozen(kw_only=True)

@@ -37,6 +37,11 @@ class Limits:
     """Signals of one run, waiting or taken."""
     sessions_open_max: int = 100_000
     """Unfinished sessions; the next trigger is refused until one ends."""
+    schedules_max: int = 10_000
+    schedule_late_s: float = 60.0
+    """How late a due time of a schedule may start its run and not count as missed."""
+    schedule_missed_max: int = 100
+    """How many missed due times of one schedule start runs, when it asks for all of them; the newest count."""
     lease_s: float = 900.0
     timeout_s: float = 3_600.0
     unknown_outcome_lease_s: float = 60.0

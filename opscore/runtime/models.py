@@ -65,6 +65,17 @@ class Move(StrEnum):
     RESET = "reset"
 
 
+class Missed(StrEnum):
+    """What becomes of due times of a schedule that could not be kept, such as those while the node was down."""
+
+    SKIP = "skip"
+    """Nothing."""
+    ONCE = "once"
+    """The newest of all that have passed starts a run, for all of them."""
+    ALL = "all"
+    """Each of them starts a run, the newest `schedule_missed_max` at most."""
+
+
 TASK_ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED})
 TASK_OPEN = frozenset({TaskStatus.DISPATCHED, TaskStatus.RUNNING})
 """An attempt is out with an agent, or a signal, a delay, other runs or the items of a list are waited for."""
@@ -260,12 +271,38 @@ class IdempotentTrigger:
 
 
 @attrs.frozen(kw_only=True)
+class Schedule:
+    """When runs of a saved workflow start by themselves: by a cron expression, or once at a given time."""
+
+    schedule_id: str
+    workflow_id: str
+    payload: Any = None
+    agent_id: str | None = None
+    cron: str | None = None
+    at: float | None = None
+    """The only due time there is; a schedule has either this or `cron`."""
+    time_zone: str = "UTC"
+    missed: Missed = Missed.ONCE
+    paused: bool = False
+    created_at: float
+    next_due_at: float | None = None
+    """Nothing while it is paused, and when there is no due time left."""
+    last_due_at: float | None = None
+    """The newest due time that started a run."""
+    last_session_id: str | None = None
+    fired: int = 0
+    """How many runs it has started."""
+    last_error: Failure | None = None
+    """Why its newest due time started no run, or none yet; nothing once one has."""
+
+
+@attrs.frozen(kw_only=True)
 class Record:
     """One line of the journal: what changed, when, of what."""
 
     at: float
     entity: str
-    """`agent`, `task`, `session` or `definition`."""
+    """`agent`, `task`, `session` or `schedule`."""
     entity_id: str
     session_id: str | None = None
     kind: str

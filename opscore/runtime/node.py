@@ -22,6 +22,7 @@ from opscore.runtime.journal import JournalStatistics
 from opscore.runtime.limits import Limits
 from opscore.runtime.local import LocalAgents
 from opscore.runtime.opening import open_store
+from opscore.runtime.schedule_calls import ScheduleCalls
 from opscore.runtime.session_calls import SessionCalls
 from opscore.runtime.storage.lmdb_store import MAP_BYTES
 from opscore.runtime.store import Store, Submission
@@ -45,7 +46,7 @@ class NodeStatistics:
     """Commits since the node was opened."""
 
 
-class Node(AgentCalls, SessionCalls):
+class Node(AgentCalls, SessionCalls, ScheduleCalls):
     """A running node; `open_node` makes it. Call it from the trio thread that opened it."""
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opscore.runtime.errors import StoreDamaged
-from opscore.runtime.storage import sealing
+from opscore.runtime.storage import formats, sealing
 from opscore.runtime.storage.lmdb_reader import LmdbReader
 from opscore.runtime.storage.lmdb_store import MAP_BYTES, LmdbStore
 from opscore.runtime.store import Put
@@ -52,8 +52,9 @@ def open_reader(path: Path, *, map_bytes: int = MAP_BYTES) -> LmdbReader:
 
 def _upgrade(store: LmdbStore) -> None:
     """Give every row its entries in the indexes. What is done twice is done once, so a crash only costs time."""
+    assert store.upgrading is not None, "there is something to do"
     _log.info("%s was written in format %s and is brought up to date", store.path, store.upgrading)
-    for table in ALL_TABLES:
+    for table in ALL_TABLES if store.upgrading < formats.ENTRIES_SINCE else ():
         after: bytes | None = None
         while table.indexes:
             with store.snapshot() as view:

@@ -5,17 +5,14 @@ from typing import Any
 
 import trio
 
-from opscore.actors.errors import AskTimeout
-from opscore.runtime import definitions, messages, triggering, views
+from opscore.runtime import definitions, triggering, views
 from opscore.runtime.calls import Calls
 from opscore.runtime.core import RACES_MAX
 from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import (
-    CommitUnanswered,
     DefinitionNotFound,
     LimitExceeded,
     NotReady,
-    QueueFull,
     SessionNotFound,
     Superseded,
 )
@@ -113,19 +110,10 @@ class SessionCalls(Calls):
                 # What was accepted once is answered again, also while nothing new is taken.
                 return prepared
             self._admit()
-            start = messages.Start(session=prepared.session, definition=prepared.definition, extra=prepared.extra)
-            session_id = prepared.session.session_id
-            self._core.open_sessions.add(session_id)
             try:
-                return await self._core.addresses.new_session(session_id).ask(start)
+                return await self._core.start(prepared)
             except Superseded:
-                self._core.open_sessions.discard(session_id)
-            except (AskTimeout, CommitUnanswered, trio.Cancelled):
-                # It may begin yet: its actor says so, or that it has not.
-                raise
-            except BaseException:
-                self._core.open_sessions.discard(session_id)
-                raise
+                continue
         raise NotReady("its idempotency key is being used by too many at once", retry_after_s=1.0)
 
     def _prepare(self, request: Trigger) -> triggering.Prepared | Session:
@@ -231,5 +219,4 @@ class SessionCalls(Calls):
     def _admit(self) -> None:
         if self._not_ready is not None:
             raise NotReady(self._not_ready)
-        if len(self._core.open_sessions) >= self._core.limits.sessions_open_max:
-            raise QueueFull(self._core.limits.sessions_open_max)
+        self._core.admit()

@@ -19,6 +19,7 @@ from opscore.runtime.models import (
     Lease,
     Record,
     SavedDefinition,
+    Schedule,
     Session,
     Signal,
     Task,
@@ -304,6 +305,9 @@ DEFINITIONS_BY_REVISION: Final[Index[SavedDefinition]] = Index(
 IDEMPOTENCY_BY_SESSION: Final[Index[IdempotencyRow]] = Index(
     name="idempotency_by_session", places=lambda row: [named(row.trigger.session_id)]
 )
+SCHEDULES_BY_DUE: Final[Index[Schedule]] = Index(
+    name="schedules_by_due", places=lambda row: [at(row.next_due_at)] if row.next_due_at is not None else ()
+)
 SIGNATURES_BY_TIME: Final[Index[SeenSignature]] = Index(name="signatures_by_time", places=lambda row: [at(row.seen_at)])
 
 # --- tables -------------------------------------------------------------------------------------------------
@@ -365,12 +369,15 @@ SIGNATURES: Final = Table(
 IDEMPOTENCY: Final = Table(
     name="idempotency", kind=IdempotencyRow, schema=1, key=lambda row: row.scope, indexes=(IDEMPOTENCY_BY_SESSION,)
 )
+SCHEDULES: Final = Table(
+    name="schedules", kind=Schedule, schema=1, key=lambda row: row.schedule_id, indexes=(SCHEDULES_BY_DUE,)
+)
 MARKS: Final = Table(name="marks", kind=Mark, schema=1, key=lambda row: row.name)
 VITALS: Final = Table(name="vitals", kind=Vitals, schema=1, key=lambda row: row.name)
 
 ALL_TABLES: Final[tuple[Table[Any], ...]] = (
-    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, MARKS,
-    VITALS,
+    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, SCHEDULES,
+    MARKS, VITALS,
 )  # fmt: skip
 
 INDEX_NAMES: Final = {table.name: tuple(index.name for index in table.indexes) for table in ALL_TABLES if table.indexes}

@@ -5,11 +5,12 @@ root  rest_for_one: a restart of one restarts what depends on it
 ├── agents         one_for_one, one actor per agent, activated on demand
 ├── dispatcher     ready tasks × idle agents
 ├── sessions       one_for_one, one actor per run with work in flight
-└── timers         deadlines and delays
+├── timers         deadlines and delays
+└── schedules      runs that start by themselves
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
@@ -18,7 +19,7 @@ from opscore.actors.actor import Actor
 from opscore.actors.backoff import Backoff
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
-from opscore.runtime import dispatcher, journal, timers
+from opscore.runtime import dispatcher, journal, schedules, timers
 from opscore.runtime.addresses import Addresses, child_name
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.commit_line import CommitLine
@@ -27,8 +28,10 @@ from opscore.runtime.errors import CommitUncertain
 from opscore.runtime.feed import Feed
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import Session
 from opscore.runtime.session import SessionActor
 from opscore.runtime.store import Store
+from opscore.runtime.triggering import Prepared
 from opscore.runtime.writer import Writer
 
 BUDGET: Final = Intensity(restarts_max=5, within_s=60.0)
@@ -51,6 +54,8 @@ class Parts:
     courier: Courier
     on_fatal: Callable[[CommitUncertain], None]
     may_offer: Callable[[], bool]
+    start: Callable[[Prepared], Awaitable[Session]]
+    """Begins a run that may start."""
     cast: Callable[[Actor[Any]], Actor[Any]]
     """What every actor goes through when it is made."""
 
@@ -78,6 +83,12 @@ def root(parts: Parts) -> SupervisorSpec:
             ),
             SupervisorSpec(name="sessions", intensity=None),
             ChildSpec(name="timers", factory=lambda: _timers(parts), mailbox=timers.MAILBOX, backoff=RESTART_BACKOFF),
+            ChildSpec(
+                name="schedules",
+                factory=lambda: _schedules(parts),
+                mailbox=schedules.MAILBOX,
+                backoff=RESTART_BACKOFF,
+            ),
         ),
     )
 
@@ -163,3 +174,15 @@ def _dispatcher(parts: Parts) -> Actor[Any]:
 
 def _timers(parts: Parts) -> Actor[Any]:
     return parts.cast(timers.TimersActor(addresses=parts.addresses))
+
+
+def _schedules(parts: Parts) -> Actor[Any]:
+    return parts.cast(
+        schedules.SchedulesActor(
+            addresses=parts.addresses,
+            library=parts.library,
+            limits=parts.limits,
+            may_start=parts.may_offer,
+            start=parts.start,
+        )
+    )

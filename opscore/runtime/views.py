@@ -7,13 +7,14 @@ import attrs
 
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.library import Library
-from opscore.runtime.models import Agent, SavedDefinition, Session, SessionStatus, Task
+from opscore.runtime.models import Agent, SavedDefinition, Schedule, Session, SessionStatus, Task
 from opscore.runtime.scopes import standing_of
 from opscore.runtime.store import Snapshot
 from opscore.runtime.tables import (
     AGENTS,
     AGENTS_BY_CAPABILITY,
     DEFINITIONS,
+    SCHEDULES,
     SESSIONS,
     SESSIONS_BY_STATUS,
     Index,
@@ -115,6 +116,15 @@ def agents(
 def saved_definitions(view: Snapshot, *, limit: int, cursor: str | None) -> Page[SavedDefinition]:
     """List the saved workflow definitions by id."""
     return _page(_rows(view, DEFINITIONS, cursor), DEFINITIONS.key, lambda _: True, limit)
+
+
+def schedules(view: Snapshot, *, limit: int, cursor: str | None, workflow_id: str | None = None) -> Page[Schedule]:
+    """List schedules by id."""
+
+    def wanted(schedule: Schedule) -> bool:
+        return workflow_id is None or schedule.workflow_id == workflow_id
+
+    return _page(_rows(view, SCHEDULES, cursor), SCHEDULES.key, wanted, limit)
 
 
 def _rows(view: Snapshot, table: Table[RowT], cursor: str | None, *, reverse: bool = False) -> Iterator[RowT]:

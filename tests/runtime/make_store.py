@@ -17,6 +17,7 @@ from trio.testing import MockClock
 
 from opscore.runtime.delivery import Answered
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import Missed
 from opscore.runtime.triggering import IdempotencyKey
 from tests.runtime.world import SAMPLE, World, begin, hire, join, one_task
 
@@ -56,6 +57,11 @@ async def live(world: World) -> None:
         await begin(node, one_task("waiting", agentCapability="nobody", priority=9))
         early = await begin(node, SIGNALLED)
         await node.signal(early.session_id, "approval", payload={"by": "ada"}, signal_id="once")
+
+        await node.create_schedule("sample_workflow_id", schedule_id="leap", cron="0 0 29 2 *", payload={"leap": True})
+        await node.create_schedule("sample_workflow_id", schedule_id="paused", cron="* * * * *", missed=Missed.ALL)
+        await node.pause_schedule("paused")
+        await node.create_schedule("sample_workflow_id", schedule_id="once", at=4_000_000_000.0, agent_id="flaky")
         # Retention removes the oldest records, and the node notes its vitals.
         await trio.sleep(70)
 
@@ -70,7 +76,7 @@ def main(file: Path) -> None:
         before, compact = Path(directory, "before"), Path(directory, "compact")
         compact.mkdir()
         trio.run(_alone, before, clock=MockClock(autojump_threshold=0))
-        with lmdb.open(str(before), max_dbs=32, readonly=True) as environment:
+        with lmdb.open(str(before), max_dbs=64, readonly=True) as environment:
             environment.copy(str(compact), compact=True)
         file.write_bytes(gzip.compress((compact / "data.mdb").read_bytes(), mtime=0))
 
@@ -78,7 +84,7 @@ def main(file: Path) -> None:
 def rows(path: Path) -> dict[str, dict[bytes, Any]]:
     """What lies in every table of a closed store, byte by byte."""
     found: dict[str, dict[bytes, Any]] = {}
-    with lmdb.open(str(path), max_dbs=32, readonly=True) as environment, environment.begin() as transaction:
+    with lmdb.open(str(path), max_dbs=64, readonly=True) as environment, environment.begin() as transaction:
         names = [bytes(name) for name, _ in transaction.cursor()]
         for name in names:
             database = environment.open_db(name, txn=transaction, create=False)

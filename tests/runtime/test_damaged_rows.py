@@ -39,6 +39,7 @@ def damage(path: Path, table: str, *, which: int) -> None:
         "tasks_by_due",
         "leases_by_due",
         "agents_by_suspicion",
+        "schedules_by_due",
     ],
 )
 async def test_a_node_starts_and_works_whatever_single_value_is_damaged(

@@ -5,6 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 import trio
 from trio.testing import MockClock
@@ -83,6 +84,19 @@ def test_what_was_unfinished_in_any_format_goes_on_from_where_it_was(number: int
             check_indexes(view)
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_store_whose_upgrade_an_older_release_did_not_end_is_brought_up_from_where_it_was(tmp_path: Path) -> None:
+    restored(1, tmp_path)
+    with lmdb.open(str(tmp_path), max_dbs=64, map_size=MAP_BYTES) as environment:
+        meta = environment.open_db(b"meta", create=False)
+        with environment.begin(write=True, db=meta) as transaction:
+            transaction.put(b"format", b"2")
+            transaction.put(b"upgrading", b"1")
+    with open_store(tmp_path, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
+        assert store.upgrading is None
+        check_indexes(view)
+        assert list(TASKS_READY.lines(view)) != []
 
 
 def test_every_schema_of_every_table_has_been_kept_as_some_release_wrote_it(tmp_path: Path) -> None:

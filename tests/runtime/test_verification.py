@@ -21,7 +21,9 @@ from tests.runtime.world import MAP_BYTES
 
 def found_in(path: Path) -> list[Finding]:
     with open_reader(path) as reader, reader.snapshot() as view:
-        check = Verification(view, indexed=reader.format == formats.FORMAT, on_progress=lambda _name, _count: None)
+        check = Verification(
+            view, indexed=reader.format >= formats.ENTRIES_SINCE, on_progress=lambda _name, _count: None
+        )
         findings = list(check.findings())
         assert check.rows > 50
         return findings

@@ -5,8 +5,11 @@ from typing import Final
 
 from opscore.runtime.errors import StoreIncompatible
 
-FORMAT: Final = 3
-"""What this release writes; it refuses a higher one. The first knew no indexes, the second no signals and sub-runs."""
+FORMAT: Final = 4
+"""What this release writes; it refuses a higher one. The first knew no indexes, the second no signals and sub-runs, the
+third no schedules."""
+ENTRIES_SINCE: Final = 3
+"""Rows of this format and of later ones have the entries in indexes that they have now."""
 FORMAT_KEY: Final = b"format"
 UPGRADING_KEY: Final = b"upgrading"
 """There, with the number of the format before, while the rows of a file are being brought up to this one."""

@@ -139,12 +139,13 @@ class LmdbStore:
                 transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
                 return None
             number = formats.number(found, self.path)
-            if number < formats.FORMAT:
-                # From here on the older release refuses it: what it would write has no entries.
-                transaction.put(formats.UPGRADING_KEY, found, db=meta)
-                transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
-                return number
             before = transaction.get(formats.UPGRADING_KEY, db=meta)
+            if number < formats.FORMAT:
+                # From here on the older release refuses it: what it would write lacks something. One that it was
+                # itself bringing up to date is still of the format before.
+                before = before or found
+                transaction.put(formats.UPGRADING_KEY, before, db=meta)
+                transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
             return None if before is None else int(before)
 
     def close(self) -> None:

@@ -194,9 +194,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="triggers-in-doubt-are-not-counted",
         breaks="No more runs are admitted than may be unfinished, those whose start is in doubt included.",
-        module="opscore/runtime/session_calls.py",
-        old="                # It may begin yet: its actor says so, or that it has not.\n",
-        new="                self._core.open_sessions.discard(session_id)\n",
+        module="opscore/runtime/core.py",
+        old="            # It may begin yet: its actor says so, or that it has not.\n",
+        new="            self.open_sessions.discard(session_id)\n",
     ),
     Mutant(
         name="stale-result-is-accepted",

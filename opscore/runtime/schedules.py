@@ -1,0 +1,274 @@
+"""The schedules' actor: it starts a run for every due time that comes, and for no due time twice.
+
+It knows nothing that the rows do not say, and sleeps until the first of them is due. Each schedule has its turn in a
+task of its own, so that one which can't start its run keeps no other waiting. The session and the row, which then names
+the next due time, are one submission with the row's version as precondition: whatever crashes, either both are there
+or neither is.
+"""
+
+import contextlib
+import itertools
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import attrs
+import trio
+
+from opscore.actors.actor import Actor, handles
+from opscore.actors.backoff import Backoff
+from opscore.actors.mailbox_spec import MailboxSpec, Overflow
+from opscore.runtime import due_times, messages, schedule_rows, triggering
+from opscore.runtime.addresses import Addresses
+from opscore.runtime.due_times import Decision
+from opscore.runtime.errors import (
+    AgentNotFound,
+    CommitUnanswered,
+    DefinitionNotFound,
+    InvalidDocument,
+    OpscoreError,
+    Refusal,
+    StoreFull,
+    StoreReadOnly,
+    Superseded,
+    Unavailable,
+)
+from opscore.runtime.library import Library
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Failure, Schedule, Session
+from opscore.runtime.store import Snapshot, Submission
+from opscore.runtime.tables import SCHEDULES, SCHEDULES_BY_DUE, time_at
+from opscore.runtime.triggering import Prepared, Trigger
+
+MAILBOX: Final = MailboxSpec(overflow=Overflow.DROP_NEWEST)
+"""Every message says the same: what does not fit is said already."""
+SLEEP_S_MAX: Final = 30.0
+"""The longest sleep while anything is scheduled, so that a wall clock that jumps is noticed."""
+TURNS_MAX: Final = 64
+"""Schedules that have their turn at once; they share commits."""
+AGAIN: Final = Backoff(initial_s=1.0, coefficient=2.0, max_s=60.0, jitter=0.5)
+"""When to try again what could not be done."""
+
+NODE_WIDE: Final = (Unavailable, StoreFull, StoreReadOnly, CommitUnanswered)
+"""What keeps every schedule from starting a run, not one alone."""
+FOR_GOOD: Final = (AgentNotFound, DefinitionNotFound, InvalidDocument)
+"""What another try would not change."""
+
+
+@attrs.define
+class _Standing:
+    """What is remembered of a schedule, or of the whole node, from one try to the next."""
+
+    failures: int = 0
+    """In a row."""
+    rests_until: float = -math.inf
+    """By trio's clock: a wall clock that is set back must make no rest longer."""
+    told: str = ""
+    """What the log said last."""
+    counted_until: float = -math.inf
+    """What the newest decision that was done said."""
+
+
+@attrs.frozen
+class _Turn:
+    """What one look at the rows said of a schedule that is due."""
+
+    schedule: Schedule
+    version: int
+    decision: Decision
+    prepared: Prepared | None = None
+    refused: Refusal | None = None
+    """Why its run can't be started, for good."""
+
+
+class SchedulesActor(Actor[messages.SchedulesProtocol]):
+    """Starts runs when they are due.
+
+    Args:
+        addresses: where the others are.
+        library: the definitions that runs follow.
+        limits: what counts as missed.
+        may_start: whether new runs begin at all; never again once the node drains.
+        start: begins a run.
+    """
+
+    def __init__(
+        self,
+        *,
+        addresses: Addresses,
+        library: Library,
+        limits: Limits,
+        may_start: Callable[[], bool],
+        start: Callable[[Prepared], Awaitable[Session]],
+    ) -> None:
+        self._addresses = addresses
+        self._library = library
+        self._limits = limits
+        self._may_start = may_start
+        self._start = start
+        self._keeping = False
+        self._changed = trio.Event()
+        self._at_turn: set[str] = set()
+        self._node = _Standing()
+        self._standings: dict[str, _Standing] = {}
+        """Of the schedules of which anything has to be remembered."""
+
+    async def on_start(self) -> None:
+        """After a crash, go on; the first time, the node says when."""
+        if self._addresses.bound:
+            self._keep()
+
+    @handles(messages.KeepSchedules)
+    def keep_schedules(self, _: messages.KeepSchedules) -> None:
+        """The node is complete: begin."""
+        self._keep()
+
+    @handles(messages.ScheduleChanged)
+    def schedule_changed(self, message: messages.ScheduleChanged) -> None:
+        """Look again, and give this one another chance at once."""
+        self._standings.pop(message.schedule_id, None)
+        self._changed.set()
+
+    def _keep(self) -> None:
+        if not self._keeping:
+            self._keeping = True
+            self.context.start_soon(self._run)
+
+    async def _run(self) -> None:
+        while True:
+            self._changed = trio.Event()
+            with trio.move_on_after(await self._look()):
+                await self._changed.wait()
+
+    async def _look(self) -> float:
+        """Give a turn to every schedule that is due; answers in how many seconds to look again."""
+        if not self._may_start():
+            return math.inf
+        if self._node.rests_until > trio.current_time():
+            return self._node.rests_until - trio.current_time()
+        # Those that are at their turn or rest stand before the others.
+        line_max = TURNS_MAX + len(self._at_turn) + len(self._standings)
+        try:
+            lines = await self._addresses.journal.load(
+                lambda view: list(itertools.islice(SCHEDULES_BY_DUE.sound_lines(view), line_max))
+            )
+        except OpscoreError as error:
+            return self._node_rests(error)
+        waits_s = [SLEEP_S_MAX if lines else math.inf]
+        for line, schedule_id in lines:
+            wait_s = max(time_at(line) - self._now(), self._rest_s(schedule_id))
+            if wait_s > 0:
+                waits_s.append(wait_s)
+            elif schedule_id not in self._at_turn and len(self._at_turn) < TURNS_MAX:
+                self._at_turn.add(schedule_id)
+                self.context.start_soon(self._turn, schedule_id)
+        return min(waits_s)
+
+    # --- one schedule -------------------------------------------------------------------------------------
+
+    async def _turn(self, schedule_id: str) -> None:
+        """Do what is due; whatever goes wrong is this schedule's own affair, or a reason for all to wait."""
+        try:
+            await self._take(schedule_id)
+        except Superseded:
+            # Somebody has changed it, or what it runs: it is looked at again, at once.
+            pass
+        except NODE_WIDE as error:
+            self._node_rests(error)
+            await self._note(schedule_id, error)
+        except Exception as error:  # noqa: BLE001 (one that always fails must not take the others down with the actor)
+            _rests(self._standings.setdefault(schedule_id, _Standing()), self.context.clock.random)
+            await self._note(schedule_id, error)
+        else:
+            self._node = _Standing()
+        finally:
+            self._at_turn.discard(schedule_id)
+            self._changed.set()
+
+    async def _take(self, schedule_id: str) -> None:
+        turn = await self._addresses.journal.load(lambda view: self._read(view, schedule_id))
+        if turn is None:
+            self._standings.pop(schedule_id, None)
+            return
+        now, told = self._now(), ""
+        if turn.prepared is not None:
+            fired = schedule_rows.fired(turn.schedule, turn.version, turn.decision, turn.prepared.session, now)
+            session = await self._start(attrs.evolve(turn.prepared, extra=turn.prepared.extra + fired))
+            self.context.log.info("schedule %s started session %s", schedule_id, session.session_id)
+        elif turn.refused is not None:
+            error = _failure(turn.refused)
+            told = self._tell_once(schedule_id, f"its due time starts no run: {error.message}")
+            await self._commit(schedule_rows.failed(turn.schedule, turn.version, turn.decision, error, now))
+        else:
+            await self._commit(schedule_rows.passed_over(turn.schedule, turn.version, turn.decision, now))
+        standing = _Standing(told=told, counted_until=turn.decision.counted_until)
+        if standing == _Standing():
+            self._standings.pop(schedule_id, None)
+        else:
+            self._standings[schedule_id] = standing
+
+    def _read(self, view: Snapshot, schedule_id: str) -> _Turn | None:
+        """Look at a schedule and what it would run, behind every commit that was sent before."""
+        found, now = SCHEDULES.read(view, schedule_id), self._now()
+        schedule = found.row
+        if schedule is None or schedule.next_due_at is None or schedule.next_due_at > now:
+            return None
+        counted_until = self._standings.get(schedule_id, _Standing()).counted_until
+        decision = due_times.decided(schedule, now, self._limits, counted_until)
+        turn = _Turn(schedule, found.version, decision)
+        if decision.fires is None:
+            return turn
+        trigger = Trigger(definition=schedule.workflow_id, payload=schedule.payload, agent_id=schedule.agent_id)
+        try:
+            prepared = triggering.prepare(view, trigger, self._library, self._limits, now, self.context.clock.random)
+        except FOR_GOOD as error:
+            return attrs.evolve(turn, refused=error)
+        assert isinstance(prepared, Prepared), "a trigger without a key starts a session of its own"
+        return attrs.evolve(turn, prepared=prepared)
+
+    async def _note(self, schedule_id: str, error: Exception) -> None:
+        """Say in the row why nothing starts; where even that can't be written, the log alone says it."""
+        failure = _failure(error)
+        self._tell_once(schedule_id, f"its run waits: {failure.message}")
+        with contextlib.suppress(OpscoreError):
+            found = await self._addresses.journal.load(lambda view: SCHEDULES.read(view, schedule_id))
+            due = found.row is not None and found.row.next_due_at is not None and found.row.next_due_at <= self._now()
+            if found.row is not None and due and found.row.last_error != failure:
+                await self._commit(schedule_rows.noted(found.row, found.version, failure))
+
+    async def _commit(self, submission: Submission) -> None:
+        await self._addresses.journal.commit(submission)
+
+    # --- what rests ---------------------------------------------------------------------------------------
+
+    def _node_rests(self, error: OpscoreError) -> float:
+        """Nothing starts for a while; answers for how many seconds."""
+        if self._node.rests_until <= trio.current_time():
+            if not self._node.failures:
+                self.context.log.warning("no schedule starts a run for now: %s", error)
+            _rests(self._node, self.context.clock.random)
+        return self._node.rests_until - trio.current_time()
+
+    def _rest_s(self, schedule_id: str) -> float:
+        return self._standings.get(schedule_id, _Standing()).rests_until - trio.current_time()
+
+    def _tell_once(self, schedule_id: str, text: str) -> str:
+        standing = self._standings.setdefault(schedule_id, _Standing())
+        if standing.told != text:
+            standing.told = text
+            self.context.log.warning("schedule %s: %s", schedule_id, text)
+        return text
+
+    def _now(self) -> float:
+        return self.context.clock.now()
+
+
+def _rests(standing: _Standing, rng: random.Random) -> None:
+    standing.failures += 1
+    standing.rests_until = trio.current_time() + AGAIN.delay_s(standing.failures, rng)
+
+
+def _failure(error: Exception) -> Failure:
+    code = error.code if isinstance(error, OpscoreError) else "schedule_error"
+    return Failure(message=str(error) or repr(error), code=code)
