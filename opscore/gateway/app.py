@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from opscore.gateway import agent_routes, problems, task_routes, telemetry, workflow_routes
+from opscore.gateway import agent_routes, problems, schedule_routes, task_routes, telemetry, workflow_routes
 from opscore.gateway.body_limit import BodyLimit
 from opscore.gateway.keys import Scope
 from opscore.gateway.problems import HttpRefusal, problem
@@ -74,6 +74,12 @@ ENDPOINTS: Final = (
     Endpoint("POST", f"{PREFIX}/workflow/validate", workflow_routes.validate, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/workflow/{{workflowId}}", workflow_routes.show_definition, Scope.VIEWER),
     Endpoint("POST", f"{PREFIX}/workflow/{{workflowId}}/trigger", workflow_routes.trigger, Scope.OPERATOR),
+    Endpoint("POST", f"{PREFIX}/schedule", schedule_routes.create, Scope.OPERATOR),
+    Endpoint("GET", f"{PREFIX}/schedule", schedule_routes.list_schedules, Scope.VIEWER),
+    Endpoint("GET", f"{PREFIX}/schedule/{{scheduleId}}", schedule_routes.show, Scope.VIEWER),
+    Endpoint("DELETE", f"{PREFIX}/schedule/{{scheduleId}}", schedule_routes.delete, Scope.OPERATOR),
+    Endpoint("POST", f"{PREFIX}/schedule/{{scheduleId}}/pause", schedule_routes.pause, Scope.OPERATOR),
+    Endpoint("POST", f"{PREFIX}/schedule/{{scheduleId}}/resume", schedule_routes.resume, Scope.OPERATOR),
     Endpoint("GET", f"{PREFIX}/session", workflow_routes.list_sessions, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/session/{{sessionId}}", workflow_routes.show_session, Scope.VIEWER),
 )

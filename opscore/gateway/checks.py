@@ -11,10 +11,11 @@ from typing import Any, Final
 import attrs
 
 from opscore.gateway.contacts import ContactPolicy, ForbiddenContact
-from opscore.runtime import codec, reports
+from opscore.runtime import codec, cron, reports, zones
 from opscore.runtime.errors import Fault, LimitExceeded
 from opscore.runtime.identity import unusable
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import Missed
 from opscore.runtime.values import check_value
 
 CAPABILITIES_MAX: Final = 100
@@ -40,7 +41,10 @@ def checked(check: Check, **options: Any) -> Any:
 
 
 def faults(document: Any, kind: type[attrs.AttrsInstance], rules: Rules, path: str = "") -> Iterator[Fault]:
-    """Run the checks of a kind of document on what was sent."""
+    """Run the checks of a kind of document on what was sent.
+
+    A kind whose fields go together in some ways alone has a static method `contradictions`, which says what is wrong.
+    """
     if not isinstance(document, dict):
         return
     for field in attrs.fields(kind):
@@ -50,9 +54,15 @@ def faults(document: Any, kind: type[attrs.AttrsInstance], rules: Rules, path: s
             yield from faults(value, field.type, rules, f"{path}{name}.")
         for fault in field.metadata.get("check", _nothing)(value, rules):
             yield attrs.evolve(fault, path=f"{path}{name}{fault.path}")
+    for message in getattr(kind, "contradictions", _no_contradiction)(document):
+        yield Fault(path=path.removesuffix("."), message=message)
 
 
 def _nothing(_: Any, __: Rules) -> Iterator[Fault]:
+    return iter(())
+
+
+def _no_contradiction(_: dict[str, Any]) -> Iterator[str]:
     return iter(())
 
 
@@ -131,6 +141,28 @@ def a_time(value: Any, _: Rules) -> Iterator[Fault]:
         except (ValueError, OverflowError):
             message = f"expected an ISO 8601 time such as 2026-01-31T12:00:00Z, found {value[:NAME_CHARACTERS_MAX]!r}"
             yield Fault(path="", message=message)
+
+
+def a_cron(value: Any, _: Rules) -> Iterator[Fault]:
+    """A cron expression that can be due."""
+    if isinstance(value, str):
+        yield from (Fault(path="", message=message) for message in cron.faults(value))
+
+
+def a_zone(value: Any, _: Rules) -> Iterator[Fault]:
+    """The name of a time zone."""
+    if isinstance(value, str):
+        try:
+            zones.named(value)
+        except ValueError as error:
+            yield Fault(path="", message=str(error))
+
+
+def a_policy(value: Any, _: Rules) -> Iterator[Fault]:
+    """What becomes of due times that were missed."""
+    if isinstance(value, str) and value not in Missed.__members__.values():
+        expected = f"expected one of {', '.join(Missed)}, found {value[:NAME_CHARACTERS_MAX]!r}"
+        yield Fault(path="", message=expected)
 
 
 def read_time(text: str) -> float:

@@ -249,6 +249,52 @@ class OpscoreClient:
         """Save a workflow definition; the same content again changes nothing."""
         return await self._caller.document(Call(method="POST", path=f"{_PREFIX}/workflow", body=_json(definition)))
 
+    async def create_schedule(
+        self,
+        workflow_id: str,
+        *,
+        cron: str | None = None,
+        at: datetime | None = None,
+        time_zone: str | None = None,
+        missed: str | None = None,
+        payload: Any = None,
+        agent_id: str | None = None,
+        schedule_id: str | None = None,
+    ) -> JsonObject:
+        """Have runs of a saved workflow start by themselves: by `cron`, or once `at` a time.
+
+        The id makes repetitions one schedule, also across processes; it is drawn afresh if not given.
+        """
+        document = {
+            "scheduleId": schedule_id or f"sch_{uuid.uuid4().hex}",
+            "workflowDefinitionId": workflow_id,
+            "cron": cron,
+            "at": None if at is None else at.isoformat(),
+            "timeZone": time_zone,
+            "missed": missed,
+            "payload": payload,
+            "agentId": agent_id,
+        }
+        body = _json({key: value for key, value in document.items() if value is not None})
+        return await self._caller.document(Call(method="POST", path=_path("schedule"), body=body))
+
+    async def schedules(self, *, limit: int | None = None, cursor: str | None = None, **filters: str) -> Page:
+        """List schedules; the filter is named as on the wire, `workflowId="orders"`."""
+        return await self._page("schedule", limit=limit, cursor=cursor, **filters)
+
+    async def schedule(self, schedule_id: str) -> JsonObject:
+        """Show one schedule, with the times at which it is due next."""
+        return await self._caller.document(Call(method="GET", path=_path("schedule", schedule_id)))
+
+    async def pause_schedule(self, schedule_id: str, *, paused: bool = True) -> JsonObject:
+        """Keep a schedule from starting runs, or let it go on."""
+        path = _path("schedule", schedule_id, "pause" if paused else "resume")
+        return await self._caller.document(Call(method="POST", path=path))
+
+    async def delete_schedule(self, schedule_id: str) -> None:
+        """Forget a schedule; the runs that it has started go on."""
+        await self._caller.answer(Call(method="DELETE", path=_path("schedule", schedule_id)))
+
     async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
         """Ask for one task, waiting for it up to `wait_s`; None when there was none.
 

@@ -1,5 +1,6 @@
 """The documents of the wire contract: what requests say, as strict values, and how rows are shown."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,9 +8,10 @@ import attrs
 
 from opscore.gateway import checks
 from opscore.gateway.checks import checked
+from opscore.runtime import zones
 from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import Fault, InvalidDocument
-from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Session, Task
+from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Schedule, Session, Task
 from opscore.runtime.views import SessionView
 
 Json = dict[str, Any]
@@ -78,6 +80,41 @@ class PayloadRequest:
     """`POST /workflow/{id}/trigger`."""
 
     initial_payload: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class ScheduleRequest:
+    """`POST /schedule`."""
+
+    schedule_id: str | None = checked(checks.an_id, default=None)
+    workflow_definition_id: str
+    cron: str | None = checked(checks.a_cron, default=None)
+    at: str | None = checked(checks.a_time, default=None)
+    time_zone: str | None = checked(checks.a_zone, default=None)
+    missed: str | None = checked(checks.a_policy, default=None)
+    payload: Any = checked(checks.stored, default=None)
+    agent_id: str | None = None
+
+    @staticmethod
+    def contradictions(document: Json) -> Iterator[str]:
+        """A schedule is due again and again, or once."""
+        if (document.get("cron") is None) is (document.get("at") is None):
+            yield "exactly one of cron and at must be given"
+
+    def at_s(self) -> float | None:
+        """The single due time in Unix seconds; without an offset, it is what the clock of the zone shows.
+
+        Raises:
+            InvalidDocument: the clock can't show it.
+        """
+        if self.at is None:
+            return None
+        try:
+            shown = datetime.fromisoformat(self.at.strip())
+            return shown.timestamp() if shown.tzinfo else zones.moment(zones.named(self.time_zone or "UTC"), shown)
+        except (ValueError, OverflowError):
+            fault = Fault(path="at", message=f"expected a time that the clock can show, found {self.at!r}")
+            raise InvalidDocument("request", (fault,)) from None
 
 
 @attrs.frozen(kw_only=True)
@@ -234,6 +271,35 @@ def saved_definition_document(saved: SavedDefinition) -> Json:
 def definition_document(saved: SavedDefinition, definition: Definition) -> Json:
     """Show a saved workflow with its content."""
     return {**saved_definition_document(saved), "definition": definition.document}
+
+
+def schedule_document(schedule: Schedule) -> Json:
+    """Show a schedule in a listing, without its payload."""
+    return {
+        "scheduleId": schedule.schedule_id,
+        "workflowDefinitionId": schedule.workflow_id,
+        "agentId": schedule.agent_id,
+        "cron": schedule.cron,
+        "at": show_time(schedule.at),
+        "timeZone": schedule.time_zone,
+        "missed": schedule.missed,
+        "paused": schedule.paused,
+        "createdAt": show_time(schedule.created_at),
+        "nextDueAt": show_time(schedule.next_due_at),
+        "lastDueAt": show_time(schedule.last_due_at),
+        "lastSessionId": schedule.last_session_id,
+        "fired": schedule.fired,
+        "lastError": _failure(schedule.last_error),
+    }
+
+
+def schedule_view_document(schedule: Schedule, due_times: list[float]) -> Json:
+    """Show a schedule with its payload and when it is due next."""
+    return {
+        **schedule_document(schedule),
+        "payload": schedule.payload,
+        "nextDueTimes": [show_time(due_at) for due_at in due_times],
+    }
 
 
 def _failure(failure: Failure | None) -> Json | None:

@@ -108,6 +108,14 @@ class ScheduleCalls(Calls):
         """List schedules by id."""
         return self._read(lambda view: views.schedules(view, limit=limit, cursor=cursor, workflow_id=workflow_id))
 
+    def coming(self, schedule: Schedule, count: int) -> list[float]:
+        """When a schedule is due next, `count` times at most: Unix seconds; nothing while it is paused."""
+        try:
+            return due_times.coming(schedule, count)
+        except InvalidDocument:
+            # This machine does not know its zone; the next one was told when it did.
+            return [] if schedule.next_due_at is None else [schedule.next_due_at]
+
     async def pause_schedule(self, schedule_id: str, *, paused: bool = True) -> Schedule:
         """Keep a schedule from starting runs, or let it go on; what was due meanwhile is over.
 

@@ -32,6 +32,12 @@ TABLE = {
     ("POST", "/workflow/validate"): READERS,
     ("GET", "/workflow/{workflowId}"): READERS,
     ("POST", "/workflow/{workflowId}/trigger"): OPERATORS,
+    ("POST", "/schedule"): OPERATORS,
+    ("GET", "/schedule"): READERS,
+    ("GET", "/schedule/{scheduleId}"): READERS,
+    ("DELETE", "/schedule/{scheduleId}"): OPERATORS,
+    ("POST", "/schedule/{scheduleId}/pause"): OPERATORS,
+    ("POST", "/schedule/{scheduleId}/resume"): OPERATORS,
     ("GET", "/session"): READERS,
     ("GET", "/session/{sessionId}"): READERS,
 }
@@ -48,6 +54,11 @@ def task_of_seven(wire: Wire) -> str:
     return str(claimed["task"]["taskId"])
 
 
+def url_of(path: str, task_id: str) -> str:
+    names = dict.fromkeys(("workflowId", "sessionId", "scheduleId"), "nothing")
+    return path.format(agentId="seven", taskId=task_id, **names)
+
+
 def test_the_table_names_every_route_that_takes_a_key() -> None:
     routes = {(each.method, each.path.removeprefix(PREFIX)) for each in ENDPOINTS if each.path.startswith(PREFIX)}
     assert set(TABLE) == routes
@@ -58,7 +69,7 @@ def test_the_table_names_every_route_that_takes_a_key() -> None:
 def test_a_route_takes_the_scopes_of_the_table_alone(
     server: GatewayProcess, keys: dict[str, str], task_of_seven: str, scope: str, method: str, path: str
 ) -> None:
-    url = path.format(agentId="seven", taskId=task_of_seven, workflowId="nothing", sessionId="nothing")
+    url = url_of(path, task_of_seven)
     # Bodies that are refused once the key is accepted: a test of keys changes nothing.
     body = b'{"agentId": 5, "event_type": 5}' if method == "POST" else None
     if (method, path) == ("DELETE", "/agent/{agentId}") and scope in AGENTS:
@@ -78,7 +89,7 @@ def test_a_route_takes_the_scopes_of_the_table_alone(
 def test_the_key_of_one_agent_opens_nothing_of_another(
     server: GatewayProcess, keys: dict[str, str], task_of_seven: str, method: str, path: str
 ) -> None:
-    url = path.format(agentId="seven", taskId=task_of_seven, workflowId="nothing", sessionId="nothing")
+    url = url_of(path, task_of_seven)
     about_seven = {"agentId": "seven", "agent_details": {"agentId": "seven"}}
     body = {**about_seven, "event_type": "REGISTER", "attempt": 1, "error": ""}
     with server.client(keys["agent:eight"]) as client:

@@ -2,6 +2,7 @@
 """What can be asked of a node about schedules."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -28,7 +29,10 @@ async def test_the_same_content_under_one_id_is_one_schedule_and_other_content_i
         made = await scheduled(node, payload={"a": 1, "b": 2}, time_zone="Europe/Berlin")
         again = await scheduled(node, payload={"b": 2, "a": 1}, time_zone="Europe/Berlin")
         assert again == made
-        for other in ({"cron": "1 * * * *"}, {"payload": {"a": True, "b": 2}}, {"missed": Missed.ALL}):
+        others: list[dict[str, Any]] = [
+            {"cron": "1 * * * *"}, {"payload": {"a": True, "b": 2}}, {"missed": Missed.ALL}
+        ]  # fmt: skip
+        for other in others:
             fields = {"payload": {"a": 1, "b": 2}, "time_zone": "Europe/Berlin", **other}
             with pytest.raises(ScheduleExists, match="'s' exists and says something else"):
                 await scheduled(node, **fields)

@@ -1,0 +1,66 @@
+"""Schedules on the wire."""
+
+from typing import Final
+
+from starlette.responses import Response
+
+from opscore.gateway.documents import ScheduleRequest, schedule_document, schedule_view_document
+from opscore.gateway.replies import created, no_content, page, shown
+from opscore.gateway.requests import Call
+from opscore.runtime.models import Missed, Schedule
+from opscore.runtime.views import PAGE_MAX
+
+DUE_TIMES_SHOWN: Final = 5
+
+
+async def create(call: Call) -> Response:
+    """Have runs of a workflow start by themselves; the same again under one id answers what is there."""
+    request = await call.document(ScheduleRequest)
+    schedule = await call.run(
+        call.node.create_schedule,
+        request.workflow_definition_id,
+        cron=request.cron,
+        at=request.at_s(),
+        time_zone=request.time_zone or "UTC",
+        missed=Missed(request.missed or Missed.ONCE),
+        payload=request.payload,
+        agent_id=request.agent_id,
+        schedule_id=request.schedule_id,
+    )
+    return created(_document(call, schedule))
+
+
+async def list_schedules(call: Call) -> Response:
+    """List schedules, by workflow if asked to."""
+    query = call.request.query_params
+    found = call.node.schedules(
+        limit=call.count("limit", default=100, most=PAGE_MAX),
+        cursor=query.get("cursor"),
+        workflow_id=query.get("workflowId"),
+    )
+    return page(found, schedule_document)
+
+
+async def show(call: Call) -> Response:
+    """Show a schedule with the times at which it is due next."""
+    return shown(_document(call, call.node.schedule(call.path("scheduleId"))))
+
+
+async def delete(call: Call) -> Response:
+    """Forget a schedule."""
+    await call.run(call.node.delete_schedule, call.path("scheduleId"))
+    return no_content()
+
+
+async def pause(call: Call) -> Response:
+    """Keep a schedule from starting runs."""
+    return shown(_document(call, await call.run(call.node.pause_schedule, call.path("scheduleId"))))
+
+
+async def resume(call: Call) -> Response:
+    """Let a schedule go on."""
+    return shown(_document(call, await call.run(call.node.pause_schedule, call.path("scheduleId"), paused=False)))
+
+
+def _document(call: Call, schedule: Schedule) -> dict[str, object]:
+    return schedule_view_document(schedule, call.node.coming(schedule, DUE_TIMES_SHOWN))
