@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SAYS = {"README.md": "{'greet': {'greeting': 'Hello, Ada!'}}", "docs/guide/embedding.md": "{'greet': 'Hello, Ada!'}"}
+SAYS = {
+    "README.md": "{'greet': {'greeting': 'Hello, Ada!'}}",
+    "docs/guide/embedding.md": "{'greet': 'Hello, Ada!'}",
+    "docs/guide/schedules.md": "{'books': 'books of Bonn closed'}",
+}
 
 
 def printed(directory: Path) -> str:

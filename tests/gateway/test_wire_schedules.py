@@ -1,5 +1,7 @@
 """Schedules on the wire: what is taken, refused and shown, and that their runs start."""
 
+import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from tests.gateway.gateway_process import PATIENCE_S, POLL_S, Wire, faults, gateway, name, one_task, problem
 
+GUIDE = Path(__file__).parents[2] / "docs" / "guide" / "schedules.md"
 SHOWN = {
     *("scheduleId", "workflowDefinitionId", "agentId", "cron", "at", "timeZone", "missed", "paused", "createdAt"),
     *("nextDueAt", "lastDueAt", "lastSessionId", "fired", "lastError"),
@@ -112,6 +115,16 @@ def test_a_time_without_an_offset_is_what_the_clock_of_the_zone_shows(
     wire: Wire, zone: str | None, at: str, due: str
 ) -> None:
     assert moment(created(wire, at=at, timeZone=zone)["nextDueAt"]) == moment(due)
+
+
+def test_the_request_of_the_guide_is_taken(tmp_path: Path) -> None:
+    (request,) = re.findall(
+        r"<!-- a request -->\n```json\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    with gateway(tmp_path / "data") as (_, wire):
+        saved(wire, {"id": "close", "tasks": []})
+        shown = wire.post("/schedule", json.loads(request))
+        assert (shown.status_code, shown.json()["scheduleId"], len(shown.json()["nextDueTimes"])) == (201, "nightly", 5)
 
 
 def test_the_same_content_under_one_id_is_one_schedule_and_other_content_is_409(wire: Wire) -> None:
