@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import trio
@@ -35,6 +36,28 @@ async def a_client() -> AsyncIterator[OpscoreClient]:
             )
             await client.ready()
             yield client
+
+
+async def test_a_schedule_is_made_starts_its_run_and_goes() -> None:
+    async with a_client() as client:
+        await client.save_workflow({"id": "empty", "tasks": []})
+        made = await client.create_schedule("empty", cron="* * * * * *", payload=7, schedule_id="s-1")
+        again = await client.create_schedule("empty", cron="* * * * * *", payload=7, schedule_id="s-1")
+        assert again["createdAt"] == made["createdAt"]
+        at = datetime.now(UTC) + timedelta(days=1)
+        once = await client.create_schedule("empty", at=at)
+        assert datetime.fromisoformat(once["nextDueAt"]) == at
+        assert {item["scheduleId"] for item in (await client.schedules(workflowId="empty")).items} == {
+            "s-1", once["scheduleId"],
+        }  # fmt: skip
+        while not (shown := await client.schedule("s-1"))["fired"]:
+            await trio.sleep(0.05)
+        assert (await client.session(shown["lastSessionId"], wait_s=5.0))["payload"] == 7
+        assert (await client.pause_schedule("s-1"))["paused"]
+        assert not (await client.pause_schedule("s-1", paused=False))["paused"]
+        await client.delete_schedule("s-1")
+        with pytest.raises(ProblemError, match="schedule_not_found"):
+            await client.schedule("s-1")
 
 
 async def test_an_agent_claims_shows_life_and_completes() -> None:
