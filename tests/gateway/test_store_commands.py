@@ -42,7 +42,7 @@ def says(done: subprocess.CompletedProcess[bytes], code: int = 0) -> Any:
 
 def test_a_backup_is_whole_sound_and_has_the_keys(path: Path) -> None:
     said = says(run("backup", "saved/today", "--json", cwd=path))
-    assert (said["sequence"], said["path"]) == (59, "saved/today")
+    assert (said["sequence"], said["path"]) == (63, "saved/today")
     assert sorted(each.name for each in (path / "saved" / "today").iterdir()) == ["data.mdb", "keys.json"]
     assert (path / "saved" / "today" / "keys.json").stat().st_mode & 0o777 == 0o600
     assert says(run("verify", "saved/today", "--json", cwd=path))["findings"] == 0
@@ -54,9 +54,9 @@ def test_a_backup_is_whole_sound_and_has_the_keys(path: Path) -> None:
 
 def test_the_commands_work_beside_a_process_that_has_the_directory_open(path: Path) -> None:
     with open_store(path / "opscore-data"):
-        assert b"is sound: 125 values" in run("verify", cwd=path).stdout
-        assert b"holds commit 59" in run("backup", "copy", cwd=path).stdout
-        assert run("export", "-", cwd=path).stdout.count(b"\n") == 89
+        assert b"is sound: 137 values" in run("verify", cwd=path).stdout
+        assert b"holds commit 63" in run("backup", "copy", cwd=path).stdout
+        assert run("export", "-", cwd=path).stdout.count(b"\n") == 96
         assert says(run("stats", "--json", cwd=path))["sessions_unfinished"] == 5
         refused = run("compact", cwd=path)
         assert refused.returncode == 1
@@ -74,13 +74,13 @@ def test_what_is_exported_is_imported_whole_also_through_a_pipe(path: Path) -> N
         assert run("export", "-", "--data", copy, cwd=path).stdout == lines
     cut = run("import", "-", "--data", "third", cwd=path, stdin=lines[:-10])
     assert cut.returncode == 1
-    assert b"opscore: line 89 is not of a whole export" in cut.stderr
+    assert b"opscore: line 96 is not of a whole export" in cut.stderr
     assert not (path / "third").exists()
 
 
 def test_statistics_are_shown_for_people(path: Path) -> None:
     shown = run("stats", cwd=path).stdout.decode()
-    for part in ("5 unfinished, 2 ended", "40 records", "median 0.00 ms", "38 in 38 syncs", "commit 59", "tasks_ready"):
+    for part in ("6 unfinished, 2 ended", "40 records", "median 0.00 ms", "42 in 42 syncs", "commit 63", "tasks_ready"):
         assert part in shown
 
 
