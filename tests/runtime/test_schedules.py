@@ -1,13 +1,17 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """Runs that start by themselves: once for every due time, whatever goes wrong between."""
 
+import functools
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.actors.actor import Routes
 from opscore.runtime import codec, messages
 from opscore.runtime.models import Missed, Record
 from opscore.runtime.node import Node
@@ -255,3 +259,44 @@ async def test_a_crash_of_the_schedules_actor_loses_nothing(
         await trio.sleep(2.5 * HOUR_S)
         assert strike.struck
     assert due_times(world) == [NOON + HOUR_S, NOON + 2 * HOUR_S]
+
+
+# --- the first commit of a run ------------------------------------------------------------------------------
+
+
+def before_start(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]]) -> None:
+    """Do something between the decision to start a run and its first commit, once."""
+    original, left = SessionActor.routes[messages.Start], [act]
+    assert original is not None
+
+    async def handler(actor: Any, message: Any) -> Any:
+        if left:
+            await left.pop()()
+        return await original(actor, message)
+
+    monkeypatch.setattr(SessionActor, "routes", Routes({**SessionActor.routes, messages.Start: handler}))
+
+
+async def test_a_start_that_nobody_waits_for_any_more_is_not_made_twice(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = at_noon(tmp_path)
+    before_start(monkeypatch, functools.partial(trio.sleep, 45))
+    async with world.node() as node:
+        await scheduled(node)
+        await trio.sleep(1.5 * HOUR_S)
+        assert len(node.sessions().items) == 1
+        assert node.statistics().open_sessions == 0
+    assert due_times(world) == [NOON + HOUR_S]
+
+
+async def test_a_schedule_that_is_deleted_while_its_run_is_about_to_start_stays_deleted(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = at_noon(tmp_path)
+    async with world.node() as node:
+        before_start(monkeypatch, lambda: node.delete_schedule("s"))
+        await scheduled(node)
+        await trio.sleep(2.5 * HOUR_S)
+        assert (node.schedules().items, node.sessions().items) == ((), ())
+    assert world.records("s") == ["schedule.created", "schedule.deleted"]
