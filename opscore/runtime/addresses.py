@@ -17,10 +17,10 @@ from opscore.runtime.commit_line import Journal
 from opscore.runtime.messages import (
     AgentProtocol,
     DispatcherProtocol,
-    SchedulesProtocol,
     SessionProtocol,
     TimersProtocol,
 )
+from opscore.runtime.schedule_messages import SchedulesProtocol
 
 ProtocolT = TypeVar("ProtocolT")
 

@@ -36,6 +36,7 @@ from opscore.runtime.journal import JournalMeter
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Session
+from opscore.runtime.schedule_messages import KeepSchedules
 from opscore.runtime.store import Store
 from opscore.runtime.triggering import Prepared
 from opscore.runtime.writer import Writer
@@ -176,7 +177,7 @@ class Core:
         await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=600.0)
         for session_id in sub_runs:
             await self.addresses.session(session_id).send(messages.AnnounceSession())
-        await self.addresses.schedules.ask(messages.KeepSchedules(), timeout_s=600.0)
+        await self.addresses.schedules.ask(KeepSchedules(), timeout_s=600.0)
         if self.open_sessions:
             _log.info("took up %d unfinished sessions, %d open attempts", len(self.open_sessions), len(holders))
 

@@ -14,8 +14,9 @@ from opscore.runtime.commit_line import Journal
 from opscore.runtime.errors import OpscoreError, Superseded
 from opscore.runtime.journal import JournalMeter
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import Vitals
 from opscore.runtime.store import Snapshot, Store, Submission
-from opscore.runtime.tables import VITALS, Vitals
+from opscore.runtime.tables import VITALS
 
 FoundT = TypeVar("FoundT")
 

@@ -51,10 +51,6 @@ class TimersProtocol:
     """What the timers take."""
 
 
-class SchedulesProtocol:
-    """What the schedules' actor takes."""
-
-
 class _ToAgent(Message[AgentProtocol, ReplyT]):
     declared_errors: ClassVar[tuple[type[Exception], ...]] = (OpscoreError,)
 
@@ -397,18 +393,3 @@ class DisarmLease(Message[TimersProtocol, None]):
 @attrs.frozen(kw_only=True)
 class ReadDueTimes(Message[TimersProtocol, None]):
     """Every part of the node is there: read what is due, and answer when that is done."""
-
-
-# --- schedules -------------------------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class KeepSchedules(Message[SchedulesProtocol, None]):
-    """Every part of the node is there: begin to start what is due."""
-
-
-@attrs.frozen(kw_only=True)
-class ScheduleChanged(Message[SchedulesProtocol, None]):
-    """A schedule was made, paused, resumed or deleted: look again what is due next."""
-
-    schedule_id: str

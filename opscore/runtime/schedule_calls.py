@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime import definitions, due_times, messages, schedule_rows, triggering, views
+from opscore.runtime import definitions, due_times, schedule_rows, triggering, views
 from opscore.runtime.addresses import hint
 from opscore.runtime.calls import Calls
 from opscore.runtime.core import RACES_MAX
@@ -21,6 +21,7 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.models import Missed, Schedule
+from opscore.runtime.schedule_messages import ScheduleChanged
 from opscore.runtime.store import Submission
 from opscore.runtime.tables import SCHEDULES, Versioned
 from opscore.runtime.triggering import Trigger
@@ -167,7 +168,7 @@ class ScheduleCalls(Calls):
             await self._core.addresses.journal.commit(submission)
         finally:
             # Also where nobody can say what became of it: who is told looks behind it.
-            hint(self._core.addresses.schedules, messages.ScheduleChanged(schedule_id=schedule_id))
+            hint(self._core.addresses.schedules, ScheduleChanged(schedule_id=schedule_id))
 
     def _schedule(self, schedule_id: str) -> Versioned[Schedule]:
         return self._read(lambda view: SCHEDULES.read(view, schedule_id))

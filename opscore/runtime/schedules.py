@@ -19,7 +19,7 @@ import trio
 from opscore.actors.actor import Actor, handles
 from opscore.actors.backoff import Backoff
 from opscore.actors.mailbox_spec import MailboxSpec, Overflow
-from opscore.runtime import due_times, messages, schedule_rows, triggering
+from opscore.runtime import due_times, schedule_rows, triggering
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.due_times import Decision
 from opscore.runtime.errors import (
@@ -37,6 +37,7 @@ from opscore.runtime.errors import (
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Failure, Schedule, Session
+from opscore.runtime.schedule_messages import KeepSchedules, ScheduleChanged, SchedulesProtocol
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import SCHEDULES, SCHEDULES_BY_DUE, time_at
 from opscore.runtime.triggering import Prepared, Trigger
@@ -82,7 +83,7 @@ class _Turn:
     """Why its run can't be started, for good."""
 
 
-class SchedulesActor(Actor[messages.SchedulesProtocol]):
+class SchedulesActor(Actor[SchedulesProtocol]):
     """Starts runs when they are due.
 
     Args:
@@ -119,13 +120,13 @@ class SchedulesActor(Actor[messages.SchedulesProtocol]):
         if self._addresses.bound:
             self._keep()
 
-    @handles(messages.KeepSchedules)
-    def keep_schedules(self, _: messages.KeepSchedules) -> None:
+    @handles(KeepSchedules)
+    def keep_schedules(self, _: KeepSchedules) -> None:
         """The node is complete: begin."""
         self._keep()
 
-    @handles(messages.ScheduleChanged)
-    def schedule_changed(self, message: messages.ScheduleChanged) -> None:
+    @handles(ScheduleChanged)
+    def schedule_changed(self, message: ScheduleChanged) -> None:
         """Look again, and give this one another chance at once."""
         self._standings.pop(message.schedule_id, None)
         self._changed.set()

@@ -15,6 +15,7 @@ from opscore.actors.actor import Routes
 from opscore.runtime import codec, messages
 from opscore.runtime.models import Missed, Record
 from opscore.runtime.node import Node
+from opscore.runtime.schedule_messages import ScheduleChanged
 from opscore.runtime.schedules import SchedulesActor
 from opscore.runtime.session import SessionActor
 from opscore.runtime.store import JOURNAL_TABLE
@@ -252,7 +253,7 @@ async def test_a_crash_of_the_schedules_actor_loses_nothing(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = at_noon(tmp_path)
-    strike = Strike(monkeypatch, SchedulesActor, messages.ScheduleChanged)
+    strike = Strike(monkeypatch, SchedulesActor, ScheduleChanged)
     async with world.node() as node:
         strike.armed = True
         await scheduled(node)

@@ -20,6 +20,7 @@ from opscore.runtime.models import (
     Signal,
     Task,
     TaskStatus,
+    Vitals,
 )
 from opscore.runtime.opening import open_store
 from opscore.runtime.storage.lmdb_store import LmdbStore
@@ -36,7 +37,6 @@ from opscore.runtime.tables import (
     Revision,
     SeenSignature,
     Table,
-    Vitals,
     record,
     tasks_of,
 )

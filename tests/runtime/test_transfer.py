@@ -42,7 +42,7 @@ def test_a_store_of_any_format_comes_back_as_it_was(number: int, tmp_path: Path)
 
 def test_every_line_is_json_and_says_what_it_is(lines: list[bytes]) -> None:
     header, *body, trailer = [json.loads(line) for line in lines]
-    assert header == {"opscore": "export", "version": 1, "format": formats.FORMAT, "sequence": 59}
+    assert header == {"opscore": "export", "version": 1, "format": formats.FORMAT, "sequence": 63}
     assert {tuple(row) for row in body} == {("table", "key", "schema", "version", "row")}
     assert {row["table"] for row in body} >= {"sessions", "tasks", "agents", "journal", "idempotency"}
     assert trailer["rows"] == len(body)
@@ -103,8 +103,8 @@ def _no_row(lines: list[bytes]) -> list[bytes]:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (_cut, "line 92 is not of a whole export"),
-        (_cut_within_a_line, "line 93 is not of a whole export"),
+        (_cut, "line 95 is not of a whole export"),
+        (_cut_within_a_line, "line 96 is not of a whole export"),
         (_changed, "the file was changed"),
         (_left_out, "the file was changed"),
         (_twice, "the file was changed"),
