@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from opscore.runtime.definition_schema import WORKFLOW_SCHEMA
 from opscore.runtime.definitions import parse
 from opscore.runtime.limits import Limits
+from opscore.runtime.simulation.language import enriched, timed
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS
 
 CAPABILITIES: Final = ("a", "b", "c")
@@ -70,6 +71,7 @@ def _per_task() -> dict[str, st.SearchStrategy[Any]]:
         "timeoutSeconds": _TIMEOUTS,
         "leaseSeconds": _SECONDS,
         "priority": st.sampled_from((0, 1, 5, 9)),
+        **timed(),
     }
 
 
@@ -145,6 +147,7 @@ def definitions(
         "tasks": draw(st.sampled_from(_ORDERS))(draw, tasks) if len(tasks) > 1 else tasks,
         **draw(_about()),
     }
+    document = draw(enriched(document, tuple(capabilities)))
     parse(document, limits)
     return document
 

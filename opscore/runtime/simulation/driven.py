@@ -7,6 +7,7 @@ import trio
 
 from opscore.actors.errors import ActorError
 from opscore.runtime.errors import OpscoreError
+from opscore.runtime.models import Move, SessionStatus
 from opscore.runtime.simulation.agents import SimulatedAgent
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.fleet import AgentModel
@@ -128,6 +129,7 @@ class DrivenWorld(World):
             for model in helpful:
                 for agent_id in model.ids():
                     nursery.start_soon(self._help, agent_id, model)
+            nursery.start_soon(self._resume_all)
             with trio.move_on_after(settle_s):
                 await self._everything_settled()
             self._scan(at_end=True)
@@ -139,6 +141,18 @@ class DrivenWorld(World):
             if not self._closed.is_set():
                 self._found(InvariantBroken("a_node_closes", f"it takes longer than {CLOSING_S_MAX:g} s"))
             nursery.cancel_scope.cancel()
+
+    async def _resume_all(self) -> None:
+        """Let every run go on that somebody has paused."""
+        for session_id in list(self.rows.unfinished):
+            while True:
+                session = self.rows.sessions.get(session_id)
+                if session is None or session.status is not SessionStatus.PAUSED or session.reason is not None:
+                    break
+                with contextlib.suppress(Unreachable, OpscoreError, ActorError):
+                    await self.network.call(lambda node: node.steer(session_id, Move.RESUME))  # noqa: B023 (called now)
+                    break
+                await trio.sleep(AGAIN_S)
 
     async def _everything_settled(self) -> None:
         while not (self._broken or all(map(self._settled, self.rows.unfinished))):  # noqa: ASYNC110 (they come and go)

@@ -23,13 +23,14 @@ from opscore.actors.errors import ActorError
 from opscore.runtime.definitions import parse
 from opscore.runtime.errors import OpscoreError
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Assignment
+from opscore.runtime.models import Assignment, Move
 from opscore.runtime.node import Node
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.driven import ARRANGED, DrivenWorld
 from opscore.runtime.simulation.fleet import AgentModel, Latency, Skill
 from opscore.runtime.simulation.invariants import STANDARD, Invariants
+from opscore.runtime.simulation.language import BELOW
 from opscore.runtime.simulation.network import Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.pumping import PumpedRun
@@ -115,6 +116,7 @@ class WorldMachine(RuleBasedStateMachine):
         self._host()
         for agent_id, by_push in pushed.items():
             self._register(agent_id, CAPABILITIES, pushed=by_push, idle=True)
+        self._do(lambda: self._world.network.call(lambda node: node.save_definition(BELOW)))
         for number in range(runs):
             self._start(number, None, None, None)
 
@@ -154,6 +156,43 @@ class WorldMachine(RuleBasedStateMachine):
         session = await self._world.network.call(ask)
         arguments = {"key": key, "payload": payload, "agent_id": agent_id}
         self._world.stage.replied(Reply(call="trigger", arguments=arguments, value=session))
+
+    @precondition(lambda self: self._world.rows.sessions)
+    @rule(which=_SOME, move=st.sampled_from(Move))
+    def steer(self, which: int, move: Move) -> None:
+        """An operator cancels, pauses, resumes, retries or resets a run."""
+        session_id = self._session(which)
+        if move is Move.RETRY:
+            self._world.history.ledger.retried.add(session_id)
+        if move is Move.RESET:
+            self._world.history.ledger.reset.add(session_id)
+
+        async def steer() -> None:
+            session = await self._world.network.call(lambda node: node.steer(session_id, move))
+            arguments = {"session_id": session_id, "move": move}
+            self._world.stage.replied(Reply(call="steer", arguments=arguments, value=session))
+
+        self._do(steer)
+
+    @precondition(lambda self: any(each.signals for each in self._world.rows.definitions()))
+    @rule(which=_SOME, payload=values(), signal_id=st.sampled_from((None, "one", "two")))
+    def signal(self, which: int, payload: Any, signal_id: str | None) -> None:
+        """Somebody tells a run something that its workflow waits for, or another run."""
+        session_id = self._session(which)
+        names = sorted({name for each in self._world.rows.definitions() for name in each.signals})
+        name = names[which % len(names)]
+
+        async def tell() -> None:
+            told = await self._world.network.call(
+                lambda node: node.signal(session_id, name, payload=payload, signal_id=signal_id)
+            )
+            self._world.stage.replied(Reply(call="signal", arguments={"session_id": session_id}, value=told))
+
+        self._do(tell)
+
+    def _session(self, which: int) -> str:
+        sessions = list(self._world.rows.sessions)
+        return sessions[-1 - which % len(sessions)]
 
     # --- agents -------------------------------------------------------------------------------------------
 

@@ -117,6 +117,10 @@ class Rows:
             found = self._definitions[session.definition_key] = restore(document, self.limits)
         return found
 
+    def definitions(self) -> list[Definition]:
+        """What the sessions run."""
+        return [self.definition(session) for session in self.sessions.values()]
+
     def task_definition(self, task: Task) -> TaskDefinition:
         """What the definition says of a task."""
         return self.definition(self.sessions[task.session_id]).tasks[task.ordinal]

@@ -4,7 +4,7 @@ It is greedy: one thing is taken away at a time, and stays away where things sti
 changes the order of everything after it, so a smaller scenario gets a few seeds to go wrong with.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -77,6 +77,7 @@ class _Shrinking:
         while before != self._best and self._left > 0:
             before = self._best
             self._take_faults()
+            self._take_operators()
             self._take_triggers()
             self._take_tasks()
             self._take_agents()
@@ -113,11 +114,18 @@ class _Shrinking:
         for chunk in _chunks(lambda: len(self._best.faults.on())):
             self._try(faults=self._best.faults.without(self._best.faults.on()[chunk]))
 
+    def _take_operators(self) -> None:
+        for field in ("steerings", "tellings", "cordons"):
+            for chunk in _chunks(lambda field=field: len(getattr(self._best, field))):  # type: ignore[misc]
+                line = tuple(getattr(self._best, field))
+                self._try(**{field: (*line[: chunk.start], *line[chunk.stop :])})
+        self._try(saved=())
+
     def _take_triggers(self) -> None:
         for chunk in _chunks(lambda: len(self._best.triggers)):
-            triggers = tuple(self._best.triggers)
-            if left := (*triggers[: chunk.start], *triggers[chunk.stop :]):
-                self._try(triggers=left)
+            places = list(range(len(self._best.triggers)))
+            if left := [*places[: chunk.start], *places[chunk.stop :]]:
+                self._try(**_of_triggers(self._best, left))
         self._try(triggers=tuple(attrs.evolve(trigger, at_s=0.0) for trigger in self._best.triggers))
         used = sorted({trigger.workflow for trigger in self._best.triggers})
         self._try(
@@ -163,6 +171,19 @@ class _Shrinking:
                 break
 
 
+def _of_triggers(scenario: Scenario, places: list[int]) -> dict[str, Any]:
+    """What is left of a scenario with these of its triggers."""
+
+    def left(line: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(attrs.evolve(each, trigger=places.index(each.trigger)) for each in line if each.trigger in places)
+
+    return {
+        "triggers": tuple(scenario.triggers[place] for place in places),
+        "steerings": left(scenario.steerings),
+        "tellings": left(scenario.tellings),
+    }
+
+
 def _smaller_agent(model: AgentModel) -> Iterator[dict[str, Any]]:
     """What to change of a kind of agent, so that less is left of it."""
     if model.count > 1:
@@ -196,14 +217,19 @@ def _without_task(workflow: Mapping[str, Any], key: str) -> dict[str, Any]:
     for task in workflow["tasks"]:
         if task is gone:
             continue
-        left = dict(task)
+        left = {
+            name: value
+            for name, value in task.items()
+            if name not in ("fallbackTaskId", "compensateTaskId") or value != key
+        }
         if left.get("nextTaskId") == key:
             left["nextTaskId"] = gone.get("nextTaskId")
         if key in left.get("dependsOn", ()):
             before = [name for name in left["dependsOn"] if name != key]
             left["dependsOn"] = list(dict.fromkeys([*before, *gone.get("dependsOn", ())]))
         tasks.append(left)
-    return {**workflow, "tasks": tasks}
+    about = {name: value for name, value in workflow.items() if name != "onFailure" or value != key}
+    return {**about, "tasks": tasks}
 
 
 def _chunks(length: Callable[[], int]) -> Iterator[slice]:

@@ -23,10 +23,12 @@ import attrs
 from hypothesis import strategies as st
 
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import Move
 from opscore.runtime.simulation.documents import CAPABILITIES, CODES, NAMED, definitions, schema_fields, values
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Latency, Skill
-from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Cordon, Scenario, Trigger
+from opscore.runtime.simulation.language import BELOW
+from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Cordon, Scenario, Steering, Telling, Trigger
 
 __all__ = [
     "CAPABILITIES",
@@ -187,6 +189,31 @@ def _told_again(triggers: list[Trigger], again: list[tuple[int, float]]) -> list
     return triggers
 
 
+_LATER: Final = st.sampled_from((0.0, 1.0, 20.0, 100.0))
+
+
+def _steerings(triggers: int) -> st.SearchStrategy[Steering]:
+    return st.builds(
+        Steering,
+        move=st.sampled_from(Move),
+        trigger=st.integers(0, triggers - 1),
+        at_s=_LATER,
+        lasts_s=st.sampled_from((5.0, 60.0)),
+    )
+
+
+def _tellings(triggers: int, workflows: Sequence[Mapping[str, Any]]) -> st.SearchStrategy[Telling]:
+    """Signals that some workflow waits for, and others that are refused."""
+    waited_for = [
+        task.get("parameters", {}).get("name", task["taskId"])
+        for each in workflows
+        for task in each["tasks"]
+        if task.get("type") == "signal"
+    ]
+    names = st.sampled_from(tuple(dict.fromkeys([*waited_for, "go"])))
+    return st.builds(Telling, name=names, trigger=st.integers(0, triggers - 1), at_s=_LATER, payload=values())
+
+
 @st.composite
 def scenarios(
     draw: st.DrawFn,
@@ -205,7 +232,7 @@ def scenarios(
         workflows_max: how many workflows at most.
     """
     workflows = draw(st.lists(definitions(), min_size=1, max_size=workflows_max))
-    fleet = draw(agents(workflows))
+    fleet = draw(agents([*workflows, BELOW]))
     steady = [agent_id for model in fleet if _is_steady(model) for agent_id in model.ids()]
     remote = [agent_id for model in fleet if model.kind != "local" for agent_id in model.ids()] or steady
     cordons = st.builds(
@@ -214,11 +241,15 @@ def scenarios(
         at_s=st.sampled_from((0.0, 3.0, 60.0)),
         lasts_s=st.sampled_from((5.0, 300.0)),
     )
+    triggers = draw(_triggers(workflows, steady))
     return Scenario(
+        saved=[BELOW],
+        steerings=draw(st.lists(_steerings(len(triggers)), max_size=3)),
+        tellings=draw(st.lists(_tellings(len(triggers), workflows), max_size=3)),
         seed=draw(st.integers(0, 2**32 - 1) if seeds is None else seeds),
         workflows=workflows,
         agents=fleet,
-        triggers=draw(_triggers(workflows, steady)),
+        triggers=triggers,
         cordons=draw(st.lists(cordons, max_size=2)),
         faults=draw(faults),
         faults_until_s=draw(st.sampled_from((60.0, 300.0, 900.0))),
