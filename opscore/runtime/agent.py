@@ -293,7 +293,6 @@ class AgentActor(AgentStanding):
             case delivery.Undelivered(reason=reason, retry_after_s=retry_after_s):
                 agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random, retry_after_s)
                 await self._end(judgement, "agent.suspected", agent=agent, data={"reason": reason})
-                self._arm_suspicion(agent)
             case _:
                 await self._end(judgement, "agent.delivered")
 
@@ -329,7 +328,6 @@ class AgentActor(AgentStanding):
         else:
             agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random)
             await self._end(delivery.Lost(reason="its lease expired in silence"), "agent.lease_expired", agent=agent)
-            self._arm_suspicion(agent)
         if self._rows.lease is None:
             self._courier.cancel(lease.task_id, lease.attempt)
 

@@ -189,12 +189,13 @@ class AgentStanding(Actor[messages.AgentProtocol]):
         elif self._announced:
             hint(self._addresses.dispatcher, messages.AgentUnavailable(agent_id=self._agent_id))
             self._announced = False
+        if agent is not None and agent.suspected_until > self._now():
+            # By what the rows say, not by who wrote them: that one may have crashed, or not have learnt of its commit.
+            arm = messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until)
+            hint(self._addresses.timers, arm)
 
     def _arm(self, lease: Lease) -> None:
         hint(self._addresses.timers, messages.ArmLease(agent_id=self._agent_id, due_at=lease.due_at))
-
-    def _arm_suspicion(self, agent: Agent) -> None:
-        hint(self._addresses.timers, messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until))
 
     def _now(self) -> float:
         return self.context.clock.now()

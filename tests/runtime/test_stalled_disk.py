@@ -10,13 +10,15 @@ import trio
 from trio.testing import MockClock
 
 from opscore.actors.errors import ActorError, AskTimeout
+from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import CommitUnanswered, CommitUncertain, QueueFull
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import SessionStatus, TaskStatus
+from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.store import Outcomes, Submission
-from opscore.runtime.tables import LEASES
+from opscore.runtime.tables import AGENTS, LEASES
 from tests.runtime.world import (
+    ACCEPTED,
     LoopWriter,
     World,
     begin,
@@ -129,6 +131,31 @@ async def test_an_agent_whose_report_was_committed_while_nobody_waited_any_more_
         await trio.sleep(STALL_S)
         await begin(node)
         assert [assignment.attempt for assignment in world.messenger.delivered] == [1]
+
+
+@pytest.mark.parametrize("fails", ["stalls", "breaks"])
+async def test_an_agent_whose_suspicion_was_committed_while_nobody_waited_any_more_is_tried_again(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter], fails: str
+) -> None:
+    world = World(tmp_path)
+
+    def refuse(_: Assignment) -> Fact:
+        world.messenger.answers(ACCEPTED)
+        if fails == "stalls":
+            writers[0].stalls_s = STALL_S
+        else:
+            writers[0].breaks_after = AGENTS.name
+        return Answered(status=503, retry_after_s=2 * STALL_S)
+
+    world.messenger.answer = refuse
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await trio.sleep(2 * STALL_S - 1)
+        assert node.agent("a").suspicions == 1
+        assert only_task(node, session).attempt == 1
+        await trio.sleep(2)
+        assert only_task(node, session).attempt == 2
 
 
 async def test_a_run_whose_start_is_in_doubt_counts_among_the_unfinished(

@@ -21,3 +21,21 @@ def test_a_run_whose_actor_starts_again_before_it_begins_counts_among_the_unfini
     )
     world.check()
     assert world.faults["commit_stalled"] > 0
+
+
+@pytest.mark.parametrize("seed", [23, 128, 132])
+def test_an_agent_is_tried_again_though_who_suspected_it_did_not_learn_of_the_commit(seed: int) -> None:
+    world = play(
+        Scenario(
+            seed=seed,
+            workflows=[{"id": "w", "tasks": [{"taskId": "a", "agentCapability": "y", "leaseSeconds": 60}]}],
+            # It says nothing by itself, so nothing but the end of its suspicion has it tried.
+            agents=[AgentModel(name="a", skills={"y": Skill()}, report_every_s=900.0)],
+            triggers=[Trigger(at_s=10.0 + number, payload=number) for number in range(4)],
+            faults=Faults(commit_stalled=0.04, agent_hangs=0.7),
+            faults_until_s=2_000.0,
+            limits=Limits(close_grace_s=0.1, passivate_s=1.0, dispatch_attempts_max=100),
+        )
+    )
+    world.check()
+    assert world.faults["commit_stalled"] > 0

@@ -124,9 +124,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="suspicion-has-no-end",
         breaks="A suspected agent is tried again when its time is over.",
-        module="opscore/runtime/agent.py",
-        old="            self._arm_suspicion(agent)\n        if self._rows.lease is None:\n",
-        new="        if self._rows.lease is None:\n",
+        module="opscore/runtime/agent_standing.py",
+        old="            hint(self._addresses.timers, arm)\n",
+        new="",
     ),
     Mutant(
         name="unreached-agents-are-not-suspected",
