@@ -1,5 +1,6 @@
 """What simulated agents say to the node, and how they insist on it: the calls that an agent makes."""
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -133,7 +134,9 @@ class Voice:
                     # The answer does not arrive; it asks again, and the node learns only then that it had hung up.
                     granted = await self._stage.network.call(ask)
                     self._note_claim(claim_id, granted)
-                    await self._stage.network.call(hang_up)
+                    # It has its answer, whether the node hears of the call that it gave up or not.
+                    with contextlib.suppress(Unreachable, OpscoreError, ActorError):
+                        await self._stage.network.call(hang_up)
             except AgentNotFound:
                 raise
             except (Unreachable, OpscoreError, ActorError):

@@ -39,3 +39,19 @@ def test_an_agent_is_tried_again_though_who_suspected_it_did_not_learn_of_the_co
     )
     world.check()
     assert world.faults["commit_stalled"] > 0
+
+
+@pytest.mark.parametrize("seed", [31, 64, 106])
+def test_a_claimer_that_has_its_answer_claims_no_more_though_nobody_heard_that_it_hung_up(seed: int) -> None:
+    world = play(
+        Scenario(
+            seed=seed,
+            workflows=[{"id": "w", "tasks": [{"taskId": "a", "agentCapability": "y"}]}],
+            agents=[AgentModel(name="a", kind="claim", skills={"y": Skill()})],
+            triggers=[Trigger(at_s=10.0 * number, payload=number) for number in range(6)],
+            # A claim that is made again under its id, and given up, does take back what an earlier call was handed.
+            faults=Faults(agent_claims_again=0.5, request_lost=0.2, request_overlaps=0.2),
+        )
+    )
+    world.check()
+    assert world.faults["agent_claims_again"] > 0
