@@ -65,7 +65,8 @@ class MatchBook:
         if task.task_id in self._offered_tasks:
             self._heard_of_tasks[task.task_id] = (task, as_of)
             return None
-        if task.task_id not in self._ready:
+        if self._ready.get(task.task_id) != task:
+            # Of one that is in the book already a grant may not have been heard: it waits anew, and in a new place.
             self._enqueue(task)
         agent = self._agent_for(task, now)
         return None if agent is None else self._offer(task, agent)

@@ -48,6 +48,12 @@ def test_a_task_that_was_offered_in_vain_keeps_its_place_in_line() -> None:
     assert [match.task.task_id for match in book.offer_ended(vain, NOW)] == ["first"]
 
 
+def test_a_task_whose_grant_was_not_heard_of_waits_anew_in_its_new_place() -> None:
+    book = waiting(task("granted", ready_at=NOW - 3), task("patient", ready_at=NOW - 2))
+    assert book.task_ready(task("granted", ready_at=NOW - 1), 2, NOW) is None
+    assert order(book) == ["patient", "granted"]
+
+
 # --- who gets what ------------------------------------------------------------------------------------------
 
 

@@ -109,6 +109,13 @@ class BookBesidePlainDicts(RuleBasedStateMachine):
         task_id = data.draw(st.sampled_from(sorted(self.tasks)))
         assert self.book.task_ready(self.tasks[task_id], next(self.numbers), NOW) is None
 
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data(), later_s=st.integers(1, 5_000))
+    def a_waiting_task_waits_anew(self, data: st.DataObject, later_s: int) -> None:
+        task = self.tasks[data.draw(st.sampled_from(sorted(self.tasks)))]
+        anew = attrs.evolve(task, ready_at=task.ready_at + later_s)
+        self.task_waits(anew, self.book.task_ready(anew, next(self.numbers), NOW))
+
     @precondition(lambda self: self.offers)
     @rule(data=st.data(), withdrawn=st.booleans())
     def a_task_under_offer_is_heard_of(self, data: st.DataObject, withdrawn: bool) -> None:

@@ -41,6 +41,27 @@ def test_an_agent_is_tried_again_though_who_suspected_it_did_not_learn_of_the_co
     assert world.faults["commit_stalled"] > 0
 
 
+@pytest.mark.parametrize("seed", [121, 799, 1300, 1377])
+def test_a_task_that_was_given_out_unheard_and_lost_waits_behind_who_came_before(seed: int) -> None:
+    retry = {"maxRetries": 5, "initialDelaySeconds": 1, "maxDelaySeconds": 1, "jitter": False}
+    patient = {"taskId": "a", "agentCapability": "y", "leaseSeconds": 120}
+    urgent = {"taskId": "a", "agentCapability": "y", "leaseSeconds": 30, "priority": 9, "retry": retry}
+    world = play(
+        Scenario(
+            seed=seed,
+            # The disk falls silent at a retry of the urgent one, and a patient one is offered to the agent meanwhile.
+            workflows=[{"id": "patient", "tasks": [patient]}, {"id": "urgent", "tasks": [urgent]}],
+            agents=[AgentModel(name="a", skills={"y": Skill()}, report_every_s=900.0)],
+            triggers=[Trigger(at_s=10.0), Trigger(at_s=11.0), Trigger(at_s=12.0, workflow=1)],
+            faults=Faults(commit_stalled=0.02, agent_hangs=1.0),
+            faults_until_s=2_000.0,
+            limits=Limits(close_grace_s=0.1, passivate_s=5.0, dispatch_attempts_max=2),
+        )
+    )
+    world.check()
+    assert world.faults["commit_stalled"] > 0
+
+
 @pytest.mark.parametrize("seed", [31, 64, 106])
 def test_a_claimer_that_has_its_answer_claims_no_more_though_nobody_heard_that_it_hung_up(seed: int) -> None:
     world = play(
