@@ -169,14 +169,11 @@ class Core:
         with self.store.snapshot() as view:
             self.open_sessions.update(recovery.open_sessions(view))
             holders = recovery.lease_holders(view)
-            sub_runs = recovery.sub_runs(view)
         # Before the timers: a lease that ran out while the node was away is extended, not ended.
         for agent_id in holders:
             await self.addresses.agent(agent_id).send(messages.Resume())
         await self.addresses.timers.ask(messages.ReadDueTimes(), timeout_s=600.0)
         await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=600.0)
-        for session_id in sub_runs:
-            await self.addresses.session(session_id).send(messages.AnnounceSession())
         await self.addresses.schedules.ask(KeepSchedules(), timeout_s=600.0)
         if self.open_sessions:
             _log.info("took up %d unfinished sessions, %d open attempts", len(self.open_sessions), len(holders))

@@ -16,7 +16,6 @@ from opscore.runtime.errors import OpscoreError
 from opscore.runtime.models import (
     Agent,
     Assignment,
-    Failure,
     Granted,
     Lease,
     Move,
@@ -251,7 +250,7 @@ class RunImpossible(_ToSession[None]):
 
     task_id: str
     attempt: int
-    error: Failure
+    failed: Failed
 
 
 @attrs.frozen(kw_only=True)

@@ -41,6 +41,8 @@ class DueTimes:
     suspicions: dict[str, float]
     sessions: dict[tuple[str, str], float]
     """By session, and the id of a task or the session's own."""
+    sub_runs: list[str]
+    """The runs that wait for others, and those that others wait for: they look at one another."""
 
 
 def open_sessions(view: Snapshot) -> Iterator[str]:
@@ -89,8 +91,7 @@ def idle_agents(
     return found
 
 
-def sub_runs(view: Snapshot) -> list[str]:
-    """The runs that wait for others, and those that others wait for."""
+def _sub_runs(view: Snapshot) -> list[str]:
     above = [session_of(task_id) for _, task_id in TASKS_ABOVE.sound_lines(view)]
     below = [session_id for _, session_id in SESSIONS_BELOW.sound_lines(view)]
     return sorted({*above, *below})
@@ -110,4 +111,5 @@ def due_times(view: Snapshot) -> DueTimes:
         leases={agent_id: time_at(line) for line, agent_id in LEASES_BY_DUE.sound_lines(view)},
         suspicions={agent_id: time_at(line) for line, agent_id in AGENTS_BY_SUSPICION.sound_lines(view)},
         sessions=sessions,
+        sub_runs=_sub_runs(view),
     )

@@ -127,9 +127,8 @@ class SessionActor(SessionStanding):
         async def decide(run: Run) -> None:
             task = run.find(message.task_id)
             if task is not None and task.awaits and task.attempt == message.attempt:
-                step = transitions.fail(
-                    run, task, message.error, self._now(), self.context.clock.random, retryable=False
-                )
+                failed, rng = message.failed, self.context.clock.random
+                step = transitions.fail(run, task, failed.error, self._now(), rng, retryable=failed.retryable)
                 await self._commit(run, step)
 
         await self._decided(decide, otherwise=None)

@@ -195,7 +195,7 @@ class SessionStanding(Actor[messages.SessionProtocol]):
             return
         failure = await self._sub_runs.begin(run.session, task, filled(run.standing(), task))
         if failure is not None:
-            self.context.ref.tell(messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, error=failure))
+            self.context.ref.tell(messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, failed=failure))
         else:
             self.context.ref.tell(messages.Due(what=task.task_id))
 
@@ -241,7 +241,11 @@ class SessionStanding(Actor[messages.SessionProtocol]):
     def _announce(self) -> None:
         """Tell the dispatcher and the timers of everything that waits."""
         run = self._run
-        if run is None or run.ended:
+        if run is None:
+            return
+        if run.ended:
+            # Whoever waits for it may not have been told.
+            self._tell_above(run.session)
             return
         if run.session.due_at is not None:
             self._follow(DueAt(what=self._session_id, due_at=run.session.due_at), self._version)

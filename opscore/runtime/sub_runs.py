@@ -13,6 +13,7 @@ from opscore.runtime import views
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.delivery import Completed, Failed
 from opscore.runtime.errors import (
+    AgentNotFound,
     DefinitionNotFound,
     LimitExceeded,
     Refusal,
@@ -64,7 +65,7 @@ class SubRuns:
             return attrs.evolve(child, status=SessionStatus.FAILED, result=None, error=judged.error)
         return child
 
-    async def begin(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failure | None:
+    async def begin(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | None:
         """Begin the run that a task waits for, unless it has begun; answers why it can't, if it can't.
 
         Args:
@@ -76,7 +77,7 @@ class SubRuns:
             StoreError, Unavailable: it could not be begun now.
         """
         if parent.depth + 1 > self._limits.runs_depth_max:
-            return Failure(message=str(LimitExceeded("runs_depth_max", self._limits.runs_depth_max, parent.depth + 1)))
+            return _impossible(LimitExceeded("runs_depth_max", self._limits.runs_depth_max, parent.depth + 1))
         try:
             found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, asked))
             if found is None:
@@ -90,9 +91,12 @@ class SubRuns:
         except Unavailable:
             raise
         except DefinitionNotFound as error:
-            return Failure(message=str(error), code="workflow_not_found")
+            return Failed(error=Failure(message=str(error), code="workflow_not_found"), retryable=False)
+        except AgentNotFound as error:
+            # It may register again.
+            return Failed(error=Failure(message=str(error), code=error.code))
         except Refusal as error:
-            return Failure(message=str(error), code=error.code)
+            return _impossible(error)
         return None
 
     def _prepared(self, view: Snapshot, parent: Session, task: Task, asked: dict[str, Any]) -> Prepared | None:
@@ -134,3 +138,7 @@ class SubRuns:
             await self._addresses.session(session_id).ask(Steer(move=Move.CANCEL, reason=CALLED_OFF))
         except (SessionNotFound, SessionConflict):
             return
+
+
+def _impossible(error: Refusal) -> Failed:
+    return Failed(error=Failure(message=str(error), code=error.code), retryable=False)

@@ -71,6 +71,9 @@ class TimersActor(Actor[messages.TimersProtocol]):
             self._arm(("suspicion", agent_id), due_at)
         for (session_id, what), due_at in found.sessions.items():
             self._arm(("due", session_id, what), due_at)
+        for session_id in found.sub_runs:
+            # What one run was to hear of another may have been lost with who was to tell it.
+            self._arm(("announce", session_id), self.context.clock.now())
         return found
 
     @handles(messages.ArmLease)
@@ -145,6 +148,8 @@ class TimersActor(Actor[messages.TimersProtocol]):
                     self._addresses.agent(agent_id).tell(messages.LeaseDue())
                 case ("suspicion", agent_id):
                     self._addresses.agent(agent_id).tell(messages.SuspicionDue())
+                case ("announce", session_id):
+                    self._addresses.session(session_id).tell(messages.AnnounceSession())
                 case ("due", session_id, what):
                     self._addresses.session(session_id).tell(messages.Due(what=what))
                 case _:

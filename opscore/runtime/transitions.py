@@ -292,11 +292,14 @@ def _begins_anew(draft: Draft, task: Task) -> bool:
     """Whether a failed run that is tried again has this task still, or again, to do."""
     match draft.of(task).role:
         case Role.STEP:
-            failed = task.status is TaskStatus.FAILED and not progress.tolerated(draft, task)
-            return failed or task.status is TaskStatus.CANCELLED
+            # An item is done anew where its list is gone through anew, and it was not done.
+            step = draft.tasks[task.ordinal]
+            failed = step.status is TaskStatus.FAILED and not progress.tolerated(draft, step)
+            again = failed or step.status is TaskStatus.CANCELLED
+            return again and task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
         case Role.FALLBACK:
-            step = next(step for step in draft.definition.steps if step.fallback == task.key)
-            return not progress.tolerated(draft, draft.by_key(step.key))
+            served = next(each for each in draft.definition.steps if each.fallback == task.key)
+            return not progress.tolerated(draft, draft.by_key(served.key))
         case _:
             return True
 

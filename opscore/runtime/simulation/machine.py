@@ -116,9 +116,12 @@ class WorldMachine(RuleBasedStateMachine):
         self._host()
         for agent_id, by_push in pushed.items():
             self._register(agent_id, CAPABILITIES, pushed=by_push, idle=True)
-        self._do(lambda: self._world.network.call(lambda node: node.save_definition(BELOW)))
+        self._do(self._save)
         for number in range(runs):
             self._start(number, None, None, None)
+
+    async def _save(self) -> None:
+        await self._world.network.call(lambda node: node.save_definition(BELOW))
 
     # --- runs ---------------------------------------------------------------------------------------------
 

@@ -115,17 +115,19 @@ class _Shrinking:
             self._try(faults=self._best.faults.without(self._best.faults.on()[chunk]))
 
     def _take_operators(self) -> None:
-        for field in ("steerings", "tellings", "cordons"):
-            for chunk in _chunks(lambda field=field: len(getattr(self._best, field))):  # type: ignore[misc]
-                line = tuple(getattr(self._best, field))
-                self._try(**{field: (*line[: chunk.start], *line[chunk.stop :])})
+        for chunk in _chunks(lambda: len(self._best.steerings)):
+            self._try(steerings=_left(self._best.steerings, chunk))
+        for chunk in _chunks(lambda: len(self._best.tellings)):
+            self._try(tellings=_left(self._best.tellings, chunk))
+        self._try(cordons=())
         self._try(saved=())
 
     def _take_triggers(self) -> None:
         for chunk in _chunks(lambda: len(self._best.triggers)):
             places = list(range(len(self._best.triggers)))
             if left := [*places[: chunk.start], *places[chunk.stop :]]:
-                self._try(**_of_triggers(self._best, left))
+                smaller = _of_triggers(self._best, left)
+                self._try(triggers=smaller.triggers, steerings=smaller.steerings, tellings=smaller.tellings)
         self._try(triggers=tuple(attrs.evolve(trigger, at_s=0.0) for trigger in self._best.triggers))
         used = sorted({trigger.workflow for trigger in self._best.triggers})
         self._try(
@@ -171,17 +173,22 @@ class _Shrinking:
                 break
 
 
-def _of_triggers(scenario: Scenario, places: list[int]) -> dict[str, Any]:
-    """What is left of a scenario with these of its triggers."""
+def _left(line: Sequence[Any], chunk: slice) -> tuple[Any, ...]:
+    return (*line[: chunk.start], *line[chunk.stop :])
+
+
+def _of_triggers(scenario: Scenario, places: list[int]) -> Scenario:
+    """A scenario with only these of its triggers, and those who steer and tell their runs."""
 
     def left(line: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(attrs.evolve(each, trigger=places.index(each.trigger)) for each in line if each.trigger in places)
 
-    return {
-        "triggers": tuple(scenario.triggers[place] for place in places),
-        "steerings": left(scenario.steerings),
-        "tellings": left(scenario.tellings),
-    }
+    return attrs.evolve(
+        scenario,
+        triggers=tuple(scenario.triggers[place] for place in places),
+        steerings=left(scenario.steerings),
+        tellings=left(scenario.tellings),
+    )
 
 
 def _smaller_agent(model: AgentModel) -> Iterator[dict[str, Any]]:

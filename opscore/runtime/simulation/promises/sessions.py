@@ -206,7 +206,8 @@ def _undone(session: Session, tasks: dict[str, Task], rows: Rows) -> Iterator[st
     cancelled = session.status is SessionStatus.CANCELLED
     if cancelled != (session.cancelled_at is not None):
         yield f"session {session.session_id} is {session.status}, and was cancelled at {session.cancelled_at}"
-    by_itself = session.error is not None and session.error.code == "session_timeout"
+    error = session.error
+    by_itself = error is not None and (error.code == "session_timeout" or error.message.startswith("outputs: "))
     if not cancelled and not by_itself and not any(task.status is TaskStatus.FAILED for task in tasks.values()):
         yield f"session {session.session_id} has failed, and none of its tasks has"
     for step in rows.definition(session).tasks:
