@@ -6,10 +6,11 @@ the run's line in the index of unfinished sessions, which every step writes. Eff
 
 from opscore.actors.actor import handles
 from opscore.runtime import delivery, leases, messages, steering, transitions
+from opscore.runtime.addresses import hint
 from opscore.runtime.assignments import assignment
 from opscore.runtime.errors import Refusal, SessionNotFound, StaleAttempt, StoreError, TaskNotFound
 from opscore.runtime.models import Assignment, Failure, Session, SessionStatus, Signal, Task, TaskStatus
-from opscore.runtime.run import Run, Step
+from opscore.runtime.run import DueAt, Run, Step
 from opscore.runtime.session_rows import grant_of, signals_of
 from opscore.runtime.session_standing import AGAIN_S, STEERED, SessionStanding
 from opscore.runtime.store import ABSENT, Submission
@@ -95,12 +96,16 @@ class SessionActor(SessionStanding):
             step = transitions.due(run, message.what, self._now(), self.context.clock.random, child)
             if step.changed or step.run.session is not run.session:
                 await self._commit(run, step, await self._guard(run, step))
+            elif task is not None and task.due_at is not None and task.due_at > self._now():
+                # It was looked at for another reason, which may have taken the place of its own time.
+                self._follow(DueAt(what=message.what, due_at=task.due_at), self._version)
 
         try:
             await self._decided(decide, otherwise=None, guarded_by=STEERED)
         except (StoreError, Refusal):
-            # Nobody else asks again, and a task whose delay never ends would wait for good.
-            self.context.tell_after(AGAIN_S, message)
+            # Nobody else asks again, and this actor may be gone by then.
+            again = messages.ArmDue(session_id=self._session_id, what=message.what, due_at=self._now() + AGAIN_S)
+            hint(self._addresses.timers, again)
             raise
 
     @handles(messages.Steer)
