@@ -12,7 +12,7 @@ import trio
 
 from opscore.actors.actor import Actor
 from opscore.actors.clock import Clock
-from opscore.actors.errors import ActorError, AskTimeout
+from opscore.actors.errors import ActorError, ActorFailed, ActorRestarted, AskTimeout
 from opscore.actors.groups import unwrapped
 from opscore.actors.scheduler import Runnable
 from opscore.actors.spec import ChildSpec
@@ -142,7 +142,7 @@ class Core:
         self.open_sessions.add(session_id)
         try:
             return await self.addresses.new_session(session_id).ask(start)
-        except (AskTimeout, CommitUnanswered, trio.Cancelled):
+        except (ActorFailed, ActorRestarted, AskTimeout, CommitUnanswered, trio.Cancelled):
             # It may begin yet: its actor says so, or that it has not.
             raise
         except BaseException:

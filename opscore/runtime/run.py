@@ -1,6 +1,7 @@
 """A run as one value, a draft in which a step of it is put together, and what has to happen once that is committed."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -273,6 +274,8 @@ class Draft:
         pairs.sort(key=lambda pair: (pair[1].ordinal, -1 if pair[1].item is None else pair[1].item))
         effects = [effect for old, new in pairs for effect in _effects_of(old, new)]
         effects += self._effects_of_session(begins=begins)
+        # Whoever is told of tasks one by one gives the first of them to the first agent that is idle.
+        effects.sort(key=lambda effect: self._turn(effect.task) if isinstance(effect, Ready) else (-math.inf, 0.0))
         if self.session.status in SESSION_ENDED and (begins or not before.ended):
             effects.append(Ended(session=self.session))
         items_after = {**before.items, **{ordinal: tuple(items) for ordinal, items in self._items.items()}}
@@ -291,6 +294,9 @@ class Draft:
             effects=tuple(effects),
         )
 
+    def _turn(self, task: Task) -> tuple[float, float]:
+        return -self.of(task).priority, task.ready_at or 0.0
+
     def _effects_of_session(self, *, begins: bool) -> Iterator[Effect]:
         """What follows for the whole: its own time; a pause withdraws what waits, and the end of one announces it."""
         before, after = self._before.session, self.session
@@ -303,7 +309,7 @@ class Draft:
             if task.status is TaskStatus.READY and paused:
                 yield Withdrawn(task=task)
         for task in () if paused else self.every():
-            if task.status is TaskStatus.READY:
+            if task.status is TaskStatus.READY and self._before.find(task.task_id) is task:
                 yield Ready(task=task)
             if task.due_at is not None:
                 yield DueAt(what=task.task_id, due_at=task.due_at)

@@ -4,12 +4,17 @@
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
+from opscore.actors.backoff import Backoff
+from opscore.actors.errors import ActorFailed
+from opscore.runtime import messages
 from opscore.runtime.errors import NotReady, QueueFull
 from opscore.runtime.limits import Limits
+from opscore.runtime.session import SessionActor
 from opscore.runtime.triggering import IdempotencyKey
-from tests.runtime.world import World, begin, ended, hire, one_task, quiet
+from tests.runtime.world import Strike, World, begin, ended, hire, one_task, quiet
 
 
 async def test_what_a_key_started_is_answered_also_while_nothing_new_is_taken(
@@ -43,3 +48,19 @@ async def test_no_more_runs_are_admitted_than_may_be_unfinished(tmp_path: Path, 
         await node.trigger(one_task())
         await quiet()
         assert node.statistics().open_sessions == 1
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_run_whose_actor_crashed_as_it_began_is_counted_if_it_has_begun(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    world = World(tmp_path, limits=Limits(sessions_open_max=1))
+    strike = Strike(monkeypatch, SessionActor, messages.Start, after=begun)
+    # It starts again before whoever asked learns of the crash.
+    monkeypatch.setattr("opscore.runtime.tree.RESTART_BACKOFF", Backoff(initial_s=0.0))
+    async with world.node() as node:
+        strike.armed = True
+        with pytest.raises(ActorFailed):
+            await node.trigger(one_task())
+        await trio.sleep(10)
+        assert node.statistics().open_sessions == int(begun)

@@ -55,6 +55,7 @@ class DrivenWorld(World):
         self.rows.faults |= _BY_HAND
         self._gone = trio.Event()
         self._gone.set()
+        self._unsettled_before = 0.0
 
     @property
     def runs(self) -> bool:
@@ -104,6 +105,8 @@ class DrivenWorld(World):
             self._room.nearly_full_until = float("inf")
         else:
             self._room.full_until = float("inf")
+        if self._unsettled_until < float("inf"):
+            self._unsettled_before = self._unsettled_until
         self._unsettled_until = self.rows.calm_since = float("inf")
 
     def make_room(self) -> None:
@@ -111,7 +114,8 @@ class DrivenWorld(World):
         full = self._room.full_until or self._room.nearly_full_until
         self._room.clear()
         if full:
-            self._unsettled_until = 0.0
+            # What went wrong beside it may still take its time.
+            self._unsettled_until = self._unsettled_before
             self._happened("disk_full")
             self._disturbed(None if self.runs else float("inf"))
 

@@ -36,7 +36,7 @@ def enriched(draw: st.DrawFn, document: Document, capabilities: tuple[str, ...])
         document: a valid workflow of plain tasks.
         capabilities: what its handlers may ask for.
     """
-    if not document["tasks"] or not draw(st.booleans()):
+    if not document["tasks"] or not draw(_SELDOM):
         return document
     tasks = [_of_kind(draw, dict(task)) for task in document["tasks"]]
     handlers: list[Document] = []

@@ -130,7 +130,13 @@ def _may_fail(before: Task, after: Task, commit: Commit, rows: Rows) -> bool:
     for_good = code in policy.non_retryable or code in _NEVER_RETRIED
     closed = after.closes_at is not None and decided_at(commit, after.task_id) >= after.closes_at
     waited = after.items is not None or (before.awaits and definition.kind is not TaskKind.WORKFLOW)
-    return spent or unwinds or for_good or closed or waited or _failed_for_good(after, rows)
+    called_off = after.item is not None and _another_item_failed(after, rows)
+    return spent or unwinds or for_good or closed or waited or called_off or _failed_for_good(after, rows)
+
+
+def _another_item_failed(item: Task, rows: Rows) -> bool:
+    line = (task for task in rows.every_task_of(item.session_id) if task.ordinal == item.ordinal)
+    return any(each.status is TaskStatus.FAILED and each.item not in (None, item.item) for each in line)
 
 
 def _failed_for_good(task: Task, rows: Rows) -> bool:
