@@ -7,11 +7,13 @@ import attrs
 import pytest
 import trio
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from opscore.runtime import reports, transitions
 from opscore.runtime.models import Task
 from opscore.runtime.run import Run, Step
+from opscore.runtime.simulation import documents
 from opscore.runtime.simulation.invariants import InvariantBroken
 from opscore.runtime.simulation.machine import WorldMachine
 from opscore.runtime.simulation.pumping import PumpedRun
@@ -124,6 +126,8 @@ def test_reports_are_among_what_a_machine_finds_bugs_in(monkeypatch: pytest.Monk
         return meaning(state, said, attrs.evolve(lease, active_seen=True))
 
     monkeypatch.setattr(reports, "meaning", gullible)
+    # Plain workflows, in which agents have the most to say.
+    monkeypatch.setattr(documents, "enriched", lambda document, _capabilities: st.just(document))
     quick = settings(
         SHORT,
         max_examples=600,
