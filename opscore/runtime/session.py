@@ -147,7 +147,7 @@ class SessionActor(SessionStanding):
             told = next((each for each in known if each.signal_id == message.signal_id), None)
             if told is not None:
                 return told
-            signal = steering.admitted(run, message, len(known), self._limits, self._now())
+            signal = steering.admitted(run, message, known, self._limits, self._now())
             step = transitions.signal(run, signal, self._now())
             absent = Submission(expects=(SIGNALS.expect(SIGNALS.key(signal), ABSENT),))
             await self._commit(run, step, absent)

@@ -1,5 +1,8 @@
 """What may be asked of a run from outside: to cancel, pause, resume, retry or reset it, and what each comes to."""
 
+import itertools
+from collections.abc import Collection, Sequence
+
 from opscore.runtime import transitions
 from opscore.runtime.errors import Fault, InvalidDocument, LimitExceeded, SessionConflict
 from opscore.runtime.limits import Limits
@@ -42,13 +45,13 @@ def _check_revivable(run: Run) -> None:
         raise SessionConflict(session.session_id, "what it did has been compensated, and can't be gone on with")
 
 
-def admitted(run: Run, told: SendSignal, known: int, limits: Limits, now: float) -> Signal:
+def admitted(run: Run, told: SendSignal, known: Sequence[Signal], limits: Limits, now: float) -> Signal:
     """The signal that a run is told, if it is for anything.
 
     Args:
         run: the run.
         told: what it is told.
-        known: how many signals it has been told before.
+        known: the signals that it has been told before.
         limits: how many it may be.
         now: the time.
 
@@ -63,13 +66,19 @@ def admitted(run: Run, told: SendSignal, known: int, limits: Limits, now: float)
     if told.name not in names:
         waits_for = f"it waits for {', '.join(map(repr, names))}" if names else "it waits for none"
         raise InvalidDocument("signal", (Fault(path="name", message=f"{told.name!r} is no signal of it; {waits_for}"),))
-    if known >= limits.signals_max:
-        raise LimitExceeded("signals_max", limits.signals_max, known + 1)
+    number = len(known)
+    if number >= limits.signals_max:
+        raise LimitExceeded("signals_max", limits.signals_max, number + 1)
     return Signal(
         session_id=session_id,
-        signal_id=told.signal_id or f"#{known}",
-        number=known,
+        signal_id=told.signal_id or _unused_id({each.signal_id for each in known}, number),
+        number=number,
         name=told.name,
         payload=told.payload,
         received_at=now,
     )
+
+
+def _unused_id(used: Collection[str], number: int) -> str:
+    """An id for a signal that was given none; a caller may have chosen one that looks so."""
+    return next(each for each in map("#{}".format, itertools.count(number)) if each not in used)
