@@ -13,12 +13,21 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from opscore.gateway import agent_routes, problems, schedule_routes, task_routes, telemetry, workflow_routes
+from opscore.gateway import (
+    agent_routes,
+    problems,
+    schedule_routes,
+    steering_routes,
+    task_routes,
+    telemetry,
+    workflow_routes,
+)
 from opscore.gateway.body_limit import BodyLimit
 from opscore.gateway.keys import Scope
 from opscore.gateway.problems import HttpRefusal, problem
 from opscore.gateway.replies import shown
 from opscore.gateway.requests import Call, Gateway
+from opscore.runtime.models import Move
 
 PREFIX: Final = "/v1/opscore"
 
@@ -82,6 +91,11 @@ ENDPOINTS: Final = (
     Endpoint("POST", f"{PREFIX}/schedule/{{scheduleId}}/resume", schedule_routes.resume, Scope.OPERATOR),
     Endpoint("GET", f"{PREFIX}/session", workflow_routes.list_sessions, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/session/{{sessionId}}", workflow_routes.show_session, Scope.VIEWER),
+    *(
+        Endpoint("POST", f"{PREFIX}/session/{{sessionId}}/{move}", steering_routes.steering(move), Scope.OPERATOR)
+        for move in Move
+    ),
+    Endpoint("POST", f"{PREFIX}/session/{{sessionId}}/signal", steering_routes.signal, Scope.OPERATOR),
 )
 
 

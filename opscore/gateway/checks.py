@@ -21,6 +21,7 @@ from opscore.runtime.values import check_value
 CAPABILITIES_MAX: Final = 100
 NAME_CHARACTERS_MAX: Final = 256
 ERROR_CHARACTERS_MAX: Final = 16_384
+REASON_CHARACTERS_MAX: Final = 1_000
 
 
 @attrs.frozen(kw_only=True)
@@ -94,6 +95,12 @@ def an_error(value: Any, _: Rules) -> Iterator[Fault]:
     """What went wrong, in words."""
     if isinstance(value, str) and len(value) > ERROR_CHARACTERS_MAX:
         yield Fault(path="", message=f"expected {ERROR_CHARACTERS_MAX:,} characters at most")
+
+
+def a_reason(value: Any, _: Rules) -> Iterator[Fault]:
+    """Why somebody does something, in words; listings show it."""
+    if isinstance(value, str) and len(value) > REASON_CHARACTERS_MAX:
+        yield Fault(path="", message=f"expected {REASON_CHARACTERS_MAX:,} characters at most")
 
 
 def capabilities(value: Any, _: Rules) -> Iterator[Fault]:

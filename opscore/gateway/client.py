@@ -8,14 +8,12 @@ cannot have taken it. `calls` has the errors.
 
 import hashlib
 import hmac
-import json
 import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import attrs
 import httpx
@@ -30,6 +28,7 @@ from opscore.gateway.calls import (
     Unreachable,
     read_object,
 )
+from opscore.gateway.operator_calls import PREFIX, OperatorCalls, Page, as_json, path_of
 
 __all__ = [
     "Claim",
@@ -42,8 +41,6 @@ __all__ = [
     "Unreachable",
     "webhook_headers",
 ]
-
-_PREFIX = "/v1/opscore"
 
 
 @attrs.frozen(kw_only=True)
@@ -72,15 +69,7 @@ class Triggered:
     message: str
 
 
-@attrs.frozen(kw_only=True)
-class Page:
-    """One page of a list; `next_cursor` is None on the last."""
-
-    items: tuple[JsonObject, ...]
-    next_cursor: str | None
-
-
-class OpscoreClient:
+class OpscoreClient(OperatorCalls):
     """A client of one opscore server: `async with OpscoreClient(url, key) as client`.
 
     Args:
@@ -158,22 +147,22 @@ class OpscoreClient:
             "contactEndpoint": contact_endpoint,
             "metadata": metadata,
         }
-        body = _json({key: value for key, value in document.items() if value is not None})
+        body = as_json({key: value for key, value in document.items() if value is not None})
         # Without an id, a repetition would be a second agent.
         return await self._caller.document(
-            Call(method="POST", path=f"{_PREFIX}/agent", body=body, repeatable=agent_id is not None)
+            Call(method="POST", path=f"{PREFIX}/agent", body=body, repeatable=agent_id is not None)
         )
 
     async def notify(self, event_type: str, agent_details: JsonObject, *, secret: str | None = None) -> JsonObject:
         """Send AgentKit's webhook, `REGISTER` or `DEREGISTER`, signed when a secret is given."""
-        body = _json({"event_type": event_type, "agent_details": agent_details})
+        body = as_json({"event_type": event_type, "agent_details": agent_details})
         headers = webhook_headers(secret, body) if secret else {}
-        path = f"{_PREFIX}/internal/agent/notify"
+        path = f"{PREFIX}/internal/agent/notify"
         return await self._caller.document(Call(method="POST", path=path, body=body, headers=headers))
 
     async def deregister_agent(self, agent_id: str) -> None:
         """Take an agent off the register."""
-        await self._caller.answer(Call(method="DELETE", path=_path("agent", agent_id)))
+        await self._caller.answer(Call(method="DELETE", path=path_of("agent", agent_id)))
 
     async def agents(
         self,
@@ -184,11 +173,11 @@ class OpscoreClient:
         cursor: str | None = None,
     ) -> Page:
         """List agents, optionally those of one state or capability."""
-        return await self._page("agent", state=state, capability=capability, limit=limit, cursor=cursor)
+        return await self.page("agent", state=state, capability=capability, limit=limit, cursor=cursor)
 
     async def agent(self, agent_id: str) -> JsonObject:
         """Show one agent."""
-        return await self._caller.document(Call(method="GET", path=_path("agent", agent_id)))
+        return await self._caller.document(Call(method="GET", path=path_of("agent", agent_id)))
 
     async def report_state(
         self,
@@ -203,11 +192,11 @@ class OpscoreClient:
         report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
         if details is not None:
             report = {**report, "details": details}
-        await self._caller.answer(Call(method="POST", path=_path("agent", agent_id, "state"), body=_json(report)))
+        await self._caller.answer(Call(method="POST", path=path_of("agent", agent_id, "state"), body=as_json(report)))
 
     async def agent_state(self, agent_id: str) -> JsonObject:
         """Show the newest accepted report of an agent."""
-        return await self._caller.document(Call(method="GET", path=_path("agent", agent_id, "state")))
+        return await self._caller.document(Call(method="GET", path=path_of("agent", agent_id, "state")))
 
     async def trigger(
         self,
@@ -231,14 +220,14 @@ class OpscoreClient:
                 {"workflowDefinitionId": workflow} if isinstance(workflow, str) else {"workflowDefinition": workflow}
             )
             body = {**chosen, **body}
-            path = _path("agent", agent_id, "workflow")
+            path = path_of("agent", agent_id, "workflow")
         elif isinstance(workflow, str):
-            path = _path("workflow", workflow, "trigger")
+            path = path_of("workflow", workflow, "trigger")
         else:
             await self.save_workflow(workflow)
-            path = _path("workflow", str(workflow["id"]), "trigger")
+            path = path_of("workflow", str(workflow["id"]), "trigger")
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        answer = await self._caller.document(Call(method="POST", path=path, body=_json(body), headers=headers))
+        answer = await self._caller.document(Call(method="POST", path=path, body=as_json(body), headers=headers))
         return Triggered(
             session_id=answer["sessionId"],
             workflow_id=answer["workflowId"],
@@ -247,7 +236,7 @@ class OpscoreClient:
 
     async def save_workflow(self, definition: JsonObject) -> JsonObject:
         """Save a workflow definition; the same content again changes nothing."""
-        return await self._caller.document(Call(method="POST", path=f"{_PREFIX}/workflow", body=_json(definition)))
+        return await self._caller.document(Call(method="POST", path=f"{PREFIX}/workflow", body=as_json(definition)))
 
     async def create_schedule(
         self,
@@ -275,25 +264,25 @@ class OpscoreClient:
             "payload": payload,
             "agentId": agent_id,
         }
-        body = _json({key: value for key, value in document.items() if value is not None})
-        return await self._caller.document(Call(method="POST", path=_path("schedule"), body=body))
+        body = as_json({key: value for key, value in document.items() if value is not None})
+        return await self._caller.document(Call(method="POST", path=path_of("schedule"), body=body))
 
     async def schedules(self, *, limit: int | None = None, cursor: str | None = None, **filters: str) -> Page:
         """List schedules; the filter is named as on the wire, `workflowId="orders"`."""
-        return await self._page("schedule", limit=limit, cursor=cursor, **filters)
+        return await self.page("schedule", limit=limit, cursor=cursor, **filters)
 
     async def schedule(self, schedule_id: str) -> JsonObject:
         """Show one schedule, with the times at which it is due next."""
-        return await self._caller.document(Call(method="GET", path=_path("schedule", schedule_id)))
+        return await self._caller.document(Call(method="GET", path=path_of("schedule", schedule_id)))
 
     async def pause_schedule(self, schedule_id: str, *, paused: bool = True) -> JsonObject:
         """Keep a schedule from starting runs, or let it go on."""
-        path = _path("schedule", schedule_id, "pause" if paused else "resume")
+        path = path_of("schedule", schedule_id, "pause" if paused else "resume")
         return await self._caller.document(Call(method="POST", path=path))
 
     async def delete_schedule(self, schedule_id: str) -> None:
         """Forget a schedule; the runs that it has started go on."""
-        await self._caller.answer(Call(method="DELETE", path=_path("schedule", schedule_id)))
+        await self._caller.answer(Call(method="DELETE", path=path_of("schedule", schedule_id)))
 
     async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
         """Ask for one task, waiting for it up to `wait_s`; None when there was none.
@@ -306,8 +295,8 @@ class OpscoreClient:
         """
         call = Call(
             method="POST",
-            path=_path("agent", agent_id, "claim"),
-            body=_json({"claimId": claim_id or uuid.uuid4().hex}),
+            path=path_of("agent", agent_id, "claim"),
+            body=as_json({"claimId": claim_id or uuid.uuid4().hex}),
             params={"waitSeconds": f"{wait_s:g}"},
             wait_s=wait_s,
         )
@@ -348,23 +337,18 @@ class OpscoreClient:
 
     async def task(self, task_id: str) -> JsonObject:
         """Show one task of one run."""
-        return await self._caller.document(Call(method="GET", path=_path("task", task_id)))
+        return await self._caller.document(Call(method="GET", path=path_of("task", task_id)))
 
     async def sessions(self, *, limit: int | None = None, cursor: str | None = None, **filters: str) -> Page:
         """List runs; filters are named as on the wire, such as `status="running"`."""
-        return await self._page("session", limit=limit, cursor=cursor, **filters)
+        return await self.page("session", limit=limit, cursor=cursor, **filters)
 
     async def session(self, session_id: str, *, wait_s: float = 0.0) -> JsonObject:
         """Show one run with its tasks, waiting up to `wait_s` for it to end."""
         params = {"waitSeconds": f"{wait_s:g}"} if wait_s else {}
         return await self._caller.document(
-            Call(method="GET", path=_path("session", session_id), params=params, wait_s=wait_s)
+            Call(method="GET", path=path_of("session", session_id), params=params, wait_s=wait_s)
         )
-
-    async def _page(self, kind: str, **params: str | int | None) -> Page:
-        chosen = {key: str(value) for key, value in params.items() if value is not None}
-        answer = await self._caller.document(Call(method="GET", path=f"{_PREFIX}/{kind}", params=chosen))
-        return Page(items=tuple(answer["items"]), next_cursor=answer.get("nextCursor"))
 
 
 def webhook_headers(secret: str, body: bytes, *, at: float | None = None) -> dict[str, str]:
@@ -375,12 +359,4 @@ def webhook_headers(secret: str, body: bytes, *, at: float | None = None) -> dic
 
 
 def _report(task_id: str, what: str, body: JsonObject) -> Call:
-    return Call(method="POST", path=_path("task", task_id, what), body=_json(body))
-
-
-def _path(*parts: str) -> str:
-    return "/".join((_PREFIX, *(quote(part, safe="") for part in parts)))
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    return Call(method="POST", path=path_of("task", task_id, what), body=as_json(body))

@@ -11,7 +11,7 @@ from opscore.gateway.checks import checked
 from opscore.runtime import zones
 from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import Fault, InvalidDocument
-from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Schedule, Session, Task
+from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Schedule, Session, Signal, Task
 from opscore.runtime.views import SessionView
 
 Json = dict[str, Any]
@@ -149,6 +149,22 @@ class FailRequest:
     retryable: bool = True
 
 
+@attrs.frozen(kw_only=True)
+class ReasonRequest:
+    """`POST /session/{id}/cancel` and the other ways to steer a run."""
+
+    reason: str | None = checked(checks.a_reason, default=None)
+
+
+@attrs.frozen(kw_only=True)
+class SignalRequest:
+    """`POST /session/{id}/signal`."""
+
+    name: str
+    payload: Any = None
+    signal_id: str | None = checked(checks.a_claim_id, default=None)
+
+
 def show_time(at: float | None) -> str | None:
     """Write Unix seconds as ISO 8601 in UTC."""
     if at is None:
@@ -230,6 +246,9 @@ def task_document(task: Task) -> Json:
         "dispatchedAt": show_time(task.dispatched_at),
         "startedAt": show_time(task.started_at),
         "endedAt": show_time(task.ended_at),
+        "closesAt": show_time(task.closes_at),
+        "childSessionId": task.child_session_id,
+        "dead": task.dead,
     }
 
 
@@ -244,6 +263,9 @@ def session_document(session: Session) -> Json:
         "endTime": show_time(session.ended_at),
         "error": _failure(session.error),
         "reason": session.reason,
+        "cancelledAt": show_time(session.cancelled_at),
+        "dueAt": show_time(session.due_at),
+        "parentTaskId": session.parent_task_id,
     }
 
 
@@ -254,6 +276,18 @@ def session_view_document(view: SessionView) -> Json:
         "payload": view.session.payload,
         "result": view.session.result,
         "tasks": [task_document(task) for task in view.tasks],
+    }
+
+
+def signal_document(signal: Signal) -> Json:
+    """Show what a run was told, without the payload, which the caller knows."""
+    return {
+        "sessionId": signal.session_id,
+        "signalId": signal.signal_id,
+        "name": signal.name,
+        "number": signal.number,
+        "takenBy": signal.taken_by,
+        "receivedAt": show_time(signal.received_at),
     }
 
 

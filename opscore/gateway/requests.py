@@ -115,6 +115,18 @@ class Call:
             raise HttpRefusal(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="opscore"'})
         self.principal = principal
 
+    def idempotency_key(self) -> str | None:
+        """What the caller names this request by, if it does.
+
+        Raises:
+            HttpRefusal: 400 for one that is empty or too long.
+        """
+        key = self.request.headers.get("idempotency-key")
+        if key is not None and not 0 < len(key.encode()) <= IDEMPOTENCY_KEY_BYTES_MAX:
+            detail = f"The Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes."
+            raise HttpRefusal(400, "bad_idempotency_key", detail)
+        return key
+
     async def json(self, *, optional: bool = False, also: str = "") -> Any:
         """Read the body as JSON.
 

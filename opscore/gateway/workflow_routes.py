@@ -12,9 +12,8 @@ from opscore.gateway.documents import (
     session_document,
     session_view_document,
 )
-from opscore.gateway.problems import HttpRefusal
 from opscore.gateway.replies import accepted, created, page, shown
-from opscore.gateway.requests import IDEMPOTENCY_KEY_BYTES_MAX, Call
+from opscore.gateway.requests import Call
 from opscore.runtime import codec
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Session, SessionStatus
@@ -63,13 +62,8 @@ def _triggered(session: Session) -> dict[str, str]:
 
 
 def _idempotency(call: Call, body: Any) -> IdempotencyKey | None:
-    key = call.request.headers.get("idempotency-key")
-    if key is None:
-        return None
-    if not 0 < len(key.encode()) <= IDEMPOTENCY_KEY_BYTES_MAX:
-        detail = f"The Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes."
-        raise HttpRefusal(400, "bad_idempotency_key", detail)
-    return IdempotencyKey(path=call.request.url.path, key=key, body=body)
+    key = call.idempotency_key()
+    return None if key is None else IdempotencyKey(path=call.request.url.path, key=key, body=body)
 
 
 def _within(field: str, error: InvalidDocument) -> InvalidDocument:

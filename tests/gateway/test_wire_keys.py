@@ -3,6 +3,7 @@
 import pytest
 
 from opscore.gateway.app import ENDPOINTS
+from opscore.runtime.models import Move
 from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, one_task, problem
 
 EVERYONE = {"admin", "operator", "agent", "agent:seven", "viewer"}
@@ -40,6 +41,8 @@ TABLE = {
     ("POST", "/schedule/{scheduleId}/resume"): OPERATORS,
     ("GET", "/session"): READERS,
     ("GET", "/session/{sessionId}"): READERS,
+    **{("POST", f"/session/{{sessionId}}/{move}"): OPERATORS for move in Move},
+    ("POST", "/session/{sessionId}/signal"): OPERATORS,
 }
 
 

@@ -1,0 +1,80 @@
+"""The part of the SDK that looks after runs, and what all of its calls are made of."""
+
+import json
+import uuid
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import attrs
+
+from opscore.gateway.calls import Call, Caller, JsonObject
+
+PREFIX: Final = "/v1/opscore"
+Move = Literal["cancel", "pause", "resume", "retry", "reset"]
+_AS_OFTEN_AS_ONE_LIKES: Final = frozenset({"cancel", "pause", "resume"})
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """One page of a list; `next_cursor` is None on the last."""
+
+    items: tuple[JsonObject, ...]
+    next_cursor: str | None
+
+
+class OperatorCalls:
+    """What whoever operates a server asks of its runs."""
+
+    _caller: Caller
+
+    async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> JsonObject:
+        """Cancel, pause, resume, retry or reset a run; returns the session as it is then.
+
+        Args:
+            session_id: The run.
+            move: What to do; what is so already changes nothing.
+            reason: Kept with the session where it is cancelled or paused.
+        """
+        body = None if reason is None else as_json({"reason": reason})
+        # To reset twice takes what is under way from agents twice, and to retry twice is a conflict.
+        repeatable = move in _AS_OFTEN_AS_ONE_LIKES
+        return await self._caller.document(
+            Call(method="POST", path=path_of("session", session_id, move), body=body, repeatable=repeatable)
+        )
+
+    async def signal(
+        self, session_id: str, name: str, payload: Any = None, *, signal_id: str | None = None
+    ) -> JsonObject:
+        """Tell a run something by name; a task of it that waits for that, now or later, takes it.
+
+        Args:
+            session_id: The run.
+            name: What the run's definition waits for.
+            payload: The result of the task that takes it.
+            signal_id: Makes repetitions one signal, also across processes; drawn afresh if not given.
+        """
+        body = as_json({"name": name, "payload": payload, "signalId": signal_id or uuid.uuid4().hex})
+        return await self._caller.document(
+            Call(method="POST", path=path_of("session", session_id, "signal"), body=body)
+        )
+
+    async def page(self, kind: str, **params: str | int | None) -> Page:
+        """Read a page of a list.
+
+        Args:
+            kind: What is listed, as the path names it, such as `session`.
+            params: The query, named as on the wire; None is left out.
+        """
+        chosen = {key: str(value) for key, value in params.items() if value is not None}
+        answer = await self._caller.document(Call(method="GET", path=f"{PREFIX}/{kind}", params=chosen))
+        return Page(items=tuple(answer["items"]), next_cursor=answer.get("nextCursor"))
+
+
+def path_of(*parts: str) -> str:
+    """The path of what is named by these parts, whatever characters they have."""
+    return "/".join((PREFIX, *(quote(part, safe="") for part in parts)))
+
+
+def as_json(value: Any) -> bytes:
+    """The bytes of a body."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
