@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from opscore.gateway import (
     agent_routes,
+    dead_letter_routes,
     problems,
     schedule_routes,
     steering_routes,
@@ -96,6 +97,11 @@ ENDPOINTS: Final = (
         for move in Move
     ),
     Endpoint("POST", f"{PREFIX}/session/{{sessionId}}/signal", steering_routes.signal, Scope.OPERATOR),
+    Endpoint("GET", f"{PREFIX}/deadletter", dead_letter_routes.list_dead_letters, Scope.VIEWER),
+    Endpoint("POST", f"{PREFIX}/deadletter/replay", dead_letter_routes.replay_all, Scope.OPERATOR),
+    Endpoint("GET", f"{PREFIX}/deadletter/{{taskId}}", dead_letter_routes.show, Scope.VIEWER),
+    Endpoint("POST", f"{PREFIX}/deadletter/{{taskId}}/replay", dead_letter_routes.replay, Scope.OPERATOR),
+    Endpoint("POST", f"{PREFIX}/deadletter/{{taskId}}/discard", dead_letter_routes.discard, Scope.OPERATOR),
 )
 
 

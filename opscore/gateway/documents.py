@@ -9,10 +9,11 @@ import attrs
 from opscore.gateway import checks
 from opscore.gateway.checks import checked
 from opscore.runtime import zones
+from opscore.runtime.dead_letter_calls import Replayed
 from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Schedule, Session, Signal, Task
-from opscore.runtime.views import SessionView
+from opscore.runtime.views import DeadLetter, SessionView
 
 Json = dict[str, Any]
 
@@ -165,6 +166,22 @@ class SignalRequest:
     signal_id: str | None = checked(checks.a_claim_id, default=None)
 
 
+@attrs.frozen(kw_only=True)
+class ReplayRequest:
+    """`POST /deadletter/replay`."""
+
+    workflow_id: str | None = None
+    code: str | None = None
+    cursor: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DiscardRequest:
+    """`POST /deadletter/{taskId}/discard`."""
+
+    reason: str = checked(checks.a_reason)
+
+
 def show_time(at: float | None) -> str | None:
     """Write Unix seconds as ISO 8601 in UTC."""
     if at is None:
@@ -288,6 +305,23 @@ def signal_document(signal: Signal) -> Json:
         "number": signal.number,
         "takenBy": signal.taken_by,
         "receivedAt": show_time(signal.received_at),
+    }
+
+
+def dead_letter_document(letter: DeadLetter) -> Json:
+    """Show a dead letter: the task, and the workflow that it failed in."""
+    return {**task_document(letter.task), "workflowId": letter.session.workflow_id}
+
+
+def replayed_document(replayed: Replayed) -> Json:
+    """Show what came of trying many runs again."""
+    return {
+        "replayed": [session.session_id for session in replayed.sessions],
+        "refused": [
+            {"sessionId": each.session_id, "code": each.error.code, "message": str(each.error)}
+            for each in replayed.refused
+        ],
+        "nextCursor": replayed.next_cursor,
     }
 
 

@@ -58,6 +58,51 @@ class OperatorCalls:
             Call(method="POST", path=path_of("session", session_id, "signal"), body=body)
         )
 
+    async def dead_letters(
+        self,
+        *,
+        workflow_id: str | None = None,
+        code: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """List tasks that failed for good, the newest first, optionally those of one workflow or error code."""
+        return await self.page("deadletter", workflowId=workflow_id, code=code, limit=limit, cursor=cursor)
+
+    async def dead_letter(self, task_id: str) -> JsonObject:
+        """Show one dead letter."""
+        return await self._caller.document(Call(method="GET", path=path_of("deadletter", task_id)))
+
+    async def replay(self, task_id: str) -> JsonObject:
+        """Try the run of a dead letter again, from everything in it that failed; returns the session."""
+        path = path_of("deadletter", task_id, "replay")
+        return await self._caller.document(Call(method="POST", path=path, repeatable=False))
+
+    async def replay_all(
+        self, *, workflow_id: str | None = None, code: str | None = None, cursor: str | None = None
+    ) -> JsonObject:
+        """Try the runs of the next dead letters again; one call looks at a bounded number.
+
+        Args:
+            workflow_id: Only those of runs of this workflow.
+            code: Only those that failed with this code.
+            cursor: The `nextCursor` of the call before.
+
+        Returns:
+            `replayed`, the ids of the runs that go on; `refused`, with why; `nextCursor`, None at the end.
+        """
+        filters = {"workflowId": workflow_id, "code": code, "cursor": cursor}
+        body = as_json({key: value for key, value in filters.items() if value is not None})
+        path = path_of("deadletter", "replay")
+        return await self._caller.document(Call(method="POST", path=path, body=body, repeatable=False))
+
+    async def discard(self, task_id: str, reason: str) -> JsonObject:
+        """Have a task be no dead letter any more; returns it. The journal keeps the reason."""
+        path = path_of("deadletter", task_id, "discard")
+        return await self._caller.document(
+            Call(method="POST", path=path, body=as_json({"reason": reason}), repeatable=False)
+        )
+
     async def page(self, kind: str, **params: str | int | None) -> Page:
         """Read a page of a list.
 

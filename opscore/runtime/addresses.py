@@ -14,7 +14,7 @@ from opscore.actors.spec import ChildSpec
 from opscore.actors.supervisor import Supervisor
 from opscore.actors.system import System
 from opscore.runtime.commit_line import Journal
-from opscore.runtime.messages import (
+from opscore.runtime.protocols import (
     AgentProtocol,
     DispatcherProtocol,
     SessionProtocol,

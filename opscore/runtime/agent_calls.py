@@ -24,6 +24,7 @@ from opscore.runtime.errors import (
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.local import Handler
 from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, Registration, Task
+from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
 from opscore.runtime.values import check_value
 from opscore.runtime.views import Page
@@ -251,7 +252,7 @@ class AgentCalls(Calls):
             raise TaskNotFound(task_id)
         return found
 
-    def _holder(self, task_id: str, attempt: int) -> Ref[messages.AgentProtocol]:
+    def _holder(self, task_id: str, attempt: int) -> Ref[AgentProtocol]:
         task = self.task(task_id)
         if task.attempt == attempt and task.agent_id is not None and (task.is_out or self._is_taken_back(task)):
             return self._core.addresses.agent(task.agent_id)
@@ -262,7 +263,7 @@ class AgentCalls(Calls):
         lease = self.lease(task.agent_id or "")
         return lease is not None and lease.revoked and (lease.task_id, lease.attempt) == (task.task_id, task.attempt)
 
-    def _agent_ref(self, agent_id: str) -> Ref[messages.AgentProtocol]:
+    def _agent_ref(self, agent_id: str) -> Ref[AgentProtocol]:
         """The agent's actor; looked up first, so that rubbish ids activate nothing."""
         self.agent(agent_id)
         return self._core.addresses.agent(agent_id)
@@ -277,7 +278,7 @@ class AgentCalls(Calls):
 
 
 @contextlib.contextmanager
-def _given_up(ref: Ref[messages.AgentProtocol], ticket: str) -> Iterator[None]:
+def _given_up(ref: Ref[AgentProtocol], ticket: str) -> Iterator[None]:
     """Say so, if a claim ends without its answer."""
     try:
         yield

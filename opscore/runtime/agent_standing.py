@@ -25,6 +25,7 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import STATE_IDLE, Agent, Assignment, Granted, Lease
+from opscore.runtime.protocols import AgentProtocol
 
 ResultT = TypeVar("ResultT")
 
@@ -45,7 +46,7 @@ class WaitingClaim:
     timer: Timer
 
 
-class AgentStanding(Actor[messages.AgentProtocol]):
+class AgentStanding(Actor[AgentProtocol]):
     """What every message to an agent's actor is decided with.
 
     Args:
@@ -111,9 +112,7 @@ class AgentStanding(Actor[messages.AgentProtocol]):
                 return result
         raise NotReady(f"agent {self._agent_id!r} changes faster than its messages can be decided", retry_after_s=1.0)
 
-    async def _told(
-        self, message: Message[messages.AgentProtocol, None], decide: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def _told(self, message: Message[AgentProtocol, None], decide: Callable[[], Awaitable[None]]) -> None:
         """Decide on what nobody waits for; if the store can't take it now, it comes again."""
         try:
             await self._decided(decide)

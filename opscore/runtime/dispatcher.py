@@ -20,13 +20,14 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import OfferOutcome
 from opscore.runtime.models import QueueDepths
+from opscore.runtime.protocols import DispatcherProtocol
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 POSTPONE_S: Final = 1.0
 """How long to wait, about, before an offer that the store could not take is made again."""
 
 
-class DispatcherActor(Actor[messages.DispatcherProtocol]):
+class DispatcherActor(Actor[DispatcherProtocol]):
     """Makes offers, and waits for none of them, so that many share one group commit.
 
     Args:

@@ -2,7 +2,8 @@
 
     OpscoreError
     ├── Refusal                     the request was not taken; nothing changed
-    │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound, ScheduleNotFound
+    │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound, ScheduleNotFound,
+    │   │                           DeadLetterNotFound
     │   ├── RecordsGone             retention has removed journal records that were asked for
     │   ├── Conflict                StaleAttempt, SessionConflict, IdempotencyConflict, ScheduleExists
     │   ├── InvalidDocument         every fault at once, each with a path
@@ -94,6 +95,13 @@ class ScheduleNotFound(NotFound):
 
     code = "schedule_not_found"
     kind = "schedule"
+
+
+class DeadLetterNotFound(NotFound):
+    """No task of this id is a dead letter: it did not fail for good, its run goes on, or it was discarded."""
+
+    code = "dead_letter_not_found"
+    kind = "dead letter"
 
 
 class RecordsGone(Refusal):

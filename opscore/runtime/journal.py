@@ -18,7 +18,7 @@ from opscore.actors.actor import Actor
 from opscore.runtime.commit_line import CommitLine, Place
 from opscore.runtime.errors import CommitUnanswered, CommitUncertain, OpscoreError
 from opscore.runtime.feed import Feed
-from opscore.runtime.messages import JournalProtocol
+from opscore.runtime.protocols import JournalProtocol
 from opscore.runtime.store import Store, Submission
 from opscore.runtime.writer import Writer
 

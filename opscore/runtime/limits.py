@@ -35,6 +35,8 @@ class Limits:
     """How many runs may stand above one another, each waiting for the next."""
     signals_max: int = 1_000
     """Signals of one run, waiting or taken."""
+    replays_max: int = 100
+    """Dead letters whose runs one call tries again."""
     sessions_open_max: int = 100_000
     """Unfinished sessions; the next trigger is refused until one ends."""
     schedules_max: int = 10_000

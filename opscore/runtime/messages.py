@@ -24,30 +24,12 @@ from opscore.runtime.models import (
     Registration,
     Session,
     Signal,
+    Task,
 )
+from opscore.runtime.protocols import AgentProtocol, DispatcherProtocol, SessionProtocol, TimersProtocol
 from opscore.runtime.store import Submission
 
 ReplyT = TypeVar("ReplyT")
-
-
-class JournalProtocol:
-    """What the journal takes: nothing; commits and loads stand in its line."""
-
-
-class AgentProtocol:
-    """What an agent's actor takes."""
-
-
-class SessionProtocol:
-    """What a session's actor takes."""
-
-
-class DispatcherProtocol:
-    """What the dispatcher takes."""
-
-
-class TimersProtocol:
-    """What the timers take."""
 
 
 class _ToAgent(Message[AgentProtocol, ReplyT]):
@@ -268,6 +250,14 @@ class Steer(_ToSession[Session]):
 
     move: Move
     reason: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Discard(_ToSession[Task]):
+    """Have a task be no dead letter any more; answers it as it is then."""
+
+    task_id: str
+    reason: str
 
 
 @attrs.frozen(kw_only=True)

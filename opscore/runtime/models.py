@@ -270,6 +270,11 @@ class IdempotentTrigger:
     workflow_id: str
 
 
+KIND_DEAD: Final = "task.dead"
+KIND_DISCARDED: Final = "task.discarded"
+"""Records of a task that failed before: it became a dead letter, and is none any more."""
+
+
 @attrs.frozen(kw_only=True)
 class Schedule:
     """When runs of a saved workflow start by themselves: by a cron expression, or once at a given time."""

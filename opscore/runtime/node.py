@@ -17,13 +17,13 @@ from opscore.actors.scheduler import Runnable
 from opscore.runtime import delivery
 from opscore.runtime.agent_calls import AgentCalls
 from opscore.runtime.core import Core, open_nursery
+from opscore.runtime.dead_letter_calls import DeadLetterCalls
 from opscore.runtime.following import Follower
 from opscore.runtime.journal import JournalStatistics
 from opscore.runtime.limits import Limits
 from opscore.runtime.local import LocalAgents
 from opscore.runtime.opening import open_store
 from opscore.runtime.schedule_calls import ScheduleCalls
-from opscore.runtime.session_calls import SessionCalls
 from opscore.runtime.storage.lmdb_store import MAP_BYTES
 from opscore.runtime.store import Store, Submission
 from opscore.runtime.tables import SIGNATURES, SeenSignature
@@ -46,7 +46,7 @@ class NodeStatistics:
     """Commits since the node was opened."""
 
 
-class Node(AgentCalls, SessionCalls, ScheduleCalls):
+class Node(AgentCalls, DeadLetterCalls, ScheduleCalls):
     """A running node; `open_node` makes it. Call it from the trio thread that opened it."""
 
     @property

@@ -8,7 +8,7 @@ from opscore.actors.actor import handles
 from opscore.runtime import delivery, leases, messages, steering, transitions
 from opscore.runtime.addresses import hint
 from opscore.runtime.assignments import assignment
-from opscore.runtime.errors import Refusal, SessionNotFound, StaleAttempt, StoreError, TaskNotFound
+from opscore.runtime.errors import DeadLetterNotFound, Refusal, SessionNotFound, StaleAttempt, StoreError, TaskNotFound
 from opscore.runtime.models import Assignment, Failure, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.run import DueAt, Run, Step
 from opscore.runtime.session_rows import grant_of, signals_of
@@ -116,7 +116,7 @@ class SessionActor(SessionStanding):
             step = steering.steered(run, message.move, message.reason, self._now())
             if step is None:
                 return run.session
-            await self._commit(run, step, await self._guard(run, step))
+            await self._commit(run, step, await self._guard(run, step), message.reason)
             self._note_standing()
             return step.run.session
 
@@ -124,6 +124,21 @@ class SessionActor(SessionStanding):
         if session is None:
             raise SessionNotFound(self._session_id)
         return session
+
+    @handles(messages.Discard)
+    async def discard(self, message: messages.Discard) -> Task:
+        """Have a task be no dead letter any more."""
+
+        async def decide(run: Run) -> Task:
+            step = steering.discarded(run, message.task_id, self._now())
+            await self._commit(run, step, await self._guard(run, step), message.reason)
+            (task,) = step.changed
+            return task
+
+        task = await self._decided(decide, otherwise=None, guarded_by=STEERED)
+        if task is None:
+            raise DeadLetterNotFound(message.task_id)
+        return task
 
     @handles(messages.RunImpossible)
     async def run_impossible(self, message: messages.RunImpossible) -> None:

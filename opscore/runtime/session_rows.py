@@ -6,9 +6,10 @@ from typing import Any
 import attrs
 
 from opscore.runtime.codec import encode_json
+from opscore.runtime.errors import Superseded
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Lease, Record, Session, Signal, Task
+from opscore.runtime.models import KIND_DEAD, KIND_DISCARDED, Lease, Record, Session, Signal, Task
 from opscore.runtime.run import Run, Step, tallied
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
 from opscore.runtime.tables import (
@@ -56,19 +57,22 @@ def signals_of(view: Snapshot, session_id: str) -> list[Signal]:
     return sorted((row for row, _ in SIGNALS.scan(view, prefix=f"{session_id}.")), key=lambda signal: signal.number)
 
 
-def difference(before: Run | None, step: Step, version: int, now: float, limits: Limits) -> Submission:
-    """Put together what a step changed; each change is also a journal record."""
+def difference(
+    before: Run | None, step: Step, version: int, now: float, limits: Limits, reason: str | None = None
+) -> Submission:
+    """Put together what a step changed; each change is also a journal record, with the reason where one was given."""
     after = step.run
     session_id = after.session.session_id
     writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
-    records = [_task_record(task, None if before is None else before.find(task.task_id), now) for task in step.changed]
+    pairs = [(None if before is None else before.find(task.task_id), task) for task in step.changed]
+    records = [_task_record(task, was, now, reason) for was, task in pairs]
     for signal in step.signals:
         writes.append(SIGNALS.put(signal))
         if signal.taken_by is None or signal.received_at == now:
             records.append(_signal_record(signal, now))
     if before is None or before.session is not after.session:
         writes.append(SESSIONS.put(_bounded(after.session, limits)))
-        records.append(_session_record(after.session, now))
+        records.append(_session_record(after.session, now, reason))
     writes.append(
         OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id))
     )
@@ -84,11 +88,17 @@ def steering_guard(view: Snapshot, *, run: Run, step: Step) -> Submission:
 
     The lease of an attempt that is taken from its agent says so from then on: whatever the agent has in hand, it may
     be busy with it for a while yet. A run that had ended has to be there still when it goes on.
+
+    Raises:
+        Superseded: it is not.
     """
     found = Submission()
     if run.ended:
         session_id = run.session.session_id
-        found = Submission(expects=(SESSIONS.expect(session_id, SESSIONS.read(view, session_id).version),))
+        ended = SESSIONS.read(view, session_id)
+        if ended.row is None:
+            raise Superseded(SESSIONS.name, session_id)
+        found = Submission(expects=(SESSIONS.expect(session_id, ended.version),))
     for task in step.revoked:
         held = LEASES.read(view, task.agent_id or "")
         if held.row is not None and (held.row.task_id, held.row.attempt) == (task.task_id, task.attempt):
@@ -106,17 +116,20 @@ def _bounded(session: Session, limits: Limits) -> Session:
     return attrs.evolve(session, result=None)
 
 
-def _task_record(task: Task, before: Task | None, now: float) -> Record:
-    buried = task.dead and before is not None and before.status is task.status
+def _task_record(task: Task, before: Task | None, now: float, reason: str | None) -> Record:
     data: dict[str, Any] = {"taskKey": task.key, "attempt": task.attempt, "agentId": task.agent_id}
     if task.error is not None:
         data["error"] = attrs.asdict(task.error)
+    kind = f"task.{task.status}"
+    if before is not None and before.status is task.status and before.dead is not task.dead:
+        kind = KIND_DEAD if task.dead else KIND_DISCARDED
+        data |= {"reason": reason} if reason is not None else {}
     return Record(
         at=now,
         entity="task",
         entity_id=task.task_id,
         session_id=task.session_id,
-        kind="task.dead" if buried else f"task.{task.status}",
+        kind=kind,
         data=data,
     )
 
@@ -132,14 +145,15 @@ def _signal_record(signal: Signal, now: float) -> Record:
     )
 
 
-def _session_record(session: Session, now: float) -> Record:
+def _session_record(session: Session, now: float, reason: str | None) -> Record:
+    why = {} if reason is None else {"reason": reason}
     return Record(
         at=now,
         entity="session",
         entity_id=session.session_id,
         session_id=session.session_id,
         kind=f"session.{session.status}",
-        data={"workflowId": session.workflow_id},
+        data={"workflowId": session.workflow_id, **why},
     )
 
 

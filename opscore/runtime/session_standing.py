@@ -15,6 +15,7 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import ready_task
 from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.protocols import SessionProtocol
 from opscore.runtime.releasing import filled
 from opscore.runtime.run import DueAt, Effect, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
 from opscore.runtime.session_rows import difference, read_run, steering_guard
@@ -32,7 +33,7 @@ AGAIN_S: Final = 1.0
 """When to try again what the store, or an agent's mailbox, could not take."""
 
 
-class SessionStanding(Actor[messages.SessionProtocol]):
+class SessionStanding(Actor[SessionProtocol]):
     """What every message to a session's actor is decided with.
 
     Args:
@@ -119,9 +120,11 @@ class SessionStanding(Actor[messages.SessionProtocol]):
             return Submission()
         return await self._addresses.journal.load(functools.partial(steering_guard, run=run, step=step))
 
-    async def _commit(self, before: Run | None, step: Step, extra: Submission | None = None) -> int:
+    async def _commit(
+        self, before: Run | None, step: Step, extra: Submission | None = None, reason: str | None = None
+    ) -> int:
         """Commit what a step changed, guarded by the run's version, then let its effects follow."""
-        own = difference(before, step, self._version, self._now(), self._limits)
+        own = difference(before, step, self._version, self._now(), self._limits, reason)
         try:
             version = await self._addresses.journal.commit(own + (extra or Submission()))
         except CommitUnanswered:

@@ -4,11 +4,12 @@ import itertools
 from collections.abc import Collection, Sequence
 
 from opscore.runtime import transitions
-from opscore.runtime.errors import Fault, InvalidDocument, LimitExceeded, SessionConflict
+from opscore.runtime.errors import DeadLetterNotFound, Fault, InvalidDocument, LimitExceeded, SessionConflict
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import SendSignal
 from opscore.runtime.models import Move, SessionStatus, Signal
-from opscore.runtime.run import Run, Step
+from opscore.runtime.run import Draft, Run, Step
+from opscore.runtime.tables import session_of
 
 
 def steered(run: Run, move: Move, reason: str | None, now: float) -> Step | None:
@@ -41,8 +42,28 @@ def _check_revivable(run: Run) -> None:
     session = run.session
     if session.status is not SessionStatus.FAILED:
         raise SessionConflict(session.session_id, f"it is {session.status}, and only a failed one is tried again")
+    if session.parent_task_id is not None:
+        reason = f"nobody waits for it any more; try {session_of(session.parent_task_id)!r} again, which began it"
+        raise SessionConflict(session.session_id, reason)
     if transitions.compensated(run):
         raise SessionConflict(session.session_id, "what it did has been compensated, and can't be gone on with")
+
+
+def discarded(run: Run, task_id: str, now: float) -> Step:
+    """The step after which a task is no dead letter any more.
+
+    Raises:
+        DeadLetterNotFound: it is none.
+        SessionConflict: the run has not ended, and would bury it again.
+    """
+    task = run.find(task_id)
+    if task is None or not task.dead:
+        raise DeadLetterNotFound(task_id)
+    if not run.ended:
+        raise SessionConflict(run.session.session_id, f"it is {run.session.status}, and has to end first")
+    draft = Draft(run, now)
+    draft.change(task, dead=False)
+    return draft.step()
 
 
 def admitted(run: Run, told: SendSignal, known: Sequence[Signal], limits: Limits, now: float) -> Signal:

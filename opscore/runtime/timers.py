@@ -13,6 +13,7 @@ from opscore.actors.errors import MailboxFull
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.runtime import messages, recovery
 from opscore.runtime.addresses import Addresses
+from opscore.runtime.protocols import TimersProtocol
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 SLEEP_S_MAX: Final = 30.0
@@ -33,7 +34,7 @@ class TimersStatistics:
     """Entries in the heap: about one for each key, however often its time was put off."""
 
 
-class TimersActor(Actor[messages.TimersProtocol]):
+class TimersActor(Actor[TimersProtocol]):
     """Tells agents and sessions when to look at their rows.
 
     Args:

@@ -11,7 +11,18 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from opscore.runtime.errors import StoreError
-from opscore.runtime.models import SESSION_ENDED, TASK_OPEN, Lease, SavedDefinition, Session, Task, TaskStatus
+from opscore.runtime.models import (
+    KIND_DEAD,
+    KIND_DISCARDED,
+    SESSION_ENDED,
+    TASK_OPEN,
+    Lease,
+    Record,
+    SavedDefinition,
+    Session,
+    Task,
+    TaskStatus,
+)
 from opscore.runtime.storage import sealing
 from opscore.runtime.storage.lmdb_snapshot import LmdbSnapshot
 from opscore.runtime.store import JOURNAL_TABLE, Stored
@@ -237,6 +248,13 @@ class Verification:
                 continue
             seen.add(record.entity_id)
             row = self._row(table, record.entity_id)
-            if row is not None and record.kind != f"{record.entity}.{row.status}":
+            if row is not None and _status_told(record) != row.status:
                 told = f"it is {row.status}, and its newest record {int.from_bytes(key, 'big')} says {record.kind}"
                 yield Finding(where=f"{table.name} {record.entity_id!r}", what=told)
+
+
+def _status_told(record: Record) -> str:
+    """The status of a task or session that a record tells of."""
+    if record.kind in (KIND_DEAD, KIND_DISCARDED):
+        return TaskStatus.FAILED
+    return record.kind.removeprefix(f"{record.entity}.")

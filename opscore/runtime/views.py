@@ -5,7 +5,7 @@ from typing import Final, Generic, TypeVar
 
 import attrs
 
-from opscore.runtime.errors import StoreDamaged
+from opscore.runtime.errors import Fault, InvalidDocument, StoreDamaged
 from opscore.runtime.library import Library
 from opscore.runtime.models import Agent, SavedDefinition, Schedule, Session, SessionStatus, Task
 from opscore.runtime.scopes import standing_of
@@ -17,6 +17,8 @@ from opscore.runtime.tables import (
     SCHEDULES,
     SESSIONS,
     SESSIONS_BY_STATUS,
+    TASKS,
+    TASKS_DEAD,
     Index,
     Table,
     named,
@@ -44,6 +46,14 @@ class SessionView:
 
     session: Session
     tasks: tuple[Task, ...]
+
+
+@attrs.frozen(kw_only=True)
+class DeadLetter:
+    """A task that failed for good, with its run."""
+
+    task: Task
+    session: Session
 
 
 def session_view(view: Snapshot, session_id: str, library: Library) -> SessionView | None:
@@ -125,6 +135,52 @@ def schedules(view: Snapshot, *, limit: int, cursor: str | None, workflow_id: st
         return workflow_id is None or schedule.workflow_id == workflow_id
 
     return _page(_rows(view, SCHEDULES, cursor), SCHEDULES.key, wanted, limit)
+
+
+def dead_letters(
+    view: Snapshot, *, limit: int, cursor: str | None, workflow_id: str | None = None, code: str | None = None
+) -> Page[DeadLetter]:
+    """List the dead letters, the newest first.
+
+    Raises:
+        InvalidDocument: the cursor is none of this list.
+    """
+
+    def wanted(letter: DeadLetter) -> bool:
+        failed_with = letter.task.error and letter.task.error.code
+        return (workflow_id is None or letter.session.workflow_id == workflow_id) and code in (None, failed_with)
+
+    return _page(_dead_letters(view, _dead_line(cursor) if cursor else None), _dead_cursor, wanted, limit)
+
+
+def dead_letter(view: Snapshot, task_id: str) -> DeadLetter | None:
+    """Read one dead letter; nothing where the task is none."""
+    task = TASKS.read(view, task_id).row
+    session = None if task is None or not task.dead else SESSIONS.read(view, task.session_id).row
+    return None if task is None or session is None else DeadLetter(task=task, session=session)
+
+
+def _dead_letters(view: Snapshot, after: bytes | None) -> Iterator[DeadLetter]:
+    for _, key in TASKS_DEAD.lines(view, after=after, reverse=True):
+        letter = dead_letter(view, key)
+        if letter is None:
+            raise StoreDamaged(f"{TASKS_DEAD.name} at {key!r}", "it leads to a task or a run that is not there")
+        yield letter
+
+
+def _dead_cursor(letter: DeadLetter) -> str:
+    """Names a place in the index, which is there also once the letter is not."""
+    (place,) = TASKS_DEAD.places(letter.task)
+    return f"{place.hex()}.{letter.task.task_id}"
+
+
+def _dead_line(cursor: str) -> bytes:
+    place, _, task_id = cursor.partition(".")
+    try:
+        return bytes.fromhex(place) + task_id.encode()
+    except ValueError as error:
+        fault = Fault(path="cursor", message="expected the cursor of a page of dead letters")
+        raise InvalidDocument("query", (fault,)) from error
 
 
 def _rows(view: Snapshot, table: Table[RowT], cursor: str | None, *, reverse: bool = False) -> Iterator[RowT]:

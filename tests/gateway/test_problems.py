@@ -42,6 +42,7 @@ EXAMPLES: list[tuple[Exception, int, str]] = [
     (errors.TaskNotFound("x"), 404, "task_not_found"),
     (errors.DefinitionNotFound("x"), 404, "definition_not_found"),
     (errors.ScheduleNotFound("x"), 404, "schedule_not_found"),
+    (errors.DeadLetterNotFound("x"), 404, "dead_letter_not_found"),
     (errors.Conflict("conflict"), 409, "conflict"),
     (errors.StaleAttempt("x", 1, "over"), 409, "stale_attempt"),
     (errors.IdempotencyConflict("k"), 409, "idempotency_key_reused"),

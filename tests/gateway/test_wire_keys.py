@@ -43,6 +43,11 @@ TABLE = {
     ("GET", "/session/{sessionId}"): READERS,
     **{("POST", f"/session/{{sessionId}}/{move}"): OPERATORS for move in Move},
     ("POST", "/session/{sessionId}/signal"): OPERATORS,
+    ("GET", "/deadletter"): READERS,
+    ("POST", "/deadletter/replay"): OPERATORS,
+    ("GET", "/deadletter/{taskId}"): READERS,
+    ("POST", "/deadletter/{taskId}/replay"): OPERATORS,
+    ("POST", "/deadletter/{taskId}/discard"): OPERATORS,
 }
 
 

@@ -18,7 +18,7 @@ from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.errors import CommitUncertain
 from opscore.runtime.feed import Feed
 from opscore.runtime.journal import JournalActor, JournalMeter
-from opscore.runtime.messages import JournalProtocol
+from opscore.runtime.protocols import JournalProtocol
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Outcomes, Put, Snapshot, Submission
 from opscore.runtime.tables import OPEN_SESSIONS

@@ -1,0 +1,53 @@
+"""Dead letters on the wire: tasks that failed for good, their replay and their end."""
+
+from starlette.responses import Response
+
+from opscore.gateway.documents import (
+    DiscardRequest,
+    ReplayRequest,
+    dead_letter_document,
+    replayed_document,
+    session_document,
+    task_document,
+)
+from opscore.gateway.replies import page, shown
+from opscore.gateway.requests import Call
+from opscore.runtime.views import PAGE_MAX
+
+
+async def list_dead_letters(call: Call) -> Response:
+    """List the dead letters, the newest first."""
+    query = call.request.query_params
+    found = call.node.dead_letters(
+        limit=call.count("limit", default=100, most=PAGE_MAX),
+        cursor=query.get("cursor"),
+        workflow_id=query.get("workflowId"),
+        code=query.get("code"),
+    )
+    return page(found, dead_letter_document)
+
+
+async def show(call: Call) -> Response:
+    """Show one dead letter."""
+    return shown(dead_letter_document(call.node.dead_letter(call.path("taskId"))))
+
+
+async def replay(call: Call) -> Response:
+    """Try the run of a dead letter again."""
+    return shown(session_document(await call.run(call.node.replay, call.path("taskId"))))
+
+
+async def replay_all(call: Call) -> Response:
+    """Try the runs of the next dead letters again, all of them or those of a filter."""
+    request = await call.document(ReplayRequest, optional=True)
+    replayed = await call.run(
+        call.node.replay_all, workflow_id=request.workflow_id, code=request.code, cursor=request.cursor
+    )
+    return shown(replayed_document(replayed))
+
+
+async def discard(call: Call) -> Response:
+    """Have a task be no dead letter any more."""
+    task_id = call.path("taskId")
+    request = await call.document(DiscardRequest)
+    return shown(task_document(await call.run(call.node.discard, task_id, request.reason)))

@@ -1,0 +1,129 @@
+"""What can be asked of a node about its dead letters: tasks that failed for good, and their runs with them."""
+
+import functools
+
+import attrs
+
+from opscore.runtime import views
+from opscore.runtime.core import open_nursery
+from opscore.runtime.errors import DeadLetterNotFound, Refusal
+from opscore.runtime.messages import Discard
+from opscore.runtime.models import Move, Session, Task, shown_text
+from opscore.runtime.session_calls import SessionCalls
+from opscore.runtime.tables import session_of
+from opscore.runtime.views import DeadLetter, Page
+
+
+@attrs.frozen(kw_only=True)
+class RefusedReplay:
+    """A run that was not tried again, and why."""
+
+    session_id: str
+    error: Refusal
+
+
+@attrs.frozen(kw_only=True)
+class Replayed:
+    """What came of trying the runs of many dead letters again."""
+
+    sessions: tuple[Session, ...]
+    """Those that go on, as they are then."""
+    refused: tuple[RefusedReplay, ...]
+    next_cursor: str | None
+    """Where the next call goes on; nothing once no dead letter is left to look at."""
+
+
+class DeadLetterCalls(SessionCalls):
+    """Dead letters."""
+
+    def dead_letters(
+        self, *, limit: int = 100, cursor: str | None = None, workflow_id: str | None = None, code: str | None = None
+    ) -> Page[DeadLetter]:
+        """List the dead letters, the newest first.
+
+        Args:
+            limit: how many at most; 500 at most.
+            cursor: where the page before ended.
+            workflow_id: only those of runs of this workflow.
+            code: only those that failed with this code.
+
+        Raises:
+            InvalidDocument: no page ended there.
+        """
+        return self._read(
+            lambda view: views.dead_letters(view, limit=limit, cursor=cursor, workflow_id=workflow_id, code=code)
+        )
+
+    def dead_letter(self, task_id: str) -> DeadLetter:
+        """Return one dead letter.
+
+        Raises:
+            DeadLetterNotFound: there is no such task, or it is none: its run goes on, or it was discarded.
+        """
+        found = self._read(lambda view: views.dead_letter(view, task_id))
+        if found is None:
+            raise DeadLetterNotFound(task_id)
+        return found
+
+    async def replay(self, task_id: str) -> Session:
+        """Try the run of a dead letter again, from everything in it that failed; returns the session as it is then.
+
+        Raises:
+            DeadLetterNotFound: it is none.
+            SessionConflict: the run can't be tried again.
+        """
+        return await self.steer(self.dead_letter(task_id).session.session_id, Move.RETRY)
+
+    async def replay_all(
+        self, *, workflow_id: str | None = None, code: str | None = None, cursor: str | None = None
+    ) -> Replayed:
+        """Try the runs of the newest dead letters again, `replays_max` letters at a call.
+
+        What fails again meanwhile is newer than where a call begins, so going on by the cursor comes to an end.
+
+        Args:
+            workflow_id: only those of runs of this workflow.
+            code: only those that failed with this code.
+            cursor: where the call before ended.
+
+        Raises:
+            InvalidDocument: no call ended there.
+            StoreError, ActorError: some were not tried; they are dead letters still.
+        """
+        page = self.dead_letters(limit=self._core.limits.replays_max, cursor=cursor, workflow_id=workflow_id, code=code)
+        outcomes: dict[str, Session | Refusal | None] = {letter.session.session_id: None for letter in page.items}
+
+        async def retry(session_id: str) -> None:
+            try:
+                outcomes[session_id] = await self.steer(session_id, Move.RETRY)
+            except Refusal as error:
+                outcomes[session_id] = error
+
+        # All at once, so that their commits share batches.
+        async with open_nursery() as nursery:
+            for session_id in outcomes:
+                nursery.start_soon(functools.partial(retry, session_id))
+        return Replayed(
+            sessions=tuple(each for each in outcomes.values() if isinstance(each, Session)),
+            refused=tuple(
+                RefusedReplay(session_id=session_id, error=each)
+                for session_id, each in outcomes.items()
+                if isinstance(each, Refusal)
+            ),
+            next_cursor=page.next_cursor,
+        )
+
+    async def discard(self, task_id: str, reason: str) -> Task:
+        """Have a task be no dead letter any more; the journal keeps why. Its run may still be tried again.
+
+        Args:
+            task_id: the dead letter.
+            reason: why nobody has to look at it.
+
+        Raises:
+            DeadLetterNotFound: it is none.
+            SessionConflict: its run has not ended.
+        """
+        self.dead_letter(task_id)
+        message = Discard(task_id=task_id, reason=shown_text(reason))
+        return await self._core.addresses.session(session_of(task_id)).ask(message)
