@@ -10,7 +10,8 @@ from opscore.runtime.errors import AgentNotFound, StaleAttempt
 from opscore.runtime.messages import Outcome, Settle
 from opscore.runtime.models import Agent, Lease, Record
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
-from opscore.runtime.tables import AGENTS, LEASES, Versioned, record
+from opscore.runtime.tables import AGENTS, LEASES, record
+from opscore.runtime.typed_tables import Versioned
 
 
 class _Keep:

@@ -11,7 +11,8 @@ from opscore.runtime.storage import formats, sealing
 from opscore.runtime.storage.lmdb_reader import LmdbReader
 from opscore.runtime.storage.lmdb_store import MAP_BYTES, LmdbStore
 from opscore.runtime.store import Put
-from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES, Table
+from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES
+from opscore.runtime.typed_tables import Table
 
 UPGRADED_AT_ONCE: Final = 1_000
 """Rows brought up to date in one commit."""

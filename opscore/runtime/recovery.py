@@ -27,8 +27,8 @@ from opscore.runtime.tables import (
     TASKS_BY_DUE,
     TASKS_READY,
     session_of,
-    time_at,
 )
+from opscore.runtime.typed_tables import time_at
 
 _log = logging.getLogger("opscore.recovery")
 

@@ -30,9 +30,8 @@ from opscore.runtime.tables import (
     SIGNATURES_BY_TIME,
     TASKS,
     Mark,
-    named,
-    time_at,
 )
+from opscore.runtime.typed_tables import named, time_at
 
 REMOVED_AT_ONCE: Final = 200
 """Rows removed in one commit, about; a session goes as a whole."""

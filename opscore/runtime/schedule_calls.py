@@ -23,8 +23,9 @@ from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.models import Missed, Schedule
 from opscore.runtime.schedule_messages import ScheduleChanged
 from opscore.runtime.store import Submission
-from opscore.runtime.tables import SCHEDULES, Versioned
+from opscore.runtime.tables import SCHEDULES
 from opscore.runtime.triggering import Trigger
+from opscore.runtime.typed_tables import Versioned
 from opscore.runtime.values import copied
 from opscore.runtime.views import Page
 

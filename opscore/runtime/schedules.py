@@ -39,8 +39,9 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import Failure, Schedule, Session
 from opscore.runtime.schedule_messages import KeepSchedules, ScheduleChanged, SchedulesProtocol
 from opscore.runtime.store import Snapshot, Submission
-from opscore.runtime.tables import SCHEDULES, SCHEDULES_BY_DUE, time_at
+from opscore.runtime.tables import SCHEDULES, SCHEDULES_BY_DUE
 from opscore.runtime.triggering import Prepared, Trigger
+from opscore.runtime.typed_tables import time_at
 
 MAILBOX: Final = MailboxSpec(overflow=Overflow.DROP_NEWEST)
 """Every message says the same: what does not fit is said already."""

@@ -22,7 +22,8 @@ from opscore.runtime.storage.directory_lock import LOCK_NAME
 from opscore.runtime.storage.files import LOCK_FILE
 from opscore.runtime.storage.lmdb_store import MAP_BYTES
 from opscore.runtime.store import JOURNAL_TABLE, Put, Snapshot, Stored
-from opscore.runtime.tables import ALL_TABLES, RECORDS, Table, sequence_key
+from opscore.runtime.tables import ALL_TABLES, RECORDS, sequence_key
+from opscore.runtime.typed_tables import Table
 
 EXPORT_VERSION: Final = 1
 IMPORTED_AT_ONCE: Final = 2_000

@@ -39,9 +39,8 @@ from opscore.runtime.tables import (
     REVISIONS,
     SESSIONS,
     TASKS,
-    Index,
-    Table,
 )
+from opscore.runtime.typed_tables import Index, Table
 
 RowT = TypeVar("RowT")
 

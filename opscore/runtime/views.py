@@ -19,11 +19,9 @@ from opscore.runtime.tables import (
     SESSIONS_BY_STATUS,
     TASKS,
     TASKS_DEAD,
-    Index,
-    Table,
-    named,
     tasks_of,
 )
+from opscore.runtime.typed_tables import Index, Table, named
 
 RowT = TypeVar("RowT")
 

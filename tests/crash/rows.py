@@ -19,17 +19,9 @@ from opscore.runtime.models import (
 )
 from opscore.runtime.opening import open_store
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot, Stored
-from opscore.runtime.tables import (
-    AGENTS,
-    DEFINITIONS,
-    IDEMPOTENCY,
-    LEASES,
-    OPEN_SESSIONS,
-    SESSIONS,
-    TASKS,
-    Table,
-)
+from opscore.runtime.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
 from opscore.runtime.triggering import IdempotencyKey
+from opscore.runtime.typed_tables import Table
 from tests.crash.ledger import Order
 from tests.crash.server import MAP_BYTES
 

@@ -10,7 +10,8 @@ import pytest
 from opscore.runtime import codec
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.store import Stored
-from opscore.runtime.tables import ALL_TABLES, RECORDS, Table
+from opscore.runtime.tables import ALL_TABLES, RECORDS
+from opscore.runtime.typed_tables import Table
 
 SHAPES: dict[str, dict[str, dict[str, str]]] = json.loads(
     (Path(__file__).parent / "stores" / "schemas.json").read_text(encoding="utf-8")

@@ -36,10 +36,10 @@ from opscore.runtime.tables import (
     OpenSession,
     Revision,
     SeenSignature,
-    Table,
     record,
     tasks_of,
 )
+from opscore.runtime.typed_tables import Table
 
 ROWS: tuple[Any, ...] = (
     Agent(agent_id="a 1/ü", name="one", registered_at=1.5, metadata={"deep": [1, None, {"x": 2**70}]}),

@@ -13,7 +13,8 @@ from opscore.runtime.models import Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.opening import open_reader, open_store
 from opscore.runtime.storage import formats
 from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Snapshot, Submission
-from opscore.runtime.tables import LEASES, OPEN_SESSIONS, REVISIONS, SESSIONS, TASKS, OpenSession, Table
+from opscore.runtime.tables import LEASES, OPEN_SESSIONS, REVISIONS, SESSIONS, TASKS, OpenSession
+from opscore.runtime.typed_tables import Table
 from opscore.runtime.verification import Finding, Verification
 from tests.runtime.test_opening import EVERY_FORMAT, restored
 from tests.runtime.world import MAP_BYTES

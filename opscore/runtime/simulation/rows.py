@@ -26,8 +26,8 @@ from opscore.runtime.tables import (
     IdempotencyRow,
     OpenSession,
     Revision,
-    Table,
 )
+from opscore.runtime.typed_tables import Table
 
 _MIRRORED: Final[tuple[Table[Any], ...]] = (
     AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY,
