@@ -86,7 +86,7 @@ class Call:
     method: str
     path: str
     body: bytes | None = None
-    params: Mapping[str, str] = attrs.field(factory=dict)
+    params: Mapping[str, str | list[str]] = attrs.field(factory=dict)
     headers: Mapping[str, str] = attrs.field(factory=dict)
     wait_s: float = 0.0
     """How long the server may take its time, on top of the client's timeout."""

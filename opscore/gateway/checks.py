@@ -14,6 +14,7 @@ from opscore.gateway.contacts import ContactPolicy, ForbiddenContact
 from opscore.runtime import codec, cron, reports, zones
 from opscore.runtime.errors import Fault, LimitExceeded
 from opscore.runtime.identity import unusable
+from opscore.runtime.labels import business_key_faults, label_faults
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Missed
 from opscore.runtime.values import check_value
@@ -112,6 +113,18 @@ def capabilities(value: Any, _: Rules) -> Iterator[Fault]:
     for index, capability in enumerate(value[:CAPABILITIES_MAX]):
         if isinstance(capability, str) and not 0 < len(capability) <= NAME_CHARACTERS_MAX:
             yield Fault(path=f"[{index}]", message=f"expected 1 to {NAME_CHARACTERS_MAX} characters")
+
+
+def labels(value: Any, rules: Rules) -> Iterator[Fault]:
+    """What a run is found by."""
+    if isinstance(value, dict):
+        yield from label_faults(value, rules.limits)
+
+
+def a_business_key(value: Any, rules: Rules) -> Iterator[Fault]:
+    """What a run is called elsewhere."""
+    if isinstance(value, str):
+        yield from business_key_faults(value, rules.limits)
 
 
 def contact(value: Any, rules: Rules) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -205,6 +205,8 @@ class OpscoreClient(OperatorCalls):
         payload: Any = None,
         *,
         idempotency_key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        business_key: str | None = None,
     ) -> Triggered:
         """Start a run of a workflow.
 
@@ -213,8 +215,11 @@ class OpscoreClient(OperatorCalls):
             workflow: The id of a saved definition, or a definition; saved first if no agent is named.
             payload: What the run's tasks see as their input.
             idempotency_key: Makes repetitions one run, also across processes; drawn afresh if not given.
+            labels: What the run is found by, beside the labels of its definition.
+            business_key: What the run is called in the caller's business.
         """
-        body: JsonObject = {} if payload is None else {"initialPayload": payload}
+        given = {"initialPayload": payload, "labels": labels, "businessKey": business_key}
+        body: JsonObject = {key: value for key, value in given.items() if value is not None}
         if agent_id is not None:
             chosen = (
                 {"workflowDefinitionId": workflow} if isinstance(workflow, str) else {"workflowDefinition": workflow}
@@ -339,9 +344,17 @@ class OpscoreClient(OperatorCalls):
         """Show one task of one run."""
         return await self._caller.document(Call(method="GET", path=path_of("task", task_id)))
 
-    async def sessions(self, *, limit: int | None = None, cursor: str | None = None, **filters: str) -> Page:
-        """List runs; filters are named as on the wire, such as `status="running"`."""
-        return await self.page("session", limit=limit, cursor=cursor, **filters)
+    async def sessions(
+        self,
+        *,
+        limit: int | None = None,
+        cursor: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        **filters: str,
+    ) -> Page:
+        """List runs that have all of these labels; filters are named as on the wire, such as `status="running"`."""
+        label = [f"{name}:{value}" for name, value in (labels or {}).items()]
+        return await self.page("session", limit=limit, cursor=cursor, label=label, **filters)
 
     async def session(self, session_id: str, *, wait_s: float = 0.0) -> JsonObject:
         """Show one run with its tasks, waiting up to `wait_s` for it to end."""

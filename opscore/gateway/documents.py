@@ -56,12 +56,20 @@ class Notification:
 
 
 @attrs.frozen(kw_only=True)
-class TriggerRequest:
+class PayloadRequest:
+    """`POST /workflow/{id}/trigger`."""
+
+    initial_payload: Any = None
+    labels: dict[str, Any] | None = checked(checks.labels, default=None)
+    business_key: str | None = checked(checks.a_business_key, default=None)
+
+
+@attrs.frozen(kw_only=True)
+class TriggerRequest(PayloadRequest):
     """`POST /agent/{agentId}/workflow`."""
 
     workflow_definition_id: str | None = None
     workflow_definition: dict[str, Any] | None = None
-    initial_payload: Any = None
 
     def definition(self) -> str | Json:
         """The one of the two that is given.
@@ -74,13 +82,6 @@ class TriggerRequest:
             message = "exactly one of workflowDefinitionId and workflowDefinition must be given"
             raise InvalidDocument("request", (Fault(path="", message=message),))
         return given[0]
-
-
-@attrs.frozen(kw_only=True)
-class PayloadRequest:
-    """`POST /workflow/{id}/trigger`."""
-
-    initial_payload: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -283,6 +284,8 @@ def session_document(session: Session) -> Json:
         "cancelledAt": show_time(session.cancelled_at),
         "dueAt": show_time(session.due_at),
         "parentTaskId": session.parent_task_id,
+        "businessKey": session.business_key,
+        "labels": session.labels,
     }
 
 
@@ -309,8 +312,10 @@ def signal_document(signal: Signal) -> Json:
 
 
 def dead_letter_document(letter: DeadLetter) -> Json:
-    """Show a dead letter: the task, and the workflow that it failed in."""
-    return {**task_document(letter.task), "workflowId": letter.session.workflow_id}
+    """Show a dead letter: the task, and what its run is found by."""
+    session = letter.session
+    found_by = {"workflowId": session.workflow_id, "businessKey": session.business_key, "labels": session.labels}
+    return {**task_document(letter.task), **found_by}
 
 
 def replayed_document(replayed: Replayed) -> Json:

@@ -103,14 +103,16 @@ class OperatorCalls:
             Call(method="POST", path=path, body=as_json({"reason": reason}), repeatable=False)
         )
 
-    async def page(self, kind: str, **params: str | int | None) -> Page:
+    async def page(self, kind: str, **params: str | int | list[str] | None) -> Page:
         """Read a page of a list.
 
         Args:
             kind: What is listed, as the path names it, such as `session`.
-            params: The query, named as on the wire; None is left out.
+            params: The query, named as on the wire; None is left out, a list is given item by item.
         """
-        chosen = {key: str(value) for key, value in params.items() if value is not None}
+        chosen = {
+            key: value if isinstance(value, list) else str(value) for key, value in params.items() if value is not None
+        }
         answer = await self._caller.document(Call(method="GET", path=f"{PREFIX}/{kind}", params=chosen))
         return Page(items=tuple(answer["items"]), next_cursor=answer.get("nextCursor"))
 

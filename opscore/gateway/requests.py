@@ -166,7 +166,14 @@ class Call:
             HttpRefusal: as `json`.
             InvalidDocument: with every fault.
         """
-        document = await self.json(optional=optional)
+        return self.structured(await self.json(optional=optional), kind)
+
+    def structured(self, document: Any, kind: type[DocumentT]) -> DocumentT:
+        """Turn a body that was read into a strict value.
+
+        Raises:
+            InvalidDocument: with every fault.
+        """
         rules = checks.Rules(limits=self.node.limits, contacts=self.gateway.contacts)
         found = tuple(checks.faults(document, kind, rules))
         try:

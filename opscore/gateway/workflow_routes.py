@@ -14,7 +14,6 @@ from opscore.gateway.documents import (
 )
 from opscore.gateway.replies import accepted, created, page, shown
 from opscore.gateway.requests import Call
-from opscore.runtime import codec
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Session, SessionStatus
 from opscore.runtime.triggering import IdempotencyKey
@@ -26,7 +25,7 @@ SESSION_WAIT_S_MAX: Final = 60.0
 async def trigger_for_agent(call: Call) -> Response:
     """Start a run for an agent, as Ops-Core did."""
     document = await call.json()
-    request = codec.structure_wire(document, TriggerRequest, "request")
+    request = call.structured(document, TriggerRequest)
     definition = request.definition()
     try:
         session = await call.run(
@@ -35,6 +34,8 @@ async def trigger_for_agent(call: Call) -> Response:
             payload=request.initial_payload,
             agent_id=call.path("agentId"),
             idempotency=_idempotency(call, document),
+            labels=request.labels,
+            business_key=request.business_key,
         )
     except InvalidDocument as error:
         if isinstance(definition, str):
@@ -46,12 +47,14 @@ async def trigger_for_agent(call: Call) -> Response:
 async def trigger(call: Call) -> Response:
     """Start a run that is routed by capability alone."""
     document = await call.json(optional=True)
-    request = codec.structure_wire(document, PayloadRequest, "request")
+    request = call.structured(document, PayloadRequest)
     session = await call.run(
         call.node.trigger,
         call.path("workflowId"),
         payload=request.initial_payload,
         idempotency=_idempotency(call, document),
+        labels=request.labels,
+        business_key=request.business_key,
     )
     return accepted(_triggered(session))
 
@@ -111,8 +114,20 @@ async def list_sessions(call: Call) -> Response:
         status=status,
         workflow_id=query.get("workflowId"),
         agent_id=query.get("agentId"),
+        labels=_labels(query.getlist("label")),
+        business_key=query.get("businessKey"),
     )
     return page(found, session_document)
+
+
+def _labels(given: list[str]) -> dict[str, str]:
+    """Read labels as a query gives them, `label=key:value`; a value may have colons of its own."""
+    pairs = [(name, value) for name, colon, value in (each.partition(":") for each in given) if colon]
+    labels = dict(pairs)
+    if len(pairs) < len(given) or any(labels[name] != value for name, value in pairs):
+        message = "expected key:value, and one value for a key"
+        raise InvalidDocument("query", (Fault(path="label", message=message),))
+    return labels
 
 
 async def show_session(call: Call) -> Response:

@@ -33,6 +33,11 @@ class Limits:
     """Of all the expressions in a workflow document: reading them takes a few microseconds a character."""
     runs_depth_max: int = 16
     """How many runs may stand above one another, each waiting for the next."""
+    labels_max: int = 20
+    """Of one run; each is a line in an index."""
+    label_name_bytes_max: int = 64
+    label_value_bytes_max: int = 256
+    business_key_bytes_max: int = 256
     signals_max: int = 1_000
     """Signals of one run, waiting or taken."""
     replays_max: int = 100

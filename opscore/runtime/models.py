@@ -181,6 +181,9 @@ class Session:
     """The task of another run that waits for this one."""
     depth: int = 0
     """How many runs stand above it, each waiting for the next."""
+    labels: dict[str, str] = attrs.field(factory=dict)
+    business_key: str | None = None
+    """What it is called in the caller's business; several may have the same."""
     ended_at: float | None = None
 
 

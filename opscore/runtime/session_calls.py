@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import trio
 
 from opscore.runtime import definitions, triggering, views
@@ -11,11 +12,14 @@ from opscore.runtime.core import RACES_MAX
 from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import (
     DefinitionNotFound,
+    InvalidDocument,
     LimitExceeded,
     NotReady,
     SessionNotFound,
     Superseded,
 )
+from opscore.runtime.labels import business_key_faults, label_faults
+from opscore.runtime.limits import Limits
 from opscore.runtime.messages import SendSignal, Steer
 from opscore.runtime.models import SESSION_ENDED, Move, SavedDefinition, Session, Signal
 from opscore.runtime.store import Snapshot, Submission
@@ -87,6 +91,8 @@ class SessionCalls(Calls):
         payload: Any = None,
         agent_id: str | None = None,
         idempotency: IdempotencyKey | None = None,
+        labels: Mapping[str, str] | None = None,
+        business_key: str | None = None,
     ) -> Session:
         """Start a run. Once this returns, the run exists and no crash can lose it.
 
@@ -95,6 +101,8 @@ class SessionCalls(Calls):
             payload: the run's input; JSON values, 256 KiB at most.
             agent_id: the session's agent: runs the tasks that name nobody, preferred where it is able.
             idempotency: the same key with the same body answers the session that it started before.
+            labels: what the run is found by, beside the labels of its definition, over which these count.
+            business_key: what the run is called in the caller's business; several may have the same.
 
         Raises:
             AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict, LimitExceeded: refused.
@@ -102,8 +110,16 @@ class SessionCalls(Calls):
         """
         if idempotency is None:
             self._admit()
-        payload = copied(payload, self._core.limits)
-        request = Trigger(definition=definition, payload=payload, agent_id=agent_id, idempotency=idempotency)
+        limits = self._core.limits
+        request = Trigger(
+            definition=definition,
+            payload=copied(payload, limits),
+            agent_id=agent_id,
+            idempotency=idempotency,
+            labels=copied(dict(labels or {}), limits),
+            business_key=copied(business_key, limits),
+        )
+        _check_found_by(request, limits)
         for _ in range(RACES_MAX):
             prepared = self._prepare(request)
             if isinstance(prepared, Session):
@@ -143,13 +159,24 @@ class SessionCalls(Calls):
         status: str | None = None,
         workflow_id: str | None = None,
         agent_id: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        business_key: str | None = None,
     ) -> Page[Session]:
-        """List sessions, newest first; a result too large for the listing is left to `session`."""
-        return self._read(
-            lambda view: views.sessions(
-                view, limit=limit, cursor=cursor, status=status, workflow_id=workflow_id, agent_id=agent_id
-            )
+        """List sessions, newest first; a result too large for the listing is left to `session`.
+
+        Args:
+            limit: how many at most; 500 at most.
+            cursor: where the page before ended.
+            status: only those that stand so.
+            workflow_id: only those of this workflow.
+            agent_id: only those of this agent.
+            labels: only those that have all of these.
+            business_key: only those that are called so.
+        """
+        wanted = views.WantedSessions(
+            status=status, workflow_id=workflow_id, agent_id=agent_id, labels=labels or {}, business_key=business_key
         )
+        return self._read(lambda view: views.sessions(view, wanted, limit=limit, cursor=cursor))
 
     async def wait(self, session_id: str) -> Session:
         """Wait until a session has ended, and return it. Put a `trio.fail_after` around it to bound the wait.
@@ -220,3 +247,12 @@ class SessionCalls(Calls):
         if self._not_ready is not None:
             raise NotReady(self._not_ready)
         self._core.admit()
+
+
+def _check_found_by(request: Trigger, limits: Limits) -> None:
+    faults = [attrs.evolve(each, path=f"labels{each.path}") for each in label_faults(request.labels, limits)]
+    if request.business_key is not None:
+        found = business_key_faults(request.business_key, limits)
+        faults += [attrs.evolve(each, path=f"businessKey{each.path}") for each in found]
+    if faults:
+        raise InvalidDocument("trigger", tuple(faults))

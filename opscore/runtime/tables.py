@@ -67,6 +67,12 @@ JOURNAL_TRIMMED: Final = "journal_trimmed"
 
 # --- indexes ------------------------------------------------------------------------------------------------
 
+
+def labelled(name: str, value: str) -> bytes:
+    """A label as a place in an index: no other label's lines begin with it."""
+    return named(name) + named(value)
+
+
 AGENTS_BY_CAPABILITY: Final[Index[Agent]] = Index(
     name="agents_by_capability", places=lambda agent: [named(capability) for capability in agent.capabilities]
 )
@@ -94,6 +100,13 @@ SESSIONS_BELOW: Final[Index[Session]] = Index(
     places=lambda session: [named(session.parent_task_id)] if session.parent_task_id and not session.ended_at else (),
 )
 """The unfinished ones that a task of another run waits for, by that task."""
+SESSIONS_BY_LABEL: Final[Index[Session]] = Index(
+    name="sessions_by_label", places=lambda session: [labelled(*label) for label in session.labels.items()]
+)
+SESSIONS_BY_BUSINESS_KEY: Final[Index[Session]] = Index(
+    name="sessions_by_business_key",
+    places=lambda session: [named(session.business_key)] if session.business_key is not None else (),
+)
 TASKS_READY: Final[Index[Task]] = Index(
     name="tasks_ready", places=lambda task: [at(task.ready_at or 0.0)] if task.status is TaskStatus.READY else ()
 )
@@ -150,7 +163,10 @@ SESSIONS: Final = Table(
     kind=Session,
     schema=2,
     key=lambda row: row.session_id,
-    indexes=(SESSIONS_BY_STATUS, SESSIONS_BY_DEFINITION, SESSIONS_ENDED, SESSIONS_BY_DUE, SESSIONS_BELOW),
+    indexes=(
+        *(SESSIONS_BY_STATUS, SESSIONS_BY_DEFINITION, SESSIONS_ENDED, SESSIONS_BY_DUE, SESSIONS_BELOW),
+        *(SESSIONS_BY_LABEL, SESSIONS_BY_BUSINESS_KEY),
+    ),
     upcasters={1: _with_new_fields},
 )
 OPEN_SESSIONS: Final = Table(name="open_sessions", kind=OpenSession, schema=1, key=lambda row: row.session_id)

@@ -17,6 +17,7 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.identity import new_id
 from opscore.runtime.input_schemas import check_input
+from opscore.runtime.labels import labels_of
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import IdempotentTrigger, SavedDefinition, Session
@@ -66,6 +67,8 @@ class Trigger:
     """The task of another run that waits for this one."""
     depth: int = 0
     """How many runs stand above it."""
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    business_key: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +113,8 @@ def prepare(
         payload=trigger.payload,
         parent_task_id=trigger.parent_task_id,
         depth=trigger.depth,
+        labels=labels_of(definition, trigger.labels, limits),
+        business_key=trigger.business_key,
         created_at=now,
     )
     if trigger.idempotency is not None and keyed is not None:

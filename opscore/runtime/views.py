@@ -1,6 +1,6 @@
 """What can be read from outside: one page of a listing, one session with its tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
 import attrs
@@ -16,9 +16,12 @@ from opscore.runtime.tables import (
     DEFINITIONS,
     SCHEDULES,
     SESSIONS,
+    SESSIONS_BY_BUSINESS_KEY,
+    SESSIONS_BY_LABEL,
     SESSIONS_BY_STATUS,
     TASKS,
     TASKS_DEAD,
+    labelled,
     tasks_of,
 )
 from opscore.runtime.typed_tables import Index, Table, named
@@ -81,29 +84,43 @@ def _with_result(view: Snapshot, session: Session, tasks: Sequence[Task], librar
     return attrs.evolve(session, result=standing_of(session, definition, tasks).gathered())
 
 
-def sessions(
-    view: Snapshot,
-    *,
-    limit: int,
-    cursor: str | None,
-    status: str | None = None,
-    workflow_id: str | None = None,
-    agent_id: str | None = None,
-) -> Page[Session]:
-    """List sessions, newest first."""
+@attrs.frozen(kw_only=True)
+class WantedSessions:
+    """Which sessions are listed; what is not given is open."""
 
-    def wanted(session: Session) -> bool:
+    status: str | None = None
+    workflow_id: str | None = None
+    agent_id: str | None = None
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    business_key: str | None = None
+
+    def __contains__(self, session: Session) -> bool:
+        """Whether a session is one of them."""
         return (
-            (status is None or session.status == status)
-            and (workflow_id is None or session.workflow_id == workflow_id)
-            and (agent_id is None or session.agent_id == agent_id)
+            self.status in (None, session.status)
+            and self.workflow_id in (None, session.workflow_id)
+            and self.agent_id in (None, session.agent_id)
+            and self.labels.items() <= session.labels.items()
+            and self.business_key in (None, session.business_key)
         )
 
-    if status is None:
+    def place(self) -> tuple[Index[Session], bytes] | None:
+        """Where in an index they all stand: in the one that is likely to have the fewest others beside them."""
+        if self.business_key is not None:
+            return SESSIONS_BY_BUSINESS_KEY, named(self.business_key)
+        for label in self.labels.items():
+            return SESSIONS_BY_LABEL, labelled(*label)
+        return None if self.status is None else (SESSIONS_BY_STATUS, named(self.status))
+
+
+def sessions(view: Snapshot, wanted: WantedSessions, *, limit: int, cursor: str | None) -> Page[Session]:
+    """List sessions, newest first."""
+    place = wanted.place()
+    if place is None:
         rows = _rows(view, SESSIONS, cursor, reverse=True)
     else:
-        rows = _indexed_rows(view, SESSIONS, SESSIONS_BY_STATUS, named(status), cursor, reverse=True)
-    return _page(rows, SESSIONS.key, wanted, limit)
+        rows = _indexed_rows(view, SESSIONS, *place, cursor, reverse=True)
+    return _page(rows, SESSIONS.key, wanted.__contains__, limit)
 
 
 def agents(

@@ -54,7 +54,7 @@ def test_a_backup_is_whole_sound_and_has_the_keys(path: Path) -> None:
 
 def test_the_commands_work_beside_a_process_that_has_the_directory_open(path: Path) -> None:
     with open_store(path / "opscore-data"):
-        assert b"is sound: 137 values" in run("verify", cwd=path).stdout
+        assert b"is sound: 140 values" in run("verify", cwd=path).stdout
         assert b"holds commit 63" in run("backup", "copy", cwd=path).stdout
         assert run("export", "-", cwd=path).stdout.count(b"\n") == 96
         assert says(run("stats", "--json", cwd=path))["sessions_unfinished"] == 6

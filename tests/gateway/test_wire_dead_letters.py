@@ -34,7 +34,8 @@ def test_dead_letters_are_listed_by_workflow_and_code_and_shown(wire: Wire) -> N
     page = wire.get("/deadletter", workflowId=workflow_id, limit=2).json()
     assert listed(wire, workflowId=workflow_id, limit=2, cursor=page["nextCursor"]) == [first]
     shown = wire.get(f"/deadletter/{second}").json()
-    assert shown == {**wire.get(f"/task/{second}").json(), "workflowId": workflow_id}
+    found_by = {"workflowId": workflow_id, "businessKey": None, "labels": {}}
+    assert shown == {**wire.get(f"/task/{second}").json(), **found_by}
     assert (shown["dead"], shown["error"]) == (True, {"code": "paper", "message": "no paper"})
     assert set(faults(wire.get("/deadletter", cursor="ses_1.0"))) == {"cursor"}
     assert set(faults(wire.get("/deadletter", limit=0))) == {"limit"}

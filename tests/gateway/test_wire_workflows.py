@@ -329,6 +329,7 @@ def test_sessions_are_listed_newest_first_by_status_workflow_and_agent(wire: Wir
     assert set(first["items"][0]) == {
         *("sessionId", "workflowId", "agentId", "status", "startTime", "endTime"),
         *("error", "reason", "cancelledAt", "dueAt", "parentTaskId"),
+        *("businessKey", "labels"),
     }, "payload and result have no bound in a listing: they are shown with the session alone"
     problem(wire.get("/session", status="done"), 422, "validation_failed")
 

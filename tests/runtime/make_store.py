@@ -25,6 +25,11 @@ SIGNALLED = {
     "id": "signalled",
     "tasks": [{"taskId": "first", "agentCapability": "nobody"}, {"taskId": "approval", "type": "signal"}],
 }
+DONE: dict[str, Any] = {
+    "payload": {"text": "naïve ✓"},
+    "labels": {"team": "blue", "stage": "prod"},
+    "business_key": "order-7",
+}
 KEYED = one_task("keyed", retry={"initialDelaySeconds": 3_000, "jitter": False})
 
 
@@ -33,7 +38,7 @@ async def live(world: World) -> None:
     async with world.node() as node:
         await node.save_definition(SAMPLE)
         await hire(node, "local", "local_work", result={"sum": 3, "of": [1, 2]})
-        done = await begin(node, one_task("done", agentCapability="local_work"), payload={"text": "naïve ✓"})
+        done = await begin(node, one_task("done", agentCapability="local_work"), **DONE)
         await node.wait(done.session_id)
         await node.remember_signature("a-signature")
 
