@@ -58,6 +58,18 @@ class OperatorCalls:
             Call(method="POST", path=path_of("session", session_id, "signal"), body=body)
         )
 
+    async def history(self, session_id: str, *, limit: int | None = None, cursor: str | None = None) -> JsonObject:
+        """Show what happened in a run, the newest first.
+
+        Returns:
+            `items`, a page of the run's records; `attempts`, what those tell of each; `nextCursor`, None at the end.
+        """
+        params = {"limit": None if limit is None else str(limit), "cursor": cursor}
+        chosen = {key: value for key, value in params.items() if value is not None}
+        return await self._caller.document(
+            Call(method="GET", path=path_of("session", session_id, "history"), params=chosen)
+        )
+
     async def dead_letters(
         self,
         *,

@@ -12,6 +12,7 @@ from opscore.gateway.documents import (
     session_document,
     session_view_document,
 )
+from opscore.gateway.history_documents import history_document
 from opscore.gateway.replies import accepted, created, page, shown
 from opscore.gateway.requests import Call
 from opscore.runtime.errors import Fault, InvalidDocument
@@ -128,6 +129,13 @@ def _labels(given: list[str]) -> dict[str, str]:
         message = "expected key:value, and one value for a key"
         raise InvalidDocument("query", (Fault(path="label", message=message),))
     return labels
+
+
+async def show_history(call: Call) -> Response:
+    """Show what happened in a session, and what that tells of each attempt."""
+    limit = call.count("limit", default=100, most=PAGE_MAX)
+    found = call.node.history(call.path("sessionId"), limit=limit, cursor=call.request.query_params.get("cursor"))
+    return shown(history_document(found))
 
 
 async def show_session(call: Call) -> Response:

@@ -30,7 +30,13 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float) -> Quaranti
     if session is None or guard.row is None:
         return None
     paused = transitions.quarantine(session)
-    data: Mapping[str, Any] = {"workflowId": session.workflow_id, "reason": paused.reason, "cause": cause}
+    previous = guard.version
+    data: Mapping[str, Any] = {
+        "workflowId": session.workflow_id,
+        "reason": paused.reason,
+        "cause": cause,
+        "previous": previous,
+    }
     expects: list[Expect] = [OPEN_SESSIONS.expect(session_id, guard.version)]
     writes = [SESSIONS.put(paused), OPEN_SESSIONS.put(OpenSession(session_id=session_id))]
     records: list[Put] = [_line(now, "session", session_id, session_id, f"session.{SessionStatus.PAUSED}", data)]
@@ -42,7 +48,7 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float) -> Quaranti
         if task is not None:
             moved = transitions.take_back(task, session, now)
             writes.append(TASKS.put(moved))
-            told = {"taskKey": moved.key, "attempt": moved.attempt, "agentId": moved.agent_id}
+            told = {"taskKey": moved.key, "attempt": moved.attempt, "agentId": moved.agent_id, "previous": previous}
             records.append(_line(now, "task", moved.task_id, session_id, f"task.{moved.status}", told))
     return Quarantine(
         submission=Submission(expects=tuple(expects), writes=(*writes, *deletes), records=tuple(records)),

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import trio
 
-from opscore.runtime import definitions, triggering, views
+from opscore.runtime import definitions, history, triggering, views
 from opscore.runtime.calls import Calls
 from opscore.runtime.core import RACES_MAX
 from opscore.runtime.definitions import Definition
@@ -18,6 +18,7 @@ from opscore.runtime.errors import (
     SessionNotFound,
     Superseded,
 )
+from opscore.runtime.following import JournalEntry
 from opscore.runtime.labels import business_key_faults, label_faults
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import SendSignal, Steer
@@ -147,6 +148,23 @@ class SessionCalls(Calls):
             SessionNotFound: there is none.
         """
         found = self._read(lambda view: views.session_view(view, session_id, self._core.library))
+        if found is None:
+            raise SessionNotFound(session_id)
+        return found
+
+    def history(self, session_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[JournalEntry]:
+        """What happened in a run, as the journal keeps it, the newest first; `history.attempts_of` groups it.
+
+        Args:
+            session_id: the run.
+            limit: how many records at most; 500 at most. A page may have fewer, or none, and not be the last.
+            cursor: where the page before ended.
+
+        Raises:
+            SessionNotFound: there is none.
+            InvalidDocument: no page ended there.
+        """
+        found = self._read(lambda view: history.history(view, session_id, limit=limit, cursor=cursor))
         if found is None:
             raise SessionNotFound(session_id)
         return found

@@ -25,13 +25,25 @@ from opscore.runtime.tables import (
 )
 
 
-def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run | None, int]:
-    """Read a run and the version that guards it (`ABSENT` once it has ended)."""
-    session = SESSIONS.read(view, session_id).row
-    if session is None:
-        return None, ABSENT
-    run = run_of(session, [task for task, _ in tasks_of(view, session_id)], view, library)
-    return run, OPEN_SESSIONS.read(view, session_id).version
+@attrs.frozen(kw_only=True)
+class Told:
+    """What the records of a step say beside the step."""
+
+    reason: str | None = None
+    """Why somebody asked for it."""
+    previous: int
+    """The run's commit before; `ABSENT` where the run begins."""
+
+
+def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run | None, int, int]:
+    """Read a run, the version that guards it (`ABSENT` once it has ended), and the newest commit that wrote of it."""
+    session = SESSIONS.read(view, session_id)
+    if session.row is None:
+        return None, ABSENT, ABSENT
+    tasks = tasks_of(view, session_id)
+    run = run_of(session.row, [task for task, _ in tasks], view, library)
+    guard = OPEN_SESSIONS.read(view, session_id).version
+    return run, guard, max(guard, session.version, *(version for _, version in tasks))
 
 
 def run_of(session: Session, tasks: Sequence[Task], view: Snapshot, library: Library) -> Run:
@@ -57,22 +69,21 @@ def signals_of(view: Snapshot, session_id: str) -> list[Signal]:
     return sorted((row for row, _ in SIGNALS.scan(view, prefix=f"{session_id}.")), key=lambda signal: signal.number)
 
 
-def difference(
-    before: Run | None, step: Step, version: int, now: float, limits: Limits, reason: str | None = None
-) -> Submission:
-    """Put together what a step changed; each change is also a journal record, with the reason where one was given."""
+def difference(before: Run | None, step: Step, version: int, now: float, limits: Limits, told: Told) -> Submission:
+    """Put together what a step changed; each change is also a journal record."""
     after = step.run
     session_id = after.session.session_id
     writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
     pairs = [(None if before is None else before.find(task.task_id), task) for task in step.changed]
-    records = [_task_record(task, was, now, reason) for was, task in pairs]
+    records = [_task_record(task, was, now, told) for was, task in pairs]
+    waiting = set() if before is None else {signal.number for signal in before.signals}
     for signal in step.signals:
         writes.append(SIGNALS.put(signal))
-        if signal.taken_by is None or signal.received_at == now:
-            records.append(_signal_record(signal, now))
+        if signal.number not in waiting:
+            records.append(_signal_record(signal, now, told))
     if before is None or before.session is not after.session:
         writes.append(SESSIONS.put(_bounded(after.session, limits)))
-        records.append(_session_record(after.session, now, reason))
+        records.append(_session_record(after.session, now, told))
     writes.append(
         OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id))
     )
@@ -116,14 +127,19 @@ def _bounded(session: Session, limits: Limits) -> Session:
     return attrs.evolve(session, result=None)
 
 
-def _task_record(task: Task, before: Task | None, now: float, reason: str | None) -> Record:
-    data: dict[str, Any] = {"taskKey": task.key, "attempt": task.attempt, "agentId": task.agent_id}
+def _task_record(task: Task, before: Task | None, now: float, told: Told) -> Record:
+    data: dict[str, Any] = {
+        "taskKey": task.key,
+        "attempt": task.attempt,
+        "agentId": task.agent_id,
+        "previous": told.previous,
+    }
     if task.error is not None:
         data["error"] = attrs.asdict(task.error)
     kind = f"task.{task.status}"
     if before is not None and before.status is task.status and before.dead is not task.dead:
         kind = KIND_DEAD if task.dead else KIND_DISCARDED
-        data |= {"reason": reason} if reason is not None else {}
+        data |= {} if told.reason is None else {"reason": told.reason}
     return Record(
         at=now,
         entity="task",
@@ -134,26 +150,26 @@ def _task_record(task: Task, before: Task | None, now: float, reason: str | None
     )
 
 
-def _signal_record(signal: Signal, now: float) -> Record:
+def _signal_record(signal: Signal, now: float, told: Told) -> Record:
     return Record(
         at=now,
         entity="signal",
         entity_id=signal.signal_id,
         session_id=signal.session_id,
         kind="signal.received",
-        data={"name": signal.name, "takenBy": signal.taken_by},
+        data={"name": signal.name, "takenBy": signal.taken_by, "previous": told.previous},
     )
 
 
-def _session_record(session: Session, now: float, reason: str | None) -> Record:
-    why = {} if reason is None else {"reason": reason}
+def _session_record(session: Session, now: float, told: Told) -> Record:
+    why = {} if told.reason is None else {"reason": told.reason}
     return Record(
         at=now,
         entity="session",
         entity_id=session.session_id,
         session_id=session.session_id,
         kind=f"session.{session.status}",
-        data={"workflowId": session.workflow_id, **why},
+        data={"workflowId": session.workflow_id, "previous": told.previous, **why},
     )
 
 

@@ -18,7 +18,7 @@ from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.protocols import SessionProtocol
 from opscore.runtime.releasing import filled
 from opscore.runtime.run import DueAt, Effect, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
-from opscore.runtime.session_rows import difference, read_run, steering_guard
+from opscore.runtime.session_rows import Told, difference, read_run, steering_guard
 from opscore.runtime.store import ABSENT, Submission
 from opscore.runtime.sub_runs import CALLED_OFF, SubRuns
 from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, session_of
@@ -66,6 +66,7 @@ class SessionStanding(Actor[SessionProtocol]):
         self._on_ended = on_ended
         self._run: Run | None = None
         self._version = ABSENT
+        self._newest = ABSENT
         self._decisions = 0
         self._decisions_seen = 0
         self._looks_again = False
@@ -124,14 +125,15 @@ class SessionStanding(Actor[SessionProtocol]):
         self, before: Run | None, step: Step, extra: Submission | None = None, reason: str | None = None
     ) -> int:
         """Commit what a step changed, guarded by the run's version, then let its effects follow."""
-        own = difference(before, step, self._version, self._now(), self._limits, reason)
+        told = Told(reason=reason, previous=self._newest)
+        own = difference(before, step, self._version, self._now(), self._limits, told)
         try:
             version = await self._addresses.journal.commit(own + (extra or Submission()))
         except CommitUnanswered:
             # It may be committed yet, and its effects are for nobody else to follow.
             self._look_again()
             raise
-        self._run, self._version = step.run, ABSENT if step.run.ended else version
+        self._run, self._version, self._newest = step.run, ABSENT if step.run.ended else version, version
         for task in step.changed:
             self._log_retry(task)
         for task in step.revoked:
@@ -279,7 +281,7 @@ class SessionStanding(Actor[SessionProtocol]):
 
     async def _reload(self) -> None:
         read = functools.partial(read_run, session_id=self._session_id, library=self._library)
-        self._run, self._version = await self._addresses.journal.load(read)
+        self._run, self._version, self._newest = await self._addresses.journal.load(read)
 
     def _now(self) -> float:
         return self.context.clock.now()

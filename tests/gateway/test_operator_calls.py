@@ -69,6 +69,10 @@ async def test_a_run_is_steered_and_told_what_it_waits_for(server: GatewayProces
         told = await client.signal(started.session_id, "approval", 5, signal_id="s-1")
         assert (told["signalId"], told["takenBy"]) == ("s-1", f"{started.session_id}.0")
         assert (await client.session(started.session_id, wait_s=10))["result"] == {"approval": 5}
+        told = await client.history(started.session_id, limit=1)
+        assert [item["kind"] for item in told["items"]] == ["session.completed"]
+        told = await client.history(started.session_id, cursor=told["nextCursor"])
+        assert "signal.received" in [item["kind"] for item in told["items"]]
         with pytest.raises(ProblemError) as refused:
             await client.steer(started.session_id, "cancel")
         assert (refused.value.status, refused.value.code) == (409, "session_conflict")

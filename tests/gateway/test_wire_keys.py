@@ -43,6 +43,7 @@ TABLE = {
     ("GET", "/session/{sessionId}"): READERS,
     **{("POST", f"/session/{{sessionId}}/{move}"): OPERATORS for move in Move},
     ("POST", "/session/{sessionId}/signal"): OPERATORS,
+    ("GET", "/session/{sessionId}/history"): READERS,
     ("GET", "/deadletter"): READERS,
     ("POST", "/deadletter/replay"): OPERATORS,
     ("GET", "/deadletter/{taskId}"): READERS,

@@ -97,6 +97,39 @@ def test_a_reason_that_is_no_short_text_is_422(wire: Wire, reason: Any) -> None:
     assert wire.session(session_id)["status"] == "started"
 
 
+def test_a_history_tells_what_happened_and_of_each_attempt(wire: Wire) -> None:
+    capability = name("cap")
+    worker = wire.register(capability)
+    session_id = failed_once(wire, worker, one_task(capability))
+    steer(wire, session_id, "retry", {"reason": "paper is back"})
+    task_id = wire.claimed(worker)["task"]["taskId"]
+    wire.post(f"/task/{task_id}/heartbeat", {"attempt": 2})
+    wire.post(f"/task/{task_id}/complete", {"attempt": 2})
+    wire.ended(session_id)
+    told = wire.get(f"/session/{session_id}/history").json()
+    assert set(told) == {"items", "attempts", "nextCursor"}
+    assert set(told["items"][0]) == {"sequence", "at", "kind", "entity", "entityId", "data"}
+    assert [item["kind"] for item in told["items"] if item["entity"] == "session"] == [
+        *("session.completed", "session.running", "session.failed", "session.running", "session.started")
+    ]
+    assert [item["data"]["reason"] for item in told["items"] if "reason" in item["data"]] == ["paper is back"]
+    first, second = told["attempts"]
+    assert (first["taskId"], first["taskKey"], first["attempt"], first["agentId"]) == (task_id, "only", 1, worker)
+    assert (first["outcome"], first["error"]) == ("failed", {"code": "printer", "message": "no paper"})
+    assert (second["attempt"], second["outcome"], second["error"]) == (2, "completed", None)
+    assert first["endedAt"] < second["dispatchedAt"] < second["startedAt"] < second["endedAt"]
+    assert "previous" not in str(told), "how the journal is read back is its own affair"
+    kinds: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = wire.get(f"/session/{session_id}/history", limit=3, cursor=cursor).json()
+        kinds += [item["kind"] for item in page["items"]]
+        cursor = page["nextCursor"]
+    assert kinds == [item["kind"] for item in told["items"]]
+    problem(wire.get("/session/nothing/history"), 404, "session_not_found")
+    assert set(faults(wire.get(f"/session/{session_id}/history", cursor="x"))) == {"cursor"}
+
+
 def test_a_signal_is_taken_by_the_task_that_waits_for_it(wire: Wire) -> None:
     session_id = wire.trigger(awaiting("approval"))
     answer = wire.post(f"/session/{session_id}/signal", {"name": "approval", "payload": {"by": "ada"}, "signalId": "s"})
@@ -105,6 +138,8 @@ def test_a_signal_is_taken_by_the_task_that_waits_for_it(wire: Wire) -> None:
     assert set(told) == {"sessionId", "signalId", "name", "number", "takenBy", "receivedAt"}
     assert (told["sessionId"], told["signalId"], told["name"], told["number"]) == (session_id, "s", "approval", 0)
     assert told["takenBy"] == wire.session(session_id)["tasks"][0]["taskId"]
+    kinds = [item["kind"] for item in wire.get(f"/session/{session_id}/history").json()["items"]]
+    assert kinds.count("signal.received") == 1, "also one that is taken as it comes is in the journal"
     assert wire.ended(session_id)["result"] == {"t0": {"by": "ada"}}
 
 

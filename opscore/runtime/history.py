@@ -1,0 +1,161 @@
+"""What happened in a run: its records in the journal, and what they tell of each attempt.
+
+The journal is in the order of commits, those of all runs together. A run's records each name the commit of the run
+before theirs, so that reading back leaps over the others; where a record names none, it is looked for.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.following import JournalEntry
+from opscore.runtime.models import Record, TaskStatus
+from opscore.runtime.store import JOURNAL_TABLE, Snapshot
+from opscore.runtime.tables import OPEN_SESSIONS, RECORDS, SESSIONS, sequence_key, tasks_of
+from opscore.runtime.views import PAGE_MAX, SCANNED_MAX, Page
+
+_OWN: Final = frozenset({"session", "task", "signal"})
+"""What a run's own steps tell of; its agents' reports and heartbeats are theirs."""
+CLOCK_BACK_S: Final = 3_600.0
+"""How far a clock may have been set back since a run began, for its first records to be found."""
+_DIGITS_MAX: Final = 18
+_ENDS: Final = {
+    TaskStatus.COMPLETED: "completed",
+    TaskStatus.FAILED: "failed",
+    TaskStatus.PENDING_RETRY: "failed",
+    TaskStatus.READY: "requeued",
+    TaskStatus.CANCELLED: "cancelled",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Attempt:
+    """One attempt of one task, as far as records tell of it."""
+
+    task_id: str
+    task_key: str
+    number: int
+    agent_id: str | None
+    """Who had it; nobody where it was a wait for a signal, a delay or another run."""
+    dispatched_at: float | None = None
+    started_at: float | None = None
+    """The first sign of life."""
+    ended_at: float | None = None
+    outcome: str | None = None
+    """`completed`, `failed`, `cancelled`, or `requeued`: lost, not delivered or taken back, and spending no retry."""
+    error: dict[str, Any] | None = None
+
+
+def history(view: Snapshot, session_id: str, *, limit: int, cursor: str | None) -> Page[JournalEntry] | None:
+    """Read a run's records, the newest first; nothing where there is no such run.
+
+    Raises:
+        InvalidDocument: the cursor is none of a history.
+    """
+    session = SESSIONS.read(view, session_id).row
+    if session is None:
+        return None
+    limit = min(max(limit, 1), PAGE_MAX)
+    back = _Back(view, session_id, session.created_at - CLOCK_BACK_S)
+    back.place, back.link = _places(cursor) if cursor else (_newest(view, session_id) + 1, None)
+    while not back.over and len(back.found) < limit and back.looked < SCANNED_MAX:
+        back.read(limit)
+    return Page(items=tuple(back.found), next_cursor=None if back.over else back.cursor)
+
+
+class _Back:
+    """A way back through the journal.
+
+    Args:
+        view: where the journal is.
+        session_id: whose records are meant.
+        since: nothing of the run is older.
+    """
+
+    def __init__(self, view: Snapshot, session_id: str, since: float) -> None:
+        self._view = view
+        self._session_id = session_id
+        self._since = since
+        self.place = 0
+        """What is newer, and itself, has been read."""
+        self.link: int | None = None
+        """The run's commit before the one whose records are being read; 0 where that is its first."""
+        self.looked = 0
+        self.over = False
+        self.found: list[JournalEntry] = []
+
+    @property
+    def cursor(self) -> str:
+        """Where to go on."""
+        return f"{self.place}.{'' if self.link is None else self.link}"
+
+    def read(self, limit: int) -> None:
+        """Read on, until there is enough, or a leap has been made, or the way is over."""
+        for key, stored in self._view.scan(JOURNAL_TABLE, after=sequence_key(self.place), reverse=True):
+            if len(self.found) == limit or self.looked == SCANNED_MAX:
+                return
+            self.looked += 1
+            record = RECORDS.decode(key, stored)
+            if record.session_id == self._session_id and record.entity in _OWN:
+                self.found.append(JournalEntry(sequence=stored.version, record=record))
+                self.place, self.link = stored.version, record.data.get("previous")
+                continue
+            if self.link == 0 or record.at < self._since:
+                break
+            leap, self.link = self.link, None
+            if leap is not None and leap < stored.version:
+                self.place = leap + 1
+                return
+            self.place = stored.version
+        self.over = True
+
+
+def _newest(view: Snapshot, session_id: str) -> int:
+    """The newest commit that wrote of the run."""
+    versions = (version for _, version in tasks_of(view, session_id))
+    return max(SESSIONS.read(view, session_id).version, OPEN_SESSIONS.read(view, session_id).version, *versions, 0)
+
+
+def _places(cursor: str) -> tuple[int, int | None]:
+    place, _, link = cursor.partition(".")
+    if not all(each.isdecimal() and len(each) <= _DIGITS_MAX for each in (place, link or "0")):
+        raise InvalidDocument("query", (Fault(path="cursor", message="expected the cursor of a page of a history"),))
+    return int(place), int(link) if link else None
+
+
+def attempts_of(entries: Iterable[JournalEntry]) -> list[Attempt]:
+    """The attempts that records tell of, by task and number; one told of in part has the rest from another page.
+
+    Args:
+        entries: in any order.
+    """
+    found: dict[tuple[str, int], Attempt] = {}
+    for entry in sorted(entries, key=lambda each: each.sequence):
+        record = entry.record
+        number = record.data.get("attempt")
+        if record.entity == "task" and number:
+            known = found.get((record.entity_id, number)) or Attempt(
+                task_id=record.entity_id,
+                task_key=record.data["taskKey"],
+                number=number,
+                agent_id=record.data.get("agentId"),
+            )
+            found[record.entity_id, number] = _told(known, record)
+    return sorted(found.values(), key=lambda attempt: (attempt.task_id, attempt.number))
+
+
+def _told(attempt: Attempt, record: Record) -> Attempt:
+    status = record.kind.removeprefix("task.")
+    if attempt.ended_at is not None:
+        # What is said of the task from here on, the attempt does not change.
+        return attempt
+    if status == TaskStatus.DISPATCHED:
+        return attrs.evolve(attempt, dispatched_at=record.at)
+    if status == TaskStatus.RUNNING:
+        return attrs.evolve(attempt, started_at=record.at)
+    if status in _ENDS:
+        error = record.data.get("error")
+        return attrs.evolve(attempt, ended_at=record.at, outcome=_ENDS[TaskStatus(status)], error=error)
+    return attempt
