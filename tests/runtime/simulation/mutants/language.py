@@ -1,0 +1,132 @@
+"""Bugs planted in what makes runs more than chains: handlers, lists, signals, sub-runs, and how runs are steered."""
+
+from tests.runtime.simulation.mutants.mutant import Mutant
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        name="cancelled-run-leaves-its-attempts-out",
+        breaks="Cancelling takes what is out with agents from them, in that very commit.",
+        module="opscore/runtime/transitions.py",
+        old="cancelled_at=now, reason=reason, due_at=None)\n    _call_back(draft)\n",
+        new="cancelled_at=now, reason=reason, due_at=None)\n",
+    ),
+    Mutant(
+        name="undone-in-the-order-of-doing",
+        breaks="What was completed last is undone first.",
+        module="opscore/runtime/progress.py",
+        old="order[task.ordinal]), reverse=True):",
+        new="order[task.ordinal])):",
+    ),
+    Mutant(
+        name="cancelled-run-is-told-as-failed",
+        breaks="The task for a failed run is not done when a run is cancelled.",
+        module="opscore/runtime/progress.py",
+        old="        if draft.session.cancelled_at is None or told.status is not TaskStatus.PENDING:\n",
+        new="        if told is not None:\n",
+    ),
+    Mutant(
+        name="failed-fallback-is-waited-for",
+        breaks="Once a step's fallback has failed as well, the run fails.",
+        module="opscore/runtime/progress.py",
+        old="    if instead is None or instead.status is TaskStatus.FAILED:\n",
+        new="    if instead is None:\n",
+    ),
+    Mutant(
+        name="paused-run-is-given-out",
+        breaks="Nothing of a paused run is given out.",
+        module="opscore/runtime/session.py",
+        old=" or run.session.status is SessionStatus.PAUSED:\n                return None\n",
+        new=":\n                return None\n",
+        also=(
+            (
+                "opscore/runtime/run.py",
+                "            if task.status is TaskStatus.READY and paused:\n",
+                "            if task.status is TaskStatus.READY and paused and not was_paused:\n                continue\n            if paused and was_paused:\n",
+            ),
+        ),
+    ),
+    Mutant(
+        name="resumed-run-forgets-its-times",
+        breaks="What was due while a run was paused comes when it is resumed.",
+        module="opscore/runtime/run.py",
+        old="            if task.due_at is not None:\n                yield DueAt(what=task.task_id, due_at=task.due_at)\n            if task.awaits",
+        new="            if task.awaits",
+    ),
+    Mutant(
+        name="last-signal-is-taken-first",
+        breaks="Of the signals of one name the first that came is taken first.",
+        module="opscore/runtime/run.py",
+        old="(each for each in self._signals if each.name == name)",
+        new="(each for each in reversed(self._signals) if each.name == name)",
+    ),
+    Mutant(
+        name="early-signals-are-not-looked-for",
+        breaks="A signal that comes early waits until it is awaited, and is taken then.",
+        module="opscore/runtime/releasing.py",
+        old="            if signal is not None:\n",
+        new="            if signal is not None and signal.taken_by:\n",
+    ),
+    Mutant(
+        name="ended-run-tells-nobody",
+        breaks="A task that waits for a run ends with it.",
+        module="opscore/runtime/session_standing.py",
+        old="            case Ended(session=session):\n                self._tell_above(session)\n",
+        new="            case Ended(session=session):\n",
+    ),
+    Mutant(
+        name="run-that-nobody-waits-for-goes-on",
+        breaks="Cancelling a run cancels the runs that it waits for.",
+        module="opscore/runtime/run.py",
+        old="        yield RunCalledOff(session_id=old.child_session_id)\n",
+        new="        yield from ()\n",
+    ),
+    Mutant(
+        name="sub-runs-are-not-taken-up",
+        breaks="What one run was to hear of another is rebuilt from rows after a restart.",
+        module="opscore/runtime/recovery.py",
+        old="        sub_runs=_sub_runs(view),\n",
+        new="        sub_runs=[],\n",
+    ),
+    Mutant(
+        name="own-times-of-runs-are-not-taken-up",
+        breaks="The timeout of a whole run comes, also when the node was away meanwhile.",
+        module="opscore/runtime/recovery.py",
+        old="for line, session_id in SESSIONS_BY_DUE.sound_lines(view)}",
+        new="for line, session_id in ()}",
+    ),
+    Mutant(
+        name="one-item-too-many-at-once",
+        breaks="No more items of a list are done at once than its task says.",
+        module="opscore/runtime/items.py",
+        old="    while _open(draft, task) < definition.concurrency and",
+        new="    while _open(draft, task) <= definition.concurrency and",
+    ),
+    Mutant(
+        name="list-ends-before-its-last-item",
+        breaks="A list is gone through to its end.",
+        module="opscore/runtime/items.py",
+        old="    if draft.tally(task).ended < len(values):\n",
+        new="    if draft.tally(task).ended < len(values) - 1:\n",
+    ),
+    Mutant(
+        name="retried-run-counts-attempts-anew",
+        breaks="Attempts fence one another, also when a failed run is tried again.",
+        module="opscore/runtime/transitions.py",
+        old="        TaskEvent.REVIVE,\n        retries=0,\n",
+        new="        TaskEvent.REVIVE,\n        attempt=0,\n        retries=0,\n",
+    ),
+    Mutant(
+        name="retry-of-a-run-does-all-again",
+        breaks="A run that is tried again keeps what was completed.",
+        module="opscore/runtime/transitions.py",
+        old="            return again and task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)\n",
+        new="            return again or task.status is TaskStatus.COMPLETED\n",
+    ),
+    Mutant(
+        name="time-that-found-a-full-disk-dies-with-its-actor",
+        breaks="Service resumes by itself after a full disk: what was due meanwhile comes.",
+        module="opscore/runtime/session.py",
+        old="            hint(self._addresses.timers, again)\n",
+        new="            self.context.tell_after(1.0, message) if again else None\n",
+    ),
+)
