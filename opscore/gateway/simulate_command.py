@@ -33,6 +33,10 @@ TELL_EVERY_S: Final = 5.0
 @click.option("--every", "every_s", default=5.0, show_default=True, type=click.FloatRange(0.0, 86_400.0),
               metavar="SECONDS", help="A run is started every so many seconds.")  # fmt: skip
 @click.option("--payload", metavar="JSON", help="What each run is started with.")
+@click.option("--signal", "signals", multiple=True, metavar="NAME[@S][=JSON]",
+              help="Tell each run a signal, so long after it began, with a payload. May be given again.")  # fmt: skip
+@click.option("--saved", multiple=True, type=click.Path(path_type=Path),
+              help="A workflow that tasks of type workflow start by its id. May be given again.")  # fmt: skip
 @click.option("--faults", default="usual", show_default=True, metavar="SPEC", help="What may go wrong, as above.")
 @click.option("--within", "within_s", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS",
               help="Take a run that needs longer for one that went wrong.")  # fmt: skip
@@ -64,10 +68,13 @@ def simulate(workflow: Path | None, *, seeds: int, start_seed: int, within_s: fl
     with failing():
         try:
             load = simulate_input.Load(
-                runs=given["runs"], every_s=given["every_s"], payload=simulate_input.read_payload(given["payload"])
+                runs=given["runs"],
+                every_s=given["every_s"],
+                payload=simulate_input.read_payload(given["payload"]),
+                signals=tuple(map(simulate_input.read_signal, given["signals"])),
             )
             faults = simulate_input.read_faults(given["faults"])
-            scenario = simulate_input.scenario_of(workflow, given["agents"], load, faults)
+            scenario = simulate_input.scenario_of(workflow, given["agents"], load, faults, given["saved"])
         except simulate_input.BadInput as error:
             raise Misused(str(error)) from error
         found = _Findings(scenario, range(start_seed, start_seed + seeds), within_s)

@@ -1,5 +1,6 @@
 """What `opscore simulate` is given, read into a scenario: a workflow, a fleet, a load, and what may go wrong."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,14 +8,15 @@ import attrs
 
 from opscore.gateway import plain_yaml
 from opscore.runtime.codec import decode_json
-from opscore.runtime.definitions import parse
+from opscore.runtime.definitions import Definition, parse
 from opscore.runtime.errors import InvalidDocument
 from opscore.runtime.simulation.faults import Faults, UnknownFault, fault_meaning, fault_names
 from opscore.runtime.simulation.fleet_document import derived_fleet, fleet_of, session_agent
-from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Scenario, Trigger
+from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Scenario, Telling, Trigger
 
 FAULTS_FOR_S: Final = 300.0
 """How long faults go on after the last run was started."""
+SIGNAL_S_MAX: Final = 31_536_000.0
 
 
 class BadInput(ValueError):
@@ -28,20 +30,32 @@ class Load:
     runs: int
     every_s: float
     payload: Any
+    signals: tuple[Telling, ...] = ()
+    """What each run is told, when."""
 
 
-def scenario_of(workflow: Path, agents: Path | None, load: Load, faults: Faults) -> Scenario:
-    """Make a scenario of two files, a load and faults.
+def scenario_of(
+    workflow: Path, agents: Path | None, load: Load, faults: Faults, saved: Sequence[Path] = ()
+) -> Scenario:
+    """Make a scenario of a workflow, a fleet, a load and faults.
+
+    Args:
+        workflow: the file of the workflow.
+        agents: the file of the fleet; without one there is what the workflow needs.
+        load: which runs are started when.
+        faults: what may go wrong.
+        saved: the files of the workflows that it starts as tasks.
 
     Raises:
         BadInput: a file can't be read, or what is in it is wrong; every fault is named.
     """
-    document = read_document(workflow)
-    try:
-        definition = parse(document, SIMULATED_LIMITS)
-    except InvalidDocument as error:
-        raise BadInput(_listed(workflow, error)) from error
-    fleet = derived_fleet(definition)
+    document, definition = _workflow(workflow)
+    below = [_workflow(each) for each in saved]
+    fleet = derived_fleet(definition, [each for _, each in below])
+    for telling in load.signals:
+        if telling.name not in definition.signals:
+            known = ", ".join(sorted(definition.signals)) or "none"
+            raise BadInput(f"--signal: {workflow} waits for no signal {telling.name!r}; it waits for {known}")
     if agents is not None:
         try:
             fleet = fleet_of(read_document(agents), definition, SIMULATED_LIMITS)
@@ -50,6 +64,10 @@ def scenario_of(workflow: Path, agents: Path | None, load: Load, faults: Faults)
     who = session_agent(definition, fleet)
     return Scenario(
         workflows=(document,),
+        saved=tuple(each for each, _ in below),
+        tellings=tuple(
+            attrs.evolve(telling, trigger=number) for number in range(load.runs) for telling in load.signals
+        ),
         agents=fleet,
         triggers=tuple(
             Trigger(at_s=number * load.every_s, payload=load.payload, agent_id=who) for number in range(load.runs)
@@ -57,6 +75,32 @@ def scenario_of(workflow: Path, agents: Path | None, load: Load, faults: Faults)
         faults=faults,
         faults_until_s=(load.runs - 1) * load.every_s + FAULTS_FOR_S,
     )
+
+
+def _workflow(path: Path) -> tuple[Any, Definition]:
+    document = read_document(path)
+    try:
+        return document, parse(document, SIMULATED_LIMITS)
+    except InvalidDocument as error:
+        raise BadInput(_listed(path, error)) from error
+
+
+def read_signal(text: str) -> Telling:
+    """Read what each run is told: a name, and after it, if need be, when (`@30`) and with what (`={"by": "ada"}`).
+
+    Raises:
+        BadInput: it can't be read.
+    """
+    told, given, payload = text.partition("=")
+    name, later, at_s = told.partition("@")
+    try:
+        value = decode_json(payload) if given else None
+        after_s = float(at_s) if later else 0.0
+    except ValueError as error:
+        raise BadInput(f"--signal: {text!r} is not NAME[@SECONDS][=JSON]: {error}") from error
+    if not name or not 0.0 <= after_s <= SIGNAL_S_MAX:
+        raise BadInput(f"--signal: {text!r} needs a name, and at most {SIGNAL_S_MAX:,.0f} seconds")
+    return Telling(name=name, at_s=after_s, payload=value)
 
 
 def read_document(path: Path) -> Any:

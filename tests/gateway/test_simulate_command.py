@@ -195,3 +195,32 @@ def test_what_comes_later_in_a_list_of_faults_goes_over_what_came_before() -> No
     assert read_faults("agent,agent_hangs=0.2").agent_hangs == 0.2
     assert read_faults("usual,process_dies=0") == Faults.usual().without(["process_dies"])
     assert set(read_faults("delivery=0.5").on()) == {name for name in fault_names() if name.startswith("delivery_")}
+
+
+APPROVED = """\
+id: approved
+tasks:
+  - {taskId: approve, type: signal, timeoutSeconds: 60}
+  - {taskId: pack, type: workflow, parameters: {workflowId: packing}}
+"""
+PACKING = "{id: packing, tasks: [{taskId: pack, agentCapability: hands}]}"
+
+
+def test_runs_are_told_signals_and_start_other_workflows_whose_agents_are_there(path: Path) -> None:
+    (path / "approved.yaml").write_text(APPROVED)
+    (path / "packing.yaml").write_text(PACKING)
+    told = ["approved.yaml", "--saved", "packing.yaml", "--faults", "none", "--seeds", "2", "--runs", "3"]
+    done = run(*told, "--signal", 'approve@20={"by": "ada"}', cwd=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 of 6 completed (100 %)" in done.stdout, "a run that another one began is none of its own"
+    silent = run(*told, cwd=path)
+    assert silent.returncode == 1
+    assert "the signal 'approve' did not come within 60 s" in silent.stdout
+
+
+@pytest.mark.parametrize("signal", ["aprove", "@5", "approve@soon", "approve={", "approve@-1"])
+def test_a_signal_that_can_not_be_told_is_refused_by_name(path: Path, signal: str) -> None:
+    (path / "approved.yaml").write_text(APPROVED)
+    done = run("approved.yaml", "--signal", signal, cwd=path)
+    assert done.returncode == 2
+    assert "--signal: " in done.stderr

@@ -96,7 +96,9 @@ class Outcome:
     def of(cls, played: Played) -> "Outcome":
         """Sum up a world."""
         broken = played.broken if played.broken is not None and played.broken.invariant != _ENDS else None
-        runs = [_run(session, played.tasks, cut_short=broken is not None) for session in played.sessions]
+        # A run that another one began is a part of that.
+        begun = [session for session in played.sessions if session.parent_task_id is None]
+        runs = [_run(session, played.tasks, cut_short=broken is not None) for session in begun]
         triggers = played.scenario.triggers
         wanted = len({trigger.key or f"trigger-{number}" for number, trigger in enumerate(triggers)})
         missing = Run(ending=Ending.NOT_STARTED, why="it was never accepted")

@@ -65,14 +65,20 @@ def fleet_of(document: Any, definition: Definition, limits: Limits) -> tuple[Age
     return models
 
 
-def derived_fleet(definition: Definition) -> tuple[AgentModel, ...]:
-    """The fleet that a workflow needs at least: each agent that it names, and two for each capability."""
-    named = sorted({task.agent_id for task in definition.tasks if task.agent_id is not None})
+def derived_fleet(definition: Definition, below: Sequence[Definition] = ()) -> tuple[AgentModel, ...]:
+    """The fleet that a workflow needs at least: each agent that it names, and two for each capability.
+
+    Args:
+        definition: the workflow.
+        below: those that it starts as tasks.
+    """
+    tasks = [task for each in (definition, *below) for task in each.tasks]
+    named = sorted({task.agent_id for task in tasks if task.agent_id is not None})
     if definition.needs_agent:
         named.insert(0, _free_name(SESSION_AGENT, named))
     models = [AgentModel(name=name) for name in named]
     taken = set(named)
-    for capability in dict.fromkeys(task.capability for task in definition.tasks if task.capability is not None):
+    for capability in dict.fromkeys(task.capability for task in tasks if task.capability is not None):
         name = "agent" if unusable(capability) else f"{capability[:100]}-agent"
         model = AgentModel(name=_free_name(name, taken), count=DERIVED_COUNT, skills={capability: Skill()})
         taken |= {model.name, *model.ids()}
@@ -94,7 +100,7 @@ def unserved(definition: Definition, fleet: Sequence[AgentModel]) -> Iterator[st
             yield f"no agent has the skill {task.capability!r}, which task {task.key!r} asks for"
         elif task.agent_id is not None and task.agent_id not in ids:
             yield f"no agent is called {task.agent_id!r}, which task {task.key!r} asks for"
-        elif not ids:
+        elif task.by_agent and not ids:
             yield f"there is no agent for task {task.key!r}"
 
 
