@@ -29,7 +29,7 @@ def drawn(seed: int) -> Scenario:
         agent_ttl_s=rng.choice((0.0, 0.0, 45.0)),
         claim_grace_s=rng.choice((2.0, 10.0)),
         dispatch_attempts_max=rng.choice((3, 10)),
-        passivate_s=rng.choice((1.0, 5.0, 30.0)),
+        passivate_s=rng.choice((0.5, 1.0, 5.0, 30.0)),
     )
     ids = [agent_id for model in agents if model.kind != "local" for agent_id in model.ids()]
     cordons = [Cordon(agent_id=rng.choice(ids), at_s=rng.uniform(0, 60), lasts_s=rng.choice((5.0, 90.0)))]

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime.definitions import TaskKind
+from opscore.runtime.definitions import Role, TaskKind
 from opscore.runtime.lifecycle import TASK_TABLE
 from opscore.runtime.models import (
     TASK_ENDED,
@@ -59,8 +59,15 @@ def tasks_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
         buried = attrs.evolve(before, dead=True) == after
         if before.status in TASK_ENDED and before != after and not retried and not buried:
             yield f"task {change.key} has {before.status}, and changes"
+        elif before.status is TaskStatus.COMPLETED and not buried and before != after and _is_kept(after, rows):
+            yield f"task {change.key} was completed, and begins anew"
         elif before.status != after.status and not _may_move(before.status, after.status):
             yield f"task {change.key} goes from {before.status} to {after.status}"
+
+
+def _is_kept(task: Task, rows: Rows) -> bool:
+    """Whether a run that is tried again keeps what was completed of this: all but what tells of its failure."""
+    return rows.task_definition(task).role is not Role.ON_FAILURE
 
 
 def _may_move(before: TaskStatus, after: TaskStatus) -> bool:
