@@ -105,7 +105,7 @@ class _Back:
             if self.link == 0 or record.at < self._since:
                 break
             leap, self.link = self.link, None
-            if leap is not None and leap < stored.version:
+            if leap is not None:
                 self.place = leap + 1
                 return
             self.place = stored.version

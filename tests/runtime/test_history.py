@@ -8,17 +8,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.runtime import history
+from opscore.runtime import history, messages
 from opscore.runtime.errors import InvalidDocument, SessionNotFound
 from opscore.runtime.following import JournalEntry
 from opscore.runtime.history import attempts_of
 from opscore.runtime.models import Move, Session
 from opscore.runtime.node import Node
 from opscore.runtime.opening import open_store
+from opscore.runtime.session import SessionActor
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot
 from opscore.runtime.tables import RECORDS, SESSIONS
 from tests.runtime.test_opening import restored
-from tests.runtime.world import MAP_BYTES, World, begin, check_rows, ended, hire, join, one_task, quiet
+from tests.runtime.world import MAP_BYTES, Strike, World, begin, check_rows, ended, hire, join, one_task, quiet
 
 FIRST_RETRY: dict[str, Any] = {"retry": {"maxRetries": 1, "initialDelaySeconds": 5, "jitter": False}}
 OWN = ("session", "task", "signal")
@@ -161,6 +162,21 @@ async def test_why_a_run_was_steered_is_kept(tmp_path: Path, autojump_clock: Moc
             ("session.running", None),
             ("session.cancelled", "nobody wants it"),
         ]
+
+
+async def test_the_history_of_a_run_that_was_paused_over_its_actors_head_goes_back_to_its_begin(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with World(tmp_path).node() as node:
+        session = await begin(node)
+        strike = Strike(monkeypatch, SessionActor, messages.Offer, times=1_000)
+        strike.armed = True
+        await hire(node, "a")
+        await trio.sleep(60)
+        monkeypatch.setattr(history, "SCANNED_MAX", 20)
+        page = node.history(session.session_id)
+        assert [entry.record.kind for entry in page.items] == ["session.paused", "session.started", "task.ready"]
+        assert (page.items[0].record.data["reason"], page.next_cursor) == ("actor_crashed", None)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
