@@ -306,6 +306,7 @@ async def test_a_run_that_begins_stands_in_line_once_and_one_that_is_taken_up_ag
     monkeypatch.setattr(CommitLine, "join", join_and_tell)
     world = World(tmp_path)
     async with world.node() as node:
+        await quiet()
         joined.clear()
         session = await begin(node, one_task())
         assert joined == [True]

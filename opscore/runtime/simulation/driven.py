@@ -1,7 +1,8 @@
 """A world in which nothing happens by itself: whoever drives it says when the process dies and the disk is full."""
 
 import contextlib
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import trio
 
@@ -14,6 +15,7 @@ from opscore.runtime.simulation.fleet import AgentModel
 from opscore.runtime.simulation.history import History
 from opscore.runtime.simulation.invariants import InvariantBroken, Invariants
 from opscore.runtime.simulation.network import SLOW_S_MAX, Unreachable
+from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.scenario import Scenario
 from opscore.runtime.simulation.world import AGAIN_S, CLOSING_S_MAX, World
 
@@ -118,6 +120,26 @@ class DrivenWorld(World):
             self._unsettled_until = self._unsettled_before
             self._happened("disk_full")
             self._disturbed(None if self.runs else float("inf"))
+
+    # --- operators ----------------------------------------------------------------------------------------
+
+    async def save(self, document: Mapping[str, Any]) -> None:
+        """Save a workflow."""
+        await self.network.call(lambda node: node.save_definition(document))
+
+    async def steer(self, session_id: str, move: Move) -> None:
+        """Steer a run."""
+        if move is Move.RETRY:
+            self.history.ledger.retried.add(session_id)
+        if move is Move.RESET:
+            self.history.ledger.reset.add(session_id)
+        session = await self.network.call(lambda node: node.steer(session_id, move))
+        self._replied(Reply(call="steer", arguments={"session_id": session_id, "move": move}, value=session))
+
+    async def tell(self, session_id: str, name: str, payload: Any, signal_id: str | None) -> None:
+        """Tell a run something by name."""
+        told = await self.network.call(lambda node: node.signal(session_id, name, payload=payload, signal_id=signal_id))
+        self._replied(Reply(call="signal", arguments={"session_id": session_id}, value=told))
 
     # --- the end ------------------------------------------------------------------------------------------
 

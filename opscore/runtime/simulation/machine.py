@@ -116,12 +116,9 @@ class WorldMachine(RuleBasedStateMachine):
         self._host()
         for agent_id, by_push in pushed.items():
             self._register(agent_id, CAPABILITIES, pushed=by_push, idle=True)
-        self._do(self._save)
+        self._do(lambda: self._world.save(BELOW))
         for number in range(runs):
             self._start(number, None, None, None)
-
-    async def _save(self) -> None:
-        await self._world.network.call(lambda node: node.save_definition(BELOW))
 
     # --- runs ---------------------------------------------------------------------------------------------
 
@@ -165,17 +162,7 @@ class WorldMachine(RuleBasedStateMachine):
     def steer(self, which: int, move: Move) -> None:
         """An operator cancels, pauses, resumes, retries or resets a run."""
         session_id = self._session(which)
-        if move is Move.RETRY:
-            self._world.history.ledger.retried.add(session_id)
-        if move is Move.RESET:
-            self._world.history.ledger.reset.add(session_id)
-
-        async def steer() -> None:
-            session = await self._world.network.call(lambda node: node.steer(session_id, move))
-            arguments = {"session_id": session_id, "move": move}
-            self._world.stage.replied(Reply(call="steer", arguments=arguments, value=session))
-
-        self._do(steer)
+        self._do(lambda: self._world.steer(session_id, move))
 
     @precondition(lambda self: any(each.signals for each in self._world.rows.definitions()))
     @rule(which=_SOME, payload=values(), signal_id=st.sampled_from((None, "one", "two")))
@@ -183,15 +170,7 @@ class WorldMachine(RuleBasedStateMachine):
         """Somebody tells a run something that its workflow waits for, or another run."""
         session_id = self._session(which)
         names = sorted({name for each in self._world.rows.definitions() for name in each.signals})
-        name = names[which % len(names)]
-
-        async def tell() -> None:
-            told = await self._world.network.call(
-                lambda node: node.signal(session_id, name, payload=payload, signal_id=signal_id)
-            )
-            self._world.stage.replied(Reply(call="signal", arguments={"session_id": session_id}, value=told))
-
-        self._do(tell)
+        self._do(lambda: self._world.tell(session_id, names[which % len(names)], payload, signal_id))
 
     def _session(self, which: int) -> str:
         sessions = list(self._world.rows.sessions)
