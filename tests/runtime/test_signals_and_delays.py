@@ -146,3 +146,17 @@ async def test_retention_removes_the_signals_of_a_run_with_it(tmp_path: Path, au
         await trio.sleep(2_000)
     with world.rows() as view:
         assert list(SIGNALS.scan(view)) == []
+
+
+async def test_a_time_that_came_while_the_store_was_full_comes_though_its_actor_has_gone_by_then(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=Limits(passivate_s=0.4), look=check_rows)
+    delay = {"taskId": "rest", "type": "delay", "parameters": {"seconds": 5}}
+    async with world.node() as node:
+        session = await begin(node, workflow(delay))
+        world.fill(full=True)
+        await trio.sleep(20)
+        assert node.session(session.session_id).tasks[0].status is TaskStatus.RUNNING
+        world.fill(full=False)
+        assert (await ended(node, session, within_s=5)).status is SessionStatus.COMPLETED
