@@ -4,6 +4,7 @@ import copy
 import functools
 import graphlib
 import hashlib
+import heapq
 import json
 from enum import StrEnum
 from typing import Any
@@ -144,9 +145,22 @@ class Definition:
 
     @functools.cached_property
     def steps(self) -> tuple[TaskDefinition, ...]:
-        """The tasks of the graph, each after what it waits for."""
-        waits_for = {task.key: task.depends_on for task in self.tasks if task.role is Role.STEP}
-        return tuple(self.by_key[key] for key in graphlib.TopologicalSorter(waits_for).static_order())
+        """The tasks of the graph, each after what it waits for, and as they are listed where that leaves a choice."""
+        sorter = graphlib.TopologicalSorter(
+            {
+                task.ordinal: [self.by_key[key].ordinal for key in task.depends_on]
+                for task in self.tasks
+                if task.role is Role.STEP
+            }
+        )
+        sorter.prepare()
+        order, free = list[int](), list[int]()
+        while sorter.is_active():
+            for ordinal in sorter.get_ready():
+                heapq.heappush(free, ordinal)
+            order.append(heapq.heappop(free))
+            sorter.done(order[-1])
+        return tuple(self.tasks[ordinal] for ordinal in order)
 
     @functools.cached_property
     def signals(self) -> frozenset[str]:
