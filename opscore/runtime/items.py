@@ -44,6 +44,18 @@ def go_through(draft: Draft, task: Task) -> Task:
     return draft.end(task, TaskEvent.COMPLETE)
 
 
+def wind_up(draft: Draft, task: Task) -> Task:
+    """End a task whose run has failed with the last of its items that is out, if one is: it counts as they do."""
+    begun = draft.items(task)
+    if _open(draft, task):
+        return task
+    if draft.tally(task).failed and not draft.of(task).continue_on_failure:
+        return _fail(draft, task)
+    whole = len(begun) == len(task.items or ())
+    done = whole and all(item.status in (TaskStatus.COMPLETED, TaskStatus.FAILED) for item in begun)
+    return draft.end(task, TaskEvent.COMPLETE if done else TaskEvent.CANCEL)
+
+
 def are_called_off(draft: Draft, task: Task) -> bool:
     """Whether a task is one of a list's items, of which one has failed for good: no other is tried again."""
     return task.item is not None and bool(draft.tally(task).failed) and not draft.of(task).continue_on_failure
@@ -82,7 +94,8 @@ def _fail(draft: Draft, task: Task) -> Task:
             draft.end(item, TaskEvent.CANCEL)
     if _open(draft, task):
         return task
-    first = next(item for item in draft.items(task) if item.status is TaskStatus.FAILED)
+    failed = (item for item in draft.items(task) if item.status is TaskStatus.FAILED)
+    first = min(failed, key=lambda item: item.ended_at or 0.0)
     cause = first.error or Failure(message="unknown")
     error = Failure(message=f"item {first.item} failed: {cause.message}", code=cause.code)
     return draft.end(task, TaskEvent.FAIL, error=error)

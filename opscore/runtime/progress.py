@@ -103,7 +103,7 @@ def _fall_back(draft: Draft, task: Task) -> None:
     instead = None if fallback is None else draft.by_key(fallback)
     if instead is not None and instead.status is TaskStatus.PENDING:
         instead = release(draft, instead)
-    if instead is None or instead.status is TaskStatus.FAILED:
+    if (instead is None or instead.status is TaskStatus.FAILED) and not tolerated(draft, task):
         _bury(draft, task)
         cause = task.error or Failure(message="unknown")
         fail_session(draft, Failure(message=f"task {task.key!r} failed: {cause.message}", code=cause.code))
@@ -115,11 +115,13 @@ def _fall_back(draft: Draft, task: Task) -> None:
 def _unwind(draft: Draft) -> None:
     """Call off what waits; once nothing is out any more, undo what was done, and end the run."""
     for task in draft.in_role(*_STEPS):
-        for each in (task, *draft.items(task)):
-            if each.status is TaskStatus.FAILED:
-                _bury(draft, each)
+        for each in (*draft.items(task), task):
+            if each.awaits and each.items is not None:
+                each = items.wind_up(draft, each)  # noqa: PLW2901 (it is the same task, as it stands then)
             elif (each.status in TASK_WAITS and draft.of(each).role is Role.STEP) or _is_called_off(each):
                 draft.end(each, TaskEvent.CANCEL)
+            if each.status is TaskStatus.FAILED:
+                _bury(draft, each)
     if any(each.is_out for task in draft.in_role(*_STEPS) for each in (task, *draft.items(task))):
         return
     if all(_is_done(draft, handler) for handler in _handlers(draft)):
@@ -133,11 +135,14 @@ def _is_called_off(task: Task) -> bool:
 
 def _handlers(draft: Draft) -> Iterable[Task]:
     """What the end of the run calls for, in its order: what was done last is undone first."""
-    done = [task for task in draft.in_role(Role.STEP) if task.status is TaskStatus.COMPLETED]
-    order = {step.ordinal: place for place, step in enumerate(draft.definition.steps)}
-    for task in sorted(done, key=lambda task: (task.ended_at or 0.0, order[task.ordinal]), reverse=True):
-        compensation = draft.of(task).compensation
-        if compensation is not None:
+    ended: dict[str, tuple[float, int]] = {}
+    for place, step in enumerate(draft.definition.steps):
+        # A clock that was set back must not have a step undone before one that came after it.
+        times = [draft.by_key(step.key).ended_at or 0.0, *(ended[key][0] for key in step.depends_on)]
+        ended[step.key] = (max(times), place)
+    for key in sorted(ended, key=ended.__getitem__, reverse=True):
+        compensation = draft.definition.by_key[key].compensation
+        if compensation is not None and draft.by_key(key).status is TaskStatus.COMPLETED:
             yield draft.by_key(compensation)
     if draft.definition.on_failure is not None:
         told = draft.by_key(draft.definition.on_failure)

@@ -273,6 +273,9 @@ class Draft:
             pairs += _changed(before.items.get(ordinal, ()), items)
         pairs.sort(key=lambda pair: (pair[1].ordinal, -1 if pair[1].item is None else pair[1].item))
         effects = [effect for old, new in pairs for effect in _effects_of(old, new)]
+        if self.session.status is SessionStatus.PAUSED:
+            # What comes back meanwhile gets in line when the run is resumed.
+            effects = [effect for effect in effects if not isinstance(effect, Ready)]
         effects += self._effects_of_session(begins=begins)
         # Whoever is told of tasks one by one gives the first of them to the first agent that is idle.
         effects.sort(key=lambda effect: self._turn(effect.task) if isinstance(effect, Ready) else (-math.inf, 0.0))

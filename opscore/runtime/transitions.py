@@ -147,11 +147,11 @@ def due(run: Run, what: str, now: float, rng: random.Random, child: Session | No
 
 def _session_due(draft: Draft) -> None:
     due_at = draft.session.due_at
-    if draft.unwinding or due_at is None or due_at > draft.now:
+    if due_at is None or due_at > draft.now:
         return
-    progress.fail_session(
-        draft, Failure(message=f"it took longer than {due_at - draft.session.created_at:g} s", code="session_timeout")
-    )
+    if not draft.unwinding:
+        took = f"it took longer than {draft.definition.session_timeout_s:g} s"
+        progress.fail_session(draft, Failure(message=took, code="session_timeout"))
     _call_back(draft)
 
 
@@ -164,7 +164,8 @@ def _await_over(draft: Draft, task: Task, rng: random.Random, child: Session | N
     elif child is not None and child.status in SESSION_ENDED:
         error = child.error or Failure(message="the run was cancelled", code="cancelled")
         _fail(draft, task, error, rng, retryable=child.status is SessionStatus.FAILED)
-    elif over and _closed(draft, task):
+    elif over and task.due_at == task.closes_at:
+        # Of two times that have passed, the first decides, however late somebody looks.
         draft.end(task, TaskEvent.FAIL, error=_not_closed(draft, task))
     elif over and definition.kind is TaskKind.DELAY:
         draft.end(task, TaskEvent.COMPLETE)
@@ -228,7 +229,8 @@ def signal(run: Run, signal: Signal, now: float) -> Step:
 
 def _is_for(run: Run, task: Task, signal: Signal) -> bool:
     definition = run.task_definition(task)
-    return definition.kind is TaskKind.SIGNAL and definition.signal == signal.name
+    # What goes through a list waits for its items; it is they who wait for signals.
+    return task.items is None and definition.kind is TaskKind.SIGNAL and definition.signal == signal.name
 
 
 # --- steering -----------------------------------------------------------------------------------------------
