@@ -1,183 +1,226 @@
-"""Random runs beside a plain interpreter of the rules."""
+"""Random runs of random workflows beside a plain interpreter of the rules."""
 
+import itertools
 import random
-from itertools import pairwise
 from typing import Any
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opscore.runtime import transitions
-from opscore.runtime.models import SessionStatus, TaskStatus
-from opscore.runtime.run import DueAt, Effect, Ended, Ready, Run, Step, Withdrawn
-from tests.runtime.runs import ERROR, LIMITS, LOST, NOW, begun, found
+from opscore.runtime import definitions, transitions
+from opscore.runtime.definitions import Definition, Role
+from opscore.runtime.models import Failure, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.run import DueAt, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
+from tests.runtime.drawn_workflows import PAYLOADS, RESULTS, workflows
+from tests.runtime.happenings import Happening, PlainRun
+from tests.runtime.runs import ERROR, FATAL, LIMITS, LOST, NOW, found
+
+HAPPENINGS_MAX = 60
+BESIDE_MAX = 5
+CHILD = Session(session_id="child", workflow_id="below", definition_key="d", created_at=NOW)
+ENDS_OF_CHILDREN = ("child completed", "child failed", "child cancelled")
+NO_CHILD = Failure(message="there is none", code="workflow_not_found")
 
 
-class Interpreter:
-    """The rules of a run once more, as plainly as they can be said. Every task is one dict."""
+class Outside:
+    """What the world around a run knows of it, by the effects of its steps alone."""
 
-    def __init__(self, needs: dict[str, set[str]], retries_max: dict[str, int]) -> None:
-        self.needs, self.retries_max = needs, retries_max
-        self.tasks: dict[str, dict[str, Any]] = {
-            key: {"is": "waits", "attempts": 0, "failures": 0, "losses": 0} for key in needs
-        }
-        self.broken = False
-        self.look_around()
+    def __init__(self) -> None:
+        self.in_line: set[str] = set()
+        self.times: dict[str, float] = {}
+        self.children: set[str | None] = set()
 
-    def look_around(self) -> None:
-        for key, task in self.tasks.items():
-            if self.broken and task["is"] in ("waits", "ready", "delayed"):
-                task["is"] = "dropped"
-            if task["is"] == "waits" and all(self.tasks[need]["is"] == "done" for need in self.needs[key]):
-                task["is"] = "ready"
+    def hear(self, step: Step) -> None:
+        for effect in step.effects:
+            match effect:
+                case Ready(task=task):
+                    self.in_line.add(task.task_id)
+                case Withdrawn(task=task):
+                    self.in_line.discard(task.task_id)
+                case DueAt(what=what, due_at=due_at):
+                    self.times[what] = due_at
+                case RunAwaited(task=task):
+                    self.children.add(task.child_session_id)
+                case RunCalledOff(session_id=session_id):
+                    assert session_id in self.children, "nobody waited for it"
+                    self.children.remove(session_id)
 
-    @property
-    def session(self) -> str:
-        if any(task["is"] == "out" for task in self.tasks.values()):
-            return "failing" if self.broken else "running"
-        if self.broken:
-            return "failed"
-        if all(task["is"] == "done" for task in self.tasks.values()):
-            return "completed"
-        return "running" if any(task["attempts"] for task in self.tasks.values()) else "started"
-
-    def possible(self) -> list[tuple[str, str]]:
-        by_state = {
-            "ready": ("dispatch",),
-            "out": ("complete", "complete", "fail", "fail for good", "lose"),
-            "delayed": ("due",),
-        }
-        return [(what, key) for key, task in self.tasks.items() for what in by_state.get(task["is"], ())]
-
-    def happen(self, what: str, key: str) -> None:
-        task = self.tasks[key]
-        match what:
-            case "dispatch":
-                task["is"] = "out"
-                task["attempts"] += 1
-            case "complete":
-                task["is"], task["losses"] = "done", 0
-            case "due":
-                task["is"] = "ready"
-            case "fail":
-                self.fail(task, key, for_good=False)
-            case "fail for good":
-                self.fail(task, key, for_good=True)
-            case "lose":
-                task["losses"] += 1
-                if task["losses"] == LIMITS.dispatch_attempts_max:
-                    self.fail(task, key, for_good=False)
-                else:
-                    task["is"] = "dropped" if self.broken else "ready"
-        self.look_around()
-
-    def fail(self, task: dict[str, Any], key: str, *, for_good: bool) -> None:
-        task["failures"] += 1
-        if for_good or self.broken or task["failures"] > self.retries_max[key]:
-            task["is"], self.broken = "dead", True
-        else:
-            task["is"], task["losses"] = "delayed", 0
+    def check(self, run: Run) -> None:
+        if run.session.status is SessionStatus.PAUSED:
+            # Times that pass meanwhile are not looked at, so each has to be said again.
+            self.times.clear()
+        still = run.ended or run.session.status is SessionStatus.PAUSED
+        ready = {task.task_id for task in run.every() if task.status is TaskStatus.READY}
+        assert self.in_line == (set() if still else ready)
+        due = {task.task_id: task.due_at for task in run.every()} | {run.session.session_id: run.session.due_at}
+        assert still or {what: at for what, at in due.items() if at is not None}.items() <= self.times.items()
+        assert self.children == {task.child_session_id for task in run.every() if task.awaits} - {None}
 
 
-SAYS = {
-    TaskStatus.PENDING: "waits",
-    TaskStatus.READY: "ready",
-    TaskStatus.DISPATCHED: "out",
-    TaskStatus.RUNNING: "out",
-    TaskStatus.PENDING_RETRY: "delayed",
-    TaskStatus.COMPLETED: "done",
-    TaskStatus.FAILED: "dead",
-    TaskStatus.CANCELLED: "dropped",
-}
+def begun(definition: Definition, payload: Any) -> Step:
+    session = Session(
+        session_id="ses", workflow_id="w", definition_key=definition.digest, created_at=NOW, payload=payload
+    )
+    return transitions.begin(session, definition, NOW)
 
 
-@st.composite
-def workflows(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """A chain in listed order, a chain by nextTaskId, or any graph, listed in any order."""
-    keys = [f"t{number}" for number in range(draw(st.integers(1, 7)))]
-    tasks = [
-        {"taskId": key, "agentCapability": "any", "retry": {"maxRetries": draw(st.integers(0, 2))}} for key in keys
-    ]
-    kind = draw(st.sampled_from(["listed", "chain", "graph", "graph"]))
-    if kind == "chain":
-        for task, following in pairwise(tasks):
-            task["nextTaskId"] = following["taskId"]
-    if kind == "graph":
-        for number, task in enumerate(tasks):
-            task["dependsOn"] = draw(st.lists(st.sampled_from(keys[:number]), unique=True)) if number else []
-        tasks = draw(st.permutations(tasks))
-    return tasks
+def task_of(run: Run, happening: Happening) -> Task:
+    task_id = f"ses.{run.definition.by_key[happening.key].ordinal}"
+    return found(run, task_id if happening.item is None else f"{task_id}.{happening.item}")
 
 
-def needs_of(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:
-    if "dependsOn" in tasks[-1]:
-        return {task["taskId"]: set(task["dependsOn"]) for task in tasks}
-    return {task["taskId"]: {before["taskId"]} if before else set() for before, task in pairwise([{}, *tasks])}
-
-
-def moved(run: Run, what: str, task_id: str, seed: int) -> Step:
-    rng, task = random.Random(seed), found(run, task_id)
-    match what:
+def moved(run: Run, happening: Happening, now: float, seed: int, said: Any) -> Step:
+    rng = random.Random(seed)
+    task = task_of(run, happening) if happening.key else None
+    if task is None:
+        return moved_as_a_whole(run, happening, now, rng, said)
+    failures = {"fail": (ERROR, True), "fatal": (FATAL, True), "give up": (ERROR, False), "no child": (NO_CHILD, False)}
+    match happening.what:
         case "dispatch":
-            return transitions.dispatch(run, task, "agent", NOW)
+            return transitions.dispatch(run, task, "agent", now)
+        case "start":
+            return transitions.start(run, task, now)
         case "complete":
-            return transitions.complete(run, task, f"result of {task_id}", NOW)
-        case "fail" | "fail for good":
-            return transitions.fail(run, task, ERROR, NOW, rng, retryable=what == "fail")
+            return transitions.complete(run, task, said, now)
         case "lose":
-            return transitions.bounce(run, task, LOST, NOW, rng, LIMITS)
-        case _:
-            return transitions.due(run, task_id, task.due_at or 0.0, rng)
+            return transitions.bounce(run, task, LOST, now, rng, LIMITS)
+        case what if what in failures:
+            error, retryable = failures[what]
+            return transitions.fail(run, task, error, now, rng, retryable=retryable)
+        case what:
+            return transitions.due(run, task.task_id, now, rng, child_that(what, said))
 
 
-def expected_effects(before: Run | None, run: Run) -> list[Effect]:
-    """What follows from the difference between two runs alone."""
-    earlier = before.tasks if before is not None else (None,) * len(run.tasks)
-    changed = [(old.status if old else None, new) for old, new in zip(earlier, run.tasks, strict=True) if old != new]
-    effects: list[Effect] = [Ready(task=new) for old, new in changed if new.status is TaskStatus.READY != old]
-    effects += [
-        DueAt(what=new.task_id, due_at=new.due_at or 0) for _, new in changed if new.status is TaskStatus.PENDING_RETRY
-    ]
-    if before is not None:
-        gone = [
-            new
-            for old, new in zip(before.tasks, run.tasks, strict=True)
-            if (old.status, new.status) == (TaskStatus.READY, TaskStatus.CANCELLED)
-        ]
-        effects += [Withdrawn(task=old) for old in gone]
-    return effects + ([Ended(session=run.session)] if run.ended else [])
+def child_that(what: str, said: Any) -> Session | None:
+    """The run that a task waits for, as its end is found; nothing where only time has passed."""
+    if what == "due":
+        return None
+    status = SessionStatus(what.removeprefix("child "))
+    return attrs.evolve(CHILD, status=status, result=said, error=ERROR if status is SessionStatus.FAILED else None)
 
 
-@settings(deadline=None)
-@given(tasks=workflows(), data=st.data())
-def test_any_run_goes_as_a_plain_interpreter_of_the_rules_says(
-    tasks: list[dict[str, Any]], data: st.DataObject
-) -> None:
-    retries_max = {task["taskId"]: task["retry"]["maxRetries"] for task in tasks}
-    plain = Interpreter(needs_of(tasks), retries_max)
-    step = begun(*tasks)
-    before: Run | None = None
-    ids = {task.key: task.task_id for task in step.run.tasks}
-    completed: list[str] = []
-    while True:
-        run = step.run
-        assert {task.key: SAYS[task.status] for task in run.tasks} == {key: it["is"] for key, it in plain.tasks.items()}
-        assert {task.key: (task.attempt, task.retries) for task in run.tasks} == {
-            key: (it["attempts"], it["failures"]) for key, it in plain.tasks.items()
+def moved_as_a_whole(run: Run, happening: Happening, now: float, rng: random.Random, said: Any) -> Step:
+    match happening.what:
+        case "signal":
+            number, payload = said
+            return transitions.signal(run, signal_of(happening.name, number, payload, now), now)
+        case "session due":
+            return transitions.due(run, run.session.session_id, now, rng)
+        case "cancel":
+            return transitions.cancel(run, None, now)
+        case "pause":
+            return transitions.pause(run, None, now)
+        case what:
+            moves = {"resume": transitions.resume, "reset": transitions.reset, "retry": transitions.revive}
+            return moves[what](run, now)
+
+
+def signal_of(name: str, number: int, payload: Any, now: float) -> Signal:
+    return Signal(session_id="ses", signal_id=f"#{number}", number=number, name=name, payload=payload, received_at=now)
+
+
+def standing(run: Run) -> dict[Any, Any]:
+    """All that is compared of each task and item."""
+    results = run.standing()
+    return {
+        (task.key, task.item): {
+            "is": task.status.value, "out": task.is_out, "attempts": task.attempt, "failures": task.retries,
+            "losses": task.bounces, "due": task.due_at, "code": task.error and task.error.code,
+            "result": results.result_of(task.key) if task.item is None else task.result,
         }
-        assert run.session.status == plain.session
-        assert sorted(map(repr, step.effects)) == sorted(map(repr, expected_effects(before, run)))
-        possible = plain.possible()
-        assert run.ended == (not possible)
-        if not possible:
+        for task in run.every()
+    }  # fmt: skip
+
+
+def foretold(plain: PlainRun) -> dict[Any, Any]:
+    """The same as the interpreter has it."""
+    return {
+        (thing["key"], thing["item"]): {
+            "is": thing["is"].value, "out": thing["out"], "attempts": thing["attempts"], "failures": thing["failures"],
+            "losses": thing["losses"], "due": thing["due"], "code": thing["error"] and thing["error"]["code"],
+            "result": plain.result_of(thing["key"]) if thing["item"] is None else thing["result"],
+        }
+        for thing in plain.every()
+    }  # fmt: skip
+
+
+def check_same(run: Run, plain: PlainRun) -> None:
+    stands, should = standing(run), foretold(plain)
+    differing = {place for place in stands | should if stands.get(place) != should.get(place)}
+    assert {place: stands.get(place) for place in differing} == {place: should.get(place) for place in differing}
+    session = run.session
+    assert session.status == plain.status
+    assert transitions.compensated(run) == plain.compensated
+    assert (session.due_at, session.result) == (plain.session_due, plain.result)
+    assert [(each.name, each.payload) for each in run.signals] == plain.signals
+    assert (session.error and session.error.code) == (plain.failure and plain.failure["code"])
+    if session.error is not None and plain.failure is not None:
+        worded, _, _ = plain.failure["message"].partition("…")
+        assert session.error.message.startswith(worded)
+
+
+def check_order(before: Run, run: Run) -> None:
+    """Nothing began before what it depends on was over."""
+    for old, new in zip(before.tasks, run.tasks, strict=True):
+        began = old.status is TaskStatus.PENDING and new.status not in (
+            TaskStatus.PENDING, TaskStatus.SKIPPED, TaskStatus.CANCELLED,
+        )  # fmt: skip
+        definition = run.task_definition(new)
+        if began and definition.role is Role.STEP:
+            for key in definition.depends_on:
+                need = next(task for task in run.tasks if task.key == key)
+                assert need.status in (TaskStatus.COMPLETED, TaskStatus.SKIPPED, TaskStatus.FAILED)
+
+
+def taken_back(before: Run, run: Run, happening: Happening) -> set[str]:
+    """What was out and is not any more, and not by what its agent said."""
+    after = {task.task_id: task for task in run.every()}
+    own = task_of(run, happening).task_id if happening.key else None
+    return {task.task_id for task in before.every() if task.is_out and not after[task.task_id].is_out} - {own}
+
+
+def drawn(data: st.DataObject, plain: PlainRun, beside_left: int) -> Happening | None:
+    """What happens next; nothing once a run has ended and is not tried again."""
+    possible, beside = plain.possible(), plain.beside() if beside_left else []
+    if not possible and (not beside or data.draw(st.booleans(), label="that is all")):
+        return None
+    if beside and (not possible or data.draw(st.integers(0, 5), label="beside") == 5):
+        what = data.draw(st.sampled_from(sorted({each.what for each in beside})), label="what")
+        return data.draw(st.sampled_from([each for each in beside if each.what == what]), label="happening")
+    return data.draw(st.sampled_from(possible), label="happening")
+
+
+@settings(deadline=None, max_examples=300)
+@given(document=workflows(), payload=PAYLOADS, data=st.data())
+def test_any_run_goes_as_a_plain_interpreter_of_the_rules_says(
+    document: dict[str, Any], payload: Any, data: st.DataObject
+) -> None:
+    step = begun(definitions.parse(document, LIMITS), payload)
+    plain = PlainRun(document, payload, NOW)
+    outside = Outside()
+    outside.hear(step)
+    now, beside_left = NOW, BESIDE_MAX
+    for number in itertools.count():
+        run = step.run
+        check_same(run, plain)
+        outside.check(run)
+        if number == HAPPENINGS_MAX:
             break
-        what, key = data.draw(st.sampled_from(possible))
-        if what == "dispatch":
-            assert needs_of(tasks)[key] <= set(completed), "it was given out before what it waits for was complete"
-        completed += [key] if what == "complete" else []
-        plain.happen(what, key)
-        before, step = run, moved(run, what, ids[key], data.draw(st.integers(0, 9)))
-    if step.run.session.status is SessionStatus.COMPLETED:
-        assert sorted(completed) == sorted(ids), "every task completes, and none of them twice"
-        last = set(ids) - set().union(*needs_of(tasks).values())
-        assert step.run.session.result == {key: f"result of {ids[key]}" for key in last}
+        happening = drawn(data, plain, beside_left)
+        if happening is None:
+            break
+        beside_left -= happening in plain.beside() and happening not in plain.possible()
+        now = max(now + data.draw(st.sampled_from([0, 0, 1, 7]), label="seconds"), happening.at or 0)
+        seed, said = data.draw(st.integers(0, 3), label="seed"), data.draw(RESULTS, label="said")
+        child_id = task_of(run, happening).child_session_id if happening.what in ENDS_OF_CHILDREN else None
+        step = moved(run, happening, now, seed, (number, said) if happening.what == "signal" else said)
+        plain.happen(happening, now, random.Random(seed).random(), said)
+        outside.hear(step)
+        if happening.what == "dispatch":
+            outside.in_line.remove(task_of(run, happening).task_id)
+        if happening.what in ENDS_OF_CHILDREN and run.session.status is not SessionStatus.PAUSED:
+            outside.children.discard(child_id)
+        assert {task.task_id for task in step.revoked} == taken_back(run, step.run, happening)
+        assert Ended(session=step.run.session) in step.effects or not step.run.ended or run.ended
+        check_order(run, step.run)

@@ -14,8 +14,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="undone-in-the-order-of-doing",
         breaks="What was completed last is undone first.",
         module="opscore/runtime/progress.py",
-        old="order[task.ordinal]), reverse=True):",
-        new="order[task.ordinal])):",
+        old="key=ended.__getitem__, reverse=True):",
+        new="key=ended.__getitem__):",
     ),
     Mutant(
         name="cancelled-run-is-told-as-failed",
@@ -28,8 +28,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="failed-fallback-is-waited-for",
         breaks="Once a step's fallback has failed as well, the run fails.",
         module="opscore/runtime/progress.py",
-        old="    if instead is None or instead.status is TaskStatus.FAILED:\n",
-        new="    if instead is None:\n",
+        old="    if (instead is None or instead.status is TaskStatus.FAILED) and not tolerated(draft, task):\n",
+        new="    if instead is None and not tolerated(draft, task):\n",
     ),
     Mutant(
         name="paused-run-is-given-out",
