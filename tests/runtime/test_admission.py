@@ -54,9 +54,9 @@ class Watched(set[str]):
         super().__init__()
         self.discarded: list[str] = []
 
-    def discard(self, element: str) -> None:
-        self.discarded.append(element)
-        super().discard(element)
+    def discard(self, element: object, /) -> None:
+        self.discarded.append(str(element))
+        super().discard(str(element))
 
 
 @pytest.mark.parametrize("begun", [True, False])

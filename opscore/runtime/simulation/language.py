@@ -52,14 +52,14 @@ def enriched(draw: st.DrawFn, document: Document, capabilities: tuple[str, ...])
                 task[field] = f"{field[:4]}-{task['taskId']}"
                 handlers.append(_handler(draw, task[field], capabilities))
     document = {**document, "tasks": [*tasks, *handlers]}
-    if draw(_SELDOM):
+    if draw(st.booleans()):
         document["onFailure"] = "told"
         document["tasks"].append(_handler(draw, "told", capabilities))
-    if draw(_SELDOM):
+    if draw(st.booleans()):
         document["sessionTimeoutSeconds"] = draw(_SECONDS)
-    if draw(_SELDOM):
+    if draw(st.booleans()):
         document["outputs"] = draw(st.sampled_from(OUTPUTS))
-    if draw(_SELDOM):
+    if draw(st.booleans()):
         document["inputSchema"] = draw(st.sampled_from(({}, {"title": "anything"}, None)))
     return document
 
