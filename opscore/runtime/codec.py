@@ -96,6 +96,8 @@ def disk_converter() -> Converter:
 
 
 _ROW_ENCODER: Final = msgspec.json.Encoder()
+FREE: Final = (Any, dict[str, Any], dict[str, Any] | None, list[Any] | None)
+"""What a field that holds any JSON is said to be."""
 _PLAIN: Final = frozenset({type(None), bool, int, str})
 
 
@@ -114,9 +116,7 @@ def encode_row(row: Any) -> bytes:
 @functools.cache
 def _free_fields(kind: Any) -> tuple[str, ...]:
     """The fields of a row that hold any JSON, which msgspec would write where it is none, each in its own way."""
-    return tuple(
-        field.name for field in attrs.fields(kind) if field.type in (Any, dict[str, Any], dict[str, Any] | None)
-    )
+    return tuple(field.name for field in attrs.fields(kind) if field.type in FREE)
 
 
 def _check_free(value: Any) -> None:

@@ -17,7 +17,7 @@ from opscore.gateway.graph_svg import svg
 from opscore.gateway.graph_text import drawn
 from opscore.gateway.task_graph import FAILED_RUN, Edge, EdgeKind, Node, NodeKind, TaskGraph, graph_of
 from opscore.gateway.terminal import Terminal
-from opscore.runtime.definitions import parse, restore
+from opscore.runtime.definitions import Role, parse, restore
 from opscore.runtime.limits import Limits
 from opscore.runtime.simulation.strategies import definitions
 from tests.gateway.drawings import joined_in
@@ -386,9 +386,10 @@ def test_any_graph_is_an_svg_and_a_mermaid_of_its_size(graph: TaskGraph) -> None
 def test_every_valid_definition_is_drawn_with_all_its_tasks(document: dict[str, object]) -> None:
     definition = parse(document, Limits())
     graph = graph_of(definition)
-    assert {(edge.source, edge.target) for edge in graph.edges} == {
-        (key, task.key) for task in definition.tasks for key in task.depends_on
-    }
+    order = {(edge.source, edge.target) for edge in graph.edges if edge.kind is EdgeKind.ORDER}
+    assert order == {(key, task.key) for task in definition.tasks for key in task.depends_on}
+    handlers = {task.key for task in definition.tasks if task.role is not Role.STEP}
+    assert {edge.target for edge in graph.edges if edge.kind is not EdgeKind.ORDER} == handlers
     text = drawn(graph, Terminal())
     assert all(re.search(rf"\b{task.key}\b", text) for task in definition.tasks)
 

@@ -256,6 +256,7 @@ def rows(kind: Any) -> st.SearchStrategy[Any]:
         Any: JSON,
         dict[str, Any]: OBJECT,
         dict[str, Any] | None: st.none() | OBJECT,
+        list[Any] | None: st.none() | st.lists(JSON),
         float: FINITE,
         float | None: st.none() | FINITE,
     }

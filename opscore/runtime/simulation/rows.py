@@ -97,7 +97,7 @@ class Rows:
         self.reachable: set[str] = set()
         """The agents that a delivery reaches at the moment, if nothing goes wrong."""
         self.touched: dict[str, float] = {}
-        """When a commit last changed something of an agent or of the lease that it holds, by the wall."""
+        """When a commit last changed something of an agent or its lease, or of a session, by the wall."""
         self.passed_over: list[tuple[float, Task, str]] = []
         """Tasks that another one was given out before, when, and how that is told."""
         self.opened_at = 0.0
@@ -188,7 +188,7 @@ class Rows:
             after = rows[key] = table.decode(write.key, Stored(write.body, write.schema, version))
         if table is TASKS:
             self._note_task(key, before, after)
-        elif table in (AGENTS, LEASES):
+        elif table in (AGENTS, LEASES, SESSIONS):
             self.touched[key] = self.now()
         return Change(table.name, key, before, after)
 

@@ -317,10 +317,14 @@ def what_is_due_happens(rows: Rows) -> Iterator[str]:
         if now > due_at + CALM_S:
             yield f"the time of {lease.task_id} with {lease.agent_id} has been over for {now - due_at:g} s"
     for task in rows.timed():
+        if rows.touched.get(task.session_id, 0.0) > now - CALM_S:
+            # It may just have been resumed.
+            continue
         if now > (task.due_at or 0.0) + CALM_S and rows.sessions[task.session_id].status is not SessionStatus.PAUSED:
             yield f"the time of {task.task_id}, {task.status}, has been over for {now - (task.due_at or 0.0):g} s"
     for session_id in rows.unfinished:
         session = rows.sessions[session_id]
         late = session.due_at is not None and now > session.due_at + CALM_S
+        late = late and rows.touched.get(session_id, 0.0) <= now - CALM_S
         if late and session.error is None and session.status is not SessionStatus.PAUSED:
             yield f"the time of session {session_id} is over, and it is {session.status}"
