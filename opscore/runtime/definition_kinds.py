@@ -21,12 +21,14 @@ _DELAY_S_MAX: Final = 31_536_000
 def kind_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
     """What is wrong with a task for the kind that it is of."""
     kind = task.get("type", "agent")
-    for field in WITHOUT.get(kind, ()) if isinstance(kind, str) else ():
+    if not isinstance(kind, str):
+        return
+    for field in WITHOUT.get(kind, ()):
         if task.get(field) is not None:
             yield Fault(path=f"{where}.{field}", message=f"it means nothing to a task of type {kind!r}")
     parameters = task.get("parameters") or {}
     if isinstance(parameters, dict) and kind in _PARAMETERS:
-        yield from _PARAMETERS[kind](parameters, f"{where}.parameters")
+        yield from _PARAMETERS[kind](parameters, f"{where}.parameters" if "parameters" in task else where)
 
 
 def _unknown(parameters: dict[str, Any], where: str, kind: str, known: tuple[str, ...]) -> Iterator[Fault]:
@@ -45,7 +47,7 @@ def _signal(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
 def _delay(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
     yield from _unknown(parameters, where, "delay", ("seconds", "until"))
     if len({"seconds", "until"} & parameters.keys()) != 1:
-        yield Fault(path=where, message="expected either seconds or until")
+        yield Fault(path=where, message="expected either parameters.seconds or parameters.until")
     seconds, until = parameters.get("seconds", 0), parameters.get("until", "${")
     if not _is_expression(seconds) and (
         isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _DELAY_S_MAX
@@ -70,7 +72,9 @@ def _is_time(value: Any) -> bool:
 def _workflow(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
     yield from _unknown(parameters, where, "workflow", ("workflowId", "input"))
     workflow_id = parameters.get("workflowId")
-    if not isinstance(workflow_id, str) or not workflow_id:
+    if workflow_id is None:
+        yield Fault(path=where, message="parameters.workflowId must be given: the id of a saved workflow")
+    elif not isinstance(workflow_id, str) or not workflow_id:
         yield Fault(path=f"{where}.workflowId", message="expected the id of a saved workflow")
 
 

@@ -69,6 +69,33 @@ def test_the_expressions_of_a_document_are_bounded_together() -> None:
     assert "expression_characters_max allows 32,768" in faults(workflow(*tasks))[""]
 
 
+KINDS = {
+    "a type that is no name": ({"type": []}, "tasks[0].type"),
+    "an agent for what no agent does": (
+        {"type": "delay", "agentId": "x", "parameters": {"seconds": 1}},
+        "tasks[0].agentId",
+    ),
+    "a delay that says nothing": ({"type": "delay"}, "tasks[0]"),
+    "a delay of two kinds": (
+        {"type": "delay", "parameters": {"seconds": 1, "until": "2030-01-01"}},
+        "tasks[0].parameters",
+    ),
+    "a time that is none": ({"type": "delay", "parameters": {"until": "soon"}}, "tasks[0].parameters.until"),
+    "a delay of less than nothing": ({"type": "delay", "parameters": {"seconds": -1}}, "tasks[0].parameters.seconds"),
+    "a signal whose name is computed": (
+        {"type": "signal", "parameters": {"name": "${input}"}},
+        "tasks[0].parameters.name",
+    ),
+    "a workflow that names none": ({"type": "workflow", "parameters": {}}, "tasks[0].parameters"),
+    "a workflow by a number": ({"type": "workflow", "parameters": {"workflowId": 5}}, "tasks[0].parameters.workflowId"),
+}
+
+
+@pytest.mark.parametrize(("fields", "path"), KINDS.values(), ids=KINDS.keys())
+def test_what_a_kind_of_task_needs_and_has_no_use_for_is_told_at_its_path(fields: dict[str, Any], path: str) -> None:
+    assert list(faults(workflow({"taskId": "a", **fields}))) == [path]
+
+
 SCHEMAS = {
     "a type that is none": ({"type": "text"}, "inputSchema.type"),
     "a reference to elsewhere": ({"$ref": "https://example.org/x.json"}, "inputSchema.$ref"),
