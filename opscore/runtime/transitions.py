@@ -197,18 +197,17 @@ def _wait_over(draft: Draft, task: Task) -> None:
         releasing.release(draft, task)
     else:
         error = Failure(
-            message=f"{_nobody(definition)} took it within {definition.schedule_to_start_s:g} s",
+            message=f"{_not_taken(definition)} it within {definition.schedule_to_start_s:g} s",
             code="schedule_to_start",
         )
         draft.end(task, TaskEvent.FAIL, error=error)
 
 
-def _nobody(definition: TaskDefinition) -> str:
+def _not_taken(definition: TaskDefinition) -> str:
     if definition.capability is not None:
-        return f"no agent with the capability {definition.capability!r}"
-    return (
-        f"agent {definition.agent_id!r} had not" if definition.agent_id is not None else "the session's agent had not"
-    )
+        return f"no agent with the capability {definition.capability!r} took"
+    who = "the session's agent" if definition.agent_id is None else f"agent {definition.agent_id!r}"
+    return f"{who} did not take"
 
 
 # --- signals ------------------------------------------------------------------------------------------------

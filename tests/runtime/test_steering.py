@@ -303,6 +303,20 @@ async def test_a_task_nobody_can_take_fails_at_its_schedule_to_start_timeout_and
         assert 30 <= trio.current_time() - started < 31
 
 
+@pytest.mark.parametrize(
+    ("who", "named"), [({"agentId": "x"}, "agent 'x'"), ({"agentCapability": None}, "the session's agent")]
+)
+async def test_who_alone_may_take_a_task_is_named_where_it_does_not(
+    tmp_path: Path, autojump_clock: MockClock, who: dict[str, Any], named: str
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "x", state="active")
+        document = {"id": "w", "tasks": [{"taskId": "only", "scheduleToStartSeconds": 30, **who}]}
+        session = await ended(node, await begin(node, document, agent_id="x"))
+        assert session.error is not None
+        assert session.error.message == f"task 'only' failed: {named} did not take it within 30 s"
+
+
 async def test_schedule_to_close_bounds_all_attempts_together(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with World(tmp_path, look=check_rows).node() as node:
         await join(node, "a")

@@ -232,7 +232,9 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
             if any(_came_just_now(other, rows) and may_run(other, task, rows) for other in _others(agent, rows)):
                 # It may just have been offered to that one, in vain.
                 continue
-            if rows.sessions[task.session_id].status is not SessionStatus.PAUSED:
+            # One that was paused stands in line again only since it was resumed.
+            just_resumed = rows.touched.get(task.session_id, 0.0) > lease.granted_at - CALM_S
+            if rows.sessions[task.session_id].status is not SessionStatus.PAUSED and not just_resumed:
                 told = f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
                 rows.passed_over.append((rows.now(), task, told))
 
