@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
-"""Limits of time for tasks and runs, and what a run does where a task fails: fallbacks, and failures that do no harm."""
+"""Limits of time for tasks and runs, and what a run does where a task fails for good."""
 
 from pathlib import Path
 from typing import Any
