@@ -51,6 +51,7 @@ async def test_a_failed_run_is_tried_again_as_a_run_of_its_own(tmp_path: Path, a
         first = child_of(node, session)
         await node.fail(f"{first.session_id}.0", 1, "not yet")
         await node.report_state("a", "idle")
+        await quiet()
         task = node.session(session.session_id).tasks[0]
         assert (task.status, task.retries) == (TaskStatus.PENDING_RETRY, 1)
         await trio.sleep(6)

@@ -130,7 +130,7 @@ def test_reports_are_among_what_a_machine_finds_bugs_in(monkeypatch: pytest.Monk
     monkeypatch.setattr(documents, "enriched", lambda document, _capabilities: st.just(document))
     quick = settings(
         SHORT,
-        max_examples=600,
+        max_examples=3_000,
         derandomize=True,
         database=None,
         phases=[Phase.generate],
