@@ -6,17 +6,24 @@ from typing import Any, Final
 
 from opscore.runtime.definition_graph import edges_of, handlers_of
 from opscore.runtime.errors import ExpressionInvalid, Fault
-from opscore.runtime.expressions import Expression, Template, compile_expression, compile_template, template_faults
+from opscore.runtime.expressions import (
+    OPENS,
+    Expression,
+    Template,
+    compile_expression,
+    compile_template,
+    template_faults,
+)
 from opscore.runtime.limits import Limits
 from opscore.runtime.values import walk
 
-OPENS: Final = "${"
 PLAIN: Final = frozenset({"name", "description", "labels", "metadata", "parameters", "when", "forEach"})
 """Fields of a task that mean nothing to a run, or whose expressions are looked at."""
 MEANT: Final = frozenset({"id", "version", "defaults", "onFailure"})
 """Fields of the document that mean something to a run, and hold no expressions."""
+_FILLED: Final = ("parameters", "forEach")
+"""Fields of a task that are templates."""
 _WHOLE: Final = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
-_AT_THE_END: Final = ("compensation", "on_failure")
 
 
 def bare(text: str) -> str:
@@ -44,10 +51,9 @@ def expression_faults(document: dict[str, Any], limits: Limits) -> Iterator[Faul
 
 
 def _texts(document: dict[str, Any]) -> Iterator[str]:
-    told = [
-        {name: task[name] for name in task if name in PLAIN} for task in document["tasks"] if isinstance(task, dict)
-    ]
-    return (value for _, _, value in walk([told, document.get("outputs")]) if isinstance(value, str))
+    """Every text that may hold expressions, but for conditions."""
+    filled = [[task.get(field) for field in _FILLED] for task in document["tasks"] if isinstance(task, dict)]
+    return (value for _, _, value in walk([filled, document.get("outputs")]) if isinstance(value, str))
 
 
 def _misplaced(fields: Mapping[str, Any], where: str) -> Iterator[Fault]:
@@ -63,7 +69,7 @@ def _syntax_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
             compile_expression(bare(condition))
         except ExpressionInvalid as error:
             yield Fault(path=f"{where}.when", message=error.message)
-    for field in ("parameters", "forEach"):
+    for field in _FILLED:
         yield from _template_faults(task.get(field), f"{where}.{field}")
     if isinstance(task.get("forEach"), str) and _WHOLE.fullmatch(task["forEach"]) is None:
         yield Fault(path=f"{where}.forEach", message="expected a list, or one ${…} that gives a list")
@@ -104,7 +110,7 @@ def reading_faults(document: dict[str, Any]) -> Iterator[Fault]:
 def _compiled(task: dict[str, Any]) -> Iterator[tuple[str, Expression | Template]]:
     if task.get("when") is not None:
         yield "when", compile_expression(bare(task["when"]))
-    for field in ("forEach", "parameters"):
+    for field in _FILLED:
         if task.get(field) is not None:
             yield field, compile_template(task[field])
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import attrs
 import jsonschema
 
 from opscore.runtime.definition_expressions import expression_faults, reading_faults
@@ -18,12 +17,11 @@ from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.identity import unusable
 from opscore.runtime.input_schemas import schema_faults
 from opscore.runtime.limits import Limits
-from opscore.runtime.values import document_faults
+from opscore.runtime.values import document_faults, path_of
 
 SUGGESTIONS_MAX: Final = 20
 """Unknown names in one document that get the nearest known one: comparing names is what costs most."""
 COMPARED_CHARACTERS_MAX: Final = 128
-MESSAGE_CHARACTERS_MAX: Final = 500
 
 
 def check(document: Any, limits: Limits) -> None:
@@ -40,7 +38,7 @@ def check(document: Any, limits: Limits) -> None:
         # What an expression reads can be told once the graph is whole.
         faults = list(itertools.islice(reading_faults(document), FAULTS_MAX))
     if faults:
-        inspected = {_shortened(fault): None for fault in faults}
+        inspected = {fault.shortened(): None for fault in faults}
         raise InvalidDocument(
             "workflow definition", tuple(sorted(inspected, key=lambda fault: (fault.path, fault.message)))
         )
@@ -85,15 +83,6 @@ class _Nearest:
         return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _shortened(fault: Fault) -> Fault:
-    """A fault may quote what it found, and that may be most of the document."""
-    return attrs.evolve(fault, path=_excerpt(fault.path), message=_excerpt(fault.message))
-
-
-def _excerpt(text: str) -> str:
-    return text if len(text) <= MESSAGE_CHARACTERS_MAX else text[: MESSAGE_CHARACTERS_MAX - 1] + "…"
-
-
 @functools.cache
 def _validator() -> Any:
     # The library compares every pair of items when they can't be sorted; only strings are ever accepted here.
@@ -110,7 +99,7 @@ def _repeated(_validator: Any, wanted: bool, items: Any, _schema: Any) -> Iterat
 
 
 def _described(error: jsonschema.ValidationError, nearest: _Nearest) -> Iterator[Fault]:
-    path = _path(error.absolute_path)
+    path = path_of(error.absolute_path)
     schema: Any = error.schema
     instance: Any = error.instance
     wanted: Any = error.validator_value
@@ -132,11 +121,6 @@ def _unknown_field(name: str, known: Sequence[str], nearest: _Nearest) -> str:
     if name in PLANNED_FIELDS:
         return f"this release does not run {name!r}"
     return f"unknown field {name!r}{nearest.to(name, known)}"
-
-
-def _path(parts: Sequence[str | int]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return text.removeprefix(".")
 
 
 def _id_faults(identity: Any, path: str, limits: Limits) -> Iterator[Fault]:

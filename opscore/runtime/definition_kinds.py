@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from opscore.runtime.errors import Fault
+from opscore.runtime.expressions import OPENS
 
 ONLY_BY_AGENTS: Final = (
     "agentCapability", "agentId", "leaseSeconds", "heartbeatSeconds", "scheduleToStartSeconds", "priority",
@@ -15,7 +16,8 @@ WITHOUT: Final[Mapping[str, tuple[str, ...]]] = {
     "delay": (*ONLY_BY_AGENTS, "retry", "timeoutSeconds"),
     "workflow": ONLY_BY_AGENTS,
 }
-_DELAY_S_MAX: Final = 31_536_000
+DELAY_S_MAX: Final = 31_536_000
+"""The longest delay: a year of 365 days."""
 
 
 def kind_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
@@ -40,7 +42,7 @@ def _unknown(parameters: dict[str, Any], where: str, kind: str, known: tuple[str
 def _signal(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
     yield from _unknown(parameters, where, "signal", ("name",))
     name = parameters.get("name", "any")
-    if not isinstance(name, str) or not name or "${" in name:
+    if not isinstance(name, str) or not name or OPENS in name:
         yield Fault(path=f"{where}.name", message="expected the signal's name, which is a text and no expression")
 
 
@@ -48,17 +50,17 @@ def _delay(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
     yield from _unknown(parameters, where, "delay", ("seconds", "until"))
     if len({"seconds", "until"} & parameters.keys()) != 1:
         yield Fault(path=where, message="expected either parameters.seconds or parameters.until")
-    seconds, until = parameters.get("seconds", 0), parameters.get("until", "${")
+    seconds, until = parameters.get("seconds", 0), parameters.get("until", OPENS)
     if not _is_expression(seconds) and (
-        isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= _DELAY_S_MAX
+        isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= DELAY_S_MAX
     ):
-        yield Fault(path=f"{where}.seconds", message=f"expected seconds from 0 to {_DELAY_S_MAX:,}")
+        yield Fault(path=f"{where}.seconds", message=f"expected seconds from 0 to {DELAY_S_MAX:,}")
     if not _is_expression(until) and not _is_time(until):
         yield Fault(path=f"{where}.until", message="expected a time such as 2027-01-31T12:00:00Z")
 
 
 def _is_expression(value: Any) -> bool:
-    return isinstance(value, str) and "${" in value
+    return isinstance(value, str) and OPENS in value
 
 
 def _is_time(value: Any) -> bool:

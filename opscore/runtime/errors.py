@@ -32,6 +32,8 @@ import attrs
 
 FAULTS_MAX: Final = 1_000
 """Faults that are listed of one document; a document can be made to have hundreds of thousands."""
+FAULT_CHARACTERS_MAX: Final = 500
+"""Characters of a fault's path, and of its message: each may quote most of the document."""
 FAULTS_SHOWN: Final = 3
 """Faults that an error's sentence spells out; its `faults` hold them all."""
 
@@ -175,6 +177,14 @@ class Fault:
     """What was expected."""
     field: str | None = None
     """The field of the object at `path` that should not be there, where that is the fault."""
+
+    def shortened(self) -> "Fault":
+        """The same with at most `FAULT_CHARACTERS_MAX` characters of each text."""
+        return attrs.evolve(self, path=_excerpt(self.path), message=_excerpt(self.message))
+
+
+def _excerpt(text: str) -> str:
+    return text if len(text) <= FAULT_CHARACTERS_MAX else text[: FAULT_CHARACTERS_MAX - 1] + "…"
 
 
 class InvalidDocument(Refusal):

@@ -21,7 +21,9 @@ from opscore.runtime.expression_values import boolean
 from opscore.runtime.limits import NESTING_MAX
 from opscore.runtime.values import Place
 
-_OPENS: Final = re.compile(r"\$?\$\{")
+OPENS: Final = "${"
+"""What a text has to hold to be more than itself."""
+_OPENING: Final = re.compile(r"\$?\$\{")
 _SKIPPED: Final = re.compile(
     r"""
       [rR](?:\"{3}[\s\S]*?\"{3} | '{3}[\s\S]*?'{3} | "[^"\n]*" | '[^'\n]*')
@@ -216,7 +218,7 @@ class _TemplateReader:
             parts.append(text[end:start])
             end = stop
             if inner is None:
-                parts.append("${")
+                parts.append(OPENS)
             elif stop > len(text):
                 long = len(text) - start - 2 > EXPRESSION_CHARACTERS_MAX
                 within = f" within {EXPRESSION_CHARACTERS_MAX:,} characters" if long else ""
@@ -254,7 +256,7 @@ def _openings(text: str) -> Iterator[tuple[int, int, str | None]]:
     One that is not closed stops beyond the text, and is the last.
     """
     place = 0
-    while opening := _OPENS.search(text, place):
+    while opening := _OPENING.search(text, place):
         start, place = opening.span()
         if opening[0] == "$${":
             yield start, place, None

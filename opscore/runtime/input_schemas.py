@@ -1,103 +1,238 @@
 """The JSON Schema of a workflow's input: checked when the workflow is saved, asked when a run is triggered.
 
 It is whoever writes workflows that writes schemas, so a schema is bounded as an expression is: it refers to nothing
-outside of itself, its patterns are RE2's and cost steps, and what it may look at is counted.
+outside of itself, its patterns are RE2's, and what looking at it costs is counted, with the messages that it makes.
 """
 
 import functools
+import itertools
 import json
+import urllib.parse
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Final
 
+import attrs
 import jsonschema
-import referencing.exceptions
 
 from opscore.runtime.errors import ExpressionFailed, ExpressionInvalid, Fault, InvalidDocument
 from opscore.runtime.expressions import compile_expression
-from opscore.runtime.values import walk
+from opscore.runtime.values import path_of, walk
 
-LOOKS_MAX: Final = 20_000
-"""How often the keywords that lead to other schemas are looked at, for one input."""
+STEPS_MAX: Final = 1_000_000
+"""What a check may cost: 10 for a keyword that is looked at and for a fault, 1 for a value that it reads."""
+DEPTH_MAX: Final = 100
+"""Keywords that may stand within one another, while an input is checked; each takes some of Python's own stack."""
+META_DEPTH_MAX: Final = 200
+SCHEMA_NESTING_MAX: Final = 40
+"""Levels of a schema's own document."""
 FAULTS_MAX: Final = 100
-_LEADING: Final = (
-    "$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas", "properties", "items",
-    "prefixItems", "contains", "additionalProperties", "unevaluatedProperties", "unevaluatedItems", "propertyNames",
-)  # fmt: skip
-_UNBOUNDED: Final = ("patternProperties",)
-
-
-class _TooMuch(Exception):
-    pass
+"""Of an input; whoever triggers a run can't be told more at once."""
+SHOWN_CHARACTERS: Final = 100
+"""Of a value, in a message about it."""
+_KEYWORD_STEPS: Final = 10
+_CHARACTERS_A_STEP: Final = 10
+_DEEP: Final = frozenset({"const", "enum", "pattern", "uniqueItems"})
+"""Keywords that read all of a value."""
+_ANCHORS: Final = ("$anchor", "$dynamicAnchor")
+_UNSUPPORTED: Final = {
+    "patternProperties": "properties and additionalProperties",
+    "unevaluatedProperties": "additionalProperties",
+    "unevaluatedItems": "items",
+}
+"""Keywords whose cost can't be counted, and what to use instead."""
 
 
 def schema_faults(schema: Any, where: str) -> Iterator[Fault]:
     """What is wrong with the schema itself."""
     if not isinstance(schema, dict):
         return
-    for error in jsonschema.Draft202012Validator(jsonschema.Draft202012Validator.META_SCHEMA).iter_errors(schema):
-        yield Fault(path=_path(where, error.absolute_path), message=error.message)
-    for place, _, value in walk(schema):
-        if not isinstance(value, dict):
-            continue
-        at = where if place is None else f"{where}.{place}"
-        for name in ("$ref", "$dynamicRef"):
-            if isinstance(value.get(name), str) and not value[name].startswith("#"):
-                yield Fault(path=f"{at}.{name}", message="expected a reference within the schema, such as '#/$defs/x'")
-        for name in _UNBOUNDED:
-            if name in value and isinstance(value[name], dict):
-                yield Fault(path=f"{at}.{name}", message="it is not supported; use properties and additionalProperties")
-        if isinstance(value.get("pattern"), str):
-            try:
-                _matcher(value["pattern"]).holds({"item": ""})
-            except (ExpressionInvalid, ExpressionFailed) as error:
-                yield Fault(path=f"{at}.pattern", message=str(error))
+    if any(depth > SCHEMA_NESTING_MAX for _, depth, _ in walk(schema)):
+        yield Fault(path=where, message=f"a schema nests {SCHEMA_NESTING_MAX} levels deep at most")
+        return
+    meta = jsonschema.Draft202012Validator.META_SCHEMA
+    try:
+        for error in _errors(meta, schema, _Budget(STEPS_MAX, META_DEPTH_MAX)):
+            yield Fault(path=path_of(error.absolute_path, where), message=error.message)
+    except _TooMuch as error:
+        yield Fault(path=where, message=f"checking it {error}")
+        return
+    within = [(where if place is None else f"{where}.{place}", each) for place, _, each in walk(schema)]
+    parts = [(path, each) for path, each in within if isinstance(each, dict)]
+    anchors = {part.get(name) for _, part in parts for name in _ANCHORS if isinstance(part.get(name), str)}
+    for path, part in parts:
+        yield from _reference_faults(part, path, schema, anchors)
+        yield from _keyword_faults(part, path)
+
+
+def _reference_faults(part: dict[str, Any], where: str, schema: dict[str, Any], anchors: set[Any]) -> Iterator[Fault]:
+    for name in ("$ref", "$dynamicRef"):
+        if isinstance(part.get(name), str) and not _leads_somewhere(part[name], schema, anchors):
+            message = f"expected a reference to a schema within this one, such as '#/$defs/x', found {part[name]!r}"
+            yield Fault(path=f"{where}.{name}", message=message)
+    if part is not schema and isinstance(part.get("$id"), str):
+        yield Fault(path=f"{where}.$id", message="it is not supported within a schema; use $anchor")
+
+
+def _leads_somewhere(reference: str, schema: Any, anchors: set[Any]) -> bool:
+    if not reference.startswith("#"):
+        return False
+    if not reference.startswith("#/"):
+        return reference == "#" or reference[1:] in anchors
+    for quoted in reference[2:].split("/"):
+        step = urllib.parse.unquote(quoted).replace("~1", "/").replace("~0", "~")
+        if isinstance(schema, list):
+            schema = dict(zip(map(str, range(len(schema))), schema, strict=True))
+        if not isinstance(schema, dict) or step not in schema:
+            return False
+        schema = schema[step]
+    return isinstance(schema, dict | bool)
+
+
+def _keyword_faults(schema: dict[str, Any], where: str) -> Iterator[Fault]:
+    for name, other in _UNSUPPORTED.items():
+        # A property may be called so, too.
+        if name in schema and not where.endswith((".properties", ".$defs", ".dependentSchemas")):
+            yield Fault(path=f"{where}.{name}", message=f"it is not supported; use {other}")
+    if isinstance(schema.get("pattern"), str):
+        try:
+            _matcher(schema["pattern"]).holds({"item": ""})
+        except (ExpressionInvalid, ExpressionFailed) as error:
+            yield Fault(path=f"{where}.pattern", message=str(error))
 
 
 def check_input(schema: dict[str, Any], payload: Any) -> None:
     """Refuse an input that its workflow's schema does not allow.
 
     Raises:
-        InvalidDocument: with every fault, each at its path within the input.
+        InvalidDocument: with every fault, up to `FAULTS_MAX`, each at its path within the input.
     """
-    faults: list[Fault] = []
     try:
-        for error in _Bounded(schema).errors(payload):
-            faults.append(Fault(path=_path("", error.absolute_path), message=_shortened(error.message)))
-            if len(faults) == FAULTS_MAX:
-                break
-    except _TooMuch:
-        faults = [Fault(path="", message=f"its schema takes more than {LOOKS_MAX:,} looks at this input")]
-    except RecursionError:
-        faults = [Fault(path="", message="its schema leads back to itself without end")]
-    except referencing.exceptions.Unresolvable as error:
-        faults = [Fault(path="", message=f"its schema refers to {error.ref!r}, which is not there")]
+        found = itertools.islice(_errors(_brief(schema), payload, _Budget(STEPS_MAX, DEPTH_MAX)), FAULTS_MAX)
+        faults = [Fault(path=path_of(error.absolute_path), message=error.message).shortened() for error in found]
+    except _TooMuch as error:
+        faults = [Fault(path="", message=f"checking it by its schema {error}")]
+    except Exception as error:  # noqa: BLE001 (a schema is a program of somebody else: what it does to the library is a fault)
+        told = f"its schema can't be applied to it: {type(error).__name__}: {error}"
+        faults = [Fault(path="", message=told).shortened()]
     if faults:
         raise InvalidDocument("input", tuple(faults))
 
 
-class _Bounded:
-    """A validator of one schema for one input."""
+# --- what it costs --------------------------------------------------------------------------------------------
 
-    def __init__(self, schema: dict[str, Any]) -> None:
-        self._left = LOOKS_MAX
-        known = jsonschema.Draft202012Validator.VALIDATORS
-        checks = {name: self._counted(known[name]) for name in _LEADING if name in known}
-        checks |= {"pattern": _pattern, "uniqueItems": _unique}
-        kind: Any = jsonschema.validators.extend(jsonschema.Draft202012Validator, checks)  # type: ignore[no-untyped-call]
-        self._validator = kind(schema)
 
-    def errors(self, payload: Any) -> Iterator[jsonschema.ValidationError]:
-        found: Iterator[jsonschema.ValidationError] = self._validator.iter_errors(payload)
-        return found
+class _TooMuch(Exception):
+    pass
 
-    def _counted(self, check: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-        def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-            self._left -= 1 + (len(instance) if isinstance(instance, list | dict) else 0)
-            if self._left < 0:
-                raise _TooMuch
-            yield from check(validator, value, instance, schema) or ()
 
-        return counted
+@attrs.define
+class _Budget:
+    """What is left for one check."""
+
+    steps: int
+    depth: int
+
+    def spend(self, steps: int) -> None:
+        self.steps -= steps
+        if self.steps < 0:
+            raise _TooMuch("takes too many steps")
+
+    def descend(self) -> None:
+        # Counted here because Python's own RecursionError, within a library that is not Python, is a panic.
+        self.depth -= 1
+        if self.depth < 0:
+            raise _TooMuch("leads too deep: its references may lead back to themselves")
+
+
+_budget: ContextVar[_Budget] = ContextVar("_budget")
+
+
+def _errors(schema: Any, value: Any, budget: _Budget) -> Iterator[jsonschema.ValidationError]:
+    _budget.set(budget)
+    found: Iterator[jsonschema.ValidationError] = _counting()(schema).iter_errors(_brief(value))
+    return found
+
+
+@functools.cache
+def _counting() -> Any:
+    """The class of validators that count what they do."""
+    checks = {**jsonschema.Draft202012Validator.VALIDATORS, "pattern": _pattern, "uniqueItems": _unique}
+    checks |= dict.fromkeys(_UNSUPPORTED, _unsupported)
+    counted = {name: _counted(name, check) for name, check in checks.items()}
+    kind: Any = jsonschema.validators.extend(jsonschema.Draft202012Validator, counted)  # type: ignore[no-untyped-call]
+    # Its own would go on with the library's class, which counts nothing, at every `$schema` that it meets.
+    kind.evolve = attrs.evolve
+    return kind
+
+
+def _counted(name: str, check: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    size = _weight if name in _DEEP else _length
+
+    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        budget = _budget.get()
+        budget.spend(_KEYWORD_STEPS + size(value) + size(instance))
+        budget.descend()
+        try:
+            for error in check(validator, value, instance, schema) or ():
+                budget.spend(_KEYWORD_STEPS)
+                yield error
+        finally:
+            budget.depth += 1
+
+    return counted
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list | dict) else 0
+
+
+def _weight(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value) // _CHARACTERS_A_STEP
+    return value.weight if isinstance(value, _List | _Object) else _length(value)
+
+
+# --- values that messages may quote, however often ------------------------------------------------------------
+
+
+class _Text(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(str(self[:SHOWN_CHARACTERS]))[:-1] + "…'"
+
+
+class _List(list[Any]):
+    weight = 0
+
+    def __repr__(self) -> str:
+        return "[…]" if self.weight > SHOWN_CHARACTERS else super().__repr__()
+
+
+class _Object(dict[str, Any]):
+    weight = 0
+
+    def __repr__(self) -> str:
+        return "{…}" if self.weight > SHOWN_CHARACTERS else super().__repr__()
+
+
+def _brief(value: Any) -> Any:
+    """The same value, but that it is written in short, and knows how many values it holds."""
+    if isinstance(value, str):
+        return value if len(value) <= SHOWN_CHARACTERS else _Text(value)
+    if isinstance(value, list | tuple):
+        listed = _List(map(_brief, value))
+        listed.weight = len(listed) + sum(map(_weight, listed))
+        return listed
+    if isinstance(value, dict):
+        named = _Object((_brief(name), _brief(item)) for name, item in value.items())
+        named.weight = len(named) + sum(_weight(name) + _weight(item) for name, item in named.items())
+        return named
+    return value
+
+
+# --- keywords that the library would do at a cost that has no bound --------------------------------------------
 
 
 @functools.lru_cache(maxsize=256)
@@ -109,7 +244,7 @@ def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iter
     if not isinstance(instance, str):
         return
     try:
-        matches = _matcher(pattern).holds({"item": instance})
+        matches = _matcher(pattern).holds({"item": str(instance)})
     except (ExpressionFailed, ExpressionInvalid) as error:
         yield jsonschema.ValidationError(f"the pattern {pattern!r} can't be tried: {error}")
         return
@@ -124,10 +259,5 @@ def _unique(_validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterat
             yield jsonschema.ValidationError("an item is there more than once")
 
 
-def _path(where: str, parts: Any) -> str:
-    text = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return text.removeprefix(".")
-
-
-def _shortened(message: str) -> str:
-    return message if len(message) <= 500 else message[:499] + "…"  # noqa: PLR2004 (as faults of documents)
+def _unsupported(_validator: Any, _wanted: Any, _instance: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    yield jsonschema.ValidationError(f"its schema has one of {', '.join(_UNSUPPORTED)}, which are not supported")

@@ -1,17 +1,15 @@
 """How a task begins: it waits for an agent, or for what no agent does."""
 
 import datetime as dt
-from typing import Any, Final
+from typing import Any
 
-from opscore.runtime.definitions import TaskKind
+from opscore.runtime.definition_kinds import DELAY_S_MAX
+from opscore.runtime.definitions import TaskDefinition, TaskKind
 from opscore.runtime.errors import ExpressionFailed
 from opscore.runtime.lifecycle import TaskEvent
 from opscore.runtime.models import Failure, Task
 from opscore.runtime.run import Draft
 from opscore.runtime.scopes import Standing
-
-DELAY_S_MAX: Final = 31_536_000.0
-"""The longest delay."""
 
 
 def filled(standing: Standing, task: Task) -> dict[str, Any]:
@@ -71,14 +69,18 @@ def _release(draft: Draft, task: Task, parameters: dict[str, Any]) -> Task:
             begun |= {"attempt": attempt, "child_session_id": _child_id(task, attempt)}
             return draft.move(task, TaskEvent.AWAIT, **begun)
         case TaskKind.AGENT | TaskKind.TOOL:
-            start_by = None if definition.schedule_to_start_s is None else now + definition.schedule_to_start_s
-            times = {"closes_at": closes_at, "due_at": earliest(start_by, closes_at)}
-            return draft.move(task, TaskEvent.RELEASE, ready_at=now, **times)
+            due_at = earliest(start_by(definition, now), closes_at)
+            return draft.move(task, TaskEvent.RELEASE, ready_at=now, closes_at=closes_at, due_at=due_at)
 
 
 def _child_id(task: Task, attempt: int) -> str:
     """The session that a task waits for, by a name that the same attempt always gives it."""
     return f"{task.task_id.replace('.', '-')}-{attempt}"
+
+
+def start_by(definition: TaskDefinition, now: float) -> float | None:
+    """Until when a task that is ready now waits for an agent."""
+    return None if definition.schedule_to_start_s is None else now + definition.schedule_to_start_s
 
 
 def earliest(*times: float | None) -> float | None:

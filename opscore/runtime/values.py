@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import attrs
@@ -30,9 +30,19 @@ class Place:
         steps = []
         place: Place | None = self
         while place is not None:
-            steps.append(f"[{place.step}]" if isinstance(place.step, int) else f".{place.step}")
+            steps.append(place.step)
             place = place.outer
-        return "".join(reversed(steps)).removeprefix(".")
+        return path_of(reversed(steps))
+
+
+def path_of(steps: Iterable[str | int], start: str = "") -> str:
+    """Write a path, such as `tasks[2].nextTaskId`.
+
+    Args:
+        steps: the names and places that lead to a value.
+        start: the path of what they begin in.
+    """
+    return (start + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)).removeprefix(".")
 
 
 def walk(document: Any) -> Iterator[tuple[Place | None, int, Any]]:

@@ -1,4 +1,4 @@
-"""Where expressions and schemas may stand in workflow documents, and what they may read there."""
+"""Where expressions may stand in workflow documents, and what they may read there."""
 
 from typing import Any
 
@@ -69,6 +69,10 @@ def test_the_expressions_of_a_document_are_bounded_together() -> None:
     assert "expression_characters_max allows 32,768" in faults(workflow(*tasks))[""]
 
 
+def test_what_is_no_expression_counts_for_no_bound_of_theirs() -> None:
+    parse(workflow({"taskId": "a", "description": "such as ${tasks.b.result}: " + "x" * 40_000}), LIMITS)
+
+
 KINDS = {
     "a type that is no name": ({"type": []}, "tasks[0].type"),
     "an agent for what no agent does": (
@@ -94,16 +98,3 @@ KINDS = {
 @pytest.mark.parametrize(("fields", "path"), KINDS.values(), ids=KINDS.keys())
 def test_what_a_kind_of_task_needs_and_has_no_use_for_is_told_at_its_path(fields: dict[str, Any], path: str) -> None:
     assert list(faults(workflow({"taskId": "a", **fields}))) == [path]
-
-
-SCHEMAS = {
-    "a type that is none": ({"type": "text"}, "inputSchema.type"),
-    "a reference to elsewhere": ({"$ref": "https://example.org/x.json"}, "inputSchema.$ref"),
-    "a pattern that is none": ({"properties": {"x": {"pattern": "("}}}, "inputSchema.properties.x.pattern"),
-    "a pattern of names": ({"patternProperties": {"x": {}}}, "inputSchema.patternProperties"),
-}
-
-
-@pytest.mark.parametrize(("schema", "path"), SCHEMAS.values(), ids=SCHEMAS.keys())
-def test_an_input_schema_that_could_not_be_asked_is_a_fault(schema: dict[str, Any], path: str) -> None:
-    assert list(faults(workflow(inputSchema=schema))) == [path]

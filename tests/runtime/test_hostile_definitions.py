@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from opscore.runtime.definition_faults import MESSAGE_CHARACTERS_MAX
 from opscore.runtime.definitions import parse
-from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
+from opscore.runtime.errors import FAULT_CHARACTERS_MAX, FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.limits import Limits
 
 LIMITS = Limits()
@@ -137,7 +136,7 @@ def test_names_that_are_almost_right_by_the_hundred_cost_no_comparing_without_en
 def test_of_unknown_fields_by_the_thousand_a_bounded_number_is_told() -> None:
     found = judged(workflow(**{f"field_{number}": 1 for number in range(40_000)}))
     assert 0 < len(found) <= FAULTS_MAX
-    assert all(len(fault.message) <= MESSAGE_CHARACTERS_MAX for fault in found)
+    assert all(len(fault.message) <= FAULT_CHARACTERS_MAX for fault in found)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +155,7 @@ def test_of_unknown_fields_by_the_thousand_a_bounded_number_is_told() -> None:
 def test_a_fault_never_quotes_more_than_a_little_of_what_it_found(document: Any) -> None:
     found = judged(document)
     assert found
-    assert all(len(fault.path) + len(fault.message) <= 2 * MESSAGE_CHARACTERS_MAX for fault in found)
+    assert all(len(fault.path) + len(fault.message) <= 2 * FAULT_CHARACTERS_MAX for fault in found)
 
 
 def test_a_huge_string_in_the_parameters_is_valid() -> None:

@@ -1,0 +1,145 @@
+"""Schemas of inputs: what is refused when a workflow is saved, and that no schema or input costs without bound."""
+
+import time
+from typing import Any
+
+import pytest
+
+from opscore.runtime.definitions import parse
+from opscore.runtime.errors import FAULT_CHARACTERS_MAX, Fault, InvalidDocument
+from opscore.runtime.input_schemas import FAULTS_MAX, check_input
+from opscore.runtime.limits import Limits
+
+SECONDS_MAX = 2.0
+"""Of processor time, for one check on a slow machine; without a bound, those here take minutes."""
+
+
+def saving_faults(schema: Any) -> tuple[Fault, ...]:
+    try:
+        parse({"id": "w", "tasks": [], "inputSchema": schema}, Limits())
+    except InvalidDocument as refusal:
+        return refusal.faults
+    return ()
+
+
+def input_faults(schema: Any, value: Any) -> tuple[Fault, ...]:
+    try:
+        check_input(schema, value)
+    except InvalidDocument as refusal:
+        return refusal.faults
+    return ()
+
+
+def nested(levels: int, value: Any = None) -> Any:
+    found: Any = {} if value is None else value
+    for _ in range(levels):
+        found = {"x": found}
+    return found
+
+
+# --- saving -------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "a type that is none": ({"type": "text"}, "inputSchema.type"),
+    "a reference to elsewhere": ({"$ref": "https://example.org/x.json"}, "inputSchema.$ref"),
+    "a reference to nothing": ({"$ref": "#/$defs/nowhere"}, "inputSchema.$ref"),
+    "a reference to what is no schema": ({"$ref": "#/type", "type": "object"}, "inputSchema.$ref"),
+    "a reference into a list by a name": ({"$ref": "#/allOf/x", "allOf": [True]}, "inputSchema.$ref"),
+    "a reference to an anchor that is not there": ({"$dynamicRef": "#nope"}, "inputSchema.$dynamicRef"),
+    "an identity of a part": ({"properties": {"x": {"$id": "http://["}}}, "inputSchema.properties.x.$id"),
+    "a pattern that is none": ({"properties": {"x": {"pattern": "("}}}, "inputSchema.properties.x.pattern"),
+    "a pattern of names": ({"patternProperties": {"x": {}}}, "inputSchema.patternProperties"),
+    "what was not looked at": ({"unevaluatedProperties": False}, "inputSchema.unevaluatedProperties"),
+    "more levels than are looked at": (nested(60, {"type": "string"}), "inputSchema"),
+    "more schemas than are looked at": (
+        {"allOf": [{"properties": {"a": {"type": "string"}}}] * 9_000},
+        "inputSchema",
+    ),
+}
+
+
+@pytest.mark.parametrize(("schema", "path"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_schema_that_could_not_be_asked_is_a_fault(schema: dict[str, Any], path: str) -> None:
+    assert [fault.path for fault in saving_faults(schema)] == [path]
+
+
+TAKEN = {
+    "references": {"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"items": {"$ref": "#"}}}},
+    "a reference into a list": {"$ref": "#/allOf/1", "allOf": [True, {"type": "object"}]},
+    "anchors": {"$anchor": "top", "properties": {"x": {"$ref": "#top"}}},
+    "properties that are called as keywords are": {
+        "properties": {"unevaluatedItems": {"type": "string"}, "patternProperties": {}},
+    },
+    "the levels that are looked at": {"properties": {"x": {"properties": nested(36, {})}}},
+}
+
+
+@pytest.mark.parametrize("schema", TAKEN.values(), ids=TAKEN.keys())
+def test_what_a_schema_may_say_is_taken_and_asked(schema: dict[str, Any]) -> None:
+    assert saving_faults(schema) == ()
+    check_input(schema, {"x": {}})
+
+
+def test_repeated_objects_are_compared_at_a_bounded_cost() -> None:
+    began = time.process_time()
+    assert saving_faults({"required": [{"n": number} for number in range(20_000)]})
+    assert time.process_time() - began < SECONDS_MAX
+
+
+# --- inputs -------------------------------------------------------------------------------------------------
+
+LARGE = {"x": list(range(40_000))}
+ITSELF = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": "#"}
+DEAR = {
+    "a reference to itself": ({"$ref": "#"}, 1, "leads too deep"),
+    "a reference to what names its dialect": (ITSELF, 1, "leads too deep"),
+    "what is not what it is not": ({"not": {"$ref": "#"}}, 1, "leads too deep"),
+    "twice as much at every level": (
+        {"properties": {"x": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}}, "required": ["y"]},
+        nested(20),
+        "takes too many steps",
+    ),
+    "a large value told of often": ({"anyOf": [{"type": "integer"}] * 2_000}, LARGE, "is not valid under any"),
+    "a long text told of often": ({"anyOf": [{"type": "integer"}] * 2_000}, "x" * 250_000, "is not valid under any"),
+    "a large value compared often": (
+        {"anyOf": [{"$ref": "#/$defs/a"}] * 1_000, "$defs": {"a": {"const": [LARGE]}}},
+        [{**LARGE, "y": 0}],
+        "too many steps",
+    ),
+    "a long text matched often": ({"anyOf": [{"pattern": "^(a|a)*b"}] * 1_000}, "a" * 200_000, "too many steps"),
+    "a pattern that takes long": ({"pattern": "(a|a)*(a|a)*(a|a)*b"}, "a" * 100_000, "can't be tried"),
+}
+
+
+@pytest.mark.parametrize(("schema", "value", "said"), DEAR.values(), ids=DEAR.keys())
+def test_a_schema_that_costs_too_much_refuses_and_holds_nobody_up(schema: Any, value: Any, said: str) -> None:
+    assert saving_faults(schema) == ()
+    began = time.process_time()
+    (fault,) = input_faults(schema, value)
+    assert time.process_time() - began < SECONDS_MAX
+    assert said in fault.message
+    assert len(fault.message) <= FAULT_CHARACTERS_MAX
+
+
+def test_what_one_input_cost_is_not_missed_by_the_next() -> None:
+    schema, value = {"items": {"type": "integer", "minimum": 0}}, list(range(30_000))
+    for _ in range(3):
+        assert input_faults(schema, value) == ()
+
+
+def test_as_deep_an_input_as_a_schema_follows_is_taken() -> None:
+    assert input_faults({"properties": {"x": {"$ref": "#"}}}, nested(45)) == ()
+
+
+def test_an_input_has_as_many_faults_as_are_told_and_each_is_short() -> None:
+    faults = input_faults({"items": {"type": "string"}}, [*range(300)])
+    assert len(faults) == FAULTS_MAX
+    assert faults[7] == Fault(path="[7]", message="7 is not of type 'string'")
+    (long,) = input_faults({"enum": ["x" * 2_000]}, "y" * 2_000)
+    assert len(long.message) <= FAULT_CHARACTERS_MAX
+    assert "yyy…'" in long.message
+
+
+def test_arithmetic_that_has_no_result_refuses_the_input() -> None:
+    (fault,) = input_faults({"multipleOf": 1e-300}, 10**400)
+    assert "can't be applied" in fault.message
