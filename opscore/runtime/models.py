@@ -186,6 +186,11 @@ class Session:
     """What it is called in the caller's business; several may have the same."""
     ended_at: float | None = None
 
+    @property
+    def unwinding(self) -> bool:
+        """Whether it has failed or is cancelled, and only ends what it began; it stays so if it is paused meanwhile."""
+        return self.error is not None or self.cancelled_at is not None
+
 
 @attrs.frozen(kw_only=True)
 class Task:

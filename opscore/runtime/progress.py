@@ -21,9 +21,9 @@ def follow(draft: Draft) -> None:
     """Do everything that follows from where the run stands."""
     if draft.session.status in SESSION_ENDED or draft.session.status is SessionStatus.PAUSED:
         return
-    if not draft.unwinding:
+    if not draft.session.unwinding:
         _advance(draft)
-    if draft.unwinding:
+    if draft.session.unwinding:
         _unwind(draft)
 
 
@@ -45,7 +45,7 @@ def _advance(draft: Draft) -> None:
             task = items.go_through(draft, task)
         if task.status is TaskStatus.FAILED and not tolerated(draft, task):
             _fall_back(draft, task)
-            if draft.unwinding:
+            if draft.session.unwinding:
                 return
     if all(_is_over(draft, draft.tasks[step.ordinal]) for step in draft.definition.steps):
         _complete(draft)

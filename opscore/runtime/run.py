@@ -53,11 +53,6 @@ class Run:
         """Whether nothing more will happen by itself."""
         return self.session.status in SESSION_ENDED
 
-    @property
-    def unwinding(self) -> bool:
-        """Whether it has failed or is cancelled, and only ends what it began; it stays so if it is paused meanwhile."""
-        return self.session.error is not None or self.session.cancelled_at is not None
-
     def find(self, task_id: str) -> Task | None:
         """The task with this id on the wire, if there is one."""
         place = task_id.removeprefix(f"{self.session.session_id}.").split(".")
@@ -163,11 +158,6 @@ class Draft:
         self._revoked: list[Task] = []
         self._signals = list(run.signals)
         self._signals_moved: dict[int, Signal] = {}
-
-    @property
-    def unwinding(self) -> bool:
-        """Whether the run has failed or is cancelled."""
-        return self.session.error is not None or self.session.cancelled_at is not None
 
     def of(self, task: Task) -> TaskDefinition:
         """What the definition says of a task."""

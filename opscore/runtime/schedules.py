@@ -248,7 +248,7 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         """Nothing starts for a while; answers for how many seconds."""
         if self._node.rests_until <= trio.current_time():
             if not self._node.failures:
-                self.context.log.warning("no schedule starts a run for now: %s", error)
+                self.context.log.warning("schedules start nothing until this is over: %s", error)
             _rests(self._node, self.context.clock.random)
         return self._node.rests_until - trio.current_time()
 

@@ -1,15 +1,12 @@
 """What the expressions of a run can read: its input, its tasks so far, the item at hand, the session, the failure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from opscore.runtime.definitions import Definition, Role, TaskDefinition
 from opscore.runtime.models import Failure, Session, Task, TaskStatus
-
-SESSION_FIELDS: Final = ("id", "workflowId", "agentId", "createdAt")
-"""What `session` has."""
 
 
 @attrs.frozen(kw_only=True)
@@ -88,9 +85,19 @@ def _shown(failure: Failure | None) -> dict[str, str] | None:
 
 
 def standing_of(session: Session, definition: Definition, rows: Iterable[Task]) -> Standing:
-    """A run as its expressions see it, from its rows in the order of the definition and of the lists."""
+    """A run as its expressions see it, from its rows."""
+    tasks, items = apart(rows)
+    return Standing(session=session, definition=definition, tasks=tasks, items=items)
+
+
+def apart(rows: Iterable[Task]) -> tuple[tuple[Task, ...], dict[int, tuple[Task, ...]]]:
+    """The tasks of a run, and the items of its lists by the places of their tasks.
+
+    Args:
+        rows: both, in the order of the definition and of the lists.
+    """
     tasks: list[Task] = []
     items: dict[int, list[Task]] = {}
     for task in rows:
         (tasks if task.item is None else items.setdefault(task.ordinal, [])).append(task)
-    return Standing(session=session, definition=definition, tasks=tasks, items=items)
+    return tuple(tasks), {ordinal: tuple(line) for ordinal, line in items.items()}

@@ -49,7 +49,7 @@ class SessionActor(SessionStanding):
             lease = leases.granted(task, run.task_definition(task), message.agent_id, now)
             version = await self._commit(run, step, grant_of(lease, message.agent_version))
             granted = messages.LeaseGranted(lease=lease, version=version, assignment=assignment(step.run, task))
-            self._tell_granted(granted)
+            self._tell_agent(message.agent_id, granted)
             return version
 
         return await self._decided(decide, otherwise=None)

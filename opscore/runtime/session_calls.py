@@ -107,7 +107,7 @@ class SessionCalls(Calls):
 
         Raises:
             AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict, LimitExceeded: refused.
-            NotReady, QueueFull: refused for now.
+            NotReady, QueueFull: nothing new is taken at present; the same call may be made again.
         """
         if idempotency is None:
             self._admit()

@@ -11,6 +11,7 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import KIND_DEAD, KIND_DISCARDED, Lease, Record, Session, Signal, Task
 from opscore.runtime.run import Run, Step, tallied
+from opscore.runtime.scopes import apart
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
 from opscore.runtime.tables import (
     AGENTS,
@@ -48,16 +49,13 @@ def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run 
 
 def run_of(session: Session, tasks: Sequence[Task], view: Snapshot, library: Library) -> Run:
     """Put a run together from its rows."""
-    items: dict[int, list[Task]] = {}
-    for task in tasks:
-        if task.item is not None:
-            items.setdefault(task.ordinal, []).append(task)
+    steps, items = apart(tasks)
     definition = library.find(view, session.definition_key)
     signals = signals_of(view, session.session_id) if definition.signals else []
     return Run(
         session=session,
-        tasks=tuple(task for task in tasks if task.item is None),
-        items={ordinal: tuple(line) for ordinal, line in items.items()},
+        tasks=steps,
+        items=items,
         tallies={ordinal: tallied(line) for ordinal, line in items.items()},
         signals=tuple(signal for signal in signals if signal.taken_by is None),
         definition=definition,

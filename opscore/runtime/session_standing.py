@@ -137,7 +137,7 @@ class SessionStanding(Actor[SessionProtocol]):
         for task in step.changed:
             self._log_retry(task)
         for task in step.revoked:
-            self._tell_revoked(task)
+            self._tell_agent(task.agent_id or "", messages.AnnounceAgent())
         for effect in step.effects:
             self._follow(effect, version)
         return version
@@ -219,28 +219,19 @@ class SessionStanding(Actor[SessionProtocol]):
         """Have the run that waits for this one look at it."""
         if session.parent_task_id is None:
             return
-        above = session_of(session.parent_task_id)
+        above, what = session_of(session.parent_task_id), session.parent_task_id
         try:
-            self._addresses.session(above).tell(messages.Due(what=session.parent_task_id))
+            self._addresses.session(above).tell(messages.Due(what=what))
         except MailboxFull:
-            due_at = self._now() + AGAIN_S
-            hint(self._addresses.timers, messages.ArmDue(session_id=above, what=session.parent_task_id, due_at=due_at))
-
-    def _tell_granted(self, granted: messages.LeaseGranted) -> None:
-        agent_id = granted.lease.agent_id
-        try:
-            self._addresses.agent(agent_id).tell(granted)
-        except MailboxFull:
-            # Whoever looks at a lease also delivers it, so have it looked at once there is room again.
-            arm = messages.ArmLease(agent_id=agent_id, due_at=self._now() + AGAIN_S)
+            arm = messages.ArmDue(session_id=above, what=what, due_at=self._now() + AGAIN_S)
             hint(self._addresses.timers, arm)
 
-    def _tell_revoked(self, task: Task) -> None:
-        agent_id = task.agent_id or ""
+    def _tell_agent(self, agent_id: str, message: messages.LeaseGranted | messages.AnnounceAgent) -> None:
+        """Have an agent look at its lease: it is new, or taken back."""
         try:
-            self._addresses.agent(agent_id).tell(messages.AnnounceAgent())
+            self._addresses.agent(agent_id).tell(message)
         except MailboxFull:
-            # Whoever looks at a lease sees that it is revoked, so have it looked at once there is room again.
+            # Whoever looks at a lease learns the same from it, so have it looked at once there is room again.
             hint(self._addresses.timers, messages.ArmLease(agent_id=agent_id, due_at=self._now() + AGAIN_S))
 
     def _announce(self) -> None:

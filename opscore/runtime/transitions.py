@@ -86,8 +86,7 @@ def _fail(draft: Draft, task: Task, error: Failure, rng: random.Random, *, retry
     policy = definition.retry
     failures = task.retries + 1
     spent = failures > policy.max_retries or not retryable or _closed(draft, task) or error.code in policy.non_retryable
-    called_off = items.are_called_off(draft, task) or (draft.unwinding and definition.role not in _AT_THE_END)
-    if spent or called_off:
+    if spent or _called_off(draft, task):
         draft.end(task, TaskEvent.FAIL, retries=failures, error=error)
         return
     due_at = releasing.earliest(draft.now + policy.backoff().delay_s(failures, rng), task.closes_at)
@@ -99,7 +98,7 @@ def bounce(run: Run, task: Task, error: Failure, now: float, rng: random.Random,
     if task.bounces + 1 >= limits.dispatch_attempts_max:
         return fail(run, task, error, now, rng)
     draft = Draft(run, now)
-    if items.are_called_off(draft, task) or (run.unwinding and draft.of(task).role not in _AT_THE_END):
+    if _called_off(draft, task):
         draft.end(task, TaskEvent.CANCEL, error=error)
     else:
         _requeue(draft, task, error, bounces=task.bounces + 1)
@@ -109,13 +108,14 @@ def bounce(run: Run, task: Task, error: Failure, now: float, rng: random.Random,
 
 def _requeue(draft: Draft, task: Task, error: Failure | None, **changes: Any) -> None:
     """Put a task back in line; the time that it may wait begins anew, the one that it may take does not."""
-    start_by = _start_by(draft.of(task), draft.now)
-    due_at = releasing.earliest(start_by, task.closes_at)
+    due_at = releasing.earliest(releasing.start_by(draft.of(task), draft.now), task.closes_at)
     draft.move(task, TaskEvent.REQUEUE, error=error, ready_at=draft.now, due_at=due_at, **changes)
 
 
-def _start_by(definition: TaskDefinition, now: float) -> float | None:
-    return None if definition.schedule_to_start_s is None else now + definition.schedule_to_start_s
+def _called_off(draft: Draft, task: Task) -> bool:
+    """Whether nobody wants another attempt of a task: its list has failed, or its run only ends what it began."""
+    unwanted = draft.session.unwinding and draft.of(task).role not in _AT_THE_END
+    return unwanted or items.are_called_off(draft, task)
 
 
 # --- time ---------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def _session_due(draft: Draft) -> None:
     due_at = draft.session.due_at
     if due_at is None or due_at > draft.now:
         return
-    if not draft.unwinding:
+    if not draft.session.unwinding:
         took = f"it took longer than {draft.definition.session_timeout_s:g} s"
         progress.fail_session(draft, Failure(message=took, code="session_timeout"))
     _call_back(draft)

@@ -115,7 +115,9 @@ def test_an_agent_may_introduce_itself_with_its_own_key(server: GatewayProcess, 
 
 
 def test_a_key_that_may_not_complete_learns_nothing_of_which_tasks_exist(
-    server: GatewayProcess, keys: dict[str, str]
+    server: GatewayProcess, keys: dict[str, str], task_of_seven: str
 ) -> None:
     with server.client(keys["viewer"]) as client:
-        problem(client.post(f"{PREFIX}/task/nothing/complete", json={"attempt": 1}), 403, "forbidden")
+        told = [client.post(f"{PREFIX}/task/{it}/complete", json={"attempt": 1}) for it in (task_of_seven, "nothing")]
+    there, nowhere = (problem(answer, 403, "forbidden") for answer in told)
+    assert there == nowhere

@@ -201,16 +201,16 @@ async def test_a_lease_whose_news_a_crash_of_its_session_took_is_delivered_at_on
 ) -> None:
     world = World(tmp_path, look=check_rows)
     fallen: list[messages.LeaseGranted] = []
-    tell = SessionActor._tell_granted  # noqa: SLF001 (between the commit and the news there is no message)
+    tell = SessionActor._tell_agent  # noqa: SLF001 (between the commit and the news there is no message)
 
-    def fall(actor: SessionActor, granted: messages.LeaseGranted) -> None:
-        if fallen:
-            tell(actor, granted)
+    def fall(actor: SessionActor, agent_id: str, message: messages.LeaseGranted | messages.AnnounceAgent) -> None:
+        if fallen or not isinstance(message, messages.LeaseGranted):
+            tell(actor, agent_id, message)
         else:
-            fallen.append(granted)
+            fallen.append(message)
             raise RuntimeError("struck by the test")
 
-    monkeypatch.setattr(SessionActor, "_tell_granted", fall)
+    monkeypatch.setattr(SessionActor, "_tell_agent", fall)
     async with world.node() as node:
         await join(node, "a")
         session = await begin(node)

@@ -202,7 +202,7 @@ def test_a_run_that_has_ended_changes_no_more_unless_it_is_tried_again(steps: li
 
 
 def test_nothing_of_a_failing_run_waits_any_more_but_what_undoes_it(steps: list[tuple[Run, Run]]) -> None:
-    unwinding = [run for _, run in steps if run.unwinding and run.session.status is not SessionStatus.PAUSED]
+    unwinding = [run for _, run in steps if run.session.unwinding and run.session.status is not SessionStatus.PAUSED]
     assert any(not run.ended for run in unwinding)
     left = [(run, task) for run in unwinding for task in run.tasks if task.status in TASK_WAITS and task.key in "ab"]
     assert not left

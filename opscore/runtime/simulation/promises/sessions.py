@@ -44,7 +44,7 @@ def order_follows_the_graph(commit: Commit, rows: Rows) -> Iterator[str]:
     """A step begins when everything it depends on is over, in that very commit, and not before."""
     for session_id in {change.key.partition(".")[0] for change in (*commit.of(TASKS.name), *commit.of(SESSIONS.name))}:
         session = rows.sessions.get(session_id)
-        if session is None or _unwinds(session):
+        if session is None or session.unwinding:
             continue
         tasks = {task.key: task for task in rows.tasks_of(session_id)}
         for definition in rows.definition(session).tasks:
@@ -104,7 +104,7 @@ def handlers_begin_when_they_are_called_for(commit: Commit, rows: Rows) -> Itera
             if tasks[step.key].status is not TaskStatus.FAILED:
                 yield f"fallback {after.task_id} begins, and {step.key} is {tasks[step.key].status}"
             continue
-        if not _unwinds(session):
+        if not session.unwinding:
             yield f"{definition.role} {after.task_id} begins, and its session is {session.status}"
         every = rows.every_task_of(after.session_id)
         out = [each.task_id for each in every if each.is_out and _role(each, rows) not in _AT_THE_END]
@@ -158,7 +158,7 @@ def _complete(session: Session, tasks: list[Task], rows: Rows) -> Iterator[str]:
     by_key = {task.key: task for task in tasks}
     steps = [each for each in definition.tasks if each.role is Role.STEP]
     unfinished = [each.key for each in steps if not is_over(by_key[each.key], by_key, rows)]
-    if unfinished or _unwinds(session):
+    if unfinished or session.unwinding:
         yield f"session {session.session_id} is complete, and {', '.join(unfinished) or 'it has failed'} is not"
     needed = {key for step in steps for key in step.depends_on}
     items = [task for task in rows.every_task_of(session.session_id) if task.item is not None]
@@ -222,13 +222,13 @@ def failing_sessions_start_nothing(commit: Commit, rows: Rows) -> Iterator[str]:
     """Once a session fails or is cancelled, nothing of it is released, retried or given out but what undoes it."""
     for before, after in moved_tasks(commit):
         session = rows.sessions.get(after.session_id)
-        if session is None or not _unwinds(session) or _role(after, rows) in _AT_THE_END:
+        if session is None or not session.unwinding or _role(after, rows) in _AT_THE_END:
             continue
         if after.status in (TaskStatus.READY, TaskStatus.PENDING_RETRY, TaskStatus.DISPATCHED):
             yield f"task {after.task_id} goes from {before.status} to {after.status}, and its session is failing"
     for change in commit.of(SESSIONS.name):
         session = change.after
-        if session is None or not _unwinds(session) or session.status is SessionStatus.PAUSED:
+        if session is None or not session.unwinding or session.status is SessionStatus.PAUSED:
             continue
         for task in rows.every_task_of(change.key):
             if _role(task, rows) is Role.STEP and task.status in _WAITS:
@@ -318,10 +318,6 @@ def runs_and_what_waits_for_them_agree(rows: Rows) -> Iterator[str]:
         over_for_s = now - ((above.ended_at or now) if above is not None else now)
         if session.parent_task_id and not waited_for and session.cancelled_at is None and over_for_s > CALM_S:
             yield f"session {session_id} goes on, and {session.parent_task_id} waits for it no longer"
-
-
-def _unwinds(session: Session) -> bool:
-    return session.error is not None or session.cancelled_at is not None
 
 
 def _role(task: Task, rows: Rows) -> Role:

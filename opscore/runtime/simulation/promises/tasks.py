@@ -132,13 +132,12 @@ def _may_fail(before: Task, after: Task, commit: Commit, rows: Rows) -> bool:
     policy = definition.retry
     code = None if after.error is None else after.error.code
     session = rows.sessions[after.session_id]
-    unwinds = session.error is not None or session.cancelled_at is not None
     spent = before.retries >= policy.max_retries
     for_good = code in policy.non_retryable or code in _NEVER_RETRIED
     closed = after.closes_at is not None and decided_at(commit, after.task_id) >= after.closes_at
     waited = after.items is not None or (before.awaits and definition.kind is not TaskKind.WORKFLOW)
     called_off = after.item is not None and _another_item_failed(after, rows)
-    return spent or unwinds or for_good or closed or waited or called_off or _failed_for_good(after, rows)
+    return spent or session.unwinding or for_good or closed or waited or called_off or _failed_for_good(after, rows)
 
 
 def _another_item_failed(item: Task, rows: Rows) -> bool:

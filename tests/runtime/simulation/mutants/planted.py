@@ -91,7 +91,7 @@ MUTANTS: tuple[Mutant, ...] = (
         breaks="A session ends once nothing of it is open: one that fails by a task whose siblings are out never does.",
         module="opscore/runtime/transitions.py",
         old="    draft.end(task, TaskEvent.COMPLETE, result=result, bounces=0, error=None)\n    progress.follow(draft)\n",
-        new="    draft.end(task, TaskEvent.COMPLETE, result=result, bounces=0, error=None)\n    if not draft.unwinding:\n        progress.follow(draft)\n",
+        new="    draft.end(task, TaskEvent.COMPLETE, result=result, bounces=0, error=None)\n    if not draft.session.unwinding:\n        progress.follow(draft)\n",
     ),
     Mutant(
         name="last-failure-is-retried-once-more",
