@@ -34,6 +34,8 @@ class Told:
     """Why somebody asked for it."""
     previous: int
     """The run's commit before; `ABSENT` where the run begins."""
+    revived: bool = False
+    """The run had ended, and goes on: what failed once more at once is told as failed, not as laid aside."""
 
 
 def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run | None, int, int]:
@@ -73,6 +75,8 @@ def difference(before: Run | None, step: Step, version: int, now: float, limits:
     session_id = after.session.session_id
     writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
     pairs = [(None if before is None else before.find(task.task_id), task) for task in step.changed]
+    if before is not None and before.ended and not after.ended:
+        told = attrs.evolve(told, revived=True)
     records = [_task_record(task, was, now, told) for was, task in pairs]
     waiting = set() if before is None else {signal.number for signal in before.signals}
     for signal in step.signals:
@@ -135,7 +139,7 @@ def _task_record(task: Task, before: Task | None, now: float, told: Told) -> Rec
     if task.error is not None:
         data["error"] = attrs.asdict(task.error)
     kind = f"task.{task.status}"
-    if before is not None and before.status is task.status and before.dead is not task.dead:
+    if before is not None and before.status is task.status and before.dead is not task.dead and not told.revived:
         kind = KIND_DEAD if task.dead else KIND_DISCARDED
         data |= {} if told.reason is None else {"reason": told.reason}
     return Record(

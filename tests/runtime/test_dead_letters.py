@@ -325,3 +325,21 @@ async def test_a_task_that_was_buried_after_its_fallback_failed_is_sound(
         assert len(listed(node)) == 2
     assert world.records(f"{session.session_id}.0")[-1] == "task.dead"
     assert findings(world) == []
+
+
+async def test_a_dead_letter_that_is_tried_again_and_fails_at_once_is_told_as_failed(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    tasks = [
+        {"taskId": "a", "agentCapability": "work", "parameters": {"x": "${input.missing}"}, "fallbackTaskId": "b"},
+        {"taskId": "b", "agentCapability": "work", **NEVER},
+    ]
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, {"id": "w", "tasks": tasks}, payload={})
+        await node.fail(f"{session.session_id}.1", 1, "no")
+        await ended(node, session)
+        await node.steer(session.session_id, Move.RETRY)
+    assert world.records(f"{session.session_id}.0") == ["task.failed", "task.dead", "task.failed"]
+    assert findings(world) == []

@@ -3,6 +3,7 @@
 import pytest
 
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import SessionStatus
 from opscore.runtime.simulation import AgentModel, Faults, Scenario, Skill, Trigger, play
 
 
@@ -76,3 +77,22 @@ def test_a_claimer_that_has_its_answer_claims_no_more_though_nobody_heard_that_i
     )
     world.check()
     assert world.faults["agent_claims_again"] > 0
+
+
+def test_a_run_may_wait_for_one_that_is_quarantined() -> None:
+    tasks = [{"taskId": name, "agentCapability": "y", "retry": {"maxRetries": 0}} for name in "ac"]
+    above = {"taskId": "b", "type": "workflow", "parameters": {"workflowId": "below"}}
+    world = play(
+        Scenario(
+            seed=33,
+            workflows=[{"id": "w", "tasks": [above]}],
+            saved=[{"id": "below", "tasks": tasks}],
+            agents=[AgentModel(name="a", skills={"y": Skill()})],
+            triggers=[Trigger(payload=number) for number in range(10)],
+            faults=Faults(actor_raises=0.1),
+            faults_until_s=600.0,
+        )
+    )
+    world.check()
+    waiting = {session.parent_task_id for session in world.sessions if session.status is SessionStatus.PAUSED}
+    assert waiting - {None}, "one of those that others wait for was quarantined"

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime.models import SESSION_ENDED, Assignment, Move, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, Assignment, Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SIGNALS
@@ -173,12 +173,22 @@ def nothing_accepted_is_lost(rows: Rows) -> Iterator[str]:
 
 
 def everything_ends(rows: Rows) -> Iterator[str]:
-    """Once faults have stopped, every run comes to its end; one whose actor kept crashing may be paused."""
+    """Once faults have stopped, every run comes to its end.
+
+    One whose actor kept crashing may be paused, and what waits for it waits for whoever resumes it.
+    """
     for session in rows.sessions.values():
-        quarantined = session.status is SessionStatus.PAUSED and "actor_raises" in rows.faults
-        if session.status not in SESSION_ENDED and not quarantined:
+        if session.status not in SESSION_ENDED and not _is_held_up(session, rows):
             tasks = ", ".join(f"{task.key} {_stands(task)}" for task in rows.tasks_of(session.session_id))
             yield f"session {session.session_id} is still {session.status}: {tasks}"
+
+
+def _is_held_up(session: Session, rows: Rows) -> bool:
+    """Whether a run is quarantined, or waits for one that is."""
+    if session.status is SessionStatus.PAUSED:
+        return "actor_raises" in rows.faults
+    awaited = (task.child_session_id for task in rows.tasks_of(session.session_id) if task.awaits)
+    return any(below in rows.sessions and _is_held_up(rows.sessions[below], rows) for below in awaited)
 
 
 def _stands(task: Task) -> str:
