@@ -9,7 +9,7 @@ from opscore.runtime import delivery, leases, messages, steering, transitions
 from opscore.runtime.addresses import hint
 from opscore.runtime.assignments import assignment
 from opscore.runtime.errors import DeadLetterNotFound, Refusal, SessionNotFound, StaleAttempt, StoreError, TaskNotFound
-from opscore.runtime.models import Assignment, Failure, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.models import Assignment, Failure, Session, Signal, Task
 from opscore.runtime.run import DueAt, Run, Step
 from opscore.runtime.session_rows import grant_of, signals_of
 from opscore.runtime.session_standing import AGAIN_S, STEERED, SessionStanding
@@ -41,9 +41,9 @@ class SessionActor(SessionStanding):
 
         async def decide(run: Run) -> int | None:
             task = run.find(message.task_id)
-            if task is None or task.status is not TaskStatus.READY or run.session.status is SessionStatus.PAUSED:
-                return None
             now = self._now()
+            if task is None or not transitions.may_begin(run, task, now):
+                return None
             step = transitions.dispatch(run, task, message.agent_id, now)
             (task,) = step.changed
             lease = leases.granted(task, run.task_definition(task), message.agent_id, now)

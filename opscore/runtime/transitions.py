@@ -40,6 +40,16 @@ def begin(session: Session, definition: Definition, now: float) -> Step:
 # --- attempts -----------------------------------------------------------------------------------------------
 
 
+def may_begin(run: Run, task: Task, now: float) -> bool:
+    """Whether a task may be given to an agent: it waits for one, and no time is over by which it had to be."""
+    if task.status is not TaskStatus.READY or run.session.status is SessionStatus.PAUSED:
+        return False
+    # What undoes a run may take longer than the run.
+    runs_until = None if run.task_definition(task).role in _AT_THE_END else run.session.due_at
+    over_at = releasing.earliest(task.due_at, runs_until)
+    return over_at is None or now < over_at
+
+
 def dispatch(run: Run, task: Task, agent_id: str, now: float) -> Step:
     """Give a ready task to an agent, as a new attempt."""
     draft = Draft(run, now)

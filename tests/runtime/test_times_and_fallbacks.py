@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import SessionStatus, TaskStatus
+from opscore.runtime.models import Move, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from tests.runtime.world import World, begin, check_rows, ended, hire, join, one_task, only_task
 
@@ -70,6 +70,26 @@ async def test_an_attempt_that_is_out_when_its_task_has_to_close_fails_then(
         failed = await ended(node, session, within_s=31)
         assert failed.error is not None
         assert (failed.error.code, only_task(node, session).attempt) == ("timeout", 1)
+
+
+@pytest.mark.parametrize("limit", [{"scheduleToCloseSeconds": 30}, {"scheduleToStartSeconds": 30}, {}])
+async def test_what_had_to_end_while_its_run_was_paused_is_given_to_nobody_when_it_is_resumed(
+    tmp_path: Path, autojump_clock: MockClock, limit: dict[str, Any]
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        document = {**one_task(**limit), **({} if limit else {"sessionTimeoutSeconds": 30})}
+        session = await begin(node, document)
+        await node.steer(session.session_id, Move.PAUSE)
+        await join(node, "a")
+        await trio.sleep(60)
+        await node.steer(session.session_id, Move.RESUME)
+        failed = await ended(node, session, within_s=1)
+        assert failed.error is not None
+        assert failed.error.code == (
+            f"schedule_to_{'close' if 'Close' in str(limit) else 'start'}" if limit else "session_timeout"
+        )
+        assert only_task(node, session).attempt == 0
 
 
 async def test_silence_longer_than_its_heartbeats_allow_is_a_failure_and_spends_a_retry(

@@ -129,4 +129,11 @@ MUTANTS: tuple[Mutant, ...] = (
         old="            hint(self._addresses.timers, again)\n",
         new="            self.context.tell_after(1.0, message) if again else None\n",
     ),
+    Mutant(
+        name="dead-letter-that-fails-again-is-told-as-laid-aside",
+        breaks="Each change of a status has its record in the same commit, and each record its change.",
+        module="opscore/runtime/session_rows.py",
+        old="before.dead is not task.dead and not told.revived:",
+        new="before.dead is not task.dead:",
+    ),
 )
