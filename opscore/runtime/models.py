@@ -135,12 +135,29 @@ class Lease:
     claim_id: str | None = None
     claim_ticket: str | None = None
     """Names the very call that was handed the attempt, where a claim id may come again."""
+    slots: tuple[str, ...] = ()
+    """The slots that the attempt has, each a row of its own for as long as the lease is there."""
+    progress: Any = None
+    """How far the agent is, as it said last."""
+    tool: bool = False
+    """It has a tool do something, which must not be asked for twice by itself."""
+    idempotent: bool = False
+    """Doing it again does no harm, so that it may be tried again though nobody knows whether it was done."""
 
     @property
     def due_at(self) -> float:
         """When it has to be looked at."""
         times = (self.expires_at, self.timeout_at)
         return min(times) if self.silent_at is None else min(*times, self.silent_at)
+
+
+@attrs.frozen(kw_only=True)
+class Slot:
+    """One of the places that a bound on how much is out at once has; there while an attempt takes it up."""
+
+    name: str
+    agent_id: str
+    """Who holds the lease of that attempt."""
 
 
 def shown_text(text: str) -> str:
@@ -214,6 +231,8 @@ class Task:
     agent_id: str | None = None
     """Who has or had the newest attempt."""
     ready_at: float | None = None
+    concurrency_key: str | None = None
+    """At most one attempt of all tasks with this key is out at any time."""
     due_at: float | None = None
     """When it has to be looked at: a retry delay ends, a delay, or a time that it may take."""
     child_session_id: str | None = None

@@ -14,6 +14,7 @@ from opscore.runtime.models import (
     Schedule,
     Session,
     Signal,
+    Slot,
     Task,
     TaskStatus,
     Vitals,
@@ -153,11 +154,12 @@ AGENTS: Final = Table(
 LEASES: Final = Table(
     name="leases",
     kind=Lease,
-    schema=2,
+    schema=3,
     key=lambda row: row.agent_id,
     indexes=(LEASES_BY_DUE,),
-    upcasters={1: _with_new_fields},
+    upcasters={1: _with_new_fields, 2: _with_new_fields},
 )
+SLOTS: Final = Table(name="slots", kind=Slot, schema=1, key=lambda row: row.name)
 SESSIONS: Final = Table(
     name="sessions",
     kind=Session,
@@ -173,10 +175,10 @@ OPEN_SESSIONS: Final = Table(name="open_sessions", kind=OpenSession, schema=1, k
 TASKS: Final = Table(
     name="tasks",
     kind=Task,
-    schema=2,
+    schema=3,
     key=lambda row: row.task_id,
     indexes=(TASKS_READY, TASKS_BY_DUE, TASKS_ABOVE, TASKS_DEAD),
-    upcasters={1: _with_new_fields},
+    upcasters={1: _with_new_fields, 2: _with_new_fields},
 )
 SIGNALS: Final = Table(name="signals", kind=Signal, schema=1, key=lambda row: f"{row.session_id}.{row.signal_id}")
 DEFINITIONS: Final = Table(
@@ -204,7 +206,7 @@ MARKS: Final = Table(name="marks", kind=Mark, schema=1, key=lambda row: row.name
 VITALS: Final = Table(name="vitals", kind=Vitals, schema=1, key=lambda row: row.name)
 
 ALL_TABLES: Final[tuple[Table[Any], ...]] = (
-    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, SCHEDULES,
+    AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, SCHEDULES,
     MARKS, VITALS,
 )  # fmt: skip
 
