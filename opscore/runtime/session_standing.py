@@ -204,6 +204,11 @@ class SessionStanding(Actor[SessionProtocol]):
         else:
             self.context.ref.tell(messages.Due(what=task.task_id))
 
+    async def _call_off_what_is_left(self, run: Run) -> None:
+        """Cancel the runs that nobody waits for any more: of the commit that says so, the answer may have been lost."""
+        for session_id in await self._sub_runs.left_behind(run):
+            await self._sub_runs.call_off(session_id)
+
     async def _look_above(self) -> None:
         """Cancel a run that nobody waits for any more, and whose parent could not say so."""
 
@@ -239,6 +244,8 @@ class SessionStanding(Actor[SessionProtocol]):
         run = self._run
         if run is None:
             return
+        if any(task.child_session_id is not None for task in run.every()):
+            self._run_errand(self._call_off_what_is_left, run)
         if run.ended:
             # Whoever waits for it may not have been told.
             self._tell_above(run.session)

@@ -26,9 +26,11 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import Start, Steer
 from opscore.runtime.models import Failure, Move, Session, SessionStatus, Task
+from opscore.runtime.run import Run
 from opscore.runtime.store import Snapshot, Submission
-from opscore.runtime.tables import SESSIONS, TASKS
+from opscore.runtime.tables import SESSIONS, SESSIONS_BELOW, TASKS
 from opscore.runtime.triggering import Prepared, Trigger, prepare
+from opscore.runtime.typed_tables import named
 from opscore.runtime.values import checked
 
 CALLED_OFF: Final = "the run that waited for it goes on without it"
@@ -127,6 +129,20 @@ class SubRuns:
             return True
         task = await self._addresses.journal.load(lambda view: TASKS.read(view, above).row)
         return task is not None and task.awaits and task.child_session_id == session.session_id
+
+    async def left_behind(self, run: Run) -> list[str]:
+        """The unfinished runs that tasks of a run began, and wait for no longer."""
+
+        def read(view: Snapshot) -> list[str]:
+            return [
+                session_id
+                for task in run.every()
+                if task.child_session_id is not None
+                for _, session_id in SESSIONS_BELOW.lines(view, prefix=named(task.task_id))
+                if not task.awaits or session_id != task.child_session_id
+            ]
+
+        return await self._addresses.journal.load(read)
 
     async def call_off(self, session_id: str) -> None:
         """Cancel a run that nobody waits for any more; one that has ended, or never began, is left alone.

@@ -17,6 +17,7 @@ from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.store import Outcomes, Submission
 from opscore.runtime.tables import AGENTS, LEASES
+from tests.runtime.test_sub_runs import child_of, parent
 from tests.runtime.world import (
     ACCEPTED,
     LoopWriter,
@@ -93,6 +94,20 @@ async def test_a_run_that_was_committed_while_nobody_waited_any_more_still_runs(
         await trio.sleep(STALL_S)
         (session,) = node.sessions().items
         assert (await ended(node, session)).status is SessionStatus.COMPLETED
+
+
+async def test_a_run_that_was_given_up_while_nobody_waited_any_more_is_called_off(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    async with World(tmp_path).node() as node:
+        await node.save_definition(one_task("below"))
+        retry = {"maxRetries": 1, "initialDelaySeconds": 0}
+        session = await begin(node, parent(timeoutSeconds=30, retry=retry))
+        child = child_of(node, session)
+        writers[0].stalls_s = STALL_S
+        await trio.sleep(30 + STALL_S + 10)
+        assert child_of(node, session) != child, "it was tried again"
+        assert node.session(child.session_id).session.status is SessionStatus.CANCELLED
 
 
 async def test_an_attempt_that_was_granted_while_nobody_waited_any_more_is_delivered(

@@ -9,7 +9,7 @@ import attrs
 from opscore.runtime.simulation.drawing_features import with_features
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
-from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Cordon, Scenario, Trigger
+from opscore.runtime.simulation.scenario import SETTLE_S, SIMULATED_LIMITS, Cordon, Scenario, Trigger
 
 _CAPABILITIES: Final = ("x", "y", "z")
 _GROUPS: Final = ("process", "commit", "disk", "actor", "delivery", "request", "agent")
@@ -41,6 +41,7 @@ def drawn(seed: int) -> Scenario:
         cordons=cordons if rng.random() < 0.25 else (),  # noqa: PLR2004 (seldom)
         faults=_faults(rng),
         faults_until_s=rng.choice((60.0, 200.0, 900.0)),
+        settle_s=SETTLE_S,
         limits=limits,
     )
     return with_features(plain)

@@ -63,6 +63,10 @@ class Telling:
     payload: Any = None
 
 
+SETTLE_S: Final = 48 * 3_600.0
+"""Agents may hang for hours, and what waits for them then still has to be done: the patience of drawn worlds."""
+
+
 @attrs.frozen(kw_only=True)
 class Scenario:
     """Everything that makes a world. Times are virtual seconds from its beginning."""

@@ -28,7 +28,7 @@ from opscore.runtime.simulation.documents import CAPABILITIES, CODES, NAMED, def
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Latency, Skill
 from opscore.runtime.simulation.language import BELOW
-from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Cordon, Scenario, Steering, Telling, Trigger
+from opscore.runtime.simulation.scenario import SETTLE_S, SIMULATED_LIMITS, Cordon, Scenario, Steering, Telling, Trigger
 
 __all__ = [
     "CAPABILITIES",
@@ -44,9 +44,6 @@ __all__ = [
     "skills",
     "values",
 ]
-
-SETTLE_S: Final = 48 * 3_600.0
-"""Agents may hang for hours, and what waits for them then still has to be done."""
 
 
 # --- agents -------------------------------------------------------------------------------------------------

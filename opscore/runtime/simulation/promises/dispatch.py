@@ -180,7 +180,8 @@ def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
         unreached = (before.task_id, before.attempt) in rows.ledger.unreached
         if not before.is_out or not unreached or before.agent_id is None:
             continue
-        if after.error is None or after.error.code != "undelivered":
+        if after.error is None or after.error.code != "undelivered" or before.agent_id in rows.leases:
+            # What was taken back from an agent leaves the lease with it, and the error of the attempt before.
             continue
         agent = rows.agents.get(before.agent_id)
         if agent is not None and agent.suspected_until <= decided_at(commit, agent.agent_id):

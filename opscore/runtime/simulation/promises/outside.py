@@ -187,8 +187,10 @@ def _is_held_up(session: Session, rows: Rows) -> bool:
     """Whether a run is quarantined, or waits for one that is."""
     if session.status is SessionStatus.PAUSED:
         return "actor_raises" in rows.faults
-    awaited = (task.child_session_id for task in rows.tasks_of(session.session_id) if task.awaits)
-    return any(below in rows.sessions and _is_held_up(rows.sessions[below], rows) for below in awaited)
+    awaited = (
+        rows.sessions.get(task.child_session_id or "") for task in rows.tasks_of(session.session_id) if task.awaits
+    )
+    return any(below is not None and _is_held_up(below, rows) for below in awaited)
 
 
 def _stands(task: Task) -> str:
