@@ -13,7 +13,6 @@ from opscore.runtime.addresses import Addresses, hint
 from opscore.runtime.errors import CommitUnanswered, NotReady, Refusal, StaleAttempt, StoreError, Superseded
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.matching import ready_task
 from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.protocols import SessionProtocol
 from opscore.runtime.releasing import filled
@@ -22,6 +21,7 @@ from opscore.runtime.session_rows import Told, difference, read_run, steering_gu
 from opscore.runtime.store import ABSENT, Submission
 from opscore.runtime.sub_runs import CALLED_OFF, SubRuns
 from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, session_of
+from opscore.runtime.waiting import ready_task
 
 ResultT = TypeVar("ResultT")
 ArgumentT = TypeVar("ArgumentT")
@@ -200,7 +200,8 @@ class SessionStanding(Actor[SessionProtocol]):
             return
         failure = await self._sub_runs.begin(run.session, task, filled(run.standing(), task))
         if failure is not None:
-            self.context.ref.tell(messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, failed=failure))
+            impossible = messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, failed=failure)
+            await self.context.ref.ask(impossible)
         else:
             self.context.ref.tell(messages.Due(what=task.task_id))
 

@@ -111,6 +111,20 @@ async def test_a_workflow_that_is_not_saved_fails_the_task_that_names_it(
         assert "'below' does not exist" in failed.error.message
 
 
+async def test_a_run_that_cannot_begin_fails_its_task_also_where_the_store_takes_that_later(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=Limits(passivate_s=0.5), look=check_rows)
+    async with world.node() as node:
+        session = await node.trigger(parent())
+        world.fill(full=True)
+        await trio.sleep(5)
+        world.fill(full=False)
+        failed = await ended(node, session, within_s=5)
+        assert failed.error is not None
+        assert failed.error.code == "workflow_not_found"
+
+
 async def test_runs_that_start_themselves_come_to_an_end(tmp_path: Path, autojump_clock: MockClock) -> None:
     endless = {"id": "below", "tasks": [{**parent()["tasks"][0], **NEVER}]}
     async with World(tmp_path, limits=Limits(runs_depth_max=5), look=check_rows).node() as node:
