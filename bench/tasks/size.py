@@ -32,9 +32,10 @@ import trio
 import opscore
 from bench.durability.opening_process import memory
 from bench.tasks.sessions import MAP_BYTES
+from opscore.runtime.limits import Limits
 from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import AgentAvailable, OfferEnded, OfferOutcome
-from opscore.runtime.models import ReadyTask
+from opscore.runtime.waiting import ReadyTask
 
 SEED: Final = 7
 CAPABILITIES: Final = tuple(f"capability-{index}" for index in range(10))
@@ -66,6 +67,7 @@ def ready_tasks(count: int) -> list[ReadyTask]:
             preferred_agent_id=None,
             priority=random.randrange(PRIORITIES),
             ready_at=float(number),
+            workflow_id="one",
         )
         for number in range(count)
     ]
@@ -82,13 +84,13 @@ def free_agents(count: int) -> list[AgentAvailable]:
 
 def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float, float, int]:
     """Have every task matched; returns processor seconds to put them in line and for the rest, and the matches."""
-    book, now = MatchBook(), float(len(tasks))
+    book, now = MatchBook(Limits()), float(len(tasks))
     clock = time.process_time
     began = clock()
     for task in tasks:
         book.task_ready(task, 0, now)
     in_line = clock()
-    under_way: list[Match] = [match for agent in agents if (match := book.agent_available(agent)) is not None]
+    under_way: list[Match] = [match for agent in agents for match in book.agent_available(agent, now)]
     matched: list[str] = []
     while under_way:
         following: list[Match] = []
@@ -99,9 +101,7 @@ def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float,
             )
             book.offer_ended(taken, now)
             # It has done its task, and is free again.
-            next_match = book.agent_available(match.agent)
-            if next_match is not None:
-                following.append(next_match)
+            following += book.agent_available(match.agent, now)
         under_way = following
     ended = clock()
     if len(set(matched)) != len(tasks) or len(matched) != len(tasks):

@@ -7,6 +7,7 @@ from typing import Any, Final
 from opscore.actors.clock import Clock
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.errors import AgentNotFound, StaleAttempt
+from opscore.runtime.lease_rows import release_of
 from opscore.runtime.messages import Outcome, Settle
 from opscore.runtime.models import Agent, Lease, Record
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
@@ -137,9 +138,11 @@ class AgentRows:
         writes: list[Put | Delete] = []
         if not isinstance(agent, _Keep):
             writes.append(AGENTS.delete(self.agent_id) if agent is None else AGENTS.put(agent))
-        if not isinstance(lease, _Keep) and (lease is not None or self._lease.row is not None):
-            writes.append(LEASES.delete(self.agent_id) if lease is None else LEASES.put(lease))
         held = self._lease.row
+        if not isinstance(lease, _Keep) and lease is not None:
+            writes.append(LEASES.put(lease))
+        elif lease is None and held is not None:
+            writes += release_of(held)
         line = Record(
             at=self._clock.now(),
             entity="agent",

@@ -66,8 +66,9 @@ class AgentStanding(Actor[AgentProtocol]):
         # answered as soon as the other asks, would ask without end.
         self._displaced: dict[str, WaitingClaim] = {}
         self._assignment: Assignment | None = None
-        # What the actor's former life announced may still stand.
+        # What the actor's former life announced may still stand: that the agent is free, or that it has a lease.
         self._announced = True
+        self._said_leased = True
         self._decisions = 0
         self._decisions_seen = 0
         self._looks_again = False
@@ -185,9 +186,11 @@ class AgentStanding(Actor[AgentProtocol]):
             said = announcement(agent, self._rows.agent_version, self._rows.as_of, claims=claims, limits=self._limits)
             hint(self._addresses.dispatcher, said)
             self._announced = True
-        elif self._announced:
-            hint(self._addresses.dispatcher, messages.AgentUnavailable(agent_id=self._agent_id))
+        elif self._announced or (self._said_leased and not leased):
+            gone = messages.AgentUnavailable(agent_id=self._agent_id, as_of=self._rows.as_of, leased=leased)
+            hint(self._addresses.dispatcher, gone)
             self._announced = False
+        self._said_leased = leased
         if agent is not None and agent.suspected_until > self._now():
             # By what the rows say, not by who wrote them: that one may have crashed, or not have learnt of its commit.
             arm = messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until)

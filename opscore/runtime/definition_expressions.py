@@ -17,12 +17,16 @@ from opscore.runtime.expressions import (
 from opscore.runtime.limits import Limits
 from opscore.runtime.values import walk
 
-PLAIN: Final = frozenset({"name", "description", "labels", "metadata", "parameters", "when", "forEach"})
+PLAIN: Final = frozenset(
+    {"name", "description", "labels", "metadata", "parameters", "when", "forEach", "concurrencyKey"}
+)
 """Fields of a task that mean nothing to a run, or whose expressions are looked at."""
 MEANT: Final = frozenset({"id", "version", "defaults", "onFailure"})
 """Fields of the document that mean something to a run, and hold no expressions."""
-_FILLED: Final = ("parameters", "forEach")
+_FILLED: Final = ("parameters", "forEach", "concurrencyKey")
 """Fields of a task that are templates."""
+_OF_ITEMS: Final = ("parameters", "concurrencyKey")
+"""Those that are filled for each item of a list."""
 _WHOLE: Final = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
 
 
@@ -101,7 +105,7 @@ def reading_faults(document: dict[str, Any]) -> Iterator[Fault]:
         items = {"item", "index"} if task.get("forEach") is not None else set()
         names = {"input", "tasks", "session"} | ({"error"} if role is not None else set())
         for field, compiled in _compiled(task):
-            allowed = names | (items if field == "parameters" else set())
+            allowed = names | (items if field in _OF_ITEMS else set())
             yield from _unread(compiled, f"{where}.{field}", allowed, known)
     if document.get("outputs") is not None:
         yield from _unread(compile_template(document["outputs"]), "outputs", {"input", "tasks", "session"}, set(by_id))

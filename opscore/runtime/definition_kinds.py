@@ -9,6 +9,7 @@ from opscore.runtime.expressions import OPENS
 
 ONLY_BY_AGENTS: Final = (
     "agentCapability", "agentId", "leaseSeconds", "heartbeatSeconds", "scheduleToStartSeconds", "priority",
+    "concurrencyKey",
 )  # fmt: skip
 """Fields that mean something only where an agent does the task."""
 WITHOUT: Final[Mapping[str, tuple[str, ...]]] = {

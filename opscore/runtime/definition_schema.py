@@ -7,7 +7,7 @@ from typing import Any, Final
 
 PLANNED_FIELDS: Final = frozenset(
     {
-        "idempotent", "concurrencyKey",
+        "idempotent",
     }
 )  # fmt: skip
 """Fields of the language that this release refuses by name: ignoring one would run another workflow."""
@@ -53,6 +53,7 @@ _TASK: Final[dict[str, Any]] = {
         "fallbackTaskId": {"type": ["string", "null"]},
         "compensateTaskId": {"type": ["string", "null"]},
         "continueOnFailure": {"type": "boolean"},
+        "concurrencyKey": {"type": ["string", "null"], "minLength": 1, "maxLength": 2_048},
         "when": {"type": ["string", "null"], "minLength": 1},
         "forEach": {"type": ["string", "array", "null"], "minLength": 1},
         "concurrency": {"type": "integer", "minimum": 1, "maximum": 10_000},

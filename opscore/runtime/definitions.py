@@ -82,6 +82,7 @@ class TaskDefinition:
     """As they are written: strings may hold expressions."""
     filled: Template
     """The parameters with their expressions."""
+    concurrency_key: Template | None = None
     when: Expression | None = None
     for_each: Template | None = None
     concurrency: int = 1
@@ -246,6 +247,7 @@ def _build_task(
         agent_id=task.get("agentId"),
         parameters=task.get("parameters") or {},
         filled=compile_template(task.get("parameters") or {}),
+        concurrency_key=None if task.get("concurrencyKey") is None else compile_template(task["concurrencyKey"]),
         when=None if task.get("when") is None else compile_expression(bare(task["when"])),
         for_each=None if task.get("forEach") is None else compile_template(task["forEach"]),
         concurrency=int(task.get("concurrency", limits.items_at_once)),

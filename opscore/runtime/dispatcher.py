@@ -19,8 +19,9 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import OfferOutcome
-from opscore.runtime.models import QueueDepths
 from opscore.runtime.protocols import DispatcherProtocol
+from opscore.runtime.tables import SLOTS
+from opscore.runtime.waiting import Held, QueueDepths
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 POSTPONE_S: Final = 1.0
@@ -51,7 +52,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         self._courier = courier
         self._library = library
         self._limits = limits
-        self._book = MatchBook()
+        self._book = MatchBook(limits)
         self._may_offer = may_offer
 
     async def on_start(self) -> None:
@@ -71,15 +72,21 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         agents = await journal.load(
             functools.partial(recovery.idle_agents, reaches=self._courier.reaches, now=now, limits=self._limits)
         )
+        began = await journal.load(
+            functools.partial(recovery.beginnings, library=self._library, limits=self._limits, now=now)
+        )
+        self._book.slots_held(await journal.load(recovery.slots_held), now)
+        for gate, times in began.items():
+            self._book.begun(gate, times, now)
         for task in tasks:
             self._book.task_ready(task, 0, now)
         for agent in agents:
-            self._make(self._book.agent_available(agent))
+            self._make(self._book.agent_available(agent, now))
 
     @handles(messages.TaskReady)
     async def task_ready(self, message: messages.TaskReady) -> None:
         """A task waits."""
-        self._make(self._book.task_ready(message.task, message.as_of, self.context.clock.now()))
+        self._make(self._book.task_ready(message.task, message.as_of, self._now()))
 
     @handles(messages.TaskWithdrawn)
     async def task_withdrawn(self, message: messages.TaskWithdrawn) -> None:
@@ -89,32 +96,44 @@ class DispatcherActor(Actor[DispatcherProtocol]):
     @handles(messages.AgentAvailable)
     async def agent_available(self, message: messages.AgentAvailable) -> None:
         """An agent is idle."""
-        self._make(self._book.agent_available(message))
+        self._make(self._book.agent_available(message, self._now()))
 
     @handles(messages.AgentUnavailable)
     async def agent_unavailable(self, message: messages.AgentUnavailable) -> None:
-        """An agent is idle no longer."""
-        self._book.agent_unavailable(message.agent_id)
+        """An agent is idle no longer, or has let go of what it had."""
+        self._make(self._book.agent_unavailable(message, self._now()))
 
     @handles(messages.OfferEnded)
     async def offer_ended(self, message: messages.OfferEnded) -> None:
         """Close an offer, and make those that follow; one of a former incarnation is not this one's to close."""
         if message.incarnation != self.context.incarnation:
             return
-        for match in self._book.offer_ended(message, self.context.clock.now()):
-            self._make(match)
+        self._make(self._book.offer_ended(message, self._now()))
+
+    @handles(messages.GateDue)
+    async def gate_due(self, message: messages.GateDue) -> None:
+        """A gate may open."""
+        self._make(self._book.gate_due(message.gate, self._now()))
 
     @handles(messages.GetDepths)
     async def depths(self, _: messages.GetDepths) -> QueueDepths:
         """Say how much waits."""
         return self._book.depths()
 
-    def _make(self, match: Match | None) -> None:
-        """Make an offer, unless the node is on its way out: then the rows keep it for the next opening."""
-        if match is None or not self._may_offer():
-            return
+    def _make(self, matches: list[Match]) -> None:
+        """Make offers, unless the node is on its way out: then the rows keep them for the next opening."""
+        for gate, at in self._book.take_times().items():
+            self.context.tell_after(max(0.0, at - self._now()), messages.GateDue(gate=gate))
+        if self._may_offer():
+            for match in matches:
+                self._offer(match)
+
+    def _offer(self, match: Match) -> None:
         offer = messages.Offer(
-            task_id=match.task.task_id, agent_id=match.agent.agent_id, agent_version=match.agent.version
+            task_id=match.task.task_id,
+            agent_id=match.agent.agent_id,
+            agent_version=match.agent.version,
+            slots=match.slots,
         )
         try:
             session = self._addresses.session(match.task.session_id)
@@ -126,7 +145,9 @@ class DispatcherActor(Actor[DispatcherProtocol]):
     def _answered(self, match: Match, answer: Outcome[int | None]) -> None:
         """Hear what came of an offer, in the midst of another message, perhaps; so it is told as one of its own."""
         if isinstance(answer, Error):
-            if isinstance(answer.error, Superseded):
+            if isinstance(answer.error, Superseded) and answer.error.table == SLOTS.name:
+                self.context.start_soon(self._find_holders, match)
+            elif isinstance(answer.error, Superseded):
                 self._tell_ended(match, OfferOutcome.AGENT_CHANGED)
             else:
                 self.context.start_soon(self._look_into, match, answer.error)
@@ -148,13 +169,25 @@ class DispatcherActor(Actor[DispatcherProtocol]):
             raise error
         self._tell_ended(match, outcome)
 
-    def _tell_ended(self, match: Match, outcome: OfferOutcome, version: int = 0) -> None:
+    async def _find_holders(self, match: Match) -> None:
+        """Close an offer whose slot another attempt has, which this dispatcher does not know of."""
+        try:
+            holders = await self._addresses.journal.load(functools.partial(recovery.slots_held, names=match.slots))
+        except (StoreError, Refusal, ActorError) as error:
+            await self._look_into(match, error)
+        else:
+            self._tell_ended(match, OfferOutcome.SLOT_TAKEN, holders=holders)
+
+    def _tell_ended(
+        self, match: Match, outcome: OfferOutcome, version: int = 0, holders: tuple[Held, ...] = ()
+    ) -> None:
         ended = messages.OfferEnded(
             task_id=match.task.task_id,
             agent_id=match.agent.agent_id,
             outcome=outcome,
             version=version,
             incarnation=self.context.incarnation,
+            holders=holders,
         )
         self.context.ref.tell(ended)
 
@@ -164,6 +197,9 @@ class DispatcherActor(Actor[DispatcherProtocol]):
             await self._addresses.session(match.task.session_id).send(messages.AnnounceSession())
         with contextlib.suppress(ActorStopped):
             await self._addresses.agent(match.agent.agent_id).send(messages.AnnounceAgent())
+
+    def _now(self) -> float:
+        return self.context.clock.now()
 
     def _postponement_s(self) -> float:
         return POSTPONE_S * (0.5 + self.context.clock.random.random())

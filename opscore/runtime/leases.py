@@ -7,7 +7,7 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Task
 
 
-def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float) -> Lease:
+def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float, *, slots: tuple[str, ...] = ()) -> Lease:
     """The lease of a new attempt."""
     assert definition.timeout_s is not None, "what is handed to agents has a timeout"
     timeout_at = now + definition.timeout_s
@@ -21,6 +21,7 @@ def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float) -
         timeout_at=timeout_at if task.closes_at is None else min(timeout_at, task.closes_at),
         lease_s=definition.lease_s,
         heartbeat_s=definition.heartbeat_s,
+        slots=slots,
     )
 
 

@@ -3,12 +3,24 @@
 A host passes its own `Limits`; each refusal names the limit that it hit.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 
 NESTING_MAX: Final = 100
 """Deeper JSON is not even read: Python's reader and writer recurse."""
+
+
+@attrs.frozen(kw_only=True)
+class DispatchLimit:
+    """What is given out at most of one capability, or of one workflow; nothing is no limit."""
+
+    at_once: int | None = None
+    """Attempts that are out at the same time."""
+    per_interval: int | None = None
+    """Attempts that begin within any `interval_s` seconds."""
+    interval_s: float = 60.0
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +70,10 @@ class Limits:
     """How long a leased task waits for the claimer that went away meanwhile."""
     dispatch_attempts_max: int = 10
     """Attempts in a row that end undelivered or lost before the task spends a retry."""
+    capability_limits: Mapping[str, DispatchLimit] = attrs.field(factory=dict)
+    """By capability; agents that are busy with what was taken back from them count as well."""
+    workflow_limits: Mapping[str, DispatchLimit] = attrs.field(factory=dict)
+    """By the id of the workflow."""
     clock_ahead_s_max: float = 30.0
     """How far in the future an agent's timestamp may lie; beyond, it is clamped."""
     passivate_s: float = 30.0

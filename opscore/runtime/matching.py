@@ -4,23 +4,32 @@ Tasks wait in one heap for each capability (or named agent), agents in one line 
 costs O(log n) in the number of tasks and nothing in the number of agents. Aging is in the key: each level of
 priority is worth `AGING_S` of waiting, so a task of any priority reaches the front in bounded time and no key
 ever has to be recomputed.
+
+What is limited stands behind gates. The gate of a capability closes the line of its tasks. Those of a workflow and of
+a key are met at the front of the line: who finds one closed waits there, and others go first. As long as such a gate
+is open, one of those that wait there for each capability stands in line again, and the next one follows when it has
+left the line; so an opening costs no more than there are capabilities among those that wait.
 """
 
 import heapq
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from typing import Final
 
 import attrs
 
-from opscore.runtime.definitions import TaskDefinition
-from opscore.runtime.messages import AgentAvailable, OfferEnded, OfferOutcome
-from opscore.runtime.models import QueueDepths, ReadyTask, Session, Task
+from opscore.runtime.gates import ONE_AT_ONCE, Entry, Gate, Passage, Requirement, gate_of
+from opscore.runtime.limits import DispatchLimit, Limits
+from opscore.runtime.messages import AgentAvailable, AgentUnavailable, OfferEnded, OfferOutcome
+from opscore.runtime.waiting import Held, QueueDepths, ReadyTask
 
 AGING_S: Final = 600.0
 """How much waiting outweighs one level of priority."""
 
-_Requirement = tuple[str, str]
+CAPABILITY: Final = "capability"
+WORKFLOW: Final = "workflow"
+KEY: Final = "key"
 
 
 @attrs.frozen(kw_only=True)
@@ -29,28 +38,27 @@ class Match:
 
     task: ReadyTask
     agent: AgentAvailable
+    passages: tuple[Passage, ...] = ()
+    """The gates that the task went through."""
 
-
-def ready_task(session: Session, definition: TaskDefinition, task: Task) -> ReadyTask:
-    """Describe a waiting task to the dispatcher."""
-    named = definition.agent_id or (None if definition.capability else session.agent_id)
-    return ReadyTask(
-        task_id=task.task_id,
-        session_id=session.session_id,
-        capability=definition.capability,
-        agent_id=named,
-        preferred_agent_id=session.agent_id if definition.capability else None,
-        priority=definition.priority,
-        ready_at=task.ready_at or 0.0,
-    )
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The slots that the attempt takes."""
+        return tuple(passage.slot for passage in self.passages if passage.slot is not None)
 
 
 class MatchBook:
-    """Waiting tasks, idle agents, and the offers under way between them."""
+    """Waiting tasks, idle agents, and the offers under way between them.
 
-    def __init__(self) -> None:
+    What happens is answered with the offers to make.
+
+    Args:
+        limits: what is given out at most.
+    """
+
+    def __init__(self, limits: Limits) -> None:
         self._ready: dict[str, ReadyTask] = {}
-        self._queues: dict[_Requirement, list[tuple[float, int, str]]] = {}
+        self._queues: dict[Requirement, list[Entry]] = {}
         self._order = itertools.count()
         self._idle: dict[str, AgentAvailable] = {}
         self._lines: dict[str, dict[str, None]] = {}
@@ -58,78 +66,230 @@ class MatchBook:
         self._offered_agents: dict[str, Match] = {}
         # What was heard of either side while it was under offer; `None`: that it waits no longer.
         self._heard_of_tasks: dict[str, tuple[ReadyTask, int] | None] = {}
-        self._heard_of_agents: dict[str, AgentAvailable | None] = {}
+        self._heard_of_agents: dict[str, AgentAvailable | AgentUnavailable] = {}
+        self._held: dict[str, Held] = {}
+        self._gates = {name: Gate(name, limit) for name, limit in limited(limits)}
+        """Those that are configured, and those of the keys that are in use."""
+        self._look_at: dict[str, float] = {}
 
-    def task_ready(self, task: ReadyTask, as_of: int, now: float) -> Match | None:
-        """A task waits; answers the offer to make, if an agent is free for it."""
+    # --- tasks --------------------------------------------------------------------------------------------
+
+    def task_ready(self, task: ReadyTask, as_of: int, now: float) -> list[Match]:
+        """A task waits."""
         if task.task_id in self._offered_tasks:
             self._heard_of_tasks[task.task_id] = (task, as_of)
-            return None
+            return []
         if self._ready.get(task.task_id) != task:
             # Of one that is in the book already a grant may not have been heard: it waits anew, and in a new place.
             self._enqueue(task)
-        agent = self._agent_for(task, now)
-        return None if agent is None else self._offer(task, agent)
+        return self._serve(_requirement(task), now)
 
     def task_withdrawn(self, task_id: str) -> None:
         """A task waits no longer; its entry in the heap is passed over when it comes up."""
-        self._ready.pop(task_id, None)
+        task = self._ready.pop(task_id, None)
+        if task is not None:
+            self._call_up_behind(task)
         if task_id in self._offered_tasks:
             self._heard_of_tasks[task_id] = None
 
-    def agent_available(self, agent: AgentAvailable) -> Match | None:
-        """An agent is idle; answers the offer to make, if a task waits for it."""
+    # --- agents -------------------------------------------------------------------------------------------
+
+    def agent_available(self, agent: AgentAvailable, now: float) -> list[Match]:
+        """An agent is idle."""
         if agent.agent_id in self._offered_agents:
             self._heard_of_agents[agent.agent_id] = agent
-            return None
+            return []
         self._remove_idle(agent.agent_id)
         self._idle[agent.agent_id] = agent
         for capability in agent.capabilities:
             self._lines.setdefault(capability, {})[agent.agent_id] = None
-        task = self._task_for(agent)
-        return None if task is None else self._offer(task, agent)
+        matches = self._let_go(agent.agent_id, agent.as_of, now)
+        task = self._task_for(agent) if agent.agent_id in self._idle else None
+        return matches if task is None else [*matches, self._offer(task, agent, now)]
 
-    def agent_unavailable(self, agent_id: str) -> None:
-        """An agent is idle no longer."""
-        self._remove_idle(agent_id)
-        if agent_id in self._offered_agents:
-            self._heard_of_agents[agent_id] = None
+    def agent_unavailable(self, said: AgentUnavailable, now: float) -> list[Match]:
+        """An agent is idle no longer, or is none at all; without a lease it has no slots either."""
+        self._remove_idle(said.agent_id)
+        if said.agent_id in self._offered_agents:
+            self._heard_of_agents[said.agent_id] = said
+            return []
+        return [] if said.leased else self._let_go(said.agent_id, said.as_of, now)
+
+    # --- offers -------------------------------------------------------------------------------------------
 
     def offer_ended(self, ended: OfferEnded, now: float) -> list[Match]:
-        """Close an offer; answers the offers that follow from it.
+        """Close an offer.
 
-        An offer that this book never made, left in the mailbox by a dispatcher that crashed, changes nothing.
+        One that this book never made, left in the mailbox by a dispatcher that crashed, changes nothing.
         """
         match = self._offered_tasks.get(ended.task_id)
         if match is None or match.agent.agent_id != ended.agent_id:
             return []
         del self._offered_tasks[ended.task_id], self._offered_agents[ended.agent_id]
+        heard = self._heard_of_agents.get(ended.agent_id)
         agent, task = self._agent_after(match, ended), self._task_after(match, ended)
-        if task is not None and ended.outcome is OfferOutcome.AGENT_CHANGED:
+        if task is not None and ended.outcome in (OfferOutcome.AGENT_CHANGED, OfferOutcome.SLOT_TAKEN):
             # It keeps its place in line. One that was postponed does not: another may be luckier with this agent.
             self._enqueue(task)
-        follow_ups: list[Match | None] = []
+        follow_ups = self._settle_passages(match, ended, now)
+        if heard is not None and not (isinstance(heard, AgentUnavailable) and heard.leased):
+            follow_ups += self._let_go(ended.agent_id, heard.as_of, now)
         if agent is not None and agent.fresh_until > now:
-            follow_ups.append(self.agent_available(agent))
+            follow_ups += self.agent_available(agent, now)
         if task is not None and task.task_id not in self._offered_tasks:
-            follow_ups.append(self.task_ready(task, 0, now))
-        return [found for found in follow_ups if found is not None]
+            follow_ups += self.task_ready(task, 0, now)
+        return follow_ups
 
     def _agent_after(self, match: Match, ended: OfferEnded) -> AgentAvailable | None:
         """The agent as it is free after the offer, if it is."""
-        unchanged = match.agent if ended.outcome in (OfferOutcome.TASK_GONE, OfferOutcome.POSTPONED) else None
+        stays = (OfferOutcome.TASK_GONE, OfferOutcome.POSTPONED, OfferOutcome.SLOT_TAKEN)
+        unchanged = match.agent if ended.outcome in stays else None
         heard = self._heard_of_agents.pop(ended.agent_id, unchanged)
+        if heard is None or isinstance(heard, AgentUnavailable):
+            return None
         # A hint that is older than the commit which gave the task away says nothing new.
-        stale = ended.outcome is OfferOutcome.TAKEN and heard is not None and heard.as_of <= ended.version
-        return None if stale else heard
+        return None if ended.outcome is OfferOutcome.TAKEN and heard.as_of <= ended.version else heard
 
     def _task_after(self, match: Match, ended: OfferEnded) -> ReadyTask | None:
         """The task as it waits after the offer, if it does."""
-        unchanged = (match.task, 0) if ended.outcome in (OfferOutcome.AGENT_CHANGED, OfferOutcome.POSTPONED) else None
+        stays = (OfferOutcome.AGENT_CHANGED, OfferOutcome.POSTPONED, OfferOutcome.SLOT_TAKEN)
+        unchanged = (match.task, 0) if ended.outcome in stays else None
         heard = self._heard_of_tasks.pop(ended.task_id, unchanged)
         if heard is None or (ended.outcome is OfferOutcome.TAKEN and heard[1] <= ended.version):
             return None
         return heard[0]
+
+    def _settle_passages(self, match: Match, ended: OfferEnded, now: float) -> list[Match]:
+        """Leave the slots to who was given the task; where nobody knows whether it was, until the agent says more."""
+        if ended.outcome in (OfferOutcome.TAKEN, OfferOutcome.UNKNOWN):
+            matches = self._let_go(ended.agent_id, math.inf, now)
+            if match.slots:
+                self._held[ended.agent_id] = Held(agent_id=ended.agent_id, slots=match.slots, version=ended.version)
+            for passage in match.passages:
+                self._gates[passage.gate].given_out(now)
+        else:
+            theirs = {slot for held in ended.holders for slot in held.slots}
+            for passage in match.passages:
+                self._gates[passage.gate].take_back(passage, keeps_slot=passage.slot in theirs)
+            matches = self.slots_held(ended.holders, now)
+        for passage in match.passages:
+            matches += self._looked_at(passage.gate, now)
+        return matches
+
+    # --- gates --------------------------------------------------------------------------------------------
+
+    def slots_held(self, holders: Collection[Held], now: float) -> list[Match]:
+        """Take in who has which slots, as the rows say."""
+        matches: list[Match] = []
+        for held in holders:
+            matches += self._let_go(held.agent_id, held.version, now)
+            self._held[held.agent_id] = held
+            for slot in held.slots:
+                gate = self._known_gate(gate_of(slot))
+                if gate is not None:
+                    gate.hold(slot, now)
+        return matches
+
+    def begun(self, gate: str, times: Collection[float], now: float) -> None:
+        """Take in when attempts behind a gate began, before this book was."""
+        self._gates[gate].begun(times, now)
+        self._look(self._gates[gate], now)
+
+    def gate_due(self, gate: str, now: float) -> list[Match]:
+        """The time at which a gate may open has come."""
+        self._look_at.pop(gate, None)
+        return self._looked_at(gate, now)
+
+    def take_times(self) -> dict[str, float]:
+        """The gates that only time keeps closed, each with when to look at it; told once."""
+        times, self._look_at = self._look_at, {}
+        return times
+
+    def _let_go(self, agent_id: str, as_of: float, now: float) -> list[Match]:
+        """The agent's lease is over, as of this commit: others may have its slots."""
+        held = self._held.get(agent_id)
+        if held is None or held.version >= as_of:
+            return []
+        del self._held[agent_id]
+        for slot in held.slots:
+            if gate_of(slot) in self._gates:
+                self._gates[gate_of(slot)].leave(slot)
+        return [match for slot in held.slots for match in self._looked_at(gate_of(slot), now)]
+
+    def _looked_at(self, name: str, now: float) -> list[Match]:
+        """Open a gate if that may be, and give out what may go through then."""
+        gate = self._gates.get(name)
+        if gate is None:
+            return []
+        self._look(gate, now)
+        kind, _, what = name.partition("/")
+        if kind == CAPABILITY:
+            return self._serve((CAPABILITY, what), now)
+        matches: list[Match] = []
+        # Who has waited longest first, whatever it needs.
+        for requirement in sorted(gate.waiting, key=lambda need: gate.waiting[need][0]):
+            if gate.is_open:
+                self._call_up(gate, requirement)
+                matches += self._serve(requirement, now)
+        self._forget_if_idle(gate)
+        return matches
+
+    def _look(self, gate: Gate, now: float) -> None:
+        look_at = gate.look(now)
+        if look_at is not None:
+            self._look_at[gate.name] = look_at
+
+    def _known_gate(self, name: str) -> Gate | None:
+        """The gate of this name; one of a key is made when it is first gone through."""
+        if name not in self._gates and name.startswith(f"{KEY}/"):
+            self._gates[name] = Gate(name, ONE_AT_ONCE)
+        return self._gates.get(name)
+
+    def _forget_if_idle(self, gate: Gate) -> None:
+        if gate.is_idle and gate.name.startswith(f"{KEY}/"):
+            self._gates.pop(gate.name, None)
+
+    def _gates_before(self, task: ReadyTask) -> Iterator[Gate]:
+        """The gates that a task meets at the front of its line."""
+        if not self._gates:
+            return
+        limited = self._gates.get(f"{WORKFLOW}/{task.workflow_id}")
+        if limited is not None:
+            yield limited
+        keyed = None if task.concurrency_key is None else self._gates.get(_gate_of_key(task.concurrency_key))
+        if keyed is not None:
+            yield keyed
+
+    def _gates_for(self, task: ReadyTask) -> list[Gate]:
+        """Every gate that a task goes through when it is given out."""
+        if task.concurrency_key is not None:
+            self._known_gate(_gate_of_key(task.concurrency_key))
+        limited = self._gates.get(f"{CAPABILITY}/{task.capability}") if self._gates else None
+        return [*self._gates_before(task), *(() if limited is None else (limited,))]
+
+    def _is_served(self, requirement: Requirement) -> bool:
+        gate = self._gates.get("/".join(requirement)) if self._gates else None
+        return gate is None or gate.is_open
+
+    def _call_up(self, gate: Gate, requirement: Requirement) -> None:
+        """Have the first of those that wait before a gate stand in line again."""
+        waiting = gate.waiting.get(requirement)
+        while waiting:
+            entry = heapq.heappop(waiting)
+            if self._stands_for(entry) is not None:
+                heapq.heappush(self._queues.setdefault(requirement, []), entry)
+                break
+        if not waiting:
+            gate.waiting.pop(requirement, None)
+
+    def _call_up_behind(self, task: ReadyTask) -> None:
+        """A task has left its line: whoever waits behind it, before a gate that is open, is the next one there."""
+        for gate in [*self._gates_before(task)]:
+            if gate.is_open and gate.waiting:
+                self._call_up(gate, _requirement(task))
+            self._forget_if_idle(gate)
+
+    # --- lines --------------------------------------------------------------------------------------------
 
     def depths(self) -> QueueDepths:
         """How much waits on each side."""
@@ -137,14 +297,29 @@ class MatchBook:
 
     def _enqueue(self, task: ReadyTask) -> None:
         self._ready[task.task_id] = task
-        key = task.ready_at - task.priority * AGING_S
-        heapq.heappush(self._queues.setdefault(_requirement(task), []), (key, next(self._order), task.task_id))
+        entry = (_rank(task), next(self._order), task.task_id)
+        heapq.heappush(self._queues.setdefault(_requirement(task), []), entry)
 
-    def _offer(self, task: ReadyTask, agent: AgentAvailable) -> Match:
-        match = Match(task=task, agent=agent)
+    def _serve(self, requirement: Requirement, now: float) -> list[Match]:
+        """Give out the first in a line, as long as agents are free for them."""
+        matches: list[Match] = []
+        while self._is_served(requirement) and (head := self._head(requirement)) is not None:
+            task = self._ready[head[2]]
+            agent = self._agent_for(task, now)
+            if agent is None:
+                break
+            matches.append(self._offer(task, agent, now))
+        return matches
+
+    def _offer(self, task: ReadyTask, agent: AgentAvailable, now: float) -> Match:
+        passages = tuple(gate.let_through(now) for gate in self._gates_for(task))
+        match = Match(task=task, agent=agent, passages=passages)
         del self._ready[task.task_id]
         self._remove_idle(agent.agent_id)
         self._offered_tasks[task.task_id] = self._offered_agents[agent.agent_id] = match
+        for passage in passages:
+            self._look(self._gates[passage.gate], now)
+        self._call_up_behind(task)
         return match
 
     def _remove_idle(self, agent_id: str) -> None:
@@ -175,20 +350,47 @@ class MatchBook:
             yield next(iter(line))
 
     def _task_for(self, agent: AgentAvailable) -> ReadyTask | None:
-        requirements = [("capability", capability) for capability in agent.capabilities]
-        heads = [head for need in (*requirements, ("agent", agent.agent_id)) if (head := self._head(need))]
+        needs = [(CAPABILITY, name) for name in agent.capabilities if self._is_served((CAPABILITY, name))]
+        heads = [head for need in (*needs, ("agent", agent.agent_id)) if (head := self._head(need))]
         return self._ready[min(heads)[2]] if heads else None
 
-    def _head(self, requirement: _Requirement) -> tuple[float, int, str] | None:
+    def _head(self, requirement: Requirement) -> Entry | None:
+        """The first in a line that may be given out; who stands before a closed gate waits there."""
         queue = self._queues.get(requirement)
         while queue:
-            task = self._ready.get(queue[0][2])
-            if task is not None and queue[0][0] == task.ready_at - task.priority * AGING_S:
-                return queue[0]
-            heapq.heappop(queue)
+            task = self._stands_for(queue[0])
+            closed = None
+            if task is not None:
+                closed = next((gate for gate in self._gates_before(task) if not gate.is_open), None)
+                if closed is None:
+                    return queue[0]
+            entry = heapq.heappop(queue)
+            if task is not None and closed is not None:
+                heapq.heappush(closed.waiting.setdefault(requirement, []), entry)
+                self._call_up_behind(task)
         self._queues.pop(requirement, None)
         return None
 
+    def _stands_for(self, entry: Entry) -> ReadyTask | None:
+        """The task that an entry stands for, if it still waits in that place."""
+        task = self._ready.get(entry[2])
+        return task if task is not None and entry[0] == _rank(task) else None
 
-def _requirement(task: ReadyTask) -> _Requirement:
-    return ("capability", task.capability) if task.capability is not None else ("agent", str(task.agent_id))
+
+def limited(limits: Limits) -> Iterator[tuple[str, DispatchLimit]]:
+    """The gates that are configured, by name."""
+    for kind, named in ((CAPABILITY, limits.capability_limits), (WORKFLOW, limits.workflow_limits)):
+        for name, limit in named.items():
+            yield f"{kind}/{name}", limit
+
+
+def _gate_of_key(key: str) -> str:
+    return f"{KEY}/{key}"
+
+
+def _rank(task: ReadyTask) -> float:
+    return task.ready_at - task.priority * AGING_S
+
+
+def _requirement(task: ReadyTask) -> Requirement:
+    return (CAPABILITY, task.capability) if task.capability is not None else ("agent", str(task.agent_id))

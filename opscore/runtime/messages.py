@@ -19,8 +19,6 @@ from opscore.runtime.models import (
     Granted,
     Lease,
     Move,
-    QueueDepths,
-    ReadyTask,
     Registration,
     Session,
     Signal,
@@ -28,6 +26,7 @@ from opscore.runtime.models import (
 )
 from opscore.runtime.protocols import AgentProtocol, DispatcherProtocol, SessionProtocol, TimersProtocol
 from opscore.runtime.store import Submission
+from opscore.runtime.waiting import Held, QueueDepths, ReadyTask
 
 ReplyT = TypeVar("ReplyT")
 
@@ -191,6 +190,8 @@ class Offer(_ToSession[int | None]):
     task_id: str
     agent_id: str
     agent_version: int
+    slots: tuple[str, ...] = ()
+    """What the attempt takes up, for as long as its lease is there."""
 
 
 @attrs.frozen(kw_only=True)
@@ -303,9 +304,12 @@ class AgentAvailable(Message[DispatcherProtocol, None]):
 
 @attrs.frozen(kw_only=True)
 class AgentUnavailable(Message[DispatcherProtocol, None]):
-    """An agent can't be given work."""
+    """An agent can't be given work, as of this commit."""
 
     agent_id: str
+    as_of: int
+    leased: bool
+    """Whether it has something in hand."""
 
 
 class OfferOutcome(StrEnum):
@@ -316,6 +320,8 @@ class OfferOutcome(StrEnum):
     AGENT_CHANGED = "agent_changed"
     POSTPONED = "postponed"
     """The store could not take it; both still stand as they did."""
+    SLOT_TAKEN = "slot_taken"
+    """Another attempt has a slot that it was to take."""
     UNKNOWN = "unknown"
     """Nobody can tell; both sides are asked where they stand."""
 
@@ -331,6 +337,15 @@ class OfferEnded(Message[DispatcherProtocol, None]):
     """The commit that gave the task to the agent, when it was taken."""
     incarnation: int = 0
     """Of the dispatcher that made the offer."""
+    holders: tuple[Held, ...] = ()
+    """Who has the slots, where another attempt has one."""
+
+
+@attrs.frozen(kw_only=True)
+class GateDue(Message[DispatcherProtocol, None]):
+    """The time at which a gate may open."""
+
+    gate: str
 
 
 @attrs.frozen(kw_only=True)

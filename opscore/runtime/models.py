@@ -381,29 +381,6 @@ class Granted:
 
 
 @attrs.frozen(kw_only=True)
-class ReadyTask:
-    """A task that waits for an agent."""
-
-    task_id: str
-    session_id: str
-    capability: str | None
-    agent_id: str | None
-    """The only agent that may run it, when there is no capability."""
-    preferred_agent_id: str | None
-    priority: int
-    ready_at: float
-
-
-@attrs.frozen(kw_only=True)
-class QueueDepths:
-    """How much waits on each side."""
-
-    ready_tasks: int
-    idle_agents: int
-    offers: int
-
-
-@attrs.frozen(kw_only=True)
 class Vitals:
     """How the commits of a running node fare, as it notes once a minute; durations are of its newest commits."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from opscore.runtime import transitions
+from opscore.runtime.lease_rows import release_of
 from opscore.runtime.models import Lease, Record, SessionStatus
 from opscore.runtime.store import Expect, Put, Snapshot, Submission
 from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record
@@ -41,7 +42,7 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float) -> Quaranti
     writes = [SESSIONS.put(paused), OPEN_SESSIONS.put(OpenSession(session_id=session_id))]
     records: list[Put] = [_line(now, "session", session_id, session_id, f"session.{SessionStatus.PAUSED}", data)]
     held = [(lease, version) for lease, version in LEASES.scan(view) if lease.session_id == session_id]
-    deletes = [LEASES.delete(lease.agent_id) for lease, _ in held]
+    deletes = [delete for lease, _ in held for delete in release_of(lease)]
     for lease, version in held:
         expects.append(LEASES.expect(lease.agent_id, version))
         task = TASKS.read(view, lease.task_id).row

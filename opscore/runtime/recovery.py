@@ -1,7 +1,9 @@
 """What the rows say is left to do: read by the dispatcher, the timers and the node when they start."""
 
+import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
 
 import attrs
 
@@ -9,9 +11,9 @@ from opscore.runtime.availability import announcement, available
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.matching import ready_task
+from opscore.runtime.matching import CAPABILITY, WORKFLOW, limited
 from opscore.runtime.messages import AgentAvailable
-from opscore.runtime.models import Agent, ReadyTask, SessionStatus
+from opscore.runtime.models import Agent, Record, SessionStatus, Slot, TaskStatus
 from opscore.runtime.store import Snapshot
 from opscore.runtime.tables import (
     AGENTS,
@@ -19,16 +21,22 @@ from opscore.runtime.tables import (
     LEASES,
     LEASES_BY_DUE,
     OPEN_SESSIONS,
+    RECORDS,
     SESSIONS,
     SESSIONS_BELOW,
     SESSIONS_BY_DUE,
+    SLOTS,
     TASKS,
     TASKS_ABOVE,
     TASKS_BY_DUE,
     TASKS_READY,
     session_of,
 )
-from opscore.runtime.typed_tables import time_at
+from opscore.runtime.typed_tables import Versioned, time_at
+from opscore.runtime.waiting import Held, ReadyTask, ready_task
+
+RECORDS_LOOKED_AT_MAX: Final = 100_000
+"""How far back the journal is read for what has begun lately."""
 
 _log = logging.getLogger("opscore.recovery")
 
@@ -89,6 +97,51 @@ def idle_agents(
         if available(agent, leased=lease.row is not None, reachable=reaches(agent), now=now, limits=limits):
             found.append(announcement(agent, version, view.last_sequence(), limits))
     return found
+
+
+def slots_held(view: Snapshot, names: Collection[str] | None = None) -> tuple[Held, ...]:
+    """Who has which slots: all of them, or these."""
+    rows = SLOTS.sound_rows(view) if names is None else [(each.row, each.version) for each in _slots(view, names)]
+    found: dict[tuple[str, int], list[str]] = {}
+    for slot, version in rows:
+        if slot is not None:
+            found.setdefault((slot.agent_id, version), []).append(slot.name)
+    return tuple(
+        Held(agent_id=agent_id, slots=tuple(slots), version=version) for (agent_id, version), slots in found.items()
+    )
+
+
+def _slots(view: Snapshot, names: Collection[str]) -> Iterator[Versioned[Slot]]:
+    return (SLOTS.read(view, name) for name in names)
+
+
+def beginnings(view: Snapshot, *, library: Library, limits: Limits, now: float) -> dict[str, list[float]]:
+    """When attempts began of what may begin only so often, as far back as that matters, by gate; the oldest first."""
+    bounded = {name: limit for name, limit in limited(limits) if limit.per_interval is not None}
+    found: dict[str, list[float]] = {name: [] for name in bounded}
+    since = now - max((limit.interval_s for limit in bounded.values()), default=0.0)
+    records = RECORDS.scan(view, reverse=True) if bounded else ()
+    try:
+        for record, _ in itertools.islice(records, RECORDS_LOOKED_AT_MAX):
+            if record.at < since or all(
+                len(found[name]) >= (limit.per_interval or 0) for name, limit in bounded.items()
+            ):
+                break
+            if record.kind == f"task.{TaskStatus.DISPATCHED}":
+                for name in _gates_of(view, record, library):
+                    if name in found:
+                        found[name].append(record.at)
+    except StoreDamaged:
+        _log.exception("what began before this record is not counted")
+    return {name: times[::-1] for name, times in found.items()}
+
+
+def _gates_of(view: Snapshot, record: Record, library: Library) -> Iterator[str]:
+    session = SESSIONS.read(view, record.session_id or "").row
+    if session is not None:
+        task = library.find(view, session.definition_key).by_key[record.data["taskKey"]]
+        yield f"{WORKFLOW}/{session.workflow_id}"
+        yield f"{CAPABILITY}/{task.capability}"
 
 
 def _sub_runs(view: Snapshot) -> list[str]:

@@ -1,7 +1,8 @@
 """How a task begins: it waits for an agent, or for what no agent does."""
 
 import datetime as dt
-from typing import Any
+import reprlib
+from typing import Any, Final
 
 from opscore.runtime.definition_kinds import DELAY_S_MAX
 from opscore.runtime.definitions import TaskDefinition, TaskKind
@@ -10,6 +11,9 @@ from opscore.runtime.lifecycle import TaskEvent
 from opscore.runtime.models import Failure, Task
 from opscore.runtime.run import Draft
 from opscore.runtime.scopes import Standing
+
+KEY_BYTES_MAX: Final = 256
+"""Of a concurrency key, which stands in the key of a row."""
 
 
 def filled(standing: Standing, task: Task) -> dict[str, Any]:
@@ -22,6 +26,24 @@ def filled(standing: Standing, task: Task) -> dict[str, Any]:
     scope = {} if template.constant else standing.scope(template.task_keys, task)
     found: dict[str, Any] = template.evaluate(scope)
     return found
+
+
+def _concurrency_key(standing: Standing, task: Task) -> str | None:
+    """The key that at most one attempt at a time may have.
+
+    Raises:
+        ExpressionFailed: it has no value, or one that is no key.
+    """
+    template = standing.definition.tasks[task.ordinal].concurrency_key
+    if template is None:
+        return None
+    key: Any = template.evaluate({} if template.constant else standing.scope(template.task_keys, task))
+    if isinstance(key, int) and not isinstance(key, bool):
+        key = str(key)
+    if not isinstance(key, str) or not 0 < len(key.encode(errors="replace")) <= KEY_BYTES_MAX:
+        expected = f"a text of 1 to {KEY_BYTES_MAX} bytes, or a whole number"
+        raise ExpressionFailed(f"concurrencyKey: expected {expected}, found {reprlib.repr(key)}")
+    return key.encode(errors="replace").decode()
 
 
 def _over_at(parameters: dict[str, Any], now: float) -> float:
@@ -70,7 +92,9 @@ def _release(draft: Draft, task: Task, parameters: dict[str, Any]) -> Task:
             return draft.move(task, TaskEvent.AWAIT, **begun)
         case TaskKind.AGENT | TaskKind.TOOL:
             due_at = earliest(start_by(definition, now), closes_at)
-            return draft.move(task, TaskEvent.RELEASE, ready_at=now, closes_at=closes_at, due_at=due_at)
+            key = _concurrency_key(draft.standing(), task)
+            begun = {"ready_at": now, "closes_at": closes_at, "due_at": due_at, "concurrency_key": key}
+            return draft.move(task, TaskEvent.RELEASE, **begun)
 
 
 def _child_id(task: Task, attempt: int) -> str:

@@ -9,9 +9,10 @@ from opscore.runtime import delivery, leases, messages, steering, transitions
 from opscore.runtime.addresses import hint
 from opscore.runtime.assignments import assignment
 from opscore.runtime.errors import DeadLetterNotFound, Refusal, SessionNotFound, StaleAttempt, StoreError, TaskNotFound
+from opscore.runtime.lease_rows import grant_of
 from opscore.runtime.models import Assignment, Failure, Session, Signal, Task
 from opscore.runtime.run import DueAt, Run, Step
-from opscore.runtime.session_rows import grant_of, signals_of
+from opscore.runtime.session_rows import signals_of
 from opscore.runtime.session_standing import AGAIN_S, STEERED, SessionStanding
 from opscore.runtime.store import ABSENT, Submission
 from opscore.runtime.tables import SESSIONS, SIGNALS
@@ -46,7 +47,7 @@ class SessionActor(SessionStanding):
                 return None
             step = transitions.dispatch(run, task, message.agent_id, now)
             (task,) = step.changed
-            lease = leases.granted(task, run.task_definition(task), message.agent_id, now)
+            lease = leases.granted(task, run.task_definition(task), message.agent_id, now, slots=message.slots)
             version = await self._commit(run, step, grant_of(lease, message.agent_version))
             granted = messages.LeaseGranted(lease=lease, version=version, assignment=assignment(step.run, task))
             self._tell_agent(message.agent_id, granted)

@@ -9,12 +9,11 @@ from opscore.runtime.codec import encode_json
 from opscore.runtime.errors import Superseded
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import KIND_DEAD, KIND_DISCARDED, Lease, Record, Session, Signal, Task
+from opscore.runtime.models import KIND_DEAD, KIND_DISCARDED, Record, Session, Signal, Task
 from opscore.runtime.run import Run, Step, tallied
 from opscore.runtime.scopes import apart
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
 from opscore.runtime.tables import (
-    AGENTS,
     LEASES,
     OPEN_SESSIONS,
     SESSIONS,
@@ -172,12 +171,4 @@ def _session_record(session: Session, now: float, told: Told) -> Record:
         session_id=session.session_id,
         kind=f"session.{session.status}",
         data={"workflowId": session.workflow_id, "previous": told.previous, **why},
-    )
-
-
-def grant_of(lease: Lease, agent_version: int) -> Submission:
-    """The dispatch's preconditions: the agent as it was when it was idle and uncordoned, and without lease."""
-    return Submission(
-        expects=(AGENTS.expect(lease.agent_id, agent_version), LEASES.expect(lease.agent_id, ABSENT)),
-        writes=(LEASES.put(lease),),
     )

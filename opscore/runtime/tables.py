@@ -206,8 +206,8 @@ MARKS: Final = Table(name="marks", kind=Mark, schema=1, key=lambda row: row.name
 VITALS: Final = Table(name="vitals", kind=Vitals, schema=1, key=lambda row: row.name)
 
 ALL_TABLES: Final[tuple[Table[Any], ...]] = (
-    AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY, SCHEDULES,
-    MARKS, VITALS,
+    AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, SIGNATURES, IDEMPOTENCY,
+    SCHEDULES, MARKS, VITALS,
 )  # fmt: skip
 
 INDEX_NAMES: Final = {table.name: tuple(index.name for index in table.indexes) for table in ALL_TABLES if table.indexes}

@@ -20,6 +20,7 @@ from opscore.runtime.models import (
     Record,
     SavedDefinition,
     Session,
+    Slot,
     Task,
     TaskStatus,
 )
@@ -38,6 +39,7 @@ from opscore.runtime.tables import (
     RECORDS,
     REVISIONS,
     SESSIONS,
+    SLOTS,
     TASKS,
 )
 from opscore.runtime.typed_tables import Index, Table
@@ -73,6 +75,7 @@ class Verification:
         self._on_progress = on_progress
         self._checks: dict[str, Callable[[Any], Iterator[str]]] = {
             LEASES.name: self._lease,
+            SLOTS.name: self._slot,
             SESSIONS.name: self._session,
             TASKS.name: self._task,
             OPEN_SESSIONS.name: lambda row: self._unfinished(row.session_id),
@@ -173,6 +176,14 @@ class Verification:
         if task is not None and not stands_so and not lease.revoked:
             stands = f"{task.status} at attempt {task.attempt} of agent {task.agent_id!r}"
             yield f"it holds attempt {lease.attempt} of {lease.task_id}, which is {stands}"
+
+        for slot in lease.slots:
+            yield from self._leads_to(SLOTS, slot)
+
+    def _slot(self, slot: Slot) -> Iterator[str]:
+        lease = self._row(LEASES, slot.agent_id)
+        if lease is None or slot.name not in lease.slots:
+            yield f"agent {slot.agent_id!r} holds no lease that it comes with"
 
     def _task(self, task: Task) -> Iterator[str]:
         yield from self._leads_to(SESSIONS, task.session_id)

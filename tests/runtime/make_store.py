@@ -51,7 +51,7 @@ async def live(world: World) -> None:
         await node.fail(node.session(failed.session_id).tasks[0].task_id, 1, "no retry is left")
 
         await node.report_state("flaky", "idle")
-        await begin(node, one_task("held", timeoutSeconds=9_000))
+        await begin(node, one_task("held", timeoutSeconds=9_000, concurrencyKey="customer-7"))
         await begin(node, SAMPLE)
         await join(node, "holder", "test_capability", "another_capability")
 

@@ -10,18 +10,19 @@ from typing import Any
 import attrs
 import pytest
 
-from opscore.runtime.matching import AGING_S, Match, MatchBook, ready_task
+from opscore.runtime.limits import Limits
+from opscore.runtime.matching import AGING_S, Match, MatchBook
 from opscore.runtime.messages import OfferEnded, OfferOutcome
-from opscore.runtime.models import QueueDepths, ReadyTask
-from tests.runtime.offers import NOW, agent, ended, task
+from opscore.runtime.waiting import QueueDepths, ReadyTask, ready_task
+from tests.runtime.offers import NOW, agent, ended, is_busy, is_idle, task, waits
 from tests.runtime.runs import run_of
 
 
 def offered() -> tuple[MatchBook, OfferEnded]:
     """A book with one offer under way, and the message that will end it."""
-    book = MatchBook()
-    book.agent_available(agent())
-    return book, ended(book.task_ready(task(), 1, NOW), OfferOutcome.TASK_GONE)
+    book = MatchBook(Limits())
+    is_idle(book, agent())
+    return book, ended(waits(book, task(), 1, NOW), OfferOutcome.TASK_GONE)
 
 
 def ends_with(book: MatchBook, offer: OfferEnded, outcome: OfferOutcome, version: int = 0) -> list[Match]:
@@ -30,27 +31,27 @@ def ends_with(book: MatchBook, offer: OfferEnded, outcome: OfferOutcome, version
 
 def order(book: MatchBook, capability: str = "a") -> list[str]:
     """The tasks in the order in which one agent after the other gets them."""
-    matches = (book.agent_available(agent(f"agent {number}", capability)) for number in itertools.count())
+    matches = (is_idle(book, agent(f"agent {number}", capability)) for number in itertools.count())
     return [match.task.task_id for match in itertools.takewhile(bool, matches) if match is not None]
 
 
 def waiting(*tasks: ReadyTask) -> MatchBook:
-    book = MatchBook()
+    book = MatchBook(Limits())
     for one in tasks:
-        assert book.task_ready(one, 1, NOW) is None
+        assert waits(book, one, 1, NOW) is None
     return book
 
 
 def test_a_task_that_was_offered_in_vain_keeps_its_place_in_line() -> None:
     book = waiting(task("first", ready_at=NOW - 2), task("second", ready_at=NOW - 1))
-    vain = ended(book.agent_available(agent("x", as_of=1)), OfferOutcome.AGENT_CHANGED)
-    book.agent_available(agent("x", as_of=2))
+    vain = ended(is_idle(book, agent("x", as_of=1)), OfferOutcome.AGENT_CHANGED)
+    is_idle(book, agent("x", as_of=2))
     assert [match.task.task_id for match in book.offer_ended(vain, NOW)] == ["first"]
 
 
 def test_a_task_whose_grant_was_not_heard_of_waits_anew_in_its_new_place() -> None:
     book = waiting(task("granted", ready_at=NOW - 3), task("patient", ready_at=NOW - 2))
-    assert book.task_ready(task("granted", ready_at=NOW - 1), 2, NOW) is None
+    assert waits(book, task("granted", ready_at=NOW - 1), 2, NOW) is None
     assert order(book) == ["patient", "granted"]
 
 
@@ -59,20 +60,20 @@ def test_a_task_whose_grant_was_not_heard_of_waits_anew_in_its_new_place() -> No
 
 def test_a_task_waits_until_an_agent_with_its_capability_is_idle() -> None:
     book = waiting(task(capability="b"))
-    assert book.agent_available(agent("x", "a")) is None
-    assert book.agent_available(agent("y", "b", "c")) == Match(task=task(capability="b"), agent=agent("y", "b", "c"))
+    assert is_idle(book, agent("x", "a")) is None
+    assert is_idle(book, agent("y", "b", "c")) == Match(task=task(capability="b"), agent=agent("y", "b", "c"))
     assert book.depths() == QueueDepths(ready_tasks=0, idle_agents=1, offers=1)
 
 
 def test_an_agent_under_offer_is_offered_nothing_else() -> None:
     book, _ = offered()
-    assert book.task_ready(task("other"), 1, NOW) is None
+    assert waits(book, task("other"), 1, NOW) is None
 
 
 def test_a_task_that_names_its_agent_goes_to_no_other() -> None:
     book = waiting(task(capability=None, agent_id="x"))
-    assert book.agent_available(agent("y")) is None
-    match = book.agent_available(agent("x", "anything"))
+    assert is_idle(book, agent("y")) is None
+    match = is_idle(book, agent("x", "anything"))
     assert match is not None
     assert match.agent.agent_id == "x"
 
@@ -93,18 +94,18 @@ def test_tasks_as_old_as_one_another_go_in_the_order_in_which_they_came() -> Non
 
 def test_an_agent_with_several_capabilities_takes_what_is_due_first_among_them() -> None:
     book = waiting(task("young", "a", ready_at=20.0), task("old", "b", ready_at=10.0))
-    match = book.agent_available(agent("x", "a", "b"))
+    match = is_idle(book, agent("x", "a", "b"))
     assert match is not None
     assert match.task.task_id == "old"
 
 
 def test_no_task_starves_behind_higher_priorities_that_keep_coming() -> None:
-    book, now = MatchBook(), 0.0
-    book.task_ready(task("patient", priority=0, ready_at=0.0), 1, now)
+    book, now = MatchBook(Limits()), 0.0
+    waits(book, task("patient", priority=0, ready_at=0.0), 1, now)
     for number in range(1_000):
         now += 60.0
-        book.task_ready(task(f"urgent {number}", priority=9, ready_at=now), 1, now)
-        match = book.agent_available(agent())
+        waits(book, task(f"urgent {number}", priority=9, ready_at=now), 1, now)
+        match = is_idle(book, agent())
         assert match is not None
         if match.task.task_id == "patient":
             break
@@ -113,38 +114,38 @@ def test_no_task_starves_behind_higher_priorities_that_keep_coming() -> None:
 
 
 def test_the_sessions_agent_is_preferred_when_it_is_idle_and_able() -> None:
-    book = MatchBook()
+    book = MatchBook(Limits())
     for name in ("first", "second", "preferred"):
-        book.agent_available(agent(name))
-    match = book.task_ready(task(preferred_agent_id="preferred"), 1, NOW)
+        is_idle(book, agent(name))
+    match = waits(book, task(preferred_agent_id="preferred"), 1, NOW)
     assert match is not None
     assert match.agent.agent_id == "preferred"
 
 
 def test_another_agent_takes_the_task_when_the_preferred_one_is_busy_or_lacks_the_capability() -> None:
-    book = MatchBook()
-    book.agent_available(agent("preferred", "b"))
-    book.agent_available(agent("other", "a"))
-    match = book.task_ready(task(preferred_agent_id="preferred"), 1, NOW)
+    book = MatchBook(Limits())
+    is_idle(book, agent("preferred", "b"))
+    is_idle(book, agent("other", "a"))
+    match = waits(book, task(preferred_agent_id="preferred"), 1, NOW)
     assert match is not None
     assert match.agent.agent_id == "other"
 
 
 def test_an_agent_that_was_silent_for_too_long_is_passed_over() -> None:
-    book = MatchBook()
-    book.agent_available(agent("stale", fresh_until=NOW))
-    book.agent_available(agent("fresh", fresh_until=NOW + 1))
-    match = book.task_ready(task(preferred_agent_id="stale"), 1, NOW)
+    book = MatchBook(Limits())
+    is_idle(book, agent("stale", fresh_until=NOW))
+    is_idle(book, agent("fresh", fresh_until=NOW + 1))
+    match = waits(book, task(preferred_agent_id="stale"), 1, NOW)
     assert match is not None
     assert match.agent.agent_id == "fresh"
     assert book.depths().idle_agents == 0
 
 
 def test_an_agent_that_became_stale_during_an_offer_is_given_no_more_work() -> None:
-    book = MatchBook()
-    book.agent_available(agent(fresh_until=NOW + 1))
-    offer = ended(book.task_ready(task(), 1, NOW), OfferOutcome.TASK_GONE)
-    book.task_ready(task("other"), 1, NOW)
+    book = MatchBook(Limits())
+    is_idle(book, agent(fresh_until=NOW + 1))
+    offer = ended(waits(book, task(), 1, NOW), OfferOutcome.TASK_GONE)
+    waits(book, task("other"), 1, NOW)
     assert book.offer_ended(offer, NOW + 2) == []
     assert book.depths() == QueueDepths(ready_tasks=1, idle_agents=0, offers=0)
 
@@ -181,14 +182,14 @@ def test_a_taken_task_and_its_agent_leave_the_book() -> None:
 
 def test_when_the_task_is_gone_its_agent_gets_another() -> None:
     book, offer = offered()
-    book.task_ready(task("other"), 1, NOW)
+    waits(book, task("other"), 1, NOW)
     (match,) = ends_with(book, offer, OfferOutcome.TASK_GONE)
     assert match.task.task_id == "other"
 
 
 def test_when_the_agent_has_changed_its_task_goes_to_another() -> None:
     book, offer = offered()
-    book.agent_available(agent("y"))
+    is_idle(book, agent("y"))
     (match,) = ends_with(book, offer, OfferOutcome.AGENT_CHANGED)
     assert (match.task, match.agent.agent_id) == (task(), "y")
 
@@ -200,29 +201,29 @@ def test_a_postponed_offer_is_made_again() -> None:
 
 def test_after_an_unknown_end_both_sides_come_back_with_what_they_say_themselves() -> None:
     book, offer = offered()
-    book.agent_available(agent(as_of=2))
-    book.task_ready(task(), 2, NOW)
+    is_idle(book, agent(as_of=2))
+    waits(book, task(), 2, NOW)
     assert ends_with(book, offer, OfferOutcome.UNKNOWN) == [Match(task=task(), agent=agent(as_of=2))]
 
 
 def test_hints_older_than_the_commit_that_gave_the_task_away_are_ignored() -> None:
     book, offer = offered()
-    book.agent_available(agent(as_of=5))
-    book.task_ready(task(), 5, NOW)
+    is_idle(book, agent(as_of=5))
+    waits(book, task(), 5, NOW)
     assert ends_with(book, offer, OfferOutcome.TAKEN, 5) == []
     assert book.depths() == QueueDepths(ready_tasks=0, idle_agents=0, offers=0)
 
 
 def test_hints_newer_than_the_commit_that_gave_the_task_away_count() -> None:
     book, offer = offered()
-    book.agent_available(agent(as_of=6))
-    book.task_ready(task(), 7, NOW)
+    is_idle(book, agent(as_of=6))
+    waits(book, task(), 7, NOW)
     assert ends_with(book, offer, OfferOutcome.TAKEN, 5) == [Match(task=task(), agent=agent(as_of=6))]
 
 
 def test_an_agent_that_became_unavailable_during_an_offer_stays_so() -> None:
     book, offer = offered()
-    book.agent_unavailable("x")
+    is_busy(book, "x")
     ends_with(book, offer, OfferOutcome.POSTPONED)
     assert book.depths() == QueueDepths(ready_tasks=1, idle_agents=0, offers=0)
 
@@ -268,10 +269,10 @@ def steps_made(action: Callable[[], object]) -> int:
 
 def test_a_match_costs_the_same_among_ten_agents_and_among_ten_thousand() -> None:
     def cost(agents: int) -> int:
-        book = MatchBook()
+        book = MatchBook(Limits())
         for number in range(agents):
-            book.agent_available(agent(f"agent {number}"))
-        return steps_made(lambda: book.task_ready(task(preferred_agent_id="absent"), 1, NOW))
+            is_idle(book, agent(f"agent {number}"))
+        return steps_made(lambda: waits(book, task(preferred_agent_id="absent"), 1, NOW))
 
     assert cost(10) == cost(10_000)
 
@@ -279,7 +280,7 @@ def test_a_match_costs_the_same_among_ten_agents_and_among_ten_thousand() -> Non
 def test_a_match_costs_the_same_among_ten_waiting_tasks_and_among_ten_thousand() -> None:
     def cost(tasks: int) -> int:
         book = waiting(*(task(f"task {number}", ready_at=NOW - number) for number in range(tasks)))
-        return steps_made(lambda: book.agent_available(agent()))
+        return steps_made(lambda: is_idle(book, agent()))
 
     # The heap's own work, O(log n), happens inside one instruction.
     assert cost(10) == cost(10_000)

@@ -7,10 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from opscore.runtime.limits import Limits
 from opscore.runtime.matching import AGING_S, Match, MatchBook
 from opscore.runtime.messages import AgentAvailable, OfferOutcome
-from opscore.runtime.models import QueueDepths, ReadyTask
-from tests.runtime.offers import NOW, agent, ended
+from opscore.runtime.waiting import QueueDepths, ReadyTask
+from tests.runtime.offers import NOW, agent, ended, is_busy, is_idle, waits
 
 CAPABILITIES = ("a", "b", "c")
 AGENTS = ("x", "y", "z")
@@ -21,7 +22,7 @@ class BookBesidePlainDicts(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = MatchBook()
+        self.book = MatchBook(Limits())
         self.tasks: dict[str, ReadyTask] = {}
         self.agents: dict[str, AgentAvailable] = {}
         self.offers: dict[str, Match] = {}
@@ -76,13 +77,14 @@ class BookBesidePlainDicts(RuleBasedStateMachine):
             preferred_agent_id=named if capability else None,
             priority=priority,
             ready_at=NOW - age_s,
+            workflow_id="w",
         )
-        self.task_waits(new, self.book.task_ready(new, number, NOW))
+        self.task_waits(new, waits(self.book, new, number, NOW))
 
     @rule(agent_id=st.sampled_from(AGENTS), capabilities=st.sets(st.sampled_from(CAPABILITIES), min_size=1))
     def an_agent_says_it_is_idle(self, agent_id: str, capabilities: set[str]) -> None:
         said = agent(agent_id, *sorted(capabilities), as_of=next(self.numbers))
-        match = self.book.agent_available(said)
+        match = is_idle(self.book, said)
         if any(offer.agent.agent_id == agent_id for offer in self.offers.values()):
             assert match is None
             self.heard_agents[agent_id] = said
@@ -91,7 +93,7 @@ class BookBesidePlainDicts(RuleBasedStateMachine):
 
     @rule(agent_id=st.sampled_from(AGENTS))
     def an_agent_says_it_is_busy(self, agent_id: str) -> None:
-        self.book.agent_unavailable(agent_id)
+        is_busy(self.book, agent_id)
         self.agents.pop(agent_id, None)
         if any(offer.agent.agent_id == agent_id for offer in self.offers.values()):
             self.heard_agents[agent_id] = None
@@ -107,14 +109,14 @@ class BookBesidePlainDicts(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_waiting_task_is_announced_again(self, data: st.DataObject) -> None:
         task_id = data.draw(st.sampled_from(sorted(self.tasks)))
-        assert self.book.task_ready(self.tasks[task_id], next(self.numbers), NOW) is None
+        assert waits(self.book, self.tasks[task_id], next(self.numbers), NOW) is None
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data(), later_s=st.integers(1, 5_000))
     def a_waiting_task_waits_anew(self, data: st.DataObject, later_s: int) -> None:
         task = self.tasks[data.draw(st.sampled_from(sorted(self.tasks)))]
         anew = attrs.evolve(task, ready_at=task.ready_at + later_s)
-        self.task_waits(anew, self.book.task_ready(anew, next(self.numbers), NOW))
+        self.task_waits(anew, waits(self.book, anew, next(self.numbers), NOW))
 
     @precondition(lambda self: self.offers)
     @rule(data=st.data(), withdrawn=st.booleans())
@@ -126,7 +128,7 @@ class BookBesidePlainDicts(RuleBasedStateMachine):
             self.heard_tasks[match.task.task_id] = None
         else:
             again = attrs.evolve(match.task, ready_at=NOW - number)
-            assert self.book.task_ready(again, number, NOW) is None
+            assert waits(self.book, again, number, NOW) is None
             self.heard_tasks[match.task.task_id] = (again, number)
 
     @precondition(lambda self: self.offers)
@@ -135,8 +137,8 @@ class BookBesidePlainDicts(RuleBasedStateMachine):
         match = self.offers.pop(data.draw(st.sampled_from(sorted(self.offers))))
         version = next(self.numbers) - back
         found = self.book.offer_ended(ended(match, outcome, version), NOW)
-        agent_stays = outcome in (OfferOutcome.TASK_GONE, OfferOutcome.POSTPONED)
-        task_stays = outcome in (OfferOutcome.AGENT_CHANGED, OfferOutcome.POSTPONED)
+        agent_stays = outcome in (OfferOutcome.TASK_GONE, OfferOutcome.POSTPONED, OfferOutcome.SLOT_TAKEN)
+        task_stays = outcome in (OfferOutcome.AGENT_CHANGED, OfferOutcome.POSTPONED, OfferOutcome.SLOT_TAKEN)
         agent_now = self.heard_agents.pop(match.agent.agent_id, match.agent if agent_stays else None)
         task_now, said_at = self.heard_tasks.pop(match.task.task_id, None if not task_stays else (match.task, 0)) or (
             None,

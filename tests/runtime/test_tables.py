@@ -18,6 +18,7 @@ from opscore.runtime.models import (
     Schedule,
     Session,
     Signal,
+    Slot,
     Task,
     TaskStatus,
     Vitals,
@@ -44,6 +45,7 @@ from opscore.runtime.typed_tables import Table
 ROWS: tuple[Any, ...] = (
     Agent(agent_id="a 1/ü", name="one", registered_at=1.5, metadata={"deep": [1, None, {"x": 2**70}]}),
     Lease(agent_id="a", session_id="s", task_id="s.t", attempt=2, granted_at=1, expires_at=2, timeout_at=3, lease_s=4),
+    Slot(name="key/k/0", agent_id="a"),
     Session(session_id="s", workflow_id="w", definition_key="d", created_at=1, payload=["é", 0.1]),
     OpenSession(session_id="s"),
     Signal(session_id="s", signal_id="once", number=0, name="approved", payload={"by": "ü"}, received_at=1.5),

@@ -103,8 +103,8 @@ def _no_row(lines: list[bytes]) -> list[bytes]:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (_cut, "line 95 is not of a whole export"),
-        (_cut_within_a_line, "line 96 is not of a whole export"),
+        (_cut, "line 96 is not of a whole export"),
+        (_cut_within_a_line, "line 97 is not of a whole export"),
         (_changed, "the file was changed"),
         (_left_out, "the file was changed"),
         (_twice, "the file was changed"),

@@ -109,6 +109,7 @@ def _tasks(capabilities: tuple[str, ...], named: tuple[str, ...]) -> st.SearchSt
             "description": st.none() | _TEXTS,
             "type": st.just("agent"),
             "parameters": st.none() | st.dictionaries(st.sampled_from(("p", "q")), values(), max_size=2),
+            "concurrencyKey": st.none() | st.sampled_from(("one", "of ${session.workflowId}", "${session.id}")),
             "labels": _FREE,
             "metadata": _FREE,
             **_per_task(),

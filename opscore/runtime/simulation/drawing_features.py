@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import Move
 from opscore.runtime.simulation.scenario import Scenario, Steering, Telling
 
@@ -29,6 +30,7 @@ def with_features(scenario: Scenario) -> Scenario:
     runs = range(len(scenario.triggers))
     return attrs.evolve(
         scenario,
+        limits=_limited(rng, scenario.limits),
         workflows=workflows,
         saved=[_below(rng)] if any(_starts_another(document) for document in workflows) else (),
         steerings=[
@@ -49,6 +51,26 @@ def with_features(scenario: Scenario) -> Scenario:
     )
 
 
+def _limited(rng: random.Random, limits: Limits) -> Limits:
+    """Bound what is given out of some capabilities and workflows, now and then."""
+    return attrs.evolve(
+        limits,
+        capability_limits={name: _dispatch_limit(rng) for name in "xyz" if rng.random() < 0.1},  # noqa: PLR2004 (seldom)
+        workflow_limits={
+            name: _dispatch_limit(rng)
+            for name in ("workflow-0", "workflow-1", _BELOW)
+            if rng.random() < 0.1  # noqa: PLR2004 (seldom)
+        },
+    )
+
+
+def _dispatch_limit(rng: random.Random) -> DispatchLimit:
+    at_once = rng.choice((None, 1, 1, 2))
+    if at_once is not None and rng.random() < 0.7:  # noqa: PLR2004 (mostly)
+        return DispatchLimit(at_once=at_once)
+    return DispatchLimit(at_once=at_once, per_interval=rng.choice((1, 3)), interval_s=rng.choice((5.0, 60.0)))
+
+
 def _signals(document: Document) -> list[str]:
     return [task["taskId"] for task in document["tasks"] if task.get("type") == "signal"]
 
@@ -66,6 +88,8 @@ def _enriched(rng: random.Random, document: Document) -> Document:
             task["continueOnFailure"] = True
         if rng.random() < 0.15:  # noqa: PLR2004 (seldom)
             task["when"] = rng.choice(("input.number > 0", "input.number == 0", "true", "input.nothing == 1"))
+        if "type" not in task and rng.random() < 0.2:  # noqa: PLR2004 (seldom)
+            task["concurrencyKey"] = rng.choice(("one", "${input.number}", "${session.id}"))
         if rng.random() < 0.2 and task.get("type") != "signal":  # noqa: PLR2004 (seldom)
             task["forEach"] = rng.choice(([], [1], list("abcde"), "${[input.number, 2, 3]}"))
             task["concurrency"] = rng.choice((1, 2, 10, 100))

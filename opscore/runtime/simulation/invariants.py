@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from opscore.runtime.models import Assignment
-from opscore.runtime.simulation.promises import dispatch, outside, sessions, tasks
+from opscore.runtime.simulation.promises import bounds, dispatch, outside, sessions, tasks
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Commit, Rows
 
@@ -103,6 +103,9 @@ STANDARD: Final = Invariants(
         dispatch.reports_order_themselves,
         dispatch.registering_keeps_the_cordon,
         dispatch.the_first_in_line_goes_first,
+        bounds.slots_go_with_leases,
+        bounds.no_more_is_out_than_may,
+        bounds.no_more_begins_than_may,
         outside.results_are_of_their_attempts,
         outside.claims_are_not_taken_back,
     ),

@@ -8,7 +8,7 @@ import attrs
 
 from opscore.runtime.definitions import Definition, TaskDefinition, restore
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Agent, Lease, Record, SavedDefinition, Session, Signal, Task, TaskStatus
+from opscore.runtime.models import Agent, Lease, Record, SavedDefinition, Session, Signal, Slot, Task, TaskStatus
 from opscore.runtime.simulation.disk import SimulatedSnapshot
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.store import Delete, Put, Stored, Submission
@@ -22,6 +22,7 @@ from opscore.runtime.tables import (
     REVISIONS,
     SESSIONS,
     SIGNALS,
+    SLOTS,
     TASKS,
     IdempotencyRow,
     OpenSession,
@@ -30,7 +31,7 @@ from opscore.runtime.tables import (
 from opscore.runtime.typed_tables import Table
 
 _MIRRORED: Final[tuple[Table[Any], ...]] = (
-    AGENTS, LEASES, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY,
+    AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY,
 )  # fmt: skip
 _BY_NAME: Final = {table.name: table for table in _MIRRORED}
 
@@ -85,6 +86,7 @@ class Rows:
         self._rows: dict[str, dict[str, Any]] = {table.name: {} for table in _MIRRORED}
         self.agents: Mapping[str, Agent] = self._rows[AGENTS.name]
         self.leases: Mapping[str, Lease] = self._rows[LEASES.name]
+        self.slots: Mapping[str, Slot] = self._rows[SLOTS.name]
         self.sessions: Mapping[str, Session] = self._rows[SESSIONS.name]
         self.unfinished: Mapping[str, OpenSession] = self._rows[OPEN_SESSIONS.name]
         self.tasks: Mapping[str, Task] = self._rows[TASKS.name]
@@ -100,6 +102,12 @@ class Rows:
         """When a commit last changed something of an agent or its lease, or of a session, by the wall."""
         self.passed_over: list[tuple[float, Task, str]] = []
         """Tasks that another one was given out before, when, and how that is told."""
+        self.behind: dict[str, dict[str, None]] = {}
+        """The agents that hold a lease behind a gate, by its name."""
+        self.gates_moved: dict[str, float] = {}
+        """When such a lease last came or went, by the wall."""
+        self.begun: dict[str, list[float]] = {}
+        """When attempts behind a gate began, of those that may begin only so often."""
         self.opened_at = 0.0
         """When the process that runs, or ran last, began to open; wall time."""
         self.calm_since = 0.0
@@ -190,7 +198,22 @@ class Rows:
             self._note_task(key, before, after)
         elif table in (AGENTS, LEASES, SESSIONS):
             self.touched[key] = self.now()
+        lease: Lease | None = before or after
+        if table is LEASES and lease is not None and None in (before, after):
+            self._note_lease(lease, is_over=after is None)
         return Change(table.name, key, before, after)
+
+    def _note_lease(self, lease: Lease, *, is_over: bool) -> None:
+        task, session = self.tasks.get(lease.task_id), self.sessions.get(lease.session_id)
+        if task is None or session is None:
+            return
+        names = [f"workflow/{session.workflow_id}", f"capability/{self.task_definition(task).capability}"]
+        for name in (*names, *(() if task.concurrency_key is None else (f"key/{task.concurrency_key}",))):
+            self.gates_moved[name] = self.now()
+            if is_over:
+                self.behind.get(name, {}).pop(lease.agent_id, None)
+            else:
+                self.behind.setdefault(name, {})[lease.agent_id] = None
 
     def _note_task(self, key: str, before: Task | None, after: Task | None) -> None:
         session_id = key.partition(".")[0]

@@ -90,7 +90,7 @@ class Scenario:
     def python(self) -> str:
         """This scenario as Python that plays it again."""
         return (
-            "from opscore.runtime.limits import Limits\n"
+            "from opscore.runtime.limits import DispatchLimit, Limits\n"
             "from opscore.runtime.models import Move\n"
             "from opscore.runtime.simulation import AgentModel, Cordon, Faults, Latency\n"
             "from opscore.runtime.simulation import Scenario, Skill, Steering, Telling, Trigger, play\n\n"

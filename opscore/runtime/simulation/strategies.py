@@ -22,7 +22,7 @@ from typing import Any, Final
 import attrs
 from hypothesis import strategies as st
 
-from opscore.runtime.limits import Limits
+from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import Move
 from opscore.runtime.simulation.documents import CAPABILITIES, CODES, NAMED, definitions, schema_fields, values
 from opscore.runtime.simulation.faults import Faults, fault_names
@@ -146,6 +146,17 @@ def _at_rates(chosen: list[tuple[str, float]]) -> Faults:
 
 
 @functools.cache
+def dispatch_limits() -> st.SearchStrategy[DispatchLimit]:
+    """What is given out at most, at once or within a time."""
+    return st.builds(
+        DispatchLimit,
+        at_once=st.sampled_from((None, 1, 3)),
+        per_interval=st.sampled_from((None, None, 2)),
+        interval_s=st.sampled_from((5.0, 60.0)),
+    )
+
+
+@functools.cache
 def drawn_limits() -> st.SearchStrategy[Limits]:
     """Limits that a small world comes to."""
     return st.builds(
@@ -156,6 +167,8 @@ def drawn_limits() -> st.SearchStrategy[Limits]:
         passivate_s=st.sampled_from((5.0, 0.5, 30.0)),
         claim_grace_s=st.sampled_from((10.0, 1.0)),
         dispatch_attempts_max=st.sampled_from((10, 2)),
+        capability_limits=st.dictionaries(st.sampled_from(CAPABILITIES), dispatch_limits(), max_size=1),
+        workflow_limits=st.dictionaries(st.sampled_from(("w", "below")), dispatch_limits(), max_size=1),
     )
 
 

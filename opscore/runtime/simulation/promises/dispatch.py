@@ -7,6 +7,7 @@ from typing import Final
 from opscore.runtime.availability import fresh_until
 from opscore.runtime.definitions import Role
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
+from opscore.runtime.simulation.promises.bounds import may_be_held_back
 from opscore.runtime.simulation.promises.tasks import decided_at, moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
@@ -235,6 +236,8 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
                 continue
             # One that was paused stands in line again only since it was resumed.
             just_resumed = rows.touched.get(task.session_id, 0.0) > lease.granted_at - CALM_S
+            if may_be_held_back(task, rows, since=lease.granted_at - CALM_S):
+                continue
             if rows.sessions[task.session_id].status is not SessionStatus.PAUSED and not just_resumed:
                 told = f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
                 rows.passed_over.append((rows.now(), task, told))
@@ -273,7 +276,7 @@ def waiting_work_finds_idle_agents(rows: Rows) -> Iterator[str]:
         if (task.ready_at or 0.0) > now - CALM_S or rows.sessions[task.session_id].status is SessionStatus.PAUSED:
             continue
         for agent in free:
-            if may_run(agent, task, rows):
+            if may_run(agent, task, rows) and not may_be_held_back(task, rows, since=now - CALM_S):
                 yield f"task {task.task_id} waits, and agent {agent.agent_id} is free for it"
                 break
 

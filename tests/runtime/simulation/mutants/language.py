@@ -34,9 +34,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="paused-run-is-given-out",
         breaks="Nothing of a paused run is given out.",
-        module="opscore/runtime/session.py",
-        old=" or run.session.status is SessionStatus.PAUSED:\n                return None\n",
-        new=":\n                return None\n",
+        module="opscore/runtime/transitions.py",
+        old="TaskStatus.READY or run.session.status is SessionStatus.PAUSED:\n",
+        new="TaskStatus.READY:\n",
         also=(
             (
                 "opscore/runtime/run.py",
@@ -135,5 +135,40 @@ MUTANTS: tuple[Mutant, ...] = (
         module="opscore/runtime/session_rows.py",
         old="before.dead is not task.dead and not told.revived:",
         new="before.dead is not task.dead:",
+    ),
+    Mutant(
+        name="one-too-many-is-out",
+        breaks="Of a limited capability or workflow, or of one key, no more attempts are out at once than may.",
+        module="opscore/runtime/gates.py",
+        old="len(self._taken) >= self._limit.at_once:",
+        new="len(self._taken) > self._limit.at_once:",
+    ),
+    Mutant(
+        name="slot-outlives-its-lease",
+        breaks="A slot is there for as long as the lease that it comes with.",
+        module="opscore/runtime/lease_rows.py",
+        old="    return (LEASES.delete(lease.agent_id), *map(SLOTS.delete, lease.slots))\n",
+        new="    return (LEASES.delete(lease.agent_id),)\n",
+    ),
+    Mutant(
+        name="slots-of-those-who-leave-are-never-left",
+        breaks="Whoever waits for a slot gets it once it is left, also where its agent takes no more work.",
+        module="opscore/runtime/matching.py",
+        old="        return [] if said.leased else self._let_go(said.agent_id, said.as_of, now)\n",
+        new="        return []\n",
+    ),
+    Mutant(
+        name="gate-opens-for-nobody",
+        breaks="Whoever waits before a gate goes on once it is open.",
+        module="opscore/runtime/matching.py",
+        old="            if gate.is_open:\n                self._call_up(gate, requirement)\n",
+        new="            if not gate.is_open:\n                self._call_up(gate, requirement)\n",
+    ),
+    Mutant(
+        name="what-has-begun-is-forgotten",
+        breaks="Of a limited capability or workflow no more attempts begin within its interval than may.",
+        module="opscore/runtime/gates.py",
+        old="            self._begun.append(now)\n",
+        new="            self._begun.append(-_NEVER)\n",
     ),
 )

@@ -68,14 +68,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="leased-agents-are-given-work",
         breaks="An agent holds one lease at most: the grant no longer requires that there is none.",
-        module="opscore/runtime/session_rows.py",
+        module="opscore/runtime/lease_rows.py",
         old="LEASES.expect(lease.agent_id, ABSENT)",
         new="AGENTS.expect(lease.agent_id, agent_version)",
     ),
     Mutant(
         name="agents-version-is-not-required",
         breaks="A grant requires the agent to stand as it did when it was offered the task.",
-        module="opscore/runtime/session_rows.py",
+        module="opscore/runtime/lease_rows.py",
         old="AGENTS.expect(lease.agent_id, agent_version)",
         new="LEASES.expect(lease.agent_id, ABSENT)",
     ),

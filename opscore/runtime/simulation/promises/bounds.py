@@ -1,0 +1,82 @@
+"""What every commit has to keep of what is given out at most: by capability, by workflow, by key."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from opscore.runtime.limits import DispatchLimit
+from opscore.runtime.models import Lease, Task
+from opscore.runtime.simulation.rows import Commit, Rows
+from opscore.runtime.tables import LEASES, SLOTS
+
+_EPSILON_S: Final = 1e-6
+_ONE: Final = DispatchLimit(at_once=1)
+
+
+def bounds_of(task: Task, rows: Rows) -> dict[str, DispatchLimit]:
+    """What bounds how a task is given out, by the name of its gate."""
+    found = {}
+    capability = rows.task_definition(task).capability or ""
+    workflow_id = rows.sessions[task.session_id].workflow_id
+    if capability in rows.limits.capability_limits:
+        found[f"capability/{capability}"] = rows.limits.capability_limits[capability]
+    if workflow_id in rows.limits.workflow_limits:
+        found[f"workflow/{workflow_id}"] = rows.limits.workflow_limits[workflow_id]
+    if task.concurrency_key is not None:
+        found[f"key/{task.concurrency_key}"] = _ONE
+    return found
+
+
+def slots_go_with_leases(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Every slot is that of a lease which names it, and every lease has the slots that it names."""
+    for change in commit.of(SLOTS.name):
+        lease = None if change.after is None else rows.leases.get(change.after.agent_id)
+        if change.after is not None and (lease is None or change.key not in lease.slots):
+            yield f"slot {change.key} is taken by agent {change.after.agent_id}, whose lease does not name it"
+        if change.before is not None and change.after is not None and change.before != change.after:
+            yield f"slot {change.key} goes from {change.before.agent_id} to {change.after.agent_id} without being left"
+    for change in commit.of(LEASES.name):
+        for slot in change.after.slots if change.after is not None else ():
+            if slot not in rows.slots or rows.slots[slot].agent_id != change.key:
+                yield f"agent {change.key} holds a lease on {change.after.task_id} without its slot {slot}"
+        for slot in change.before.slots if change.before is not None and change.after is None else ():
+            if slot in rows.slots and rows.slots[slot].agent_id == change.key:
+                yield f"slot {slot} is taken, and the lease of agent {change.key} is over"
+
+
+def no_more_is_out_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Of a limited capability or workflow, or of one key, no more attempts are out at once than may."""
+    for lease in _granted(commit):
+        for name, limit in bounds_of(rows.tasks[lease.task_id], rows).items():
+            out = len(rows.behind.get(name, ()))
+            if limit.at_once is not None and out > limit.at_once:
+                yield f"{lease.task_id} is given out as one of {out} of {name}, of which {limit.at_once} may be"
+
+
+def no_more_begins_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Of a limited capability or workflow no more attempts begin within its interval than may."""
+    for lease in _granted(commit):
+        for name, limit in bounds_of(rows.tasks[lease.task_id], rows).items():
+            if limit.per_interval is None:
+                continue
+            begun = rows.begun.setdefault(name, [])
+            begun.append(lease.granted_at)
+            since = lease.granted_at - limit.interval_s + _EPSILON_S
+            count = sum(1 for at in begun if at > since)
+            if count > limit.per_interval:
+                yield f"{lease.task_id} is the {count}th of {name} within {limit.interval_s:g} s"
+
+
+def _granted(commit: Commit) -> Iterator[Lease]:
+    for change in commit.of(LEASES.name):
+        if change.before is None and change.after is not None:
+            yield change.after
+
+
+def may_be_held_back(task: Task, rows: Rows, *, since: float) -> bool:
+    """Whether a gate is closed for a task, or something of it has come or gone since then."""
+    for name, limit in bounds_of(task, rows).items():
+        out = rows.behind.get(name, {})
+        full = limit.at_once is not None and len(out) >= limit.at_once
+        if full or limit.per_interval is not None or rows.gates_moved.get(name, 0.0) >= since:
+            return True
+    return False

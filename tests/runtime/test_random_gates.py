@@ -1,0 +1,230 @@
+"""What is limited in any order of events, beside plain dicts: never one too many, never one too few, in their order."""
+
+import itertools
+
+import attrs
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from opscore.runtime.limits import DispatchLimit, Limits
+from opscore.runtime.matching import AGING_S, Match, MatchBook
+from opscore.runtime.messages import AgentAvailable, AgentUnavailable, OfferOutcome
+from opscore.runtime.waiting import Held, ReadyTask
+from tests.runtime.offers import NOW, agent, ended
+
+CAPABILITIES = ("a", "b")
+WORKFLOWS = ("v", "w")
+KEYS = (None, "k", "l")
+AGENTS = ("x", "y", "z", "u")
+KINDS = st.tuples(
+    st.sampled_from((*CAPABILITIES, *CAPABILITIES, None)),
+    st.sampled_from(WORKFLOWS),
+    st.sampled_from(KEYS),
+    st.sampled_from((0, 0, 5)),
+)
+INTERVAL_S = 10.0
+LIMITS = st.builds(
+    DispatchLimit,
+    at_once=st.sampled_from((2, 1, None)),
+    per_interval=st.sampled_from((None, None, 1, 3)),
+    interval_s=st.just(INTERVAL_S),
+)
+
+
+class GatesBesidePlainDicts(RuleBasedStateMachine):
+    """Who waits, who is idle, what is out and what has begun are kept in plain dicts beside the book."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.waiting: dict[str, ReadyTask] = {}
+        self.idle: dict[str, AgentAvailable] = {}
+        self.offers: dict[str, Match] = {}
+        self.out: dict[str, Match] = {}
+        self.begun: list[tuple[float, ReadyTask]] = []
+        self.due: dict[str, float] = {}
+        self.numbers = itertools.count(1)
+
+    @initialize(
+        capabilities=st.dictionaries(st.sampled_from(CAPABILITIES), LIMITS),
+        workflows=st.dictionaries(st.sampled_from(WORKFLOWS), LIMITS),
+    )
+    def begin(self, capabilities: dict[str, DispatchLimit], workflows: dict[str, DispatchLimit]) -> None:
+        self.limits = Limits(capability_limits=capabilities, workflow_limits=workflows)
+        self.book = MatchBook(self.limits)
+
+    # --- what may be ----------------------------------------------------------------------------------------
+
+    def bounds(self, task: ReadyTask) -> list[tuple[str, str | None, DispatchLimit]]:
+        """The limits of a task: of which field, of which value."""
+        found: list[tuple[str, str | None, DispatchLimit]] = []
+        if task.capability is not None and task.capability in self.limits.capability_limits:
+            found.append(("capability", task.capability, self.limits.capability_limits[task.capability]))
+        if task.workflow_id in self.limits.workflow_limits:
+            found.append(("workflow_id", task.workflow_id, self.limits.workflow_limits[task.workflow_id]))
+        if task.concurrency_key is not None:
+            found.append(("concurrency_key", task.concurrency_key, DispatchLimit(at_once=1)))
+        return found
+
+    def fits(self, task: ReadyTask, more: int = 1) -> bool:
+        for field, value, limit in self.bounds(task):
+            out = [each.task for each in (*self.offers.values(), *self.out.values())]
+            if limit.at_once is not None and sum(getattr(one, field) == value for one in out) + more > limit.at_once:
+                return False
+            begun = [one for at, one in self.begun if at + limit.interval_s > self.now]
+            lately = [
+                one for one in (*begun, *(each.task for each in self.offers.values())) if getattr(one, field) == value
+            ]
+            if limit.per_interval is not None and len(lately) + more > limit.per_interval:
+                return False
+        return True
+
+    def may(self, agent: AgentAvailable, task: ReadyTask) -> bool:
+        return task.capability in agent.capabilities if task.capability else task.agent_id == agent.agent_id
+
+    def rank(self, task: ReadyTask) -> float:
+        return task.ready_at - task.priority * AGING_S
+
+    def take(self, matches: list[Match]) -> None:
+        for match in matches:
+            assert self.waiting.pop(match.task.task_id) == match.task
+            assert self.idle.pop(match.agent.agent_id) == match.agent
+            assert self.may(match.agent, match.task)
+            assert self.fits(match.task), "one too many"
+            self.offers[match.task.task_id] = match
+        self.due |= self.book.take_times()
+
+    # --- what happens ---------------------------------------------------------------------------------------
+
+    @rule(kinds=st.lists(KINDS, min_size=1, max_size=6))
+    def tasks_wait(self, kinds: list[tuple[str | None, str, str | None, int]]) -> None:
+        for capability, workflow, key, priority in kinds:
+            number = next(self.numbers)
+            new = ReadyTask(
+                task_id=f"task {number}",
+                session_id="ses",
+                capability=capability,
+                agent_id=None if capability else AGENTS[0],
+                preferred_agent_id=None,
+                priority=priority,
+                ready_at=self.now - number % 7,
+                workflow_id=workflow,
+                concurrency_key=key,
+            )
+            self.waiting[new.task_id] = new
+            self.take(self.book.task_ready(new, number, self.now))
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def a_waiting_task_is_withdrawn(self, data: st.DataObject) -> None:
+        task_id = data.draw(st.sampled_from(sorted(self.waiting)))
+        self.book.task_withdrawn(task_id)
+        del self.waiting[task_id]
+
+    @precondition(lambda self: self.free())
+    @rule(data=st.data(), capabilities=st.sets(st.sampled_from(CAPABILITIES), min_size=1))
+    def an_agent_is_idle(self, data: st.DataObject, capabilities: set[str]) -> None:
+        said = agent(data.draw(st.sampled_from(self.free())), *sorted(capabilities), as_of=next(self.numbers))
+        self.idle[said.agent_id] = said
+        fitting = [task for task in self.waiting.values() if self.may(said, task) and self.fits(task)]
+        found = self.book.agent_available(said, self.now)
+        if fitting:
+            assert [self.rank(match.task) for match in found] == [min(map(self.rank, fitting))], "priority, then age"
+        self.take(found)
+
+    def free(self) -> list[str]:
+        busy = {match.agent.agent_id for match in (*self.offers.values(), *self.out.values())}
+        return [name for name in AGENTS if name not in busy]
+
+    @precondition(lambda self: self.offers)
+    @rule(data=st.data(), outcome=st.sampled_from((*[OfferOutcome.TAKEN] * 3, *OfferOutcome)))
+    def an_offer_ends(self, data: st.DataObject, outcome: OfferOutcome) -> None:
+        if outcome is OfferOutcome.UNKNOWN:
+            outcome = OfferOutcome.TASK_GONE
+        match = self.offers.pop(data.draw(st.sampled_from(sorted(self.offers))))
+        number = next(self.numbers)
+        if outcome is OfferOutcome.TAKEN:
+            self.out[match.agent.agent_id] = match
+            self.begun.append((self.now, match.task))
+        if outcome is not OfferOutcome.TAKEN and outcome is not OfferOutcome.TASK_GONE:
+            self.waiting[match.task.task_id] = match.task
+        if outcome in (OfferOutcome.TASK_GONE, OfferOutcome.POSTPONED, OfferOutcome.SLOT_TAKEN):
+            self.idle[match.agent.agent_id] = match.agent
+        self.take(self.book.offer_ended(ended(match, outcome, number), self.now))
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), goes_on=st.booleans())
+    def an_attempt_is_over(self, data: st.DataObject, goes_on: bool) -> None:
+        match = self.out.pop(data.draw(st.sampled_from(sorted(self.out))))
+        as_of, agent_id = next(self.numbers), match.agent.agent_id
+        if goes_on:
+            said = attrs.evolve(match.agent, as_of=as_of)
+            self.idle[agent_id] = said
+            self.take(self.book.agent_available(said, self.now))
+        else:
+            gone = AgentUnavailable(agent_id=agent_id, as_of=as_of, leased=False)
+            self.take(self.book.agent_unavailable(gone, self.now))
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def an_old_word_of_an_agent_changes_nothing(self, data: st.DataObject) -> None:
+        agent_id = data.draw(st.sampled_from(sorted(self.out)))
+        assert self.book.agent_unavailable(AgentUnavailable(agent_id=agent_id, as_of=0, leased=False), self.now) == []
+
+    @rule(seconds=st.sampled_from((1.0, INTERVAL_S / 2, INTERVAL_S)))
+    def time_passes(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.due and (gate := min(self.due, key=self.due.__getitem__)) and self.due[gate] <= until:
+            self.now = max(self.now, self.due.pop(gate))
+            self.take(self.book.gate_due(gate, self.now))
+        self.now = until
+
+    @rule()
+    def the_dispatcher_starts_anew(self) -> None:
+        """Its book is made again from the rows: offers under way are heard of no more, and were not taken."""
+        self.book, self.due = MatchBook(self.limits), {}
+        for match in self.offers.values():
+            self.waiting[match.task.task_id] = match.task
+            self.idle[match.agent.agent_id] = match.agent
+        self.offers = {}
+        held = [Held(agent_id=name, slots=match.slots, version=1) for name, match in self.out.items() if match.slots]
+        assert self.book.slots_held(held, self.now) == []
+        for kind, field, named in (
+            ("capability", "capability", self.limits.capability_limits),
+            ("workflow", "workflow_id", self.limits.workflow_limits),
+        ):
+            for name, limit in named.items():
+                if limit.per_interval is not None:
+                    times = [at for at, task in self.begun if getattr(task, field) == name]
+                    self.book.begun(f"{kind}/{name}", times, self.now)
+        for task in sorted(self.waiting.values(), key=self.rank):
+            assert self.book.task_ready(task, 0, self.now) == []
+        for said in list(self.idle.values()):
+            self.take(self.book.agent_available(said, self.now))
+
+    # --- what holds -----------------------------------------------------------------------------------------
+
+    @invariant()
+    def nothing_is_out_beyond_its_limits(self) -> None:
+        for match in (*self.offers.values(), *self.out.values()):
+            assert self.fits(match.task, more=0)
+        slots = [slot for match in (*self.offers.values(), *self.out.values()) for slot in match.slots]
+        assert len(slots) == len(set(slots)), "a slot is taken by one"
+
+    @invariant()
+    def nothing_waits_for_what_is_there(self) -> None:
+        for task in self.waiting.values():
+            free = [each for each in self.idle.values() if self.may(each, task)]
+            assert not free or not self.fits(task), f"{task.task_id} waits, and could go"
+
+    @invariant()
+    def the_depths_are_right(self) -> None:
+        depths = self.book.depths() if hasattr(self, "book") else None
+        if depths is not None:
+            found = (depths.ready_tasks, depths.idle_agents, depths.offers)
+            assert found == (len(self.waiting), len(self.idle), len(self.offers))
+
+
+TestAnyOrderOfEventsBesidePlainDicts = GatesBesidePlainDicts.TestCase
+TestAnyOrderOfEventsBesidePlainDicts.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
