@@ -23,7 +23,7 @@ from typed_settings.dict_utils import merge_settings
 from typed_settings.exceptions import InvalidSettingsError, TsError
 from typed_settings.types import LoadedSettings, LoaderMeta, OptionList, SettingsDict
 
-from opscore.gateway import setting
+from opscore.gateway import dispatch_settings, setting
 from opscore.gateway.keys import KeyRing
 
 CONFIG_FILE_DEFAULT = "opscore.toml"
@@ -117,6 +117,13 @@ class Settings:
     )
     sessions_open_max: int = setting.whole_number(
         100_000, 1, 100_000_000, "Unfinished sessions beyond which triggers are refused."
+    )
+    dispatch_limits: tuple[str, ...] = setting.option(
+        (),
+        "What is given out at most: capability:NAME=N or workflow:NAME=N at once, N/s, N/min or N/h begun.",
+        metavar="LIMIT,...",
+        validator=dispatch_settings.check,
+        expected=f"{dispatch_settings.EXPECTED} (in TOML a list)",
     )
     sessions_keep_s: float = setting.seconds(
         30 * 86_400.0, 0, 3_153_600_000, "How long a finished session is kept, in seconds; 0 keeps it for good."

@@ -259,6 +259,7 @@ def task_document(task: Task) -> Json:
         "agentId": task.agent_id,
         "result": task.result,
         "error": _failure(task.error),
+        "concurrencyKey": task.concurrency_key,
         "readyAt": show_time(task.ready_at),
         "dueAt": show_time(task.due_at),
         "dispatchedAt": show_time(task.dispatched_at),

@@ -15,6 +15,7 @@ from opscore.gateway.agentkit import AgentKit
 from opscore.gateway.app import build_app
 from opscore.gateway.config import Settings
 from opscore.gateway.contacts import ContactPolicy
+from opscore.gateway.dispatch_settings import limits_by_kind
 from opscore.gateway.keys import KeyRing
 from opscore.gateway.protocol import ServerLimits
 from opscore.gateway.push import Push
@@ -74,7 +75,10 @@ async def open_serving_node(settings: Settings) -> AsyncIterator[Node]:
 
 def node_limits(settings: Settings) -> Limits:
     """What of the configuration concerns the node."""
+    limited = limits_by_kind(settings.dispatch_limits)
     return Limits(
+        capability_limits=limited["capability"],
+        workflow_limits=limited["workflow"],
         lease_s=settings.lease_s,
         sessions_open_max=settings.sessions_open_max,
         sessions_keep_s=settings.sessions_keep_s,
