@@ -30,4 +30,5 @@ class AgentKit:
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
         """Post the attempt to AgentKit."""
         url = f"{self._base_url}/v1/agents/{quote(agent.agent_id, safe='')}/run"
-        return await outbound.post(self._client, url, outbound.run_message(assignment), timeout_s=self._timeout_s)
+        timeout_s = outbound.answers_within_s(assignment, self._timeout_s)
+        return await outbound.post(self._client, url, outbound.run_message(assignment), timeout_s=timeout_s)

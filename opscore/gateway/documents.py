@@ -227,6 +227,7 @@ def granted_document(granted: Granted) -> Json:
             "workflowId": assignment.workflow_id,
             "parameters": assignment.parameters,
             "input": assignment.input,
+            "type": "tool" if assignment.tool else "agent",
         },
         "attempt": assignment.attempt,
         "timeoutSeconds": assignment.timeout_s,

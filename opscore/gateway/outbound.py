@@ -56,14 +56,20 @@ def run_message(assignment: Assignment) -> dict[str, Any]:
     AgentKit forwards only the top-level fields that it knows, so the attempt is named within the payload too.
     """
     parameters = assignment.parameters
+    if assignment.tool:
+        called = {"tool_name": parameters["tool"], "arguments": parameters.get("arguments", {})}
+        return _message(assignment, "tool_invocation", called)
     payload = {"input": assignment.input, **parameters} if assignment.input is not None else dict(parameters)
+    named = {"task_name": assignment.name, "task_parameters": parameters}
+    return _message(assignment, "workflow_task", {**payload, **named})
+
+
+def _message(assignment: Assignment, kind: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "senderId": SENDER_ID,
-        "messageType": "workflow_task",
+        "messageType": kind,
         "payload": {
             **payload,
-            "task_name": assignment.name,
-            "task_parameters": parameters,
             "opscore_task_id": assignment.task_id,
             "opscore_attempt": assignment.attempt,
         },
@@ -77,6 +83,11 @@ def run_message(assignment: Assignment) -> dict[str, Any]:
         "opscore_task_id": assignment.task_id,
         "opscore_attempt": assignment.attempt,
     }
+
+
+def answers_within_s(assignment: Assignment, timeout_s: float) -> float:
+    """How long the answer to an attempt may take: a tool's is its result, and has the attempt's whole time."""
+    return assignment.timeout_s if assignment.tool else timeout_s
 
 
 async def post(

@@ -44,7 +44,7 @@ class Push:
                 self._client,
                 parts._replace(netloc=netloc, fragment="").geturl(),
                 outbound.run_message(assignment),
-                timeout_s=self._timeout_s,
+                timeout_s=outbound.answers_within_s(assignment, self._timeout_s),
                 headers={"Host": parts.netloc},
                 extensions={"sni_hostname": parts.hostname},
             )

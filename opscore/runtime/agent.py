@@ -229,7 +229,11 @@ class AgentActor(AgentStanding):
             self._claim.reply.set(granted)
             self._claim = None
         elif self._courier.reaches(agent):
-            self._courier.start(await self._described(lease), agent)
+            assignment = await self._described(lease)
+            if lease.tool:
+                # Before it is sent: a call that may have been made is never made again by itself.
+                await self._rows.commit("agent.handed", lease=attrs.evolve(lease, delivered=True))
+            self._courier.start(assignment, agent)
         else:
             grace = messages.ClaimGraceOver(task_id=lease.task_id, attempt=lease.attempt)
             self.context.tell_after(self._limits.claim_grace_s, grace)
@@ -276,7 +280,10 @@ class AgentActor(AgentStanding):
         async def decide() -> None:
             lease = self._rows.lease
             if lease is not None and _is(lease, message):
-                await self._judged(lease, checked(delivery.judge_answer(message.fact), self._limits))
+                judgement = delivery.judge_answer(message.fact, tool=lease.tool)
+                if lease.tool:
+                    judgement = delivery.once(judgement, idempotent=lease.idempotent)
+                await self._judged(lease, checked(judgement, self._limits))
 
         await self._decided(decide)
 
@@ -322,7 +329,7 @@ class AgentActor(AgentStanding):
             await self._end(delivery.Failed(error=error), "agent.fell_silent")
         elif now < lease.expires_at:
             await self._hand_over()
-        elif self._runs_here(lease):
+        elif self._runs_here(lease) or (lease.tool and self._courier.carries(lease.task_id, lease.attempt)):
             await self._rows.commit("agent.renewed", lease=leases.renewed(lease, now))
             self._arm(leases.renewed(lease, now))
         else:
@@ -357,7 +364,11 @@ class AgentActor(AgentStanding):
             if agent is None or agent.source is AgentSource.LOCAL:
                 await self._end(delivery.Lost(reason="the process that ran it ended"), "agent.resumed")
             else:
-                await self._rows.commit("agent.resumed", lease=leases.resumed(lease, self._now()))
+                lease = leases.resumed(lease, self._now())
+                if lease.tool and lease.delivered and lease.claim_ticket is None:
+                    # The answer to a call that was under way is lost; an agent that has it may still speak.
+                    lease = leases.cut_short(lease, self._now(), self._limits)
+                await self._rows.commit("agent.resumed", lease=lease)
                 await self._hand_over()
 
         await self._told(message, decide)

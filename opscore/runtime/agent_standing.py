@@ -160,6 +160,10 @@ class AgentStanding(Actor[AgentProtocol]):
         assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "these end nothing"
         lease = self._rows.lease
         assert lease is not None, "an attempt ends under its lease"
+        was_lost = isinstance(outcome, delivery.Lost)
+        if lease.tool:
+            outcome = delivery.once(outcome, idempotent=lease.idempotent)
+            assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "what is unknown is a failure"
         try:
             await self._rows.settle(outcome, kind, agent=agent, data=data)
         except StaleAttempt as error:
@@ -171,7 +175,7 @@ class AgentStanding(Actor[AgentProtocol]):
             )
         self._assignment = None
         hint(self._addresses.timers, messages.DisarmLease(agent_id=self._agent_id))
-        if isinstance(outcome, delivery.Lost):
+        if was_lost:
             # A local function that went on would still be at work when its agent is given the next task.
             self._courier.cancel(lease.task_id, lease.attempt)
 

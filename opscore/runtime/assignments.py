@@ -1,5 +1,6 @@
 """What an agent is handed: one attempt of one task, as the run and its definition say."""
 
+from opscore.runtime.definitions import TaskKind
 from opscore.runtime.models import Assignment, Task
 from opscore.runtime.releasing import filled
 from opscore.runtime.run import Run
@@ -18,6 +19,7 @@ def assignment(run: Run, task: Task) -> Assignment:
         attempt=task.attempt,
         parameters=filled(run.standing(), task),
         input=run.session.payload,
+        tool=definition.kind is TaskKind.TOOL,
         lease_s=definition.lease_s,
         timeout_s=definition.timeout_s or 0.0,
     )

@@ -4,7 +4,7 @@ import difflib
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import jsonschema
@@ -12,7 +12,7 @@ import jsonschema
 from opscore.runtime.definition_expressions import expression_faults, reading_faults
 from opscore.runtime.definition_graph import HANDLER_FIELDS, edge_ends, handler_faults, handlers_of, order_faults
 from opscore.runtime.definition_kinds import kind_faults
-from opscore.runtime.definition_schema import PLANNED_FIELDS, WORKFLOW_SCHEMA
+from opscore.runtime.definition_schema import WORKFLOW_SCHEMA
 from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.identity import unusable
 from opscore.runtime.input_schemas import schema_faults
@@ -107,20 +107,12 @@ def _described(error: jsonschema.ValidationError, nearest: _Nearest) -> Iterator
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
         for name in (name for name in instance if name not in known):
-            yield Fault(path=path, message=_unknown_field(name, known, nearest), field=name)
+            yield Fault(path=path, message=f"unknown field {name!r}{nearest.to(name, known)}", field=name)
         return
     if error.validator == "required":
         missing = [name for name in wanted if name not in instance]
         message = f"{' and '.join(missing)} must be given"
-    if error.validator == "enum" and error.instance == "tool":
-        message = f"this release does not run tasks of type {error.instance!r}"
     yield Fault(path=path, message=message)
-
-
-def _unknown_field(name: str, known: Sequence[str], nearest: _Nearest) -> str:
-    if name in PLANNED_FIELDS:
-        return f"this release does not run {name!r}"
-    return f"unknown field {name!r}{nearest.to(name, known)}"
 
 
 def _id_faults(identity: Any, path: str, limits: Limits) -> Iterator[Fault]:

@@ -13,9 +13,10 @@ ONLY_BY_AGENTS: Final = (
 )  # fmt: skip
 """Fields that mean something only where an agent does the task."""
 WITHOUT: Final[Mapping[str, tuple[str, ...]]] = {
-    "signal": (*ONLY_BY_AGENTS, "retry"),
-    "delay": (*ONLY_BY_AGENTS, "retry", "timeoutSeconds"),
-    "workflow": ONLY_BY_AGENTS,
+    "agent": ("idempotent",),
+    "signal": (*ONLY_BY_AGENTS, "idempotent", "retry"),
+    "delay": (*ONLY_BY_AGENTS, "idempotent", "retry", "timeoutSeconds"),
+    "workflow": (*ONLY_BY_AGENTS, "idempotent"),
 }
 DELAY_S_MAX: Final = 31_536_000
 """The longest delay: a year of 365 days."""
@@ -81,4 +82,15 @@ def _workflow(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
         yield Fault(path=f"{where}.workflowId", message="expected the id of a saved workflow")
 
 
-_PARAMETERS: Final = {"signal": _signal, "delay": _delay, "workflow": _workflow}
+def _tool(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
+    yield from _unknown(parameters, where, "tool", ("tool", "arguments"))
+    tool, arguments = parameters.get("tool"), parameters.get("arguments", {})
+    if tool is None:
+        yield Fault(path=where, message="parameters.tool must be given: the name of the tool")
+    elif not isinstance(tool, str) or not tool:
+        yield Fault(path=f"{where}.tool", message="expected the name of the tool")
+    if not isinstance(arguments, dict) and not _is_expression(arguments):
+        yield Fault(path=f"{where}.arguments", message="expected an object, or one ${…} that gives one")
+
+
+_PARAMETERS: Final = {"tool": _tool, "signal": _signal, "delay": _delay, "workflow": _workflow}

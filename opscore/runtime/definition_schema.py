@@ -5,13 +5,6 @@ It is data, so that editors and the OpenAPI document can use the very schema tha
 
 from typing import Any, Final
 
-PLANNED_FIELDS: Final = frozenset(
-    {
-        "idempotent",
-    }
-)  # fmt: skip
-"""Fields of the language that this release refuses by name: ignoring one would run another workflow."""
-
 _ID: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 _SECONDS: Final[dict[str, Any]] = {"type": "number", "exclusiveMinimum": 0, "maximum": 31_536_000}
 _PRIORITY: Final[dict[str, Any]] = {"type": "integer", "minimum": 0, "maximum": 9}
@@ -44,7 +37,7 @@ _TASK: Final[dict[str, Any]] = {
         "taskId": _ID,
         "name": {"type": "string", "maxLength": 256},
         "description": {"type": ["string", "null"]},
-        "type": {"enum": ["agent", "signal", "delay", "workflow"]},
+        "type": {"enum": ["agent", "tool", "signal", "delay", "workflow"]},
         "agentCapability": {"type": ["string", "null"], "minLength": 1, "maxLength": 128},
         "agentId": {"type": ["string", "null"], "minLength": 1, "maxLength": 128},
         "parameters": {"type": ["object", "null"]},
@@ -53,6 +46,7 @@ _TASK: Final[dict[str, Any]] = {
         "fallbackTaskId": {"type": ["string", "null"]},
         "compensateTaskId": {"type": ["string", "null"]},
         "continueOnFailure": {"type": "boolean"},
+        "idempotent": {"type": "boolean"},
         "concurrencyKey": {"type": ["string", "null"], "minLength": 1, "maxLength": 2_048},
         "when": {"type": ["string", "null"], "minLength": 1},
         "forEach": {"type": ["string", "array", "null"], "minLength": 1},

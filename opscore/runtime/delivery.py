@@ -113,8 +113,13 @@ class Unknown:
 Judgement = Delivered | Completed | Failed | Undelivered | Lost | Unknown
 
 
-def judge_answer(fact: Fact) -> Judgement:
-    """Say what a transport fact means for the attempt."""
+def judge_answer(fact: Fact, *, tool: bool = False) -> Judgement:
+    """Say what a transport fact means for the attempt.
+
+    Args:
+        fact: what happened.
+        tool: the attempt is the call of a tool, whose answer is its result.
+    """
     match fact:
         case Returned(result=result):
             return Completed(result=result)
@@ -125,7 +130,32 @@ def judge_answer(fact: Fact) -> Judgement:
         case Broken(reason=reason):
             return Unknown(reason=reason)
         case Answered():
-            return _judge_status(fact)
+            called = _called(fact.body) if tool and fact.status in _SUCCESS else None
+            return _judge_status(fact) if called is None else called
+
+
+def once(judgement: Judgement, *, idempotent: bool) -> Judgement:
+    """What a judgement means for the call of a tool: one of which nobody knows whether it was made is a failure.
+
+    Args:
+        judgement: what it would mean for an agent's task.
+        idempotent: the call may be made again.
+    """
+    if not isinstance(judgement, Lost | Unknown):
+        return judgement
+    error = Failure(message=f"nobody knows whether the tool was called: {judgement.reason}", code="outcome_unknown")
+    return Failed(error=error, retryable=idempotent)
+
+
+def _called(body: Any) -> Judgement | None:
+    """What a tool answered; nothing where the answer is none of a tool's."""
+    if not isinstance(body, dict) or body.get("status") not in ("success", "error"):
+        return None
+    if body["status"] == "success":
+        return Completed(result=body.get("data"))
+    message, code = body.get("message"), body.get("error_code")
+    said = message if isinstance(message, str) and message else f"the tool answered {_excerpt(body)}"
+    return Failed(error=Failure(message=said, code=code if isinstance(code, str) and code else "tool_failed"))
 
 
 def _judge_status(answer: Answered) -> Judgement:

@@ -9,7 +9,7 @@ import trio
 from outcome import Error, Outcome
 
 from opscore.actors.actor import Actor, handles
-from opscore.actors.errors import ActorError, ActorStopped
+from opscore.actors.errors import ActorError, ActorFailed, ActorRestarted, ActorStopped, AskTimeout
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.runtime import messages, recovery
 from opscore.runtime.addresses import Addresses
@@ -192,11 +192,23 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         self.context.ref.tell(ended)
 
     async def _ask_where_they_stand(self, match: Match) -> None:
-        """Have both sides look at their rows; one that is being replaced does so by itself."""
+        """Have both sides look at their rows; one that is being replaced does so by itself.
+
+        The agent is asked once the run has answered, behind the offer in its mailbox: nothing of it is to come then.
+        """
         with contextlib.suppress(ActorStopped):
-            await self._addresses.session(match.task.session_id).send(messages.AnnounceSession())
+            await self._until_answered(match.task.session_id)
         with contextlib.suppress(ActorStopped):
             await self._addresses.agent(match.agent.agent_id).send(messages.AnnounceAgent())
+
+    async def _until_answered(self, session_id: str) -> None:
+        while True:
+            try:
+                await self._addresses.session(session_id).ask(messages.AnnounceSession())
+            except (AskTimeout, ActorFailed, ActorRestarted, StoreError, Refusal):
+                await trio.sleep(self._postponement_s())
+            else:
+                return
 
     def _now(self) -> float:
         return self.context.clock.now()

@@ -2,7 +2,7 @@
 
 import attrs
 
-from opscore.runtime.definitions import TaskDefinition
+from opscore.runtime.definitions import TaskDefinition, TaskKind
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Task
 
@@ -22,6 +22,8 @@ def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float, *
         lease_s=definition.lease_s,
         heartbeat_s=definition.heartbeat_s,
         slots=slots,
+        tool=definition.kind is TaskKind.TOOL,
+        idempotent=definition.idempotent,
     )
 
 

@@ -355,6 +355,8 @@ class Assignment:
     attempt: int
     parameters: dict[str, Any]
     input: Any
+    tool: bool = False
+    """Its parameters are the call of a tool: `tool`, its name, and `arguments`."""
     lease_s: float
     timeout_s: float
 

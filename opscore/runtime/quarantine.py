@@ -47,7 +47,7 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float) -> Quaranti
         expects.append(LEASES.expect(lease.agent_id, version))
         task = TASKS.read(view, lease.task_id).row
         if task is not None:
-            moved = transitions.take_back(task, session, now)
+            moved = transitions.take_back(task, session, lease, now)
             writes.append(TASKS.put(moved))
             told = {"taskKey": moved.key, "attempt": moved.attempt, "agentId": moved.agent_id, "previous": previous}
             records.append(_line(now, "task", moved.task_id, session_id, f"task.{moved.status}", told))

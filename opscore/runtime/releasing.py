@@ -65,9 +65,25 @@ def _over_at(parameters: dict[str, Any], now: float) -> float:
 def release(draft: Draft, task: Task) -> Task:
     """Let a task wait for an agent, or begin with what no agent does; it fails where its parameters have no value."""
     try:
-        return _release(draft, task, filled(draft.standing(), task))
+        parameters = filled(draft.standing(), task)
+        _check_call(draft.of(task), parameters)
+        return _release(draft, task, parameters)
     except ExpressionFailed as error:
         return draft.end(task, TaskEvent.FAIL, error=Failure(message=str(error), code=error.code))
+
+
+def _check_call(definition: TaskDefinition, parameters: dict[str, Any]) -> None:
+    """What is asked of a tool has to be a call, once its expressions have their values.
+
+    Raises:
+        ExpressionFailed: it is none.
+    """
+    if definition.kind is not TaskKind.TOOL:
+        return
+    if not isinstance(parameters["tool"], str) or not parameters["tool"]:
+        raise ExpressionFailed(f"tool: expected a name, found {reprlib.repr(parameters['tool'])}")
+    if not isinstance(parameters.get("arguments", {}), dict):
+        raise ExpressionFailed(f"arguments: expected an object, found {reprlib.repr(parameters['arguments'])}")
 
 
 def _release(draft: Draft, task: Task, parameters: dict[str, Any]) -> Task:

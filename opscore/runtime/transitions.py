@@ -13,7 +13,7 @@ from opscore.runtime import items, progress, releasing
 from opscore.runtime.definitions import Definition, Role, TaskDefinition, TaskKind
 from opscore.runtime.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import SESSION_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, Failure, Lease, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.run import Draft, Run, Step, moved
 
 _AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
@@ -358,9 +358,12 @@ def quarantine(session: Session) -> Session:
     return session if status is None else attrs.evolve(session, status=status, reason="actor_crashed")
 
 
-def take_back(task: Task, session: Session, now: float) -> Task:
+def take_back(task: Task, session: Session, lease: Lease, now: float) -> Task:
     """Take an open attempt back from its agent, because the run's actor can't be asked what came of it."""
     error = Failure(message="the run was paused because its actor kept crashing", code="lost")
+    if lease.tool and lease.delivered and not lease.idempotent:
+        unknown = Failure(message=f"nobody knows whether the tool was called: {error.message}", code="outcome_unknown")
+        return moved(task, TaskEvent.FAIL, error=unknown, retries=task.retries + 1, ended_at=now)
     if session.error is None and session.cancelled_at is None:
         return moved(task, TaskEvent.REQUEUE, error=error, ready_at=now)
     return moved(task, TaskEvent.CANCEL, error=error, ended_at=now)

@@ -114,3 +114,25 @@ def test_an_agent_that_agentkit_forgot_gets_its_task_later(tmp_path: Path) -> No
         # Nobody reports: the suspicion ends by itself, and the task is offered again.
         task = wire.ended(session_id)["tasks"][0]
     assert (task["status"], task["retries"], task["attempt"]) == ("completed", 0, 2)
+
+
+def test_a_tool_is_invoked_as_agentkit_takes_it_and_its_answer_is_the_result(tmp_path: Path) -> None:
+    done = {"status": "success", "message": "Local tool 'add' executed successfully.", "data": {"sum": 3}}
+    call = {"tool": "add", "arguments": {"a": "${input.a}", "b": 2}}
+    with (
+        scripted_server(Answer(status=200, document=done)) as agentkit,
+        gateway(tmp_path / "data", AGENTKIT_API_URL=agentkit.url) as (_, wire),
+    ):
+        details = {"agentId": "ada", "capabilities": ["c"]}
+        wire.post("/internal/agent/notify", {"event_type": "REGISTER", "agent_details": details})
+        wire.report("ada", "idle")
+        tasks = [{"taskId": "only", "type": "tool", "agentCapability": "c", "parameters": call}]
+        session_id = wire.trigger({"id": "w", "tasks": tasks}, payload={"a": 1})
+        assert wire.ended(session_id)["result"] == {"only": {"sum": 3}}
+    (asked,) = [each for each in agentkit.asked if each.method == "POST"]
+    assert asked.path == "/v1/agents/ada/run"
+    message = asked.document
+    assert message["messageType"] == "tool_invocation"
+    assert message["payload"]["tool_name"] == "add"
+    assert message["payload"]["arguments"] == {"a": 1, "b": 2}
+    assert message["opscore_attempt"] == message["payload"]["opscore_attempt"] == 1

@@ -9,7 +9,7 @@ from tests.runtime.interpreter import needs_of
 Spec = dict[str, Any]
 PAYLOADS = st.fixed_dictionaries({"n": st.integers(0, 4), "list": st.lists(st.integers(0, 3), max_size=4)})
 RESULTS = st.sampled_from([1, 0, 2, None, [1, 0], [], [2, 1, 1]])
-KINDS = ["agent"] * 5 + ["signal", "signal", "delay", "workflow"]
+KINDS = ["agent"] * 5 + ["tool", "signal", "signal", "delay", "workflow"]
 
 
 def sometimes(draw: st.DrawFn, one_in: int = 4) -> bool:
@@ -96,11 +96,11 @@ def fill(draw: st.DrawFn, spec: Spec, kind: str, readable: list[str], names: tup
     """What a task of some kind has, whatever part it plays."""
     spec["type"] = kind
     value = values(readable, *names)
-    if kind == "agent":
+    if kind in ("agent", "tool"):
         spec["agentCapability"] = "any"
         if sometimes(draw, 6):
             spec["scheduleToStartSeconds"] = draw(st.sampled_from([5, 30]))
-    if kind in ("agent", "workflow"):
+    if kind in ("agent", "tool", "workflow"):
         spec["retry"] = draw(retries())
     if kind in ("signal", "workflow") and sometimes(draw, 3):
         spec["timeoutSeconds"] = draw(st.sampled_from([5, 30]))
@@ -108,6 +108,10 @@ def fill(draw: st.DrawFn, spec: Spec, kind: str, readable: list[str], names: tup
         spec["scheduleToCloseSeconds"] = draw(st.sampled_from([7, 40]))
     if kind == "agent" and sometimes(draw, 3):
         spec["parameters"] = {"x": draw(value)}
+    if kind == "tool":
+        calls: list[Spec] = [{"tool": "x"}, {"tool": "${input.n}"}, {"tool": "x", "arguments": "${input}"}]
+        of_value = st.fixed_dictionaries({"tool": st.just("x"), "arguments": value})
+        spec["parameters"] = draw(st.sampled_from(calls) | of_value)
     if kind == "signal" and not sometimes(draw, 3):
         spec["parameters"] = {"name": "go"}
     if kind == "workflow":

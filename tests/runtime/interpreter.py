@@ -212,10 +212,12 @@ class Interpreter:
             parameters = value_of(spec.get("parameters", {}), self.names(thing))
             kind = spec.get("type", "agent")
             ends = self.delay_ends(parameters) if kind == "delay" else None
+            if kind == "tool":
+                self.check_call(parameters)
         except NoValueError:
             self.ends_failed(thing, "…", "expression_failed")
             return
-        if kind == "agent":
+        if kind in ("agent", "tool"):
             self.wait_in_line(thing)
             return
         thing["is"], thing["since"] = TaskStatus.RUNNING, self.now
@@ -231,6 +233,11 @@ class Interpreter:
     def wait_in_line(self, thing: Thing) -> None:
         start_by = self.after(self.specs[thing["key"]], "scheduleToStartSeconds")
         thing["is"], thing["due"] = TaskStatus.READY, earliest(start_by, thing["closes"])
+
+    @staticmethod
+    def check_call(parameters: dict[str, Any]) -> None:
+        if not isinstance(parameters["tool"], str) or not isinstance(parameters.get("arguments", {}), dict):
+            raise NoValueError(parameters)
 
     def delay_ends(self, parameters: dict[str, Any]) -> float:
         if "until" in parameters:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opscore.runtime import codec, definitions
-from opscore.runtime.definition_schema import PLANNED_FIELDS
 from opscore.runtime.definitions import Definition, RetryPolicy, parse, restore
 from opscore.runtime.errors import InvalidDocument
 from opscore.runtime.limits import Limits
@@ -265,7 +264,7 @@ def test_an_id_used_twice_is_named_at_each_place() -> None:
 
 def test_every_fault_is_reported_at_once() -> None:
     document = workflow(
-        {"taskId": 5, "type": "tool"},
+        {"taskId": 5, "type": "tol"},
         {"taskId": "b", "dependsOn": ["nobody", 7], "retry": {"maxRetries": "3"}},
         {"taskId": "b", "parameters": {"x": "${y}"}},
         "no task",
@@ -280,22 +279,43 @@ def test_every_fault_is_reported_at_once() -> None:
 
 def test_each_field_that_should_not_be_there_is_a_fault_of_its_own_that_names_it() -> None:
     with pytest.raises(InvalidDocument) as caught:
-        parse(workflow({**A, "nmae": 1, "idempotent": True}, zzz=1), LIMITS)
+        parse(workflow({**A, "nmae": 1, "priorty": True}, zzz=1), LIMITS)
     assert [(fault.path, fault.field) for fault in caught.value.faults] == [
-        ("", "zzz"), ("tasks[0]", "idempotent"), ("tasks[0]", "nmae"),
+        ("", "zzz"), ("tasks[0]", "nmae"), ("tasks[0]", "priorty"),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("field", sorted(PLANNED_FIELDS))
-def test_a_field_of_the_language_that_this_release_does_not_run_is_refused_by_its_name(field: str) -> None:
-    for document, path in ((workflow(**{field: 1}), ""), (workflow({**A, field: 1}), "tasks[0]")):
-        assert faults(document) == {path: f"this release does not run {field!r}"}
+@pytest.mark.parametrize(
+    ("parameters", "faulty"),
+    [
+        (None, {"": "parameters.tool must be given: the name of the tool"}),
+        ({"tool": "t", "args": {}}, {".args": "a task of type 'tool' takes tool and arguments"}),
+        ({"tool": 1}, {".tool": "expected the name of the tool"}),
+        ({"tool": "t", "arguments": [1]}, {".arguments": "expected an object, or one ${…} that gives one"}),
+        ({"tool": "t", "arguments": {"x": "${input}"}}, {}),
+        ({"tool": "${input.tool}", "arguments": "${input.arguments}"}, {}),
+    ],
+)
+def test_a_task_of_type_tool_says_what_to_call(parameters: Any, faulty: dict[str, str]) -> None:
+    document = workflow({**A, "type": "tool", "parameters": parameters, "idempotent": True})
+    if not faulty:
+        assert parse(document, LIMITS).tasks[0].idempotent
+        return
+    where = "tasks[0].parameters"
+    assert faults(document) == {f"{where}{path}": message for path, message in faulty.items()}
 
 
-@pytest.mark.parametrize("kind", ["tool"])
-def test_a_task_type_that_this_release_does_not_run_is_refused_by_its_name(kind: str) -> None:
-    found = faults(workflow({**A, "type": kind}))
-    assert found == {"tasks[0].type": f"this release does not run tasks of type {kind!r}"}
+@pytest.mark.parametrize("kind", ["agent", "signal", "workflow"])
+def test_only_tools_are_idempotent_or_not(kind: str) -> None:
+    document = workflow(
+        {
+            "taskId": "a",
+            "type": kind,
+            "idempotent": True,
+            "parameters": {"workflowId": "x"} if kind == "workflow" else {},
+        }
+    )
+    assert faults(document) == {"tasks[0].idempotent": f"it means nothing to a task of type {kind!r}"}
 
 
 def test_text_for_people_may_hold_what_looks_like_an_expression() -> None:

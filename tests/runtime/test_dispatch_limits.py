@@ -219,7 +219,7 @@ async def test_of_a_limited_capability_so_many_attempts_begin_within_a_time(
         got = [await hire(node, name) for name in "abcde"]
         began = trio.current_time()
         runs = [await begin(node, one_task(f"w{number}")) for number in range(5)]
-        times = []
+        times: list[float] = []
         while len(times) < 5:
             times += [trio.current_time() - began] * (sum(map(len, got)) - len(times))
             await trio.sleep(0.5)

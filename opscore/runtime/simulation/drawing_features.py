@@ -111,6 +111,9 @@ def _enriched(rng: random.Random, document: Document) -> Document:
 def _replaced(rng: random.Random, task: Document) -> Document:
     """Have a step wait for what no agent does, now and then."""
     draw = rng.random()
+    if draw > 0.9:  # noqa: PLR2004 (seldom)
+        call = {"tool": "adder", "arguments": {"place": "${input.number}"}}
+        return {**task, "type": "tool", "parameters": call, "idempotent": rng.random() < 0.5}  # noqa: PLR2004
     if draw > 0.3:  # noqa: PLR2004 (mostly not)
         return task
     task = {field: value for field, value in task.items() if field not in _ONLY_BY_AGENTS}

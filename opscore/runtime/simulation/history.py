@@ -31,6 +31,8 @@ class Ledger:
     """The attempts whose push was answered by nobody, or by a wish to be asked later; while its node lives."""
     claimed: dict[tuple[str, int], str] = attrs.field(factory=dict)
     """The claim that each attempt was handed to, where one was."""
+    called: set[tuple[str, int]] = attrs.field(factory=set)
+    """The attempts that were handed over as calls of tools."""
     retried: set[str] = attrs.field(factory=set)
     """The sessions that somebody has asked to try again."""
     reset: set[str] = attrs.field(factory=set)

@@ -108,6 +108,7 @@ STANDARD: Final = Invariants(
         bounds.no_more_begins_than_may,
         outside.results_are_of_their_attempts,
         outside.claims_are_not_taken_back,
+        outside.unknown_calls_are_not_repeated,
     ),
     on_reply=(
         outside.accepted_is_durable,
@@ -119,7 +120,7 @@ STANDARD: Final = Invariants(
         outside.registered_is_durable,
         outside.claims_are_handed_once,
     ),
-    on_handed=(outside.handed_is_committed, outside.handed_is_open),
+    on_handed=(outside.handed_is_committed, outside.handed_is_open, outside.calls_are_handed_once),
     on_scan=(
         dispatch.waiting_work_finds_idle_agents,
         dispatch.attempts_are_taken_up,

@@ -65,16 +65,18 @@ def enriched(draw: st.DrawFn, document: Document, capabilities: tuple[str, ...])
 
 
 def _of_kind(draw: st.DrawFn, task: Document) -> Document:
-    kind = draw(st.sampled_from(("agent", "agent", "agent", "delay", "signal", "workflow")))
+    kind = draw(st.sampled_from(("agent", "agent", "agent", "delay", "signal", "workflow", "tool")))
     if kind == "agent":
         return task
-    task = {name: value for name, value in task.items() if name not in WITHOUT[kind] and name != "parameters"}
+    task = {name: value for name, value in task.items() if name not in WITHOUT.get(kind, ()) and name != "parameters"}
     task["type"] = kind
     if kind == "delay":
         task["parameters"] = {"seconds": draw(_DELAYS)}
     elif kind == "signal":
         # Nobody may come with it.
         task |= {"parameters": draw(st.sampled_from(({}, {"name": "go"}))), "timeoutSeconds": draw(_SECONDS)}
+    elif kind == "tool":
+        task |= {"parameters": {"tool": "adder", "arguments": {"a": 1}}, "idempotent": draw(st.booleans())}
     else:
         task["parameters"] = {"workflowId": draw(st.sampled_from(("below", "nowhere"))), "input": draw(st.booleans())}
     return task

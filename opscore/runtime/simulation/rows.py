@@ -102,6 +102,8 @@ class Rows:
         """When a commit last changed something of an agent or its lease, or of a session, by the wall."""
         self.passed_over: list[tuple[float, Task, str]] = []
         """Tasks that another one was given out before, when, and how that is told."""
+        self.claimed_at: dict[str, float] = {}
+        """When an agent last said by a claim that it is idle, by the wall."""
         self.behind: dict[str, dict[str, None]] = {}
         """The agents that hold a lease behind a gate, by its name."""
         self.gates_moved: dict[str, float] = {}
@@ -172,6 +174,9 @@ class Rows:
         records = tuple(
             RECORDS.decode(b"", Stored(record.body, record.schema, version)) for record in submission.records
         )
+        for record in records:
+            if record.kind == "agent.claimed":
+                self.claimed_at[record.entity_id] = self.now()
         return Commit(version, self.now(), changes, records)
 
     def differences(self, view: SimulatedSnapshot) -> list[str]:

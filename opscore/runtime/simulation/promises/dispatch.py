@@ -105,7 +105,8 @@ def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
             faults.append("is cordoned")
         if agent.suspected_until > lease.granted_at:
             faults.append(f"is suspected for {agent.suspected_until - lease.granted_at:g} s more")
-        stale = fresh_until(agent, rows.limits) < lease.granted_at and agent.contact_endpoint is not None
+        claims_until = rows.claimed_at.get(agent.agent_id, 0.0) + rows.limits.claim_wait_s_max
+        stale = max(fresh_until(agent, rows.limits), claims_until) < lease.granted_at
         if stale and rows.calm_for(CALM_S):
             # Freshness is looked at when the task is offered, and a disk that stalls may have the commit come later.
             faults.append("has been silent for too long")

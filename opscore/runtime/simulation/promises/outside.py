@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from opscore.runtime.definitions import TaskKind
 from opscore.runtime.models import SESSION_ENDED, Assignment, Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
@@ -142,6 +143,28 @@ def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
     if ends and not taken_back and "actor_raises" not in rows.faults:
         where = f"attempt {assignment.attempt} of {assignment.task_id}"
         yield f"{where} is handed to {assignment.agent_id}, and has ended as {ends[0]}"
+
+
+def calls_are_handed_once(assignment: Assignment, rows: Rows) -> Iterator[str]:
+    """The call of a tool is handed over once, whatever happens, but for a network that repeats it."""
+    attempt = (assignment.task_id, assignment.attempt)
+    if assignment.tool and attempt in rows.ledger.called and "delivery_repeated" not in rows.faults:
+        yield f"the call of {assignment.task_id} is handed over again, as attempt {assignment.attempt}"
+    if assignment.tool:
+        rows.ledger.called.add(attempt)
+
+
+def unknown_calls_are_not_repeated(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A call of which nobody knows whether it was made is made again only where that does no harm."""
+    for before, after in moved_tasks(commit):
+        definition = rows.task_definition(after)
+        if definition.kind is not TaskKind.TOOL or definition.idempotent or not before.is_out:
+            continue
+        unknown = after.error is not None and after.error.code in ("lost", "outcome_unknown")
+        lease = next((each.before for each in commit.of(LEASES.name) if each.key == before.agent_id), None)
+        sent = lease is not None and lease.delivered
+        if unknown and sent and after.status in (TaskStatus.READY, TaskStatus.PENDING_RETRY):
+            yield f"nobody knows what came of the call of {after.task_id}, and it is {after.status} again"
 
 
 def results_are_of_their_attempts(commit: Commit, rows: Rows) -> Iterator[str]:

@@ -133,7 +133,8 @@ def _may_fail(before: Task, after: Task, commit: Commit, rows: Rows) -> bool:
     code = None if after.error is None else after.error.code
     session = rows.sessions[after.session_id]
     spent = before.retries >= policy.max_retries
-    for_good = code in policy.non_retryable or code in _NEVER_RETRIED
+    never_again = code == "outcome_unknown" and definition.kind is TaskKind.TOOL and not definition.idempotent
+    for_good = code in policy.non_retryable or code in _NEVER_RETRIED or never_again
     closed = after.closes_at is not None and decided_at(commit, after.task_id) >= after.closes_at
     waited = after.items is not None or (before.awaits and definition.kind is not TaskKind.WORKFLOW)
     called_off = after.item is not None and _another_item_failed(after, rows)
