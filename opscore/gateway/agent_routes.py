@@ -1,4 +1,4 @@
-"""Agents on the wire: registration, state, claims, cordon, and AgentKit's webhook."""
+"""Agents on the wire: registration, state, claims, cordon and drain, and AgentKit's webhook."""
 
 import asyncio
 import contextlib
@@ -29,6 +29,7 @@ from opscore.runtime.errors import AgentNotFound, Fault, InvalidDocument
 from opscore.runtime.models import Agent, AgentSource, Granted
 from opscore.runtime.views import PAGE_MAX
 
+DRAIN_WAIT_S_MAX: Final = 60.0
 REGISTER: Final = "REGISTER"
 _EVENTS: Final = {REGISTER: "registered", "DEREGISTER": "deregistered"}
 
@@ -166,6 +167,14 @@ async def cordon(call: Call) -> Response:
 async def uncordon(call: Call) -> Response:
     """Put an agent back."""
     return shown(agent_document(await call.run(call.node.set_cordon, call.path("agentId"), cordoned=False)))
+
+
+async def drain(call: Call) -> Response:
+    """Take an agent out of dispatch, waiting until it has nothing in hand if asked to."""
+    wait_s = call.seconds("waitSeconds", most=DRAIN_WAIT_S_MAX)
+    found = await call.run(call.node.drain_agent, call.path("agentId"), wait_s=wait_s)
+    shows = {"lease": held_document(found.lease), "drained": found.drained}
+    return shown({**agent_document(found.agent), **shows})
 
 
 async def claim(call: Call) -> Response:

@@ -73,6 +73,7 @@ ENDPOINTS: Final = (
     Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/state", agent_routes.report_state, Scope.AGENT),
     Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/cordon", agent_routes.cordon, Scope.OPERATOR),
     Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/uncordon", agent_routes.uncordon, Scope.OPERATOR),
+    Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/drain", agent_routes.drain, Scope.OPERATOR),
     Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/claim", agent_routes.claim, Scope.AGENT),
     Endpoint("POST", f"{PREFIX}/agent/{{agentId}}/workflow", workflow_routes.trigger_for_agent, Scope.OPERATOR),
     Endpoint("GET", f"{PREFIX}/task/{{taskId}}", task_routes.show),

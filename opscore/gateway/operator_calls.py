@@ -1,4 +1,4 @@
-"""The part of the SDK that looks after runs, and what all of its calls are made of."""
+"""The part of the SDK that looks after runs and agents, and what all of its calls are made of."""
 
 import json
 import uuid
@@ -23,7 +23,7 @@ class Page:
 
 
 class OperatorCalls:
-    """What whoever operates a server asks of its runs."""
+    """What whoever operates a server asks of its runs and agents."""
 
     _caller: Caller
 
@@ -114,6 +114,21 @@ class OperatorCalls:
         return await self._caller.document(
             Call(method="POST", path=path, body=as_json({"reason": reason}), repeatable=False)
         )
+
+    async def cordon_agent(self, agent_id: str, *, cordoned: bool = True) -> JsonObject:
+        """Take an agent out of dispatch, or put it back; returns the agent."""
+        path = path_of("agent", agent_id, "cordon" if cordoned else "uncordon")
+        return await self._caller.document(Call(method="POST", path=path))
+
+    async def drain_agent(self, agent_id: str, *, wait_s: float = 0.0) -> JsonObject:
+        """Take an agent out of dispatch, and wait up to `wait_s` until it has nothing in hand.
+
+        Returns:
+            the agent, with the `lease` that it holds and whether it is `drained`; either way it stays out of dispatch.
+        """
+        params = {"waitSeconds": f"{wait_s:g}"} if wait_s else {}
+        path = path_of("agent", agent_id, "drain")
+        return await self._caller.document(Call(method="POST", path=path, params=params, wait_s=wait_s))
 
     async def page(self, kind: str, **params: str | int | list[str] | None) -> Page:
         """Read a page of a list.

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import attrs
 import trio
 
 from opscore.actors.errors import ActorError, MailboxFull
@@ -31,6 +32,19 @@ from opscore.runtime.views import Page
 
 ANSWER_MARGIN_S: Final = 30.0
 """How much longer than a claim's wait its answer may take."""
+
+
+@attrs.frozen(kw_only=True)
+class Draining:
+    """An agent that was taken out of dispatch, and what it still has in hand."""
+
+    agent: Agent
+    lease: Lease | None
+
+    @property
+    def drained(self) -> bool:
+        """Whether it holds no work, and is given none."""
+        return self.lease is None and self.agent.cordoned
 
 
 class AgentCalls(Calls):
@@ -164,6 +178,39 @@ class AgentCalls(Calls):
     async def set_cordon(self, agent_id: str, *, cordoned: bool) -> Agent:
         """Take an agent out of dispatch, or put it back."""
         return await self._agent_ref(agent_id).ask(messages.SetCordon(cordoned=cordoned))
+
+    async def drain_agent(self, agent_id: str, *, wait_s: float = 0.0) -> Draining:
+        """Take an agent out of dispatch, and wait until it holds no lease: it may then go without losing work.
+
+        Args:
+            agent_id: the agent.
+            wait_s: seconds to wait at most; the wait ends early where the agent is put back, or the node drains.
+
+        Returns:
+            the agent as it is then; it stays out of dispatch, whether it is drained or not.
+
+        Raises:
+            AgentNotFound: it is not registered, or was deregistered meanwhile.
+        """
+        await self.set_cordon(agent_id, cordoned=True)
+        with trio.move_on_after(max(wait_s, 0.0)):
+            await self._unless_draining(lambda: self._at_rest(agent_id))
+        return self._draining(agent_id)
+
+    async def _at_rest(self, agent_id: str) -> None:
+        """Wait until the agent holds no lease, or may be given work again."""
+        while True:
+            with self._core.feed.listen_to_agent(agent_id) as bell:
+                found = self._draining(agent_id)
+                if found.lease is None or not found.agent.cordoned:
+                    return
+                await bell.wait()
+
+    def _draining(self, agent_id: str) -> Draining:
+        found, lease = self._read(lambda view: (AGENTS.read(view, agent_id).row, LEASES.read(view, agent_id).row))
+        if found is None:
+            raise AgentNotFound(agent_id)
+        return Draining(agent=found, lease=lease)
 
     async def claim(
         self, agent_id: str, *, claim_id: str | None = None, wait_s: float = 0.0, ticket: str | None = None

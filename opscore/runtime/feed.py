@@ -6,23 +6,27 @@ from collections.abc import Iterator
 import trio
 
 from opscore.runtime.store import Delete, Submission
-from opscore.runtime.tables import OPEN_SESSIONS
+from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS
+
+_ENDS = frozenset({LEASES.name, OPEN_SESSIONS.name})
+"""Tables whose rows are waited for to go; of others any change counts."""
 
 
 class Feed:
-    """Bells by session. A bell rings when a commit ends its session; then its listener reads the rows."""
+    """Bells by the rows that they are for: a commit that changes the row rings, and the listener reads the rows."""
 
     def __init__(self) -> None:
-        self._bells: dict[bytes, set[trio.Event]] = {}
+        self._bells: dict[tuple[str, bytes], set[trio.Event]] = {}
+        self._listeners = 0
         self._next_commit = trio.Event()
 
     def publish(self, submission: Submission) -> None:
-        """Ring for each session that a submission has taken from the unfinished ones."""
+        """Ring for each session that a submission ends, and each agent that it changes or takes the lease from."""
         if not self._bells:
             return
         for write in submission.writes:
-            if isinstance(write, Delete) and write.table == OPEN_SESSIONS.name:
-                for bell in self._bells.pop(write.key, ()):
+            if isinstance(write, Delete) or write.table not in _ENDS:
+                for bell in self._bells.pop((write.table, write.key), ()):
                     bell.set()
 
     def committed(self) -> None:
@@ -36,20 +40,31 @@ class Feed:
         await self._next_commit.wait()
         return True
 
+    def listen(self, session_id: str) -> contextlib.AbstractContextManager[trio.Event]:
+        """Hang up a bell for a session's end before reading the rows, so that nothing slips between look and wait."""
+        return self._hung_up((OPEN_SESSIONS.name, session_id.encode()))
+
+    def listen_to_agent(self, agent_id: str) -> contextlib.AbstractContextManager[trio.Event]:
+        """Hang up a bell for what is said of an agent, and for the end of its lease."""
+        key = agent_id.encode()
+        return self._hung_up((AGENTS.name, key), (LEASES.name, key))
+
     @contextlib.contextmanager
-    def listen(self, session_id: str) -> Iterator[trio.Event]:
-        """Hang up a bell before reading the rows, so that nothing slips between the look and the wait."""
-        bell, key = trio.Event(), session_id.encode()
-        self._bells.setdefault(key, set()).add(bell)
+    def _hung_up(self, *places: tuple[str, bytes]) -> Iterator[trio.Event]:
+        bell = trio.Event()
+        for place in places:
+            self._bells.setdefault(place, set()).add(bell)
+        self._listeners += 1
         try:
             yield bell
         finally:
-            bells = self._bells.get(key)
-            if bells is not None:
+            self._listeners -= 1
+            for place in places:
+                bells = self._bells.get(place, set())
                 bells.discard(bell)
                 if not bells:
-                    del self._bells[key]
+                    self._bells.pop(place, None)
 
     def statistics(self) -> int:
         """How many listeners wait."""
-        return sum(len(bells) for bells in self._bells.values())
+        return self._listeners

@@ -41,7 +41,7 @@ class NodeStatistics:
     deliveries: int
     """Attempts on their way to an agent, local functions at work included."""
     listeners: int
-    """Calls that wait for a run to end."""
+    """Calls that wait for a run to end, or for an agent to be drained."""
     journal: JournalStatistics
     """Commits since the node was opened."""
 

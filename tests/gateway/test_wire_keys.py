@@ -22,6 +22,7 @@ TABLE = {
     ("POST", "/agent/{agentId}/state"): AGENTS,
     ("POST", "/agent/{agentId}/cordon"): OPERATORS,
     ("POST", "/agent/{agentId}/uncordon"): OPERATORS,
+    ("POST", "/agent/{agentId}/drain"): OPERATORS,
     ("POST", "/agent/{agentId}/claim"): AGENTS,
     ("POST", "/agent/{agentId}/workflow"): OPERATORS,
     ("GET", "/task/{taskId}"): EVERYONE,

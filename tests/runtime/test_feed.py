@@ -2,8 +2,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from opscore.runtime.feed import Feed
+from opscore.runtime.models import Agent, Lease
 from opscore.runtime.store import Delete, Submission
-from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, OpenSession
+from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, OpenSession
 
 
 def ending(*session_ids: str) -> Submission:
@@ -85,3 +86,25 @@ async def test_whoever_waits_for_any_commit_is_woken_by_the_next_one() -> None:
         assert woken == []
         feed.committed()
     assert sorted(woken) == ["a", "b"]
+
+
+def test_an_agents_bell_rings_at_whatever_is_said_of_it_and_at_the_end_of_its_lease() -> None:
+    agent = Agent(agent_id="a", name="a", registered_at=0.0)
+    lease = Lease(
+        agent_id="a",
+        session_id="ses_1",
+        task_id="ses_1.0",
+        attempt=1,
+        granted_at=0.0,
+        expires_at=1.0,
+        timeout_at=1.0,
+        lease_s=1.0,
+    )
+    feed = Feed()
+    for said in (AGENTS.put(agent), AGENTS.delete("a"), LEASES.delete("a")):
+        with feed.listen_to_agent("a") as bell:
+            feed.publish(Submission(writes=(AGENTS.delete("b"), LEASES.delete("b"), LEASES.put(lease))))
+            assert not bell.is_set()
+            feed.publish(Submission(writes=(said,)))
+            assert bell.is_set()
+    assert feed.statistics() == 0
