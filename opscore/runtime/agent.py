@@ -11,7 +11,7 @@ import attrs
 
 from opscore.actors.actor import handles
 from opscore.actors.ref import Reply
-from opscore.runtime import delivery, leases, messages, registration, reports
+from opscore.runtime import delivery, leases, messages, registration, registration_messages, reports
 from opscore.runtime.addresses import hint
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import AgentStanding, WaitingClaim
@@ -28,30 +28,37 @@ class AgentActor(AgentStanding):
 
     # --- what the agent and its operators say -------------------------------------------------------------
 
-    @handles(messages.Register)
-    async def register(self, message: messages.Register) -> Agent:
+    @handles(registration_messages.Register)
+    async def register(self, message: registration_messages.Register) -> Agent:
         """Register the agent, or register it again."""
 
         async def decide() -> Agent:
-            agent = registration.registered(self._rows.agent, message.registration, self._now())
+            before = self._rows.agent
+            if message.listed and before is not None and not registration.is_news(before, message.registration):
+                return before
+            agent = registration.registered(before, message.registration, self._now())
             await self._rows.commit("agent.registered", agent=agent, data={"source": agent.source})
             return agent
 
         return await self._decided(decide)
 
-    @handles(messages.Deregister)
-    async def deregister(self, _: messages.Deregister) -> None:
+    @handles(registration_messages.Deregister)
+    async def deregister(self, message: registration_messages.Deregister) -> bool:
         """Forget the agent; an attempt that it holds is lost."""
 
-        async def decide() -> None:
-            self._rows.known_agent()
+        async def decide() -> bool:
+            if message.source not in (None, self._rows.known_agent().source):
+                return False
             if self._rows.lease is None:
                 await self._rows.commit("agent.deregistered", agent=None)
             else:
                 await self._end(delivery.Lost(reason="the agent was deregistered"), "agent.deregistered", agent=None)
+            return True
 
-        await self._decided(decide)
-        self._drop_claim()
+        gone = await self._decided(decide)
+        if gone:
+            self._drop_claim()
+        return gone
 
     @handles(messages.Report)
     async def report(self, message: messages.Report) -> bool:

@@ -11,7 +11,7 @@ import trio
 
 from opscore.actors.errors import ActorError, MailboxFull
 from opscore.actors.ref import Ref
-from opscore.runtime import delivery, messages, reports, views
+from opscore.runtime import delivery, messages, registration_messages, reports, views
 from opscore.runtime.calls import Calls
 from opscore.runtime.errors import (
     AgentNotFound,
@@ -83,28 +83,35 @@ class AgentCalls(Calls):
             LimitExceeded: the id is too long, the metadata too large, or there are too many capabilities.
             ValueError, TypeError: the metadata is not JSON, the handler not async, the capabilities one text.
         """
-        self._check_id(agent_id)
         if isinstance(capabilities, str):
             raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
         if handler is not None and not _is_async(handler):
             raise TypeError(f"handler must be an async function, not {handler!r}")
-        capabilities = tuple(capabilities)
-        if len(capabilities) > self._core.limits.capabilities_max:
-            raise LimitExceeded("capabilities_max", self._core.limits.capabilities_max, len(capabilities))
-        check_value(dict(metadata or {}), self._core.limits)
-        if handler is not None:
-            source = AgentSource.LOCAL
-            self._local.add(agent_id, handler)
         registration = Registration(
             agent_id=agent_id,
             name=name,
             version=version,
-            capabilities=capabilities,
+            capabilities=tuple(capabilities),
             contact_endpoint=contact_endpoint,
             metadata=dict(metadata or {}),
-            source=source,
+            source=source if handler is None else AgentSource.LOCAL,
         )
-        return await self._core.addresses.agent(agent_id).ask(messages.Register(registration=registration))
+        self._check(registration)
+        if handler is not None:
+            self._local.add(agent_id, handler)
+        return await self._register(registration)
+
+    def _check(self, registration: Registration) -> None:
+        limits = self._core.limits
+        self._check_id(registration.agent_id)
+        if len(registration.capabilities) > limits.capabilities_max:
+            raise LimitExceeded("capabilities_max", limits.capabilities_max, len(registration.capabilities))
+        check_value(registration.metadata, limits)
+
+    async def _register(self, registration: Registration, *, listed: bool = False) -> Agent:
+        with self._core.introductions.registers(registration.agent_id):
+            ref = self._core.addresses.agent(registration.agent_id)
+            return await ref.ask(registration_messages.Register(registration=registration, listed=listed))
 
     async def deregister_agent(self, agent_id: str) -> None:
         """Forget an agent; an attempt that it holds is lost, which spends no retry.
@@ -112,8 +119,19 @@ class AgentCalls(Calls):
         Raises:
             AgentNotFound: it is not registered.
         """
-        await self._agent_ref(agent_id).ask(messages.Deregister())
-        self._local.remove(agent_id)
+        await self._deregister(agent_id)
+
+    async def _deregister(self, agent_id: str, source: AgentSource | None = None) -> bool:
+        """Forget an agent, or, where a source is named, one that this introduced; says whether it is gone."""
+        introductions = self._core.introductions
+        with introductions.deregisters(agent_id):
+            # One that is being registered has no row yet. It was first, so its actor is told of this after it.
+            is_new = introductions.is_registering(agent_id)
+            ref = self._core.addresses.agent(agent_id) if is_new else self._agent_ref(agent_id)
+            gone = await ref.ask(registration_messages.Deregister(source=source))
+        if gone:
+            self._local.remove(agent_id)
+        return gone
 
     def agent(self, agent_id: str) -> Agent:
         """Return an agent with its newest state.
@@ -194,7 +212,7 @@ class AgentCalls(Calls):
         """
         await self.set_cordon(agent_id, cordoned=True)
         with trio.move_on_after(max(wait_s, 0.0)):
-            await self._unless_draining(lambda: self._at_rest(agent_id))
+            await self.unless_draining(lambda: self._at_rest(agent_id))
         return self._draining(agent_id)
 
     async def _at_rest(self, agent_id: str) -> None:
@@ -245,7 +263,7 @@ class AgentCalls(Calls):
 
         # Outside as well, because the caller may go away when the answer has come and is not yet handed out.
         with _given_up(ref, ticket):
-            return await self._unless_draining(ask)
+            return await self.unless_draining(ask)
 
     def abandon_claim(self, agent_id: str, ticket: str) -> None:
         """Say that a claimer is gone: a task that it was handed, and has shown no life for, goes back to the queue."""

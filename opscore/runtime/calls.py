@@ -25,8 +25,8 @@ class Calls:
         with self._core.store.snapshot() as view:
             return read(view)
 
-    async def _unless_draining(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
-        """Do the work, but give it up once the node drains."""
+    async def unless_draining(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
+        """Do the work, but cancel it once the node drains, and answer nothing then."""
         result: ResultT | None = None
         async with open_nursery() as nursery:
 

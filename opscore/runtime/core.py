@@ -22,6 +22,7 @@ from opscore.runtime.addresses import Addresses
 from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.courier import Courier
 from opscore.runtime.delivery import Delivery
+from opscore.runtime.directory import Introductions
 from opscore.runtime.errors import (
     CommitUnanswered,
     CommitUncertain,
@@ -71,6 +72,7 @@ class Core:
         self.clock = clock
         self.library = Library(limits)
         self.feed = Feed()
+        self.introductions = Introductions()
         self.open_sessions: set[str] = set()
         """The unfinished runs; a set, because their actors may say so more than once."""
         self.offering = True

@@ -19,7 +19,6 @@ from opscore.runtime.models import (
     Granted,
     Lease,
     Move,
-    Registration,
     Session,
     Signal,
     Task,
@@ -40,18 +39,6 @@ class _ToSession(Message[SessionProtocol, ReplyT]):
 
 
 # --- agent -----------------------------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class Register(_ToAgent[Agent]):
-    """Register the agent, or register it again."""
-
-    registration: Registration
-
-
-@attrs.frozen(kw_only=True)
-class Deregister(_ToAgent[None]):
-    """Forget the agent; an attempt that it holds is lost."""
 
 
 @attrs.frozen(kw_only=True)

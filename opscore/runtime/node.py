@@ -15,9 +15,9 @@ from opscore.actors.actor import Actor
 from opscore.actors.clock import Clock, SystemClock
 from opscore.actors.scheduler import Runnable
 from opscore.runtime import delivery
-from opscore.runtime.agent_calls import AgentCalls
 from opscore.runtime.core import Core, open_nursery
 from opscore.runtime.dead_letter_calls import DeadLetterCalls
+from opscore.runtime.directory_calls import DirectoryCalls
 from opscore.runtime.following import Follower
 from opscore.runtime.journal import JournalStatistics
 from opscore.runtime.limits import Limits
@@ -46,7 +46,7 @@ class NodeStatistics:
     """Commits since the node was opened."""
 
 
-class Node(AgentCalls, DeadLetterCalls, ScheduleCalls):
+class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
     """A running node; `open_node` makes it. Call it from the trio thread that opened it."""
 
     @property
@@ -92,7 +92,7 @@ class Node(AgentCalls, DeadLetterCalls, ScheduleCalls):
         """
 
         async def next_commit() -> bool:
-            return await self._unless_draining(self._core.feed.next_commit) is not None
+            return await self.unless_draining(self._core.feed.next_commit) is not None
 
         return Follower(self._core.store, after=after, next_commit=next_commit)
 

@@ -17,12 +17,8 @@ def registered(before: Agent | None, registration: Registration, now: float) -> 
     """Register, or register again: that keeps the state and the cordon, and forgets the order of reports."""
     kept_state = before.state if before is not None else STATE_UNKNOWN
     return Agent(
+        **_described(registration),
         agent_id=registration.agent_id,
-        name=registration.name or registration.agent_id,
-        version=registration.version,
-        capabilities=tuple(dict.fromkeys(registration.capabilities)),
-        contact_endpoint=registration.contact_endpoint,
-        metadata=registration.metadata,
         source=registration.source,
         registered_at=now,
         state=STATE_IDLE if registration.source is AgentSource.LOCAL else kept_state,
@@ -30,6 +26,25 @@ def registered(before: Agent | None, registration: Registration, now: float) -> 
         received_at=before.received_at if before is not None else None,
         cordoned=before.cordoned if before is not None else False,
     )
+
+
+def is_news(before: Agent | None, registration: Registration) -> bool:
+    """Whether a list tells something new: of nobody that is known, or of one that its own source describes anew."""
+    if before is None:
+        return True
+    said = _described(registration)
+    return before.source is registration.source and any(getattr(before, field) != said[field] for field in said)
+
+
+def _described(registration: Registration) -> dict[str, Any]:
+    """What a registration says of an agent, as its row has it."""
+    return {
+        "name": registration.name or registration.agent_id,
+        "version": registration.version,
+        "capabilities": tuple(dict.fromkeys(registration.capabilities)),
+        "contact_endpoint": registration.contact_endpoint,
+        "metadata": registration.metadata,
+    }
 
 
 def reported(agent: Agent, state: str, details: dict[str, Any] | None, stamp: float | None, now: float) -> Agent:

@@ -214,7 +214,7 @@ class SessionCalls(Calls):
     async def wait_briefly(self, session_id: str, wait_s: float) -> SessionView:
         """Wait for a session's end for some seconds at most, less when the node drains; return it as it then is."""
         with trio.move_on_after(wait_s):
-            await self._unless_draining(lambda: self.wait(session_id))
+            await self.unless_draining(lambda: self.wait(session_id))
         return self.session(session_id)
 
     async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> Session:

@@ -105,9 +105,10 @@ class Table(Generic[RowT]):
         for key, stored in view.scan(self.name, prefix=prefix.encode(), after=bound, reverse=reverse):
             yield self.decode(key, stored), stored.version
 
-    def sound_rows(self, view: Snapshot) -> Iterator[tuple[RowT, int]]:
-        """Walk the rows; a damaged one is logged and passed over."""
-        for key, stored in sound(view, self.name):
+    def sound_rows(self, view: Snapshot, *, after: str | None = None) -> Iterator[tuple[RowT, int]]:
+        """Walk the rows in key order; a damaged one is logged and passed over."""
+        bound = None if after is None else after.encode()
+        for key, stored in sound(view, self.name, after=bound):
             try:
                 yield self.decode(key, stored), stored.version
             except StoreDamaged as error:

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from opscore.actors.actor import Actor
 from opscore.actors.errors import ActorError
-from opscore.runtime import messages
+from opscore.runtime import messages, registration_messages
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.commit_line import CommitLine
 from opscore.runtime.delivery import Answered, Fact
@@ -125,7 +125,7 @@ CRASHES = [
     for actor in (AgentActor, SessionActor, DispatcherActor, TimersActor, JournalActor)
     for message in actor.handler_table
     for after in (False, True)
-    if message not in (messages.Register, messages.ReadRows, messages.ReadDueTimes)
+    if message not in (registration_messages.Register, messages.ReadRows, messages.ReadDueTimes)
 ]
 
 
