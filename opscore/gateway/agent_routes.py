@@ -83,16 +83,7 @@ async def register(call: Call) -> Response:
 
 
 async def _register(call: Call, agent_id: str, details: AgentDetails, source: AgentSource) -> Agent:
-    return await call.run(
-        call.node.register_agent,
-        agent_id,
-        name=details.agent_name,
-        version=details.version or "",
-        capabilities=details.capabilities or (),
-        contact_endpoint=details.contact_endpoint or None,
-        metadata=details.metadata,
-        source=source,
-    )
+    return await call.run(call.node.register_agent, agent_id, source=source, **details.described())
 
 
 async def list_agents(call: Call) -> Response:

@@ -6,18 +6,20 @@ another type, because that is reported already.
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from opscore.gateway.contacts import ContactPolicy, ForbiddenContact
 from opscore.runtime import codec, cron, reports, zones
-from opscore.runtime.errors import Fault, LimitExceeded
+from opscore.runtime.errors import Fault, InvalidDocument, LimitExceeded
 from opscore.runtime.identity import unusable
 from opscore.runtime.labels import business_key_faults, label_faults
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Missed
 from opscore.runtime.values import check_value
+
+DocumentT = TypeVar("DocumentT", bound=attrs.AttrsInstance)
 
 CAPABILITIES_MAX: Final = 100
 NAME_CHARACTERS_MAX: Final = 256
@@ -58,6 +60,22 @@ def faults(document: Any, kind: type[attrs.AttrsInstance], rules: Rules, path: s
             yield attrs.evolve(fault, path=f"{path}{name}{fault.path}")
     for message in getattr(kind, "contradictions", _no_contradiction)(document):
         yield Fault(path=path.removesuffix("."), message=message)
+
+
+def structured(document: Any, kind: type[DocumentT], rules: Rules, what: str) -> DocumentT:
+    """Turn a document that was read into a strict value.
+
+    Raises:
+        InvalidDocument: with every fault.
+    """
+    found = tuple(faults(document, kind, rules))
+    try:
+        value = codec.structure_wire(document, kind, what)
+    except InvalidDocument as error:
+        raise InvalidDocument(error.what, (*error.faults, *found)) from error
+    if found:
+        raise InvalidDocument(what, found)
+    return value
 
 
 def _nothing(_: Any, __: Rules) -> Iterator[Fault]:

@@ -90,6 +90,9 @@ class Settings:
         expected="a URL that starts with http:// or https://",
         validator=setting.check_url,
     )
+    agentkit_poll_s: float = setting.seconds(
+        30.0, 0, 86_400, "How often AgentKit is asked which agents it has, in seconds; 0 leaves that to its webhook."
+    )
     push_allow: tuple[str, ...] = setting.option(
         (),
         "Hosts and networks that contact endpoints may be on; empty: any. Link-local and metadata never.",

@@ -39,10 +39,20 @@ class AgentDetails:
     contact_endpoint: str | None = checked(checks.contact, default=None)
     metadata: dict[str, Any] | None = checked(checks.stored, default=None)
 
+    def described(self) -> Json:
+        """What is said of the agent, as the runtime takes it."""
+        return {
+            "name": self.agent_name,
+            "version": self.version or "",
+            "capabilities": self.capabilities or (),
+            "contact_endpoint": self.contact_endpoint or None,
+            "metadata": self.metadata or {},
+        }
+
 
 @attrs.frozen(kw_only=True)
 class IntroducedAgent(AgentDetails):
-    """The same in AgentKit's webhook, where the id is AgentKit's."""
+    """The same in AgentKit's webhook and in its list, where the id is AgentKit's."""
 
     agent_id: str = checked(checks.an_id)
 

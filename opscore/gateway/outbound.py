@@ -1,9 +1,10 @@
-"""Sending an attempt to a peer over HTTP, and reporting what happened as a transport fact.
+"""Sending an attempt to a peer over HTTP, or asking for a document, and reporting what happened as a transport fact.
 
 Pushes use a connection of their own: on one that was kept alive, a peer that closed it meanwhile can't be told
 from one that broke after taking the request, and that would cost the task a minute of waiting.
 """
 
+import contextlib
 import email.utils
 import json
 import time
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
+import attrs
 import httpx
 import trio
 
@@ -100,54 +102,77 @@ async def post(
     extensions: Mapping[str, Any] | None = None,
 ) -> Fact:
     """Send a document and say what happened. Raises nothing but cancellation."""
+    more = {"json": document, "extensions": dict(extensions or {})}
+    response = await _answer(client, "POST", url, timeout_s=timeout_s, headers=headers or {}, **more)
+    if not isinstance(response, httpx.Response):
+        return response
+    async with contextlib.aclosing(response):
+        body = await _body(response, timeout_s, ANSWER_BYTES_MAX)
+    # The status says the rest, so a body that breaks is just none.
+    read = _decoded(b"" if isinstance(body, Broken) else body)
+    return Answered(status=response.status_code, body=read, retry_after_s=_retry_after_s(response))
+
+
+@attrs.frozen(kw_only=True)
+class Got:
+    """The peer answered; the body is read of a 200 alone."""
+
+    status: int
+    body: bytes = b""
+
+
+async def get(client: httpx.AsyncClient, url: str, *, timeout_s: float, bytes_max: int) -> Got | NotReached | Broken:
+    """Ask for a document, whole or not at all, and say what happened. Raises nothing but cancellation."""
+    response = await _answer(client, "GET", url, timeout_s=timeout_s, headers={})
+    if not isinstance(response, httpx.Response):
+        return response
+    async with contextlib.aclosing(response):
+        if response.status_code != httpx.codes.OK:
+            return Got(status=response.status_code)
+        body = await _body(response, timeout_s, bytes_max)
+    return body if isinstance(body, Broken) else Got(status=response.status_code, body=body)
+
+
+async def _answer(
+    client: httpx.AsyncClient, method: str, url: str, *, timeout_s: float, headers: Mapping[str, str], **more: Any
+) -> httpx.Response | NotReached | Broken:
+    """Send a request, and read the head of its answer; who gets a response has to close it."""
     timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), pool=None)
     try:
         request = client.build_request(
-            "POST",
-            url,
-            json=document,
-            headers={"Accept-Encoding": _PLAIN, **(headers or {})},
-            timeout=timeout,
-            extensions=dict(extensions or {}),
+            method, url, headers={"Accept-Encoding": _PLAIN, **headers}, timeout=timeout, **more
         )
     except Exception as error:  # noqa: BLE001 (httpx refuses what it can't say in more ways than it documents)
         return NotReached(reason=_said(error))
-    response: httpx.Response | None = None
     with trio.move_on_after(timeout_s + CONNECT_TIMEOUT_S):
         try:
-            response = await client.send(request, stream=True)
+            return await client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
             return NotReached(reason=_said(error))
         except Exception as error:  # noqa: BLE001 (whatever it was, the peer may have the request by then)
             return Broken(reason=_said(error))
-    if response is None:
-        return Broken(reason=f"no answer within {timeout_s:g} s")
-    try:
-        body = await _body(response, timeout_s)
-    finally:
-        await response.aclose()
-    return Answered(status=response.status_code, body=_decoded(body), retry_after_s=_retry_after_s(response))
+    return Broken(reason=f"no answer within {timeout_s:g} s")
 
 
-async def _body(response: httpx.Response, timeout_s: float) -> bytes:
-    """Read the body, within a size and a time. The status says the rest, so a body that breaks is just none.
+async def _body(response: httpx.Response, timeout_s: float, bytes_max: int) -> bytes | Broken:
+    """Read the body, within a size and a time.
 
-    An encoded body is none either: a few bytes can unpack into gigabytes, and the peer was asked for a plain one.
+    An encoded body is refused: a few bytes can unpack into gigabytes, and the peer was asked for a plain one.
     """
     if response.headers.get("content-encoding", _PLAIN).strip().lower() not in ("", _PLAIN):
-        return b""
-    body = bytearray()
+        return Broken(reason="its answer is encoded, and a plain one was asked for")
+    body, too_large = bytearray(), Broken(reason=f"its answer has more than {bytes_max:,} bytes")
     with trio.move_on_after(timeout_s):
         try:
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) > ANSWER_BYTES_MAX:
+                if len(body) > bytes_max:
                     # Not left by a `return`, which would leave httpx's inner generators open: the next read fails.
                     await response.aclose()
-        except (httpx.HTTPError, httpx.StreamError):
-            return b""
-        return bytes(body) if len(body) <= ANSWER_BYTES_MAX else b""
-    return b""
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            return too_large if len(body) > bytes_max else Broken(reason=_said(error))
+        return too_large if len(body) > bytes_max else bytes(body)
+    return Broken(reason=f"its answer was not complete within {timeout_s:g} s")
 
 
 def _decoded(body: bytes) -> Any:

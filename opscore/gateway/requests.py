@@ -10,6 +10,7 @@ import attrs
 from starlette.requests import Request
 
 from opscore.gateway import checks, plain_yaml
+from opscore.gateway.checks import DocumentT
 from opscore.gateway.config import Settings
 from opscore.gateway.contacts import ContactPolicy
 from opscore.gateway.keys import KeyRing, Principal, Scope
@@ -21,7 +22,6 @@ from opscore.runtime.hosting import Guest
 from opscore.runtime.node import Node
 
 T = TypeVar("T")
-DocumentT = TypeVar("DocumentT", bound=attrs.AttrsInstance)
 
 _JSON: Final = frozenset({"", "application/json"})
 _YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
@@ -175,14 +175,7 @@ class Call:
             InvalidDocument: with every fault.
         """
         rules = checks.Rules(limits=self.node.limits, contacts=self.gateway.contacts)
-        found = tuple(checks.faults(document, kind, rules))
-        try:
-            value = codec.structure_wire(document, kind, "request")
-        except InvalidDocument as error:
-            raise InvalidDocument(error.what, (*error.faults, *found)) from error
-        if found:
-            raise InvalidDocument("request", found)
-        return value
+        return checks.structured(document, kind, rules, "request")
 
     def seconds(self, name: str, *, most: float) -> float:
         """Read a query parameter that is a number of seconds; `most` bounds it, 0 when not given."""

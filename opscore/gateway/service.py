@@ -13,14 +13,17 @@ from starlette.types import ASGIApp
 from opscore.gateway import outbound, server
 from opscore.gateway.agentkit import AgentKit
 from opscore.gateway.app import build_app
+from opscore.gateway.checks import Rules
 from opscore.gateway.config import Settings
 from opscore.gateway.contacts import ContactPolicy
 from opscore.gateway.dispatch_settings import limits_by_kind
+from opscore.gateway.discovery import AgentKitDirectory, Discovery
 from opscore.gateway.keys import KeyRing
 from opscore.gateway.protocol import ServerLimits
 from opscore.gateway.push import Push
 from opscore.gateway.requests import Gateway
 from opscore.gateway.server import Address, Drain
+from opscore.runtime.core import open_nursery
 from opscore.runtime.hosting import Guest
 from opscore.runtime.limits import Limits
 from opscore.runtime.node import Node, open_node
@@ -61,16 +64,26 @@ def serve(settings: Settings, keys: KeyRing, on_listening: Callable[[Address], o
 
 @asynccontextmanager
 async def open_serving_node(settings: Settings) -> AsyncIterator[Node]:
-    """A node with the gateway's ways to agents: AgentKit for those that it introduced, then direct push."""
+    """A node with the gateway's ways to agents: AgentKit for those that it introduced, then direct push.
+
+    Where there is an AgentKit, it is asked for its agents now and then, until the node drains.
+    """
+    contacts = ContactPolicy(settings.push_allow)
     async with outbound.open_client() as client:
         ways: list[Delivery] = []
         if settings.agentkit_api_url:
             ways.append(AgentKit(client, settings.agentkit_api_url, timeout_s=settings.push_timeout_s))
-        ways.append(Push(client, ContactPolicy(settings.push_allow), timeout_s=settings.push_timeout_s))
-        async with open_node(
-            settings.data, ways=ways, limits=node_limits(settings), map_bytes=settings.map_bytes
-        ) as node:
+        ways.append(Push(client, contacts, timeout_s=settings.push_timeout_s))
+        async with (
+            open_node(settings.data, ways=ways, limits=node_limits(settings), map_bytes=settings.map_bytes) as node,
+            open_nursery() as nursery,
+        ):
+            if settings.agentkit_api_url and settings.agentkit_poll_s:
+                rules = Rules(limits=node.limits, contacts=contacts)
+                directory = AgentKitDirectory(client, settings.agentkit_api_url, rules)
+                nursery.start_soon(Discovery(node, directory, every_s=settings.agentkit_poll_s).run)
             yield node
+            nursery.cancel_scope.cancel()
 
 
 def node_limits(settings: Settings) -> Limits:

@@ -85,6 +85,7 @@ async def a_world() -> AsyncIterator[World]:
                     "OPSCORE_API_KEY": API_KEY,
                     "OPSCORE_WEBHOOK_SECRET": WEBHOOK_SECRET,
                     "AGENTKIT_API_URL": f"http://127.0.0.1:{agentkit_port}",
+                    "OPSCORE_AGENTKIT_POLL_S": "0.2",
                 },
             )
             await client.ready()
@@ -105,6 +106,16 @@ async def test_the_sample_runs_through_agentkit_and_two_agents(mode: tuple[str, 
         ("step_2", "completed", 1),
     ]
     assert [agents[task["agentId"]] for task in session["tasks"]] == ["first", "second"]
+
+
+async def test_the_sample_runs_with_agents_whose_webhooks_never_came() -> None:
+    async with a_world() as world:
+        await world.start_agentkit(webhook=False)
+        await world.start_agent("only", "reporting", "test_capability", "another_capability")
+        session = await world.run_sample()
+        (agent,) = (await world.client.agents()).items
+    assert session["status"] == "completed"
+    assert (agent["agentName"], agent["source"]) == ("only", "agentkit")
 
 
 async def test_an_agents_answer_that_comes_back_through_agentkit_completes_its_task() -> None:

@@ -80,7 +80,7 @@ def test_agentkit_goes_before_the_contact_endpoint_for_those_it_introduced(tmp_p
     with (
         scripted_server(Answer(status=202)) as agentkit,
         scripted_server(Answer(status=202)) as endpoint,
-        gateway(tmp_path / "data", AGENTKIT_API_URL=agentkit.url) as (_, wire),
+        gateway(tmp_path / "data", AGENTKIT_API_URL=agentkit.url, OPSCORE_AGENTKIT_POLL_S="0") as (_, wire),
     ):
         details = {"agentId": "theirs", "capabilities": ["theirs"], "contactEndpoint": f"{endpoint.url}/run"}
         wire.post("/internal/agent/notify", {"event_type": "REGISTER", "agent_details": details})
@@ -105,7 +105,7 @@ def test_an_agent_that_agentkit_forgot_gets_its_task_later(tmp_path: Path) -> No
     done = Answer(status=200, document={"status": "success", "data": {"status": "completed", "result": 1}})
     with (
         scripted_server(Answer(status=404), done) as agentkit,
-        gateway(tmp_path / "data", AGENTKIT_API_URL=agentkit.url) as (_, wire),
+        gateway(tmp_path / "data", AGENTKIT_API_URL=agentkit.url, OPSCORE_AGENTKIT_POLL_S="0") as (_, wire),
     ):
         details = {"agentId": "ada", "capabilities": ["c"]}
         wire.post("/internal/agent/notify", {"event_type": "REGISTER", "agent_details": details})

@@ -83,6 +83,7 @@ def test_every_setting_can_be_given_by_a_variable(tmp_path: Path) -> None:
         "webhook_secret": "s3cret",
         "webhook_unsigned": "yes",
         "agentkit_api_url": "http://kit.example:8000/",
+        "agentkit_poll_s": "2.5",
         "push_allow": "10.0.0.0/8, *.Example.com,::1",
         "push_timeout_s": "2.5",
         "lease_s": "60",
