@@ -16,8 +16,8 @@ from opscore.gateway.app import build_app
 from opscore.gateway.checks import Rules
 from opscore.gateway.config import Settings
 from opscore.gateway.contacts import ContactPolicy
-from opscore.gateway.dispatch_settings import limits_by_kind
 from opscore.gateway.discovery import AgentKitDirectory, Discovery
+from opscore.gateway.dispatch_settings import limits_by_kind
 from opscore.gateway.keys import KeyRing
 from opscore.gateway.protocol import ServerLimits
 from opscore.gateway.push import Push
