@@ -287,10 +287,8 @@ class AgentActor(AgentStanding):
         async def decide() -> None:
             lease = self._rows.lease
             if lease is not None and _is(lease, message):
-                judgement = delivery.judge_answer(message.fact, tool=lease.tool)
-                if lease.tool:
-                    judgement = delivery.once(judgement, idempotent=lease.idempotent)
-                await self._judged(lease, checked(judgement, self._limits))
+                meant = delivery.judge_answer(message.fact, tool=lease.tool, idempotent=lease.idempotent)
+                await self._judged(lease, checked(meant, self._limits))
 
         await self._decided(decide)
 
@@ -371,11 +369,7 @@ class AgentActor(AgentStanding):
             if agent is None or agent.source is AgentSource.LOCAL:
                 await self._end(delivery.Lost(reason="the process that ran it ended"), "agent.resumed")
             else:
-                lease = leases.resumed(lease, self._now())
-                if lease.tool and lease.delivered and lease.claim_ticket is None:
-                    # The answer to a call that was under way is lost; an agent that has it may still speak.
-                    lease = leases.cut_short(lease, self._now(), self._limits)
-                await self._rows.commit("agent.resumed", lease=lease)
+                await self._rows.commit("agent.resumed", lease=leases.resumed(lease, self._now(), self._limits))
                 await self._hand_over()
 
         await self._told(message, decide)

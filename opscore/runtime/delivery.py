@@ -113,13 +113,21 @@ class Unknown:
 Judgement = Delivered | Completed | Failed | Undelivered | Lost | Unknown
 
 
-def judge_answer(fact: Fact, *, tool: bool = False) -> Judgement:
+def judge_answer(fact: Fact, *, tool: bool = False, idempotent: bool = False) -> Judgement:
     """Say what a transport fact means for the attempt.
 
     Args:
         fact: what happened.
         tool: the attempt is the call of a tool, whose answer is its result.
+        idempotent: that may be called again though nobody knows whether it was called.
     """
+    if not tool:
+        return _judge(fact)
+    called = _called(fact.body) if isinstance(fact, Answered) and fact.status in _SUCCESS else None
+    return once(_judge(fact) if called is None else called, idempotent=idempotent)
+
+
+def _judge(fact: Fact) -> Judgement:
     match fact:
         case Returned(result=result):
             return Completed(result=result)
@@ -130,8 +138,7 @@ def judge_answer(fact: Fact, *, tool: bool = False) -> Judgement:
         case Broken(reason=reason):
             return Unknown(reason=reason)
         case Answered():
-            called = _called(fact.body) if tool and fact.status in _SUCCESS else None
-            return _judge_status(fact) if called is None else called
+            return _judge_status(fact)
 
 
 def once(judgement: Judgement, *, idempotent: bool) -> Judgement:

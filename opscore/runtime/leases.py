@@ -51,14 +51,19 @@ def cut_short(lease: Lease, now: float, limits: Limits) -> Lease:
     return attrs.evolve(lease, delivered=True, expires_at=min(lease.expires_at, now + limits.unknown_outcome_lease_s))
 
 
-def resumed(lease: Lease, now: float) -> Lease:
-    """The node was away: the agent gets a full lease to speak."""
-    return attrs.evolve(
+def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
+    """The node was away: the agent gets a full lease to speak.
+
+    The answer to the call of a tool that was under way is lost: an agent that has it may still speak, for a while.
+    """
+    resumed = attrs.evolve(
         lease,
         expires_at=max(lease.expires_at, now + lease.lease_s),
         timeout_at=max(lease.timeout_at, now + lease.lease_s),
         silent_at=None if lease.silent_at is None else max(lease.silent_at, now + lease.lease_s),
     )
+    called = lease.tool and lease.delivered and lease.claim_ticket is None
+    return cut_short(resumed, now, limits) if called else resumed
 
 
 def claimable(lease: Lease, claim_id: str | None) -> bool:

@@ -14,7 +14,7 @@ left the line; so an opening costs no more than there are capabilities among tho
 import heapq
 import itertools
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -82,7 +82,7 @@ class MatchBook:
         if self._ready.get(task.task_id) != task:
             # Of one that is in the book already a grant may not have been heard: it waits anew, and in a new place.
             self._enqueue(task)
-        return self._serve(_requirement(task), now)
+        return self._serve([_requirement(task)], now)
 
     def task_withdrawn(self, task_id: str) -> None:
         """A task waits no longer; its entry in the heap is passed over when it comes up."""
@@ -103,9 +103,10 @@ class MatchBook:
         self._idle[agent.agent_id] = agent
         for capability in agent.capabilities:
             self._lines.setdefault(capability, {})[agent.agent_id] = None
-        matches = self._let_go(agent.agent_id, agent.as_of, now)
-        task = self._task_for(agent) if agent.agent_id in self._idle else None
-        return matches if task is None else [*matches, self._offer(task, agent, now)]
+        lines = self._let_go(agent.agent_id, agent.as_of, now)
+        task = self._task_for(agent)
+        matches = [] if task is None else [self._offer(task, agent, now)]
+        return matches + self._serve(lines, now)
 
     def agent_unavailable(self, said: AgentUnavailable, now: float) -> list[Match]:
         """An agent is idle no longer, or is none at all; without a lease it has no slots either."""
@@ -113,7 +114,7 @@ class MatchBook:
         if said.agent_id in self._offered_agents:
             self._heard_of_agents[said.agent_id] = said
             return []
-        return [] if said.leased else self._let_go(said.agent_id, said.as_of, now)
+        return [] if said.leased else self._serve(self._let_go(said.agent_id, said.as_of, now), now)
 
     # --- offers -------------------------------------------------------------------------------------------
 
@@ -133,7 +134,7 @@ class MatchBook:
             self._enqueue(task)
         follow_ups = self._settle_passages(match, ended, now)
         if heard is not None and not (isinstance(heard, AgentUnavailable) and heard.leased):
-            follow_ups += self._let_go(ended.agent_id, heard.as_of, now)
+            follow_ups += self._serve(self._let_go(ended.agent_id, heard.as_of, now), now)
         if agent is not None and agent.fresh_until > now:
             follow_ups += self.agent_available(agent, now)
         if task is not None and task.task_id not in self._offered_tasks:
@@ -162,7 +163,7 @@ class MatchBook:
     def _settle_passages(self, match: Match, ended: OfferEnded, now: float) -> list[Match]:
         """Leave the slots to who was given the task; where nobody knows whether it was, until the agent says more."""
         if ended.outcome in (OfferOutcome.TAKEN, OfferOutcome.UNKNOWN):
-            matches = self._let_go(ended.agent_id, math.inf, now)
+            lines = self._let_go(ended.agent_id, math.inf, now)
             if match.slots:
                 self._held[ended.agent_id] = Held(agent_id=ended.agent_id, slots=match.slots, version=ended.version)
             for passage in match.passages:
@@ -171,24 +172,26 @@ class MatchBook:
             theirs = {slot for held in ended.holders for slot in held.slots}
             for passage in match.passages:
                 self._gates[passage.gate].take_back(passage, keeps_slot=passage.slot in theirs)
-            matches = self.slots_held(ended.holders, now)
-        for passage in match.passages:
-            matches += self._looked_at(passage.gate, now)
-        return matches
+            lines = self._hold(ended.holders, now)
+        lines += self._looked_at([passage.gate for passage in match.passages], now)
+        return self._serve(lines, now)
 
     # --- gates --------------------------------------------------------------------------------------------
 
     def slots_held(self, holders: Collection[Held], now: float) -> list[Match]:
         """Take in who has which slots, as the rows say."""
-        matches: list[Match] = []
+        return self._serve(self._hold(holders, now), now)
+
+    def _hold(self, holders: Collection[Held], now: float) -> list[Requirement]:
+        lines: list[Requirement] = []
         for held in holders:
-            matches += self._let_go(held.agent_id, held.version, now)
+            lines += self._let_go(held.agent_id, held.version, now)
             self._held[held.agent_id] = held
             for slot in held.slots:
                 gate = self._known_gate(gate_of(slot))
                 if gate is not None:
                     gate.hold(slot, now)
-        return matches
+        return lines
 
     def begun(self, gate: str, times: Collection[float], now: float) -> None:
         """Take in when attempts behind a gate began, before this book was."""
@@ -198,15 +201,15 @@ class MatchBook:
     def gate_due(self, gate: str, now: float) -> list[Match]:
         """The time at which a gate may open has come."""
         self._look_at.pop(gate, None)
-        return self._looked_at(gate, now)
+        return self._serve(self._looked_at([gate], now), now)
 
     def take_times(self) -> dict[str, float]:
         """The gates that only time keeps closed, each with when to look at it; told once."""
         times, self._look_at = self._look_at, {}
         return times
 
-    def _let_go(self, agent_id: str, as_of: float, now: float) -> list[Match]:
-        """The agent's lease is over, as of this commit: others may have its slots."""
+    def _let_go(self, agent_id: str, as_of: float, now: float) -> list[Requirement]:
+        """The agent's lease is over, as of this commit: others may have its slots; answers whose lines may go on."""
         held = self._held.get(agent_id)
         if held is None or held.version >= as_of:
             return []
@@ -214,25 +217,23 @@ class MatchBook:
         for slot in held.slots:
             if gate_of(slot) in self._gates:
                 self._gates[gate_of(slot)].leave(slot)
-        return [match for slot in held.slots for match in self._looked_at(gate_of(slot), now)]
+        return self._looked_at([gate_of(slot) for slot in held.slots], now)
 
-    def _looked_at(self, name: str, now: float) -> list[Match]:
-        """Open a gate if that may be, and give out what may go through then."""
-        gate = self._gates.get(name)
-        if gate is None:
-            return []
-        self._look(gate, now)
-        kind, _, what = name.partition("/")
-        if kind == CAPABILITY:
-            return self._serve((CAPABILITY, what), now)
-        matches: list[Match] = []
-        # Who has waited longest first, whatever it needs.
-        for requirement in sorted(gate.waiting, key=lambda need: gate.waiting[need][0]):
-            if gate.is_open:
-                self._call_up(gate, requirement)
-                matches += self._serve(requirement, now)
-        self._forget_if_idle(gate)
-        return matches
+    def _looked_at(self, names: Iterable[str], now: float) -> list[Requirement]:
+        """Open these gates where that may be, and call up who waits there; answers whose lines may go on."""
+        lines: list[Requirement] = []
+        for gate in [self._gates[name] for name in names if name in self._gates]:
+            self._look(gate, now)
+            kind, _, what = gate.name.partition("/")
+            if gate.is_open and kind == CAPABILITY:
+                lines.append((CAPABILITY, what))
+            elif gate.is_open:
+                waiting = list(gate.waiting)
+                lines += waiting
+                for requirement in waiting:
+                    self._call_up(gate, requirement)
+            self._forget_if_idle(gate)
+        return lines
 
     def _look(self, gate: Gate, now: float) -> None:
         look_at = gate.look(now)
@@ -300,15 +301,18 @@ class MatchBook:
         entry = (_rank(task), next(self._order), task.task_id)
         heapq.heappush(self._queues.setdefault(_requirement(task), []), entry)
 
-    def _serve(self, requirement: Requirement, now: float) -> list[Match]:
-        """Give out the first in a line, as long as agents are free for them."""
+    def _serve(self, lines: Iterable[Requirement], now: float) -> list[Match]:
+        """Give out who is first in these lines, as long as agents are free for them."""
         matches: list[Match] = []
-        while self._is_served(requirement) and (head := self._head(requirement)) is not None:
-            task = self._ready[head[2]]
+        lines = list(dict.fromkeys(lines))
+        while heads := [(head, line) for line in lines if self._is_served(line) and (head := self._head(line))]:
+            (_, _, task_id), line = min(heads)
+            task = self._ready[task_id]
             agent = self._agent_for(task, now)
             if agent is None:
-                break
-            matches.append(self._offer(task, agent, now))
+                lines.remove(line)
+            else:
+                matches.append(self._offer(task, agent, now))
         return matches
 
     def _offer(self, task: ReadyTask, agent: AgentAvailable, now: float) -> Match:

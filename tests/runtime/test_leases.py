@@ -68,14 +68,14 @@ def test_life_shown_after_a_broken_push_gives_the_full_lease_back() -> None:
 
 
 def test_after_a_restart_the_deadline_is_the_stored_one_or_a_full_lease_from_now_whichever_is_later() -> None:
-    assert leases.resumed(fresh(), NOW + 500).expires_at == NOW + 1_400
-    assert leases.resumed(attrs.evolve(fresh(), expires_at=NOW + 9_000), NOW).expires_at == NOW + 9_000
+    assert leases.resumed(fresh(), NOW + 500, LIMITS).expires_at == NOW + 1_400
+    assert leases.resumed(attrs.evolve(fresh(), expires_at=NOW + 9_000), NOW, LIMITS).expires_at == NOW + 9_000
 
 
 def test_after_a_long_absence_the_attempts_timeout_leaves_the_agent_time_to_speak() -> None:
-    resumed = leases.resumed(fresh(), NOW + 100_000)
+    resumed = leases.resumed(fresh(), NOW + 100_000, LIMITS)
     assert resumed.due_at == NOW + 100_900
-    assert leases.resumed(fresh(), NOW + 1).timeout_at == NOW + 3_600
+    assert leases.resumed(fresh(), NOW + 1, LIMITS).timeout_at == NOW + 3_600
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,11 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
         if goes_on:
             said = attrs.evolve(match.agent, as_of=as_of)
             self.idle[agent_id] = said
-            self.take(self.book.agent_available(said, self.now))
+            fitting = [task for task in self.waiting.values() if self.may(said, task) and self.fits(task)]
+            found = self.book.agent_available(said, self.now)
+            given = [self.rank(match.task) for match in found if match.agent == said]
+            assert given == ([min(map(self.rank, fitting))] if fitting else []), "of all that it may do"
+            self.take(found)
         else:
             gone = AgentUnavailable(agent_id=agent_id, as_of=as_of, leased=False)
             self.take(self.book.agent_unavailable(gone, self.now))
