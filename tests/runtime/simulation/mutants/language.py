@@ -171,4 +171,18 @@ MUTANTS: tuple[Mutant, ...] = (
         old="            self._begun.append(now)\n",
         new="            self._begun.append(-_NEVER)\n",
     ),
+    Mutant(
+        name="call-is-not-noted-before-it-is-sent",
+        breaks="The call of a tool that may have been sent is not sent again after a restart.",
+        module="opscore/runtime/agent.py",
+        old="            if lease.tool:\n",
+        new="            if not lease:\n",
+    ),
+    Mutant(
+        name="unknown-call-is-made-again",
+        breaks="A call of which nobody knows whether it was made is made again only where that does no harm.",
+        module="opscore/runtime/delivery.py",
+        old="    return Failed(error=error, retryable=idempotent)\n",
+        new="    return Failed(error=error)\n",
+    ),
 )

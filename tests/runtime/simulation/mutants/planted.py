@@ -153,8 +153,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="recovery-ends-leases-that-ran-out-meanwhile",
         breaks="After a restart agents get time to speak: a lease that ran out while the node was away is extended.",
         module="opscore/runtime/leases.py",
-        old="    return attrs.evolve(\n        lease,\n        expires_at=max(lease.expires_at, now + lease.lease_s),\n        timeout_at",
-        new="    return attrs.evolve(\n        lease,\n        expires_at=lease.expires_at - lease.lease_s,\n        timeout_at",
+        old="    resumed = attrs.evolve(\n        lease,\n        expires_at=max(lease.expires_at, now + lease.lease_s),\n        timeout_at",
+        new="    resumed = attrs.evolve(\n        lease,\n        expires_at=lease.expires_at - lease.lease_s,\n        timeout_at",
     ),
     Mutant(
         name="older-reports-win",
