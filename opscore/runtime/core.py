@@ -46,6 +46,8 @@ REVIVE_S: Final = 60.0
 """How long an agent's actor rests that crashed too often."""
 QUARANTINE_AGAIN_S: Final = 1.0
 """When to try again to pause a run whose actor crashed too often."""
+PUT_IN_LINE: Final = 500
+"""Tasks that are put in line in one commit."""
 RACES_MAX: Final = 8
 """How often a write that another one overtook is decided anew."""
 
@@ -112,6 +114,7 @@ class Core:
                 self.addresses.bind(system)
                 await self._take_up()
                 self._nursery.start_soon(self._housekeeper().run)
+                self._nursery.start_soon(self._put_in_line)
                 try:
                     yield system
                     await self._let_deliveries_end()
@@ -179,6 +182,24 @@ class Core:
         await self.addresses.schedules.ask(KeepSchedules(), timeout_s=600.0)
         if self.open_sessions:
             _log.info("took up %d unfinished sessions, %d open attempts", len(self.open_sessions), len(holders))
+
+    async def _put_in_line(self) -> None:
+        """Put what an earlier release had wait into lines, and have its runs say so."""
+        read = functools.partial(recovery.out_of_line, library=self.library, count=PUT_IN_LINE)
+        while True:
+            try:
+                found, sessions = await self.addresses.journal.load(read)
+                if not found.writes:
+                    return
+                await self.addresses.journal.commit(found)
+                for session_id in sessions:
+                    with contextlib.suppress(ActorError):
+                        await self.addresses.session(session_id).send(messages.AnnounceSession())
+            except Superseded:
+                continue
+            except OpscoreError as error:
+                _log.warning("what waited in an earlier release waits a little longer: %s", error)
+                await trio.sleep(QUARANTINE_AGAIN_S)
 
     def _agent_spec(self, agent_id: str) -> ChildSpec[Any]:
         return tree.agent_spec(

@@ -21,7 +21,7 @@ from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import OfferOutcome
 from opscore.runtime.protocols import DispatcherProtocol
 from opscore.runtime.tables import SLOTS
-from opscore.runtime.waiting import Held, QueueDepths
+from opscore.runtime.waiting import Held, Place, QueueDepths, Requirement
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 POSTPONE_S: Final = 1.0
@@ -68,7 +68,8 @@ class DispatcherActor(Actor[DispatcherProtocol]):
     async def _read_rows(self) -> None:
         now = self.context.clock.now()
         journal = self._addresses.journal
-        tasks = await journal.load(functools.partial(recovery.waiting_tasks, library=self._library))
+        window = self._limits.line_window
+        pages = await journal.load(functools.partial(recovery.first_pages, library=self._library, window=window))
         agents = await journal.load(
             functools.partial(recovery.idle_agents, reaches=self._courier.reaches, now=now, limits=self._limits)
         )
@@ -78,8 +79,8 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         self._book.slots_held(await journal.load(recovery.slots_held), now)
         for gate, times in began.items():
             self._book.begun(gate, times, now)
-        for task in tasks:
-            self._book.task_ready(task, 0, now)
+        for page in pages:
+            self._book.take_page(page, now)
         for agent in agents:
             self._make(self._book.agent_available(agent, now))
 
@@ -92,6 +93,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
     async def task_withdrawn(self, message: messages.TaskWithdrawn) -> None:
         """A task waits no longer."""
         self._book.task_withdrawn(message.task_id)
+        self._make([])
 
     @handles(messages.AgentAvailable)
     async def agent_available(self, message: messages.AgentAvailable) -> None:
@@ -115,6 +117,12 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         """A gate may open."""
         self._make(self._book.gate_due(message.gate, self._now()))
 
+    @handles(messages.LineRead)
+    async def line_read(self, message: messages.LineRead) -> None:
+        """The next of a line are there; what a former incarnation asked for is not for this one."""
+        if message.incarnation == self.context.incarnation:
+            self._make(self._book.take_page(message.page, self._now()))
+
     @handles(messages.GetDepths)
     async def depths(self, _: messages.GetDepths) -> QueueDepths:
         """Say how much waits."""
@@ -124,9 +132,30 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         """Make offers, unless the node is on its way out: then the rows keep them for the next opening."""
         for gate, at in self._book.take_times().items():
             self.context.tell_after(max(0.0, at - self._now()), messages.GateDue(gate=gate))
+        for requirement, after in self._book.take_wanted():
+            self.context.start_soon(self._read_on, requirement, after)
         if self._may_offer():
             for match in matches:
                 self._offer(match)
+
+    async def _read_on(self, requirement: Requirement, after: Place) -> None:
+        """Read the next of a line, beside the mailbox."""
+        read = functools.partial(
+            recovery.next_page,
+            requirement=requirement,
+            after=after,
+            library=self._library,
+            window=self._limits.line_window,
+        )
+        while True:
+            try:
+                page = await self._addresses.journal.load(read)
+            except (StoreError, Refusal, ActorError) as error:
+                self.context.log.warning("the next that wait for %s are read later: %s", requirement[1], error)
+                await trio.sleep(self._postponement_s())
+            else:
+                self.context.ref.tell(messages.LineRead(page=page, incarnation=self.context.incarnation))
+                return
 
     def _offer(self, match: Match) -> None:
         offer = messages.Offer(

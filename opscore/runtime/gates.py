@@ -10,19 +10,19 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Collection
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from opscore.runtime.limits import DispatchLimit
 
+if TYPE_CHECKING:
+    from opscore.runtime.lines import Entry
+    from opscore.runtime.waiting import Requirement
+
 ONE_AT_ONCE: Final = DispatchLimit(at_once=1)
 """What a concurrency key lets through."""
 _NEVER: Final = math.inf
-
-Requirement = tuple[str, str]
-Entry = tuple[float, int, str]
-"""A task in line: its key, its number, its id."""
 
 
 @attrs.frozen(kw_only=True)

@@ -70,6 +70,9 @@ class Limits:
     """How long a leased task waits for the claimer that went away meanwhile."""
     dispatch_attempts_max: int = 10
     """Attempts in a row that end undelivered or lost before the task spends a retry."""
+    line_window: int = 1_000
+    """Waiting tasks of one line, such as those of a capability, that the dispatcher reads at a time; it keeps twice as
+    many in mind at most, and those that wait before a closed gate."""
     capability_limits: Mapping[str, DispatchLimit] = attrs.field(factory=dict)
     """By capability; agents that are busy with what was taken back from them count as well."""
     workflow_limits: Mapping[str, DispatchLimit] = attrs.field(factory=dict)

@@ -12,22 +12,18 @@ left the line; so an opening costs no more than there are capabilities among tho
 """
 
 import heapq
-import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import attrs
 
-from opscore.runtime.gates import ONE_AT_ONCE, Entry, Gate, Passage, Requirement, gate_of
+from opscore.runtime.gates import ONE_AT_ONCE, Gate, Passage, gate_of
 from opscore.runtime.limits import DispatchLimit, Limits
+from opscore.runtime.lines import Entry, Lines
 from opscore.runtime.messages import AgentAvailable, AgentUnavailable, OfferEnded, OfferOutcome
-from opscore.runtime.waiting import Held, QueueDepths, ReadyTask
+from opscore.runtime.waiting import AGENT, CAPABILITY, Held, LinePage, Place, QueueDepths, ReadyTask, Requirement
 
-AGING_S: Final = 600.0
-"""How much waiting outweighs one level of priority."""
-
-CAPABILITY: Final = "capability"
 WORKFLOW: Final = "workflow"
 KEY: Final = "key"
 
@@ -57,9 +53,7 @@ class MatchBook:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._ready: dict[str, ReadyTask] = {}
-        self._queues: dict[Requirement, list[Entry]] = {}
-        self._order = itertools.count()
+        self._waiting = Lines(limits.line_window)
         self._idle: dict[str, AgentAvailable] = {}
         self._lines: dict[str, dict[str, None]] = {}
         self._offered_tasks: dict[str, Match] = {}
@@ -68,6 +62,8 @@ class MatchBook:
         self._heard_of_tasks: dict[str, tuple[ReadyTask, int] | None] = {}
         self._heard_of_agents: dict[str, AgentAvailable | AgentUnavailable] = {}
         self._held: dict[str, Held] = {}
+        self._held_up: dict[Requirement, dict[str, None]] = {}
+        """The agents that wait until it is read who is first in a line."""
         self._gates = {name: Gate(name, limit) for name, limit in limited(limits)}
         """Those that are configured, and those of the keys that are in use."""
         self._look_at: dict[str, float] = {}
@@ -79,14 +75,12 @@ class MatchBook:
         if task.task_id in self._offered_tasks:
             self._heard_of_tasks[task.task_id] = (task, as_of)
             return []
-        if self._ready.get(task.task_id) != task:
-            # Of one that is in the book already a grant may not have been heard: it waits anew, and in a new place.
-            self._enqueue(task)
-        return self._serve([_requirement(task)], now)
+        self._waiting.put(task)
+        return self._serve([task.requirement], now)
 
     def task_withdrawn(self, task_id: str) -> None:
-        """A task waits no longer; its entry in the heap is passed over when it comes up."""
-        task = self._ready.pop(task_id, None)
+        """A task waits no longer."""
+        task = self._waiting.remove(task_id)
         if task is not None:
             self._call_up_behind(task)
         if task_id in self._offered_tasks:
@@ -131,7 +125,7 @@ class MatchBook:
         agent, task = self._agent_after(match, ended), self._task_after(match, ended)
         if task is not None and ended.outcome in (OfferOutcome.AGENT_CHANGED, OfferOutcome.SLOT_TAKEN):
             # It keeps its place in line. One that was postponed does not: another may be luckier with this agent.
-            self._enqueue(task)
+            self._waiting.put_again(task)
         follow_ups = self._settle_passages(match, ended, now)
         if heard is not None and not (isinstance(heard, AgentUnavailable) and heard.leased):
             follow_ups += self._serve(self._let_go(ended.agent_id, heard.as_of, now), now)
@@ -276,9 +270,7 @@ class MatchBook:
         """Have the first of those that wait before a gate stand in line again."""
         waiting = gate.waiting.get(requirement)
         while waiting:
-            entry = heapq.heappop(waiting)
-            if self._stands_for(entry) is not None:
-                heapq.heappush(self._queues.setdefault(requirement, []), entry)
+            if self._waiting.step_back(requirement, heapq.heappop(waiting)):
                 break
         if not waiting:
             gate.waiting.pop(requirement, None)
@@ -287,19 +279,31 @@ class MatchBook:
         """A task has left its line: whoever waits behind it, before a gate that is open, is the next one there."""
         for gate in [*self._gates_before(task)]:
             if gate.is_open and gate.waiting:
-                self._call_up(gate, _requirement(task))
+                self._call_up(gate, task.requirement)
             self._forget_if_idle(gate)
 
     # --- lines --------------------------------------------------------------------------------------------
 
     def depths(self) -> QueueDepths:
         """How much waits on each side."""
-        return QueueDepths(ready_tasks=len(self._ready), idle_agents=len(self._idle), offers=len(self._offered_tasks))
+        return QueueDepths(ready_tasks=len(self._waiting), idle_agents=len(self._idle), offers=len(self._offered_tasks))
 
-    def _enqueue(self, task: ReadyTask) -> None:
-        self._ready[task.task_id] = task
-        entry = (_rank(task), next(self._order), task.task_id)
-        heapq.heappush(self._queues.setdefault(_requirement(task), []), entry)
+    def take_wanted(self) -> Iterator[tuple[Requirement, Place]]:
+        """The lines that are to be read on, each with the place from which on; told once."""
+        return self._waiting.take_wanted()
+
+    def take_page(self, page: LinePage, now: float) -> list[Match]:
+        """The next of a line have been read."""
+        # What is under offer waits by the rows until that has come to something.
+        tasks = tuple(task for task in page.tasks if task.task_id not in self._offered_tasks)
+        self._waiting.take_page(attrs.evolve(page, tasks=tasks))
+        matches: list[Match] = []
+        for agent_id in self._held_up.pop(page.requirement, ()):
+            agent = self._idle.get(agent_id)
+            task = None if agent is None else self._task_for(agent)
+            if agent is not None and task is not None:
+                matches.append(self._offer(task, agent, now))
+        return matches + self._serve([page.requirement], now)
 
     def _serve(self, lines: Iterable[Requirement], now: float) -> list[Match]:
         """Give out who is first in these lines, as long as agents are free for them."""
@@ -307,7 +311,7 @@ class MatchBook:
         lines = list(dict.fromkeys(lines))
         while heads := [(head, line) for line in lines if self._is_served(line) and (head := self._head(line))]:
             (_, _, task_id), line = min(heads)
-            task = self._ready[task_id]
+            task = self._known(task_id)
             agent = self._agent_for(task, now)
             if agent is None:
                 lines.remove(line)
@@ -318,7 +322,7 @@ class MatchBook:
     def _offer(self, task: ReadyTask, agent: AgentAvailable, now: float) -> Match:
         passages = tuple(gate.let_through(now) for gate in self._gates_for(task))
         match = Match(task=task, agent=agent, passages=passages)
-        del self._ready[task.task_id]
+        self._waiting.remove(task.task_id)
         self._remove_idle(agent.agent_id)
         self._offered_tasks[task.task_id] = self._offered_agents[agent.agent_id] = match
         for passage in passages:
@@ -354,31 +358,33 @@ class MatchBook:
             yield next(iter(line))
 
     def _task_for(self, agent: AgentAvailable) -> ReadyTask | None:
-        needs = [(CAPABILITY, name) for name in agent.capabilities if self._is_served((CAPABILITY, name))]
-        heads = [head for need in (*needs, ("agent", agent.agent_id)) if (head := self._head(need))]
-        return self._ready[min(heads)[2]] if heads else None
+        """The first of all that an agent may do; none before it is known who that is."""
+        lines = [(AGENT, agent.agent_id), *((CAPABILITY, name) for name in agent.capabilities)]
+        heads: list[Entry] = []
+        for line in filter(self._is_served, lines):
+            head = self._head(line)
+            if head is not None:
+                heads.append(head)
+            elif self._waiting.is_unread(line):
+                self._held_up.setdefault(line, {})[agent.agent_id] = None
+                return None
+        return self._known(min(heads)[2]) if heads else None
 
     def _head(self, requirement: Requirement) -> Entry | None:
         """The first in a line that may be given out; who stands before a closed gate waits there."""
-        queue = self._queues.get(requirement)
-        while queue:
-            task = self._stands_for(queue[0])
-            closed = None
-            if task is not None:
-                closed = next((gate for gate in self._gates_before(task) if not gate.is_open), None)
-                if closed is None:
-                    return queue[0]
-            entry = heapq.heappop(queue)
-            if task is not None and closed is not None:
-                heapq.heappush(closed.waiting.setdefault(requirement, []), entry)
-                self._call_up_behind(task)
-        self._queues.pop(requirement, None)
+        while (entry := self._waiting.first(requirement)) is not None:
+            task = self._known(entry[2])
+            closed = next((gate for gate in self._gates_before(task) if not gate.is_open), None)
+            if closed is None:
+                return entry
+            heapq.heappush(closed.waiting.setdefault(requirement, []), self._waiting.step_aside(requirement))
+            self._call_up_behind(task)
         return None
 
-    def _stands_for(self, entry: Entry) -> ReadyTask | None:
-        """The task that an entry stands for, if it still waits in that place."""
-        task = self._ready.get(entry[2])
-        return task if task is not None and entry[0] == _rank(task) else None
+    def _known(self, task_id: str) -> ReadyTask:
+        task = self._waiting.find(task_id)
+        assert task is not None, "who is first in a line waits"
+        return task
 
 
 def limited(limits: Limits) -> Iterator[tuple[str, DispatchLimit]]:
@@ -390,11 +396,3 @@ def limited(limits: Limits) -> Iterator[tuple[str, DispatchLimit]]:
 
 def _gate_of_key(key: str) -> str:
     return f"{KEY}/{key}"
-
-
-def _rank(task: ReadyTask) -> float:
-    return task.ready_at - task.priority * AGING_S
-
-
-def _requirement(task: ReadyTask) -> Requirement:
-    return (CAPABILITY, task.capability) if task.capability is not None else ("agent", str(task.agent_id))

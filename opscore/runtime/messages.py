@@ -25,7 +25,7 @@ from opscore.runtime.models import (
 )
 from opscore.runtime.protocols import AgentProtocol, DispatcherProtocol, SessionProtocol, TimersProtocol
 from opscore.runtime.store import Submission
-from opscore.runtime.waiting import Held, QueueDepths, ReadyTask
+from opscore.runtime.waiting import Held, LinePage, QueueDepths, ReadyTask
 
 ReplyT = TypeVar("ReplyT")
 
@@ -333,6 +333,15 @@ class GateDue(Message[DispatcherProtocol, None]):
     """The time at which a gate may open."""
 
     gate: str
+
+
+@attrs.frozen(kw_only=True)
+class LineRead(Message[DispatcherProtocol, None]):
+    """The next of a line have been read."""
+
+    page: LinePage
+    incarnation: int
+    """Of the dispatcher that asked for them."""
 
 
 @attrs.frozen(kw_only=True)

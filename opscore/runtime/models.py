@@ -231,6 +231,10 @@ class Task:
     agent_id: str | None = None
     """Who has or had the newest attempt."""
     ready_at: float | None = None
+    line: str | None = None
+    """Where it waits for an agent, or did last: with others that need the same capability, or the same agent."""
+    rank: float | None = None
+    """Its place there, the smallest first: the time since which it waits, less what its priority is worth."""
     concurrency_key: str | None = None
     """At most one attempt of all tasks with this key is out at any time."""
     due_at: float | None = None

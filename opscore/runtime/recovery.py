@@ -1,9 +1,10 @@
 """What the rows say is left to do: read by the dispatcher, the timers and the node when they start."""
 
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -11,10 +12,10 @@ from opscore.runtime.availability import announcement, available
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.matching import CAPABILITY, WORKFLOW, limited
+from opscore.runtime.matching import WORKFLOW, limited
 from opscore.runtime.messages import AgentAvailable
 from opscore.runtime.models import Agent, Record, SessionStatus, Slot, TaskStatus
-from opscore.runtime.store import Snapshot
+from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import (
     AGENTS,
     AGENTS_BY_SUSPICION,
@@ -29,12 +30,26 @@ from opscore.runtime.tables import (
     TASKS,
     TASKS_ABOVE,
     TASKS_BY_DUE,
+    TASKS_IN_LINE,
     TASKS_READY,
     session_of,
 )
-from opscore.runtime.typed_tables import Versioned, time_at
-from opscore.runtime.waiting import Held, ReadyTask, ready_task
+from opscore.runtime.typed_tables import Versioned, at, named, time_at
+from opscore.runtime.waiting import (
+    CAPABILITY,
+    Held,
+    LinePage,
+    Place,
+    ReadyTask,
+    Requirement,
+    line_of,
+    rank_of,
+    ready_task,
+)
 
+ResultT = TypeVar("ResultT")
+
+RANK_BYTES: Final = len(at(0.0))
 RECORDS_LOOKED_AT_MAX: Final = 100_000
 """How far back the journal is read for what has begun lately."""
 
@@ -59,19 +74,82 @@ def open_sessions(view: Snapshot) -> Iterator[str]:
         yield row.session_id
 
 
-def waiting_tasks(view: Snapshot, *, library: Library) -> list[ReadyTask]:
-    """The tasks that wait for an agent, the longest waiting first."""
-    found = []
-    for _, task_id in TASKS_READY.sound_lines(view):
-        try:
-            waiting = _waiting(view, task_id, library)
-        except StoreDamaged:
-            # One damaged run must not keep the others from going on.
-            _log.exception("task %s can't go on", task_id)
-            continue
+def first_pages(view: Snapshot, *, library: Library, window: int) -> list[LinePage]:
+    """The first of every line in which tasks wait for agents."""
+    found: list[LinePage] = []
+    after: bytes | None = None
+    while (line := next(TASKS_IN_LINE.sound_lines(view, after=after), None)) is not None:
+        place, task_id = line
+        name = place[: -len(task_id.encode()) - RANK_BYTES]
+        tasks, reached = _read_on(view, name, name, library, window)
+        requirement = tasks[0].requirement if tasks else _requirement(view, task_id)
+        if requirement is not None:
+            found.append(LinePage(requirement=requirement, tasks=tasks, reached=reached))
+        # Times as bytes begin with less than this, so that it is behind the line, and before the next.
+        after = name + b"\xff"
+    return found
+
+
+def next_page(view: Snapshot, requirement: Requirement, after: Place, *, library: Library, window: int) -> LinePage:
+    """The next of a line, from a place on."""
+    name = named("/".join(requirement))
+    tasks, reached = _read_on(view, name, name + at(after[0]) + after[1].encode(), library, window)
+    return LinePage(requirement=requirement, tasks=tasks, reached=reached)
+
+
+def _read_on(
+    view: Snapshot, name: bytes, after: bytes, library: Library, window: int
+) -> tuple[tuple[ReadyTask, ...], Place | None]:
+    found: list[ReadyTask] = []
+    for looked, (place, task_id) in enumerate(TASKS_IN_LINE.sound_lines(view, after=after), start=1):
+        if not place.startswith(name):
+            break
+        waiting = _unless_damaged(task_id, functools.partial(_waiting, view, task_id, library))
         if waiting is not None:
             found.append(waiting)
-    return found
+        if looked == window:
+            return tuple(found), (time_at(place[len(name) :]), task_id)
+    return tuple(found), None
+
+
+def _requirement(view: Snapshot, task_id: str) -> Requirement | None:
+    """What a line waits for, as one of its tasks says."""
+    task = _unless_damaged(task_id, lambda: TASKS.read(view, task_id).row)
+    kind, _, what = ((task.line or "") if task is not None else "").partition("/")
+    return (kind, what) if kind else None
+
+
+def _unless_damaged(task_id: str, read: Callable[[], ResultT | None]) -> ResultT | None:
+    """Read something of a task; one damaged run must not keep the others from going on."""
+    try:
+        return read()
+    except StoreDamaged:
+        _log.exception("task %s can't go on", task_id)
+        return None
+
+
+def out_of_line(view: Snapshot, *, library: Library, count: int) -> tuple[Submission, list[str]]:
+    """Put tasks that an earlier release had wait into their lines, so many at a time; with the sessions of them."""
+    found, sessions = Submission(), dict[str, None]()
+    for _, task_id in TASKS_READY.sound_lines(view):
+        put = _unless_damaged(task_id, functools.partial(_put_in_line, view, task_id, library))
+        if put is not None:
+            found += put
+            sessions[session_of(task_id)] = None
+        if len(found.writes) == count:
+            break
+    return found, list(sessions)
+
+
+def _put_in_line(view: Snapshot, task_id: str, library: Library) -> Submission | None:
+    task = TASKS.read(view, task_id)
+    session = None if task.row is None else SESSIONS.read(view, task.row.session_id).row
+    if task.row is None or session is None:
+        return None
+    definition = library.find(view, session.definition_key).tasks[task.row.ordinal]
+    rank = rank_of(definition.priority, task.row.ready_at or 0.0)
+    put = TASKS.put(attrs.evolve(task.row, line=line_of(session, definition), rank=rank))
+    return Submission(expects=(TASKS.expect(task_id, task.version),), writes=(put,))
 
 
 def _waiting(view: Snapshot, task_id: str, library: Library) -> ReadyTask | None:

@@ -11,6 +11,7 @@ from opscore.runtime.lifecycle import TaskEvent
 from opscore.runtime.models import Failure, Task
 from opscore.runtime.run import Draft
 from opscore.runtime.scopes import Standing
+from opscore.runtime.waiting import line_of, rank_of
 
 KEY_BYTES_MAX: Final = 256
 """Of a concurrency key, which stands in the key of a row."""
@@ -109,8 +110,18 @@ def _release(draft: Draft, task: Task, parameters: dict[str, Any]) -> Task:
         case TaskKind.AGENT | TaskKind.TOOL:
             due_at = earliest(start_by(definition, now), closes_at)
             key = _concurrency_key(draft.standing(), task)
-            begun = {"ready_at": now, "closes_at": closes_at, "due_at": due_at, "concurrency_key": key}
-            return draft.move(task, TaskEvent.RELEASE, **begun)
+            begun = {"closes_at": closes_at, "due_at": due_at, "concurrency_key": key}
+            return draft.move(task, TaskEvent.RELEASE, **begun, **in_line(draft, task))
+
+
+def in_line(draft: Draft, task: Task) -> dict[str, Any]:
+    """What changes of a task that waits for an agent from now on."""
+    definition = draft.of(task)
+    return {
+        "ready_at": draft.now,
+        "line": line_of(draft.session, definition),
+        "rank": rank_of(definition.priority, draft.now),
+    }
 
 
 def _child_id(task: Task, attempt: int) -> str:

@@ -74,6 +74,11 @@ def labelled(name: str, value: str) -> bytes:
     return named(name) + named(value)
 
 
+def in_line(line: str, rank: float) -> bytes:
+    """A place in a line as a place in an index: no other line's begin with it."""
+    return named(line) + at(rank)
+
+
 AGENTS_BY_CAPABILITY: Final[Index[Agent]] = Index(
     name="agents_by_capability", places=lambda agent: [named(capability) for capability in agent.capabilities]
 )
@@ -109,9 +114,17 @@ SESSIONS_BY_BUSINESS_KEY: Final[Index[Session]] = Index(
     places=lambda session: [named(session.business_key)] if session.business_key is not None else (),
 )
 TASKS_READY: Final[Index[Task]] = Index(
-    name="tasks_ready", places=lambda task: [at(task.ready_at or 0.0)] if task.status is TaskStatus.READY else ()
+    name="tasks_ready",
+    places=lambda task: [at(task.ready_at or 0.0)] if task.status is TaskStatus.READY and task.line is None else (),
 )
-"""By the time since which they wait."""
+"""Those that an earlier release had wait, in no line, by the time since which they do."""
+TASKS_IN_LINE: Final[Index[Task]] = Index(
+    name="tasks_in_line",
+    places=lambda task: (
+        [in_line(task.line, task.rank or 0.0)] if task.status is TaskStatus.READY and task.line is not None else ()
+    ),
+)
+"""Those that wait for an agent, by their lines and their places there."""
 TASKS_BY_DUE: Final[Index[Task]] = Index(
     name="tasks_by_due", places=lambda task: [at(task.due_at)] if task.due_at is not None else ()
 )
@@ -177,7 +190,7 @@ TASKS: Final = Table(
     kind=Task,
     schema=3,
     key=lambda row: row.task_id,
-    indexes=(TASKS_READY, TASKS_BY_DUE, TASKS_ABOVE, TASKS_DEAD),
+    indexes=(TASKS_READY, TASKS_IN_LINE, TASKS_BY_DUE, TASKS_ABOVE, TASKS_DEAD),
     upcasters={1: _with_new_fields, 2: _with_new_fields},
 )
 SIGNALS: Final = Table(name="signals", kind=Signal, schema=1, key=lambda row: f"{row.session_id}.{row.signal_id}")

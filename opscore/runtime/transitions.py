@@ -15,6 +15,7 @@ from opscore.runtime.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import SESSION_ENDED, Failure, Lease, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.run import Draft, Run, Step, moved
+from opscore.runtime.waiting import rank_anew
 
 _AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
 
@@ -119,7 +120,7 @@ def bounce(run: Run, task: Task, error: Failure, now: float, rng: random.Random,
 def _requeue(draft: Draft, task: Task, error: Failure | None, **changes: Any) -> None:
     """Put a task back in line; the time that it may wait begins anew, the one that it may take does not."""
     due_at = releasing.earliest(releasing.start_by(draft.of(task), draft.now), task.closes_at)
-    draft.move(task, TaskEvent.REQUEUE, error=error, ready_at=draft.now, due_at=due_at, **changes)
+    draft.move(task, TaskEvent.REQUEUE, error=error, due_at=due_at, **releasing.in_line(draft, task), **changes)
 
 
 def _called_off(draft: Draft, task: Task) -> bool:
@@ -365,5 +366,5 @@ def take_back(task: Task, session: Session, lease: Lease, now: float) -> Task:
         unknown = Failure(message=f"nobody knows whether the tool was called: {error.message}", code="outcome_unknown")
         return moved(task, TaskEvent.FAIL, error=unknown, retries=task.retries + 1, ended_at=now)
     if session.error is None and session.cancelled_at is None:
-        return moved(task, TaskEvent.REQUEUE, error=error, ready_at=now)
+        return moved(task, TaskEvent.REQUEUE, error=error, ready_at=now, rank=rank_anew(task, now))
     return moved(task, TaskEvent.CANCEL, error=error, ended_at=now)

@@ -1,9 +1,21 @@
-"""What the dispatcher knows of what waits: tasks for agents, and who has what is limited."""
+"""What the dispatcher knows of what waits: tasks for agents, in lines, and who has what is limited."""
+
+from typing import Final
 
 import attrs
 
 from opscore.runtime.definitions import TaskDefinition
 from opscore.runtime.models import Session, Task
+
+AGING_S: Final = 600.0
+"""How much waiting outweighs one level of priority."""
+CAPABILITY: Final = "capability"
+AGENT: Final = "agent"
+
+Requirement = tuple[str, str]
+"""What a line waits for: a capability, or an agent by its id."""
+Place = tuple[float, str]
+"""A place in a line: the rank of a task, and its id."""
 
 
 @attrs.frozen(kw_only=True)
@@ -21,10 +33,30 @@ class ReadyTask:
     workflow_id: str
     concurrency_key: str | None = None
 
+    @property
+    def requirement(self) -> Requirement:
+        """The line that it stands in."""
+        return (CAPABILITY, self.capability) if self.capability is not None else (AGENT, str(self.agent_id))
+
+    @property
+    def rank(self) -> float:
+        """Its place there."""
+        return rank_of(self.priority, self.ready_at)
+
+
+@attrs.frozen(kw_only=True)
+class LinePage:
+    """The next of those that wait in a line, as the rows say."""
+
+    requirement: Requirement
+    tasks: tuple[ReadyTask, ...]
+    reached: Place | None
+    """How far the line was read; nothing where that is to its end."""
+
 
 @attrs.frozen(kw_only=True)
 class QueueDepths:
-    """How much waits on each side."""
+    """How much the dispatcher has in mind on each side; of long lines it has the first alone."""
 
     ready_tasks: int
     idle_agents: int
@@ -38,6 +70,25 @@ class Held:
     agent_id: str
     slots: tuple[str, ...]
     version: int
+
+
+def rank_of(priority: int, ready_at: float) -> float:
+    """The place of a task in its line: each level of priority is worth so much waiting, so that none starves."""
+    return ready_at - priority * AGING_S
+
+
+def rank_anew(task: Task, now: float) -> float | None:
+    """The place of a task that waits again, as far as its row tells; nothing where an earlier release had it wait."""
+    if task.rank is None or task.ready_at is None:
+        return None
+    return rank_of(round((task.ready_at - task.rank) / AGING_S), now)
+
+
+def line_of(session: Session, definition: TaskDefinition) -> str:
+    """The line in which a task waits, as its row names it."""
+    if definition.capability is not None:
+        return f"{CAPABILITY}/{definition.capability}"
+    return f"{AGENT}/{definition.agent_id or session.agent_id}"
 
 
 def ready_task(session: Session, definition: TaskDefinition, task: Task) -> ReadyTask:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from opscore.runtime.limits import DispatchLimit, Limits
-from opscore.runtime.matching import AGING_S, Match, MatchBook
+from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import AgentAvailable, AgentUnavailable, OfferOutcome
-from opscore.runtime.waiting import Held, ReadyTask
+from opscore.runtime.waiting import AGING_S, Held, LinePage, Place, ReadyTask, Requirement
 from tests.runtime.offers import NOW, agent, ended
 
 CAPABILITIES = ("a", "b")
@@ -44,14 +44,17 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
         self.out: dict[str, Match] = {}
         self.begun: list[tuple[float, ReadyTask]] = []
         self.due: dict[str, float] = {}
+        self.readings: list[tuple[Requirement, LinePage]] = []
+        """What is being read of lines, as the rows were when that was asked for."""
         self.numbers = itertools.count(1)
 
     @initialize(
         capabilities=st.dictionaries(st.sampled_from(CAPABILITIES), LIMITS),
         workflows=st.dictionaries(st.sampled_from(WORKFLOWS), LIMITS),
+        window=st.sampled_from((1_000, 1, 2)),
     )
-    def begin(self, capabilities: dict[str, DispatchLimit], workflows: dict[str, DispatchLimit]) -> None:
-        self.limits = Limits(capability_limits=capabilities, workflow_limits=workflows)
+    def begin(self, capabilities: dict[str, DispatchLimit], workflows: dict[str, DispatchLimit], window: int) -> None:
+        self.limits = Limits(capability_limits=capabilities, workflow_limits=workflows, line_window=window)
         self.book = MatchBook(self.limits)
 
     # --- what may be ----------------------------------------------------------------------------------------
@@ -83,6 +86,9 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
     def may(self, agent: AgentAvailable, task: ReadyTask) -> bool:
         return task.capability in agent.capabilities if task.capability else task.agent_id == agent.agent_id
 
+    def lines_of(self, agent: AgentAvailable) -> set[Requirement]:
+        return {("agent", agent.agent_id), *(("capability", name) for name in agent.capabilities)}
+
     def rank(self, task: ReadyTask) -> float:
         return task.ready_at - task.priority * AGING_S
 
@@ -94,6 +100,30 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
             assert self.fits(match.task), "one too many"
             self.offers[match.task.task_id] = match
         self.due |= self.book.take_times()
+        self.readings += [(line, self.page(line, after)) for line, after in self.book.take_wanted()]
+
+    def page(self, line: Requirement, after: Place | None) -> LinePage:
+        """The next of a line by the rows, in which also what is under offer waits."""
+        rows = sorted(
+            ((task.rank, task.task_id), task)
+            for task in (*self.waiting.values(), *(match.task for match in self.offers.values()))
+            if task.requirement == line and (after is None or (task.rank, task.task_id) > after)
+        )
+        shown = rows[: self.limits.line_window]
+        whole = len(shown) < self.limits.line_window
+        return LinePage(
+            requirement=line, tasks=tuple(task for _, task in shown), reached=None if whole else shown[-1][0]
+        )
+
+    @precondition(lambda self: self.readings)
+    @rule(data=st.data())
+    def what_was_read_of_a_line_is_there(self, data: st.DataObject) -> None:
+        _, page = self.readings.pop(data.draw(st.integers(0, len(self.readings) - 1)))
+        self.take(self.book.take_page(page, self.now))
+
+    def read_all(self) -> None:
+        while self.readings:
+            self.take(self.book.take_page(self.readings.pop(0)[1], self.now))
 
     # --- what happens ---------------------------------------------------------------------------------------
 
@@ -121,17 +151,22 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
         task_id = data.draw(st.sampled_from(sorted(self.waiting)))
         self.book.task_withdrawn(task_id)
         del self.waiting[task_id]
+        self.take([])
 
     @precondition(lambda self: self.free())
     @rule(data=st.data(), capabilities=st.sets(st.sampled_from(CAPABILITIES), min_size=1))
     def an_agent_is_idle(self, data: st.DataObject, capabilities: set[str]) -> None:
+        self.read_all()
+        if not self.free():
+            return
         said = agent(data.draw(st.sampled_from(self.free())), *sorted(capabilities), as_of=next(self.numbers))
         self.idle[said.agent_id] = said
         fitting = [task for task in self.waiting.values() if self.may(said, task) and self.fits(task)]
         found = self.book.agent_available(said, self.now)
-        if fitting:
+        if fitting and found:
             assert [self.rank(match.task) for match in found] == [min(map(self.rank, fitting))], "priority, then age"
         self.take(found)
+        assert found or self.readings or not fitting, "it waits for nothing but for who is first"
 
     def free(self) -> list[str]:
         busy = {match.agent.agent_id for match in (*self.offers.values(), *self.out.values())}
@@ -158,14 +193,16 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
     def an_attempt_is_over(self, data: st.DataObject, goes_on: bool) -> None:
         match = self.out.pop(data.draw(st.sampled_from(sorted(self.out))))
         as_of, agent_id = next(self.numbers), match.agent.agent_id
+        self.read_all()
         if goes_on:
             said = attrs.evolve(match.agent, as_of=as_of)
             self.idle[agent_id] = said
             fitting = [task for task in self.waiting.values() if self.may(said, task) and self.fits(task)]
             found = self.book.agent_available(said, self.now)
             given = [self.rank(match.task) for match in found if match.agent == said]
-            assert given == ([min(map(self.rank, fitting))] if fitting else []), "of all that it may do"
             self.take(found)
+            best = [min(map(self.rank, fitting))] if fitting else []
+            assert given == best or (self.readings and not given), "of all that it may do"
         else:
             gone = AgentUnavailable(agent_id=agent_id, as_of=as_of, leased=False)
             self.take(self.book.agent_unavailable(gone, self.now))
@@ -187,7 +224,7 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
     @rule()
     def the_dispatcher_starts_anew(self) -> None:
         """Its book is made again from the rows: offers under way are heard of no more, and were not taken."""
-        self.book, self.due = MatchBook(self.limits), {}
+        self.book, self.due, self.readings = MatchBook(self.limits), {}, []
         for match in self.offers.values():
             self.waiting[match.task.task_id] = match.task
             self.idle[match.agent.agent_id] = match.agent
@@ -202,8 +239,9 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
                 if limit.per_interval is not None:
                     times = [at for at, task in self.begun if getattr(task, field) == name]
                     self.book.begun(f"{kind}/{name}", times, self.now)
-        for task in sorted(self.waiting.values(), key=self.rank):
-            assert self.book.task_ready(task, 0, self.now) == []
+        for line in sorted({task.requirement for task in self.waiting.values()}):
+            assert self.book.take_page(self.page(line, None), self.now) == []
+        self.take([])
         for said in list(self.idle.values()):
             self.take(self.book.agent_available(said, self.now))
 
@@ -218,8 +256,11 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
 
     @invariant()
     def nothing_waits_for_what_is_there(self) -> None:
+        being_read = {line for line, _ in self.readings}
         for task in self.waiting.values():
-            free = [each for each in self.idle.values() if self.may(each, task)]
+            free = [
+                each for each in self.idle.values() if self.may(each, task) and not self.lines_of(each) & being_read
+            ]
             assert not free or not self.fits(task), f"{task.task_id} waits, and could go"
 
     @invariant()
@@ -227,7 +268,9 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
         depths = self.book.depths() if hasattr(self, "book") else None
         if depths is not None:
             found = (depths.ready_tasks, depths.idle_agents, depths.offers)
-            assert found == (len(self.waiting), len(self.idle), len(self.offers))
+            assert found == (min(found[0], len(self.waiting)), len(self.idle), len(self.offers))
+            long = self.readings or self.limits.line_window < len(self.waiting)
+            assert found[0] == len(self.waiting) or long, "short lines are whole"
 
 
 TestAnyOrderOfEventsBesidePlainDicts = GatesBesidePlainDicts.TestCase

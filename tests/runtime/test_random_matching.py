@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from opscore.runtime.limits import Limits
-from opscore.runtime.matching import AGING_S, Match, MatchBook
+from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import AgentAvailable, OfferOutcome
-from opscore.runtime.waiting import QueueDepths, ReadyTask
+from opscore.runtime.waiting import AGING_S, QueueDepths, ReadyTask
 from tests.runtime.offers import NOW, agent, ended, is_busy, is_idle, waits
 
 CAPABILITIES = ("a", "b", "c")

@@ -55,6 +55,7 @@ def _limited(rng: random.Random, limits: Limits) -> Limits:
     """Bound what is given out of some capabilities and workflows, now and then."""
     return attrs.evolve(
         limits,
+        line_window=rng.choice((1_000, 1_000, 1, 2, 5)),
         capability_limits={name: _dispatch_limit(rng) for name in "xyz" if rng.random() < 0.1},  # noqa: PLR2004 (seldom)
         workflow_limits={
             name: _dispatch_limit(rng)

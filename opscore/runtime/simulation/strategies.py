@@ -167,6 +167,7 @@ def drawn_limits() -> st.SearchStrategy[Limits]:
         passivate_s=st.sampled_from((5.0, 0.5, 30.0)),
         claim_grace_s=st.sampled_from((10.0, 1.0)),
         dispatch_attempts_max=st.sampled_from((10, 2)),
+        line_window=st.sampled_from((1_000, 1, 3)),
         capability_limits=st.dictionaries(st.sampled_from(CAPABILITIES), dispatch_limits(), max_size=1),
         workflow_limits=st.dictionaries(st.sampled_from(("w", "below")), dispatch_limits(), max_size=1),
     )

@@ -185,4 +185,25 @@ MUTANTS: tuple[Mutant, ...] = (
         old="    return Failed(error=error, retryable=idempotent)\n",
         new="    return Failed(error=error)\n",
     ),
+    Mutant(
+        name="next-of-a-line-are-not-read",
+        breaks="What is accepted stays in the store, and its turn comes.",
+        module="opscore/runtime/lines.py",
+        old="            self._wanted.add(requirement)\n",
+        new="            self._wanted.discard(requirement)\n",
+    ),
+    Mutant(
+        name="who-comes-while-a-line-is-read-is-forgotten",
+        breaks="A task that began to wait while its line was being read has its place there.",
+        module="opscore/runtime/lines.py",
+        old="                self._beyond[task.task_id] = task\n",
+        new="                self._gone.add(task.task_id)\n",
+    ),
+    Mutant(
+        name="end-of-a-line-is-where-reading-stopped",
+        breaks="What is accepted stays in the store, and its turn comes.",
+        module="opscore/runtime/recovery.py",
+        old="            return tuple(found), (time_at(place[len(name) :]), task_id)\n",
+        new="            return tuple(found), None\n",
+    ),
 )

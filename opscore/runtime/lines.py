@@ -1,0 +1,191 @@
+"""The lines in which tasks wait for agents, as the dispatcher has them in mind: of long ones the first alone.
+
+The rows have every task that waits, in the order of its line. In mind are those up to a place, and nothing beyond it;
+when few of them are left the next are asked for, and when there are too many the last are dropped. Those who wait
+before a closed gate stand aside, and are kept.
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterator
+
+import attrs
+
+from opscore.runtime.waiting import LinePage, Place, ReadyTask, Requirement
+
+Entry = tuple[float, int, str]
+"""A task in line: its rank, a number that keeps the order in which they came, and its id."""
+
+
+@attrs.define
+class _Line:
+    entries: list[Entry] = attrs.field(factory=list)
+    """A heap; one that stands for nothing any more is passed over when it comes up."""
+    count: int = 0
+    """Tasks in it that are in mind and do not stand aside."""
+    reached: Place | None = None
+    """The last place that is in mind; nothing where that is the whole line."""
+    is_read: bool = False
+    """The next of it are being read."""
+
+
+class Lines:
+    """Who waits, in which order.
+
+    Args:
+        window: how many of a line are read at a time.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._ready: dict[str, ReadyTask] = {}
+        self._lines: dict[Requirement, _Line] = {}
+        self._aside: set[str] = set()
+        self._order = itertools.count()
+        self._wanted: set[Requirement] = set()
+        # What was heard while lines are read, and what they say may be older than: who waits beyond, who no longer.
+        self._readings = 0
+        self._beyond: dict[str, ReadyTask] = {}
+        self._gone: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def find(self, task_id: str) -> ReadyTask | None:
+        """A task that waits, and is in mind."""
+        return self._ready.get(task_id)
+
+    # --- coming and going ---------------------------------------------------------------------------------
+
+    def put(self, task: ReadyTask) -> None:
+        """Have a task wait; one that does already, but otherwise, waits anew."""
+        self._gone.discard(task.task_id)
+        line = self._lines.setdefault(task.requirement, _Line())
+        if line.reached is not None and (task.rank, task.task_id) > line.reached:
+            self._forget(task.task_id)
+            if self._readings:
+                self._beyond[task.task_id] = task
+            return
+        if self._ready.get(task.task_id) != task:
+            # Of one that is in mind already a grant may not have been heard: it waits anew, and in a new place.
+            self.put_again(task)
+
+    def put_again(self, task: ReadyTask) -> None:
+        """Have a task wait that was to be given out."""
+        line = self._lines.setdefault(task.requirement, _Line())
+        if task.task_id not in self._ready or task.task_id in self._aside:
+            self._aside.discard(task.task_id)
+            line.count += 1
+        self._ready[task.task_id] = task
+        heapq.heappush(line.entries, (task.rank, next(self._order), task.task_id))
+        if line.count > 2 * self._window and not line.is_read:
+            self._cut(line)
+
+    def remove(self, task_id: str) -> ReadyTask | None:
+        """Have a task wait no longer."""
+        if self._readings:
+            self._beyond.pop(task_id, None)
+            self._gone.add(task_id)
+        return self._forget(task_id)
+
+    def _forget(self, task_id: str) -> ReadyTask | None:
+        task = self._ready.pop(task_id, None)
+        if task is not None and task_id in self._aside:
+            self._aside.remove(task_id)
+        elif task is not None:
+            self._count_down(task.requirement)
+        return task
+
+    # --- the front of a line ------------------------------------------------------------------------------
+
+    def first(self, requirement: Requirement) -> Entry | None:
+        """The first in a line."""
+        line = self._lines.get(requirement)
+        while line is not None and line.entries:
+            entry = line.entries[0]
+            if self.stands_for(entry) is not None and entry[2] not in self._aside:
+                return entry
+            heapq.heappop(line.entries)
+        if line is not None and line.reached is None and not line.is_read:
+            del self._lines[requirement]
+        return None
+
+    def is_unread(self, requirement: Requirement) -> bool:
+        """Whether more waits in a line than is in mind, of which nobody may be given out."""
+        line = self._lines.get(requirement)
+        return line is not None and line.reached is not None
+
+    def step_aside(self, requirement: Requirement) -> Entry:
+        """Have the first in a line stand aside."""
+        entry = heapq.heappop(self._lines[requirement].entries)
+        self._aside.add(entry[2])
+        self._count_down(requirement)
+        return entry
+
+    def step_back(self, requirement: Requirement, entry: Entry) -> bool:
+        """Have one that stood aside stand in line again; `False` where it waits no longer, or elsewhere."""
+        if self.stands_for(entry) is None or entry[2] not in self._aside:
+            return False
+        self._aside.remove(entry[2])
+        line = self._lines.setdefault(requirement, _Line())
+        line.count += 1
+        heapq.heappush(line.entries, entry)
+        return True
+
+    def stands_for(self, entry: Entry) -> ReadyTask | None:
+        """The task that an entry stands for, if it still waits in that place."""
+        task = self._ready.get(entry[2])
+        return task if task is not None and entry[0] == task.rank else None
+
+    # --- what is in mind ----------------------------------------------------------------------------------
+
+    def take_wanted(self) -> Iterator[tuple[Requirement, Place]]:
+        """The lines that are to be read on, each with the place from which on; told once."""
+        wanted, self._wanted = self._wanted, set()
+        for requirement in wanted:
+            line = self._lines[requirement]
+            if line.reached is not None and not line.is_read:
+                line.is_read = True
+                self._readings += 1
+                yield requirement, line.reached
+
+    def take_page(self, page: LinePage) -> None:
+        """Take in the next of a line, as the rows say, and what was heard of it while they were read."""
+        line = self._lines.setdefault(page.requirement, _Line())
+        if line.is_read:
+            line.is_read = False
+            self._readings -= 1
+        line.reached = page.reached
+        beyond = [task for task in self._beyond.values() if task.requirement == page.requirement]
+        for task in beyond:
+            del self._beyond[task.task_id]
+        known = self._ready.keys() | self._gone | {task.task_id for task in beyond}
+        for task in (*(task for task in page.tasks if task.task_id not in known), *beyond):
+            self.put(task)
+        if not self._readings:
+            self._beyond, self._gone = {}, set()
+        self._look(page.requirement, line)
+
+    def _count_down(self, requirement: Requirement) -> None:
+        line = self._lines[requirement]
+        line.count -= 1
+        self._look(requirement, line)
+
+    def _look(self, requirement: Requirement, line: _Line) -> None:
+        if line.reached is not None and not line.is_read and line.count <= self._window // 2:
+            self._wanted.add(requirement)
+
+    def _cut(self, line: _Line) -> None:
+        """Keep the first of a line in mind; the rows have the others."""
+        entries = {
+            entry[2]: entry
+            for entry in sorted(line.entries, reverse=True)
+            if self.stands_for(entry) is not None and entry[2] not in self._aside
+        }
+        # By their places, as the rows have them: of the same rank, who came first may stand behind.
+        standing = sorted(entries.values(), key=lambda entry: (entry[0], entry[2]))
+        for _, _, task_id in standing[self._window :]:
+            del self._ready[task_id]
+        rank, _, task_id = standing[self._window - 1]
+        line.entries = sorted(standing[: self._window])
+        line.count, line.reached = len(line.entries), (rank, task_id)

@@ -1,0 +1,120 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""Long lines of waiting tasks: the dispatcher has the first of them in mind, and reads the others when they come up."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.actors.errors import ActorFailed
+from opscore.runtime import messages
+from opscore.runtime.dispatcher import DispatcherActor
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Move, Session, SessionStatus
+from opscore.runtime.node import Node
+from opscore.runtime.tables import TASKS_IN_LINE
+from tests.runtime.world import Strike, World, begin, check_rows, hire, join, one_task, only_task, quiet
+
+WINDOW = 4
+LIMITS = Limits(line_window=WINDOW)
+
+
+async def in_mind(node: Node) -> int:
+    depths = await node._core.addresses.dispatcher.ask(messages.GetDepths())  # noqa: SLF001 (nobody else is told)
+    return depths.ready_tasks
+
+
+async def queued(node: Node, count: int, *, first: int = 0, **fields: Any) -> list[Session]:
+    sessions = []
+    for number in range(first, first + count):
+        sessions.append(await begin(node, one_task(**fields), payload=number))
+        await trio.sleep(0.001)
+    return sessions
+
+
+async def test_a_long_line_is_kept_in_the_store_and_gone_through_in_its_order(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=LIMITS, look=check_rows)
+    async with world.node() as node:
+        sessions = await queued(node, 60)
+        assert await in_mind(node) <= 2 * WINDOW
+        got = await hire(node, "a")
+        for session in sessions:
+            assert (await node.wait(session.session_id)).status is SessionStatus.COMPLETED
+        assert [assignment.input for assignment in got] == list(range(60))
+    with world.rows() as view:
+        assert list(TASKS_IN_LINE.lines(view)) == []
+
+
+async def test_after_a_restart_no_more_than_the_first_of_each_line_are_read(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=LIMITS, look=check_rows)
+    async with world.node() as node:
+        for capability in "xyz":
+            await queued(node, 20, agentCapability=capability)
+    async with world.node() as node:
+        assert await in_mind(node) == 3 * WINDOW
+        got = [await hire(node, name, capability) for name, capability in (("a", "x"), ("b", "y"), ("c", "z"))]
+        await trio.sleep(60)
+        assert [[assignment.input for assignment in each] for each in got] == [list(range(20))] * 3
+
+
+async def test_what_is_urgent_goes_first_also_where_it_comes_behind_a_long_line(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, limits=LIMITS, look=check_rows).node() as node:
+        await queued(node, 20)
+        await queued(node, 20, first=100, priority=9)
+        assert await in_mind(node) <= 2 * WINDOW
+        got = await hire(node, "a")
+        await trio.sleep(60)
+        assert [assignment.input for assignment in got] == [*range(100, 120), *range(20)]
+
+
+async def test_paused_runs_keep_nobody_behind_them_waiting(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path, limits=LIMITS, look=check_rows).node() as node:
+        sessions = await queued(node, 30)
+        for session in sessions[:25]:
+            await node.steer(session.session_id, Move.PAUSE)
+        got = await hire(node, "a")
+        await trio.sleep(60)
+        assert [assignment.input for assignment in got] == list(range(25, 30))
+        for session in sessions[:25]:
+            await node.steer(session.session_id, Move.RESUME)
+        await trio.sleep(60)
+        assert sorted(assignment.input for assignment in got) == list(range(30))
+
+
+async def test_a_dispatcher_that_starts_anew_goes_on_with_a_long_line(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strike = Strike(monkeypatch, DispatcherActor, messages.GetDepths)
+    async with World(tmp_path, limits=LIMITS, look=check_rows).node() as node:
+        sessions = await queued(node, 40)
+        got = await hire(node, "a")
+        await trio.sleep(10)
+        strike.armed = True
+        with pytest.raises(ActorFailed):
+            await in_mind(node)
+        await trio.sleep(60)
+        assert [assignment.input for assignment in got] == list(range(40))
+        assert only_task(node, sessions[-1]).attempt == 1
+
+
+async def test_lines_of_agents_are_read_as_those_of_capabilities_are(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path, limits=LIMITS, look=check_rows).node() as node:
+        await join(node, "x", state="active")
+        await queued(node, 15, agentId="x", agentCapability=None)
+        assert await in_mind(node) <= 2 * WINDOW
+        for number in range(15):
+            await node.report_state("x", "idle")
+            await quiet()
+            (lease,) = [node.lease("x")]
+            assert lease is not None
+            task = node.task(lease.task_id)
+            assert node.session(task.session_id).session.payload == number
+            await node.complete(task.task_id, task.attempt)
