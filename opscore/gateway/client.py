@@ -316,9 +316,17 @@ class OpscoreClient(OperatorCalls):
             lease_expires_at=answer["leaseExpiresAt"],
         )
 
-    async def heartbeat(self, task_id: str, attempt: int) -> str:
-        """Show life, which renews the attempt's lease; returns when the lease now ends."""
-        answer = await self._caller.document(_report(task_id, "heartbeat", {"attempt": attempt}))
+    async def heartbeat(self, task_id: str, attempt: int, progress: Any = None) -> str:
+        """Show life, which renews the attempt's lease; returns when the lease now ends.
+
+        Args:
+            task_id: The task.
+            attempt: The attempt, as it was claimed.
+            progress: How far it is, in JSON of 4 KiB at most, shown with the task while the attempt is out; None
+                keeps what was said before.
+        """
+        said = {} if progress is None else {"progress": progress}
+        answer = await self._caller.document(_report(task_id, "heartbeat", {"attempt": attempt, **said}))
         return str(answer["leaseExpiresAt"])
 
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:

@@ -141,6 +141,7 @@ class HeartbeatRequest:
     """`POST /task/{taskId}/heartbeat`."""
 
     attempt: int
+    progress: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -258,8 +259,8 @@ def held_document(lease: Lease | None) -> Json | None:
     return {**held, **lease_document(lease)}
 
 
-def task_document(task: Task) -> Json:
-    """Show a task of a run."""
+def task_document(task: Task, progress: Any = None) -> Json:
+    """Show a task of a run, and how far the attempt is that is out."""
     return {
         "taskId": task.task_id,
         "taskKey": task.key,
@@ -268,6 +269,7 @@ def task_document(task: Task) -> Json:
         "attempt": task.attempt,
         "retries": task.retries,
         "agentId": task.agent_id,
+        "progress": progress,
         "result": task.result,
         "error": _failure(task.error),
         "concurrencyKey": task.concurrency_key,
@@ -307,7 +309,7 @@ def session_view_document(view: SessionView) -> Json:
         **session_document(view.session),
         "payload": view.session.payload,
         "result": view.session.result,
-        "tasks": [task_document(task) for task in view.tasks],
+        "tasks": [task_document(task, view.progress.get(task.task_id)) for task in view.tasks],
     }
 
 

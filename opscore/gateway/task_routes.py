@@ -10,16 +10,17 @@ from opscore.gateway.requests import Call
 
 async def show(call: Call) -> Response:
     """Show one task of a run."""
-    task = call.node.task(call.path("taskId"))
-    call.require(Scope.VIEWER, task.agent_id)
-    return shown(task_document(task))
+    found = call.node.task_view(call.path("taskId"))
+    call.require(Scope.VIEWER, found.task.agent_id)
+    return shown(task_document(found.task, found.progress))
 
 
 async def heartbeat(call: Call) -> Response:
-    """Renew the lease of an attempt."""
+    """Renew the lease of an attempt, and take in how far it is."""
     task_id = _own_task(call)
     request = await call.document(HeartbeatRequest)
-    return shown(lease_document(await call.run(call.node.heartbeat, task_id, request.attempt)))
+    lease = await call.run(call.node.heartbeat, task_id, request.attempt, progress=request.progress)
+    return shown(lease_document(lease))
 
 
 async def complete(call: Call) -> Response:

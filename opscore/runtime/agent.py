@@ -115,7 +115,7 @@ class AgentActor(AgentStanding):
 
         async def decide() -> Lease:
             held = await self._held(message)
-            lease = leases.renewed(held, self._now(), heartbeat=True)
+            lease = leases.renewed(held, self._now(), heartbeat=True, progress=message.progress)
             await self._show_life(held, lease, agent=KEEP)
             return lease
 

@@ -27,8 +27,8 @@ from opscore.runtime.local import Handler
 from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, Registration, Task
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
-from opscore.runtime.values import check_value
-from opscore.runtime.views import Page
+from opscore.runtime.values import check_progress, check_value, deep_copy
+from opscore.runtime.views import Page, TaskView
 
 ANSWER_MARGIN_S: Final = 30.0
 """How much longer than a claim's wait its answer may take."""
@@ -271,13 +271,22 @@ class AgentCalls(Calls):
 
     # --- attempts -----------------------------------------------------------------------------------------
 
-    async def heartbeat(self, task_id: str, attempt: int) -> Lease:
-        """Renew the lease of an attempt.
+    async def heartbeat(self, task_id: str, attempt: int, *, progress: Any = None) -> Lease:
+        """Renew the lease of an attempt, and say how far it is.
+
+        Args:
+            task_id: the task.
+            attempt: its number.
+            progress: JSON values; shown with the task while the attempt is out. None keeps what was said before.
 
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
+            LimitExceeded: what it says is larger than `progress_bytes_max`.
+            ValueError, TypeError: it is not JSON.
         """
-        return await self._holder(task_id, attempt).ask(messages.Heartbeat(task_id=task_id, attempt=attempt))
+        check_progress(progress, self._core.limits)
+        beat = messages.Heartbeat(task_id=task_id, attempt=attempt, progress=deep_copy(progress))
+        return await self._holder(task_id, attempt).ask(beat)
 
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
         """End an attempt with its result.
@@ -313,6 +322,17 @@ class AgentCalls(Calls):
             TaskNotFound: there is none.
         """
         found = self._read(lambda view: TASKS.read(view, task_id).row)
+        if found is None:
+            raise TaskNotFound(task_id)
+        return found
+
+    def task_view(self, task_id: str) -> TaskView:
+        """Return one task of a run with the progress of the attempt that is out.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        found = self._read(lambda view: views.task_view(view, task_id))
         if found is None:
             raise TaskNotFound(task_id)
         return found

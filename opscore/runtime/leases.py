@@ -1,5 +1,7 @@
 """How a lease changes: pure functions from one row to the next."""
 
+from typing import Any
+
 import attrs
 
 from opscore.runtime.definitions import TaskDefinition, TaskKind
@@ -27,8 +29,8 @@ def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float, *
     )
 
 
-def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool = False) -> Lease:
-    """The agent showed life: it has the attempt, and gets the full time again."""
+def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool = False, progress: Any = None) -> Lease:
+    """The agent showed life: it has the attempt, and gets the full time again; no progress keeps what was said."""
     return attrs.evolve(
         lease,
         expires_at=max(lease.expires_at, now + lease.lease_s),
@@ -36,6 +38,7 @@ def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool =
         delivered=True,
         active_seen=lease.active_seen or active,
         heartbeat_seen=lease.heartbeat_seen or heartbeat,
+        progress=lease.progress if progress is None else progress,
     )
 
 

@@ -32,6 +32,8 @@ class Limits:
     """Of one agent; each is a line in an index."""
     value_bytes_max: int = 256 * 1024
     """A payload or a result, as JSON."""
+    progress_bytes_max: int = 4 * 1024
+    """What a heartbeat says of how far its task is, as JSON: it is written again with every heartbeat."""
     nesting_max: int = NESTING_MAX
     """How deep lists and objects may stand within one another, in a payload, a result or a workflow document."""
     tasks_max: int = 1_000

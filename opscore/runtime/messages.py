@@ -80,6 +80,8 @@ class Heartbeat(_ToAgent[Lease]):
 
     task_id: str
     attempt: int
+    progress: Any = None
+    """How far it is; nothing keeps what was said before."""
 
 
 @attrs.frozen(kw_only=True)

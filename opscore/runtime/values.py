@@ -113,14 +113,28 @@ def check_value(value: Any, limits: Limits) -> None:
         LimitExceeded: it is larger than `value_bytes_max`, or nests deeper than `nesting_max`.
         ValueError, TypeError: it is not JSON.
     """
+    _check(value, limits, "value_bytes_max", limits.value_bytes_max)
+
+
+def check_progress(value: Any, limits: Limits) -> None:
+    """Refuse what can't be kept as the progress of an attempt.
+
+    Raises:
+        LimitExceeded: it is larger than `progress_bytes_max`, or nests deeper than `nesting_max`.
+        ValueError, TypeError: it is not JSON.
+    """
+    _check(value, limits, "progress_bytes_max", limits.progress_bytes_max)
+
+
+def _check(value: Any, limits: Limits, limit: str, bytes_max: int) -> None:
     if value is None:
         return
     try:
         body = encode_json(value)
     except RecursionError:
         raise LimitExceeded("nesting_max", limits.nesting_max, _depth(value)) from None
-    if len(body) > limits.value_bytes_max:
-        raise LimitExceeded("value_bytes_max", limits.value_bytes_max, len(body))
+    if len(body) > bytes_max:
+        raise LimitExceeded(limit, bytes_max, len(body))
     # Most values hold fewer brackets than they might nest: only the others are worth a walk.
     if body.count(b"[") + body.count(b"{") > limits.nesting_max and (depth := _depth(value)) > limits.nesting_max:
         raise LimitExceeded("nesting_max", limits.nesting_max, depth)

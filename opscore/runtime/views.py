@@ -1,7 +1,7 @@
 """What can be read from outside: one page of a listing, one session with its tasks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
 
@@ -14,6 +14,7 @@ from opscore.runtime.tables import (
     AGENTS,
     AGENTS_BY_CAPABILITY,
     DEFINITIONS,
+    LEASES,
     SCHEDULES,
     SESSIONS,
     SESSIONS_BY_BUSINESS_KEY,
@@ -47,6 +48,16 @@ class SessionView:
 
     session: Session
     tasks: tuple[Task, ...]
+    progress: Mapping[str, Any] = attrs.field(factory=dict)
+    """How far those are that are out with an agent and said so, by the task's id."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskView:
+    """A task, and how far the attempt is that is out, as its agent said last."""
+
+    task: Task
+    progress: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +74,24 @@ def session_view(view: Snapshot, session_id: str, library: Library) -> SessionVi
     if session is None:
         return None
     tasks = tuple(task for task, _ in tasks_of(view, session_id))
-    return SessionView(session=_with_result(view, session, tasks, library), tasks=tasks)
+    said = {task.task_id: progress for task in tasks if (progress := _progress(view, task)) is not None}
+    return SessionView(session=_with_result(view, session, tasks, library), tasks=tasks, progress=said)
+
+
+def task_view(view: Snapshot, task_id: str) -> TaskView | None:
+    """Read a task with its progress."""
+    task = TASKS.read(view, task_id).row
+    return None if task is None else TaskView(task=task, progress=_progress(view, task))
+
+
+def _progress(view: Snapshot, task: Task) -> Any:
+    """What the lease says of the attempt that is out; no lease is read of a task that is not out with an agent."""
+    if not task.is_out or task.agent_id is None:
+        return None
+    lease = LEASES.read(view, task.agent_id).row
+    if lease is None or (lease.task_id, lease.attempt) != (task.task_id, task.attempt):
+        return None
+    return lease.progress
 
 
 def whole_session(view: Snapshot, session_id: str, library: Library) -> Session | None:

@@ -166,11 +166,13 @@ async def test_reports_about_an_attempt_carry_its_number() -> None:
     with scripted_server(Answer(document={"leaseExpiresAt": "2030-01-01T00:00:00Z"})) as server:
         async with OpscoreClient(server.url) as client:
             assert await client.heartbeat("t-1", 3) == "2030-01-01T00:00:00Z"
+            await client.heartbeat("t-1", 3, {"done": 1})
             await client.complete("t-1", 3, {"pages": 2})
             await client.fail("t-1", 3, "no paper", code="printer", retryable=False)
             await client.fail("t-1", 3, "no paper")
     assert [(call.path.rpartition("/")[2], call.document) for call in server.asked] == [
         ("heartbeat", {"attempt": 3}),
+        ("heartbeat", {"attempt": 3, "progress": {"done": 1}}),
         ("complete", {"attempt": 3, "result": {"pages": 2}}),
         ("fail", {"attempt": 3, "error": "no paper", "code": "printer", "retryable": False}),
         ("fail", {"attempt": 3, "error": "no paper"}),

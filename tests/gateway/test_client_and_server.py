@@ -80,7 +80,8 @@ async def test_an_agent_claims_shows_life_and_completes() -> None:
         assert repeated is not None
         assert (repeated.task_id, repeated.attempt) == (claim.task_id, claim.attempt)
 
-        assert "T" in await client.heartbeat(claim.task_id, claim.attempt)
+        assert "T" in await client.heartbeat(claim.task_id, claim.attempt, {"pages": 1})
+        assert (await client.task(claim.task_id))["progress"] == {"pages": 1}
         with pytest.raises(ProblemError) as stale:
             await client.complete(claim.task_id, claim.attempt + 1)
         assert stale.value.status == 409

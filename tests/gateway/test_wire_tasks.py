@@ -156,6 +156,38 @@ def test_a_heartbeat_renews_the_lease_and_starts_the_task(wire: Wire) -> None:
     assert shown["startedAt"] is not None
 
 
+def test_a_heartbeat_says_how_far_its_attempt_is_and_the_task_shows_it_while_that_is_out(wire: Wire) -> None:
+    capability = name("cap")
+    session_id = wire.trigger(one_task(capability, retry={"initialDelaySeconds": 0, "jitter": False}))
+    agent_id = wire.register(capability)
+
+    def shown(task_id: str) -> Any:
+        (task,) = wire.session(session_id)["tasks"]
+        assert wire.get(f"/task/{task_id}").json() == task
+        return task["progress"]
+
+    beats: list[tuple[dict[str, Any], Any]] = [
+        ({}, None),
+        ({"progress": {"done": 3}}, {"done": 3}),
+        ({}, {"done": 3}),
+        ({"progress": None}, {"done": 3}),
+        ({"progress": 0}, 0),
+    ]
+    for attempt in (1, 2):
+        claimed = wire.claimed(agent_id)
+        task_id = claimed["task"]["taskId"]
+        assert (claimed["attempt"], shown(task_id)) == (attempt, None)
+        for said, then in beats:
+            assert verdict(wire, task_id, "heartbeat", attempt, **said).status_code == 200
+            assert shown(task_id) == then
+        problem(verdict(wire, task_id, "heartbeat", attempt, progress="x" * 4_095), 422, "limit_exceeded")
+        assert verdict(wire, task_id, "heartbeat", attempt, progress="x" * 4_094).status_code == 200
+        assert shown(task_id) == "x" * 4_094
+        assert verdict(wire, task_id, "fail", attempt).status_code == 200
+        problem(verdict(wire, task_id, "heartbeat", attempt, progress=1), 409, "stale_attempt")
+        assert shown(task_id) is None
+
+
 @pytest.mark.parametrize("result", [None, 0, False, "", "text", [1, {"a": None}], {"b": 1.5}])
 def test_a_result_completes_the_task_and_is_kept_as_it_was_sent(wire: Wire, result: Any) -> None:
     capability = name("cap")

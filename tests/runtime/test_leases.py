@@ -106,3 +106,9 @@ def test_a_claim_gets_an_open_lease_only_if_nobody_has_it_or_the_same_claim_asks
 ) -> None:
     lease = attrs.evolve(fresh(), delivered=delivered, claim_id=claimed_by, heartbeat_seen=heartbeat_seen)
     assert leases.claimable(lease, asks) is gets
+
+
+def test_what_was_said_of_how_far_an_attempt_is_stands_until_something_else_is_said() -> None:
+    said = leases.renewed(fresh(), NOW, heartbeat=True, progress=[1])
+    assert said.progress == leases.renewed(said, NOW, active=True).progress == [1]
+    assert leases.renewed(said, NOW, heartbeat=True, progress=0).progress == 0
