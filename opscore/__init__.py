@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from opscore.gateway.client import OpscoreClient
+    from opscore.runtime.context import TaskContext, current_task
     from opscore.runtime.errors import OpscoreError
     from opscore.runtime.limits import Limits
     from opscore.runtime.models import Agent, Assignment, Session, Task
@@ -30,6 +31,8 @@ __all__ = [
     "OpscoreError",
     "Session",
     "Task",
+    "TaskContext",
+    "current_task",
     "open_runtime",
 ]
 
@@ -42,6 +45,8 @@ _PLACES: Final = {
     "OpscoreError": ("opscore.runtime.errors", "OpscoreError"),
     "Session": ("opscore.runtime.models", "Session"),
     "Task": ("opscore.runtime.models", "Task"),
+    "TaskContext": ("opscore.runtime.context", "TaskContext"),
+    "current_task": ("opscore.runtime.context", "current_task"),
     "open_runtime": ("opscore.runtime.node", "open_node"),
 }
 

@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+README = "{'greet': {'greeting': 'Hello, Ada!'}}"
 SAYS = {
-    "README.md": "{'greet': {'greeting': 'Hello, Ada!'}}",
-    "docs/guide/embedding.md": "{'greet': 'Hello, Ada!'}",
-    "docs/guide/schedules.md": "{'books': 'books of Bonn closed'}",
+    "README.md": [README],
+    "docs/guide/embedding.md": ["{'pages': 2}", "{'greet': 'Hello, Ada!'}"],
+    "docs/guide/schedules.md": ["{'books': 'books of Bonn closed'}"],
 }
+"""What each example of a page prints, in the order of the page."""
+
+
+def examples(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
 def printed(directory: Path) -> str:
@@ -23,14 +29,17 @@ def printed(directory: Path) -> str:
 
 
 @pytest.mark.parametrize("page", SAYS)
-def test_the_example_of_a_page_prints_what_the_page_says(page: str, tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-    (tmp_path / "example.py").write_text(example)
-    assert printed(tmp_path) == SAYS[page]
+def test_each_example_of_a_page_prints_what_the_page_says(page: str, tmp_path: Path) -> None:
+    for number, (example, says) in enumerate(zip(examples(page), SAYS[page], strict=True)):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        (directory / "example.py").write_text(example)
+        assert f"# {says}" in example
+        assert printed(directory) == says
 
 
 def test_an_embedded_example_can_be_run_again_on_the_same_directory(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (example,) = examples("README.md")
     (tmp_path / "example.py").write_text(example)
     for _ in range(2):
-        assert printed(tmp_path) == SAYS["README.md"]
+        assert printed(tmp_path) == README

@@ -335,8 +335,9 @@ class AgentActor(AgentStanding):
         elif now < lease.expires_at:
             await self._hand_over()
         elif self._runs_here(lease) or (lease.tool and self._courier.carries(lease.task_id, lease.attempt)):
-            await self._rows.commit("agent.renewed", lease=leases.renewed(lease, now))
-            self._arm(leases.renewed(lease, now))
+            lease = leases.prolonged(lease, now)
+            await self._rows.commit("agent.renewed", lease=lease)
+            self._arm(lease)
         else:
             agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random)
             await self._end(delivery.Lost(reason="its lease expired in silence"), "agent.lease_expired", agent=agent)
@@ -344,7 +345,7 @@ class AgentActor(AgentStanding):
             self._courier.cancel(lease.task_id, lease.attempt)
 
     def _runs_here(self, lease: Lease) -> bool:
-        """Whether the attempt is a local function that this process is running: that is life enough."""
+        """Whether the attempt is a local function that this process is running: that is life enough for its lease."""
         agent = self._rows.agent
         return (
             agent is not None

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -20,7 +21,9 @@ from opscore.runtime.errors import (
     LimitExceeded,
     NotReady,
     StaleAttempt,
+    StoreError,
     TaskNotFound,
+    Unavailable,
 )
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.local import Handler
@@ -32,6 +35,10 @@ from opscore.runtime.views import Page, TaskView
 
 ANSWER_MARGIN_S: Final = 30.0
 """How much longer than a claim's wait its answer may take."""
+AGAIN_S: Final = 1.0
+"""When a local function's heartbeat is sent again that could not be taken."""
+
+_log = logging.getLogger("opscore.local")
 
 
 @attrs.frozen(kw_only=True)
@@ -68,7 +75,8 @@ class AgentCalls(Calls):
             agent_id: its id, up to 128 bytes.
             capabilities: what it can do.
             handler: an async function of this process that takes an `Assignment` and returns the result as JSON
-                values; raising fails the attempt. Without it the agent is remote.
+                values; raising fails the attempt. `current_task` tells it more, and takes its heartbeats. Without it
+                the agent is remote.
             name: for people; the id when not given.
             version: of the agent.
             contact_endpoint: where attempts are pushed to.
@@ -98,7 +106,7 @@ class AgentCalls(Calls):
         )
         self._check(registration)
         if handler is not None:
-            self._local.add(agent_id, handler)
+            self._local.add(agent_id, handler, self._say_alive)
         return await self._register(registration)
 
     def _check(self, registration: Registration) -> None:
@@ -287,6 +295,19 @@ class AgentCalls(Calls):
         check_progress(progress, self._core.limits)
         beat = messages.Heartbeat(task_id=task_id, attempt=attempt, progress=deep_copy(progress))
         return await self._holder(task_id, attempt).ask(beat)
+
+    async def _say_alive(self, task_id: str, attempt: int, progress: Any) -> None:
+        """Send a local function's heartbeat until it is taken: what keeps the store from it is not its failure."""
+        while True:
+            try:
+                await self.heartbeat(task_id, attempt, progress=progress)
+            except (ActorError, StoreError, Unavailable) as error:
+                if self._core.courier.is_cancelled(task_id, attempt):
+                    raise StaleAttempt(task_id, attempt, "its function was cancelled") from error
+                _log.warning("a heartbeat of %s attempt %d is sent again: %s", task_id, attempt, error)
+            else:
+                return
+            await trio.sleep(AGAIN_S)
 
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
         """End an attempt with its result.

@@ -9,6 +9,9 @@ from opscore.runtime.run import Run
 def assignment(run: Run, task: Task) -> Assignment:
     """The newest attempt of a task, as its agent is handed it."""
     definition = run.task_definition(task)
+    timeout_s = definition.timeout_s or 0.0
+    if task.closes_at is not None and task.dispatched_at is not None:
+        timeout_s = min(timeout_s, max(0.0, task.closes_at - task.dispatched_at))
     return Assignment(
         task_id=task.task_id,
         task_key=task.key,
@@ -21,5 +24,5 @@ def assignment(run: Run, task: Task) -> Assignment:
         input=run.session.payload,
         tool=definition.kind is TaskKind.TOOL,
         lease_s=definition.lease_s,
-        timeout_s=definition.timeout_s or 0.0,
+        timeout_s=timeout_s,
     )

@@ -56,6 +56,11 @@ class Courier:
         if scope is not None:
             scope.cancel()
 
+    def is_cancelled(self, task_id: str, attempt: int) -> bool:
+        """Whether a delivery was stopped, or is over."""
+        scope = self._under_way.get((task_id, attempt))
+        return scope is None or scope.cancel_called
+
     async def settled(self) -> None:
         """Wait until nothing is being delivered, and what came of it is committed."""
         while self._under_way:

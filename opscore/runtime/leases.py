@@ -42,6 +42,11 @@ def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool =
     )
 
 
+def prolonged(lease: Lease, now: float) -> Lease:
+    """The agent's function is still under way in this process: it has its lease, and has said nothing itself."""
+    return attrs.evolve(lease, expires_at=max(lease.expires_at, now + lease.lease_s), delivered=True)
+
+
 def shows_life(lease: Lease) -> bool:
     """Whether the agent has been heard of in this attempt."""
     return lease.active_seen or lease.heartbeat_seen

@@ -112,3 +112,12 @@ def test_what_was_said_of_how_far_an_attempt_is_stands_until_something_else_is_s
     said = leases.renewed(fresh(), NOW, heartbeat=True, progress=[1])
     assert said.progress == leases.renewed(said, NOW, active=True).progress == [1]
     assert leases.renewed(said, NOW, heartbeat=True, progress=0).progress == 0
+
+
+@pytest.mark.parametrize("spoke_at", [None, NOW])
+def test_a_function_that_runs_keeps_its_lease_and_gets_no_more_time_to_be_silent(spoke_at: float | None) -> None:
+    lease = fresh(leaseSeconds=10, heartbeatSeconds=60)
+    before = lease if spoke_at is None else leases.renewed(lease, spoke_at, heartbeat=True)
+    after = leases.prolonged(before, NOW + 10)
+    assert (after.expires_at, after.silent_at) == (NOW + 20, None if spoke_at is None else NOW + 60)
+    assert leases.shows_life(after) is (spoke_at is not None)

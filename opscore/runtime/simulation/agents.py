@@ -10,6 +10,7 @@ from typing import Any, Final
 import trio
 
 from opscore.actors.errors import ActorError
+from opscore.runtime.context import current_task
 from opscore.runtime.delivery import Answered, Fact, NotReached
 from opscore.runtime.errors import AgentNotFound, OpscoreError, StaleAttempt
 from opscore.runtime.models import Assignment
@@ -174,7 +175,11 @@ class SimulatedAgent(Voice):
         skill = self._skill(assignment)
         if self._dice.happens("agent_hangs"):
             await self._dice.pause(HANGS_S_MAX)
-        await trio.sleep(skill.latency.draw(self._rng))
+        until = trio.current_time() + skill.latency.draw(self._rng)
+        while (left := until - trio.current_time()) > 0:
+            await trio.sleep(min(left, self._model.report_every_s))
+            if left > self._model.report_every_s:
+                await current_task().progress({"left": left})
         if self._rng.random() < skill.failure_rate or self._dice.happens("agent_breaks"):
             raise RuntimeError(skill.failure_code)
         result = self._result(assignment, skill)
