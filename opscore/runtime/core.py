@@ -120,6 +120,7 @@ class Core:
                     await self._let_deliveries_end()
                 finally:
                     # What is out with a local function is given up first, so that nothing reports to a tree that stops.
+                    self.courier.cancel_all()
                     self._nursery.cancel_scope.cancel()
         finally:
             # Whoever stands in line and is no actor would wait for good.

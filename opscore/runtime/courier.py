@@ -4,24 +4,35 @@ A delivery may take as long as the work itself (a local function is its own deli
 the agent's actor. What comes of it is told to the agent's actor, whichever incarnation that is by then.
 """
 
+import contextlib
 import contextvars
 import logging
 from typing import Final
 
+import attrs
 import trio
 
 from opscore.actors.errors import ActorError
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.delivery import Broken, Delivery, Fact, NotReached
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.messages import DeliveryEnded
-from opscore.runtime.models import Agent, Assignment
+from opscore.runtime.messages import AnnounceAgent, DeliveryEnded
+from opscore.runtime.models import Agent, AgentSource, Assignment
 
 BRING_TIMEOUT_S: Final = 150.0
 """Longer than an actor waits for a disk."""
 BRING_AGAIN_S: Final = 1.0
+GOES_ON_S: Final = 5.0
+"""How often the log is told of a local function that goes on although it was cancelled."""
 
 _log = logging.getLogger("opscore.courier")
+
+
+@attrs.frozen(kw_only=True)
+class _UnderWay:
+    assignment: Assignment
+    agent: Agent
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
 
 class Courier:
@@ -33,7 +44,7 @@ class Courier:
         self._nursery = nursery
         # Deliveries start from the host's context variables, not from those of the handler that began them.
         self._variables = contextvars.copy_context()
-        self._under_way: dict[tuple[str, int], trio.CancelScope] = {}
+        self._under_way: dict[tuple[str, int], _UnderWay] = {}
         self._one_ended = trio.Event()
 
     def reaches(self, agent: Agent) -> bool:
@@ -46,20 +57,27 @@ class Courier:
 
     def start(self, assignment: Assignment, agent: Agent) -> None:
         """Begin to deliver, by the first way that reaches the agent."""
-        scope = trio.CancelScope()
-        self._under_way[assignment.task_id, assignment.attempt] = scope
-        self._variables.run(self._nursery.start_soon, self._carry, assignment, agent, scope)
+        delivery = _UnderWay(assignment=assignment, agent=agent)
+        self._under_way[assignment.task_id, assignment.attempt] = delivery
+        self._variables.run(self._nursery.start_soon, self._carry, delivery)
 
     def cancel(self, task_id: str, attempt: int) -> None:
         """Stop a delivery; what it would have brought back is of no use any more."""
-        scope = self._under_way.get((task_id, attempt))
-        if scope is not None:
-            scope.cancel()
+        delivery = self._under_way.get((task_id, attempt))
+        if delivery is not None and not delivery.scope.cancel_called:
+            delivery.scope.cancel()
+            if delivery.agent.source is AgentSource.LOCAL:
+                self._nursery.start_soon(self._name_if_it_goes_on, delivery)
+
+    def cancel_all(self) -> None:
+        """Stop every delivery, because the node ends."""
+        for task_id, attempt in list(self._under_way):
+            self.cancel(task_id, attempt)
 
     def is_cancelled(self, task_id: str, attempt: int) -> bool:
         """Whether a delivery was stopped, or is over."""
-        scope = self._under_way.get((task_id, attempt))
-        return scope is None or scope.cancel_called
+        delivery = self._under_way.get((task_id, attempt))
+        return delivery is None or delivery.scope.cancel_called
 
     async def settled(self) -> None:
         """Wait until nothing is being delivered, and what came of it is committed."""
@@ -70,10 +88,13 @@ class Courier:
         """How many deliveries are under way."""
         return len(self._under_way)
 
-    async def _carry(self, assignment: Assignment, agent: Agent, scope: trio.CancelScope) -> None:
+    async def _carry(self, delivery: _UnderWay) -> None:
+        assignment, agent = delivery.assignment, delivery.agent
         try:
-            with scope:
+            with delivery.scope:
                 fact = await self._deliver(assignment, agent)
+                # Whoever was stopped has nothing to bring, whatever its function returned all the same.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 ended = DeliveryEnded(task_id=assignment.task_id, attempt=assignment.attempt, fact=fact)
                 await self._bring(agent.agent_id, ended)
         finally:
@@ -81,6 +102,26 @@ class Courier:
             del self._under_way[assignment.task_id, assignment.attempt]
             self._one_ended.set()
             self._one_ended = trio.Event()
+        if delivery.scope.cancel_called and agent.source is AgentSource.LOCAL:
+            # The attempt ended before its function did, which is free for another one only now.
+            with contextlib.suppress(ActorError):
+                await self._addresses.agent(agent.agent_id).send(AnnounceAgent())
+
+    async def _name_if_it_goes_on(self, delivery: _UnderWay) -> None:
+        """Tell the log of a function that does not heed its cancellation, also while the node waits for it to end."""
+        assignment, since = delivery.assignment, trio.current_time()
+        with trio.CancelScope(shield=True):
+            while self._under_way.get((assignment.task_id, assignment.attempt)) is delivery:
+                with trio.move_on_after(GOES_ON_S) as scope:
+                    await self._one_ended.wait()
+                if scope.cancelled_caught:
+                    _log.warning(
+                        "agent %s goes on with task %s attempt %d, which was cancelled %.0f s ago",
+                        delivery.agent.agent_id,
+                        assignment.task_id,
+                        assignment.attempt,
+                        trio.current_time() - since,
+                    )
 
     async def _bring(self, agent_id: str, ended: DeliveryEnded) -> None:
         """Tell the agent's actor until it has acted, so that no crash and no full disk has the work done again.

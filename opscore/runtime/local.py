@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import trio
 
+from opscore.actors.errors import text_of
 from opscore.runtime.context import SayAlive, TaskContext, working_on
 from opscore.runtime.delivery import Fact, Raised, Returned
 from opscore.runtime.models import Agent, AgentSource, Assignment
@@ -14,6 +15,9 @@ from opscore.runtime.values import deep_copy
 
 Handler = Callable[[Assignment], Awaitable[Any]]
 """Takes an attempt, returns its result (JSON), raises to fail it; `current_task` tells it more while it works."""
+
+_BEYOND: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What comes out of a function and is meant for those around it."""
 
 _log = logging.getLogger("opscore.local")
 
@@ -29,6 +33,7 @@ class LocalAgents:
 
     def __init__(self) -> None:
         self._functions: dict[str, _Function] = {}
+        self._at_work: set[str] = set()
 
     def add(self, agent_id: str, handler: Handler, say_alive: SayAlive) -> None:
         """Attach a function to an agent id, in place of the one before.
@@ -45,21 +50,49 @@ class LocalAgents:
         self._functions.pop(agent_id, None)
 
     def reaches(self, agent: Agent) -> bool:
-        """Whether this process has a function for the agent."""
-        return agent.source is AgentSource.LOCAL and agent.agent_id in self._functions
+        """Whether this process has a function for the agent that is not at work.
+
+        One that outlives its attempt, because it does not heed its cancellation, is not called a second time meanwhile.
+        """
+        known = agent.source is AgentSource.LOCAL and agent.agent_id in self._functions
+        return known and agent.agent_id not in self._at_work
 
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
         """Run the function to its end, within the attempt's time."""
         function = self._functions[agent.agent_id]
         # A copy of its own: what a function does to its arguments must not reach the next attempt, or the store.
         own = attrs.evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
-        with trio.move_on_after(assignment.timeout_s) as scope:
-            task = TaskContext(assignment=own, say_alive=function.say_alive, deadline=scope.deadline)
-            try:
+        late: Fact = Raised(message=f"attempt {assignment.attempt} took longer than its timeout", code="timeout")
+        fact = late
+        self._at_work.add(agent.agent_id)
+        try:
+            with trio.move_on_after(assignment.timeout_s) as scope:
+                task = TaskContext(assignment=own, say_alive=function.say_alive, deadline=scope.deadline)
                 with working_on(task):
-                    return Returned(result=await function.handler(own))
-            except Exception as error:  # noqa: BLE001 (whatever the host's function raises is the attempt's failure)
-                _log.warning("agent %s failed task %s: %r", agent.agent_id, assignment.task_id, error, exc_info=error)
-                return Raised(message=f"{type(error).__name__}: {error}")
-        assert scope.cancelled_caught
-        return Raised(message=f"it took longer than {assignment.timeout_s:g} s", code="timeout")
+                    fact = await _outcome(function.handler, own)
+        finally:
+            self._at_work.remove(agent.agent_id)
+        # Whatever it says after that, it took too long.
+        return late if scope.cancel_called else fact
+
+
+async def _outcome(handler: Handler, assignment: Assignment) -> Fact:
+    try:
+        return Returned(result=await handler(assignment))
+    except _BEYOND:
+        raise
+    except BaseExceptionGroup as group:
+        # A nursery that is cancelled may bring an error of its own along, which must not reach the node's.
+        beyond, own = group.split(_BEYOND)
+        if beyond is None:
+            return _failed(assignment, group)
+        if own is not None:
+            _failed(assignment, own)
+        raise beyond from None
+    except BaseException as error:  # noqa: BLE001 (whatever the host's function raises is the attempt's failure)
+        return _failed(assignment, error)
+
+
+def _failed(assignment: Assignment, error: BaseException) -> Fact:
+    _log.warning("agent %s failed task %s: %r", assignment.agent_id, assignment.task_id, error, exc_info=error)
+    return Raised(message=f"{type(error).__name__}: {text_of(error)}")
