@@ -9,6 +9,10 @@ from typing import Final
 
 from opscore.runtime.models import SessionStatus, TaskStatus
 
+KIND_DEAD: Final = "task.dead"
+KIND_DISCARDED: Final = "task.discarded"
+"""Records of a task that failed before: it became a dead letter, and is none any more."""
+
 
 class TaskEvent(StrEnum):
     """What can happen to a task."""

@@ -232,7 +232,7 @@ class Task:
     """Who has or had the newest attempt."""
     ready_at: float | None = None
     line: str | None = None
-    """Where it waits for an agent, or did last: with others that need the same capability, or the same agent."""
+    """Where it waits, or did last: with others that need the same capability, or the same agent."""
     rank: float | None = None
     """Its place there, the smallest first: the time since which it waits, less what its priority is worth."""
     concurrency_key: str | None = None
@@ -299,11 +299,6 @@ class IdempotentTrigger:
     body_digest: str
     session_id: str
     workflow_id: str
-
-
-KIND_DEAD: Final = "task.dead"
-KIND_DISCARDED: Final = "task.discarded"
-"""Records of a task that failed before: it became a dead letter, and is none any more."""
 
 
 @attrs.frozen(kw_only=True)

@@ -8,8 +8,9 @@ import attrs
 from opscore.runtime.codec import encode_json
 from opscore.runtime.errors import Superseded
 from opscore.runtime.library import Library
+from opscore.runtime.lifecycle import KIND_DEAD, KIND_DISCARDED
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import KIND_DEAD, KIND_DISCARDED, Record, Session, Signal, Task
+from opscore.runtime.models import Record, Session, Signal, Task
 from opscore.runtime.run import Run, Step, tallied
 from opscore.runtime.scopes import apart
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission

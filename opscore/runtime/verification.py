@@ -11,9 +11,8 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from opscore.runtime.errors import StoreError
+from opscore.runtime.lifecycle import KIND_DEAD, KIND_DISCARDED
 from opscore.runtime.models import (
-    KIND_DEAD,
-    KIND_DISCARDED,
     SESSION_ENDED,
     TASK_OPEN,
     Lease,

@@ -35,7 +35,7 @@ def damage(path: Path, table: str, *, which: int) -> None:
         "open_sessions",
         "sessions",
         "tasks",
-        "tasks_ready",
+        "tasks_in_line",
         "tasks_by_due",
         "leases_by_due",
         "agents_by_suspicion",

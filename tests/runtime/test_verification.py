@@ -88,10 +88,10 @@ def test_a_flipped_bit_in_any_table_or_index_is_found_where_it_is(tmp_path: Path
 
 
 def test_a_line_that_an_index_lost_and_one_that_it_has_too_many_are_found(path: Path) -> None:
-    tamper(path, "tasks_ready", _lose_one)
+    tamper(path, "tasks_in_line", _lose_one)
     (finding,) = found_in(path)
     assert finding.where.startswith("tasks ")
-    assert finding.what == "index tasks_ready has no line of it"
+    assert finding.what == "index tasks_in_line has no line of it"
 
 
 def _lose_one(lines: dict[bytes, bytes]) -> None:
@@ -100,10 +100,10 @@ def _lose_one(lines: dict[bytes, bytes]) -> None:
 
 def test_a_line_that_leads_nowhere_is_found(path: Path) -> None:
     stray: dict[bytes, bytes] = {}
-    tamper(path, "tasks_ready", stray.update)
+    tamper(path, "tasks_in_line", stray.update)
     change(path, lambda view: [TASKS.put(attrs.evolve(first(view, TASKS, _is_ready), status=TaskStatus.PENDING))])
-    tamper(path, "tasks_ready", lambda lines: lines.update(stray))
-    whats = [finding.what for finding in found_in(path) if finding.where.startswith("index tasks_ready")]
+    tamper(path, "tasks_in_line", lambda lines: lines.update(stray))
+    whats = [finding.what for finding in found_in(path) if finding.where.startswith("index tasks_in_line")]
     assert len(whats) == 1
     assert whats[0].endswith("which stands elsewhere")
 
