@@ -80,7 +80,14 @@ def test_what_is_exported_is_imported_whole_also_through_a_pipe(path: Path) -> N
 
 def test_statistics_are_shown_for_people(path: Path) -> None:
     shown = run("stats", cwd=path).stdout.decode()
-    for part in ("6 unfinished, 2 ended", "40 records", "median 0.00 ms", "40 in 40 syncs", "commit 63", "tasks_in_line"):
+    for part in (
+        "6 unfinished, 2 ended",
+        "40 records",
+        "median 0.00 ms",
+        "40 in 40 syncs",
+        "commit 63",
+        "tasks_in_line",
+    ):
         assert part in shown
 
 

@@ -57,6 +57,7 @@ def test_a_claim_gets_task_attempt_and_lease(wire: Wire) -> None:
         "workflowId": definition["id"],
         "parameters": {"p": [1]},
         "input": {"in": 1},
+        "type": "agent",
     }
     assert (claimed["attempt"], claimed["leaseSeconds"], claimed["timeoutSeconds"]) == (1, 60, 120)
     assert now_iso(50) < claimed["leaseExpiresAt"] < now_iso(62)

@@ -134,14 +134,8 @@ def an_agent() -> Agent:
 
 
 def an_assignment(timeout_s: float) -> Assignment:
-    names: dict[str, Any] = {
-        "task_id": "ses.0",
-        "task_key": "t",
-        "name": "T",
-        "session_id": "ses",
-        "workflow_id": "w",
-        "agent_id": "a",
-    }
+    names: dict[str, Any] = {"task_id": "ses.0", "task_key": "t", "name": "T", "session_id": "ses"}
+    names |= {"workflow_id": "w", "agent_id": "a"}
     return Assignment(**names, attempt=1, parameters={}, input=None, lease_s=900.0, timeout_s=timeout_s)
 
 

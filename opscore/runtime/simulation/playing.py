@@ -11,6 +11,7 @@ from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.history import History
 from opscore.runtime.simulation.invariants import STANDARD, InvariantBroken, Invariants
+from opscore.runtime.simulation.revision import revision
 from opscore.runtime.simulation.scenario import Scenario
 from opscore.runtime.simulation.world import World
 
@@ -24,7 +25,7 @@ class WorldFailed(AssertionError):
         self.played = played
         assert played.broken is not None, "a world that failed broke something"
         super().__init__(
-            f"{_FAILED}: {played.broken}\n\nseed {played.scenario.seed}; to play it again:\n\n"
+            f"{_FAILED}: {played.broken}\n\nseed {played.scenario.seed}, {revision()}; to play it again:\n\n"
             f"{played.scenario.python()}\n" + "\n".join(played.history.timeline())
         )
 
