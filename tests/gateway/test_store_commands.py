@@ -54,9 +54,9 @@ def test_a_backup_is_whole_sound_and_has_the_keys(path: Path) -> None:
 
 def test_the_commands_work_beside_a_process_that_has_the_directory_open(path: Path) -> None:
     with open_store(path / "opscore-data"):
-        assert b"is sound: 140 values" in run("verify", cwd=path).stdout
+        assert b"is sound: 141 values" in run("verify", cwd=path).stdout
         assert b"holds commit 63" in run("backup", "copy", cwd=path).stdout
-        assert run("export", "-", cwd=path).stdout.count(b"\n") == 96
+        assert run("export", "-", cwd=path).stdout.count(b"\n") == 97
         assert says(run("stats", "--json", cwd=path))["sessions_unfinished"] == 6
         refused = run("compact", cwd=path)
         assert refused.returncode == 1
@@ -74,7 +74,7 @@ def test_what_is_exported_is_imported_whole_also_through_a_pipe(path: Path) -> N
         assert run("export", "-", "--data", copy, cwd=path).stdout == lines
     cut = run("import", "-", "--data", "third", cwd=path, stdin=lines[:-10])
     assert cut.returncode == 1
-    assert b"opscore: line 96 is not of a whole export" in cut.stderr
+    assert b"opscore: line 97 is not of a whole export" in cut.stderr
     assert not (path / "third").exists()
 
 

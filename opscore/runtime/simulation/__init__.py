@@ -8,11 +8,12 @@ from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel, Latency, Skill
 from opscore.runtime.simulation.invariants import STANDARD, InvariantBroken, Invariants
 from opscore.runtime.simulation.playing import Played, WorldFailed, play
-from opscore.runtime.simulation.scenario import Cordon, Scenario, Steering, Telling, Trigger
+from opscore.runtime.simulation.scenario import Calendar, Cordon, Scenario, Steering, Telling, Trigger
 
 __all__ = [
     "STANDARD",
     "AgentModel",
+    "Calendar",
     "Cordon",
     "Faults",
     "InvariantBroken",

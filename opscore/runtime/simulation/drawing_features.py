@@ -5,13 +5,14 @@ plain as they were without them.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
 
 from opscore.runtime.limits import DispatchLimit, Limits
-from opscore.runtime.models import Move
-from opscore.runtime.simulation.scenario import Scenario, Steering, Telling
+from opscore.runtime.models import Missed, Move
+from opscore.runtime.simulation.scenario import Calendar, Scenario, Steering, Telling
 
 _BELOW: Final = "below"
 """The workflow that others start as a task."""
@@ -28,11 +29,13 @@ def with_features(scenario: Scenario) -> Scenario:
     workflows = [_enriched(rng, dict(document)) for document in scenario.workflows]
     signals = sorted({name for document in workflows for name in _signals(document)})
     runs = range(len(scenario.triggers))
+    saved = [_below(rng)] if any(map(_starts_another, workflows)) or rng.random() < 0.2 else []  # noqa: PLR2004
     return attrs.evolve(
         scenario,
         limits=_limited(rng, scenario.limits),
         workflows=workflows,
-        saved=[_below(rng)] if any(_starts_another(document) for document in workflows) else (),
+        saved=saved,
+        calendars=[_calendar(rng, saved) for _ in range(rng.choice((0, 0, 1, 2)) if saved else 0)],
         steerings=[
             Steering(
                 move=rng.choice(list(Move)),
@@ -70,6 +73,20 @@ def _dispatch_limit(rng: random.Random) -> DispatchLimit:
     if at_once is not None and rng.random() < 0.7:  # noqa: PLR2004 (mostly)
         return DispatchLimit(at_once=at_once)
     return DispatchLimit(at_once=at_once, per_interval=rng.choice((1, 3)), interval_s=rng.choice((5.0, 60.0)))
+
+
+def _calendar(rng: random.Random, saved: Sequence[Document]) -> Calendar:
+    """Runs that start by themselves, some of which are missed."""
+    once = rng.random() < 0.3  # noqa: PLR2004 (seldom)
+    return Calendar(
+        workflow_id=rng.choice(saved)["id"],
+        cron=None if once else rng.choice(("*/10 * * * * *", "* * * * *", "7 */2 * * * *")),
+        in_s=rng.choice((0.0, 5.0, 70.0)) if once else None,
+        missed=rng.choice(list(Missed)),
+        at_s=rng.choice((0.0, 30.0)),
+        lasts_s=rng.choice((20.0, 100.0, 400.0)),
+        pauses_after_s=rng.choice((None, None, 15.0)),
+    )
 
 
 def _signals(document: Document) -> list[str]:

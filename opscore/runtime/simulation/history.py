@@ -33,6 +33,8 @@ class Ledger:
     """The claim that each attempt was handed to, where one was."""
     called: set[tuple[str, int]] = attrs.field(factory=set)
     """The attempts that were handed over as calls of tools."""
+    taken_away: set[str] = attrs.field(factory=set)
+    """The schedules that are no more."""
     retried: set[str] = attrs.field(factory=set)
     """The sessions that somebody has asked to try again."""
     reset: set[str] = attrs.field(factory=set)

@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from opscore.runtime.models import Assignment
-from opscore.runtime.simulation.promises import bounds, dispatch, outside, sessions, tasks
+from opscore.runtime.simulation.promises import bounds, calendars, dispatch, outside, sessions, tasks
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Commit, Rows
 
@@ -107,6 +107,8 @@ STANDARD: Final = Invariants(
         bounds.no_more_is_out_than_may,
         bounds.no_more_begins_than_may,
         outside.results_are_of_their_attempts,
+        calendars.a_due_time_starts_one_run,
+        calendars.missed_times_follow_the_policy,
         outside.claims_are_not_taken_back,
         outside.unknown_calls_are_not_repeated,
     ),
@@ -119,6 +121,7 @@ STANDARD: Final = Invariants(
         outside.heartbeats_renew,
         outside.registered_is_durable,
         outside.claims_are_handed_once,
+        calendars.schedules_are_durable,
     ),
     on_handed=(outside.handed_is_committed, outside.handed_is_open, outside.calls_are_handed_once),
     on_scan=(
@@ -126,6 +129,7 @@ STANDARD: Final = Invariants(
         dispatch.attempts_are_taken_up,
         dispatch.what_is_due_happens,
         sessions.runs_and_what_waits_for_them_agree,
+        calendars.what_is_due_starts,
         outside.nothing_accepted_is_lost,
     ),
     at_end=(outside.everything_ends,),

@@ -1,18 +1,19 @@
 """Clients and operators of a world: they start runs, steer them, tell them things, and insist until they are heard."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
 
 from opscore.actors.errors import ActorError
-from opscore.runtime.errors import Conflict, InvalidDocument, LimitExceeded, OpscoreError
+from opscore.runtime.errors import Conflict, InvalidDocument, LimitExceeded, OpscoreError, ScheduleNotFound
 from opscore.runtime.models import Move
 from opscore.runtime.node import Node
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.network import Network, Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
-from opscore.runtime.simulation.scenario import Cordon, Scenario, Steering, Telling, Trigger
+from opscore.runtime.simulation.scenario import Calendar, Cordon, Scenario, Steering, Telling, Trigger
 from opscore.runtime.triggering import IdempotencyKey
 
 AGAIN_S: Final = 1.0
@@ -31,6 +32,7 @@ class Operators:
         note: told of what happens to them.
         replied: told of every answer, before they are.
         answered: told that one of them has what it asked for.
+        now: wall time.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Operators:
         note: Callable[[str, str], None],
         replied: Callable[[Reply], None],
         answered: Callable[[], None],
+        now: Callable[[], float],
     ) -> None:
         self._scenario = scenario
         self._network = network
@@ -49,6 +52,7 @@ class Operators:
         self._note = note
         self._replied = replied
         self._answered = answered
+        self._now = now
         self._sessions: dict[int, str] = {}
         self._accepted = [trio.Event() for _ in scenario.triggers]
 
@@ -64,6 +68,8 @@ class Operators:
             nursery.start_soon(self._steer, steering)
         for number, telling in enumerate(self._scenario.tellings):
             nursery.start_soon(self._tell, number, telling)
+        for number, calendar in enumerate(self._scenario.calendars):
+            nursery.start_soon(self._keep, number, calendar)
 
     async def _insist(self, who: str, ask: Callable[[Node], Awaitable[Any]]) -> Any:
         """Ask until the answer comes; nothing where the node refuses for good."""
@@ -162,3 +168,36 @@ class Operators:
         if told is not None:
             self._replied(Reply(call="signal", arguments={"session_id": session_id}, value=told))
         self._answered()
+
+    async def _keep(self, number: int, calendar: Calendar) -> None:
+        """Have runs start by themselves for a while."""
+        await trio.sleep(calendar.at_s)
+        schedule_id, at = f"calendar-{number}", None if calendar.in_s is None else self._now() + calendar.in_s
+        made = await self._insist(
+            "operator",
+            lambda node: node.create_schedule(
+                calendar.workflow_id,
+                cron=calendar.cron,
+                at=at,
+                missed=calendar.missed,
+                payload={"number": number},
+                schedule_id=schedule_id,
+            ),
+        )
+        if made is not None:
+            self._replied(Reply(call="schedule", arguments={"schedule_id": schedule_id}, value=made))
+            pause_s = calendar.lasts_s if calendar.pauses_after_s is None else calendar.pauses_after_s
+            await trio.sleep(min(pause_s, calendar.lasts_s))
+            if pause_s < calendar.lasts_s:
+                await self._insist("operator", lambda node: node.pause_schedule(schedule_id))
+                await trio.sleep(calendar.lasts_s - pause_s)
+                await self._insist("operator", lambda node: node.pause_schedule(schedule_id, paused=False))
+                await trio.sleep(calendar.lasts_s)
+            await self._insist("operator", lambda node: _without(node, schedule_id))
+        self._answered()
+
+
+async def _without(node: Node, schedule_id: str) -> None:
+    """Take a schedule away; one that is gone was taken away by a call whose answer was lost."""
+    with contextlib.suppress(ScheduleNotFound):
+        await node.delete_schedule(schedule_id)

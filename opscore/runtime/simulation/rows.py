@@ -8,7 +8,18 @@ import attrs
 
 from opscore.runtime.definitions import Definition, TaskDefinition, restore
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Agent, Lease, Record, SavedDefinition, Session, Signal, Slot, Task, TaskStatus
+from opscore.runtime.models import (
+    Agent,
+    Lease,
+    Record,
+    SavedDefinition,
+    Schedule,
+    Session,
+    Signal,
+    Slot,
+    Task,
+    TaskStatus,
+)
 from opscore.runtime.simulation.disk import SimulatedSnapshot
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.store import Delete, Put, Stored, Submission
@@ -20,6 +31,7 @@ from opscore.runtime.tables import (
     OPEN_SESSIONS,
     RECORDS,
     REVISIONS,
+    SCHEDULES,
     SESSIONS,
     SIGNALS,
     SLOTS,
@@ -31,7 +43,7 @@ from opscore.runtime.tables import (
 from opscore.runtime.typed_tables import Table
 
 _MIRRORED: Final[tuple[Table[Any], ...]] = (
-    AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY,
+    AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY, SCHEDULES,
 )  # fmt: skip
 _BY_NAME: Final = {table.name: table for table in _MIRRORED}
 
@@ -93,6 +105,7 @@ class Rows:
         self.signals: Mapping[str, Signal] = self._rows[SIGNALS.name]
         self.saved: Mapping[str, SavedDefinition] = self._rows[DEFINITIONS.name]
         self.revisions: Mapping[str, Revision] = self._rows[REVISIONS.name]
+        self.schedules: Mapping[str, Schedule] = self._rows[SCHEDULES.name]
         self.idempotency: Mapping[str, IdempotencyRow] = self._rows[IDEMPOTENCY.name]
         self.ends: dict[tuple[str, int], list[TaskStatus]] = {}
         """How each attempt that is over came to its end: the status that its task went to, once if all is well."""
@@ -102,6 +115,8 @@ class Rows:
         """When a commit last changed something of an agent or its lease, or of a session, by the wall."""
         self.passed_over: list[tuple[float, Task, str]] = []
         """Tasks that another one was given out before, when, and how that is told."""
+        self.full_until = 0.0
+        """When as many runs as may be were last unfinished, by the wall."""
         self.claimed_at: dict[str, float] = {}
         """When an agent last said by a claim that it is idle, by the wall."""
         self.behind: dict[str, dict[str, None]] = {}
@@ -174,6 +189,8 @@ class Rows:
         records = tuple(
             RECORDS.decode(b"", Stored(record.body, record.schema, version)) for record in submission.records
         )
+        if len(self.unfinished) >= self.limits.sessions_open_max:
+            self.full_until = self.now()
         for record in records:
             if record.kind == "agent.claimed":
                 self.claimed_at[record.entity_id] = self.now()

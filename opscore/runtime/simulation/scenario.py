@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Move
+from opscore.runtime.models import Missed, Move
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel
 
@@ -63,6 +63,22 @@ class Telling:
     payload: Any = None
 
 
+@attrs.frozen(kw_only=True)
+class Calendar:
+    """An operator who has runs of a saved workflow start by themselves, and takes the schedule away after a while."""
+
+    workflow_id: str
+    """One of those that are saved."""
+    cron: str | None = None
+    in_s: float | None = None
+    """A single due time, so long after it was asked for; either this or `cron`."""
+    missed: Missed = Missed.ONCE
+    at_s: float = 0.0
+    lasts_s: float = 120.0
+    pauses_after_s: float | None = None
+    """When it is paused, for a while."""
+
+
 SETTLE_S: Final = 48 * 3_600.0
 """Agents may hang for hours, and what waits for them then still has to be done: the patience of drawn worlds."""
 
@@ -80,6 +96,7 @@ class Scenario:
     cordons: Sequence[Cordon] = ()
     steerings: Sequence[Steering] = ()
     tellings: Sequence[Telling] = ()
+    calendars: Sequence[Calendar] = ()
     faults: Faults = Faults()
     faults_until_s: float = 300.0
     """From then on nothing goes wrong any more, and every run has to come to its end."""
@@ -91,8 +108,8 @@ class Scenario:
         """This scenario as Python that plays it again."""
         return (
             "from opscore.runtime.limits import DispatchLimit, Limits\n"
-            "from opscore.runtime.models import Move\n"
-            "from opscore.runtime.simulation import AgentModel, Cordon, Faults, Latency\n"
+            "from opscore.runtime.models import Missed, Move\n"
+            "from opscore.runtime.simulation import AgentModel, Calendar, Cordon, Faults, Latency\n"
             "from opscore.runtime.simulation import Scenario, Skill, Steering, Telling, Trigger, play\n\n"
             f"play({_python(self, '')}).check()\n"
         )

@@ -119,6 +119,8 @@ class _Shrinking:
             self._try(steerings=_left(self._best.steerings, chunk))
         for chunk in _chunks(lambda: len(self._best.tellings)):
             self._try(tellings=_left(self._best.tellings, chunk))
+        for chunk in _chunks(lambda: len(self._best.calendars)):
+            self._try(calendars=_left(self._best.calendars, chunk))
         self._try(cordons=())
         self._try(saved=())
 

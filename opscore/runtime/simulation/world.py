@@ -88,7 +88,8 @@ class World:
         self._turns = random.Random(f"{scenario.seed}/turns")
         deaths.bind(self.dice, self._die, self._stop, self._stands_still)
         self._stopping = self._killed = False
-        self._asking = len(scenario.triggers) + len(scenario.steerings) + len(scenario.tellings)
+        asked = (scenario.triggers, scenario.steerings, scenario.tellings, scenario.calendars)
+        self._asking = sum(map(len, asked))
         self._over = trio.Event()
         self._closed = trio.Event()
         self._commits = 0
@@ -131,6 +132,7 @@ class World:
                 note=self.note,
                 replied=self._replied,
                 answered=self._answered,
+                now=self.clock.now,
             )
             self._operators.begin(nursery)
             nursery.start_soon(self._watch)

@@ -1,10 +1,16 @@
 """Worlds that once broke a promise, too rare among drawn ones to be met again soon."""
 
+import attrs
 import pytest
 
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import SessionStatus
+from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation import AgentModel, Faults, Scenario, Skill, Trigger, play
+from opscore.runtime.simulation.history import Ledger
+from opscore.runtime.simulation.promises.outside import everything_ends
+from opscore.runtime.simulation.rows import Rows
+from opscore.runtime.store import Submission
+from opscore.runtime.tables import REVISIONS, SESSIONS, TASKS, Revision
 
 
 @pytest.mark.parametrize("seed", [49, 225, 258, 280, 360])
@@ -80,24 +86,22 @@ def test_a_claimer_that_has_its_answer_claims_no_more_though_nobody_heard_that_i
 
 
 def test_a_run_may_wait_for_one_that_is_quarantined() -> None:
-    tasks = [{"taskId": name, "agentCapability": "y", "retry": {"maxRetries": 0}} for name in "ac"]
-    above = {"taskId": "b", "type": "workflow", "parameters": {"workflowId": "below"}}
-    waited_for: set[str | None] = set()
-    for seed in range(200):
-        world = play(
-            Scenario(
-                seed=seed,
-                workflows=[{"id": "w", "tasks": [above]}],
-                saved=[{"id": "below", "tasks": tasks}],
-                agents=[AgentModel(name="a", skills={"y": Skill()})],
-                triggers=[Trigger(payload=number) for number in range(10)],
-                faults=Faults(actor_raises=0.1),
-                faults_until_s=600.0,
-            )
-        )
-        world.check()
-        paused = (session for session in world.sessions if session.status is SessionStatus.PAUSED)
-        waited_for |= {session.parent_task_id for session in paused}
-        if waited_for - {None}:
-            return
-    pytest.fail("none of those that others wait for was quarantined")
+    document = {"id": "w", "tasks": [{"taskId": "b", "type": "workflow", "parameters": {"workflowId": "below"}}]}
+    above = Session(
+        session_id="above", workflow_id="w", definition_key="d", status=SessionStatus.RUNNING, created_at=1.0
+    )
+    waits = Task(
+        task_id="above.0",
+        session_id="above",
+        key="b",
+        ordinal=0,
+        status=TaskStatus.RUNNING,
+        child_session_id="below",
+    )
+    below = attrs.evolve(above, session_id="below", status=SessionStatus.PAUSED, reason="actor_crashed")
+    for faults, held_up in (({"actor_raises"}, True), (set[str](), False)):
+        rows = Rows(limits=Limits(), ledger=Ledger(), faults=frozenset(faults), now=lambda: 2.0)
+        writes = (SESSIONS.put(above), SESSIONS.put(below), TASKS.put(waits))
+        revision = REVISIONS.put(Revision(definition_key="d", document=document))
+        rows.follow(Submission(writes=(revision, *writes)), 1)
+        assert bool(list(everything_ends(rows))) is not held_up

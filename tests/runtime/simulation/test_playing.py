@@ -6,10 +6,11 @@ from typing import Any
 import attrs
 import pytest
 
-from opscore.runtime.models import SessionStatus, TaskStatus
+from opscore.runtime.models import Missed, SessionStatus, TaskStatus
 from opscore.runtime.simulation import (
     STANDARD,
     AgentModel,
+    Calendar,
     Cordon,
     Faults,
     InvariantBroken,
@@ -103,6 +104,30 @@ def test_a_cordoned_agent_is_left_alone_until_it_is_put_back() -> None:
     )
     world.check()
     assert world.elapsed_s > 90
+
+
+@pytest.mark.parametrize("missed", Missed)
+def test_runs_that_start_by_themselves_are_played_through_deaths_and_pauses(missed: Missed) -> None:
+    begun = deaths = 0
+    for seed in range(6):
+        world = play(
+            scenario(
+                seed=seed,
+                saved=[{"id": "beat", "tasks": [{"taskId": "a", "agentCapability": "x"}]}],
+                calendars=[
+                    Calendar(workflow_id="beat", cron="*/10 * * * * *", missed=missed, lasts_s=200.0),
+                    Calendar(workflow_id="beat", cron="5 * * * * *", missed=missed, pauses_after_s=70.0),
+                    Calendar(workflow_id="beat", in_s=30.0, missed=missed),
+                ],
+                faults=Faults(process_dies=0.0008, commit_refused=0.05, commit_stalled=0.02),
+                faults_until_s=150.0,
+            )
+        )
+        world.check()
+        begun += sum(session.workflow_id == "beat" for session in world.sessions)
+        deaths += world.faults["process_dies"]
+    assert deaths > 0
+    assert begun > 6 * 5
 
 
 def test_runs_that_nobody_can_do_are_told() -> None:

@@ -206,4 +206,25 @@ MUTANTS: tuple[Mutant, ...] = (
         old="            return tuple(found), (time_at(place[len(name) :]), task_id)\n",
         new="            return tuple(found), None\n",
     ),
+    Mutant(
+        name="due-time-is-kept",
+        breaks="A due time starts one run.",
+        module="opscore/runtime/schedule_rows.py",
+        old="        next_due_at=decision.next_due_at,\n        last_due_at",
+        new="        next_due_at=decision.fires,\n        last_due_at",
+    ),
+    Mutant(
+        name="missed-times-are-not-skipped",
+        breaks="Due times that were missed start nothing where the schedule says so.",
+        module="opscore/runtime/due_times.py",
+        old="    if schedule.missed is Missed.SKIP:\n",
+        new="    if schedule.missed is None:\n",
+    ),
+    Mutant(
+        name="all-that-were-missed-are-one",
+        breaks="Every due time that was missed starts a run where the schedule says so.",
+        module="opscore/runtime/due_times.py",
+        old="count_max = 1 if schedule.missed is Missed.ONCE else",
+        new="count_max = 1 if schedule.missed else",
+    ),
 )

@@ -1,0 +1,85 @@
+"""What every commit has to keep of schedules: one run for each due time, and what becomes of those that were missed."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from opscore.runtime import due_times
+from opscore.runtime.models import Missed, Record, Schedule
+from opscore.runtime.simulation.promises.outside import Reply
+from opscore.runtime.simulation.rows import Commit, Rows
+from opscore.runtime.tables import SCHEDULES, SESSIONS
+
+CALM_S: Final = 5.0
+RESTS_S: Final = 95.0
+"""How long a schedule rests, at most, that could not start its run."""
+_EPSILON_S: Final = 1e-6
+
+
+def schedules_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
+    """A schedule that was accepted is on the disk by then, unless it has been taken away since."""
+    if reply.call != "schedule" or reply.arguments["schedule_id"] in rows.ledger.taken_away:
+        return
+    if reply.arguments["schedule_id"] not in rows.schedules:
+        yield f"schedule {reply.arguments['schedule_id']} is accepted, and not on the disk"
+
+
+def a_due_time_starts_one_run(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A due time that has come starts one run, in the commit that counts it, and none is counted twice."""
+    begun = {change.key for change in commit.of(SESSIONS.name) if change.before is None}
+    for change in commit.of(SCHEDULES.name):
+        before, after = change.before, change.after
+        if after is None:
+            rows.ledger.taken_away.add(change.key)
+        if (
+            before is None
+            or after is None
+            or (before.fired, before.last_session_id)
+            == (
+                after.fired,
+                after.last_session_id,
+            )
+        ):
+            continue
+        if after.fired != before.fired + 1 or after.last_session_id not in begun:
+            yield f"schedule {change.key} has started {after.fired} runs after {before.fired}: {sorted(begun)}"
+        due_at = after.last_due_at or 0.0
+        if due_at <= (before.last_due_at or 0.0):
+            yield f"schedule {change.key} starts a run for {due_at}, which it has had"
+        if due_at > commit.at + _EPSILON_S or before.next_due_at is None or due_at < before.next_due_at:
+            yield f"schedule {change.key} starts a run for {due_at}, and is due at {before.next_due_at}"
+        if due_times.of(after).after(due_at - 1.0) != due_at:
+            yield f"schedule {change.key} starts a run for {due_at}, which is none of its times"
+
+
+def missed_times_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Of due times that were missed none starts a run, or the newest, or each, as the schedule says."""
+    for record in commit.records:
+        if record.kind != "schedule.fired":
+            continue
+        before = next((each.before for each in commit.of(SCHEDULES.name) if each.key == record.entity_id), None)
+        if before is not None:
+            yield from _against_policy(before, record, rows)
+
+
+def _against_policy(before: Schedule, record: Record, rows: Rows) -> Iterator[str]:
+    due_at: float = record.data["dueAt"]
+    following = due_times.of(before).after(due_at)
+    is_late = record.at - due_at >= rows.limits.schedule_late_s
+    passed_over = before.next_due_at is not None and due_at > before.next_due_at
+    if before.missed is Missed.SKIP and is_late:
+        yield f"schedule {before.schedule_id} skips what was missed, and starts a run for {due_at} at {record.at}"
+    if before.missed is Missed.ONCE and is_late and following is not None and following <= record.at:
+        yield f"schedule {before.schedule_id} starts a run for {due_at}, and {following} has passed as well"
+    if before.missed is Missed.ALL and passed_over:
+        yield f"schedule {before.schedule_id} passes over {before.next_due_at}, and starts a run for {due_at}"
+
+
+def what_is_due_starts(rows: Rows) -> Iterator[str]:
+    """In calm times a schedule that is due starts its run within seconds, or, once something kept it, before long."""
+    if not rows.calm_for(RESTS_S) or len(rows.unfinished) >= rows.limits.sessions_open_max:
+        return
+    for schedule in rows.schedules.values():
+        late_s = rows.now() - (schedule.next_due_at if schedule.next_due_at is not None else rows.now())
+        room_s = rows.now() - rows.full_until
+        if schedule.last_error is None and late_s > CALM_S and room_s > RESTS_S:
+            yield f"schedule {schedule.schedule_id} has been due for {late_s:g} s"
