@@ -30,7 +30,8 @@ class SessionActor(SessionStanding):
         step = transitions.begin(message.session, message.definition, self._now())
         absent = Submission(expects=(SESSIONS.expect(self._session_id, ABSENT),), new_work=True)
         try:
-            await self._commit(None, step, absent + message.extra)
+            with self._at_work():
+                await self._commit(None, step, absent + message.extra)
         finally:
             self._note_standing()
             self._stop_if_over()
@@ -190,9 +191,10 @@ class SessionActor(SessionStanding):
         """Say again what waits, by the rows, behind every commit that is under way."""
         self._looks_again = False
         try:
-            await self._reload()
-            self._note_standing()
-            self._announce()
+            with self._at_work():
+                await self._reload()
+                self._note_standing()
+                self._announce()
             await self._look_above()
         except (StoreError, Refusal):
             self._look_again()

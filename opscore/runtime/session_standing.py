@@ -1,7 +1,8 @@
 """Where a run stands: what its actor knows, how it decides and commits, and whom it tells."""
 
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, TypeVar
 
 import trio
@@ -71,6 +72,7 @@ class SessionStanding(Actor[SessionProtocol]):
         self._decisions_seen = 0
         self._looks_again = False
         self._errands = 0
+        self._working = 0
 
     async def on_start(self) -> None:
         """Read the run; after a crash, say again what waits."""
@@ -100,19 +102,34 @@ class SessionStanding(Actor[SessionProtocol]):
         What an agent's part requires is for the caller to look at.
         """
         self._decisions += 1
+        try:
+            with self._at_work():
+                result = await self._until_decided(decide, otherwise, guarded_by)
+        except StaleAttempt:
+            self._stop_if_over()
+            raise
+        self._stop_if_over()
+        return result
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """While a message is acted on, an errand that ends meanwhile ends nothing else: the run may go on with this."""
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+
+    async def _until_decided(
+        self, decide: Callable[[Run], Awaitable[ResultT]], otherwise: ResultT, guarded_by: Collection[str]
+    ) -> ResultT:
         for _ in range(DECISIONS_MAX):
             try:
-                result = otherwise if self._run is None else await decide(self._run)
+                return otherwise if self._run is None else await decide(self._run)
             except Superseded as error:
                 if error.table not in guarded_by:
                     raise
                 await self._reload()
-            except StaleAttempt:
-                self._stop_if_over()
-                raise
-            else:
-                self._stop_if_over()
-                return result
         raise NotReady(f"session {self._session_id!r} changes faster than it can be decided", retry_after_s=1.0)
 
     async def _guard(self, run: Run, step: Step) -> Submission:
@@ -263,7 +280,8 @@ class SessionStanding(Actor[SessionProtocol]):
 
     def _stop_if_over(self) -> None:
         """A finished run needs no actor: its rows say everything, unless a commit is in doubt."""
-        if (self._run is None or self._run.ended) and not self._looks_again and not self._errands:
+        busy = self._looks_again or self._errands or self._working
+        if (self._run is None or self._run.ended) and not busy:
             self.context.stop_if_quiet()
 
     def _look_again(self) -> None:

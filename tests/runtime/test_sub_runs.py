@@ -135,6 +135,22 @@ async def test_runs_that_start_themselves_come_to_an_end(tmp_path: Path, autojum
         assert len(node.sessions(limit=100).items) == 6
 
 
+async def test_a_run_that_is_tried_again_while_an_errand_of_it_ends_goes_on(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        session = await begin(node, parent(**NEVER))
+        failed = await ended(node, session)
+        assert failed.status is SessionStatus.FAILED
+        await node.save_definition(one_task("below"))
+        await hire(node, "a", result=1)
+        # It looks for runs that nobody waits for any more, and finds none, while it is tried again.
+        ref = node._core.addresses.session(session.session_id)  # noqa: SLF001 (nobody else may say so)
+        ref.tell(messages.AnnounceSession())
+        await node.steer(session.session_id, Move.RETRY)
+        assert (await ended(node, session, within_s=60)).status is SessionStatus.COMPLETED
+
+
 @pytest.mark.parametrize("message", [messages.Start, messages.Due])
 async def test_a_crash_keeps_no_run_from_beginning_and_none_from_being_noticed(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, message: type
