@@ -4,8 +4,9 @@ Each in a process of its own, which prints its figures as JSON. So many tasks wa
 ten capabilities and ten priorities, drawn from a seed; then the agents come, and each that has done its task comes
 again.
 
-book: `MatchBook` alone, which decides who gets what: every task is put into it, matched, and its offer closed. It is
-done again until the time is over, and every task has to be matched once. Cost is processor time.
+book: `MatchBook` alone, which decides who gets what: every task is put into it, matched, and its offer closed; the rest
+of a long line it reads from a list that stands for the store. It is done again until the time is over, and every task
+has to be matched once. Cost is processor time.
 
 runtime: a node with everything that belongs to one. The tasks are sessions of their own, triggered through the API and
 durable before the first agent is registered; agents are functions of the process, which are given their first task when
@@ -16,6 +17,7 @@ since the disk takes as long as it takes. Memory is read with all the tasks wait
 counts: anonymous is the process's own, the rest above all the store's pages, which the kernel takes back.
 """
 
+import bisect
 import gc
 import json
 import math
@@ -35,7 +37,7 @@ from bench.tasks.sessions import MAP_BYTES
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import AgentAvailable, OfferEnded, OfferOutcome
-from opscore.runtime.waiting import ReadyTask
+from opscore.runtime.waiting import LinePage, ReadyTask, Requirement
 
 SEED: Final = 7
 CAPABILITIES: Final = tuple(f"capability-{index}" for index in range(10))
@@ -82,15 +84,44 @@ def free_agents(count: int) -> list[AgentAvailable]:
     ]
 
 
+class _Rows:
+    """What waits, in the order of its lines, as the store has it for who reads a line on."""
+
+    def __init__(self, tasks: list[ReadyTask]) -> None:
+        self._lines: dict[Requirement, list[tuple[float, str]]] = {}
+        self._tasks = {task.task_id: task for task in tasks}
+        for task in tasks:
+            self._lines.setdefault(task.requirement, []).append((task.rank, task.task_id))
+        for line in self._lines.values():
+            line.sort()
+
+    def read_on(self, book: MatchBook, window: int, now: float) -> list[Match]:
+        """Have the book read what it asks for; answers the offers that follow."""
+        found: list[Match] = []
+        for requirement, after in list(book.take_wanted()):
+            line = self._lines[requirement]
+            begin = bisect.bisect_right(line, after)
+            places = line[begin : begin + window]
+            page = LinePage(
+                requirement=requirement,
+                tasks=tuple(self._tasks[task_id] for _, task_id in places),
+                reached=places[-1] if len(places) == window else None,
+            )
+            found += book.take_page(page, now)
+        return found
+
+
 def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float, float, int]:
     """Have every task matched; returns processor seconds to put them in line and for the rest, and the matches."""
-    book, now = MatchBook(Limits()), float(len(tasks))
+    rows, limits = _Rows(tasks), Limits()
+    book, now = MatchBook(limits), float(len(tasks))
     clock = time.process_time
     began = clock()
     for task in tasks:
         book.task_ready(task, 0, now)
     in_line = clock()
     under_way: list[Match] = [match for agent in agents for match in book.agent_available(agent, now)]
+    under_way += rows.read_on(book, limits.line_window, now)
     matched: list[str] = []
     while under_way:
         following: list[Match] = []
@@ -102,6 +133,7 @@ def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float,
             book.offer_ended(taken, now)
             # It has done its task, and is free again.
             following += book.agent_available(match.agent, now)
+            following += rows.read_on(book, limits.line_window, now)
         under_way = following
     ended = clock()
     if len(set(matched)) != len(tasks) or len(matched) != len(tasks):
