@@ -123,7 +123,9 @@ class MatchBook:
         del self._offered_tasks[ended.task_id], self._offered_agents[ended.agent_id]
         heard = self._heard_of_agents.get(ended.agent_id)
         agent, task = self._agent_after(match, ended), self._task_after(match, ended)
-        if task is not None and ended.outcome in (OfferOutcome.AGENT_CHANGED, OfferOutcome.SLOT_TAKEN):
+        if task is None:
+            self._waiting.remove(ended.task_id)  # Rows that are being read may still have it wait.
+        elif ended.outcome is OfferOutcome.AGENT_CHANGED:
             # It keeps its place in line. One that was postponed does not: another may be luckier with this agent.
             self._waiting.put_again(task)
         follow_ups = self._settle_passages(match, ended, now)

@@ -285,3 +285,12 @@ def test_a_match_costs_the_same_among_ten_waiting_tasks_and_among_ten_thousand()
     # The heap's own work, O(log n), happens inside one instruction.
     assert cost(3_000) == cost(30_000)
     assert cost(10) <= cost(3_000) <= cost(10) + 20, "the next of a long line are asked for"
+
+
+def test_a_task_whose_slot_another_has_goes_to_the_agent_that_it_prefers_once_that_is_idle() -> None:
+    book = MatchBook(Limits())
+    is_idle(book, agent("x"))
+    offer = ended(waits(book, task(preferred_agent_id="y")), OfferOutcome.SLOT_TAKEN)
+    is_idle(book, agent("y"))
+    (match,) = book.offer_ended(offer, NOW)
+    assert match.agent.agent_id == "y"
