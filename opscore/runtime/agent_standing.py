@@ -162,7 +162,7 @@ class AgentStanding(Actor[AgentProtocol]):
         assert lease is not None, "an attempt ends under its lease"
         was_lost = isinstance(outcome, delivery.Lost)
         if lease.tool:
-            outcome = delivery.once(outcome, idempotent=lease.idempotent)
+            outcome = delivery.judge_call(outcome, idempotent=lease.idempotent)
             assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "what is unknown is a failure"
         try:
             await self._rows.settle(outcome, kind, agent=agent, data=data)

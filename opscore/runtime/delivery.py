@@ -124,7 +124,7 @@ def judge_answer(fact: Fact, *, tool: bool = False, idempotent: bool = False) ->
     if not tool:
         return _judge(fact)
     called = _called(fact.body) if isinstance(fact, Answered) and fact.status in _SUCCESS else None
-    return once(_judge(fact) if called is None else called, idempotent=idempotent)
+    return judge_call(_judge(fact) if called is None else called, idempotent=idempotent)
 
 
 def _judge(fact: Fact) -> Judgement:
@@ -141,7 +141,7 @@ def _judge(fact: Fact) -> Judgement:
             return _judge_status(fact)
 
 
-def once(judgement: Judgement, *, idempotent: bool) -> Judgement:
+def judge_call(judgement: Judgement, *, idempotent: bool) -> Judgement:
     """What a judgement means for the call of a tool: one of which nobody knows whether it was made is a failure.
 
     Args:
@@ -150,8 +150,12 @@ def once(judgement: Judgement, *, idempotent: bool) -> Judgement:
     """
     if not isinstance(judgement, Lost | Unknown):
         return judgement
-    error = Failure(message=f"nobody knows whether the tool was called: {judgement.reason}", code="outcome_unknown")
-    return Failed(error=error, retryable=idempotent)
+    return Failed(error=unknown_call(judgement.reason), retryable=idempotent)
+
+
+def unknown_call(reason: str) -> Failure:
+    """Why an attempt failed of which nobody knows whether its tool was called."""
+    return Failure(message=f"nobody knows whether the tool was called: {reason}", code="outcome_unknown")
 
 
 def _called(body: Any) -> Judgement | None:

@@ -9,17 +9,19 @@ looked at again: when a slot was left, or when the oldest of its beginnings has 
 import heapq
 import math
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from opscore.runtime.limits import DispatchLimit
+from opscore.runtime.limits import DispatchLimit, Limits
+from opscore.runtime.waiting import CAPABILITY, Requirement
 
 if TYPE_CHECKING:
     from opscore.runtime.lines import Entry
-    from opscore.runtime.waiting import Requirement
 
+WORKFLOW: Final = "workflow"
+KEY: Final = "key"
 ONE_AT_ONCE: Final = DispatchLimit(at_once=1)
 """What a concurrency key lets through."""
 _NEVER: Final = math.inf
@@ -133,3 +135,15 @@ class Gate:
 def gate_of(slot: str) -> str:
     """The name of the gate that a slot belongs to."""
     return slot.rpartition("/")[0]
+
+
+def gate_of_key(key: str) -> str:
+    """The name of the gate that a concurrency key stands for."""
+    return f"{KEY}/{key}"
+
+
+def limited(limits: Limits) -> Iterator[tuple[str, DispatchLimit]]:
+    """The gates that are configured, by name."""
+    for kind, named in ((CAPABILITY, limits.capability_limits), (WORKFLOW, limits.workflow_limits)):
+        for name, limit in named.items():
+            yield f"{kind}/{name}", limit

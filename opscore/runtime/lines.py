@@ -2,7 +2,7 @@
 
 The rows have every task that waits, in the order of its line. In mind are those up to a place, and nothing beyond it;
 when few of them are left the next are asked for, and when there are too many the last are dropped. Those who wait
-before a closed gate stand aside, and are kept.
+before a closed gate stand aside; they do not count, but are dropped with who stands beyond the last place.
 """
 
 import heapq
@@ -21,6 +21,8 @@ Entry = tuple[float, int, str]
 class _Line:
     entries: list[Entry] = attrs.field(factory=list)
     """A heap; one that stands for nothing any more is passed over when it comes up."""
+    aside: dict[str, Entry] = attrs.field(factory=dict)
+    """By task, those who stand aside."""
     count: int = 0
     """Tasks in it that are in mind and do not stand aside."""
     reached: Place | None = None
@@ -40,7 +42,6 @@ class Lines:
         self._window = window
         self._ready: dict[str, ReadyTask] = {}
         self._lines: dict[Requirement, _Line] = {}
-        self._aside: set[str] = set()
         self._order = itertools.count()
         self._wanted: set[Requirement] = set()
         # What was heard while lines are read, and what they say may be older than: who waits beyond, who no longer.
@@ -51,30 +52,31 @@ class Lines:
     def __len__(self) -> int:
         return len(self._ready)
 
-    def find(self, task_id: str) -> ReadyTask | None:
-        """A task that waits, and is in mind."""
-        return self._ready.get(task_id)
+    def known(self, entry: Entry) -> ReadyTask:
+        """The task of an entry, which is the first in its line."""
+        return self._ready[entry[2]]
 
     # --- coming and going ---------------------------------------------------------------------------------
 
-    def put(self, task: ReadyTask) -> None:
-        """Have a task wait; one that does already, but otherwise, waits anew."""
+    def put(self, task: ReadyTask) -> ReadyTask | None:
+        """Have a task wait; answers the task as it waited until now, if it did, and in another place."""
         self._gone.discard(task.task_id)
+        self._beyond.pop(task.task_id, None)
+        before = self._ready.get(task.task_id)
+        if before == task:
+            return None
         line = self._lines.setdefault(task.requirement, _Line())
         if line.reached is not None and (task.rank, task.task_id) > line.reached:
             self._forget(task.task_id)
             if self._readings:
                 self._beyond[task.task_id] = task
-            return
-        if self._ready.get(task.task_id) != task:
+        else:
             # Of one that is in mind already a grant may not have been heard: it waits anew, and in a new place.
-            self.put_again(task)
+            self._stand_in(line, task)
+        return before
 
-    def put_again(self, task: ReadyTask) -> None:
-        """Have a task wait that was to be given out."""
-        line = self._lines.setdefault(task.requirement, _Line())
-        if task.task_id not in self._ready or task.task_id in self._aside:
-            self._aside.discard(task.task_id)
+    def _stand_in(self, line: _Line, task: ReadyTask) -> None:
+        if line.aside.pop(task.task_id, None) is not None or task.task_id not in self._ready:
             line.count += 1
         self._ready[task.task_id] = task
         heapq.heappush(line.entries, (task.rank, next(self._order), task.task_id))
@@ -90,9 +92,7 @@ class Lines:
 
     def _forget(self, task_id: str) -> ReadyTask | None:
         task = self._ready.pop(task_id, None)
-        if task is not None and task_id in self._aside:
-            self._aside.remove(task_id)
-        elif task is not None:
+        if task is not None and self._lines[task.requirement].aside.pop(task_id, None) is None:
             self._count_down(task.requirement)
         return task
 
@@ -103,10 +103,10 @@ class Lines:
         line = self._lines.get(requirement)
         while line is not None and line.entries:
             entry = line.entries[0]
-            if self.stands_for(entry) is not None and entry[2] not in self._aside:
+            if self._stands_for(line, entry):
                 return entry
             heapq.heappop(line.entries)
-        if line is not None and line.reached is None and not line.is_read:
+        if line is not None and line.reached is None and not line.is_read and not line.aside:
             del self._lines[requirement]
         return None
 
@@ -117,25 +117,26 @@ class Lines:
 
     def step_aside(self, requirement: Requirement) -> Entry:
         """Have the first in a line stand aside."""
-        entry = heapq.heappop(self._lines[requirement].entries)
-        self._aside.add(entry[2])
+        line = self._lines[requirement]
+        entry = heapq.heappop(line.entries)
+        line.aside[entry[2]] = entry
         self._count_down(requirement)
         return entry
 
     def step_back(self, requirement: Requirement, entry: Entry) -> bool:
-        """Have one that stood aside stand in line again; `False` where it waits no longer, or elsewhere."""
-        if self.stands_for(entry) is None or entry[2] not in self._aside:
+        """Have one that stood aside stand in line again; `False` where it does not stand aside any more."""
+        line = self._lines.get(requirement)
+        if line is None or line.aside.get(entry[2]) != entry:
             return False
-        self._aside.remove(entry[2])
-        line = self._lines.setdefault(requirement, _Line())
+        del line.aside[entry[2]]
         line.count += 1
         heapq.heappush(line.entries, entry)
         return True
 
-    def stands_for(self, entry: Entry) -> ReadyTask | None:
-        """The task that an entry stands for, if it still waits in that place."""
+    def _stands_for(self, line: _Line, entry: Entry) -> bool:
+        """Whether an entry stands for a task that still waits in that place."""
         task = self._ready.get(entry[2])
-        return task if task is not None and entry[0] == task.rank else None
+        return task is not None and entry[0] == task.rank and entry[2] not in line.aside
 
     # --- what is in mind ----------------------------------------------------------------------------------
 
@@ -156,11 +157,12 @@ class Lines:
             line.is_read = False
             self._readings -= 1
         line.reached = page.reached
-        beyond = [task for task in self._beyond.values() if task.requirement == page.requirement]
-        for task in beyond:
+        for task in page.tasks:
+            heard = task.task_id in self._ready or task.task_id in self._gone or task.task_id in self._beyond
+            if not heard:
+                self.put(task)
+        for task in [task for task in self._beyond.values() if task.requirement == page.requirement]:
             del self._beyond[task.task_id]
-        known = self._ready.keys() | self._gone | {task.task_id for task in beyond}
-        for task in (*(task for task in page.tasks if task.task_id not in known), *beyond):
             self.put(task)
         if not self._readings:
             self._beyond, self._gone = {}, set()
@@ -177,15 +179,21 @@ class Lines:
 
     def _cut(self, line: _Line) -> None:
         """Keep the first of a line in mind; the rows have the others."""
-        entries = {
-            entry[2]: entry
-            for entry in sorted(line.entries, reverse=True)
-            if self.stands_for(entry) is not None and entry[2] not in self._aside
-        }
+        entries = {entry[2]: entry for entry in sorted(line.entries, reverse=True) if self._stands_for(line, entry)}
         # By their places, as the rows have them: of the same rank, who came first may stand behind.
-        standing = sorted(entries.values(), key=lambda entry: (entry[0], entry[2]))
-        for _, _, task_id in standing[self._window :]:
-            del self._ready[task_id]
-        rank, _, task_id = standing[self._window - 1]
-        line.entries = sorted(standing[: self._window])
-        line.count, line.reached = len(line.entries), (rank, task_id)
+        standing = sorted(entries.values(), key=_place)
+        reached = line.reached = _place(standing[self._window - 1])
+        # Who stands aside may be behind one that is dropped, and nobody calls it up then: it comes with the rows, or,
+        # where it is before the last place by its id alone, stands in line again.
+        for entry in [entry for entry in line.aside.values() if entry[0] >= reached[0]]:
+            standing.append(line.aside.pop(entry[2]))
+        for entry in standing:
+            if _place(entry) > reached:
+                del self._ready[entry[2]]
+        line.entries = sorted(entry for entry in standing if _place(entry) <= reached)
+        line.count = len(line.entries)
+
+
+def _place(entry: Entry) -> Place:
+    rank, _, task_id = entry
+    return rank, task_id

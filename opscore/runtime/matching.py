@@ -14,18 +14,24 @@ left the line; so an opening costs no more than there are capabilities among tho
 import heapq
 import math
 from collections.abc import Collection, Iterable, Iterator
-from typing import Final
 
 import attrs
 
-from opscore.runtime.gates import ONE_AT_ONCE, Gate, Passage, gate_of
-from opscore.runtime.limits import DispatchLimit, Limits
+from opscore.runtime.gates import KEY, ONE_AT_ONCE, WORKFLOW, Gate, Passage, gate_of, gate_of_key, limited
+from opscore.runtime.limits import Limits
 from opscore.runtime.lines import Entry, Lines
 from opscore.runtime.messages import AgentAvailable, AgentUnavailable, OfferEnded, OfferOutcome
-from opscore.runtime.waiting import AGENT, CAPABILITY, Held, LinePage, Place, QueueDepths, ReadyTask, Requirement
-
-WORKFLOW: Final = "workflow"
-KEY: Final = "key"
+from opscore.runtime.waiting import (
+    AGENT,
+    CAPABILITY,
+    Held,
+    LinePage,
+    Place,
+    QueueDepths,
+    ReadyTask,
+    Requirement,
+    line_name,
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +68,8 @@ class MatchBook:
         self._heard_of_tasks: dict[str, tuple[ReadyTask, int] | None] = {}
         self._heard_of_agents: dict[str, AgentAvailable | AgentUnavailable] = {}
         self._held: dict[str, Held] = {}
-        self._held_up: dict[Requirement, dict[str, None]] = {}
+        # Idle agents, each with the line that has to be read before it is known what they do first.
+        self._held_up: dict[str, Requirement] = {}
         """The agents that wait until it is read who is first in a line."""
         self._gates = {name: Gate(name, limit) for name, limit in limited(limits)}
         """Those that are configured, and those of the keys that are in use."""
@@ -75,7 +82,9 @@ class MatchBook:
         if task.task_id in self._offered_tasks:
             self._heard_of_tasks[task.task_id] = (task, as_of)
             return []
-        self._waiting.put(task)
+        before = self._waiting.put(task)
+        if before is not None:
+            self._call_up_behind(before)
         return self._serve([task.requirement], now)
 
     def task_withdrawn(self, task_id: str) -> None:
@@ -95,12 +104,8 @@ class MatchBook:
             return []
         self._remove_idle(agent.agent_id)
         self._idle[agent.agent_id] = agent
-        for capability in agent.capabilities:
-            self._lines.setdefault(capability, {})[agent.agent_id] = None
         lines = self._let_go(agent.agent_id, agent.as_of, now)
-        task = self._task_for(agent)
-        matches = [] if task is None else [self._offer(task, agent, now)]
-        return matches + self._serve(lines, now)
+        return self._employ(agent, now) + self._serve(lines, now)
 
     def agent_unavailable(self, said: AgentUnavailable, now: float) -> list[Match]:
         """An agent is idle no longer, or is none at all; without a lease it has no slots either."""
@@ -127,7 +132,7 @@ class MatchBook:
             self._waiting.remove(ended.task_id)  # Rows that are being read may still have it wait.
         elif ended.outcome is OfferOutcome.AGENT_CHANGED:
             # It keeps its place in line. One that was postponed does not: another may be luckier with this agent.
-            self._waiting.put_again(task)
+            self._waiting.put(task)
         follow_ups = self._settle_passages(match, ended, now)
         if heard is not None and not (isinstance(heard, AgentUnavailable) and heard.leased):
             follow_ups += self._serve(self._let_go(ended.agent_id, heard.as_of, now), now)
@@ -250,22 +255,22 @@ class MatchBook:
         """The gates that a task meets at the front of its line."""
         if not self._gates:
             return
-        limited = self._gates.get(f"{WORKFLOW}/{task.workflow_id}")
-        if limited is not None:
-            yield limited
-        keyed = None if task.concurrency_key is None else self._gates.get(_gate_of_key(task.concurrency_key))
+        of_workflow = self._gates.get(f"{WORKFLOW}/{task.workflow_id}")
+        if of_workflow is not None:
+            yield of_workflow
+        keyed = None if task.concurrency_key is None else self._gates.get(gate_of_key(task.concurrency_key))
         if keyed is not None:
             yield keyed
 
     def _gates_for(self, task: ReadyTask) -> list[Gate]:
         """Every gate that a task goes through when it is given out."""
         if task.concurrency_key is not None:
-            self._known_gate(_gate_of_key(task.concurrency_key))
-        limited = self._gates.get(f"{CAPABILITY}/{task.capability}") if self._gates else None
-        return [*self._gates_before(task), *(() if limited is None else (limited,))]
+            self._known_gate(gate_of_key(task.concurrency_key))
+        of_capability = self._gates.get(f"{CAPABILITY}/{task.capability}") if self._gates else None
+        return [*self._gates_before(task), *(() if of_capability is None else (of_capability,))]
 
     def _is_served(self, requirement: Requirement) -> bool:
-        gate = self._gates.get("/".join(requirement)) if self._gates else None
+        gate = self._gates.get(line_name(requirement)) if self._gates else None
         return gate is None or gate.is_open
 
     def _call_up(self, gate: Gate, requirement: Requirement) -> None:
@@ -279,7 +284,7 @@ class MatchBook:
 
     def _call_up_behind(self, task: ReadyTask) -> None:
         """A task has left its line: whoever waits behind it, before a gate that is open, is the next one there."""
-        for gate in [*self._gates_before(task)]:
+        for gate in [*self._gates_before(task)] if self._gates else ():
             if gate.is_open and gate.waiting:
                 self._call_up(gate, task.requirement)
             self._forget_if_idle(gate)
@@ -300,11 +305,9 @@ class MatchBook:
         tasks = tuple(task for task in page.tasks if task.task_id not in self._offered_tasks)
         self._waiting.take_page(attrs.evolve(page, tasks=tasks))
         matches: list[Match] = []
-        for agent_id in self._held_up.pop(page.requirement, ()):
-            agent = self._idle.get(agent_id)
-            task = None if agent is None else self._task_for(agent)
-            if agent is not None and task is not None:
-                matches.append(self._offer(task, agent, now))
+        for agent_id in [held_up for held_up, line in self._held_up.items() if line == page.requirement]:
+            del self._held_up[agent_id]
+            matches += self._employ(self._idle[agent_id], now)
         return matches + self._serve([page.requirement], now)
 
     def _serve(self, lines: Iterable[Requirement], now: float) -> list[Match]:
@@ -312,8 +315,8 @@ class MatchBook:
         matches: list[Match] = []
         lines = list(dict.fromkeys(lines))
         while heads := [(head, line) for line in lines if self._is_served(line) and (head := self._head(line))]:
-            (_, _, task_id), line = min(heads)
-            task = self._known(task_id)
+            head, line = min(heads)
+            task = self._waiting.known(head)
             agent = self._agent_for(task, now)
             if agent is None:
                 lines.remove(line)
@@ -334,11 +337,12 @@ class MatchBook:
 
     def _remove_idle(self, agent_id: str) -> None:
         agent = self._idle.pop(agent_id, None)
+        self._held_up.pop(agent_id, None)
         for capability in agent.capabilities if agent is not None else ():
-            line = self._lines[capability]
+            line = self._lines.get(capability, {})
             line.pop(agent_id, None)
             if not line:
-                del self._lines[capability]
+                self._lines.pop(capability, None)
 
     def _agent_for(self, task: ReadyTask, now: float) -> AgentAvailable | None:
         for agent_id in self._candidates(task):
@@ -350,7 +354,7 @@ class MatchBook:
 
     def _candidates(self, task: ReadyTask) -> Iterator[str]:
         if task.capability is None:
-            if task.agent_id in self._idle:
+            if task.agent_id in self._idle and task.agent_id not in self._held_up:
                 yield str(task.agent_id)
             return
         line = self._lines.get(task.capability, {})
@@ -359,8 +363,16 @@ class MatchBook:
         while line:
             yield next(iter(line))
 
+    def _employ(self, agent: AgentAvailable, now: float) -> list[Match]:
+        """Give an idle agent the first of all that it may do; as long as that is not known, nobody gives it another."""
+        task = self._task_for(agent)
+        if task is not None:
+            return [self._offer(task, agent, now)]
+        for capability in agent.capabilities if agent.agent_id not in self._held_up else ():
+            self._lines.setdefault(capability, {})[agent.agent_id] = None
+        return []
+
     def _task_for(self, agent: AgentAvailable) -> ReadyTask | None:
-        """The first of all that an agent may do; none before it is known who that is."""
         lines = [(AGENT, agent.agent_id), *((CAPABILITY, name) for name in agent.capabilities)]
         heads: list[Entry] = []
         for line in filter(self._is_served, lines):
@@ -368,33 +380,17 @@ class MatchBook:
             if head is not None:
                 heads.append(head)
             elif self._waiting.is_unread(line):
-                self._held_up.setdefault(line, {})[agent.agent_id] = None
+                self._held_up[agent.agent_id] = line
                 return None
-        return self._known(min(heads)[2]) if heads else None
+        return self._waiting.known(min(heads)) if heads else None
 
     def _head(self, requirement: Requirement) -> Entry | None:
         """The first in a line that may be given out; who stands before a closed gate waits there."""
         while (entry := self._waiting.first(requirement)) is not None:
-            task = self._known(entry[2])
+            task = self._waiting.known(entry)
             closed = next((gate for gate in self._gates_before(task) if not gate.is_open), None)
             if closed is None:
                 return entry
             heapq.heappush(closed.waiting.setdefault(requirement, []), self._waiting.step_aside(requirement))
             self._call_up_behind(task)
         return None
-
-    def _known(self, task_id: str) -> ReadyTask:
-        task = self._waiting.find(task_id)
-        assert task is not None, "who is first in a line waits"
-        return task
-
-
-def limited(limits: Limits) -> Iterator[tuple[str, DispatchLimit]]:
-    """The gates that are configured, by name."""
-    for kind, named in ((CAPABILITY, limits.capability_limits), (WORKFLOW, limits.workflow_limits)):
-        for name, limit in named.items():
-            yield f"{kind}/{name}", limit
-
-
-def _gate_of_key(key: str) -> str:
-    return f"{KEY}/{key}"

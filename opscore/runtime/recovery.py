@@ -10,9 +10,9 @@ import attrs
 
 from opscore.runtime.availability import announcement, available
 from opscore.runtime.errors import StoreDamaged
+from opscore.runtime.gates import WORKFLOW, limited
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.matching import WORKFLOW, limited
 from opscore.runtime.messages import AgentAvailable
 from opscore.runtime.models import Agent, Record, SessionStatus, Slot, TaskStatus
 from opscore.runtime.store import Snapshot, Submission
@@ -32,9 +32,11 @@ from opscore.runtime.tables import (
     TASKS_BY_DUE,
     TASKS_IN_LINE,
     TASKS_READY,
+    in_line,
+    line_begins,
     session_of,
 )
-from opscore.runtime.typed_tables import Versioned, at, named, time_at
+from opscore.runtime.typed_tables import Versioned, time_at
 from opscore.runtime.waiting import (
     CAPABILITY,
     Held,
@@ -42,6 +44,7 @@ from opscore.runtime.waiting import (
     Place,
     ReadyTask,
     Requirement,
+    line_name,
     line_of,
     rank_of,
     ready_task,
@@ -49,7 +52,6 @@ from opscore.runtime.waiting import (
 
 ResultT = TypeVar("ResultT")
 
-RANK_BYTES: Final = len(at(0.0))
 RECORDS_LOOKED_AT_MAX: Final = 100_000
 """How far back the journal is read for what has begun lately."""
 
@@ -80,7 +82,7 @@ def first_pages(view: Snapshot, *, library: Library, window: int) -> list[LinePa
     after: bytes | None = None
     while (line := next(TASKS_IN_LINE.sound_lines(view, after=after), None)) is not None:
         place, task_id = line
-        name = place[: -len(task_id.encode()) - RANK_BYTES]
+        name = line_begins(place, task_id)
         tasks, reached = _read_on(view, name, name, library, window)
         requirement = tasks[0].requirement if tasks else _requirement(view, task_id)
         if requirement is not None:
@@ -92,8 +94,9 @@ def first_pages(view: Snapshot, *, library: Library, window: int) -> list[LinePa
 
 def next_page(view: Snapshot, requirement: Requirement, after: Place, *, library: Library, window: int) -> LinePage:
     """The next of a line, from a place on."""
-    name = named("/".join(requirement))
-    tasks, reached = _read_on(view, name, name + at(after[0]) + after[1].encode(), library, window)
+    rank, task_id = after
+    place = in_line(line_name(requirement), rank) + task_id.encode()
+    tasks, reached = _read_on(view, line_begins(place, task_id), place, library, window)
     return LinePage(requirement=requirement, tasks=tasks, reached=reached)
 
 

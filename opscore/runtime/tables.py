@@ -79,6 +79,11 @@ def in_line(line: str, rank: float) -> bytes:
     return named(line) + at(rank)
 
 
+def line_begins(place: bytes, task_id: str) -> bytes:
+    """How every place of the same line begins, as one of them tells."""
+    return place[: -len(task_id.encode()) - len(at(0.0))]
+
+
 AGENTS_BY_CAPABILITY: Final[Index[Agent]] = Index(
     name="agents_by_capability", places=lambda agent: [named(capability) for capability in agent.capabilities]
 )

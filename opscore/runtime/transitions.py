@@ -11,6 +11,7 @@ import attrs
 
 from opscore.runtime import items, progress, releasing
 from opscore.runtime.definitions import Definition, Role, TaskDefinition, TaskKind
+from opscore.runtime.delivery import unknown_call
 from opscore.runtime.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import SESSION_ENDED, Failure, Lease, Session, SessionStatus, Signal, Task, TaskStatus
@@ -363,7 +364,7 @@ def take_back(task: Task, session: Session, lease: Lease, now: float) -> Task:
     """Take an open attempt back from its agent, because the run's actor can't be asked what came of it."""
     error = Failure(message="the run was paused because its actor kept crashing", code="lost")
     if lease.tool and lease.delivered and not lease.idempotent:
-        unknown = Failure(message=f"nobody knows whether the tool was called: {error.message}", code="outcome_unknown")
+        unknown = unknown_call(error.message)
         return moved(task, TaskEvent.FAIL, error=unknown, retries=task.retries + 1, ended_at=now)
     if session.error is None and session.cancelled_at is None:
         return moved(task, TaskEvent.REQUEUE, error=error, ready_at=now, rank=rank_anew(task, now))

@@ -32,15 +32,17 @@ class ReadyTask:
     ready_at: float
     workflow_id: str
     concurrency_key: str | None = None
+    requirement: Requirement = attrs.field(init=False)
+    """The line that it stands in."""
+    rank: float = attrs.field(init=False)
+    """Its place there."""
 
-    @property
-    def requirement(self) -> Requirement:
-        """The line that it stands in."""
+    @requirement.default
+    def _requirement(self) -> Requirement:
         return (CAPABILITY, self.capability) if self.capability is not None else (AGENT, str(self.agent_id))
 
-    @property
-    def rank(self) -> float:
-        """Its place there."""
+    @rank.default
+    def _rank(self) -> float:
         return rank_of(self.priority, self.ready_at)
 
 
@@ -84,11 +86,16 @@ def rank_anew(task: Task, now: float) -> float | None:
     return rank_of(round((task.ready_at - task.rank) / AGING_S), now)
 
 
+def line_name(requirement: Requirement) -> str:
+    """A line as rows name it."""
+    return "/".join(requirement)
+
+
 def line_of(session: Session, definition: TaskDefinition) -> str:
     """The line in which a task waits, as its row names it."""
     if definition.capability is not None:
-        return f"{CAPABILITY}/{definition.capability}"
-    return f"{AGENT}/{definition.agent_id or session.agent_id}"
+        return line_name((CAPABILITY, definition.capability))
+    return line_name((AGENT, str(definition.agent_id or session.agent_id)))
 
 
 def ready_task(session: Session, definition: TaskDefinition, task: Task) -> ReadyTask:

@@ -11,10 +11,15 @@ from trio.testing import MockClock
 from opscore.actors.errors import ActorFailed
 from opscore.runtime import messages
 from opscore.runtime.dispatcher import DispatcherActor
-from opscore.runtime.limits import Limits
+from opscore.runtime.limits import DispatchLimit, Limits
+from opscore.runtime.lines import Lines
+from opscore.runtime.matching import MatchBook
+from opscore.runtime.messages import OfferOutcome
 from opscore.runtime.models import Move, Session, SessionStatus
 from opscore.runtime.node import Node
 from opscore.runtime.tables import TASKS_IN_LINE
+from opscore.runtime.waiting import CAPABILITY, LinePage, Place, ReadyTask
+from tests.runtime.offers import NOW, agent, ended, is_busy, is_idle, task, waits
 from tests.runtime.world import Strike, World, begin, check_rows, hire, join, one_task, only_task, quiet
 
 WINDOW = 4
@@ -118,3 +123,61 @@ async def test_lines_of_agents_are_read_as_those_of_capabilities_are(tmp_path: P
             task = node.task(lease.task_id)
             assert node.session(task.session_id).session.payload == number
             await node.complete(task.task_id, task.attempt)
+
+
+# --- what is in mind ----------------------------------------------------------------------------------------
+
+LINE = (CAPABILITY, "a")
+
+
+def place(one: ReadyTask) -> Place:
+    return one.rank, one.task_id
+
+
+def goes(lines: Lines) -> list[str]:
+    """Those of a line that are in mind, in the order in which they go."""
+    gone = []
+    while (entry := lines.first(LINE)) is not None:
+        gone.append(entry[2])
+        lines.remove(entry[2])
+    return gone
+
+
+def test_who_stands_aside_behind_one_that_was_dropped_comes_with_the_rows_as_well() -> None:
+    lines, patient = Lines(window=1), task("patient", ready_at=NOW)
+    lines.put(patient)
+    aside = lines.step_aside(LINE)
+    urgent = [task(f"urgent {number}", ready_at=NOW - 4 + number) for number in range(3)]
+    for one in urgent:
+        lines.put(one)
+    assert not lines.step_back(LINE, aside)
+    assert goes(lines) == ["urgent 0"]
+    assert list(lines.take_wanted()) == [(LINE, place(urgent[0]))]
+    lines.take_page(LinePage(requirement=LINE, tasks=tuple(urgent[1:]), reached=place(urgent[2])))
+    assert goes(lines) == ["urgent 1", "urgent 2"]
+    lines.take_page(LinePage(requirement=LINE, tasks=(patient,), reached=None))
+    assert goes(lines) == ["patient"]
+
+
+def test_who_stands_aside_where_a_line_is_cut_among_those_of_its_rank_stands_in_line_again() -> None:
+    lines = Lines(window=1)
+    lines.put(task("1"))
+    aside = lines.step_aside(LINE)
+    for name in "234":
+        lines.put(task(name))
+    assert goes(lines) == ["1", "2"]
+    assert not lines.step_back(LINE, aside)
+
+
+def test_who_waits_behind_a_task_that_gets_another_place_is_called_up_without_it() -> None:
+    book = MatchBook(Limits(workflow_limits={"w": DispatchLimit(at_once=1)}))
+    offer = ended(is_idle(book, agent("x")) or waits(book, task("out", ready_at=NOW - 9)), OfferOutcome.TAKEN, 5)
+    assert book.offer_ended(offer, NOW) == []
+    first, second = task("first", ready_at=NOW - 3), task("second", ready_at=NOW - 2)
+    assert book.take_page(LinePage(requirement=LINE, tasks=(first, second), reached=place(second)), NOW) == []
+    assert is_idle(book, agent("y")) is None
+    assert is_busy(book, "x", as_of=6, leased=False) == []
+    assert waits(book, task("first", ready_at=NOW), 7) is None
+    book.task_withdrawn("first")
+    (match,) = book.take_page(LinePage(requirement=LINE, tasks=(), reached=None), NOW)
+    assert match.task == second

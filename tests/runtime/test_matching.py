@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import pytest
 
-from opscore.runtime.limits import Limits
+from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import OfferEnded, OfferOutcome
-from opscore.runtime.waiting import AGING_S, QueueDepths, ReadyTask, ready_task
+from opscore.runtime.waiting import AGING_S, CAPABILITY, LinePage, QueueDepths, ReadyTask, ready_task
 from tests.runtime.offers import NOW, agent, ended, is_busy, is_idle, task, waits
 from tests.runtime.runs import run_of
 
@@ -294,3 +294,30 @@ def test_a_task_whose_slot_another_has_goes_to_the_agent_that_it_prefers_once_th
     is_idle(book, agent("y"))
     (match,) = book.offer_ended(offer, NOW)
     assert match.agent.agent_id == "y"
+
+
+def test_an_agent_that_comes_free_is_given_the_first_of_all_that_it_may_do_also_where_a_gate_opens_with_it() -> None:
+    book = MatchBook(Limits(capability_limits={"a": DispatchLimit(at_once=1)}))
+    is_idle(book, agent("x", "a", "b"))
+    taken = ended(waits(book, task("out", "a")), OfferOutcome.TAKEN, 5)
+    assert book.offer_ended(taken, NOW) == []
+    assert waits(book, task("held back", "a")) is None
+    assert waits(book, task("urgent", "b", priority=9)) is None
+    match = is_idle(book, agent("x", "a", "b", as_of=6))
+    assert match is not None
+    assert match.task.task_id == "urgent"
+
+
+def test_an_agent_one_of_whose_lines_is_being_read_is_given_nothing_of_another_until_its_first_is_known() -> None:
+    book, line = MatchBook(Limits(line_window=1)), (CAPABILITY, "a")
+    first = task("first", "a", ready_at=NOW - 2)
+    assert book.take_page(LinePage(requirement=line, tasks=(first,), reached=(first.rank, "first")), NOW) == []
+    assert is_idle(book, agent("y", "a")) is not None
+    assert list(book.take_wanted()) == [(line, (first.rank, "first"))]
+    assert is_idle(book, agent("x", "a", "b")) is None
+    assert waits(book, task("of another line", "b")) is None
+    assert waits(book, task("of its own line", None, agent_id="x")) is None
+    second = task("second", "a", ready_at=NOW - 1)
+    (match,) = book.take_page(LinePage(requirement=line, tasks=(second,), reached=None), NOW)
+    assert (match.agent.agent_id, match.task.task_id) == ("x", "second")
+    assert order(book, "b") == ["of another line"]

@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 
 from opscore.runtime.definitions import Definition, TaskDefinition, restore
-from opscore.runtime.limits import Limits
+from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import (
     Agent,
     Lease,
@@ -45,6 +45,7 @@ from opscore.runtime.typed_tables import Table
 _MIRRORED: Final[tuple[Table[Any], ...]] = (
     AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY, SCHEDULES,
 )  # fmt: skip
+_ONE_AT_ONCE: Final = DispatchLimit(at_once=1)
 _BY_NAME: Final = {table.name: table for table in _MIRRORED}
 
 
@@ -150,6 +151,18 @@ class Rows:
         """What the definition says of a task."""
         return self.definition(self.sessions[task.session_id]).tasks[task.ordinal]
 
+    def bounds_of(self, task: Task) -> dict[str, DispatchLimit]:
+        """What bounds how a task is given out, by the name of its gate."""
+        found = {} if task.concurrency_key is None else {f"key/{task.concurrency_key}": _ONE_AT_ONCE}
+        if self.limits.capability_limits or self.limits.workflow_limits:
+            capability = self.task_definition(task).capability or ""
+            workflow_id = self.sessions[task.session_id].workflow_id
+            if capability in self.limits.capability_limits:
+                found[f"capability/{capability}"] = self.limits.capability_limits[capability]
+            if workflow_id in self.limits.workflow_limits:
+                found[f"workflow/{workflow_id}"] = self.limits.workflow_limits[workflow_id]
+        return found
+
     def tasks_of(self, session_id: str) -> list[Task]:
         """The tasks of a session in the order of its definition, without the items that they go through."""
         return [task for task in self.every_task_of(session_id) if task.item is None]
@@ -226,11 +239,8 @@ class Rows:
         return Change(table.name, key, before, after)
 
     def _note_lease(self, lease: Lease, *, is_over: bool) -> None:
-        task, session = self.tasks.get(lease.task_id), self.sessions.get(lease.session_id)
-        if task is None or session is None:
-            return
-        names = [f"workflow/{session.workflow_id}", f"capability/{self.task_definition(task).capability}"]
-        for name in (*names, *(() if task.concurrency_key is None else (f"key/{task.concurrency_key}",))):
+        task = self.tasks.get(lease.task_id)
+        for name in {} if task is None else self.bounds_of(task):
             self.gates_moved[name] = self.now()
             if is_over:
                 self.behind.get(name, {}).pop(lease.agent_id, None)

@@ -3,27 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.limits import DispatchLimit
 from opscore.runtime.models import Lease, Task
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SLOTS
 
 _EPSILON_S: Final = 1e-6
-_ONE: Final = DispatchLimit(at_once=1)
-
-
-def bounds_of(task: Task, rows: Rows) -> dict[str, DispatchLimit]:
-    """What bounds how a task is given out, by the name of its gate."""
-    found = {}
-    capability = rows.task_definition(task).capability or ""
-    workflow_id = rows.sessions[task.session_id].workflow_id
-    if capability in rows.limits.capability_limits:
-        found[f"capability/{capability}"] = rows.limits.capability_limits[capability]
-    if workflow_id in rows.limits.workflow_limits:
-        found[f"workflow/{workflow_id}"] = rows.limits.workflow_limits[workflow_id]
-    if task.concurrency_key is not None:
-        found[f"key/{task.concurrency_key}"] = _ONE
-    return found
 
 
 def slots_go_with_leases(commit: Commit, rows: Rows) -> Iterator[str]:
@@ -46,7 +30,7 @@ def slots_go_with_leases(commit: Commit, rows: Rows) -> Iterator[str]:
 def no_more_is_out_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
     """Of a limited capability or workflow, or of one key, no more attempts are out at once than may."""
     for lease in _granted(commit):
-        for name, limit in bounds_of(rows.tasks[lease.task_id], rows).items():
+        for name, limit in rows.bounds_of(rows.tasks[lease.task_id]).items():
             out = len(rows.behind.get(name, ()))
             if limit.at_once is not None and out > limit.at_once:
                 yield f"{lease.task_id} is given out as one of {out} of {name}, of which {limit.at_once} may be"
@@ -55,7 +39,7 @@ def no_more_is_out_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
 def no_more_begins_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
     """Of a limited capability or workflow no more attempts begin within its interval than may."""
     for lease in _granted(commit):
-        for name, limit in bounds_of(rows.tasks[lease.task_id], rows).items():
+        for name, limit in rows.bounds_of(rows.tasks[lease.task_id]).items():
             if limit.per_interval is None:
                 continue
             begun = rows.begun.setdefault(name, [])
@@ -74,7 +58,7 @@ def _granted(commit: Commit) -> Iterator[Lease]:
 
 def may_be_held_back(task: Task, rows: Rows, *, since: float) -> bool:
     """Whether a gate is closed for a task, or something of it has come or gone since then."""
-    for name, limit in bounds_of(task, rows).items():
+    for name, limit in rows.bounds_of(task).items():
         out = rows.behind.get(name, {})
         full = limit.at_once is not None and len(out) >= limit.at_once
         if full or limit.per_interval is not None or rows.gates_moved.get(name, 0.0) >= since:

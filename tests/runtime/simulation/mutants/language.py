@@ -182,8 +182,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="unknown-call-is-made-again",
         breaks="A call of which nobody knows whether it was made is made again only where that does no harm.",
         module="opscore/runtime/delivery.py",
-        old="    return Failed(error=error, retryable=idempotent)\n",
-        new="    return Failed(error=error)\n",
+        old="    return Failed(error=unknown_call(judgement.reason), retryable=idempotent)\n",
+        new="    return Failed(error=unknown_call(judgement.reason))\n",
     ),
     Mutant(
         name="next-of-a-line-are-not-read",

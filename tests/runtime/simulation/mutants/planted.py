@@ -188,7 +188,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="offers-in-vain-cost-the-place-in-line",
         breaks="A task that was offered in vain keeps its place in line.",
         module="opscore/runtime/matching.py",
-        old="            self._waiting.put_again(task)\n        follow_ups",
+        old="            self._waiting.put(task)\n        follow_ups",
         new="            pass\n        follow_ups",
     ),
     Mutant(
