@@ -9,13 +9,13 @@ looked at again: when a slot was left, or when the oldest of its beginnings has 
 import heapq
 import math
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from opscore.runtime.limits import DispatchLimit, Limits
-from opscore.runtime.waiting import CAPABILITY, Requirement
+from opscore.runtime.waiting import CAPABILITY, ReadyTask, Requirement, line_name
 
 if TYPE_CHECKING:
     from opscore.runtime.lines import Entry
@@ -147,3 +147,71 @@ def limited(limits: Limits) -> Iterator[tuple[str, DispatchLimit]]:
     for kind, named in ((CAPABILITY, limits.capability_limits), (WORKFLOW, limits.workflow_limits)):
         for name, limit in named.items():
             yield f"{kind}/{name}", limit
+
+
+class Gates:
+    """Every gate by its name: those that are configured, and those of the keys that are in use.
+
+    Args:
+        limits: what is given out at most.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._gates = {name: Gate(name, limit) for name, limit in limited(limits)}
+        self._look_at: dict[str, float] = {}
+
+    def __getitem__(self, name: str) -> Gate:
+        return self._gates[name]
+
+    def there(self, names: Iterable[str]) -> list[Gate]:
+        """Those of these names that there are."""
+        return [self._gates[name] for name in names if name in self._gates]
+
+    def made(self, name: str) -> Gate | None:
+        """The gate of this name; one of a key is made when it is first gone through."""
+        if name not in self._gates and name.startswith(f"{KEY}/"):
+            self._gates[name] = Gate(name, ONE_AT_ONCE)
+        return self._gates.get(name)
+
+    def forget_if_idle(self, gate: Gate) -> None:
+        """Keep no gate of a key that is not in use any more."""
+        if gate.is_idle and gate.name.startswith(f"{KEY}/"):
+            self._gates.pop(gate.name, None)
+
+    def before(self, task: ReadyTask) -> Iterator[Gate]:
+        """The gates that a task meets at the front of its line."""
+        if not self._gates:
+            return
+        of_workflow = self._gates.get(f"{WORKFLOW}/{task.workflow_id}")
+        if of_workflow is not None:
+            yield of_workflow
+        keyed = None if task.concurrency_key is None else self._gates.get(gate_of_key(task.concurrency_key))
+        if keyed is not None:
+            yield keyed
+
+    def of(self, task: ReadyTask) -> list[Gate]:
+        """Every gate that a task goes through when it is given out."""
+        if task.concurrency_key is not None:
+            self.made(gate_of_key(task.concurrency_key))
+        of_capability = self._gates.get(f"{CAPABILITY}/{task.capability}") if self._gates else None
+        return [*self.before(task), *(() if of_capability is None else (of_capability,))]
+
+    def let_on(self, requirement: Requirement) -> bool:
+        """Whether a line may go on, as far as its capability goes."""
+        gate = self._gates.get(line_name(requirement)) if self._gates else None
+        return gate is None or gate.is_open
+
+    def look(self, gate: Gate, now: float) -> None:
+        """Open a gate where that may be; where only time keeps it closed, it is to be looked at again."""
+        look_at = gate.look(now)
+        if look_at is not None:
+            self._look_at[gate.name] = look_at
+
+    def looked_at(self, name: str) -> None:
+        """The time to look at a gate has come."""
+        self._look_at.pop(name, None)
+
+    def take_times(self) -> dict[str, float]:
+        """The gates that only time keeps closed, each with when to look at it; told once."""
+        times, self._look_at = self._look_at, {}
+        return times

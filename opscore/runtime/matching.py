@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import attrs
 
-from opscore.runtime.gates import KEY, ONE_AT_ONCE, WORKFLOW, Gate, Passage, gate_of, gate_of_key, limited
+from opscore.runtime.gates import Gate, Gates, Passage, gate_of
 from opscore.runtime.limits import Limits
 from opscore.runtime.lines import Entry, Lines
 from opscore.runtime.messages import AgentAvailable, AgentUnavailable, OfferEnded, OfferOutcome
@@ -30,7 +30,6 @@ from opscore.runtime.waiting import (
     QueueDepths,
     ReadyTask,
     Requirement,
-    line_name,
 )
 
 
@@ -71,9 +70,7 @@ class MatchBook:
         # Idle agents, each with the line that has to be read before it is known what they do first.
         self._held_up: dict[str, Requirement] = {}
         """The agents that wait until it is read who is first in a line."""
-        self._gates = {name: Gate(name, limit) for name, limit in limited(limits)}
-        """Those that are configured, and those of the keys that are in use."""
-        self._look_at: dict[str, float] = {}
+        self._gates = Gates(limits)
 
     # --- tasks --------------------------------------------------------------------------------------------
 
@@ -189,7 +186,7 @@ class MatchBook:
             lines += self._let_go(held.agent_id, held.version, now)
             self._held[held.agent_id] = held
             for slot in held.slots:
-                gate = self._known_gate(gate_of(slot))
+                gate = self._gates.made(gate_of(slot))
                 if gate is not None:
                     gate.hold(slot, now)
         return lines
@@ -197,17 +194,16 @@ class MatchBook:
     def begun(self, gate: str, times: Collection[float], now: float) -> None:
         """Take in when attempts behind a gate began, before this book was."""
         self._gates[gate].begun(times, now)
-        self._look(self._gates[gate], now)
+        self._gates.look(self._gates[gate], now)
 
     def gate_due(self, gate: str, now: float) -> list[Match]:
         """The time at which a gate may open has come."""
-        self._look_at.pop(gate, None)
+        self._gates.looked_at(gate)
         return self._serve(self._looked_at([gate], now), now)
 
     def take_times(self) -> dict[str, float]:
         """The gates that only time keeps closed, each with when to look at it; told once."""
-        times, self._look_at = self._look_at, {}
-        return times
+        return self._gates.take_times()
 
     def _let_go(self, agent_id: str, as_of: float, now: float) -> list[Requirement]:
         """The agent's lease is over, as of this commit: others may have its slots; answers whose lines may go on."""
@@ -216,15 +212,15 @@ class MatchBook:
             return []
         del self._held[agent_id]
         for slot in held.slots:
-            if gate_of(slot) in self._gates:
-                self._gates[gate_of(slot)].leave(slot)
+            for gate in self._gates.there([gate_of(slot)]):
+                gate.leave(slot)
         return self._looked_at([gate_of(slot) for slot in held.slots], now)
 
     def _looked_at(self, names: Iterable[str], now: float) -> list[Requirement]:
         """Open these gates where that may be, and call up who waits there; answers whose lines may go on."""
         lines: list[Requirement] = []
-        for gate in [self._gates[name] for name in names if name in self._gates]:
-            self._look(gate, now)
+        for gate in self._gates.there(names):
+            self._gates.look(gate, now)
             kind, _, what = gate.name.partition("/")
             if gate.is_open and kind == CAPABILITY:
                 lines.append((CAPABILITY, what))
@@ -233,45 +229,8 @@ class MatchBook:
                 lines += waiting
                 for requirement in waiting:
                     self._call_up(gate, requirement)
-            self._forget_if_idle(gate)
+            self._gates.forget_if_idle(gate)
         return lines
-
-    def _look(self, gate: Gate, now: float) -> None:
-        look_at = gate.look(now)
-        if look_at is not None:
-            self._look_at[gate.name] = look_at
-
-    def _known_gate(self, name: str) -> Gate | None:
-        """The gate of this name; one of a key is made when it is first gone through."""
-        if name not in self._gates and name.startswith(f"{KEY}/"):
-            self._gates[name] = Gate(name, ONE_AT_ONCE)
-        return self._gates.get(name)
-
-    def _forget_if_idle(self, gate: Gate) -> None:
-        if gate.is_idle and gate.name.startswith(f"{KEY}/"):
-            self._gates.pop(gate.name, None)
-
-    def _gates_before(self, task: ReadyTask) -> Iterator[Gate]:
-        """The gates that a task meets at the front of its line."""
-        if not self._gates:
-            return
-        of_workflow = self._gates.get(f"{WORKFLOW}/{task.workflow_id}")
-        if of_workflow is not None:
-            yield of_workflow
-        keyed = None if task.concurrency_key is None else self._gates.get(gate_of_key(task.concurrency_key))
-        if keyed is not None:
-            yield keyed
-
-    def _gates_for(self, task: ReadyTask) -> list[Gate]:
-        """Every gate that a task goes through when it is given out."""
-        if task.concurrency_key is not None:
-            self._known_gate(gate_of_key(task.concurrency_key))
-        of_capability = self._gates.get(f"{CAPABILITY}/{task.capability}") if self._gates else None
-        return [*self._gates_before(task), *(() if of_capability is None else (of_capability,))]
-
-    def _is_served(self, requirement: Requirement) -> bool:
-        gate = self._gates.get(line_name(requirement)) if self._gates else None
-        return gate is None or gate.is_open
 
     def _call_up(self, gate: Gate, requirement: Requirement) -> None:
         """Have the first of those that wait before a gate stand in line again."""
@@ -284,10 +243,10 @@ class MatchBook:
 
     def _call_up_behind(self, task: ReadyTask) -> None:
         """A task has left its line: whoever waits behind it, before a gate that is open, is the next one there."""
-        for gate in [*self._gates_before(task)] if self._gates else ():
+        for gate in list(self._gates.before(task)):
             if gate.is_open and gate.waiting:
                 self._call_up(gate, task.requirement)
-            self._forget_if_idle(gate)
+            self._gates.forget_if_idle(gate)
 
     # --- lines --------------------------------------------------------------------------------------------
 
@@ -314,7 +273,7 @@ class MatchBook:
         """Give out who is first in these lines, as long as agents are free for them."""
         matches: list[Match] = []
         lines = list(dict.fromkeys(lines))
-        while heads := [(head, line) for line in lines if self._is_served(line) and (head := self._head(line))]:
+        while heads := [(head, line) for line in lines if self._gates.let_on(line) and (head := self._head(line))]:
             head, line = min(heads)
             task = self._waiting.known(head)
             agent = self._agent_for(task, now)
@@ -325,13 +284,13 @@ class MatchBook:
         return matches
 
     def _offer(self, task: ReadyTask, agent: AgentAvailable, now: float) -> Match:
-        passages = tuple(gate.let_through(now) for gate in self._gates_for(task))
+        passages = tuple(gate.let_through(now) for gate in self._gates.of(task))
         match = Match(task=task, agent=agent, passages=passages)
         self._waiting.remove(task.task_id)
         self._remove_idle(agent.agent_id)
         self._offered_tasks[task.task_id] = self._offered_agents[agent.agent_id] = match
         for passage in passages:
-            self._look(self._gates[passage.gate], now)
+            self._gates.look(self._gates[passage.gate], now)
         self._call_up_behind(task)
         return match
 
@@ -375,7 +334,7 @@ class MatchBook:
     def _task_for(self, agent: AgentAvailable) -> ReadyTask | None:
         lines = [(AGENT, agent.agent_id), *((CAPABILITY, name) for name in agent.capabilities)]
         heads: list[Entry] = []
-        for line in filter(self._is_served, lines):
+        for line in filter(self._gates.let_on, lines):
             head = self._head(line)
             if head is not None:
                 heads.append(head)
@@ -388,7 +347,7 @@ class MatchBook:
         """The first in a line that may be given out; who stands before a closed gate waits there."""
         while (entry := self._waiting.first(requirement)) is not None:
             task = self._waiting.known(entry)
-            closed = next((gate for gate in self._gates_before(task) if not gate.is_open), None)
+            closed = next((gate for gate in self._gates.before(task) if not gate.is_open), None)
             if closed is None:
                 return entry
             heapq.heappush(closed.waiting.setdefault(requirement, []), self._waiting.step_aside(requirement))
