@@ -11,7 +11,7 @@ import attrs
 
 from opscore.actors.actor import handles
 from opscore.actors.ref import Reply
-from opscore.runtime import delivery, leases, messages, registration, registration_messages, reports
+from opscore.runtime import delivery, leases, messages, registration, registration_messages, reports, timer_messages
 from opscore.runtime.addresses import hint
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import AgentStanding, WaitingClaim
@@ -83,9 +83,8 @@ class AgentActor(AgentStanding):
         elif isinstance(meaning, reports.Alive):
             await self._show_life(lease, leases.renewed(lease, now, active=True), agent=newer)
         else:
-            await self._end(
-                checked(meaning, self._limits), "agent.reported", agent=newer, data={"state": message.state}
-            )
+            said, data = checked(meaning, self._limits), {"state": message.state}
+            await self._end(said, "agent.reported", agent=newer, data=data, goes_on=True)
         if message.state != STATE_IDLE and self._rows.lease is None:
             # Claiming said that the agent is idle; now it says something else.
             self._drop_claim()
@@ -135,7 +134,7 @@ class AgentActor(AgentStanding):
                     await self._rows.commit("agent.finished", lease=None)
                     self._announce()
                 raise
-            await self._end(message.outcome, "agent.finished")
+            await self._end(message.outcome, "agent.finished", goes_on=True)
 
         await self._decided(decide)
 
@@ -253,7 +252,7 @@ class AgentActor(AgentStanding):
         if runs_here or not (lease.delivered or carried):
             await self._rows.commit("agent.released", lease=None)
             self._assignment = None
-            hint(self._addresses.timers, messages.DisarmLease(agent_id=self._agent_id))
+            hint(self._addresses.timers, timer_messages.DisarmLease(agent_id=self._agent_id))
         else:
             self._arm(lease)
 
@@ -306,7 +305,7 @@ class AgentActor(AgentStanding):
                 agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random, retry_after_s)
                 await self._end(judgement, "agent.suspected", agent=agent, data={"reason": reason})
             case _:
-                await self._end(judgement, "agent.delivered")
+                await self._end(judgement, "agent.delivered", goes_on=True)
 
     # --- time ---------------------------------------------------------------------------------------------
 

@@ -8,23 +8,23 @@ from opscore.actors.clock import Clock
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.errors import AgentNotFound, StaleAttempt
 from opscore.runtime.lease_rows import release_of
-from opscore.runtime.messages import Outcome, Settle
+from opscore.runtime.messages import AgentAvailable, Outcome, Settle
 from opscore.runtime.models import Agent, Lease, Record
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
 from opscore.runtime.tables import AGENTS, LEASES, record
 from opscore.runtime.typed_tables import Versioned
 
 
-class _Keep:
+class Keep:
     """Says that a row stays as it is, where nothing says that it goes."""
 
 
-KEEP: Final = _Keep()
+KEEP: Final = Keep()
 _Data = Mapping[str, Any]
 NO_DATA: Final[_Data] = MappingProxyType({})
 
-AgentChange = Agent | None | _Keep
-LeaseChange = Lease | None | _Keep
+AgentChange = Agent | None | Keep
+LeaseChange = Lease | None | Keep
 
 
 class AgentRows:
@@ -93,6 +93,8 @@ class AgentRows:
 
     def accept(self, lease: Lease, version: int) -> bool:
         """Take over a lease that a session committed; `False` when more has happened since, as far as is known."""
+        if self._lease == Versioned(lease, version):
+            return True
         if self._lease.row is not None or version < self.as_of:
             return False
         self._lease, self.as_of = Versioned(lease, version), version
@@ -117,8 +119,11 @@ class AgentRows:
         agent: AgentChange = KEEP,
         lease: LeaseChange = None,
         data: _Data = NO_DATA,
+        free: AgentAvailable | None = None,
     ) -> None:
         """Move the attempt on together with the rows, in the session's submission; by default the lease ends.
+
+        Whoever says how the agent is free then may have another lease afterwards.
 
         Raises:
             Superseded: one of the rows changed meanwhile; nothing was applied.
@@ -131,15 +136,17 @@ class AgentRows:
             attempt=held.attempt,
             outcome=outcome,
             agent_part=self._part(record_kind, agent, lease, data),
+            free=free,
         )
-        self._took(agent, lease, await self._addresses.session(held.session_id).ask(settle))
+        settled = await self._addresses.session(held.session_id).ask(settle)
+        self._took(agent, settled.lease or lease, settled.version)
 
     def _part(self, kind: str, agent: AgentChange, lease: LeaseChange, data: _Data) -> Submission:
         writes: list[Put | Delete] = []
-        if not isinstance(agent, _Keep):
+        if not isinstance(agent, Keep):
             writes.append(AGENTS.delete(self.agent_id) if agent is None else AGENTS.put(agent))
         held = self._lease.row
-        if not isinstance(lease, _Keep) and lease is not None:
+        if not isinstance(lease, Keep) and lease is not None:
             writes.append(LEASES.put(lease))
         elif lease is None and held is not None:
             writes += release_of(held)
@@ -161,8 +168,8 @@ class AgentRows:
         )
 
     def _took(self, agent: AgentChange, lease: LeaseChange, version: int) -> None:
-        if not isinstance(agent, _Keep):
+        if not isinstance(agent, Keep):
             self._agent = Versioned(agent, version if agent is not None else ABSENT)
-        if not isinstance(lease, _Keep):
+        if not isinstance(lease, Keep):
             self._lease = Versioned(lease, version if lease is not None else ABSENT)
         self.as_of = version

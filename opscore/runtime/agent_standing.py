@@ -9,9 +9,9 @@ from opscore.actors.actor import Actor
 from opscore.actors.message import Message
 from opscore.actors.ref import Reply
 from opscore.actors.timers import Timer
-from opscore.runtime import delivery, leases, messages, registration
+from opscore.runtime import delivery, leases, messages, registration, timer_messages
 from opscore.runtime.addresses import Addresses, hint
-from opscore.runtime.agent_rows import KEEP, NO_DATA, AgentChange, AgentRows
+from opscore.runtime.agent_rows import KEEP, NO_DATA, AgentChange, AgentRows, Keep
 from opscore.runtime.availability import announcement, available
 from opscore.runtime.courier import Courier
 from opscore.runtime.errors import (
@@ -154,9 +154,18 @@ class AgentStanding(Actor[AgentProtocol]):
         self._arm(after)
 
     async def _end(
-        self, outcome: delivery.Judgement, kind: str, *, agent: AgentChange = KEEP, data: Mapping[str, Any] = NO_DATA
+        self,
+        outcome: delivery.Judgement,
+        kind: str,
+        *,
+        agent: AgentChange = KEEP,
+        data: Mapping[str, Any] = NO_DATA,
+        goes_on: bool = False,
     ) -> None:
-        """End the attempt and the lease in one commit with the session's part."""
+        """End the attempt and the lease in one commit with the session's part.
+
+        An agent that ended it itself may go on in the same commit, with what has become ready.
+        """
         assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "these end nothing"
         lease = self._rows.lease
         assert lease is not None, "an attempt ends under its lease"
@@ -164,8 +173,10 @@ class AgentStanding(Actor[AgentProtocol]):
         if lease.tool:
             outcome = delivery.judge_call(outcome, idempotent=lease.idempotent)
             assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "what is unknown is a failure"
+        ended = isinstance(outcome, delivery.Completed | delivery.Failed)
+        free = self._free_after(agent) if goes_on and ended else None
         try:
-            await self._rows.settle(outcome, kind, agent=agent, data=data)
+            await self._rows.settle(outcome, kind, agent=agent, data=data, free=free)
         except StaleAttempt as error:
             self.context.log.warning("dropping a lease whose session knows nothing of it: %s", error)
             await self._rows.commit(kind, agent=agent, lease=None)
@@ -174,20 +185,33 @@ class AgentStanding(Actor[AgentProtocol]):
                 "attempt %d of task %s goes back to the queue: %s", lease.attempt, lease.task_id, outcome.reason
             )
         self._assignment = None
-        hint(self._addresses.timers, messages.DisarmLease(agent_id=self._agent_id))
+        if self._rows.lease is None:
+            hint(self._addresses.timers, timer_messages.DisarmLease(agent_id=self._agent_id))
         if was_lost:
             # A local function that went on would still be at work when its agent is given the next task.
             self._courier.cancel(lease.task_id, lease.attempt)
 
+    def _free_after(self, change: AgentChange) -> messages.AgentAvailable | None:
+        """How the agent is free once its lease is over; slots that go with that, or a claim, are for hints to tell."""
+        agent = self._rows.agent if isinstance(change, Keep) else change
+        lease = self._rows.lease
+        if agent is None or self._claim is not None or (lease is not None and lease.slots):
+            return None
+        return self._as_free(agent, leased=False)
+
+    def _as_free(self, agent: Agent, *, leased: bool) -> messages.AgentAvailable | None:
+        """What the dispatcher is told of the agent, where it can be given work."""
+        claims, limits = self._claim is not None, self._limits
+        reachable = claims or self._courier.reaches(agent)
+        if not available(agent, leased=leased, reachable=reachable, claims=claims, now=self._now(), limits=limits):
+            return None
+        return announcement(agent, self._rows.agent_version, self._rows.as_of, claims=claims, limits=limits)
+
     def _announce(self) -> None:
         agent = self._rows.agent
-        claims = self._claim is not None
-        reachable = agent is not None and (claims or self._courier.reaches(agent))
         leased = self._rows.lease is not None
-        if agent is not None and available(
-            agent, leased=leased, reachable=reachable, claims=claims, now=self._now(), limits=self._limits
-        ):
-            said = announcement(agent, self._rows.agent_version, self._rows.as_of, claims=claims, limits=self._limits)
+        said = None if agent is None else self._as_free(agent, leased=leased)
+        if said is not None:
             hint(self._addresses.dispatcher, said)
             self._announced = True
         elif self._announced or (self._said_leased and not leased):
@@ -197,11 +221,11 @@ class AgentStanding(Actor[AgentProtocol]):
         self._said_leased = leased
         if agent is not None and agent.suspected_until > self._now():
             # By what the rows say, not by who wrote them: that one may have crashed, or not have learnt of its commit.
-            arm = messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until)
+            arm = timer_messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until)
             hint(self._addresses.timers, arm)
 
     def _arm(self, lease: Lease) -> None:
-        hint(self._addresses.timers, messages.ArmLease(agent_id=self._agent_id, due_at=lease.due_at))
+        hint(self._addresses.timers, timer_messages.ArmLease(agent_id=self._agent_id, due_at=lease.due_at))
 
     def _now(self) -> float:
         return self.context.clock.now()

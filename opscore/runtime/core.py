@@ -17,7 +17,7 @@ from opscore.actors.groups import unwrapped
 from opscore.actors.scheduler import Runnable
 from opscore.actors.spec import ChildSpec
 from opscore.actors.system import System, open_system
-from opscore.runtime import messages, quarantine, recovery, tree
+from opscore.runtime import messages, quarantine, recovery, timer_messages, tree
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.courier import Courier
@@ -178,7 +178,7 @@ class Core:
         # Before the timers: a lease that ran out while the node was away is extended, not ended.
         for agent_id in holders:
             await self.addresses.agent(agent_id).send(messages.Resume())
-        await self.addresses.timers.ask(messages.ReadDueTimes(), timeout_s=600.0)
+        await self.addresses.timers.ask(timer_messages.ReadDueTimes(), timeout_s=600.0)
         await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=600.0)
         await self.addresses.schedules.ask(KeepSchedules(), timeout_s=600.0)
         if self.open_sessions:

@@ -89,6 +89,20 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         """A task waits."""
         self._make(self._book.task_ready(message.task, message.as_of, self._now()))
 
+    @handles(messages.FindAgent)
+    def find_agent(self, message: messages.FindAgent) -> messages.Offer | None:
+        """Find an agent for a task that is about to wait, and make the offer of it."""
+        match = self._book.find_agent(message.task, self._now()) if self._may_offer() else None
+        if match is None:
+            return None
+        self._make([match])
+        return match.offer
+
+    @handles(messages.MayGoOn)
+    def may_go_on(self, message: messages.MayGoOn) -> bool:
+        """Say whether an agent that comes free may go on with what its last task made ready."""
+        return self._may_offer() and self._book.may_go_on(message.agent, message.task)
+
     @handles(messages.TaskWithdrawn)
     async def task_withdrawn(self, message: messages.TaskWithdrawn) -> None:
         """A task waits no longer."""
@@ -158,18 +172,12 @@ class DispatcherActor(Actor[DispatcherProtocol]):
                 return
 
     def _offer(self, match: Match) -> None:
-        offer = messages.Offer(
-            task_id=match.task.task_id,
-            agent_id=match.agent.agent_id,
-            agent_version=match.agent.version,
-            slots=match.slots,
-        )
         try:
             session = self._addresses.session(match.task.session_id)
         except ActorStopped as stopped:
             self.context.start_soon(self._look_into, match, stopped)
         else:
-            self.context.ask_soon(session, offer, functools.partial(self._answered, match))
+            self.context.ask_soon(session, match.offer, functools.partial(self._answered, match))
 
     def _answered(self, match: Match, answer: Outcome[int | None]) -> None:
         """Hear what came of an offer, in the midst of another message, perhaps; so it is told as one of its own."""

@@ -17,6 +17,11 @@ def grant_of(lease: Lease, agent_version: int) -> Submission:
     )
 
 
+def passed_on(lease: Lease) -> Submission:
+    """Give the agent another lease in the commit that ends its last one, whose preconditions hold for this as well."""
+    return Submission(writes=(LEASES.put(lease),))
+
+
 def release_of(lease: Lease) -> tuple[Delete, ...]:
     """End a lease, and leave the slots that came with it."""
     return (LEASES.delete(lease.agent_id), *map(SLOTS.delete, lease.slots))

@@ -20,7 +20,7 @@ import attrs
 from opscore.runtime.gates import Gate, Gates, Passage, gate_of
 from opscore.runtime.limits import Limits
 from opscore.runtime.lines import Entry, Lines
-from opscore.runtime.messages import AgentAvailable, AgentUnavailable, OfferEnded, OfferOutcome
+from opscore.runtime.messages import AgentAvailable, AgentUnavailable, Offer, OfferEnded, OfferOutcome
 from opscore.runtime.waiting import (
     AGENT,
     CAPABILITY,
@@ -41,11 +41,22 @@ class Match:
     agent: AgentAvailable
     passages: tuple[Passage, ...] = ()
     """The gates that the task went through."""
+    offer: Offer = attrs.field(init=False)
+    """What the run is told."""
 
     @property
     def slots(self) -> tuple[str, ...]:
         """The slots that the attempt takes."""
         return tuple(passage.slot for passage in self.passages if passage.slot is not None)
+
+    @offer.default
+    def _offer(self) -> Offer:
+        return Offer(
+            task_id=self.task.task_id,
+            agent_id=self.agent.agent_id,
+            agent_version=self.agent.version,
+            slots=self.slots,
+        )
 
 
 class MatchBook:
@@ -83,6 +94,30 @@ class MatchBook:
         if before is not None:
             self._call_up_behind(before)
         return self._serve([task.requirement], now)
+
+    def find_agent(self, task: ReadyTask, now: float) -> Match | None:
+        """The offer of a task that nobody knows of yet, where an agent is free for it and nobody waits before it."""
+        requirement = task.requirement
+        known = task.task_id in self._offered_tasks or self._head(requirement) or self._waiting.is_unread(requirement)
+        if known or not self._gates.let_on(requirement) or not all(gate.is_open for gate in self._gates.before(task)):
+            return None
+        agent = self._agent_for(task, now)
+        return None if agent is None else self._offer(task, agent, now)
+
+    def may_go_on(self, agent: AgentAvailable, task: ReadyTask) -> bool:
+        """Whether a task that nobody knows of yet is the first of what an agent may do that is about to come free.
+
+        One with anything limited about it is not: what it takes is for an offer to say.
+        """
+        if agent.agent_id in self._idle or agent.agent_id in self._offered_agents or task.concurrency_key is not None:
+            return False
+        lines, preferred = _lines_of(agent), task.preferred_agent_id
+        if task.requirement not in lines or self._gates.of(task) or task.task_id in self._offered_tasks:
+            return False
+        if preferred not in (None, agent.agent_id) and preferred in self._lines.get(task.requirement[1], {}):
+            return False
+        head, unread = self._first_in(lines)
+        return unread is None and (head is None or head[0] > task.rank)
 
     def task_withdrawn(self, task_id: str) -> None:
         """A task waits no longer."""
@@ -332,16 +367,21 @@ class MatchBook:
         return []
 
     def _task_for(self, agent: AgentAvailable) -> ReadyTask | None:
-        lines = [(AGENT, agent.agent_id), *((CAPABILITY, name) for name in agent.capabilities)]
+        head, unread = self._first_in(_lines_of(agent))
+        if unread is not None:
+            self._held_up[agent.agent_id] = unread
+        return None if head is None else self._waiting.known(head)
+
+    def _first_in(self, lines: Iterable[Requirement]) -> tuple[Entry | None, Requirement | None]:
+        """The first of all in these lines; or a line that has to be read before that is known."""
         heads: list[Entry] = []
         for line in filter(self._gates.let_on, lines):
             head = self._head(line)
             if head is not None:
                 heads.append(head)
             elif self._waiting.is_unread(line):
-                self._held_up[agent.agent_id] = line
-                return None
-        return self._waiting.known(min(heads)) if heads else None
+                return None, line
+        return min(heads, default=None), None
 
     def _head(self, requirement: Requirement) -> Entry | None:
         """The first in a line that may be given out; who stands before a closed gate waits there."""
@@ -353,3 +393,8 @@ class MatchBook:
             heapq.heappush(closed.waiting.setdefault(requirement, []), self._waiting.step_aside(requirement))
             self._call_up_behind(task)
         return None
+
+
+def _lines_of(agent: AgentAvailable) -> list[Requirement]:
+    """The lines that an agent may take from."""
+    return [(AGENT, agent.agent_id), *((CAPABILITY, name) for name in agent.capabilities)]

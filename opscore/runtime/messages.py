@@ -23,7 +23,7 @@ from opscore.runtime.models import (
     Signal,
     Task,
 )
-from opscore.runtime.protocols import AgentProtocol, DispatcherProtocol, SessionProtocol, TimersProtocol
+from opscore.runtime.protocols import AgentProtocol, DispatcherProtocol, SessionProtocol
 from opscore.runtime.store import Submission
 from opscore.runtime.waiting import Held, LinePage, QueueDepths, ReadyTask
 
@@ -192,13 +192,25 @@ Outcome = Started | Completed | Failed | Lost | Undelivered
 
 
 @attrs.frozen(kw_only=True)
-class Settle(_ToSession[int]):
-    """Move the attempt on, in one commit with what the agent's actor adds; answers the version."""
+class Settled:
+    """That an attempt was moved on."""
+
+    version: int
+    """Of the commit."""
+    lease: Lease | None = None
+    """What the same commit gave the agent to do next."""
+
+
+@attrs.frozen(kw_only=True)
+class Settle(_ToSession[Settled]):
+    """Move the attempt on, in one commit with what the agent's actor adds."""
 
     task_id: str
     attempt: int
     outcome: Outcome
     agent_part: Submission
+    free: "AgentAvailable | None" = None
+    """The agent as it can be given work in the same commit, if it can."""
 
 
 @attrs.frozen(kw_only=True)
@@ -269,6 +281,25 @@ class TaskReady(Message[DispatcherProtocol, None]):
 
     task: ReadyTask
     as_of: int
+
+
+@attrs.frozen(kw_only=True)
+class FindAgent(Message[DispatcherProtocol, Offer | None]):
+    """Ask for an idle agent for a task that waits from the next commit on, if it needn't wait; answers the offer of it.
+
+    Whoever asks may give the task to that agent in this very commit; the offer itself is made as any other is, and
+    what it is answered tells what came of it.
+    """
+
+    task: ReadyTask
+
+
+@attrs.frozen(kw_only=True)
+class MayGoOn(Message[DispatcherProtocol, bool]):
+    """Ask whether an agent that comes free with the next commit may go on with this task, which waits from then on."""
+
+    agent: "AgentAvailable"
+    task: ReadyTask
 
 
 @attrs.frozen(kw_only=True)
@@ -354,44 +385,3 @@ class GetDepths(Message[DispatcherProtocol, QueueDepths]):
 @attrs.frozen(kw_only=True)
 class ReadRows(Message[DispatcherProtocol, None]):
     """Every part of the node is there: read what waits, and answer when that is done."""
-
-
-# --- timers ----------------------------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class ArmLease(Message[TimersProtocol, None]):
-    """Tell the agent when its lease may be over; replaces the earlier time."""
-
-    agent_id: str
-    due_at: float
-
-
-@attrs.frozen(kw_only=True)
-class ArmSuspicion(Message[TimersProtocol, None]):
-    """Tell the agent when it may be tried again."""
-
-    agent_id: str
-    due_at: float
-
-
-@attrs.frozen(kw_only=True)
-class ArmDue(Message[TimersProtocol, None]):
-    """Tell the session when something of it has to be looked at; replaces the earlier time of the same."""
-
-    session_id: str
-    what: str
-    """The id of a task, or the session's own."""
-    due_at: float
-
-
-@attrs.frozen(kw_only=True)
-class DisarmLease(Message[TimersProtocol, None]):
-    """The lease is over."""
-
-    agent_id: str
-
-
-@attrs.frozen(kw_only=True)
-class ReadDueTimes(Message[TimersProtocol, None]):
-    """Every part of the node is there: read what is due, and answer when that is done."""

@@ -137,6 +137,32 @@ class Step:
     signals: tuple[Signal, ...] = ()
     """The signals that came, or were taken, as they are now."""
     effects: tuple[Effect, ...] = ()
+    parts: "tuple[Step, ...]" = ()
+    """The steps that it was put together from, which are recorded one by one."""
+
+    def then(self, later: "Step") -> "Step":
+        """Both as one step: of a task that changes again, only what follows from where it stands in the end."""
+        again = {task.task_id: task for task in later.changed}
+        changed = [again.pop(task.task_id, task) for task in self.changed]
+        ids = {task.task_id for task in later.changed}
+        return Step(
+            run=later.run,
+            changed=(*changed, *again.values()),
+            revoked=self.revoked + later.revoked,
+            signals=self.signals + later.signals,
+            effects=(*(effect for effect in self.effects if _is_about(effect) not in ids), *later.effects),
+            parts=(self, later),
+        )
+
+
+def _is_about(effect: Effect) -> str:
+    match effect:
+        case DueAt(what=what):
+            return what
+        case RunCalledOff(session_id=session_id) | Ended(session=Session(session_id=session_id)):
+            return session_id
+        case _:
+            return effect.task.task_id
 
 
 class Draft:

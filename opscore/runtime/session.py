@@ -5,15 +5,24 @@ the run's line in the index of unfinished sessions, which every step writes. Eff
 """
 
 from opscore.actors.actor import handles
-from opscore.runtime import delivery, leases, messages, steering, transitions
+from opscore.runtime import delivery, messages, steering, timer_messages, transitions
 from opscore.runtime.addresses import hint
 from opscore.runtime.assignments import assignment
-from opscore.runtime.errors import DeadLetterNotFound, Refusal, SessionNotFound, StaleAttempt, StoreError, TaskNotFound
-from opscore.runtime.lease_rows import grant_of
+from opscore.runtime.errors import (
+    CommitUnanswered,
+    DeadLetterNotFound,
+    Refusal,
+    SessionNotFound,
+    StaleAttempt,
+    StoreError,
+    Superseded,
+    TaskNotFound,
+)
+from opscore.runtime.lease_rows import grant_of, passed_on
 from opscore.runtime.models import Assignment, Failure, Session, Signal, Task
 from opscore.runtime.run import DueAt, Run, Step
 from opscore.runtime.session_rows import signals_of
-from opscore.runtime.session_standing import AGAIN_S, STEERED, SessionStanding
+from opscore.runtime.session_standing import AGAIN_S, GRANTED, STEERED, SessionStanding
 from opscore.runtime.store import ABSENT, Submission
 from opscore.runtime.tables import SESSIONS, SIGNALS
 
@@ -31,40 +40,67 @@ class SessionActor(SessionStanding):
         absent = Submission(expects=(SESSIONS.expect(self._session_id, ABSENT),), new_work=True)
         try:
             with self._at_work():
-                await self._commit(None, step, absent + message.extra)
+                return await self._begin(step, absent + message.extra)
         finally:
             self._note_standing()
             self._stop_if_over()
+
+    async def _begin(self, step: Step, extra: Submission) -> Session:
+        """Commit how the run begins; where an agent is free for its first task, that is given out with it."""
+        offer = await self._agent_found(step)
+        if offer is not None:
+            begun, lease = self._given_out(step, offer.task_id, offer.agent_id, offer.slots)
+            try:
+                version = await self._commit(None, begun, extra + grant_of(lease, offer.agent_version))
+            except Superseded as error:
+                if error.table not in GRANTED:
+                    raise
+            else:
+                self._granted = (offer, version)
+                self._tell_granted(lease, version)
+                return begun.run.session
+        await self._commit(None, step, extra)
         return step.run.session
 
     @handles(messages.Offer)
     async def offer(self, message: messages.Offer) -> int | None:
         """Give a ready task to an agent: task, attempt and lease in one commit, if the agent stands as it did."""
+        if self._granted is not None and self._granted[0] is message:
+            # It was found while the run began, and taken then.
+            return self._granted[1]
+        if self._run is None and self._looks_again:
+            raise CommitUnanswered("whether the run has begun is not known yet")
 
         async def decide(run: Run) -> int | None:
             task = run.find(message.task_id)
+            if task is not None and task.is_out and task.agent_id == message.agent_id:
+                raise CommitUnanswered("it is out with that agent, and who gave it out may not have told")
             now = self._now()
             if task is None or not transitions.may_begin(run, task, now):
                 return None
-            step = transitions.dispatch(run, task, message.agent_id, now)
-            (task,) = step.changed
-            lease = leases.granted(task, run.task_definition(task), message.agent_id, now, slots=message.slots)
+            step, lease = self._given_out(Step(run=run), message.task_id, message.agent_id, message.slots)
             version = await self._commit(run, step, grant_of(lease, message.agent_version))
-            granted = messages.LeaseGranted(lease=lease, version=version, assignment=assignment(step.run, task))
-            self._tell_agent(message.agent_id, granted)
+            self._tell_granted(lease, version)
             return version
 
         return await self._decided(decide, otherwise=None)
 
     @handles(messages.Settle)
-    async def settle(self, message: messages.Settle) -> int:
-        """Move an attempt on, in one commit with the agent's part."""
+    async def settle(self, message: messages.Settle) -> messages.Settled:
+        """Move an attempt on, in one commit with the agent's part, which may go on with what has become ready."""
 
-        async def decide(run: Run) -> int:
+        async def decide(run: Run) -> messages.Settled:
             task = run.find(message.task_id)
             if task is None or not task.is_out or task.attempt != message.attempt:
                 raise StaleAttempt(message.task_id, message.attempt, _standing(task))
-            return await self._commit(run, self._settled(run, task, message.outcome), message.agent_part)
+            step = self._settled(run, task, message.outcome)
+            following = await self._following(step, message.free)
+            if following is None or message.free is None:
+                return messages.Settled(version=await self._commit(run, step, message.agent_part))
+            step, lease = self._given_out(step, following.task_id, message.free.agent_id)
+            version = await self._commit(run, step, message.agent_part + passed_on(lease))
+            self._tell_granted(lease, version)
+            return messages.Settled(version=version, lease=lease)
 
         settled = await self._decided(decide, otherwise=None)
         if settled is None:
@@ -106,7 +142,7 @@ class SessionActor(SessionStanding):
             await self._decided(decide, otherwise=None, guarded_by=STEERED)
         except (StoreError, Refusal):
             # Nobody else asks again, and this actor may be gone by then.
-            again = messages.ArmDue(session_id=self._session_id, what=message.what, due_at=self._now() + AGAIN_S)
+            again = timer_messages.ArmDue(session_id=self._session_id, what=message.what, due_at=self._now() + AGAIN_S)
             hint(self._addresses.timers, again)
             raise
 

@@ -1,6 +1,6 @@
 """A run's rows: read at a version, and the submissions that change them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -74,18 +74,16 @@ def difference(before: Run | None, step: Step, version: int, now: float, limits:
     after = step.run
     session_id = after.session.session_id
     writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
-    pairs = [(None if before is None else before.find(task.task_id), task) for task in step.changed]
-    if before is not None and before.ended and not after.ended:
-        told = attrs.evolve(told, revived=True)
-    records = [_task_record(task, was, now, told) for was, task in pairs]
-    waiting = set() if before is None else {signal.number for signal in before.signals}
-    for signal in step.signals:
-        writes.append(SIGNALS.put(signal))
-        if signal.number not in waiting:
-            records.append(_signal_record(signal, now, told))
+    writes += [SIGNALS.put(signal) for signal in step.signals]
     if before is None or before.session is not after.session:
         writes.append(SESSIONS.put(_bounded(after.session, limits)))
-        records.append(_session_record(after.session, now, told))
+    if before is not None and before.ended and not after.ended:
+        told = attrs.evolve(told, revived=True)
+    records: list[Record] = []
+    stood = before
+    for part in step.parts or (step,):
+        records += _records_of(stood, part, now, told)
+        stood = part.run
     writes.append(
         OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id))
     )
@@ -94,6 +92,18 @@ def difference(before: Run | None, step: Step, version: int, now: float, limits:
         writes=tuple(writes),
         records=tuple(record(line) for line in records),
     )
+
+
+def _records_of(before: Run | None, step: Step, now: float, told: Told) -> Iterator[Record]:
+    """A record for each change."""
+    for task in step.changed:
+        yield _task_record(task, None if before is None else before.find(task.task_id), now, told)
+    waiting = set() if before is None else {signal.number for signal in before.signals}
+    for signal in step.signals:
+        if signal.number not in waiting:
+            yield _signal_record(signal, now, told)
+    if before is None or before.session is not step.run.session:
+        yield _session_record(step.run.session, now, told)
 
 
 def steering_guard(view: Snapshot, *, run: Run, step: Step) -> Submission:

@@ -9,20 +9,22 @@ import trio
 
 from opscore.actors.actor import Actor
 from opscore.actors.errors import ActorError, MailboxFull
-from opscore.runtime import messages, transitions
+from opscore.actors.message import Message
+from opscore.runtime import leases, messages, timer_messages, transitions
 from opscore.runtime.addresses import Addresses, hint
+from opscore.runtime.assignments import assignment
 from opscore.runtime.errors import CommitUnanswered, NotReady, Refusal, StaleAttempt, StoreError, Superseded
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
-from opscore.runtime.protocols import SessionProtocol
+from opscore.runtime.models import Lease, Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.protocols import DispatcherProtocol, SessionProtocol
 from opscore.runtime.releasing import filled
 from opscore.runtime.run import DueAt, Effect, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
 from opscore.runtime.session_rows import Told, difference, read_run, steering_guard
 from opscore.runtime.store import ABSENT, Submission
 from opscore.runtime.sub_runs import CALLED_OFF, SubRuns
-from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, session_of
-from opscore.runtime.waiting import ready_task
+from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, SLOTS, session_of
+from opscore.runtime.waiting import ReadyTask, ready_task
 
 ResultT = TypeVar("ResultT")
 ArgumentT = TypeVar("ArgumentT")
@@ -30,8 +32,12 @@ ArgumentT = TypeVar("ArgumentT")
 DECISIONS_MAX: Final = 8
 STEERED: Final = (OPEN_SESSIONS.name, SESSIONS.name, LEASES.name)
 """The tables whose rows a step from outside, or by time, may require."""
+GRANTED: Final = (AGENTS.name, LEASES.name, SLOTS.name)
+"""The tables whose rows a grant requires."""
 AGAIN_S: Final = 1.0
 """When to try again what the store, or an agent's mailbox, could not take."""
+DISPATCHER_WAIT_S: Final = 1.0
+"""How long a commit waits for what the dispatcher says; without it the task gets in line."""
 
 
 class SessionStanding(Actor[SessionProtocol]):
@@ -73,6 +79,8 @@ class SessionStanding(Actor[SessionProtocol]):
         self._looks_again = False
         self._errands = 0
         self._working = 0
+        self._granted: tuple[messages.Offer, int] | None = None
+        """The offer that was taken as the run began, and the commit."""
 
     async def on_start(self) -> None:
         """Read the run; after a crash, say again what waits."""
@@ -159,13 +167,60 @@ class SessionStanding(Actor[SessionProtocol]):
             self._follow(effect, version)
         return version
 
+    # --- what begins at once ------------------------------------------------------------------------------
+
+    async def _agent_found(self, step: Step) -> messages.Offer | None:
+        """An agent for the first task that a step has wait."""
+        task = self._first_ready(step)
+        return None if task is None else await self._answered(messages.FindAgent(task=task))
+
+    async def _following(self, step: Step, free: messages.AgentAvailable | None) -> ReadyTask | None:
+        """The first task that a step has wait, if the agent that it sets free may go on with it."""
+        task = None if free is None else self._first_ready(step)
+        if task is None or free is None:
+            return None
+        return task if await self._answered(messages.MayGoOn(agent=free, task=task)) else None
+
+    def _first_ready(self, step: Step) -> ReadyTask | None:
+        run = step.run
+        task = next((effect.task for effect in step.effects if isinstance(effect, Ready)), None)
+        if task is None or not transitions.may_begin(run, task, self._now()):
+            return None
+        return ready_task(run.session, run.task_definition(task), task)
+
+    async def _answered(self, question: Message[DispatcherProtocol, ResultT]) -> ResultT | None:
+        """What the dispatcher says; nothing where it can't say it soon."""
+        try:
+            return await self._addresses.dispatcher.ask(question, timeout_s=DISPATCHER_WAIT_S)
+        except ActorError as error:
+            self.context.log.info("the dispatcher finds no agent now: %s", error)
+            return None
+
+    def _given_out(self, step: Step, task_id: str, agent_id: str, slots: tuple[str, ...] = ()) -> tuple[Step, Lease]:
+        """The same step, and a task that waits after it given to an agent; with the lease of the attempt."""
+        run, now = step.run, self._now()
+        task = run.find(task_id)
+        assert task is not None, "what is given out is of this run"
+        given = transitions.dispatch(run, task, agent_id, now)
+        (task,) = given.changed
+        return step.then(given), leases.granted(task, run.task_definition(task), agent_id, now, slots=slots)
+
+    def _tell_granted(self, lease: Lease, version: int) -> None:
+        task = None if self._run is None else self._run.find(lease.task_id)
+        assert task is not None, "a grant is told after its commit"
+        assert self._run is not None, "a grant is told after its commit"
+        granted = messages.LeaseGranted(lease=lease, version=version, assignment=assignment(self._run, task))
+        self._tell_agent(lease.agent_id, granted)
+
+    # --- what follows a commit ----------------------------------------------------------------------------
+
     def _follow(self, effect: Effect, version: int) -> None:
         assert self._run is not None, "effects follow a commit"
         match effect:
             case Ready(task=task):
                 self._tell_ready(self._run, task, version)
             case DueAt(what=what, due_at=due_at):
-                arm = messages.ArmDue(session_id=self._session_id, what=what, due_at=due_at)
+                arm = timer_messages.ArmDue(session_id=self._session_id, what=what, due_at=due_at)
                 hint(self._addresses.timers, arm)
             case Withdrawn(task=task):
                 hint(self._addresses.dispatcher, messages.TaskWithdrawn(task_id=task.task_id))
@@ -246,7 +301,7 @@ class SessionStanding(Actor[SessionProtocol]):
         try:
             self._addresses.session(above).tell(messages.Due(what=what))
         except MailboxFull:
-            arm = messages.ArmDue(session_id=above, what=what, due_at=self._now() + AGAIN_S)
+            arm = timer_messages.ArmDue(session_id=above, what=what, due_at=self._now() + AGAIN_S)
             hint(self._addresses.timers, arm)
 
     def _tell_agent(self, agent_id: str, message: messages.LeaseGranted | messages.AnnounceAgent) -> None:
@@ -255,7 +310,7 @@ class SessionStanding(Actor[SessionProtocol]):
             self._addresses.agent(agent_id).tell(message)
         except MailboxFull:
             # Whoever looks at a lease learns the same from it, so have it looked at once there is room again.
-            hint(self._addresses.timers, messages.ArmLease(agent_id=agent_id, due_at=self._now() + AGAIN_S))
+            hint(self._addresses.timers, timer_messages.ArmLease(agent_id=agent_id, due_at=self._now() + AGAIN_S))
 
     def _announce(self) -> None:
         """Tell the dispatcher and the timers of everything that waits."""

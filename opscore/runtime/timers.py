@@ -11,7 +11,7 @@ import trio
 from opscore.actors.actor import Actor, handles
 from opscore.actors.errors import MailboxFull
 from opscore.actors.mailbox_spec import MailboxSpec
-from opscore.runtime import messages, recovery
+from opscore.runtime import messages, recovery, timer_messages
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.protocols import TimersProtocol
 
@@ -59,8 +59,8 @@ class TimersActor(Actor[TimersProtocol]):
                 # Whatever crashed may have taken the news of a lease with it: have every holder look at its own.
                 self._arm(("lease", agent_id), now)
 
-    @handles(messages.ReadDueTimes)
-    async def read_due_times(self, _: messages.ReadDueTimes) -> None:
+    @handles(timer_messages.ReadDueTimes)
+    async def read_due_times(self, _: timer_messages.ReadDueTimes) -> None:
         """The node is complete: read what is due when."""
         await self._read_rows()
 
@@ -77,23 +77,23 @@ class TimersActor(Actor[TimersProtocol]):
             self._arm(("announce", session_id), self.context.clock.now())
         return found
 
-    @handles(messages.ArmLease)
-    async def arm_lease(self, message: messages.ArmLease) -> None:
+    @handles(timer_messages.ArmLease)
+    async def arm_lease(self, message: timer_messages.ArmLease) -> None:
         """Set when a lease may be over."""
         self._arm(("lease", message.agent_id), message.due_at)
 
-    @handles(messages.DisarmLease)
-    async def disarm_lease(self, message: messages.DisarmLease) -> None:
+    @handles(timer_messages.DisarmLease)
+    async def disarm_lease(self, message: timer_messages.DisarmLease) -> None:
         """A lease is over; its entry in the heap comes up for nothing, or serves the agent's next lease."""
         self._due.pop(("lease", message.agent_id), None)
 
-    @handles(messages.ArmSuspicion)
-    async def arm_suspicion(self, message: messages.ArmSuspicion) -> None:
+    @handles(timer_messages.ArmSuspicion)
+    async def arm_suspicion(self, message: timer_messages.ArmSuspicion) -> None:
         """Set when an agent may be tried again."""
         self._arm(("suspicion", message.agent_id), message.due_at)
 
-    @handles(messages.ArmDue)
-    async def arm_due(self, message: messages.ArmDue) -> None:
+    @handles(timer_messages.ArmDue)
+    async def arm_due(self, message: timer_messages.ArmDue) -> None:
         """Set when something of a session has to be looked at."""
         self._arm(("due", message.session_id, message.what), message.due_at)
 

@@ -212,8 +212,8 @@ async def test_a_lease_whose_news_a_crash_of_its_session_took_is_delivered_at_on
 
     monkeypatch.setattr(SessionActor, "_tell_agent", fall)
     async with world.node() as node:
+        session = await node.trigger(one_task())
         await join(node, "a")
-        session = await begin(node)
         await trio.sleep(1)
         assert fallen
         assert [each.attempt for each in world.messenger.delivered] == [1]
@@ -233,8 +233,9 @@ async def test_news_of_an_offer_that_another_incarnation_made_closes_none(
 
     monkeypatch.setattr(SessionActor, "routes", Routes({**SessionActor.handler_table, messages.Offer: slowly}))
     async with world.node() as node:
+        session = await node.trigger(one_task())
         await join(node, "a")
-        session = await begin(node)
+        await quiet()
         task_id = only_task(node, session).task_id
         stale = messages.OfferEnded(
             task_id=task_id, agent_id="a", outcome=messages.OfferOutcome.TAKEN, version=10**9, incarnation=0

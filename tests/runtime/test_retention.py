@@ -262,7 +262,7 @@ async def test_a_node_notes_its_vitals_while_it_commits_and_writes_nothing_while
         with node._core.store.snapshot() as view:  # noqa: SLF001 (nothing else shows the rows of a running node)
             vitals = VITALS.read(view, "node").row
     assert vitals is not None
-    assert vitals.submissions == 4
+    assert vitals.submissions == 3
     assert attrs.asdict(vitals)["refused"] == 0
 
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from opscore.actors.actor import Actor
 from opscore.actors.errors import ActorError
-from opscore.runtime import messages, registration_messages
+from opscore.runtime import messages, registration_messages, timer_messages
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.commit_line import CommitLine
 from opscore.runtime.delivery import Answered, Fact
@@ -125,7 +125,7 @@ CRASHES = [
     for actor in (AgentActor, SessionActor, DispatcherActor, TimersActor, JournalActor)
     for message in actor.handler_table
     for after in (False, True)
-    if message not in (registration_messages.Register, messages.ReadRows, messages.ReadDueTimes)
+    if message not in (registration_messages.Register, messages.ReadRows, timer_messages.ReadDueTimes)
 ]
 
 
@@ -267,9 +267,9 @@ async def test_a_quarantine_outlasts_a_full_store(
     world = World(tmp_path, look=check_rows)
     strike = Strike(monkeypatch, SessionActor, messages.Offer, times=1_000)
     async with world.node() as node:
-        await join(node, "a")
-        strike.armed = True
         poison = await node.trigger(one_task())
+        strike.armed = True
+        await join(node, "a")
         world.fill(full=True)
         await trio.sleep(100)
         world.fill(full=False)

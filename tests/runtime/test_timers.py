@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.runtime import messages
+from opscore.runtime import messages, timer_messages
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.commit_line import CommitLine, Journal
@@ -51,7 +51,7 @@ async def test_a_lease_that_was_renewed_does_not_end_at_its_first_time(
         assert only_task(node, session).status is TaskStatus.RUNNING
 
 
-@pytest.mark.parametrize("message", [messages.ArmLease, messages.ArmDue, messages.ArmSuspicion])
+@pytest.mark.parametrize("message", [timer_messages.ArmLease, timer_messages.ArmDue, timer_messages.ArmSuspicion])
 async def test_a_time_that_a_crash_kept_from_being_set_comes_all_the_same(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, message: type
 ) -> None:
@@ -61,7 +61,7 @@ async def test_a_time_that_a_crash_kept_from_being_set_comes_all_the_same(
         await join(node, "a")
         strike.armed = True
         session = await begin(node, one_task(leaseSeconds=20, retry={"initialDelaySeconds": 20, "jitter": False}))
-        if message is messages.ArmDue:
+        if message is timer_messages.ArmDue:
             await node.fail(only_task(node, session).task_id, 1, "no")
             await node.report_state("a", "idle")
         await trio.sleep(60)
@@ -73,13 +73,13 @@ async def test_a_crash_of_the_timers_moves_no_time(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, look=check_rows)
-    strike = Strike(monkeypatch, TimersActor, messages.ArmSuspicion)
+    strike = Strike(monkeypatch, TimersActor, timer_messages.ArmSuspicion)
     async with world.node() as node:
         await join(node, "a")
         session = await begin(node, one_task(leaseSeconds=100))
         await trio.sleep(50)
         strike.armed = True
-        node._core.addresses.timers.tell(messages.ArmSuspicion(agent_id="a", due_at=0.0))  # noqa: SLF001
+        node._core.addresses.timers.tell(timer_messages.ArmSuspicion(agent_id="a", due_at=0.0))  # noqa: SLF001
         await trio.sleep(49)
         assert strike.struck
         assert only_task(node, session).status is TaskStatus.DISPATCHED
@@ -114,8 +114,8 @@ async def test_a_time_that_is_put_off_again_and_again_takes_the_room_of_one(
         )
     )
     for second in range(5_000):
-        await timers.arm_lease(messages.ArmLease(agent_id="a", due_at=900.0 + second))
-        await timers.arm_lease(messages.ArmLease(agent_id="b", due_at=900.0 + second))
+        await timers.arm_lease(timer_messages.ArmLease(agent_id="a", due_at=900.0 + second))
+        await timers.arm_lease(timer_messages.ArmLease(agent_id="b", due_at=900.0 + second))
     assert timers.statistics() == TimersStatistics(armed=2, queued=2)
 
 

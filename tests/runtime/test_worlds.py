@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from opscore.actors.actor import Actor
 from opscore.actors.errors import ActorError
-from opscore.runtime import codec, messages
+from opscore.runtime import codec, messages, timer_messages
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
 from opscore.runtime.dispatcher import DispatcherActor
@@ -32,7 +32,7 @@ from opscore.runtime.triggering import IdempotencyKey
 from tests.runtime.world import ACCEPTED, ENDPOINT, Strike, World, check_rows, ended
 
 ACTORS: tuple[type[Actor[Any]], ...] = (AgentActor, SessionActor, DispatcherActor, TimersActor, JournalActor)
-AT_OPENING = (messages.ReadRows, messages.ReadDueTimes)
+AT_OPENING = (messages.ReadRows, timer_messages.ReadDueTimes)
 """A node whose first reading fails does not open; that is its host's to know."""
 WITHIN_S = 400.0
 """Once faults stop: what is out has a lease of 30 s, what hangs lets go after 100 s, delays are shorter than that."""

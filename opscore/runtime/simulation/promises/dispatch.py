@@ -45,15 +45,10 @@ def one_lease_an_agent(commit: Commit, rows: Rows) -> Iterator[str]:
     """An agent that holds a lease gets no other before that one is over."""
     for change in commit.of(LEASES.name):
         before, after = change.before, change.after
-        if (
-            before is not None
-            and after is not None
-            and (before.task_id, before.attempt)
-            != (
-                after.task_id,
-                after.attempt,
-            )
-        ):
+        if before is None or after is None or (before.task_id, before.attempt) == (after.task_id, after.attempt):
+            continue
+        task = rows.tasks.get(before.task_id)
+        if task is None or _held(task, before) or before.revoked:
             yield f"agent {change.key} holds {before.task_id}, and is given {after.task_id}"
 
 
@@ -94,7 +89,9 @@ def _left_out(task: Task | None, rows: Rows) -> Iterator[str]:
 def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
     """Who gets a task is idle, not cordoned, not suspected, fresh, and the one or of those that may run it."""
     for lease in granted(commit):
-        agent = _agent_before(commit, rows, lease.agent_id)
+        goes_on = any(change.before is not None for change in commit.of(LEASES.name) if change.key == lease.agent_id)
+        # Who goes on has come free in this very commit.
+        agent = rows.agents.get(lease.agent_id) if goes_on else _agent_before(commit, rows, lease.agent_id)
         if agent is None:
             yield f"{lease.task_id} is given to {lease.agent_id}, which is not registered"
             continue

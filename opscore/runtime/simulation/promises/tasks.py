@@ -71,9 +71,11 @@ def _is_kept(task: Task, rows: Rows) -> bool:
 
 
 def _may_move(before: TaskStatus, after: TaskStatus) -> bool:
-    """Whether a move, or two in one commit (what is revived begins at once), leads there."""
+    """Whether a move leads there, or several in one commit: what is revived begins at once, as what is free to may."""
     steps = {end for start, end in _TASK_MOVES if start == before}
-    return after in steps or (before in TASK_ENDED and (TaskStatus.PENDING, after) in _TASK_MOVES)
+    if before in TASK_ENDED:
+        steps |= {end for start, end in _TASK_MOVES if start is TaskStatus.PENDING}
+    return after in steps or (TaskStatus.READY in steps and after is TaskStatus.DISPATCHED)
 
 
 def attempts_count_dispatches(commit: Commit, rows: Rows) -> Iterator[str]:
@@ -209,7 +211,8 @@ def _statuses(changes: list[Change], entity: str) -> Iterator[tuple[str, str]]:
 
 
 def _attempts_told(records: tuple[Record, ...], rows: Rows) -> Iterator[str]:
-    for record in records:
+    # Of what moves several times in one commit, the last record tells where it stands.
+    for record in {record.entity_id: record for record in records}.values():
         task = rows.tasks.get(record.entity_id)
         attempt: Any = record.data.get("attempt")
         if record.entity == "task" and task is not None and attempt is not None and attempt != task.attempt:

@@ -101,10 +101,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="agent-serves-its-first-capability-first",
         breaks="A higher priority goes first and none starves: an agent with several capabilities looks at the first queue only.",
         module="opscore/runtime/matching.py",
-        old="""        return self._waiting.known(min(heads)) if heads else None
-""",
-        new="""        return self._waiting.known(heads[0]) if heads else None
-""",
+        old="        return min(heads, default=None), None\n",
+        new="        return next(iter(heads), None), None\n",
         scenario="Medium. An agent with the capabilities x and y is busy. A task for x with priority 0 and one for y with priority "
         "9 wait, or one for y that has waited for hours. The agent comes free: it gets the one for x, and for as long as tasks "
         "for x keep coming, nothing for y, nor any task that names the agent, is ever given to it.",

@@ -7,14 +7,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="reply-before-commit",
         breaks="A reply that says accepted means durable: here a trigger is answered before its commit.",
         module="opscore/runtime/session.py",
-        old="""            await self._commit(None, step, absent + message.extra)
-        finally:
-            self._note_standing()
-""",
-        new="""            self.context.start_soon(self._commit, None, step, absent + message.extra)
-        finally:
-            self._note_standing()
-""",
+        old="        await self._commit(None, step, extra)\n",
+        new="        self.context.start_soon(self._commit, None, step, extra)\n",
     ),
     Mutant(
         name="attempt-is-not-counted",
@@ -216,8 +210,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="retries-start-at-once",
         breaks="A retry waits for its delay.",
         module="opscore/runtime/session_standing.py",
-        old="messages.ArmDue(session_id=self._session_id, what=what, due_at=due_at)",
-        new="messages.ArmDue(session_id=self._session_id, what=what, due_at=self._now())",
+        old="timer_messages.ArmDue(session_id=self._session_id, what=what, due_at=due_at)",
+        new="timer_messages.ArmDue(session_id=self._session_id, what=what, due_at=self._now())",
         also=(
             (
                 "opscore/runtime/transitions.py",
