@@ -227,4 +227,39 @@ MUTANTS: tuple[Mutant, ...] = (
         old="count_max = 1 if schedule.missed is Missed.ONCE else",
         new="count_max = 1 if schedule.missed else",
     ),
+    Mutant(
+        name="who-goes-on-passes-over-who-waits",
+        breaks="A higher priority goes first and none starves, also where an agent could go on with the next of a chain.",
+        module="opscore/runtime/matching.py",
+        old="        return unread is None and (head is None or head[0] > task.rank)\n",
+        new="        return unread is None\n",
+    ),
+    Mutant(
+        name="who-goes-on-takes-no-slot",
+        breaks="No more attempts of a capability, a workflow or a key are out at once than may be.",
+        module="opscore/runtime/matching.py",
+        old="or agent.agent_id in self._offered_agents or task.concurrency_key is not None:",
+        new="or agent.agent_id in self._offered_agents:",
+        also=(
+            (
+                "opscore/runtime/matching.py",
+                "task.requirement not in lines or self._gates.of(task) or",
+                "task.requirement not in lines or",
+            ),
+        ),
+    ),
+    Mutant(
+        name="first-tasks-need-no-idle-agent",
+        breaks="An agent has one task at a time: here the first task of a run is given to whoever was free a moment ago.",
+        module="opscore/runtime/session.py",
+        old="extra + grant_of(lease, offer.agent_version))",
+        new="extra + Submission(writes=grant_of(lease, offer.agent_version).writes))",
+    ),
+    Mutant(
+        name="offer-is-taken-for-the-first-one",
+        breaks="Every run ends: here a retry is never given out if it is offered as the first attempt was.",
+        module="opscore/runtime/session.py",
+        old="self._granted[0] is message:",
+        new="self._granted[0] == message:",
+    ),
 )
