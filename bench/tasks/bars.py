@@ -17,7 +17,7 @@ CONCURRENT_TIMES_DBOS: Final = 20.0
 CONCURRENT_TIMES_QUEUES: Final = 3.0
 CHAIN_RATE_MIN: Final = 3_000.0
 GROWTH_TIMES_MAX: Final = 2.0
-RESIDENT_BYTES_MAX: Final = 400_000_000
+MEMORY_BYTES_MAX: Final = 400_000_000
 NOT_MEASURED: Final = "not measured"
 
 
@@ -72,12 +72,13 @@ def size_verdicts(medians: Medians) -> Iterator[Verdict]:
             measured=NOT_MEASURED if growth is None else f"{growth:.2f} ×",
             passed=None if growth is None else growth <= GROWTH_TIMES_MAX,
         )
-    resident = large.get("resident")
-    yield Verdict(
-        bar=f"resident memory, {LARGEST.name} ≤ {RESIDENT_BYTES_MAX / 1e6:g} MB",
-        measured=NOT_MEASURED if resident is None else f"{resident / 1e6:,.0f} MB",
-        passed=None if resident is None else resident <= RESIDENT_BYTES_MAX,
-    )
+    for figure, what in (("anonymous", "memory of its own"), ("resident", "with the pages of the store, resident")):
+        taken = large.get(figure)
+        yield Verdict(
+            bar=f"{what}: {LARGEST.name} ≤ {MEMORY_BYTES_MAX / 1e6:g} MB",
+            measured=NOT_MEASURED if taken is None else f"{taken / 1e6:,.0f} MB",
+            passed=None if taken is None else taken <= MEMORY_BYTES_MAX,
+        )
 
 
 def _times(what: str, mine: float | None, times: float, whose: str, theirs: float | None) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -166,7 +167,7 @@ class Incarnation(Context[ProtocolT]):
 
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
         """Tell the actor itself a message later."""
-        timer = Timer(lambda: self._put(message))
+        timer = Timer(functools.partial(Incarnation._put, self, message))
         self._remember(timer)
         if not timer.done:
             self._host.environment.timers.add(delay_s, timer)
@@ -235,7 +236,8 @@ class Incarnation(Context[ProtocolT]):
     async def end(self) -> None:
         """Cancel what runs beside the handlers, wait for it, and forget timers and watches."""
         self._ended = True
-        for timer in self._timers or ():
+        timers, self._timers = self._timers, None
+        for timer in timers or ():
             timer.cancel()
         watches, self._watches = self._watches, None
         for unwatch in (watches or {}).values():

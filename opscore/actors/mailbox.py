@@ -310,6 +310,8 @@ class Mailbox:
         self.close()
         self.gone = True
         self.cause = cause
+        # Who read it is gone as well, and shall not wait for the garbage collector because they refer to each other.
+        self.reader, self.idle = None, False
         watchers, self._watchers = self._watchers, None
         for watcher in tuple((watchers or {}).values()):
             try:

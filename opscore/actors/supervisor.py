@@ -373,6 +373,11 @@ class Supervisor:
         cell = self._cell.children.get(name)
         return cell.ref if isinstance(cell, ActorCell) else None
 
+    @property
+    def child_count(self) -> int:
+        """How many children there are, those being restarted included."""
+        return len(self._cell.children)
+
     async def stop_child(self, name: str) -> None:
         """Stop a child for good and wait until it is gone; harmless if there is none.
 

@@ -36,16 +36,19 @@ class Timer:
     def __init__(self, callback: Callable[[], None]) -> None:
         self.done = False
         """Whether nothing is to come any more."""
-        self._callback = callback
+        self._callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
         """Forget the call; harmless when it was already made."""
         self.done = True
+        # The deadline may stand in the heap for long, and what was to be called must not stay with it.
+        self._callback = None
 
     def expire(self) -> None:
         """Make the call."""
         self.done = True
-        self._callback()
+        if self._callback is not None:
+            self._callback()
 
 
 class Timers:

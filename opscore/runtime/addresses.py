@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import attrs
 
@@ -89,6 +89,11 @@ class Addresses:
         """The schedules."""
         return self._static[SCHEDULES_PATH]
 
+    @property
+    def sessions_active(self) -> int:
+        """How many actors of sessions there are."""
+        return self._pools[SESSIONS_PATH].child_count
+
     def agent(self, agent_id: str) -> Ref[AgentProtocol]:
         """The agent's actor, activated if it is not there."""
         return self._activated(AGENTS_PATH, agent_id, self.agent_spec)
@@ -110,6 +115,11 @@ def child_name(identity: str) -> str:
     """An id as a name in the tree, whose paths are divided by slashes."""
     # Most ids are names already, and `quote` takes ten times as long to find that out.
     return identity if _NAME.fullmatch(identity) else quote(identity, safe=_SAFE)
+
+
+def identity_of(name: str) -> str:
+    """The id that a name in the tree stands for."""
+    return unquote(name)
 
 
 def hint(ref: Ref[ProtocolT], message: Message[ProtocolT, Any]) -> None:

@@ -18,7 +18,7 @@ from opscore.actors.scheduler import Runnable
 from opscore.actors.spec import ChildSpec
 from opscore.actors.system import System, open_system
 from opscore.runtime import messages, quarantine, recovery, timer_messages, tree
-from opscore.runtime.addresses import Addresses
+from opscore.runtime.addresses import Addresses, identity_of
 from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.courier import Courier
 from opscore.runtime.delivery import Delivery
@@ -39,6 +39,7 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Session
 from opscore.runtime.schedule_messages import KeepSchedules
 from opscore.runtime.store import Store
+from opscore.runtime.sub_runs import SubRuns
 from opscore.runtime.triggering import Prepared
 from opscore.runtime.writer import Writer
 
@@ -102,6 +103,11 @@ class Core:
             courier=self.courier,
             on_fatal=lambda error: nursery.start_soon(_raise, error),
             may_offer=lambda: self.offering,
+            sub_runs=SubRuns(addresses=self.addresses, library=self.library, limits=limits, clock=clock),
+            on_open=self.open_sessions.add,
+            on_ended=self.open_sessions.discard,
+            on_agent_given_up=self._give_up_agent,
+            on_session_given_up=self._give_up_session,
             start=self.start,
             cast=cast,
         )
@@ -203,21 +209,16 @@ class Core:
                 await trio.sleep(QUARANTINE_AGAIN_S)
 
     def _agent_spec(self, agent_id: str) -> ChildSpec[Any]:
-        return tree.agent_spec(
-            agent_id,
-            parts=lambda: self._parts,
-            on_given_up=lambda identity, cause: self._nursery.start_soon(self._revive, identity, cause),
-        )
+        return tree.agent_spec(self._parts, agent_id)
 
     def _session_spec(self, session_id: str, *, is_new: bool = False) -> ChildSpec[Any]:
-        return tree.session_spec(
-            session_id,
-            is_new=is_new,
-            parts=lambda: self._parts,
-            on_open=lambda: self.open_sessions.add(session_id),
-            on_ended=lambda: self.open_sessions.discard(session_id),
-            on_given_up=lambda identity, cause: self._nursery.start_soon(self._quarantine, identity, cause),
-        )
+        return tree.session_spec(self._parts, session_id, is_new=is_new)
+
+    def _give_up_agent(self, name: str, cause: BaseException) -> None:
+        self._nursery.start_soon(self._revive, identity_of(name), cause)
+
+    def _give_up_session(self, name: str, cause: BaseException) -> None:
+        self._nursery.start_soon(self._quarantine, identity_of(name), cause)
 
     async def _revive(self, agent_id: str, cause: BaseException) -> None:
         """Start an agent's actor anew after a pause: its rows stand as they did, and nobody else may address it."""

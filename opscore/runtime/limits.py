@@ -83,6 +83,8 @@ class Limits:
     """How far in the future an agent's timestamp may lie; beyond, it is clamped."""
     passivate_s: float = 30.0
     """How long the actor of an agent or a run with no attempt open stays in memory while nothing is said to it."""
+    passivate_beyond: int = 10_000
+    """Actors of runs; while there are more, that of a run with no attempt open does not stay at all."""
     close_grace_s: float = 5.0
     """How long deliveries and local functions that are under way may take to end when the node closes."""
     idempotency_keep_s: float = 7 * 86_400.0

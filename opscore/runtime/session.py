@@ -43,7 +43,7 @@ class SessionActor(SessionStanding):
                 return await self._begin(step, absent + message.extra)
         finally:
             self._note_standing()
-            self._stop_if_over()
+            self._leave_if_done()
 
     async def _begin(self, step: Step, extra: Submission) -> Session:
         """Commit how the run begins; where an agent is free for its first task, that is given out with it."""
@@ -214,7 +214,7 @@ class SessionActor(SessionStanding):
     @handles(messages.Describe)
     async def describe(self, message: messages.Describe) -> Assignment:
         """Say again what an agent was handed."""
-        self._stop_if_over()
+        self._leave_if_done()
         if self._run is None:
             raise SessionNotFound(self._session_id)
         task = self._run.find(message.task_id)
@@ -235,15 +235,13 @@ class SessionActor(SessionStanding):
         except (StoreError, Refusal):
             self._look_again()
             raise
-        self._stop_if_over()
+        self._leave_if_done()
 
     @handles(messages.SessionQuiet)
     async def quiet(self, message: messages.SessionQuiet) -> None:
         """Passivate a run that waits: its rows say everything, and the next message for it activates it again."""
         spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
-        attempts_open = self._run is not None and any(task.is_out for task in self._run.every())
-        busy = attempts_open or self._looks_again or self._errands
-        if spoken_to or busy or not self.context.stop_if_quiet():
+        if spoken_to or self._has_work() or not self.context.stop_if_quiet():
             self.context.tell_after(self._limits.passivate_s, message)
 
 

@@ -49,7 +49,8 @@ class SessionStanding(Actor[SessionProtocol]):
         addresses: where the others are.
         library: the definitions that runs follow.
         limits: what the node allows.
-        on_open: told that the run is unfinished: once it has begun, and whenever it is taken up again.
+        sub_runs: what is done for runs that its tasks wait for.
+        on_open: told the id of a run that is unfinished: once it has begun, and whenever it is taken up again.
         on_ended: told that the run has ended, after the commit; both may be told more than once.
     """
 
@@ -61,14 +62,16 @@ class SessionStanding(Actor[SessionProtocol]):
         addresses: Addresses,
         library: Library,
         limits: Limits,
-        on_open: Callable[[], None],
-        on_ended: Callable[[], None],
+        sub_runs: SubRuns,
+        on_open: Callable[[str], None],
+        on_ended: Callable[[str], None],
     ) -> None:
         self._session_id = session_id
         self._is_new = is_new
         self._addresses = addresses
         self._library = library
         self._limits = limits
+        self._sub_runs = sub_runs
         self._on_open = on_open
         self._on_ended = on_ended
         self._run: Run | None = None
@@ -84,9 +87,6 @@ class SessionStanding(Actor[SessionProtocol]):
 
     async def on_start(self) -> None:
         """Read the run; after a crash, say again what waits."""
-        self._sub_runs = SubRuns(
-            addresses=self._addresses, library=self._library, limits=self._limits, clock=self.context.clock
-        )
         if not self._is_new or self.context.incarnation > 1:
             await self._reload()
         self.context.tell_after(self._limits.passivate_s, messages.SessionQuiet())
@@ -97,7 +97,7 @@ class SessionStanding(Actor[SessionProtocol]):
             self._look_again()
         if self.context.incarnation > 1:
             self._announce()
-            self._stop_if_over()
+            self._leave_if_done()
 
     async def _decided(
         self,
@@ -114,9 +114,9 @@ class SessionStanding(Actor[SessionProtocol]):
             with self._at_work():
                 result = await self._until_decided(decide, otherwise, guarded_by)
         except StaleAttempt:
-            self._stop_if_over()
+            self._leave_if_done()
             raise
-        self._stop_if_over()
+        self._leave_if_done()
         return result
 
     @contextlib.contextmanager
@@ -231,7 +231,7 @@ class SessionStanding(Actor[SessionProtocol]):
             case Ended(session=session):
                 self._tell_above(session)
                 self.context.log.info("session %s %s", session.session_id, _ending(session))
-                self._on_ended()
+                self._on_ended(self._session_id)
 
     def _log_retry(self, task: Task) -> None:
         if task.status is TaskStatus.PENDING_RETRY and task.due_at is not None and task.error is not None:
@@ -260,7 +260,7 @@ class SessionStanding(Actor[SessionProtocol]):
                         return
             finally:
                 self._errands -= 1
-                self._stop_if_over()
+                self._leave_if_done()
 
         self._errands += 1
         self.context.start_soon(run)
@@ -333,11 +333,19 @@ class SessionStanding(Actor[SessionProtocol]):
             if task.awaits and task.child_session_id is not None:
                 self._follow(RunAwaited(task=task), self._version)
 
-    def _stop_if_over(self) -> None:
-        """A finished run needs no actor: its rows say everything, unless a commit is in doubt."""
-        busy = self._looks_again or self._errands or self._working
-        if (self._run is None or self._run.ended) and not busy:
+    def _leave_if_done(self) -> None:
+        """A run that is over needs no actor, since its rows say everything, and one that waits none among many."""
+        over = self._run is None or self._run.ended
+        if not self._working and (over or self._is_crowded()) and not self._has_work():
             self.context.stop_if_quiet()
+
+    def _is_crowded(self) -> bool:
+        return self._addresses.sessions_active > self._limits.passivate_beyond
+
+    def _has_work(self) -> bool:
+        """Whether something is under way that the rows alone do not tell: an attempt, a commit in doubt, an errand."""
+        out = self._run is not None and any(task.is_out for task in self._run.every())
+        return out or self._looks_again or self._errands > 0
 
     def _look_again(self) -> None:
         if not self._looks_again:
@@ -347,9 +355,9 @@ class SessionStanding(Actor[SessionProtocol]):
     def _note_standing(self) -> None:
         """Let the node count its unfinished runs, whatever a crash kept from being said; one in doubt counts."""
         if self._run is not None and not self._run.ended:
-            self._on_open()
+            self._on_open(self._session_id)
         elif not self._looks_again:
-            self._on_ended()
+            self._on_ended(self._session_id)
 
     async def _reload(self) -> None:
         read = functools.partial(read_run, session_id=self._session_id, library=self._library)

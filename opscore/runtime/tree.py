@@ -9,6 +9,7 @@ root  rest_for_one: a restart of one restarts what depends on it
 └── schedules      runs that start by themselves
 """
 
+import functools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -31,11 +32,14 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import Session
 from opscore.runtime.session import SessionActor
 from opscore.runtime.store import Store
+from opscore.runtime.sub_runs import SubRuns
 from opscore.runtime.triggering import Prepared
 from opscore.runtime.writer import Writer
 
 BUDGET: Final = Intensity(restarts_max=5, within_s=60.0)
 """How often one agent's or session's actor may crash before it is given up; the pools have no ceiling above that."""
+# One for all, because there are as many actors as there are runs.
+_POOLED_MAILBOX: Final = MailboxSpec(capacity=4_096)
 RESTART_BACKOFF: Final = Backoff(initial_s=0.05, coefficient=2.0, max_s=5.0, jitter=1.0)
 
 
@@ -54,6 +58,14 @@ class Parts:
     courier: Courier
     on_fatal: Callable[[CommitUncertain], None]
     may_offer: Callable[[], bool]
+    sub_runs: SubRuns
+    on_open: Callable[[str], None]
+    """Told of a run that is unfinished, once it has begun and whenever it is taken up again."""
+    on_ended: Callable[[str], None]
+    """Told of a run that has ended, after the commit."""
+    on_agent_given_up: Callable[[str, BaseException], None]
+    """Told the name of an actor that crashed too often, and its last error."""
+    on_session_given_up: Callable[[str, BaseException], None]
     start: Callable[[Prepared], Awaitable[Session]]
     """Begins a run that may start."""
     cast: Callable[[Actor[Any]], Actor[Any]]
@@ -93,44 +105,14 @@ def root(parts: Parts) -> SupervisorSpec:
     )
 
 
-def agent_spec(
-    agent_id: str, *, parts: Callable[[], Parts], on_given_up: Callable[[str, BaseException], None]
-) -> ChildSpec[Any]:
+def agent_spec(parts: Parts, agent_id: str) -> ChildSpec[Any]:
     """The specification of one agent's actor."""
-
-    def make() -> Actor[Any]:
-        made = parts()
-        return made.cast(AgentActor(agent_id, addresses=made.addresses, courier=made.courier, limits=made.limits))
-
-    return _pooled(agent_id, make, on_given_up)
+    return _pooled(agent_id, functools.partial(_agent, parts, agent_id), parts.on_agent_given_up)
 
 
-def session_spec(
-    session_id: str,
-    *,
-    is_new: bool,
-    parts: Callable[[], Parts],
-    on_open: Callable[[], None],
-    on_ended: Callable[[], None],
-    on_given_up: Callable[[str, BaseException], None],
-) -> ChildSpec[Any]:
+def session_spec(parts: Parts, session_id: str, *, is_new: bool) -> ChildSpec[Any]:
     """The specification of one session's actor."""
-
-    def make() -> Actor[Any]:
-        made = parts()
-        return made.cast(
-            SessionActor(
-                session_id,
-                is_new=is_new,
-                addresses=made.addresses,
-                library=made.library,
-                limits=made.limits,
-                on_open=on_open,
-                on_ended=on_ended,
-            )
-        )
-
-    return _pooled(session_id, make, on_given_up)
+    return _pooled(session_id, functools.partial(_session, parts, session_id, is_new), parts.on_session_given_up)
 
 
 def _pooled(
@@ -140,10 +122,29 @@ def _pooled(
         name=child_name(identity),
         factory=factory,
         restart=Restart.TRANSIENT,
-        mailbox=MailboxSpec(capacity=4_096),
+        mailbox=_POOLED_MAILBOX,
         backoff=RESTART_BACKOFF,
         budget=BUDGET,
-        on_given_up=lambda _, cause: on_given_up(identity, cause),
+        on_given_up=on_given_up,
+    )
+
+
+def _agent(parts: Parts, agent_id: str) -> Actor[Any]:
+    return parts.cast(AgentActor(agent_id, addresses=parts.addresses, courier=parts.courier, limits=parts.limits))
+
+
+def _session(parts: Parts, session_id: str, is_new: bool) -> Actor[Any]:  # noqa: FBT001 (a partial's argument)
+    return parts.cast(
+        SessionActor(
+            session_id,
+            is_new=is_new,
+            addresses=parts.addresses,
+            library=parts.library,
+            limits=parts.limits,
+            sub_runs=parts.sub_runs,
+            on_open=parts.on_open,
+            on_ended=parts.on_ended,
+        )
     )
 
 

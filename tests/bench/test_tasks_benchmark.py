@@ -61,11 +61,13 @@ def test_opscore_and_the_floor_commit_runs_and_hold_them(
 
 
 @pytest.mark.parametrize("workload", TASKS_EACH)
-def test_the_floor_commits_as_often_as_opscore_does(workload: str, tmp_path: Path) -> None:
-    recording = trio.run(floor.recorded, TASKS_EACH[workload])
-    assert len(recording.session) == 1 + 2 * TASKS_EACH[workload]
+def test_the_floor_commits_as_often_as_opscore_does_at_least(workload: str, tmp_path: Path) -> None:
+    tasks = TASKS_EACH[workload]
+    recording = trio.run(floor.recorded, tasks)
+    assert len(recording.session) == 1 + tasks
     figures = opscore_sessions.measure(asked(workload, tmp_path, 1))
-    assert figures["commits"] == pytest.approx(len(recording.session) / TASKS_EACH[workload], abs=0.5)
+    # A run that comes before its agent is free gives its first task out in a commit of its own.
+    assert 1 + tasks <= figures["commits"] * tasks <= 2 + tasks + 0.5
 
 
 def test_the_floor_writes_rows_of_another_run_under_the_same_checks() -> None:
@@ -291,7 +293,7 @@ def test_a_bar_is_passed_by_the_ratio_of_the_medians() -> None:
 
 
 def test_what_was_not_measured_is_no_pass() -> None:
-    assert [verdict.passed for verdict in (*task_verdicts({}), *size_verdicts({}))] == [None] * 8
+    assert [verdict.passed for verdict in (*task_verdicts({}), *size_verdicts({}))] == [None] * 9
     assert {verdict.measured for verdict in (*task_verdicts({}), *size_verdicts({}))} == {"not measured"}
 
 
@@ -308,11 +310,12 @@ def test_a_bar_against_several_needs_all_of_them() -> None:
 def test_sizes_are_held_against_the_smallest_and_memory_against_its_limit() -> None:
     medians = {
         SMALLEST.name: {"decision": 1e-5, "task_cpu": 1e-3},
-        LARGEST.name: {"decision": 2e-5, "task_cpu": 2.5e-3, "resident": 400_000_001.0},
+        LARGEST.name: {"decision": 2e-5, "task_cpu": 2.5e-3, "anonymous": 4e8, "resident": 400_000_001.0},
     }
     assert [(verdict.measured, verdict.passed) for verdict in size_verdicts(medians)] == [
         ("2.00 ×", True),
         ("2.50 ×", False),
+        ("400 MB", True),
         ("400 MB", False),
     ]
 

@@ -1,10 +1,10 @@
 """opscore: sessions whose tasks go to local agents of the same process, through the public API.
 
-`clients` is how many triggers wait at once, and how many agents there are. Afterwards the store is opened again, and
-has to hold every session that was waited for as completed.
+`clients` is how many triggers wait at once, and how many agents there are. Garbage is collected as seldom as by
+`opscore serve`, which is what the guide to embedding tells a host. Afterwards the store is opened again, and has to
+hold every session that was waited for as completed.
 """
 
-import gc
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,15 @@ import trio
 import opscore
 from bench.durability.waiters import Outcome, run_waiters
 from bench.tasks.protocol import WARM_UP_SHARE, Figures, Parameters, answer, figures, work
-from bench.tasks.sessions import CAPABILITY, MAP_BYTES, TASKS_EACH, check_completed, check_result, workflow
+from bench.tasks.sessions import (
+    CAPABILITY,
+    MAP_BYTES,
+    TASKS_EACH,
+    check_completed,
+    check_result,
+    collect_seldom,
+    workflow,
+)
 
 
 async def count(task: opscore.Assignment) -> int:
@@ -38,8 +46,8 @@ async def run(parameters: Parameters, acknowledged: set[str]) -> tuple[Outcome, 
         async def waited(seconds: float) -> Outcome:
             return await run_waiters(submit, waiters=parameters.clients, seconds=seconds, numbers=numbers)
 
+        collect_seldom()
         await waited(parameters.seconds * WARM_UP_SHARE)
-        gc.collect()
         before = runtime.statistics().journal
         outcome = await waited(parameters.seconds)
         after = runtime.statistics().journal

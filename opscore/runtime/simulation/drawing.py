@@ -30,6 +30,8 @@ def drawn(seed: int) -> Scenario:
         claim_grace_s=rng.choice((2.0, 10.0)),
         dispatch_attempts_max=rng.choice((3, 10)),
         passivate_s=rng.choice((0.5, 1.0, 5.0, 30.0)),
+        # From a source of its own, so that what was drawn before it came stays as it was.
+        passivate_beyond=random.Random(f"{seed}/crowds").choice((10_000, 10_000, 0, 2)),
     )
     ids = [agent_id for model in agents if model.kind != "local" for agent_id in model.ids()]
     cordons = [Cordon(agent_id=rng.choice(ids), at_s=rng.uniform(0, 60), lasts_s=rng.choice((5.0, 90.0)))]

@@ -165,6 +165,7 @@ def drawn_limits() -> st.SearchStrategy[Limits]:
         sessions_open_max=st.sampled_from((100_000, 100_000, 1, 3)),
         agent_ttl_s=st.sampled_from((0.0, 0.0, 120.0, 10.0)),
         passivate_s=st.sampled_from((5.0, 0.5, 30.0)),
+        passivate_beyond=st.sampled_from((10_000, 0, 2)),
         claim_grace_s=st.sampled_from((10.0, 1.0)),
         dispatch_attempts_max=st.sampled_from((10, 2)),
         line_window=st.sampled_from((1_000, 1, 3)),

@@ -1,0 +1,63 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""What is over is freed at once: nothing of it waits for the garbage collector, which a busy host lets run seldom."""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime.limits import Limits
+from tests.runtime.world import World, begin, ended, hire, one_task, quiet
+
+RUNS = 50
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def test_a_run_that_has_ended_leaves_nothing_to_the_garbage_collector(
+    tmp_path: Path, autojump_clock: MockClock, no_collector: None
+) -> None:
+    async with World(tmp_path).node() as node:
+        await hire(node, "a")
+        await ended(node, await begin(node))
+        gc.collect()
+        for _ in range(RUNS):
+            await ended(node, await begin(node))
+        await quiet()
+        assert gc.collect() < RUNS
+
+
+async def test_an_actor_that_was_passivated_leaves_nothing_to_the_garbage_collector(
+    tmp_path: Path, autojump_clock: MockClock, no_collector: None
+) -> None:
+    async with World(tmp_path, limits=Limits(passivate_s=1.0)).node() as node:
+        for agent in range(RUNS):
+            await hire(node, f"agent-{agent}", "something-else")
+            await node.trigger(one_task())
+        gc.collect()
+        await trio.sleep(10)
+        assert node.statistics().open_sessions == RUNS
+        assert node._core.addresses.sessions_active == 0  # noqa: SLF001 (nothing else says who is in memory)
+        assert gc.collect() < RUNS
+
+
+async def test_among_many_runs_one_that_waits_leaves_its_memory_at_once_and_goes_on_when_its_turn_comes(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, limits=Limits(passivate_beyond=3)).node() as node:
+        sessions = [await node.trigger(one_task()) for _ in range(20)]
+        await quiet()
+        assert node._core.addresses.sessions_active == 3  # noqa: SLF001 (nothing else says who is in memory)
+        await hire(node, "a")
+        for session in sessions:
+            await ended(node, session)
+        await quiet()
+        assert node._core.addresses.sessions_active == 0  # noqa: SLF001 (nothing else says who is in memory)
