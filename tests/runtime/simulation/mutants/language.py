@@ -249,11 +249,11 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        name="first-tasks-need-no-idle-agent",
-        breaks="An agent has one task at a time: here the first task of a run is given to whoever was free a moment ago.",
+        name="first-tasks-are-not-handed-over",
+        breaks="What is given out reaches its agent, also where that happens as the run begins.",
         module="opscore/runtime/session.py",
-        old="extra + grant_of(lease, offer.agent_version))",
-        new="extra + Submission(writes=grant_of(lease, offer.agent_version).writes))",
+        old="                self._tell_granted(lease, version)\n                return begun.run.session\n",
+        new="                return begun.run.session\n",
     ),
     Mutant(
         name="offer-is-taken-for-the-first-one",
