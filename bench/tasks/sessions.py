@@ -1,12 +1,10 @@
 """opscore's sessions as both its contender and the floor need them."""
 
-import gc
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 from bench.tasks.clients import WrongResultError
-from opscore.gateway.cli import COLLECT_AFTER
 from opscore.runtime.models import Session, SessionStatus, TaskStatus
 from opscore.runtime.opening import open_store
 from opscore.runtime.tables import SESSIONS, TASKS
@@ -23,13 +21,6 @@ class LostRunError(Exception):
 
     def __init__(self, lost: int, acknowledged: int) -> None:
         super().__init__(f"{lost} of {acknowledged} runs that were said to have ended have not, after a reopening")
-
-
-def collect_seldom() -> None:
-    """What the guide to embedding tells a host to do once everything is imported, and what `opscore serve` does."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 def workflow(tasks: int) -> dict[str, Any]:

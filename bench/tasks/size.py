@@ -34,7 +34,8 @@ import trio
 
 import opscore
 from bench.durability.opening_process import memory
-from bench.tasks.sessions import MAP_BYTES, collect_seldom
+from bench.tasks.sessions import MAP_BYTES
+from opscore.gateway.garbage import collect_seldom
 from opscore.runtime.limits import Limits
 from opscore.runtime.matching import Match, MatchBook
 from opscore.runtime.messages import AgentAvailable, OfferEnded, OfferOutcome

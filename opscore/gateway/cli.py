@@ -1,11 +1,9 @@
 """The `opscore` command."""
 
-import gc
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import click
 
@@ -14,9 +12,6 @@ from opscore.gateway.config import ConfigError, Settings
 from opscore.gateway.failures import Failed, Misused
 from opscore.gateway.key_file import KeysError
 from opscore.gateway.keys import KeyRing
-
-COLLECT_AFTER: Final = (100_000, 20, 100)
-"""Python's garbage collector begins after so many new objects, and looks at older ones each so many times."""
 
 _log = logging.getLogger("opscore.gateway")
 
@@ -38,12 +33,12 @@ def serve(settings: Settings) -> None:
     OPSCORE_WEBHOOK_SECRET. SIGTERM or Ctrl-C drains and exits with 0; a second one exits at once.
     """
     from opscore.actors.errors import ActorError
-    from opscore.gateway import service, telemetry
+    from opscore.gateway import garbage, service, telemetry
     from opscore.gateway.server import Address, CannotListen
     from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreError
 
     telemetry.configure(settings)
-    _collect_seldom()
+    garbage.collect_seldom()
 
     def announce(address: Address) -> None:
         _log.info("listening on %s, data in %s", address.url, settings.data)
@@ -70,16 +65,6 @@ def _open_keys(settings: Settings) -> KeyRing:
     except OSError as error:
         raise ConfigError(f"data = {str(settings.data)!r} can't be made a directory: {error.strerror}.") from error
     return KeyRing(settings.data, configured=str(settings.api_key) if settings.api_key else None)
-
-
-def _collect_seldom() -> None:
-    """Leave what was imported out of garbage collection, and have the rest looked at less often.
-
-    A server keeps what it has for long and makes next to nothing that refers to itself: at its usual pace Python would
-    spend a tenth of the processor's time on looking for that, and half of it with ten thousand agents at work.
-    """
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _check_data(settings: Settings) -> None:

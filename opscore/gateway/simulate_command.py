@@ -57,7 +57,7 @@ def simulate(workflow: Path | None, *, seeds: int, start_seed: int, within_s: fl
 
     Example: opscore simulate orders.yaml --agents fleet.yaml --faults agent,delivery --runs 50
     """
-    from opscore.gateway import simulate_input
+    from opscore.gateway import garbage, simulate_input
 
     if given["faults"].strip() == "list":
         with failing():
@@ -77,6 +77,7 @@ def simulate(workflow: Path | None, *, seeds: int, start_seed: int, within_s: fl
             scenario = simulate_input.scenario_of(workflow, given["agents"], load, faults, given["saved"])
         except simulate_input.BadInput as error:
             raise Misused(str(error)) from error
+        garbage.collect_seldom()
         found = _Findings(scenario, range(start_seed, start_seed + seeds), within_s)
         found.look()
         _print(found.report(), as_json=given["as_json"])

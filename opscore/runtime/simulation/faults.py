@@ -170,6 +170,8 @@ class Dice:
 
     def happens(self, name: str) -> bool:
         """Whether it happens now."""
+        if name not in self._rates and name not in self._arranged:
+            return False
         if self.quiet or not (self._is_arranged(name) or self._is_drawn(name)):
             return False
         self.count(name)

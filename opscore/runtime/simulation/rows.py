@@ -81,6 +81,10 @@ class Commit:
         return found
 
 
+def _attempt(lease: Lease | None) -> tuple[str, int] | None:
+    return None if lease is None else (lease.task_id, lease.attempt)
+
+
 class Rows:
     """Every row there is, after the newest commit; what invariants look at.
 
@@ -233,9 +237,10 @@ class Rows:
             self._note_task(key, before, after)
         elif table in (AGENTS, LEASES, SESSIONS):
             self.touched[key] = self.now()
-        lease: Lease | None = before or after
-        if table is LEASES and lease is not None and None in (before, after):
-            self._note_lease(lease, is_over=after is None)
+        if table is LEASES and _attempt(before) != _attempt(after):
+            for lease in (before, after):
+                if lease is not None:
+                    self._note_lease(lease, is_over=lease is before)
         return Change(table.name, key, before, after)
 
     def _note_lease(self, lease: Lease, *, is_over: bool) -> None:

@@ -77,7 +77,6 @@ class SimulatedWriter:
 
     async def _applied_in_time(self, batch: Sequence[Submission]) -> Outcomes:
         dice = self._dice
-        await trio.lowlevel.cancel_shielded_checkpoint()
         if dice.happens("commit_stalled"):
             await self._wait(dice.rng("commit_stalled").uniform(1.0, STALL_S_MAX))
         self._check_alive()

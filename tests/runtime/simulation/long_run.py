@@ -16,6 +16,7 @@ from pathlib import Path
 
 import attrs
 
+from opscore.gateway.garbage import collect_seldom
 from opscore.runtime.simulation import Played, WorldFailed, play
 from opscore.runtime.simulation.drawing import drawn
 from opscore.runtime.simulation.shrinking import smallest
@@ -94,7 +95,7 @@ def run(start: int, worlds: int, cores: int) -> Figures:
     """Play them on all cores, with progress."""
     total, began, said = Figures(), time.monotonic(), time.monotonic()
     shares = [range(first, min(first + SHARE, start + worlds)) for first in range(start, start + worlds, SHARE)]
-    with ProcessPoolExecutor(cores) as pool:
+    with ProcessPoolExecutor(cores, initializer=collect_seldom) as pool:
         waiting: set[Future[Figures]] = set()
         try:
             while shares or waiting:
