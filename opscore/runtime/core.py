@@ -104,8 +104,8 @@ class Core:
             on_fatal=lambda error: nursery.start_soon(_raise, error),
             may_offer=lambda: self.offering,
             sub_runs=SubRuns(addresses=self.addresses, library=self.library, limits=limits, clock=clock),
-            on_open=self.open_sessions.add,
-            on_ended=self.open_sessions.discard,
+            on_open=self._note_open,
+            on_ended=self._note_ended,
             on_agent_given_up=self._give_up_agent,
             on_session_given_up=self._give_up_session,
             start=self.start,
@@ -213,6 +213,12 @@ class Core:
 
     def _session_spec(self, session_id: str, *, is_new: bool = False) -> ChildSpec[Any]:
         return tree.session_spec(self._parts, session_id, is_new=is_new)
+
+    def _note_open(self, session_id: str) -> None:
+        self.open_sessions.add(session_id)
+
+    def _note_ended(self, session_id: str) -> None:
+        self.open_sessions.discard(session_id)
 
     def _give_up_agent(self, name: str, cause: BaseException) -> None:
         self._nursery.start_soon(self._revive, identity_of(name), cause)
