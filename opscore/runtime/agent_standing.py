@@ -26,6 +26,7 @@ from opscore.runtime.errors import (
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import STATE_IDLE, Agent, Assignment, Granted, Lease
 from opscore.runtime.protocols import AgentProtocol
+from opscore.runtime.store import ABSENT
 
 ResultT = TypeVar("ResultT")
 
@@ -197,7 +198,9 @@ class AgentStanding(Actor[AgentProtocol]):
         lease = self._rows.lease
         if agent is None or self._claim is not None or (lease is not None and lease.slots):
             return None
-        return self._as_free(agent, leased=False)
+        free = self._as_free(agent, leased=False)
+        # The version of a row that changes with this is for the commit to say.
+        return free if free is None or isinstance(change, Keep) else attrs.evolve(free, version=ABSENT)
 
     def _as_free(self, agent: Agent, *, leased: bool) -> messages.AgentAvailable | None:
         """What the dispatcher is told of the agent, where it can be given work."""

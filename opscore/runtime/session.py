@@ -96,7 +96,9 @@ class SessionActor(SessionStanding):
             step = self._settled(run, task, message.outcome)
             following = await self._following(step, message.free)
             if following is None or message.free is None:
-                return messages.Settled(version=await self._commit(run, step, message.agent_part))
+                version = await self._commit(run, step, message.agent_part)
+                self._tell_free(message.free, version)
+                return messages.Settled(version=version)
             step, lease = self._given_out(step, following.task_id, message.free.agent_id)
             version = await self._commit(run, step, message.agent_part + passed_on(lease))
             self._tell_granted(lease, version)

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, TypeVar
 
+import attrs
 import trio
 
 from opscore.actors.actor import Actor
@@ -195,6 +196,12 @@ class SessionStanding(Actor[SessionProtocol]):
         except ActorError as error:
             self.context.log.info("the dispatcher finds no agent now: %s", error)
             return None
+
+    def _tell_free(self, free: messages.AgentAvailable | None, version: int) -> None:
+        """Tell of the agent at once, for whoever was told of the same commit and has work for it."""
+        if free is not None:
+            of_row = version if free.version == ABSENT else free.version
+            hint(self._addresses.dispatcher, attrs.evolve(free, as_of=version, version=of_row))
 
     def _given_out(self, step: Step, task_id: str, agent_id: str, slots: tuple[str, ...] = ()) -> tuple[Step, Lease]:
         """The same step, and a task that waits after it given to an agent; with the lease of the attempt."""
