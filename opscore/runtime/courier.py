@@ -45,11 +45,18 @@ class Courier:
         # Deliveries start from the host's context variables, not from those of the handler that began them.
         self._variables = contextvars.copy_context()
         self._under_way: dict[tuple[str, int], _UnderWay] = {}
-        self._one_ended = trio.Event()
+        self._waiting = trio.lowlevel.ParkingLot()
+        """Who waits for one of them to end."""
 
     def reaches(self, agent: Agent) -> bool:
         """Whether there is a way to this agent."""
-        return any(way.reaches(agent) for way in self._ways)
+        return self._way_to(agent) is not None
+
+    def _way_to(self, agent: Agent) -> Delivery | None:
+        for way in self._ways:
+            if way.reaches(agent):
+                return way
+        return None
 
     def carries(self, task_id: str, attempt: int) -> bool:
         """Whether this attempt is being delivered right now."""
@@ -82,7 +89,7 @@ class Courier:
     async def settled(self) -> None:
         """Wait until nothing is being delivered, and what came of it is committed."""
         while self._under_way:
-            await self._one_ended.wait()
+            await self._waiting.park()
 
     def statistics(self) -> int:
         """How many deliveries are under way."""
@@ -100,8 +107,7 @@ class Courier:
         finally:
             # Not before it is acted on: until then, whoever looks at the lease sees that an answer is on its way.
             del self._under_way[assignment.task_id, assignment.attempt]
-            self._one_ended.set()
-            self._one_ended = trio.Event()
+            self._waiting.unpark_all()
         if delivery.scope.cancel_called and agent.source is AgentSource.LOCAL:
             # The attempt ended before its function did, which is free for another one only now.
             with contextlib.suppress(ActorError):
@@ -113,7 +119,7 @@ class Courier:
         with trio.CancelScope(shield=True):
             while self._under_way.get((assignment.task_id, assignment.attempt)) is delivery:
                 with trio.move_on_after(GOES_ON_S) as scope:
-                    await self._one_ended.wait()
+                    await self._waiting.park()
                 if scope.cancelled_caught:
                     _log.warning(
                         "agent %s goes on with task %s attempt %d, which was cancelled %.0f s ago",
@@ -138,7 +144,7 @@ class Courier:
                 return
 
     async def _deliver(self, assignment: Assignment, agent: Agent) -> Fact:
-        way = next((way for way in self._ways if way.reaches(agent)), None)
+        way = self._way_to(agent)
         if way is None:
             return NotReached(reason="the way to the agent is gone")
         try:

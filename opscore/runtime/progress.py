@@ -37,17 +37,19 @@ def fail_session(draft: Draft, error: Failure) -> None:
 
 def _advance(draft: Draft) -> None:
     """Begin what waits for nothing any more; with every step over, end the run."""
+    all_over = True
     for definition in draft.definition.steps:
         task = draft.tasks[definition.ordinal]
         if task.status is TaskStatus.PENDING:
             task = _considered(draft, task)
-        if task.awaits and definition.for_each is not None:
+        if definition.for_each is not None and task.awaits:
             task = items.go_through(draft, task)
         if task.status is TaskStatus.FAILED and not tolerated(draft, task):
             _fall_back(draft, task)
             if draft.session.unwinding:
                 return
-    if all(_is_over(draft, draft.tasks[step.ordinal]) for step in draft.definition.steps):
+        all_over = all_over and _is_over(draft, task)
+    if all_over:
         _complete(draft)
 
 
@@ -66,10 +68,13 @@ def _complete(draft: Draft) -> None:
 def _considered(draft: Draft, task: Task) -> Task:
     """Begin a step once everything before it is over; skip it where all of that was skipped."""
     definition = draft.of(task)
-    before = [draft.by_key(key) for key in definition.depends_on]
-    if not all(_is_over(draft, each) for each in before):
-        return task
-    if before and all(each.status is TaskStatus.SKIPPED for each in before):
+    all_skipped = bool(definition.depends_on)
+    for key in definition.depends_on:
+        before = draft.by_key(key)
+        if not _is_over(draft, before):
+            return task
+        all_skipped = all_skipped and before.status is TaskStatus.SKIPPED
+    if all_skipped:
         return draft.end(task, TaskEvent.SKIP)
     try:
         when = definition.when

@@ -55,14 +55,13 @@ class Run:
 
     def find(self, task_id: str) -> Task | None:
         """The task with this id on the wire, if there is one."""
-        place = task_id.removeprefix(f"{self.session.session_id}.").split(".")
-        if not all(each.isdecimal() for each in place):
-            return None
-        ordinal, *rest = map(int, place)
-        line = self.items.get(ordinal, ()) if rest else self.tasks
-        at = rest[0] if rest else ordinal
-        found = line[at] if at < len(line) else None
-        return found if found is not None and found.task_id == task_id else None
+        above, _, place = task_id.rpartition(".")
+        line: Sequence[Task] = self.tasks
+        if above != self.session.session_id:
+            ordinal = above.rpartition(".")[2]
+            line = self.items.get(int(ordinal), ()) if ordinal.isdecimal() else ()
+        at = int(place) if place.isdecimal() else len(line)
+        return line[at] if at < len(line) and line[at].task_id == task_id else None
 
     def every(self) -> Iterator[Task]:
         """Every task, the items of a list after the task that they belong to."""

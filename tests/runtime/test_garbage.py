@@ -47,17 +47,3 @@ async def test_an_actor_that_was_passivated_leaves_nothing_to_the_garbage_collec
         assert node.statistics().open_sessions == RUNS
         assert node._core.addresses.sessions_active == 0  # noqa: SLF001 (nothing else says who is in memory)
         assert gc.collect() < RUNS
-
-
-async def test_among_many_runs_one_that_waits_leaves_its_memory_at_once_and_goes_on_when_its_turn_comes(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async with World(tmp_path, limits=Limits(passivate_beyond=3)).node() as node:
-        sessions = [await node.trigger(one_task()) for _ in range(20)]
-        await quiet()
-        assert node._core.addresses.sessions_active == 3  # noqa: SLF001 (nothing else says who is in memory)
-        await hire(node, "a")
-        for session in sessions:
-            await ended(node, session)
-        await quiet()
-        assert node._core.addresses.sessions_active == 0  # noqa: SLF001 (nothing else says who is in memory)

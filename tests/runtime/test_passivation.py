@@ -6,8 +6,9 @@ from pathlib import Path
 import trio
 from trio.testing import MockClock
 
+from opscore.runtime.limits import Limits
 from opscore.runtime.models import SessionStatus
-from tests.runtime.world import World, begin, ended, hire, join, one_task, only_task
+from tests.runtime.world import World, begin, ended, hire, join, one_task, only_task, quiet
 
 
 async def test_runs_that_wait_for_an_agent_and_agents_that_wait_for_work_hold_no_actor(
@@ -56,3 +57,18 @@ async def test_a_passivated_agent_that_reports_another_state_is_given_no_work(
         await node.report_state("a", "idle")
         await trio.sleep(1)
         assert only_task(node, session).attempt == 1
+
+
+async def test_among_many_runs_one_that_waits_leaves_its_memory_at_once_and_goes_on_when_its_turn_comes(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, limits=Limits(passivate_beyond=3)).node() as node:
+        empty = node.statistics().actors
+        sessions = [await node.trigger(one_task()) for _ in range(20)]
+        await quiet()
+        assert node.statistics().actors == empty + 3
+        await hire(node, "a")
+        for session in sessions:
+            await ended(node, session)
+        await quiet()
+        assert node.statistics().actors == empty + 1
