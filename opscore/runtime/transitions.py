@@ -209,10 +209,16 @@ def _wait_over(draft: Draft, task: Task) -> None:
         releasing.release(draft, task)
     else:
         error = Failure(
-            message=f"{_not_taken(definition)} it within {definition.schedule_to_start_s:g} s",
+            message=f"{_not_taken(definition)} it within {definition.schedule_to_start_s:g} s{_limited(task)}",
             code="schedule_to_start",
         )
         draft.end(task, TaskEvent.FAIL, error=error)
+
+
+def _limited(task: Task) -> str:
+    """What else a task may have waited for than an agent, as far as its run knows."""
+    key = task.concurrency_key
+    return "" if key is None else f"; of its concurrencyKey {key!r}, one attempt at a time is out"
 
 
 def _not_taken(definition: TaskDefinition) -> str:

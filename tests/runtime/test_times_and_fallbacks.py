@@ -35,6 +35,19 @@ async def test_a_task_nobody_can_take_fails_at_its_schedule_to_start_timeout_and
         assert 30 <= trio.current_time() - started < 31
 
 
+async def test_a_task_that_waited_for_its_key_in_vain_says_so(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path).node() as node:
+        await join(node, "a")
+        await join(node, "b")
+        await begin(node, one_task(concurrencyKey="door"))
+        waited = await ended(node, await begin(node, one_task(concurrencyKey="door", scheduleToStartSeconds=30)))
+        assert waited.error is not None
+        assert waited.error.message == (
+            "task 'only' failed: no agent with the capability 'work' took it within 30 s; "
+            "of its concurrencyKey 'door', one attempt at a time is out"
+        )
+
+
 @pytest.mark.parametrize(
     ("who", "named"), [({"agentId": "x"}, "agent 'x'"), ({"agentCapability": None}, "the session's agent")]
 )
