@@ -97,6 +97,7 @@ STANDARD: Final = Invariants(
         dispatch.work_goes_to_the_idle_and_able,
         dispatch.work_comes_from_sessions_that_run,
         dispatch.leases_have_their_times,
+        dispatch.life_renews_the_lease,
         dispatch.attempts_end_when_their_time_is_over,
         dispatch.the_unreached_are_suspected,
         dispatch.suspicion_ends_with_a_report,

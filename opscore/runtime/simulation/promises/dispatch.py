@@ -1,6 +1,7 @@
 """What every commit has to keep of agents, leases, and who gets which task."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -160,6 +161,15 @@ def leases_have_their_times(commit: Commit, rows: Rows) -> Iterator[str]:
             yield f"the lease of {after.task_id} is cut short, though its agent shows life"
 
 
+def life_renews_the_lease(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Whoever shows life has the full time of its lease from then on."""
+    for record in commit.records:
+        lease = rows.leases.get(record.entity_id) if record.kind in ("agent.started", "agent.renewed") else None
+        if lease is not None and lease.expires_at < record.at + lease.lease_s - _EPSILON_S:
+            left_s = lease.expires_at - record.at
+            yield f"{lease.agent_id} shows life, and its lease on {lease.task_id} ends in {left_s:g} s"
+
+
 def attempts_end_when_their_time_is_over(commit: Commit, rows: Rows) -> Iterator[str]:
     """Silence ends an attempt once its lease is over, and length once its timeout is, and neither earlier."""
     for record in commit.records:
@@ -315,7 +325,9 @@ def what_is_due_happens(rows: Rows) -> Iterator[str]:
     for lease in rows.leases.values():
         agent = rows.agents.get(lease.agent_id)
         local = agent is not None and agent.source is AgentSource.LOCAL
-        due_at = lease.timeout_at if local else lease.due_at
+        # By the rows: what the runtime takes for due is what is looked at here.
+        times = (lease.timeout_at,) if local else (lease.expires_at, lease.timeout_at)
+        due_at = min(*times, math.inf if local or lease.silent_at is None else lease.silent_at)
         if lease.revoked and local and rows.touched[lease.agent_id] < now - CALM_S:
             yield f"{lease.task_id} was taken from {lease.agent_id}, whose function still runs"
         if now > due_at + CALM_S:
