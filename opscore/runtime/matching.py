@@ -96,10 +96,9 @@ class MatchBook:
         return self._serve([task.requirement], now)
 
     def find_agent(self, task: ReadyTask, now: float) -> Match | None:
-        """The offer of a task that nobody knows of yet, where an agent is free for it and nobody waits before it."""
-        requirement = task.requirement
-        known = task.task_id in self._offered_tasks or self._head(requirement) or self._waiting.is_unread(requirement)
-        if known or not self._gates.let_on(requirement) or not all(gate.is_open for gate in self._gates.before(task)):
+        """The offer of a task that nobody knows of yet, where an agent is free for it: then nobody waits before it."""
+        is_let_on = self._gates.let_on(task.requirement) and all(gate.is_open for gate in self._gates.before(task))
+        if task.task_id in self._offered_tasks or not is_let_on:
             return None
         agent = self._agent_for(task, now)
         return None if agent is None else self._offer(task, agent, now)

@@ -129,21 +129,77 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
 
     @rule(kinds=st.lists(KINDS, min_size=1, max_size=6))
     def tasks_wait(self, kinds: list[tuple[str | None, str, str | None, int]]) -> None:
-        for capability, workflow, key, priority in kinds:
-            number = next(self.numbers)
-            new = ReadyTask(
-                task_id=f"task {number}",
-                session_id="ses",
-                capability=capability,
-                agent_id=None if capability else AGENTS[0],
-                preferred_agent_id=None,
-                priority=priority,
-                ready_at=self.now - number % 7,
-                workflow_id=workflow,
-                concurrency_key=key,
-            )
+        for kind in kinds:
+            new = self.made(kind)
             self.waiting[new.task_id] = new
-            self.take(self.book.task_ready(new, number, self.now))
+            self.take(self.book.task_ready(new, next(self.numbers), self.now))
+
+    def made(self, kind: tuple[str | None, str, str | None, int]) -> ReadyTask:
+        capability, workflow, key, priority = kind
+        number = next(self.numbers)
+        return ReadyTask(
+            task_id=f"task {number}",
+            session_id="ses",
+            capability=capability,
+            agent_id=None if capability else AGENTS[0],
+            preferred_agent_id=None,
+            priority=priority,
+            ready_at=self.now - number % 7,
+            workflow_id=workflow,
+            concurrency_key=key,
+        )
+
+    @rule(kind=KINDS)
+    def a_run_begins(self, kind: tuple[str | None, str, str | None, int]) -> None:
+        self.begins(kind)
+
+    def begins(self, kind: tuple[str | None, str, str | None, int]) -> Match | None:
+        """The first task of a run is given to an agent that is free, or gets in line once it is committed."""
+        new = self.made(kind)
+        free = [each for each in self.idle.values() if self.may(each, new)]
+        match = self.book.find_agent(new, self.now)
+        assert match is not None or self.readings or not (free and self.fits(new)), "who is free is found"
+        self.waiting[new.task_id] = new
+        self.take([match] if match else self.book.task_ready(new, next(self.numbers), self.now))
+        return match
+
+    @rule(data=st.data(), first=KINDS, second=KINDS, limited=st.booleans())
+    def an_attempt_ends_and_its_agent_goes_on(
+        self,
+        data: st.DataObject,
+        first: tuple[str | None, str, str | None, int],
+        second: tuple[str | None, str, str | None, int],
+        limited: bool,
+    ) -> None:
+        """Only with what is limited by nothing, and comes before all else that it may do."""
+        match = self.begins((first[0], first[1], None, first[3]))
+        if match is not None:
+            del self.offers[match.task.task_id]
+            self.has_out(match)
+        known = [each for each in self.out.values() if not each.slots]
+        if not known:
+            return
+        before = data.draw(st.sampled_from(known))
+        new = self.made(second if limited else (second[0], second[1], None, second[3]))
+        said = attrs.evolve(before.agent, as_of=next(self.numbers))
+        may = self.may(said, new) and not self.bounds(new)
+        others = [self.rank(task) for task in self.waiting.values() if self.may(said, task) and self.fits(task)]
+        goes_first = all(other > self.rank(new) for other in others)
+        if self.book.may_go_on(said, new):
+            assert may
+            assert goes_first
+            self.out[said.agent_id] = Match(task=new, agent=said)
+            self.begun.append((self.now, new))
+        else:
+            assert not may or self.readings or not goes_first
+            self.waiting[new.task_id] = new
+            self.take(self.book.task_ready(new, next(self.numbers), self.now))
+
+    def has_out(self, match: Match) -> None:
+        """An offer was taken."""
+        self.out[match.agent.agent_id] = match
+        self.begun.append((self.now, match.task))
+        self.take(self.book.offer_ended(ended(match, OfferOutcome.TAKEN, next(self.numbers)), self.now))
 
     @precondition(lambda self: self.waiting)
     @rule(data=st.data())
