@@ -167,7 +167,7 @@ class Incarnation(Context[ProtocolT]):
 
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
         """Tell the actor itself a message later."""
-        timer = Timer(functools.partial(Incarnation._put, self, message))
+        timer = Timer(functools.partial(Incarnation._remind, self, message))
         self._remember(timer)
         if not timer.done:
             self._host.environment.timers.add(delay_s, timer)
@@ -187,7 +187,7 @@ class Incarnation(Context[ProtocolT]):
             if last is None or last.done:
                 # Its reply, which nobody waits for, tells whether it was handled.
                 last = Reply(self.name, message)
-                self._put(last)
+                self._remind(last)
 
         timer = Timer(tick)
         self._remember(timer)
@@ -285,10 +285,11 @@ class Incarnation(Context[ProtocolT]):
             self._timers_swept_at = 2 * len(self._timers) + _TIMERS_SWEPT_AT
         self._timers.append(timer)
 
-    def _put(self, entry: Entry) -> None:
+    def _remind(self, entry: Entry) -> None:
+        """Put what a timer tells into the mailbox; where that takes nothing new the timer is about to end as well."""
+        if self._host.mailbox.sealed:
+            return
         try:
             self._host.mailbox.put(entry)
         except MailboxFull as full:
             self._host.mailbox.discard(entry, DeadLetterReason.MAILBOX_FULL, full)
-        except ActorStopped as stopped:
-            self._host.mailbox.discard(entry, DeadLetterReason.STOPPED, stopped)

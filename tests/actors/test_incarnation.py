@@ -186,6 +186,17 @@ async def test_a_timer_that_meets_a_full_mailbox_becomes_a_dead_letter(autojump_
         assert [letter.reason for letter in system.dead_letters.recent()] == [DeadLetterReason.MAILBOX_FULL]
 
 
+async def test_a_timer_of_an_actor_that_is_stopping_is_no_dead_letter(autojump_clock: MockClock) -> None:
+    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
+        ref = the(system, "/a")
+        await ref.ask(Do(action=lambda player: player.context.tell_after(1.0, Note(text="late"))))
+        await ref.ask(Do(action=lambda player: player.context.tell_every(0.7, Note(text="again"))))
+        ref.tell(Work(seconds=3.0))
+        await trio.testing.wait_all_tasks_blocked()
+        await system.supervisor("/").stop_child("a")
+        assert list(system.dead_letters.recent()) == []
+
+
 async def test_setting_timers_for_years_keeps_only_the_pending_ones(autojump_clock: MockClock) -> None:
     async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
         ref = the(system, "/a")
