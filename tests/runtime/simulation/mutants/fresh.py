@@ -8,10 +8,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="join-starts-on-first-predecessor",
         breaks="A run goes as its definition says: a task with several dependsOn starts although only one of them is complete.",
         module="opscore/runtime/progress.py",
-        old="""    if not all(_is_over(draft, each) for each in before):
-""",
-        new="""    if before and not any(_is_over(draft, each) for each in before):
-""",
+        old="        if not _is_over(draft, before):\n",
+        new="        if not any(_is_over(draft, draft.by_key(each)) for each in definition.depends_on):\n",
         scenario="Easy. A run of a, b and c, where c depends on a and b, with two idle agents. a completes at once, b takes "
         "long: c is handed to an agent while b is still open, and if b then fails, c has run for nothing.",
     ),

@@ -77,8 +77,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="session-completes-early",
         breaks="A session is complete when all its steps are over: here when its last step is.",
         module="opscore/runtime/progress.py",
-        old="    if all(_is_over(draft, draft.tasks[step.ordinal]) for step in draft.definition.steps):\n",
-        new="    if all(_is_over(draft, draft.tasks[step.ordinal]) for step in draft.definition.steps[-1:]):\n",
+        old="        all_over = all_over and _is_over(draft, task)\n",
+        new="        all_over = _is_over(draft, task)\n",
     ),
     Mutant(
         name="failed-session-never-ends",
