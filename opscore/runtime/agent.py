@@ -15,7 +15,7 @@ from opscore.runtime import delivery, leases, messages, registration, registrati
 from opscore.runtime.addresses import hint
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import AgentStanding, WaitingClaim
-from opscore.runtime.errors import StaleAttempt
+from opscore.runtime.errors import NotReady, StaleAttempt
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Assignment, Failure, Granted, Lease
 from opscore.runtime.values import checked
 
@@ -263,9 +263,11 @@ class AgentActor(AgentStanding):
 
     async def _described(self, lease: Lease) -> Assignment:
         known = self._assignment
-        if known is None or (known.task_id, known.attempt) != (lease.task_id, lease.attempt):
+        if known is None or not _is(lease, known):
             describe = messages.Describe(task_id=lease.task_id)
             known = self._assignment = await self._addresses.session(lease.session_id).ask(describe)
+        if not _is(lease, known):
+            raise NotReady(f"the run of task {lease.task_id!r} does not know of its attempt yet", retry_after_s=1.0)
         return known
 
     @handles(messages.ClaimGraceOver)
@@ -394,5 +396,5 @@ class AgentActor(AgentStanding):
         await self._told(message, self._taken_up)
 
 
-def _is(lease: Lease, message: messages.DeliveryEnded | messages.ClaimGraceOver | messages.Finish) -> bool:
-    return (lease.task_id, lease.attempt) == (message.task_id, message.attempt)
+def _is(lease: Lease, about: Assignment | messages.DeliveryEnded | messages.ClaimGraceOver | messages.Finish) -> bool:
+    return (lease.task_id, lease.attempt) == (about.task_id, about.attempt)

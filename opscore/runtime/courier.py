@@ -116,11 +116,14 @@ class Courier:
     async def _name_if_it_goes_on(self, delivery: _UnderWay) -> None:
         """Tell the log of a function that does not heed its cancellation, also while the node waits for it to end."""
         assignment, since = delivery.assignment, trio.current_time()
+        say_at = since + GOES_ON_S
         with trio.CancelScope(shield=True):
             while self._under_way.get((assignment.task_id, assignment.attempt)) is delivery:
-                with trio.move_on_after(GOES_ON_S) as scope:
+                # Whatever else ends meanwhile: it is said at its time.
+                with trio.move_on_at(say_at) as scope:
                     await self._waiting.park()
                 if scope.cancelled_caught:
+                    say_at += GOES_ON_S
                     _log.warning(
                         "agent %s goes on with task %s attempt %d, which was cancelled %.0f s ago",
                         delivery.agent.agent_id,

@@ -76,11 +76,11 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         began = await journal.load(
             functools.partial(recovery.beginnings, library=self._library, limits=self._limits, now=now)
         )
-        self._book.slots_held(await journal.load(recovery.slots_held), now)
+        self._make(self._book.slots_held(await journal.load(recovery.slots_held), now))
         for gate, times in began.items():
             self._book.begun(gate, times, now)
         for page in pages:
-            self._book.take_page(page, now)
+            self._make(self._book.take_page(page, now))
         for agent in agents:
             self._make(self._book.agent_available(agent, now))
 

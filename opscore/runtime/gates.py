@@ -163,11 +163,11 @@ class Gates:
     def __getitem__(self, name: str) -> Gate:
         return self._gates[name]
 
-    def there(self, names: Iterable[str]) -> list[Gate]:
+    def known(self, names: Iterable[str]) -> list[Gate]:
         """Those of these names that there are."""
         return [self._gates[name] for name in names if name in self._gates]
 
-    def made(self, name: str) -> Gate | None:
+    def get_or_make(self, name: str) -> Gate | None:
         """The gate of this name; one of a key is made when it is first gone through."""
         if name not in self._gates and name.startswith(f"{KEY}/"):
             self._gates[name] = Gate(name, ONE_AT_ONCE)
@@ -189,10 +189,10 @@ class Gates:
         if keyed is not None:
             yield keyed
 
-    def of(self, task: ReadyTask) -> list[Gate]:
+    def passed_by(self, task: ReadyTask) -> list[Gate]:
         """Every gate that a task goes through when it is given out."""
         if task.concurrency_key is not None:
-            self.made(gate_of_key(task.concurrency_key))
+            self.get_or_make(gate_of_key(task.concurrency_key))
         of_capability = self._gates.get(f"{CAPABILITY}/{task.capability}") if self._gates else None
         return [*self.before(task), *(() if of_capability is None else (of_capability,))]
 

@@ -80,7 +80,6 @@ class MatchBook:
         self._held: dict[str, Held] = {}
         # Idle agents, each with the line that has to be read before it is known what they do first.
         self._held_up: dict[str, Requirement] = {}
-        """The agents that wait until it is read who is first in a line."""
         self._gates = Gates(limits)
 
     # --- tasks --------------------------------------------------------------------------------------------
@@ -96,9 +95,11 @@ class MatchBook:
         return self._serve([task.requirement], now)
 
     def find_agent(self, task: ReadyTask, now: float) -> Match | None:
-        """The offer of a task that nobody knows of yet, where an agent is free for it: then nobody waits before it."""
-        is_let_on = self._gates.let_on(task.requirement) and all(gate.is_open for gate in self._gates.before(task))
-        if task.task_id in self._offered_tasks or not is_let_on:
+        """The offer of a task that nobody knows of yet, where an agent is free for it and nobody waits before it."""
+        line = task.requirement
+        is_let_on = self._gates.let_on(line) and all(gate.is_open for gate in self._gates.before(task))
+        # Who was free while a gate was closed may be so still while the next behind it are being read.
+        if task.task_id in self._offered_tasks or not is_let_on or self._waiting.is_unread(line) or self._head(line):
             return None
         agent = self._agent_for(task, now)
         return None if agent is None else self._offer(task, agent, now)
@@ -111,7 +112,7 @@ class MatchBook:
         if agent.agent_id in self._idle or agent.agent_id in self._offered_agents or task.concurrency_key is not None:
             return False
         lines, preferred = _lines_of(agent), task.preferred_agent_id
-        if task.requirement not in lines or self._gates.of(task) or task.task_id in self._offered_tasks:
+        if task.requirement not in lines or self._gates.passed_by(task) or task.task_id in self._offered_tasks:
             return False
         if preferred not in (None, agent.agent_id) and preferred in self._lines.get(task.requirement[1], {}):
             return False
@@ -220,7 +221,7 @@ class MatchBook:
             lines += self._let_go(held.agent_id, held.version, now)
             self._held[held.agent_id] = held
             for slot in held.slots:
-                gate = self._gates.made(gate_of(slot))
+                gate = self._gates.get_or_make(gate_of(slot))
                 if gate is not None:
                     gate.hold(slot, now)
         return lines
@@ -246,14 +247,14 @@ class MatchBook:
             return []
         del self._held[agent_id]
         for slot in held.slots:
-            for gate in self._gates.there([gate_of(slot)]):
+            for gate in self._gates.known([gate_of(slot)]):
                 gate.leave(slot)
         return self._looked_at([gate_of(slot) for slot in held.slots], now)
 
     def _looked_at(self, names: Iterable[str], now: float) -> list[Requirement]:
         """Open these gates where that may be, and call up who waits there; answers whose lines may go on."""
         lines: list[Requirement] = []
-        for gate in self._gates.there(names):
+        for gate in self._gates.known(names):
             self._gates.look(gate, now)
             kind, _, what = gate.name.partition("/")
             if gate.is_open and kind == CAPABILITY:
@@ -318,7 +319,7 @@ class MatchBook:
         return matches
 
     def _offer(self, task: ReadyTask, agent: AgentAvailable, now: float) -> Match:
-        passages = tuple(gate.let_through(now) for gate in self._gates.of(task))
+        passages = tuple(gate.let_through(now) for gate in self._gates.passed_by(task))
         match = Match(task=task, agent=agent, passages=passages)
         self._waiting.remove(task.task_id)
         self._remove_idle(agent.agent_id)

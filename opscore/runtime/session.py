@@ -43,7 +43,7 @@ class SessionActor(SessionStanding):
                 return await self._begin(step, absent + message.extra)
         finally:
             self._note_standing()
-            self._leave_if_done()
+            self._leave_if_unneeded()
 
     async def _begin(self, step: Step, extra: Submission) -> Session:
         """Commit how the run begins; where an agent is free for its first task, that is given out with it."""
@@ -57,7 +57,7 @@ class SessionActor(SessionStanding):
                     raise
             else:
                 self._granted = (offer, version)
-                self._tell_granted(lease, version)
+                self._tell_granted(begun.run, lease, version)
                 return begun.run.session
         await self._commit(None, step, extra)
         return step.run.session
@@ -67,9 +67,8 @@ class SessionActor(SessionStanding):
         """Give a ready task to an agent: task, attempt and lease in one commit, if the agent stands as it did."""
         if self._granted is not None and self._granted[0] is message:
             # It was found while the run began, and taken then.
-            return self._granted[1]
-        if self._run is None and self._looks_again:
-            raise CommitUnanswered("whether the run has begun is not known yet")
+            (_, version), self._granted = self._granted, None
+            return version
 
         async def decide(run: Run) -> int | None:
             task = run.find(message.task_id)
@@ -80,7 +79,7 @@ class SessionActor(SessionStanding):
                 return None
             step, lease = self._given_out(Step(run=run), message.task_id, message.agent_id, message.slots)
             version = await self._commit(run, step, grant_of(lease, message.agent_version))
-            self._tell_granted(lease, version)
+            self._tell_granted(step.run, lease, version)
             return version
 
         return await self._decided(decide, otherwise=None)
@@ -101,7 +100,7 @@ class SessionActor(SessionStanding):
                 return messages.Settled(version=version)
             step, lease = self._given_out(step, following.task_id, message.free.agent_id)
             version = await self._commit(run, step, message.agent_part + passed_on(lease))
-            self._tell_granted(lease, version)
+            self._tell_granted(step.run, lease, version)
             return messages.Settled(version=version, lease=lease)
 
         settled = await self._decided(decide, otherwise=None)
@@ -216,7 +215,9 @@ class SessionActor(SessionStanding):
     @handles(messages.Describe)
     async def describe(self, message: messages.Describe) -> Assignment:
         """Say again what an agent was handed."""
-        self._leave_if_done()
+        if self._looks_again:
+            await self._reload()
+        self._leave_if_unneeded()
         if self._run is None:
             raise SessionNotFound(self._session_id)
         task = self._run.find(message.task_id)
@@ -237,7 +238,7 @@ class SessionActor(SessionStanding):
         except (StoreError, Refusal):
             self._look_again()
             raise
-        self._leave_if_done()
+        self._leave_if_unneeded()
 
     @handles(messages.SessionQuiet)
     async def quiet(self, message: messages.SessionQuiet) -> None:

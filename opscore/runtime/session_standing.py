@@ -98,7 +98,7 @@ class SessionStanding(Actor[SessionProtocol]):
             self._look_again()
         if self.context.incarnation > 1:
             self._announce()
-            self._leave_if_done()
+            self._leave_if_unneeded()
 
     async def _decided(
         self,
@@ -115,9 +115,9 @@ class SessionStanding(Actor[SessionProtocol]):
             with self._at_work():
                 result = await self._until_decided(decide, otherwise, guarded_by)
         except StaleAttempt:
-            self._leave_if_done()
+            self._leave_if_unneeded()
             raise
-        self._leave_if_done()
+        self._leave_if_unneeded()
         return result
 
     @contextlib.contextmanager
@@ -132,6 +132,9 @@ class SessionStanding(Actor[SessionProtocol]):
     async def _until_decided(
         self, decide: Callable[[Run], Awaitable[ResultT]], otherwise: ResultT, guarded_by: Collection[str]
     ) -> ResultT:
+        if self._looks_again:
+            # A commit was in doubt; what is read stands behind it, and others may have acted on it already.
+            await self._reload()
         for _ in range(DECISIONS_MAX):
             try:
                 return otherwise if self._run is None else await decide(self._run)
@@ -173,14 +176,14 @@ class SessionStanding(Actor[SessionProtocol]):
     async def _agent_found(self, step: Step) -> messages.Offer | None:
         """An agent for the first task that a step has wait."""
         task = self._first_ready(step)
-        return None if task is None else await self._answered(messages.FindAgent(task=task))
+        return None if task is None else await self._dispatcher_says(messages.FindAgent(task=task))
 
     async def _following(self, step: Step, free: messages.AgentAvailable | None) -> ReadyTask | None:
         """The first task that a step has wait, if the agent that it sets free may go on with it."""
         task = None if free is None else self._first_ready(step)
         if task is None or free is None:
             return None
-        return task if await self._answered(messages.MayGoOn(agent=free, task=task)) else None
+        return task if await self._dispatcher_says(messages.MayGoOn(agent=free, task=task)) else None
 
     def _first_ready(self, step: Step) -> ReadyTask | None:
         run = step.run
@@ -189,7 +192,7 @@ class SessionStanding(Actor[SessionProtocol]):
             return None
         return ready_task(run.session, run.task_definition(task), task)
 
-    async def _answered(self, question: Message[DispatcherProtocol, ResultT]) -> ResultT | None:
+    async def _dispatcher_says(self, question: Message[DispatcherProtocol, ResultT]) -> ResultT | None:
         """What the dispatcher says; nothing where it can't say it soon."""
         try:
             return await self._addresses.dispatcher.ask(question, timeout_s=DISPATCHER_WAIT_S)
@@ -212,11 +215,11 @@ class SessionStanding(Actor[SessionProtocol]):
         (task,) = given.changed
         return step.then(given), leases.granted(task, run.task_definition(task), agent_id, now, slots=slots)
 
-    def _tell_granted(self, lease: Lease, version: int) -> None:
-        task = None if self._run is None else self._run.find(lease.task_id)
-        assert task is not None, "a grant is told after its commit"
-        assert self._run is not None, "a grant is told after its commit"
-        granted = messages.LeaseGranted(lease=lease, version=version, assignment=assignment(self._run, task))
+    def _tell_granted(self, run: Run, lease: Lease, version: int) -> None:
+        """Have the agent hand over what was given to it in the commit that led to this run."""
+        task = run.find(lease.task_id)
+        assert task is not None, "what was given out is of this run"
+        granted = messages.LeaseGranted(lease=lease, version=version, assignment=assignment(run, task))
         self._tell_agent(lease.agent_id, granted)
 
     # --- what follows a commit ----------------------------------------------------------------------------
@@ -267,7 +270,7 @@ class SessionStanding(Actor[SessionProtocol]):
                         return
             finally:
                 self._errands -= 1
-                self._leave_if_done()
+                self._leave_if_unneeded()
 
         self._errands += 1
         self.context.start_soon(run)
@@ -340,14 +343,16 @@ class SessionStanding(Actor[SessionProtocol]):
             if task.awaits and task.child_session_id is not None:
                 self._follow(RunAwaited(task=task), self._version)
 
-    def _leave_if_done(self) -> None:
+    def _leave_if_unneeded(self) -> None:
         """A run that is over needs no actor, since its rows say everything, and one that waits none among many."""
         over = self._run is None or self._run.ended
         if not self._working and (over or self._is_crowded()) and not self._has_work():
             self.context.stop_if_quiet()
 
     def _is_crowded(self) -> bool:
-        return self._addresses.sessions_active > self._limits.passivate_beyond
+        # One that has crashed stays for a while: how often it did is forgotten with it.
+        has_crashed = self.context.incarnation > 1
+        return not has_crashed and self._addresses.sessions_active > self._limits.passivate_beyond
 
     def _has_work(self) -> bool:
         """Whether something is under way that the rows alone do not tell: an attempt, a commit in doubt, an errand."""

@@ -1,6 +1,7 @@
 """What a client may not do to the server, over real sockets and on both event loops."""
 
 import asyncio
+import gc
 import select
 import socket
 import time
@@ -29,6 +30,22 @@ def test_requests_on_one_connection_are_answered_one_after_the_other(serving: Se
         client.send(GET + GET + post("/echo", b"x") + GET)
         assert [client.answer().body for _ in range(4)] == [b"hello", b"hello", b"x", b"hello"]
     assert server.results == [0]
+
+
+def test_a_connection_that_is_over_is_freed_with_what_it_has_read(serving: Serving) -> None:
+    with serving() as server:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                with server.client() as client:
+                    assert client.ask(post("/", b"x" * 100_000)).body == b"hello"
+            with server.client() as client:
+                client.send(b"GET /toil/0.2 HTTP/1.1\r\nhost: test\r\n\r\n")
+                time.sleep(0.05)
+            assert eventually(lambda: not any(isinstance(each, BoundedProtocol) for each in gc.get_objects()))
+        finally:
+            gc.enable()
 
 
 def test_endless_header_fields_are_refused(serving: Serving) -> None:

@@ -16,6 +16,7 @@ from opscore.runtime.dispatcher import DispatcherActor
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import Lease, TaskStatus
 from opscore.runtime.node import Node
+from opscore.runtime.run import Run
 from opscore.runtime.session import SessionActor
 from opscore.runtime.waiting import QueueDepths
 from tests.runtime.world import (
@@ -273,9 +274,9 @@ async def test_a_run_that_crashes_as_it_has_begun_hands_over_what_it_gave_out(
     fallen: list[int] = []
     tell = SessionActor._tell_granted  # noqa: SLF001 (between the commit and the news there is no message)
 
-    def fall(actor: SessionActor, lease: Lease, version: int) -> None:
+    def fall(actor: SessionActor, run: Run, lease: Lease, version: int) -> None:
         if fallen:
-            tell(actor, lease, version)
+            tell(actor, run, lease, version)
         else:
             fallen.append(version)
             raise RuntimeError("struck by the test")

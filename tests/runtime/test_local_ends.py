@@ -328,6 +328,20 @@ async def test_a_function_that_goes_on_is_named_in_the_log_also_while_the_node_w
     assert function.at_once == 0
 
 
+async def test_a_function_that_goes_on_is_named_also_where_others_end_all_the_time(
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["stubborn"], handler=Shielded())
+        await hire(node, "b")
+        await begin(node, one_task("long", agentCapability="stubborn", timeoutSeconds=10))
+        with trio.move_on_after(40):
+            while True:
+                await ended(node, await begin(node))
+                await trio.sleep(1)
+        assert sum("goes on with task" in line for line in caplog.messages) >= 5
+
+
 async def test_a_function_that_goes_on_while_the_node_ends_hears_that_its_attempt_is_over_and_begins_anew_later(
     tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -181,3 +181,21 @@ def test_who_waits_behind_a_task_that_gets_another_place_is_called_up_without_it
     book.task_withdrawn("first")
     (match,) = book.take_page(LinePage(requirement=LINE, tasks=(), reached=None), NOW)
     assert match.task == second
+
+
+def test_who_begins_while_the_next_behind_a_gate_are_read_is_given_no_agent_before_them() -> None:
+    limit = DispatchLimit(per_interval=2, interval_s=10.0)
+    book = MatchBook(Limits(capability_limits={"a": limit}, line_window=1))
+    for number, name in enumerate(("x", "y"), start=1):
+        book.agent_available(agent(name, as_of=number), NOW)
+        (match,) = book.task_ready(task(f"t{number}"), number, NOW)
+        book.offer_ended(ended(match, OfferOutcome.TAKEN, number + 10), NOW)
+    for name in ("x", "y"):
+        book.agent_available(agent(name, as_of=20), NOW)
+    for number in range(3, 8):
+        assert book.task_ready(task(f"t{number}", ready_at=NOW + number), number, NOW) == []
+    (opens_at,) = book.take_times().values()
+    (match,) = book.gate_due("capability/a", opens_at)
+    assert match.task.task_id == "t3"
+    assert list(book.take_wanted())
+    assert book.find_agent(task("t8", ready_at=NOW + 100), opens_at) is None

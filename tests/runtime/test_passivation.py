@@ -3,12 +3,15 @@
 
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.runtime import messages
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import SessionStatus
-from tests.runtime.world import World, begin, ended, hire, join, one_task, only_task, quiet
+from opscore.runtime.session import SessionActor
+from tests.runtime.world import Strike, World, begin, ended, hire, join, one_task, only_task, quiet
 
 
 async def test_runs_that_wait_for_an_agent_and_agents_that_wait_for_work_hold_no_actor(
@@ -72,3 +75,26 @@ async def test_among_many_runs_one_that_waits_leaves_its_memory_at_once_and_goes
             await ended(node, session)
         await quiet()
         assert node.statistics().actors == empty + 1
+
+
+async def test_among_many_runs_one_whose_actor_always_crashes_is_paused_as_well(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with World(tmp_path, limits=Limits(passivate_beyond=3)).node() as node:
+        for number in range(5):
+            await join(node, f"busy-{number}", "another")
+            await begin(node, one_task(f"long-{number}", agentCapability="another"))
+        poison = await node.trigger(one_task("poison"))
+        strike = Strike(
+            monkeypatch,
+            SessionActor,
+            messages.Offer,
+            times=1_000,
+            at=lambda actor, _: actor._session_id == poison.session_id,  # noqa: SLF001 (whom it strikes)
+        )
+        strike.armed = True
+        other = await node.trigger(one_task())
+        await hire(node, "a")
+        assert (await ended(node, other, within_s=600)).status is SessionStatus.COMPLETED
+        assert node.session(poison.session_id).session.reason == "actor_crashed"
+        assert len(strike.struck) < 20
