@@ -262,11 +262,4 @@ MUTANTS: tuple[Mutant, ...] = (
         old="self._granted[0] is message:",
         new="self._granted[0] == message:",
     ),
-    Mutant(
-        name="what-was-in-doubt-is-decided-on",
-        breaks="What was committed counts, also for a run that has not heard of it: here it decides on what it was before.",
-        module="opscore/runtime/session_standing.py",
-        old="        if self._looks_again:\n            # A commit",
-        new="        if self._run is None and self._looks_again:\n            # A commit",
-    ),
 )
