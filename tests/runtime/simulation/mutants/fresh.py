@@ -160,9 +160,9 @@ MUTANTS: tuple[Mutant, ...] = (
         name="push-answer-of-a-past-attempt-counts",
         breaks="A push answer of a past attempt changes nothing: here it ends the task's next attempt at the same agent.",
         module="opscore/runtime/agent.py",
-        old="""    return (lease.task_id, lease.attempt) == (message.task_id, message.attempt)
+        old="""    return (lease.task_id, lease.attempt) == (about.task_id, about.attempt)
 """,
-        new="""    return lease.task_id == message.task_id
+        new="""    return lease.task_id == about.task_id
 """,
         scenario="Hard, needs a slow agent. A push of attempt 1 has not been answered yet when the agent ends the attempt by fail "
         "with its number, and reports idle. After the retry delay attempt 2 goes to the same agent. Now attempt 1's push is "

@@ -243,7 +243,7 @@ MUTANTS: tuple[Mutant, ...] = (
         also=(
             (
                 "opscore/runtime/matching.py",
-                "task.requirement not in lines or self._gates.of(task) or",
+                "task.requirement not in lines or self._gates.passed_by(task) or",
                 "task.requirement not in lines or",
             ),
         ),
@@ -252,7 +252,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="first-tasks-are-not-handed-over",
         breaks="What is given out reaches its agent, also where that happens as the run begins.",
         module="opscore/runtime/session.py",
-        old="                self._tell_granted(lease, version)\n                return begun.run.session\n",
+        old="                self._tell_granted(begun.run, lease, version)\n                return begun.run.session\n",
         new="                return begun.run.session\n",
     ),
     Mutant(
