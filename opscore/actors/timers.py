@@ -47,8 +47,8 @@ class Timer:
     def expire(self) -> None:
         """Make the call."""
         self.done = True
-        if self._callback is not None:
-            self._callback()
+        assert self._callback is not None, "what was cancelled is done"
+        self._callback()
 
 
 class Timers:

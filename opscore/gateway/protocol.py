@@ -182,8 +182,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
-        # What refers to this and is referred to: without it all of it is freed by now, with what was read, and not as
-        # garbage some day. Nothing calls on it any more: a request whose client has left answers nobody.
+        # These refer back to the connection: without them it is freed now, with what it has read, and not as garbage
+        # some day. Nothing asks for them any more, because a request whose client has left answers nobody.
         self.cycle = self.flow = self._answering = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:

@@ -295,14 +295,6 @@ class FindAgent(Message[DispatcherProtocol, Offer | None]):
 
 
 @attrs.frozen(kw_only=True)
-class MayGoOn(Message[DispatcherProtocol, bool]):
-    """Ask whether an agent that comes free with the next commit may go on with this task, which waits from then on."""
-
-    agent: "AgentAvailable"
-    task: ReadyTask
-
-
-@attrs.frozen(kw_only=True)
 class TaskWithdrawn(Message[DispatcherProtocol, None]):
     """A task waits no longer."""
 
@@ -320,6 +312,14 @@ class AgentAvailable(Message[DispatcherProtocol, None]):
     as_of: int
     fresh_until: float = math.inf
     """When an agent that stays silent is no longer given work."""
+
+
+@attrs.frozen(kw_only=True)
+class MayGoOn(Message[DispatcherProtocol, bool]):
+    """Ask whether an agent that comes free with the next commit may go on with this task, which waits from then on."""
+
+    agent: AgentAvailable
+    task: ReadyTask
 
 
 @attrs.frozen(kw_only=True)

@@ -49,7 +49,7 @@ class SessionActor(SessionStanding):
         """Commit how the run begins; where an agent is free for its first task, that is given out with it."""
         offer = await self._agent_found(step)
         if offer is not None:
-            begun, lease = self._given_out(step, offer.task_id, offer.agent_id, offer.slots)
+            begun, lease = self._given_out(step, offer)
             try:
                 version = await self._commit(None, begun, extra + grant_of(lease, offer.agent_version))
             except Superseded as error:
@@ -77,7 +77,7 @@ class SessionActor(SessionStanding):
             now = self._now()
             if task is None or not transitions.may_begin(run, task, now):
                 return None
-            step, lease = self._given_out(Step(run=run), message.task_id, message.agent_id, message.slots)
+            step, lease = self._given_out(Step(run=run), message)
             version = await self._commit(run, step, grant_of(lease, message.agent_version))
             self._tell_granted(step.run, lease, version)
             return version
@@ -94,11 +94,11 @@ class SessionActor(SessionStanding):
                 raise StaleAttempt(message.task_id, message.attempt, _standing(task))
             step = self._settled(run, task, message.outcome)
             following = await self._following(step, message.free)
-            if following is None or message.free is None:
+            if following is None:
                 version = await self._commit(run, step, message.agent_part)
                 self._tell_free(message.free, version)
                 return messages.Settled(version=version)
-            step, lease = self._given_out(step, following.task_id, message.free.agent_id)
+            step, lease = self._given_out(step, following)
             version = await self._commit(run, step, message.agent_part + passed_on(lease))
             self._tell_granted(step.run, lease, version)
             return messages.Settled(version=version, lease=lease)

@@ -178,12 +178,12 @@ class SessionStanding(Actor[SessionProtocol]):
         task = self._first_ready(step)
         return None if task is None else await self._dispatcher_says(messages.FindAgent(task=task))
 
-    async def _following(self, step: Step, free: messages.AgentAvailable | None) -> ReadyTask | None:
-        """The first task that a step has wait, if the agent that it sets free may go on with it."""
-        task = None if free is None else self._first_ready(step)
-        if task is None or free is None:
+    async def _following(self, step: Step, free: messages.AgentAvailable | None) -> messages.Offer | None:
+        """What the agent that a step sets free may go on with: the first task that the step has wait, or nothing."""
+        task = self._first_ready(step)
+        if free is None or task is None or not await self._dispatcher_says(messages.MayGoOn(agent=free, task=task)):
             return None
-        return task if await self._dispatcher_says(messages.MayGoOn(agent=free, task=task)) else None
+        return messages.Offer(task_id=task.task_id, agent_id=free.agent_id, agent_version=free.version)
 
     def _first_ready(self, step: Step) -> ReadyTask | None:
         run = step.run
@@ -206,14 +206,15 @@ class SessionStanding(Actor[SessionProtocol]):
             of_row = version if free.version == ABSENT else free.version
             hint(self._addresses.dispatcher, attrs.evolve(free, as_of=version, version=of_row))
 
-    def _given_out(self, step: Step, task_id: str, agent_id: str, slots: tuple[str, ...] = ()) -> tuple[Step, Lease]:
-        """The same step, and a task that waits after it given to an agent; with the lease of the attempt."""
+    def _given_out(self, step: Step, offer: messages.Offer) -> tuple[Step, Lease]:
+        """The same step, with a task that waits after it given out as offered; and the lease of the attempt."""
         run, now = step.run, self._now()
-        task = run.find(task_id)
+        task = run.find(offer.task_id)
         assert task is not None, "what is given out is of this run"
-        given = transitions.dispatch(run, task, agent_id, now)
+        given = transitions.dispatch(run, task, offer.agent_id, now)
         (task,) = given.changed
-        return step.then(given), leases.granted(task, run.task_definition(task), agent_id, now, slots=slots)
+        lease = leases.granted(task, run.task_definition(task), offer.agent_id, now, slots=offer.slots)
+        return step.then(given), lease
 
     def _tell_granted(self, run: Run, lease: Lease, version: int) -> None:
         """Have the agent hand over what was given to it in the commit that led to this run."""

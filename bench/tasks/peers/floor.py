@@ -30,7 +30,6 @@ from opscore.runtime.writer import ThreadWriter
 
 SEED: Final = 7
 AGENT: Final = "agent-00000"
-AGENT_IS_FREE_S: Final = 0.2
 COMMITS_AHEAD: Final = 8_000
 """For each second of the measurement; what is needed beyond is made while the clock runs."""
 
@@ -79,8 +78,6 @@ async def recorded(tasks: int) -> Recording:
             agent, definition = seen
             first = await runtime.trigger(saved.workflow_id, payload={"number": 1_000})
             await runtime.wait(first.session_id)
-            # Its agent is free again a moment later, and then the next run begins with its first task given out.
-            await trio.sleep(AGENT_IS_FREE_S)
             seen.clear()
             second = await runtime.trigger(saved.workflow_id, payload={"number": 1_001})
             await runtime.wait(second.session_id)
