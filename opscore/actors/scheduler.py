@@ -39,7 +39,7 @@ STRIDE: Final = 8
 QUICK_S: Final = SLICE_S / 8
 """A stride, or a first message, that took longer than this has every message after it looked at."""
 ANSWERS_MAX: Final = 32
-"""Questions that are answered at once, in their askers' tasks, before one is queued, so that others get a turn."""
+"""Questions that are answered at once in one pass of trio's loop, at least, before one is queued: others get a turn."""
 REACH_MAX: Final = 32
 """Workers that are sent on their way at once, at most."""
 IDLE_MAX: Final = 256
@@ -146,7 +146,7 @@ class RunQueue:
         self.owner: Runnable | None = None
         """The pinned actor whose own queue it is."""
         self.answered = 0
-        """Questions that were, since the last one that was not."""
+        """Questions that were, since the last one that was not, or since a worker came."""
         self._spawn = spawn
         self._variables = variables
         self._newest: Worker | None = None
@@ -184,6 +184,8 @@ class RunQueue:
     def arrive(self, worker: Worker) -> None:
         """Note that a worker has come; the first of those that come in one pass begins the slice."""
         self.called -= 1
+        # It has waited for its turn, and so has everyone had one.
+        self.answered = 0
         before, self._newest = self._newest, worker
         if before is not None and before is not worker and before.actor is not None:
             self._waiting += 1

@@ -132,6 +132,24 @@ async def test_a_stream_of_questions_lets_the_rest_of_the_program_have_its_turn(
         nursery.cancel_scope.cancel()
 
 
+async def test_many_that_ask_once_in_one_pass_of_the_loop_are_all_answered_in_their_own_tasks(
+    autojump_clock: MockClock,
+) -> None:
+    class Asker(Actor[Plain]):
+        @handles(Settle)
+        async def ask_and_wait(self, message: Settle) -> None:
+            await ref.ask(Count())
+            await trio.sleep(1.0)
+
+    async with open_system(ROOT) as system:
+        ref = start(system)
+        await ref.ask(Act(what="warm up"))
+        for each in range(200):
+            system.supervisor("/").start_child(ChildSpec(name=f"asker-{each}", factory=Asker)).tell(Settle())
+        await trio.sleep(0.5)
+        assert len(await ref.ask(Act(what="tasks"))) == 200
+
+
 async def test_a_loop_of_questions_can_be_cancelled(autojump_clock: MockClock) -> None:
     async with open_system(ROOT) as system:
         ref = start(system)
