@@ -85,7 +85,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
             self._make(self._book.agent_available(agent, now))
 
     @handles(messages.TaskReady)
-    async def task_ready(self, message: messages.TaskReady) -> None:
+    def task_ready(self, message: messages.TaskReady) -> None:
         """A task waits."""
         self._make(self._book.task_ready(message.task, message.as_of, self._now()))
 
@@ -104,41 +104,41 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         return self._may_offer() and self._book.may_go_on(message.agent, message.task)
 
     @handles(messages.TaskWithdrawn)
-    async def task_withdrawn(self, message: messages.TaskWithdrawn) -> None:
+    def task_withdrawn(self, message: messages.TaskWithdrawn) -> None:
         """A task waits no longer."""
         self._book.task_withdrawn(message.task_id)
         self._make([])
 
     @handles(messages.AgentAvailable)
-    async def agent_available(self, message: messages.AgentAvailable) -> None:
+    def agent_available(self, message: messages.AgentAvailable) -> None:
         """An agent is idle."""
         self._make(self._book.agent_available(message, self._now()))
 
     @handles(messages.AgentUnavailable)
-    async def agent_unavailable(self, message: messages.AgentUnavailable) -> None:
+    def agent_unavailable(self, message: messages.AgentUnavailable) -> None:
         """An agent is idle no longer, or has let go of what it had."""
         self._make(self._book.agent_unavailable(message, self._now()))
 
     @handles(messages.OfferEnded)
-    async def offer_ended(self, message: messages.OfferEnded) -> None:
+    def offer_ended(self, message: messages.OfferEnded) -> None:
         """Close an offer, and make those that follow; one of a former incarnation is not this one's to close."""
         if message.incarnation != self.context.incarnation:
             return
         self._make(self._book.offer_ended(message, self._now()))
 
     @handles(messages.GateDue)
-    async def gate_due(self, message: messages.GateDue) -> None:
+    def gate_due(self, message: messages.GateDue) -> None:
         """A gate may open."""
         self._make(self._book.gate_due(message.gate, self._now()))
 
     @handles(messages.LineRead)
-    async def line_read(self, message: messages.LineRead) -> None:
+    def line_read(self, message: messages.LineRead) -> None:
         """The next of a line are there; what a former incarnation asked for is not for this one."""
         if message.incarnation == self.context.incarnation:
             self._make(self._book.take_page(message.page, self._now()))
 
     @handles(messages.GetDepths)
-    async def depths(self, _: messages.GetDepths) -> QueueDepths:
+    def depths(self, _: messages.GetDepths) -> QueueDepths:
         """Say how much waits."""
         return self._book.depths()
 

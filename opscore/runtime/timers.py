@@ -78,22 +78,22 @@ class TimersActor(Actor[TimersProtocol]):
         return found
 
     @handles(timer_messages.ArmLease)
-    async def arm_lease(self, message: timer_messages.ArmLease) -> None:
+    def arm_lease(self, message: timer_messages.ArmLease) -> None:
         """Set when a lease may be over."""
         self._arm(("lease", message.agent_id), message.due_at)
 
     @handles(timer_messages.DisarmLease)
-    async def disarm_lease(self, message: timer_messages.DisarmLease) -> None:
+    def disarm_lease(self, message: timer_messages.DisarmLease) -> None:
         """A lease is over; its entry in the heap comes up for nothing, or serves the agent's next lease."""
         self._due.pop(("lease", message.agent_id), None)
 
     @handles(timer_messages.ArmSuspicion)
-    async def arm_suspicion(self, message: timer_messages.ArmSuspicion) -> None:
+    def arm_suspicion(self, message: timer_messages.ArmSuspicion) -> None:
         """Set when an agent may be tried again."""
         self._arm(("suspicion", message.agent_id), message.due_at)
 
     @handles(timer_messages.ArmDue)
-    async def arm_due(self, message: timer_messages.ArmDue) -> None:
+    def arm_due(self, message: timer_messages.ArmDue) -> None:
         """Set when something of a session has to be looked at."""
         self._arm(("due", message.session_id, message.what), message.due_at)
 
