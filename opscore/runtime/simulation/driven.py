@@ -24,6 +24,7 @@ ARRANGED: Final = (
     "commit_refused",
     "commit_split",
     "commit_stalled",
+    "commit_unanswered",
     "commit_uncertain",
     "delivery_broken",
     "delivery_lost",

@@ -53,6 +53,9 @@ class Faults:
     commit_uncertain: float = _rate(
         BATCH, 0.004, "the sync fails, whether the commit was applied or not; the node stops"
     )
+    commit_unanswered: float = _rate(
+        BATCH, 0.01, "the writer fails, and nobody can say whether the commit was applied; the node goes on"
+    )
     commit_stalled: float = _rate(BATCH, 0.01, "the disk takes seconds to minutes")
     commit_split: float = _rate(BATCH, 0.02, "a batch becomes durable in two commits, with time between them")
     disk_full: float = _rate(BATCH, 0.004, "nothing can be written for a while")

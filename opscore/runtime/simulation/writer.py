@@ -15,6 +15,10 @@ STALL_S_MAX: Final = 300.0
 FULL_S_MAX: Final = 120.0
 
 
+class WriterFailed(Exception):
+    """No error of the store's: the writer itself broke, which may have been before the commit or after it."""
+
+
 class Room:
     """How much room a disk has; it outlives the process."""
 
@@ -60,6 +64,7 @@ class SimulatedWriter:
         Raises:
             StoreError: nothing of it was applied.
             CommitUncertain: it was applied or not; the node has to stop.
+            WriterFailed: it was applied or not; the node goes on.
         """
         try:
             self._turn.acquire_nowait()
@@ -92,6 +97,10 @@ class SimulatedWriter:
             self._unapplied = ()
             self._severed = True
             raise CommitUncertain("the simulated disk", "input/output error")
+        if dice.happens("commit_unanswered"):
+            if dice.rng("commit_unanswered").random() < 0.5:  # noqa: PLR2004 (an even chance)
+                self._applied(batch)
+            raise WriterFailed("the simulated writer")
         if len(batch) > 1 and dice.happens("commit_split"):
             place = dice.rng("commit_split").randrange(1, len(batch))
             outcomes = self._applied(batch[:place])

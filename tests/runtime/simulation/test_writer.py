@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from opscore.runtime.errors import CommitUncertain, NotReady, StoreError, StoreFull
 from opscore.runtime.simulation.disk import Disk, SimulatedStore
 from opscore.runtime.simulation.faults import Dice, Faults
-from opscore.runtime.simulation.writer import Room, SimulatedWriter
+from opscore.runtime.simulation.writer import Room, SimulatedWriter, WriterFailed
 from opscore.runtime.store import Put, Submission
 
 
@@ -67,6 +67,18 @@ async def test_a_sync_that_fails_leaves_all_or_nothing_and_no_other_commit(autoj
         with pytest.raises(NotReady):
             await bench.writer.apply([put(b"c")])
         seen.add(tuple(bench.held()))
+    assert seen == {(), (b"a", b"b")}
+
+
+async def test_a_writer_that_fails_leaves_all_or_nothing_and_goes_on(autojump_clock: MockClock) -> None:
+    seen = set()
+    for seed in range(20):
+        bench = Bench(seed, commit_unanswered=1.0)
+        with pytest.raises(WriterFailed):
+            await bench.writer.apply([put(b"a"), put(b"b")])
+        seen.add(tuple(bench.held()))
+        bench.dice.silence.set()
+        assert await bench.writer.apply([put(b"c")]) == [len(bench.held())]
     assert seen == {(), (b"a", b"b")}
 
 
