@@ -205,10 +205,27 @@ class Verification:
             yield f"it is {session.status}, and is {'' if listed else 'not '}among the unfinished"
         revision = self._row(REVISIONS, session.definition_key)
         if revision is not None:
-            wanted = len(revision.document.get("tasks", ()))
-            found = sum(1 for _ in self._view.scan_raw(TASKS.name, prefix=f"{session.session_id}.".encode()))
-            if found != wanted:
-                yield f"it has {found} tasks, and its definition {wanted}"
+            yield from self._tasks_of(session, len(revision.document.get("tasks", ())))
+
+    def _tasks_of(self, session: Session, wanted: int) -> Iterator[str]:
+        """A run has a task for each of its definition, and the items of a list without a gap."""
+        prefix = f"{session.session_id}."
+        tasks: set[str] = set()
+        items: dict[str, set[str]] = {}
+        for key, _ in self._view.scan_raw(TASKS.name, prefix=prefix.encode()):
+            task, _, item = key.decode(errors="replace").removeprefix(prefix).partition(".")
+            if item:
+                items.setdefault(task, set()).add(item)
+            else:
+                tasks.add(task)
+        if len(tasks) != wanted:
+            yield f"it has {len(tasks)} tasks, and its definition {wanted}"
+        for task, found in items.items():
+            if task not in tasks:
+                yield f"it has items of task {task}, which is not there"
+            missing = next((place for place in map(str, range(len(found))) if place not in found), None)
+            if missing is not None:
+                yield f"it has {len(found)} items of task {task}, and lacks item {missing}"
 
     def _unfinished(self, session_id: str) -> Iterator[str]:
         yield from self._leads_to(SESSIONS, session_id)

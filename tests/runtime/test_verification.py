@@ -1,7 +1,7 @@
 """What is wrong in a store is said, where it is; what is sound is said to be."""
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,27 @@ import pytest
 
 from opscore.runtime.models import Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.opening import open_reader, open_store
+from opscore.runtime.simulation import Invariants, play, world
+from opscore.runtime.simulation.disk import Disk
+from opscore.runtime.simulation.drawing import drawn
+from opscore.runtime.simulation.rows import Rows
 from opscore.runtime.storage import formats
 from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Snapshot, Submission
 from opscore.runtime.tables import LEASES, OPEN_SESSIONS, REVISIONS, SESSIONS, TASKS, OpenSession
+from opscore.runtime.transfer import exported, imported
 from opscore.runtime.typed_tables import Table
 from opscore.runtime.verification import Finding, Verification
 from tests.runtime.test_opening import EVERY_FORMAT, restored
 from tests.runtime.world import MAP_BYTES
 
 
-def found_in(path: Path) -> list[Finding]:
+def found_in(path: Path, *, rows_min: int = 50) -> list[Finding]:
     with open_reader(path) as reader, reader.snapshot() as view:
         check = Verification(
             view, indexed=reader.format >= formats.ENTRIES_SINCE, on_progress=lambda _name, _count: None
         )
         findings = list(check.findings())
-        assert check.rows > 50
+        assert check.rows > rows_min
         return findings
 
 
@@ -65,6 +70,30 @@ def tamper(path: Path, table: str, change_lines: Callable[[dict[bytes, bytes]], 
 @pytest.mark.parametrize("number", EVERY_FORMAT)
 def test_a_sound_store_of_any_format_has_no_findings(number: int, tmp_path: Path) -> None:
     assert found_in(restored(number, tmp_path)) == []
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_whatever_a_world_leaves_behind_is_sound_once_it_is_exported_and_imported(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disks: list[Disk] = []
+    exports: list[list[bytes]] = []
+
+    def make_disk(**names: Any) -> Disk:
+        disks.append(Disk(**names))
+        return disks[-1]
+
+    def export(rows: Rows) -> Iterator[str]:
+        if rows.sessions and not len(exports) % 8:
+            exports.append(list(exported(disks[-1].view())))
+        yield from ()
+
+    monkeypatch.setattr(world, "Disk", make_disk)
+    play(drawn(seed), Invariants(on_scan=(export,), at_end=(export,))).check()
+    exports.append(list(exported(disks[-1].view())))
+    for number, lines in enumerate(exports):
+        imported(lines, tmp_path / str(number), map_bytes=MAP_BYTES)
+        assert found_in(tmp_path / str(number), rows_min=1) == []
 
 
 def test_a_flipped_bit_in_any_table_or_index_is_found_where_it_is(tmp_path: Path) -> None:
@@ -134,6 +163,19 @@ def _lost_task(view: Snapshot) -> list[Put | Delete]:
     return [TASKS.delete(first(view, TASKS, lambda task: task.status is TaskStatus.PENDING).task_id)]
 
 
+def _items(view: Snapshot, *places: int) -> list[Put | Delete]:
+    task = first(view, TASKS, lambda task: task.status is TaskStatus.PENDING)
+    return [TASKS.put(attrs.evolve(task, task_id=f"{task.task_id}.{place}", item=place)) for place in places]
+
+
+def _lost_item(view: Snapshot) -> list[Put | Delete]:
+    return _items(view, 0, 2)
+
+
+def _lost_list(view: Snapshot) -> list[Put | Delete]:
+    return [*_lost_task(view), *_items(view, 0, 1)]
+
+
 def _lost_session(view: Snapshot) -> list[Put | Delete]:
     ended = first(view, SESSIONS, lambda session: session.ended_at is not None)
     return [SESSIONS.delete(ended.session_id)]
@@ -166,6 +208,8 @@ def _other_status_than_recorded(view: Snapshot) -> list[Put | Delete]:
         (_unlisted, "and is not among the unfinished"),
         (_listed_though_ended, "and is among the unfinished"),
         (_lost_task, "tasks, and its definition"),
+        (_lost_item, "and lacks item 1"),
+        (_lost_list, "it has items of task"),
         (_lost_session, "which it names, is not there"),
         (_lost_revision, "which it names, is not there"),
         (_ended_without_end, "and its end is None"),
