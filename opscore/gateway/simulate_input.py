@@ -10,6 +10,7 @@ from opscore.gateway import plain_yaml
 from opscore.runtime.codec import decode_json
 from opscore.runtime.definitions import Definition, parse
 from opscore.runtime.errors import InvalidDocument
+from opscore.runtime.input_schemas import check_input
 from opscore.runtime.simulation.faults import Faults, UnknownFault, fault_meaning, fault_names
 from opscore.runtime.simulation.fleet_document import derived_fleet, fleet_of, session_agent
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Scenario, Telling, Trigger
@@ -50,6 +51,7 @@ def scenario_of(
         BadInput: a file can't be read, or what is in it is wrong; every fault is named.
     """
     document, definition = _workflow(workflow)
+    _check_payload(workflow, definition, load.payload)
     below = [_workflow(each) for each in saved]
     fleet = derived_fleet(definition, [each for _, each in below])
     for telling in load.signals:
@@ -75,6 +77,16 @@ def scenario_of(
         faults=faults,
         faults_until_s=(load.runs - 1) * load.every_s + FAULTS_FOR_S,
     )
+
+
+def _check_payload(workflow: Path, definition: Definition, payload: Any) -> None:
+    """Refuse what no run could begin with, before thousands of worlds find that out."""
+    if definition.input_schema is None:
+        return
+    try:
+        check_input(definition.input_schema, payload)
+    except InvalidDocument as error:
+        raise BadInput(f"--payload does not fit the inputSchema of {workflow}:\n{_faults_of(error)}") from error
 
 
 def _workflow(path: Path) -> tuple[Any, Definition]:
@@ -171,5 +183,8 @@ def faults_listed() -> str:
 
 
 def _listed(path: Path, error: InvalidDocument) -> str:
-    faults = "\n".join(f"  {fault.path or 'the whole'}: {fault.message}" for fault in error.faults)
-    return f"{path} is not a valid {error.what}:\n{faults}"
+    return f"{path} is not a valid {error.what}:\n{_faults_of(error)}"
+
+
+def _faults_of(error: InvalidDocument) -> str:
+    return "\n".join(f"  {fault.path or 'the whole'}: {fault.message}" for fault in error.faults)

@@ -15,7 +15,7 @@ from opscore.runtime.definition_kinds import kind_faults
 from opscore.runtime.definition_schema import WORKFLOW_SCHEMA
 from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.identity import unusable
-from opscore.runtime.input_schemas import schema_faults
+from opscore.runtime.input_schemas import said_of, schema_faults
 from opscore.runtime.limits import Limits
 from opscore.runtime.values import document_faults, path_of
 
@@ -103,7 +103,7 @@ def _described(error: jsonschema.ValidationError, nearest: _Nearest) -> Iterator
     schema: Any = error.schema
     instance: Any = error.instance
     wanted: Any = error.validator_value
-    message = error.message
+    message = said_of(error)
     if error.validator == "additionalProperties":
         known = list(schema["properties"])
         for name in (name for name in instance if name not in known):

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from opscore.runtime.errors import Fault
 
+CYCLES_MAX: Final = 20
+"""Cycles that are told; each costs a look at the whole graph."""
 CYCLE_SHOWN_MAX: Final = 20
 """Tasks of a cycle that its fault names."""
 HANDLER_FIELDS: Final = {"fallbackTaskId": "fallback", "compensateTaskId": "compensation"}
@@ -89,11 +91,9 @@ def edge_ends(task: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
 def order_faults(tasks: list[dict[str, Any]], handlers: Collection[str]) -> Iterator[Fault]:
     """Cycles, tasks that nothing leads to, and edges that contradict each other."""
     steps = [task for task in tasks if task["taskId"] not in handlers]
-    edges = edges_of(steps)
-    try:
-        graphlib.TopologicalSorter({key: edges[key] & edges.keys() for key in edges}).prepare()
-    except graphlib.CycleError as error:
-        yield _cycle_fault(error.args[1])
+    cycles = [_cycle_fault(cycle) for cycle in itertools.islice(_cycles(edges_of(steps)), CYCLES_MAX)]
+    if cycles:
+        yield from cycles
         return
     before = {task["taskId"]: frozenset(names_in(task.get("dependsOn"))) for task in steps}
     for index, task in enumerate(tasks):
@@ -106,6 +106,20 @@ def order_faults(tasks: list[dict[str, Any]], handlers: Collection[str]) -> Iter
             )
     if _chained(steps):
         yield from _unreachable(tasks, steps)
+
+
+def _cycles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Cycles that share no task, until none is left; each begins and ends with the same task."""
+    left = set(edges)
+    while True:
+        try:
+            graphlib.TopologicalSorter({key: edges[key] & left for key in left}).prepare()
+        except graphlib.CycleError as error:
+            cycle: list[str] = error.args[1]
+            yield cycle
+            left.difference_update(cycle)
+        else:
+            return
 
 
 def _cycle_fault(cycle: list[str]) -> Fault:

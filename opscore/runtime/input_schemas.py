@@ -34,6 +34,8 @@ _KEYWORD_STEPS: Final = 10
 _CHARACTERS_A_STEP: Final = 10
 _DEEP: Final = frozenset({"const", "enum", "pattern", "uniqueItems"})
 """Keywords that read all of a value."""
+_NAMES: Final = {"None": "null", "True": "true", "False": "false"}
+"""What JSON calls what Python calls so."""
 _ANCHORS: Final = ("$anchor", "$dynamicAnchor")
 _UNSUPPORTED: Final = {
     "patternProperties": "properties and additionalProperties",
@@ -53,7 +55,7 @@ def schema_faults(schema: Any, where: str) -> Iterator[Fault]:
     meta = jsonschema.Draft202012Validator.META_SCHEMA
     try:
         for error in _errors(meta, schema, _Budget(STEPS_MAX, META_DEPTH_MAX)):
-            yield Fault(path=path_of(error.absolute_path, where), message=error.message)
+            yield Fault(path=path_of(error.absolute_path, where), message=said_of(error))
     except _TooMuch as error:
         yield Fault(path=where, message=f"checking it {error}")
         return
@@ -109,7 +111,7 @@ def check_input(schema: dict[str, Any], payload: Any) -> None:
     """
     try:
         found = itertools.islice(_errors(_brief(schema), payload, _Budget(STEPS_MAX, DEPTH_MAX)), FAULTS_MAX)
-        faults = [Fault(path=path_of(error.absolute_path), message=error.message).shortened() for error in found]
+        faults = [Fault(path=path_of(error.absolute_path), message=said_of(error)).shortened() for error in found]
     except _TooMuch as error:
         faults = [Fault(path="", message=f"checking it by its schema {error}")]
     except Exception as error:  # noqa: BLE001 (a schema is a program of somebody else: what it does to the library is a fault)
@@ -117,6 +119,14 @@ def check_input(schema: dict[str, Any], payload: Any) -> None:
         faults = [Fault(path="", message=told).shortened()]
     if faults:
         raise InvalidDocument("input", tuple(faults))
+
+
+def said_of(error: jsonschema.ValidationError) -> str:
+    """The library's message, with `null`, `true` and `false` as the sender wrote them."""
+    shown = repr(error.instance)
+    if shown in _NAMES and error.message.startswith(shown):
+        return _NAMES[shown] + error.message.removeprefix(shown)
+    return error.message
 
 
 # --- what it costs --------------------------------------------------------------------------------------------

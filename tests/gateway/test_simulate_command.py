@@ -224,3 +224,13 @@ def test_a_signal_that_can_not_be_told_is_refused_by_name(path: Path, signal: st
     done = run("approved.yaml", "--signal", signal, cwd=path)
     assert done.returncode == 2
     assert "--signal: " in done.stderr
+
+
+def test_a_payload_that_no_run_could_begin_with_is_refused_before_the_first_world(path: Path) -> None:
+    schema = "{type: object, required: [order]}"
+    (path / "strict.yaml").write_text(f"{{id: strict, inputSchema: {schema}, tasks: [{{taskId: a, agentId: b}}]}}")
+    done = run("strict.yaml", cwd=path)
+    assert done.returncode == 2
+    assert "--payload does not fit the inputSchema of strict.yaml" in done.stderr
+    assert "the whole: null is not of type 'object'" in done.stderr
+    assert run("strict.yaml", "--payload", '{"order": 7}', "--faults", "none", "--seeds", "1", cwd=path).returncode == 0

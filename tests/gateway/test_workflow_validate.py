@@ -141,7 +141,7 @@ def test_all_files_are_looked_at_and_the_worst_of_them_decides_the_exit_code(pat
         (b"{id: x, tasks: [{taskId: a}]}", 0, "<stdin>: valid, workflow x, 1 task"),
         ("\ufeffid: x\ntasks: [{taskId: ä}]".encode("utf-16"), 0, "<stdin>: valid, workflow x, 1 task"),
         ("\ufeff{}".encode(), 1, "<stdin>:1:1: id and tasks must be given"),
-        (b"", 1, "<stdin>:1:1: None is not of type 'object'"),
+        (b"", 1, "<stdin>:1:1: null is not of type 'object'"),
         (b'{"id": "x",}', 1, "<stdin>:1:1"),
         (b'{"id": "x" "tasks": []}', 1, "<stdin>:1:12: this is not JSON: Expecting ',' delimiter"),
         (b"id: x\ntasks: }", 1, "<stdin>:2:8: this is not YAML: expected the node content, but found '}'"),

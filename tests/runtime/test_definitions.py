@@ -255,6 +255,18 @@ def test_each_fault_is_named_at_its_path(document: Any, path: str, message: str)
     assert message in found[path]
 
 
+def test_every_cycle_is_named() -> None:
+    document = workflow(
+        {**A, "nextTaskId": "b"}, {**B, "nextTaskId": "a"}, {"taskId": "c", "dependsOn": ["c"]}, {"taskId": "d"}
+    )
+    with pytest.raises(InvalidDocument) as caught:
+        parse(document, LIMITS)
+    assert [fault.message for fault in caught.value.faults] == [
+        "the tasks form a cycle: a → b → a",
+        "the tasks form a cycle: c → c",
+    ]
+
+
 def test_an_id_used_twice_is_named_at_each_place() -> None:
     assert faults(workflow(A, B, A)) == {
         "tasks[0].taskId": "'a' is used 2 times",

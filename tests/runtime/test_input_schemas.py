@@ -131,6 +131,15 @@ def test_as_deep_an_input_as_a_schema_follows_is_taken() -> None:
     assert input_faults({"properties": {"x": {"$ref": "#"}}}, nested(45)) == ()
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(None, "null is not of type 'object'"), (True, "true is not of type 'object'"), ("None", "'None' is not")],
+)
+def test_a_fault_names_values_as_json_does(value: Any, said: str) -> None:
+    (fault,) = input_faults({"type": "object"}, value)
+    assert fault.message.startswith(said)
+
+
 def test_an_input_has_as_many_faults_as_are_told_and_each_is_short() -> None:
     faults = input_faults({"items": {"type": "string"}}, [*range(300)])
     assert len(faults) == FAULTS_MAX

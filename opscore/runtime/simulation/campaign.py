@@ -5,6 +5,7 @@ has stopped going wrong. A world that breaks a promise of the runtime's is anoth
 workflow, and its runs are cut short.
 """
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ class Ending(StrEnum):
     UNENDED = "not ended"
     """Long after everything has stopped going wrong."""
     NOT_STARTED = "not started"
-    """It was never accepted."""
+    """It was never accepted, or refused for good."""
     CUT_SHORT = "cut short"
     """Its world broke a promise, and ended with that."""
 
@@ -101,12 +102,14 @@ class Outcome:
         runs = [_run(session, played.tasks, cut_short=broken is not None) for session in begun]
         triggers = played.scenario.triggers
         wanted = len({trigger.key or f"trigger-{number}" for number, trigger in enumerate(triggers)})
-        missing = Run(ending=Ending.NOT_STARTED, why="it was never accepted")
-        if broken is not None:
-            missing = Run(ending=Ending.CUT_SHORT)
+        refused = [f"it was refused: {why}" for why in played.history.ledger.refused.values()]
+        whys = itertools.chain(refused, itertools.repeat("it was never accepted"))
+        missing = (
+            Run(ending=Ending.NOT_STARTED, why=why) if broken is None else Run(ending=Ending.CUT_SHORT) for why in whys
+        )
         return cls(
             scenario=played.scenario,
-            runs=(*runs, *(missing,) * max(0, wanted - len(runs))),
+            runs=(*runs, *itertools.islice(missing, max(0, wanted - len(runs)))),
             attempts=sum(task.attempt for task in played.tasks),
             retries=played.attempts[TaskStatus.PENDING_RETRY],
             failures=played.attempts[TaskStatus.FAILED],

@@ -25,6 +25,8 @@ class Ledger:
 
     accepted: dict[str, str] = attrs.field(factory=dict)
     """The session that each idempotency key was answered with."""
+    refused: dict[int, str] = attrs.field(factory=dict)
+    """Why triggers were refused for good, by their number."""
     said: dict[tuple[str, int], list[tuple[str, str, Any]]] = attrs.field(factory=dict)
     """Of each attempt what its agents sent as its end: who, what kind of end, and the result."""
     unreached: set[tuple[str, int]] = attrs.field(factory=set)

@@ -54,6 +54,7 @@ class Operators:
         self._answered = answered
         self._now = now
         self._sessions: dict[int, str] = {}
+        # Set once a trigger was accepted, or refused for good.
         self._accepted = [trio.Event() for _ in scenario.triggers]
 
     def begin(self, nursery: trio.Nursery) -> None:
@@ -90,7 +91,7 @@ class Operators:
             await self._insist("operator", lambda node, document=document: node.save_definition(document))  # type: ignore[misc]
 
     async def _trigger(self, number: int, trigger: Trigger) -> None:
-        """Start a run, and ask again until it is accepted."""
+        """Start a run, and ask again until it is accepted, or refused for good."""
         await trio.sleep(trigger.at_s)
         key = trigger.key or f"trigger-{number}"
         document = self._scenario.workflows[trigger.workflow]
@@ -109,6 +110,12 @@ class Operators:
         while True:
             try:
                 session = await self._network.call(ask)
+            except (InvalidDocument, LimitExceeded) as error:
+                self._note(f"client {number}", f"is refused for good: {error}")
+                self._ledger.refused[number] = str(error)
+                self._accepted[number].set()
+                self._answered()
+                return
             except (Unreachable, OpscoreError, ActorError) as error:
                 self._note(f"client {number}", f"is refused: {error}")
                 await trio.sleep(again_s)
@@ -119,6 +126,11 @@ class Operators:
                 self._accepted[number].set()
                 self._answered()
                 return
+
+    async def _begun(self, trigger: int) -> str | None:
+        """Wait until the run of a trigger has begun; nothing where it was refused for good."""
+        await self._accepted[trigger].wait()
+        return self._sessions.get(trigger)
 
     async def _cordon(self, cordon: Cordon) -> None:
         """Cordon an agent for a while, and insist on both."""
@@ -137,8 +149,10 @@ class Operators:
 
     async def _steer(self, steering: Steering) -> None:
         """Steer a run; a pause is ended after a while."""
-        await self._accepted[steering.trigger].wait()
-        session_id = self._sessions[steering.trigger]
+        session_id = await self._begun(steering.trigger)
+        if session_id is None:
+            self._answered()
+            return
         await trio.sleep(steering.at_s)
         await self._move(session_id, steering.move)
         if steering.move is Move.PAUSE:
@@ -158,8 +172,10 @@ class Operators:
 
     async def _tell(self, number: int, telling: Telling) -> None:
         """Tell a run something, under an id, so that it has an effect once."""
-        await self._accepted[telling.trigger].wait()
-        session_id = self._sessions[telling.trigger]
+        session_id = await self._begun(telling.trigger)
+        if session_id is None:
+            self._answered()
+            return
         await trio.sleep(telling.at_s)
         told = await self._insist(
             f"teller {number}",

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from opscore.runtime.models import SessionStatus
+from opscore.runtime.models import Move, SessionStatus
 from opscore.runtime.simulation import (
     AgentModel,
     Faults,
@@ -16,6 +16,8 @@ from opscore.runtime.simulation import (
     Played,
     Scenario,
     Skill,
+    Steering,
+    Telling,
     Trigger,
     play,
 )
@@ -97,6 +99,17 @@ def test_runs_that_fail_are_told_with_their_reason() -> None:
     assert figures.retries > 0
     assert figures.faults["agent_breaks"] >= figures.failures + figures.retries
     assert sum(count for reason, count in figures.reasons.items() if "it broke" in reason) == figures.failures
+
+
+def test_a_run_that_is_refused_for_good_is_told_with_the_reason_and_nobody_waits_for_it() -> None:
+    strict = {**ORDERS, "inputSchema": {"type": "object"}}
+    refused = attrs.evolve(CALM, workflows=[strict], triggers=[Trigger(payload=5), Trigger(payload={})])
+    steered = attrs.evolve(refused, steerings=[Steering(move=Move.PAUSE)], tellings=[Telling(name="go")])
+    found = Outcome.of(play(steered))
+    assert [run.ending for run in found.runs] == [Ending.COMPLETED, Ending.NOT_STARTED]
+    assert found.runs[1].why.startswith("it was refused: the input has 1 fault")
+    assert "5 is not of type 'object'" in found.runs[1].why
+    assert found.elapsed_s < 60.0
 
 
 def test_attempts_that_are_lost_are_counted_and_spend_no_retry() -> None:
