@@ -1,7 +1,8 @@
 """The expressions of a workflow document: where they may stand, and what each may read there."""
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from opscore.runtime.definition_graph import edges_of, handlers_of
@@ -9,9 +10,8 @@ from opscore.runtime.errors import ExpressionInvalid, Fault
 from opscore.runtime.expressions import (
     OPENS,
     Expression,
-    Template,
     compile_expression,
-    compile_template,
+    expressions_in,
     template_faults,
 )
 from opscore.runtime.limits import Limits
@@ -38,10 +38,7 @@ def bare(text: str) -> str:
 
 def expression_faults(document: dict[str, Any], limits: Limits) -> Iterator[Fault]:
     """What is wrong with expressions, and with what looks like one where none can stand."""
-    tasks = [task for task in document["tasks"] if isinstance(task, dict)]
-    written = sum(len(value) for value in _texts(document) if OPENS in value) + sum(
-        len(task["when"]) for task in tasks if isinstance(task.get("when"), str)
-    )
+    written = characters_in(document)
     if written > limits.expression_characters_max:
         allowed = f"{limits.expression_characters_max:,}"
         yield Fault(path="", message=f"expression_characters_max allows {allowed} characters, found {written:,}")
@@ -52,6 +49,13 @@ def expression_faults(document: dict[str, Any], limits: Limits) -> Iterator[Faul
             yield from _misplaced({name: task[name] for name in task if name not in PLAIN}, f"tasks[{index}].")
     yield from _template_faults(document.get("outputs"), "outputs")
     yield from _misplaced({name: document[name] for name in document if name in MEANT}, "")
+
+
+def characters_in(document: dict[str, Any]) -> int:
+    """How many characters of the document are, or may hold, expressions."""
+    conditions = (task.get("when") for task in document["tasks"] if isinstance(task, dict))
+    texts = (value for value in _texts(document) if OPENS in value)
+    return sum(map(len, itertools.chain(texts, (each for each in conditions if isinstance(each, str)))))
 
 
 def _texts(document: dict[str, Any]) -> Iterator[str]:
@@ -87,43 +91,55 @@ def _template_faults(value: Any, where: str) -> Iterator[Fault]:
         yield Fault(path=f"{where}{joined}", message=message)
 
 
-def reading_faults(document: dict[str, Any]) -> Iterator[Fault]:
-    """Expressions that read what is not there when they are evaluated; the document is well formed otherwise."""
+def reading_faults(document: dict[str, Any], *, in_order: bool) -> Iterator[Fault]:
+    """Expressions that read what is not there when they are evaluated.
+
+    Args:
+        document: whose tasks have ids, each its own.
+        in_order: whether its graph is sound, so that it can be told which task is over when another one begins. If not,
+            any task of the document may be read.
+    """
     handlers = handlers_of(document)
     steps = [task for task in document["tasks"] if task["taskId"] not in handlers]
-    edges = edges_of(steps)
-    by_id = {task["taskId"]: task for task in document["tasks"]}
+    edges = edges_of(steps) if in_order else {}
+    every = {task["taskId"] for task in document["tasks"]}
     for index, task in enumerate(document["tasks"]):
         where, key = f"tasks[{index}]", task["taskId"]
         role = handlers.get(key)
-        known = set(by_id)
-        if role is None:
+        known = every
+        if in_order and role is None:
             known = _before(edges, key)
-        elif role == "fallback":
+        elif in_order and role == "fallback":
             step = next(each["taskId"] for each in steps if each.get("fallbackTaskId") == key)
             known = _before(edges, step) | {step}
         items = {"item", "index"} if task.get("forEach") is not None else set()
         names = {"input", "tasks", "session"} | ({"error"} if role is not None else set())
-        for field, compiled in _compiled(task):
+        yield from _unread(_condition(task.get("when")), f"{where}.when", names, known, every)
+        for field in _FILLED:
             allowed = names | (items if field in _OF_ITEMS else set())
-            yield from _unread(compiled, f"{where}.{field}", allowed, known)
-    if document.get("outputs") is not None:
-        yield from _unread(compile_template(document["outputs"]), "outputs", {"input", "tasks", "session"}, set(by_id))
+            yield from _unread(expressions_in(task.get(field)), f"{where}.{field}", allowed, known, every)
+    outputs = expressions_in(document.get("outputs"))
+    yield from _unread(outputs, "outputs", {"input", "tasks", "session"}, every, every)
 
 
-def _compiled(task: dict[str, Any]) -> Iterator[tuple[str, Expression | Template]]:
-    if task.get("when") is not None:
-        yield "when", compile_expression(bare(task["when"]))
-    for field in _FILLED:
-        if task.get(field) is not None:
-            yield field, compile_template(task[field])
-
-
-def _unread(compiled: Expression | Template, where: str, names: set[str], known: set[str]) -> Iterator[Fault]:
-    for name in sorted(compiled.names - names):
+def _unread(
+    read: Sequence[Expression], where: str, names: set[str], known: set[str], every: set[str]
+) -> Iterator[Fault]:
+    for name in sorted({name for each in read for name in each.names} - names):
         yield Fault(path=where, message=f"{name!r} is not there: an expression here reads {', '.join(sorted(names))}")
-    for key in sorted(compiled.task_keys - known):
-        yield Fault(path=where, message=f"task {key!r} is not over when this is evaluated, or there is no such task")
+    for key in sorted({key for each in read for key in each.task_keys} - known):
+        why = "is not over when this is evaluated" if key in every else "is none of the tasks"
+        yield Fault(path=where, message=f"task {key!r} {why}")
+    for said in dict.fromkeys(said for each in read for said in each.missing):
+        yield Fault(path=where, message=said)
+
+
+def _condition(value: Any) -> Sequence[Expression]:
+    """The expression of a condition; one that can't be read is told already."""
+    try:
+        return (compile_expression(bare(value)),) if isinstance(value, str) else ()
+    except ExpressionInvalid:
+        return ()
 
 
 def _before(edges: dict[str, set[str]], key: str) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import jsonschema
 
-from opscore.runtime.definition_expressions import expression_faults, reading_faults
+from opscore.runtime.definition_expressions import characters_in, expression_faults, reading_faults
 from opscore.runtime.definition_graph import HANDLER_FIELDS, edge_ends, handler_faults, handlers_of, order_faults
 from opscore.runtime.definition_kinds import kind_faults
 from opscore.runtime.definition_schema import WORKFLOW_SCHEMA
@@ -34,14 +34,27 @@ def check(document: Any, limits: Limits) -> None:
     faults = document_faults(document, limits)
     if not faults:
         faults = list(itertools.islice(_faults(document, limits), FAULTS_MAX))
-    if not faults:
-        # What an expression reads can be told once the graph is whole.
-        faults = list(itertools.islice(reading_faults(document), FAULTS_MAX))
+        if _can_be_read(document, limits):
+            faults += itertools.islice(reading_faults(document, in_order=not faults), FAULTS_MAX - len(faults))
     if faults:
         inspected = {fault.shortened(): None for fault in faults}
         raise InvalidDocument(
             "workflow definition", tuple(sorted(inspected, key=lambda fault: (fault.path, fault.message)))
         )
+
+
+def _can_be_read(document: Any, limits: Limits) -> bool:
+    """Whether it can be told what each expression reads: each task has an id of its own, and there is not too much."""
+    tasks = document.get("tasks") if isinstance(document, dict) else None
+    if (
+        not isinstance(tasks, list)
+        or len(tasks) > limits.tasks_max
+        or not all(isinstance(task, dict) for task in tasks)
+    ):
+        return False
+    ids = [task.get("taskId") for task in tasks]
+    distinct = all(isinstance(each, str) for each in ids) and len(set(ids)) == len(ids)
+    return distinct and characters_in(document) <= limits.expression_characters_max
 
 
 def _faults(document: Any, limits: Limits) -> Iterator[Fault]:

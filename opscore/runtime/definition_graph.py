@@ -113,7 +113,7 @@ def _cycles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
     left = set(edges)
     while True:
         try:
-            graphlib.TopologicalSorter({key: edges[key] & left for key in left}).prepare()
+            graphlib.TopologicalSorter({key: edges[key] & left for key in edges if key in left}).prepare()
         except graphlib.CycleError as error:
             cycle: list[str] = error.args[1]
             yield cycle

@@ -12,6 +12,13 @@ from opscore.runtime.expression_tree import Call, Constant, Field, ListOf, Macro
 ROOTS: Final = ("input", "tasks", "item", "index", "session", "error")
 """The names of a scope."""
 TASKS: Final = "tasks"
+_FAILURE: Final[dict[str, Any]] = {"message": {}, "code": {}}
+_TASK: Final[dict[str, Any]] = {"result": None, "status": {}, "error": _FAILURE}
+_FIELDS: Final[dict[str, Any]] = {
+    "session": {"id": {}, "workflowId": {}, "agentId": {}, "createdAt": {}},
+    "error": _FAILURE,
+}
+"""What the names of a scope hold, as far as that is known: by field what that holds, or None for any JSON."""
 FUNCTIONS: Final = {
     "size": (1, "either"),
     "contains": (2, "target"),
@@ -64,6 +71,8 @@ class Reads:
 
     names: frozenset[str]
     task_keys: frozenset[str]
+    missing: tuple[str, ...] = ()
+    """The fields that it reads and no scope has, as a sentence for each."""
 
 
 def check(node: Node) -> Reads:
@@ -74,7 +83,7 @@ def check(node: Node) -> Reads:
     """
     checker = _Checker()
     checker.visit(node, None)
-    return Reads(frozenset(checker.names), frozenset(checker.task_keys))
+    return Reads(frozenset(checker.names), frozenset(checker.task_keys), tuple(checker.missing))
 
 
 def operand_of_task(node: Node) -> str | None:
@@ -88,13 +97,26 @@ def operand_of_task(node: Node) -> str | None:
             return None
 
 
+def _field_of(node: Node) -> tuple[Node, str] | None:
+    """The object and the name in `a.b` and `a["b"]`, else nothing; `has(a.b)` asks, and reads nothing."""
+    match node:
+        case Field(operand=operand, name=name, tested=False):
+            return operand, name
+        case Call(function="_[_]", arguments=(operand, Constant(value=str(name)))):
+            return operand, name
+        case _:
+            return None
+
+
 class _Checker:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.task_keys: set[str] = set()
+        self.missing: dict[str, None] = {}
 
     def visit(self, node: Node, variable: str | None) -> None:
         """Check a node inside of the body of a macro with this variable, or of none."""
+        self._look(node)
         key = operand_of_task(node)
         if key is not None:
             self.names.add(TASKS)
@@ -119,6 +141,24 @@ class _Checker:
                     self._all((name, value), variable)
             case Macro():
                 self._macro(node, variable)
+
+    def _look(self, node: Node) -> tuple[str, dict[str, Any] | None]:
+        """Note a field that is not there; answers what the node is called, and what it holds as far as is known."""
+        match node:
+            case Name(name=name) if name in _FIELDS:
+                return name, _FIELDS[name]
+            case _ if (key := operand_of_task(node)) is not None:
+                return f"task {_shown(key)}", _TASK
+        found = _field_of(node)
+        if found is None:
+            return "", None
+        said, fields = self._look(found[0])
+        if fields is None:
+            return "", None
+        if found[1] not in fields:
+            self.missing[f"{said} has no field {_shown(found[1])}{_nearest(found[1], fields)}"] = None
+            return "", None
+        return f"{said}.{found[1]}", fields[found[1]]
 
     def _all(self, nodes: Iterable[Node], variable: str | None) -> None:
         for node in nodes:

@@ -6,7 +6,7 @@ same scope has the same value, or the same failure, everywhere. ADR 14 tells why
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -46,6 +46,8 @@ class Expression:
     """Which of `input`, `tasks`, `item`, `index`, `session` and `error` it reads."""
     task_keys: frozenset[str]
     """Ids of the tasks that it reads, as `tasks.scan` or `tasks["scan"]`."""
+    missing: tuple[str, ...]
+    """What it reads and is never there, such as `task 'scan' has no field 'rezult'`."""
     _steps: Step = attrs.field(repr=False, eq=False)
     _cost: int = attrs.field(repr=False, eq=False)
 
@@ -85,7 +87,14 @@ def compile_expression(text: str) -> Expression:
     """
     tree = parse(text)
     reads = check(tree)
-    return Expression(text=text, names=reads.names, task_keys=reads.task_keys, steps=steps_of(tree), cost=cost_of(tree))
+    return Expression(
+        text=text,
+        names=reads.names,
+        task_keys=reads.task_keys,
+        missing=reads.missing,
+        steps=steps_of(tree),
+        cost=cost_of(tree),
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -137,6 +146,13 @@ def template_faults(value: Any) -> Iterator[tuple[str, str]]:
     reader = _TemplateReader()
     reader.read(value, None, 0)
     return ((fault.path, fault.message) for fault in reader.faults)
+
+
+def expressions_in(value: Any) -> Sequence[Expression]:
+    """The expressions of a template, without those that `template_faults` tells of."""
+    reader = _TemplateReader()
+    reader.read(value, None, 0)
+    return reader.expressions
 
 
 @attrs.frozen

@@ -105,17 +105,15 @@ async def test_an_agent_without_room_for_its_lease_is_made_to_look_at_it_later(
         assert len(world.messenger.delivered) == 1
 
 
-async def test_a_time_that_is_put_off_again_and_again_takes_the_room_of_one(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+def test_a_time_that_is_put_off_again_and_again_takes_the_room_of_one() -> None:
     timers = TimersActor(
         addresses=Addresses(
             journal=Journal(CommitLine()), agent_spec=_nobody, session_spec=_nobody, new_session_spec=_nobody
         )
     )
     for second in range(5_000):
-        await timers.arm_lease(timer_messages.ArmLease(agent_id="a", due_at=900.0 + second))
-        await timers.arm_lease(timer_messages.ArmLease(agent_id="b", due_at=900.0 + second))
+        timers.arm_lease(timer_messages.ArmLease(agent_id="a", due_at=900.0 + second))
+        timers.arm_lease(timer_messages.ArmLease(agent_id="b", due_at=900.0 + second))
     assert timers.statistics() == TimersStatistics(armed=2, queued=2)
 
 

@@ -311,7 +311,9 @@ class Strike:
 
         async def handler(instance: Any, said: Any) -> Any:
             strikes = self.armed and len(self.struck) < times and at(instance, said)
-            answer = await original(instance, said) if after or not strikes else None
+            answer = original(instance, said) if after or not strikes else None
+            if inspect.isawaitable(answer):
+                answer = await answer
             if strikes:
                 self.struck.append(said)
                 raise RuntimeError("struck by the test")
