@@ -19,6 +19,8 @@ from opscore.runtime.run import Draft, Run, Step, moved
 from opscore.runtime.waiting import rank_anew
 
 _AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
+_TIMEOUT = "timeout"
+"""The code of what took longer than it may itself."""
 
 
 def begin(session: Session, definition: Definition, now: float) -> Step:
@@ -96,6 +98,8 @@ def fail(run: Run, task: Task, error: Failure, now: float, rng: random.Random, *
 def _fail(draft: Draft, task: Task, error: Failure, rng: random.Random, *, retryable: bool = True) -> None:
     definition = draft.of(task)
     policy = definition.retry
+    if error.code == _TIMEOUT and _closed_first(draft, task):
+        error = _not_closed(draft, task)
     failures = task.retries + 1
     spent = failures > policy.max_retries or not retryable or _closed(draft, task) or error.code in policy.non_retryable
     if spent or _called_off(draft, task):
@@ -183,13 +187,21 @@ def _await_over(draft: Draft, task: Task, rng: random.Random, child: Session | N
         draft.end(task, TaskEvent.COMPLETE)
     elif over and definition.kind is TaskKind.SIGNAL:
         waited = f"the signal {definition.signal!r} did not come within {definition.timeout_s:g} s"
-        draft.end(task, TaskEvent.FAIL, error=Failure(message=waited, code="timeout"))
+        draft.end(task, TaskEvent.FAIL, error=Failure(message=waited, code=_TIMEOUT))
     elif over:
-        _fail(draft, task, Failure(message=f"its run took longer than {definition.timeout_s:g} s", code="timeout"), rng)
+        _fail(draft, task, Failure(message=f"its run took longer than {definition.timeout_s:g} s", code=_TIMEOUT), rng)
 
 
 def _closed(draft: Draft, task: Task) -> bool:
     return task.closes_at is not None and task.closes_at <= draft.now
+
+
+def _closed_first(draft: Draft, task: Task) -> bool:
+    """Whether an attempt that took too long was cut off by the end of its task's time, and not by its own."""
+    if not _closed(draft, task) or task.closes_at is None or task.dispatched_at is None:
+        return False
+    timeout_s = draft.of(task).timeout_s
+    return timeout_s is None or task.closes_at <= task.dispatched_at + timeout_s
 
 
 def _not_closed(draft: Draft, task: Task) -> Failure:

@@ -82,7 +82,24 @@ async def test_an_attempt_that_is_out_when_its_task_has_to_close_fails_then(
         session = await begin(node, one_task(scheduleToCloseSeconds=30))
         failed = await ended(node, session, within_s=31)
         assert failed.error is not None
-        assert (failed.error.code, only_task(node, session).attempt) == ("timeout", 1)
+        assert (failed.error.code, only_task(node, session).attempt) == ("schedule_to_close", 1)
+        assert failed.error.message == "task 'only' failed: it did not end within 30 s"
+
+
+async def test_of_an_attempts_own_time_and_that_of_its_task_the_first_that_is_over_decides(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        document = one_task(scheduleToCloseSeconds=30, timeoutSeconds=20, retry={"maxRetries": 0})
+        session = await begin(node, document)
+        world.fill(full=True)
+        await trio.sleep(35)
+        world.fill(full=False)
+        failed = await ended(node, session, within_s=5)
+        assert failed.error is not None
+        assert failed.error.code == "timeout"
 
 
 @pytest.mark.parametrize("limit", [{"scheduleToCloseSeconds": 30}, {"scheduleToStartSeconds": 30}, {}])
