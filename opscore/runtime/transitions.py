@@ -19,6 +19,8 @@ from opscore.runtime.run import Draft, Run, Step, moved
 from opscore.runtime.waiting import rank_anew
 
 _AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
+_CRASHED = "actor_crashed"
+"""The reason of a run that is paused because its actor crashed too often."""
 _TIMEOUT = "timeout"
 """The code of what took longer than it may itself."""
 
@@ -285,7 +287,9 @@ def _call_back(draft: Draft) -> None:
 def pause(run: Run, reason: str | None, now: float) -> Step:
     """Give out nothing more, and hold every delay; what is out with agents may still end."""
     draft = Draft(run, now)
-    draft.move_session(SessionEvent.PAUSE, reason=reason)
+    # Why it was cancelled is what counts of a run that is; the reason of its pause stands in its history.
+    kept = run.session.reason if run.session.cancelled_at is not None else reason
+    draft.move_session(SessionEvent.PAUSE, reason=kept)
     return draft.step()
 
 
@@ -298,12 +302,13 @@ def resume(run: Run, now: float) -> Step:
 
 
 def _resume(draft: Draft) -> None:
-    event = SessionEvent.RESUME
+    event, reason = SessionEvent.RESUME, None
     if draft.session.cancelled_at is not None:
         event = SessionEvent.RESUME_CANCELLING
+        reason = draft.session.reason if draft.session.reason != _CRASHED else None
     elif draft.session.error is not None:
         event = SessionEvent.RESUME_FAILING
-    draft.move_session(event, reason=None)
+    draft.move_session(event, reason=reason)
 
 
 def revive(run: Run, now: float) -> Step:
@@ -375,7 +380,7 @@ def reset(run: Run, now: float) -> Step:
 def quarantine(session: Session) -> Session:
     """Pause a run whose actor keeps crashing, so that it can't take the others down."""
     status = SESSION_TABLE.get((session.status, SessionEvent.PAUSE))
-    return session if status is None else attrs.evolve(session, status=status, reason="actor_crashed")
+    return session if status is None else attrs.evolve(session, status=status, reason=_CRASHED)
 
 
 def take_back(task: Task, session: Session, lease: Lease, now: float) -> Task:

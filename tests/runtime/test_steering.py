@@ -56,6 +56,24 @@ async def test_cancelling_stops_a_local_function_and_frees_its_agent_at_once(
         assert await node.steer(session.session_id, Move.CANCEL) == cancelled, "what is so already changes nothing"
 
 
+async def test_why_a_run_was_cancelled_stands_whatever_it_is_paused_for_while_it_is_undone(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, saga())
+        booked = node.session(session.session_id).tasks[0]
+        await node.complete(booked.task_id, 1)
+        await node.steer(session.session_id, Move.CANCEL, reason="the customer called")
+        paused = await node.steer(session.session_id, Move.PAUSE, reason="audit")
+        assert (paused.status, paused.reason) == (SessionStatus.PAUSED, "the customer called")
+        resumed = await node.steer(session.session_id, Move.RESUME)
+        assert (resumed.status, resumed.reason) == (SessionStatus.CANCELLING, "the customer called")
+        told = [entry.record.data.get("reason") for entry in node.history(session.session_id).items]
+        assert "audit" in told
+
+
 async def test_late_results_of_a_cancelled_run_are_refused_and_its_agent_gets_work_once_it_lets_go(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
