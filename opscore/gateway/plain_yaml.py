@@ -6,16 +6,18 @@ import yaml
 
 SUFFIXES: Final = (".yaml", ".yml")
 """What names of files end in that hold it."""
+MERGE: Final = "tag:yaml.org,2002:merge"
+"""The tag of `<<`."""
 
 
 def read(text: bytes | str) -> Any:
     """Read a document.
 
     Raises:
-        ValueError: it is not YAML, or says what JSON can't; the message is one line.
+        ValueError: it is not YAML, says what JSON can't, or gives a name twice in one object; the message is one line.
     """
     try:
-        return yaml.load(text, Loader=PlainLoader)  # noqa: S506 (a safe loader's subclass)
+        return yaml.load(text, Loader=_OnceLoader)  # noqa: S506 (a safe loader's subclass)
     except Exception as error:
         # Beside its own errors there is what its scanner runs into: "\U00110000", an OverflowError.
         raise ValueError(" ".join(str(error).split())) from error
@@ -52,6 +54,23 @@ class PlainLoader(yaml.SafeLoader):
             # A tagged scalar raises whatever its reading runs into: !!bool x, a KeyError.
             problem = f"{node.tag.removeprefix('tag:yaml.org,2002:')} can't be read: {error}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+
+class _OnceLoader(PlainLoader):
+    """Refuses an object that gives a name twice, of which the last value alone would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (the base's signature)
+        # What an object merges, and says itself, is no repetition.
+        own = [key for key, _ in node.value if key.tag != MERGE]
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        names: set[Any] = set()
+        for key in own:
+            name = self.construct_object(key, deep=True)
+            if name in names:
+                problem = f"the name {name!r} is given twice in one object"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            names.add(name)
+        return mapping
 
 
 PlainLoader.yaml_implicit_resolvers = {

@@ -127,8 +127,8 @@ class Call:
             raise HttpRefusal(400, "bad_idempotency_key", detail)
         return key
 
-    async def json(self, *, optional: bool = False, also: str = "") -> Any:
-        """Read the body as JSON.
+    async def json(self, *, optional: bool = False, also: str = "", names_once: bool = False) -> Any:
+        """Read the body as JSON; what holds a workflow gives each name once, lest a part of it is lost unseen.
 
         Raises:
             HttpRefusal: 415 for another content type, 400 for what is not JSON.
@@ -140,18 +140,18 @@ class Call:
         if optional and not body.strip():
             return {}
         try:
-            return codec.decode_json(body)
+            return codec.decode_json(body, names_once=names_once)
         except ValueError as error:
             raise HttpRefusal(400, "malformed_json", f"The body is not JSON: {error}.") from error
 
     async def json_or_yaml(self) -> Any:
-        """Read the body as JSON, or as YAML when its content type says so.
+        """Read a workflow from the body, as JSON, or as YAML when its content type says so.
 
         Raises:
             HttpRefusal: as `json`; 413 for too much YAML, 400 for what is not YAML.
         """
         if self._content_type() not in _YAML:
-            return await self.json(also="application/yaml or ")
+            return await self.json(also="application/yaml or ", names_once=True)
         body = await self.request.body()
         if len(body) > YAML_BYTES_MAX:
             detail = f"A body in YAML may have {YAML_BYTES_MAX:,} bytes; one in JSON may be larger."

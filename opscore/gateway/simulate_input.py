@@ -125,7 +125,7 @@ def read_document(path: Path) -> Any:
         body = path.read_bytes()
         if path.suffix.lower() in plain_yaml.SUFFIXES:
             return plain_yaml.read(body)
-        return decode_json(body)
+        return decode_json(body, names_once=True)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

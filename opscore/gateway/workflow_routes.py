@@ -25,7 +25,7 @@ SESSION_WAIT_S_MAX: Final = 60.0
 
 async def trigger_for_agent(call: Call) -> Response:
     """Start a run for an agent, as Ops-Core did."""
-    document = await call.json()
+    document = await call.json(names_once=True)
     request = call.structured(document, TriggerRequest)
     definition = request.definition()
     try:

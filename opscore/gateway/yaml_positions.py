@@ -1,13 +1,11 @@
 """YAML with the place of each of its values: what `plain_yaml` reads, and where in the text that is."""
 
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
 from opscore.gateway.document_positions import Field, Part, Span, SyntaxFault
-from opscore.gateway.plain_yaml import PlainLoader
-
-_MERGE: Final = "tag:yaml.org,2002:merge"
+from opscore.gateway.plain_yaml import MERGE, PlainLoader
 
 
 def read(text: str) -> tuple[Any, Part]:
@@ -59,7 +57,7 @@ def _part(loader: PlainLoader, node: yaml.Node) -> Part:
 
 def _fields(loader: PlainLoader, node: yaml.MappingNode) -> list[Field]:
     """The fields of an object, and before them what it merges and does not say itself."""
-    own = sum(key.tag != _MERGE for key, _ in node.value)
+    own = sum(key.tag != MERGE for key, _ in node.value)
     loader.flatten_mapping(node)
     fields = [
         Field(name=str(loader.construct_object(key, deep=True)), span=_span(key), part=_part(loader, value))

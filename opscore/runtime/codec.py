@@ -10,6 +10,7 @@ time.
 import functools
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -43,8 +44,12 @@ def encode_json(value: Any) -> bytes:
     return _ENCODER.encode(value).encode()
 
 
-def decode_json(body: bytes | str) -> Any:
+def decode_json(body: bytes | str, *, names_once: bool = False) -> Any:
     """Read JSON, strictly.
+
+    Args:
+        body: the text, or its bytes in UTF-8.
+        names_once: refuse an object that gives a name twice, of which the last value alone would count.
 
     Raises:
         ValueError: it is not UTF-8 JSON, or says NaN or Infinity, or holds broken text, or nests too deeply.
@@ -52,7 +57,8 @@ def decode_json(body: bytes | str) -> Any:
     # Left to itself, the parser also takes UTF-16, and bytes that stand for half of a surrogate pair.
     text = body if isinstance(body, str) else body.decode("utf-8-sig")
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        pairs = _object_of if names_once else None
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=pairs)
         if isinstance(body, str) or "\\ud" in text.lower():
             # An escape can smuggle in half of a surrogate pair, which no UTF-8 can say.
             encode_json(value)
@@ -76,6 +82,14 @@ def _check_depth(value: Any) -> None:
             if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"the name {max(counts, key=counts.__getitem__)!r} is given twice in one object")
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -177,6 +177,32 @@ def test_yaml_that_is_no_workflow_is_422(wire: Wire, text: str) -> None:
     faults(answer)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (b'{"id": "w", "tasks": [], "id": "v"}', "application/json", "malformed_json"),
+        (b"{id: w, tasks: [{taskId: a, agentCapability: x, agentCapability: y}]}", "text/yaml", "malformed_yaml"),
+    ],
+)
+def test_a_workflow_that_gives_a_name_twice_is_refused_before_a_part_of_it_is_lost(
+    wire: Wire, body: bytes, kind: str, code: str
+) -> None:
+    for path in ("/workflow", "/workflow/validate"):
+        answer = wire.http.post(f"{PREFIX}{path}", content=body, headers={"Content-Type": kind})
+        assert "is given twice in one object" in problem(answer, 400, code)["detail"]
+    inline = b'{"workflowDefinition": %s}' % (body if kind.endswith("json") else b'{"id": "w", "id": "v", "tasks": []}')
+    answer = wire.http.post(
+        f"{PREFIX}/agent/{wire.register()}/workflow", content=inline, headers={"Content-Type": "application/json"}
+    )
+    assert "'id' is given twice" in problem(answer, 400, "malformed_json")["detail"]
+
+
+def test_what_a_yaml_object_merges_and_says_itself_is_no_repetition(wire: Wire) -> None:
+    text = f"id: {name('flow')}\ntasks: [{{<<: {{taskId: a, name: merged}}, name: own, agentCapability: x}}]\n"
+    answer = wire.http.post(f"{PREFIX}/workflow", content=text, headers={"Content-Type": "text/yaml"})
+    assert answer.status_code == 201, answer.text
+
+
 def test_yaml_may_be_as_large_as_is_read_quickly_and_json_larger(wire: Wire) -> None:
     head = f"id: {name('flow')}\ntasks: [{{taskId: a, agentCapability: x}}]\n#".encode()
 

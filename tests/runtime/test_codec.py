@@ -244,6 +244,13 @@ def test_what_is_json_is_read(body: bytes, value: Any) -> None:
     assert codec.decode_json(body) == value
 
 
+def test_a_name_that_an_object_gives_twice_is_refused_where_that_is_asked() -> None:
+    assert codec.decode_json(b'{"a": 1, "b": 2, "a": 3}') == {"a": 3, "b": 2}
+    assert codec.decode_json(b'[{"a": 1}, {"a": {"a": 2}}]', names_once=True) == [{"a": 1}, {"a": {"a": 2}}]
+    with pytest.raises(ValueError, match="the name 'a' is given twice in one object"):
+        codec.decode_json(b'{"x": [{"b": 2, "a": 1, "a": 3}]}', names_once=True)
+
+
 # --- the disk -----------------------------------------------------------------------------------------------
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
