@@ -108,9 +108,8 @@ async def post(
         return response
     async with contextlib.aclosing(response):
         body = await _body(response, timeout_s, ANSWER_BYTES_MAX)
-    # The status says the rest, so a body that breaks is just none.
-    read = _decoded(b"" if isinstance(body, Broken) else body)
-    return Answered(status=response.status_code, body=read, retry_after_s=_retry_after_s(response))
+    read, cut_off = ("", body.reason) if isinstance(body, Broken) else (_decoded(body), None)
+    return Answered(status=response.status_code, body=read, cut_off=cut_off, retry_after_s=_retry_after_s(response))
 
 
 @attrs.frozen(kw_only=True)

@@ -328,11 +328,11 @@ class AgentActor(AgentStanding):
         if lease.revoked and (now < lease.due_at or self._runs_here(lease)):
             await self._release(lease)
         elif now >= lease.timeout_at:
-            error = Failure(message=f"attempt {lease.attempt} took longer than its timeout", code="timeout")
-            await self._end(delivery.Failed(error=error), "agent.timed_out")
+            late = _cut_off(lease, f"attempt {lease.attempt} took longer than its timeout", delivery.TIMEOUT)
+            await self._end(late, "agent.timed_out")
         elif lease.silent_at is not None and now >= lease.silent_at:
-            error = Failure(message=f"its agent was silent for {lease.heartbeat_s:g} s", code="heartbeat_timeout")
-            await self._end(delivery.Failed(error=error), "agent.fell_silent")
+            silent = _cut_off(lease, f"its agent was silent for {lease.heartbeat_s:g} s", "heartbeat_timeout")
+            await self._end(silent, "agent.fell_silent")
         elif now < lease.expires_at:
             await self._hand_over()
         elif self._runs_here(lease) or (lease.tool and self._courier.carries(lease.task_id, lease.attempt)):
@@ -398,3 +398,10 @@ class AgentActor(AgentStanding):
 
 def _is(lease: Lease, about: Assignment | messages.DeliveryEnded | messages.ClaimGraceOver | messages.Finish) -> bool:
     return (lease.task_id, lease.attempt) == (about.task_id, about.attempt)
+
+
+def _cut_off(lease: Lease, why: str, code: str) -> delivery.Judgement:
+    """What the end of an attempt's time means: of a tool that was handed over nobody knows whether it was called."""
+    if lease.tool and lease.delivered:
+        return delivery.judge_call(delivery.Unknown(reason=why), idempotent=lease.idempotent)
+    return delivery.Failed(error=Failure(message=why, code=code))

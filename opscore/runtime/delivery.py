@@ -10,6 +10,8 @@ import attrs
 
 from opscore.runtime.models import Agent, Assignment, Failure
 
+TIMEOUT: Final = "timeout"
+"""The code of an attempt that took longer than it may."""
 _NOT_DELIVERED: Final = frozenset({404, 429, 503})
 _SUCCESS: Final = range(200, 300)
 _SERVER_ERROR_MIN: Final = 500
@@ -23,6 +25,8 @@ class Answered:
     status: int
     body: Any = None
     """The decoded JSON, or the text when it is not JSON."""
+    cut_off: str | None = None
+    """Why there is no body, where it could not be read to its end."""
     retry_after_s: float | None = None
 
 
@@ -121,10 +125,18 @@ def judge_answer(fact: Fact, *, tool: bool = False, idempotent: bool = False) ->
         tool: the attempt is the call of a tool, whose answer is its result.
         idempotent: that may be called again though nobody knows whether it was called.
     """
-    if not tool:
-        return _judge(fact)
-    called = _called(fact.body) if isinstance(fact, Answered) and fact.status in _SUCCESS else None
-    return judge_call(_judge(fact) if called is None else called, idempotent=idempotent)
+    return judge_call(_judge_call(fact), idempotent=idempotent) if tool else _judge(fact)
+
+
+def _judge_call(fact: Fact) -> Judgement:
+    """What a fact means for the call of a tool, whose answer is its result."""
+    if isinstance(fact, Answered) and fact.status in _SUCCESS:
+        if fact.cut_off is not None:
+            return Unknown(reason=f"its answer could not be read: {fact.cut_off}")
+        return _called(fact.body) or _judge(fact)
+    if isinstance(fact, Raised) and fact.code == TIMEOUT:
+        return Unknown(reason=fact.message)
+    return _judge(fact)
 
 
 def _judge(fact: Fact) -> Judgement:

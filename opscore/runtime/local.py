@@ -9,7 +9,7 @@ import trio
 
 from opscore.actors.errors import text_of
 from opscore.runtime.context import SayAlive, TaskContext, working_on
-from opscore.runtime.delivery import Fact, Raised, Returned
+from opscore.runtime.delivery import TIMEOUT, Fact, Raised, Returned
 from opscore.runtime.models import Agent, AgentSource, Assignment
 from opscore.runtime.values import deep_copy
 
@@ -62,7 +62,7 @@ class LocalAgents:
         function = self._functions[agent.agent_id]
         # A copy of its own: what a function does to its arguments must not reach the next attempt, or the store.
         own = attrs.evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
-        late: Fact = Raised(message=f"attempt {assignment.attempt} took longer than its timeout", code="timeout")
+        late: Fact = Raised(message=f"attempt {assignment.attempt} took longer than its timeout", code=TIMEOUT)
         fact = late
         self._at_work.add(agent.agent_id)
         try:

@@ -11,7 +11,7 @@ import attrs
 
 from opscore.runtime import items, progress, releasing
 from opscore.runtime.definitions import Definition, Role, TaskDefinition, TaskKind
-from opscore.runtime.delivery import unknown_call
+from opscore.runtime.delivery import TIMEOUT, unknown_call
 from opscore.runtime.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import SESSION_ENDED, Failure, Lease, Session, SessionStatus, Signal, Task, TaskStatus
@@ -21,8 +21,6 @@ from opscore.runtime.waiting import rank_anew
 _AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
 _CRASHED = "actor_crashed"
 """The reason of a run that is paused because its actor crashed too often."""
-_TIMEOUT = "timeout"
-"""The code of what took longer than it may itself."""
 
 
 def begin(session: Session, definition: Definition, now: float) -> Step:
@@ -100,7 +98,7 @@ def fail(run: Run, task: Task, error: Failure, now: float, rng: random.Random, *
 def _fail(draft: Draft, task: Task, error: Failure, rng: random.Random, *, retryable: bool = True) -> None:
     definition = draft.of(task)
     policy = definition.retry
-    if error.code == _TIMEOUT and _closed_first(draft, task):
+    if error.code == TIMEOUT and _closed_first(draft, task):
         error = _not_closed(draft, task)
     failures = task.retries + 1
     spent = failures > policy.max_retries or not retryable or _closed(draft, task) or error.code in policy.non_retryable
@@ -189,9 +187,9 @@ def _await_over(draft: Draft, task: Task, rng: random.Random, child: Session | N
         draft.end(task, TaskEvent.COMPLETE)
     elif over and definition.kind is TaskKind.SIGNAL:
         waited = f"the signal {definition.signal!r} did not come within {definition.timeout_s:g} s"
-        draft.end(task, TaskEvent.FAIL, error=Failure(message=waited, code=_TIMEOUT))
+        draft.end(task, TaskEvent.FAIL, error=Failure(message=waited, code=TIMEOUT))
     elif over:
-        _fail(draft, task, Failure(message=f"its run took longer than {definition.timeout_s:g} s", code=_TIMEOUT), rng)
+        _fail(draft, task, Failure(message=f"its run took longer than {definition.timeout_s:g} s", code=TIMEOUT), rng)
 
 
 def _closed(draft: Draft, task: Task) -> bool:

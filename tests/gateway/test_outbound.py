@@ -158,6 +158,13 @@ async def test_a_head_without_end_is_broken(client: httpx.AsyncClient) -> None:
     assert isinstance(await pushed(client, flood), Broken)
 
 
+def assert_cut_off(fact: Fact, status: int, why: str) -> None:
+    """The status counts, and why there is no body is said."""
+    assert isinstance(fact, Answered)
+    assert (fact.status, fact.body) == (status, "")
+    assert why in (fact.cut_off or "")
+
+
 async def test_of_a_body_that_never_ends_the_status_counts(client: httpx.AsyncClient) -> None:
     async def endless(stream: trio.SocketStream, _: Sent) -> None:
         await stream.send_all(b"HTTP/1.1 202 Fine\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -165,13 +172,13 @@ async def test_of_a_body_that_never_ends_the_status_counts(client: httpx.AsyncCl
             await stream.send_all(b"1\r\nx\r\n")
             await trio.sleep(SHORT_S / 10)
 
-    assert await pushed(client, endless, timeout_s=SHORT_S) == Answered(status=202, body="")
+    assert_cut_off(await pushed(client, endless, timeout_s=SHORT_S), 202, "its answer was not complete within")
 
 
 @pytest.mark.parametrize("rest", [b"{", b""])
 async def test_of_a_body_that_breaks_the_status_counts(client: httpx.AsyncClient, rest: bytes) -> None:
     broken = b"HTTP/1.1 404 Gone\r\ncontent-length: 100\r\n\r\n" + rest
-    assert await pushed(client, saying(broken)) == Answered(status=404, body="")
+    assert_cut_off(await pushed(client, saying(broken)), 404, "RemoteProtocolError")
 
 
 async def test_of_a_body_that_is_too_large_the_status_counts(client: httpx.AsyncClient) -> None:
@@ -184,13 +191,13 @@ async def test_of_a_body_that_is_too_large_the_status_counts(client: httpx.Async
             await stream.send_all(b"x" * 65_536)
             taken += 65_536
 
-    assert await pushed(client, flood) == Answered(status=200, body="")
+    assert_cut_off(await pushed(client, flood), 200, "more than")
     assert taken < 32 * ANSWER_BYTES_MAX
 
 
 async def test_a_small_answer_that_unpacks_into_a_large_one_is_not_kept(client: httpx.AsyncClient) -> None:
     bomb = gzip.compress(b"x" * (8 * ANSWER_BYTES_MAX))
-    assert await pushed(client, saying(answer(200, bomb, "content-encoding: gzip"))) == Answered(status=200, body="")
+    assert_cut_off(await pushed(client, saying(answer(200, bomb, "content-encoding: gzip"))), 200, "is encoded")
 
 
 async def test_a_few_bytes_that_were_packed_twice_are_not_unpacked_at_all(client: httpx.AsyncClient) -> None:
@@ -201,7 +208,7 @@ async def test_a_few_bytes_that_were_packed_twice_are_not_unpacked_at_all(client
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert fact == Answered(status=200, body="")
+    assert_cut_off(fact, 200, "is encoded")
     assert peak_bytes < 4 * ANSWER_BYTES_MAX
 
 
@@ -209,7 +216,7 @@ async def test_a_few_bytes_that_were_packed_twice_are_not_unpacked_at_all(client
 async def test_a_plain_body_is_asked_for_and_any_other_is_none(client: httpx.AsyncClient, encoding: str) -> None:
     body = gzip.compress(b'{"status": "completed"}')
     async with raw_server(saying(answer(200, body, f"content-encoding: {encoding}"))) as server:
-        assert await push(client, server.url) == Answered(status=200, body="")
+        assert_cut_off(await push(client, server.url), 200, "is encoded")
     assert server.sent[0].header("accept-encoding") == "identity"
 
 

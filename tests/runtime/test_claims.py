@@ -247,6 +247,27 @@ async def test_a_task_that_no_claimer_came_for_goes_back_after_the_grace(
         assert await node.claim("a", wait_s=0) is not None, "the agent itself is not suspected"
 
 
+async def test_a_call_of_a_tool_that_nobody_came_for_in_time_was_not_made_and_is_tried_again(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, limits=Limits(claim_grace_s=30.0), look=check_rows)
+    strike = Strike(monkeypatch, AgentActor, LeaseGranted)
+    async with world.node() as node, trio.open_nursery() as nursery:
+        await join(node, "a", push=False)
+        claimer = Claimer(node, nursery)
+        await quiet()
+        strike.armed = True
+        retry = {"initialDelaySeconds": 1, "jitter": False}
+        session = await begin(node, one_task(type="tool", parameters={"tool": "adder"}, timeoutSeconds=20, retry=retry))
+        assert claimer.answers == [None]
+        await trio.sleep(25)
+        task = only_task(node, session)
+        assert (task.status, task.error and task.error.code) == (TaskStatus.READY, "timeout")
+        granted = await node.claim("a", wait_s=1)
+        assert granted is not None
+        assert (granted.assignment.attempt, granted.assignment.tool) == (2, True)
+
+
 async def test_a_claimer_that_comes_back_within_the_grace_gets_the_attempt(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,12 +10,13 @@ from trio.testing import MockClock
 
 from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Session, SessionStatus, TaskStatus
+from opscore.runtime.models import Assignment, Session, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from tests.runtime.world import World, begin, check_rows, ended, hire, join, one_task, only_task, quiet
 
 CALL = {"tool": "adder", "arguments": {"a": "${input.a}", "b": 2}}
 UNKNOWN = Broken(reason="the connection broke")
+CUT_OFF = Answered(status=200, cut_off="the connection broke")
 
 
 async def never(_: object) -> Fact:
@@ -68,7 +69,9 @@ async def test_a_tool_that_answers_an_error_has_failed_and_is_tried_again(
         assert (task.error.message, task.error.code) == (message, code)
 
 
-@pytest.mark.parametrize("fact", [UNKNOWN, Answered(status=500, body={"detail": "it broke"}), Answered(status=504)])
+@pytest.mark.parametrize(
+    "fact", [UNKNOWN, CUT_OFF, Answered(status=500, body={"detail": "it broke"}), Answered(status=504)]
+)
 @pytest.mark.parametrize("idempotent", [True, False])
 async def test_a_call_of_which_nobody_knows_whether_it_was_made_is_made_again_only_where_that_does_no_harm(
     tmp_path: Path, autojump_clock: MockClock, fact: Fact, idempotent: bool
@@ -81,6 +84,45 @@ async def test_a_call_of_which_nobody_knows_whether_it_was_made_is_made_again_on
         assert session.error is not None
         assert session.error.code == "outcome_unknown"
         assert session.error.message.startswith("task 'only' failed: nobody knows whether the tool was called: ")
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("heartbeats", [{}, {"heartbeatSeconds": 5}])
+async def test_a_call_that_takes_too_long_is_made_again_only_where_that_does_no_harm(
+    tmp_path: Path, autojump_clock: MockClock, idempotent: bool, heartbeats: dict[str, Any]
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        world.messenger.answer = never
+        await join(node, "a")
+        session = await begin(node, tool(timeoutSeconds=20, idempotent=idempotent, **heartbeats), payload={"a": 1})
+        if heartbeats:
+            await node.heartbeat(only_task(node, session).task_id, 1)
+        await trio.sleep(22)
+        await node.report_state("a", "idle")
+        failed = await ended(node, session, within_s=60)
+        assert len(world.messenger.delivered) == only_task(node, failed).attempt == (2 if idempotent else 1)
+        assert failed.error is not None
+        assert failed.error.code == "outcome_unknown"
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_a_local_tool_that_takes_too_long_is_called_again_only_where_that_does_no_harm(
+    tmp_path: Path, autojump_clock: MockClock, idempotent: bool
+) -> None:
+    calls: list[int] = []
+
+    async def slow(task: Assignment) -> None:
+        calls.append(task.attempt)
+        await trio.sleep(100)
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=slow)
+        session = await begin(node, tool(timeoutSeconds=5, idempotent=idempotent), payload={"a": 1})
+        failed = await ended(node, session, within_s=60)
+        assert calls == ([1, 2] if idempotent else [1])
+        assert failed.error is not None
+        assert failed.error.code == "outcome_unknown"
 
 
 @pytest.mark.parametrize("fact", [NotReached(reason="connection refused"), Answered(status=503), Answered(status=404)])
