@@ -1,7 +1,7 @@
 """What the outside was told has to be so: replies, deliveries, and what is left at the end."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -154,13 +154,17 @@ def calls_are_handed_once(assignment: Assignment, rows: Rows) -> Iterator[str]:
         rows.ledger.called.add(attempt)
 
 
+_UNKNOWN: Final = frozenset({"lost", "outcome_unknown", "timeout", "heartbeat_timeout"})
+"""The codes of failures that leave open what came of a call that was sent."""
+
+
 def unknown_calls_are_not_repeated(commit: Commit, rows: Rows) -> Iterator[str]:
     """A call of which nobody knows whether it was made is made again only where that does no harm."""
     for before, after in moved_tasks(commit):
         definition = rows.task_definition(after)
         if definition.kind is not TaskKind.TOOL or definition.idempotent or not before.is_out:
             continue
-        unknown = after.error is not None and after.error.code in ("lost", "outcome_unknown")
+        unknown = after.error is not None and after.error.code in _UNKNOWN
         lease = next((each.before for each in commit.of(LEASES.name) if each.key == before.agent_id), None)
         sent = lease is not None and lease.delivered
         if unknown and sent and after.status in (TaskStatus.READY, TaskStatus.PENDING_RETRY):

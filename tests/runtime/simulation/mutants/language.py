@@ -262,4 +262,11 @@ MUTANTS: tuple[Mutant, ...] = (
         old="self._granted[0] is message:",
         new="self._granted[0] == message:",
     ),
+    Mutant(
+        name="tool-that-took-too-long-is-called-again",
+        breaks="A call of which nobody knows whether it was made is made again only where that does no harm.",
+        module="opscore/runtime/agent.py",
+        old="    if lease.tool and lease.delivered:\n        return delivery.judge_call(",
+        new="    if lease.tool and lease.delivered and lease.idempotent:\n        return delivery.judge_call(",
+    ),
 )
