@@ -258,7 +258,9 @@ class Core:
     async def _pause(self, session_id: str, cause: BaseException) -> tuple[Lease, ...]:
         """Commit what `quarantine` decides."""
         now = self.clock.now()
-        found = await self.addresses.journal.load(lambda view: quarantine.decided(view, session_id, repr(cause), now))
+        found = await self.addresses.journal.load(
+            lambda view: quarantine.decided(view, session_id, repr(cause), now, self.library)
+        )
         if found is None:
             # It has ended, or never began.
             self.open_sessions.discard(session_id)

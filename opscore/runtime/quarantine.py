@@ -1,7 +1,8 @@
 """Pausing a run whose actor keeps crashing, so that it neither takes the others down nor keeps their agents.
 
 This is decided on rows alone, because the actor that would decide it is the one that crashes. Its open attempts are
-taken back: nothing that their agents say could be committed, and an agent whose lease never ends works no more.
+taken back: nothing that their agents say could be committed, and an agent whose lease never ends works no more. What
+was taken back before ends without the run's actor, and is left as it is.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,11 @@ from typing import Any
 import attrs
 
 from opscore.runtime import transitions
+from opscore.runtime.errors import StoreError
 from opscore.runtime.lease_rows import release_of
-from opscore.runtime.models import Lease, Record, SessionStatus
+from opscore.runtime.library import Library
+from opscore.runtime.models import Lease, Record, Session, SessionStatus, Task
+from opscore.runtime.releasing import start_by
 from opscore.runtime.store import Expect, Put, Snapshot, Submission
 from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record
 
@@ -24,8 +28,8 @@ class Quarantine:
     taken_back: tuple[Lease, ...]
 
 
-def decided(view: Snapshot, session_id: str, cause: str, now: float) -> Quarantine | None:
-    """Pause a run and take its open attempts back; nothing where it has ended or is paused already."""
+def decided(view: Snapshot, session_id: str, cause: str, now: float, library: Library) -> Quarantine | None:
+    """Pause a run and take its open attempts back; nothing where it has ended."""
     session = SESSIONS.read(view, session_id).row
     guard = OPEN_SESSIONS.read(view, session_id)
     if session is None or guard.row is None:
@@ -41,20 +45,37 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float) -> Quaranti
     expects: list[Expect] = [OPEN_SESSIONS.expect(session_id, guard.version)]
     writes = [SESSIONS.put(paused), OPEN_SESSIONS.put(OpenSession(session_id=session_id))]
     records: list[Put] = [_line(now, "session", session_id, session_id, f"session.{SessionStatus.PAUSED}", data)]
-    held = [(lease, version) for lease, version in LEASES.scan(view) if lease.session_id == session_id]
+    held = [
+        (lease, version) for lease, version in LEASES.scan(view) if lease.session_id == session_id and not lease.revoked
+    ]
     deletes = [delete for lease, _ in held for delete in release_of(lease)]
     for lease, version in held:
         expects.append(LEASES.expect(lease.agent_id, version))
         task = TASKS.read(view, lease.task_id).row
         if task is not None:
-            moved = transitions.take_back(task, session, lease, now)
+            moved = transitions.take_back(task, session, lease, _start_by(view, session, task, library, now), now)
             writes.append(TASKS.put(moved))
-            told = {"taskKey": moved.key, "attempt": moved.attempt, "agentId": moved.agent_id, "previous": previous}
+            told = {
+                "taskKey": moved.key,
+                "attempt": moved.attempt,
+                "agentId": moved.agent_id,
+                "previous": previous,
+                "error": None if moved.error is None else attrs.asdict(moved.error),
+            }
             records.append(_line(now, "task", moved.task_id, session_id, f"task.{moved.status}", told))
     return Quarantine(
         submission=Submission(expects=tuple(expects), writes=(*writes, *deletes), records=tuple(records)),
         taken_back=tuple(lease for lease, _ in held),
     )
+
+
+def _start_by(view: Snapshot, session: Session, task: Task, library: Library, now: float) -> float | None:
+    """Until when the task waits for an agent again; a definition that can't be read keeps no run from being paused."""
+    try:
+        definition = library.find(view, session.definition_key)
+    except StoreError:
+        return None
+    return start_by(definition.tasks[task.ordinal], now)
 
 
 def _line(at: float, entity: str, entity_id: str, session_id: str, kind: str, data: Mapping[str, Any]) -> Put:

@@ -381,12 +381,21 @@ def quarantine(session: Session) -> Session:
     return session if status is None else attrs.evolve(session, status=status, reason=_CRASHED)
 
 
-def take_back(task: Task, session: Session, lease: Lease, now: float) -> Task:
-    """Take an open attempt back from its agent, because the run's actor can't be asked what came of it."""
+def take_back(task: Task, session: Session, lease: Lease, start_by: float | None, now: float) -> Task:
+    """Take an open attempt back from its agent, because the run's actor can't be asked what came of it.
+
+    Args:
+        task: whose attempt it is.
+        session: its run.
+        lease: the attempt's.
+        start_by: until when the task waits for another agent, if there is a limit.
+        now: the time.
+    """
     error = Failure(message="the run was paused because its actor kept crashing", code="lost")
     if lease.tool and lease.delivered and not lease.idempotent:
         unknown = unknown_call(error.message)
         return moved(task, TaskEvent.FAIL, error=unknown, retries=task.retries + 1, ended_at=now)
     if session.error is None and session.cancelled_at is None:
-        return moved(task, TaskEvent.REQUEUE, error=error, ready_at=now, rank=rank_anew(task, now))
+        due_at = releasing.earliest(start_by, task.closes_at)
+        return moved(task, TaskEvent.REQUEUE, error=error, due_at=due_at, ready_at=now, rank=rank_anew(task, now))
     return moved(task, TaskEvent.CANCEL, error=error, ended_at=now)

@@ -6,19 +6,22 @@ from pathlib import Path
 import attrs
 import pytest
 
-from opscore.runtime import leases, quarantine, transitions
+from opscore.runtime import leases, quarantine, steering, transitions, triggering
 from opscore.runtime.definitions import Definition, parse
 from opscore.runtime.errors import Superseded
+from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Agent, Failure, Session, SessionStatus, TaskStatus
+from opscore.runtime.models import Agent, Failure, Move, Session, SessionStatus, TaskStatus
 from opscore.runtime.opening import open_store
 from opscore.runtime.run import Run
+from opscore.runtime.session_rows import steering_guard
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Submission
-from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession
+from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, RECORDS, REVISIONS, SESSIONS, TASKS, OpenSession
 from tests.runtime.world import MAP_BYTES, one_task
 
 NOW = 1_000.0
+LATER = NOW + 5.0
 AGENT = Agent(agent_id="a", name="a", registered_at=0.0, state="idle")
 
 
@@ -29,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[LmdbStore]:
 
 
 def definition() -> Definition:
-    return parse(one_task(), Limits())
+    return parse(one_task(scheduleToStartSeconds=10, scheduleToCloseSeconds=50), Limits())
 
 
 def dispatched(session_id: str = "s") -> Run:
@@ -45,6 +48,7 @@ def keep(store: LmdbStore, run: Run) -> int:
     lease = leases.granted(task, run.task_definition(task), "a", NOW)
     written = (
         AGENTS.put(AGENT),
+        REVISIONS.put(triggering.revision(definition())),
         SESSIONS.put(run.session),
         TASKS.put(task),
         LEASES.put(lease),
@@ -57,7 +61,7 @@ def keep(store: LmdbStore, run: Run) -> int:
 
 def decide(store: LmdbStore, session_id: str = "s") -> quarantine.Quarantine | None:
     with store.snapshot() as view:
-        return quarantine.decided(view, session_id, "it fell", NOW)
+        return quarantine.decided(view, session_id, "it fell", LATER, Library(Limits()))
 
 
 def test_a_paused_run_gives_its_agents_back_and_its_tasks_to_the_queue(store: LmdbStore) -> None:
@@ -72,7 +76,38 @@ def test_a_paused_run_gives_its_agents_back_and_its_tasks_to_the_queue(store: Lm
         assert (session.status, session.reason) == (SessionStatus.PAUSED, "actor_crashed")
         assert task is not None
         assert (task.status, task.retries) == (TaskStatus.READY, 0)
+        assert (task.due_at, task.closes_at) == (LATER + 10, NOW + 50), "it waits for its next agent as for the first"
+        told = [record for record, _ in RECORDS.scan(view) if record.kind == "task.ready"]
+        assert told[-1].data["error"]["code"] == "lost"
         assert LEASES.read(view, "a").row is None
+
+
+@pytest.mark.parametrize("move", [Move.CANCEL, Move.RESET])
+def test_what_was_taken_back_before_stays_with_its_agent_until_that_lets_go(store: LmdbStore, move: Move) -> None:
+    run = dispatched()
+    keep(store, run)
+    step = steering.steered(run, move, None, NOW)
+    assert step is not None
+    with store.snapshot() as view:
+        revoked = steering_guard(view, run=run, step=step)
+    store.apply([revoked + Submission(writes=tuple(TASKS.put(task) for task in step.changed))])
+    found = decide(store)
+    assert found is not None
+    assert found.taken_back == ()
+    store.apply([found.submission])
+    with store.snapshot() as view:
+        lease, task = LEASES.read(view, "a").row, TASKS.read(view, "s.0").row
+        assert lease is not None
+        assert lease.revoked
+        assert task == step.run.tasks[0]
+
+
+def test_a_definition_that_is_not_there_keeps_no_run_from_being_paused(store: LmdbStore) -> None:
+    keep(store, dispatched())
+    store.apply([Submission(writes=(REVISIONS.delete(definition().digest),))])
+    found = decide(store)
+    assert found is not None
+    assert len(found.taken_back) == 1
 
 
 def test_a_paused_run_that_was_failing_lets_its_open_attempts_go_for_good(store: LmdbStore) -> None:
@@ -84,7 +119,7 @@ def test_a_paused_run_that_was_failing_lets_its_open_attempts_go_for_good(store:
     with store.snapshot() as view:
         task = TASKS.read(view, "s.0").row
         assert task is not None
-        assert (task.status, task.ended_at) == (TaskStatus.CANCELLED, NOW)
+        assert (task.status, task.ended_at) == (TaskStatus.CANCELLED, LATER)
 
 
 def test_an_actor_that_decided_before_its_run_was_paused_is_refused(store: LmdbStore) -> None:

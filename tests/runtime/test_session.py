@@ -18,7 +18,7 @@ from opscore.runtime.commit_line import CommitLine
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.dispatcher import DispatcherActor
 from opscore.runtime.journal import JournalActor
-from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
+from opscore.runtime.models import Assignment, Move, SessionStatus, TaskStatus
 from opscore.runtime.session import SessionActor
 from opscore.runtime.store import Submission
 from opscore.runtime.timers import TimersActor
@@ -259,6 +259,32 @@ async def test_an_agent_at_work_for_a_run_whose_actor_always_crashes_comes_free_
         assert other.status is SessionStatus.COMPLETED
         await quiet()
         assert node.statistics().deliveries == 0
+
+
+async def test_a_run_whose_actor_crashes_while_an_agent_has_what_was_taken_back_takes_nobody_with_it(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    strike = Strike(monkeypatch, SessionActor, messages.Steer, times=10_000)
+    async with world.node() as node:
+        await join(node, "a")
+        poison = await node.trigger(one_task())
+        await quiet()
+        await node.steer(poison.session_id, Move.RESET)
+        strike.armed = True
+        for _ in range(8):
+            with contextlib.suppress(ActorError):
+                await node.steer(poison.session_id, Move.PAUSE)
+            await trio.sleep(5)
+        assert node.session(poison.session_id).session.reason == "actor_crashed"
+        held = lease_of(node, "a")
+        assert held is not None
+        assert held.revoked
+        await node.report_state("a", "idle")
+        assert lease_of(node, "a") is None
+        other = await node.trigger(one_task())
+        await quiet()
+        assert only_task(node, other).status is TaskStatus.DISPATCHED
 
 
 async def test_a_quarantine_outlasts_a_full_store(
