@@ -121,6 +121,9 @@ class Settings:
     sessions_open_max: int = setting.whole_number(
         100_000, 1, 100_000_000, "Unfinished sessions beyond which triggers are refused."
     )
+    runs_below_max: int = setting.whole_number(
+        10_000, 1, 100_000_000, "Unfinished runs that one run may have begun, itself or through others; more fail."
+    )
     dispatch_limits: tuple[str, ...] = setting.option(
         (),
         "What is given out at most: capability:NAME=N or workflow:NAME=N at once, N/s, N/min or N/h begun.",

@@ -94,6 +94,7 @@ def node_limits(settings: Settings) -> Limits:
         workflow_limits=limited["workflow"],
         lease_s=settings.lease_s,
         sessions_open_max=settings.sessions_open_max,
+        runs_below_max=settings.runs_below_max,
         sessions_keep_s=settings.sessions_keep_s,
         sessions_ended_max=settings.sessions_ended_max,
         records_keep_s=settings.records_keep_s,

@@ -37,6 +37,7 @@ from opscore.runtime.journal import JournalMeter
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Session
+from opscore.runtime.open_runs import OpenRuns
 from opscore.runtime.schedule_messages import KeepSchedules
 from opscore.runtime.store import Store
 from opscore.runtime.sub_runs import SubRuns
@@ -76,8 +77,8 @@ class Core:
         self.library = Library(limits)
         self.feed = Feed()
         self.introductions = Introductions()
-        self.open_sessions: set[str] = set()
-        """The unfinished runs; a set, because their actors may say so more than once."""
+        self.open_sessions = OpenRuns()
+        """The unfinished runs."""
         self.offering = True
         """Whether tasks are offered to agents; never again once the node drains."""
         self._nursery = nursery
@@ -103,9 +104,15 @@ class Core:
             courier=self.courier,
             on_fatal=lambda error: nursery.start_soon(_raise, error),
             may_offer=lambda: self.offering,
-            sub_runs=SubRuns(addresses=self.addresses, library=self.library, limits=limits, clock=clock),
-            on_open=self._note_open,
-            on_ended=self._note_ended,
+            sub_runs=SubRuns(
+                addresses=self.addresses,
+                library=self.library,
+                limits=limits,
+                clock=clock,
+                open_beside=self.open_sessions.beside,
+            ),
+            on_open=self.open_sessions.add,
+            on_ended=self.open_sessions.discard,
             on_agent_given_up=self._give_up_agent,
             on_session_given_up=self._give_up_session,
             start=self.start,
@@ -213,12 +220,6 @@ class Core:
 
     def _session_spec(self, session_id: str, *, is_new: bool = False) -> ChildSpec[Any]:
         return tree.session_spec(self._parts, session_id, is_new=is_new)
-
-    def _note_open(self, session_id: str) -> None:
-        self.open_sessions.add(session_id)
-
-    def _note_ended(self, session_id: str) -> None:
-        self.open_sessions.discard(session_id)
 
     def _give_up_agent(self, name: str, cause: BaseException) -> None:
         self._nursery.start_soon(self._revive, identity_of(name), cause)

@@ -47,6 +47,8 @@ class Limits:
     """Of all the expressions in a workflow document: reading them takes a few microseconds a character."""
     runs_depth_max: int = 16
     """How many runs may stand above one another, each waiting for the next."""
+    runs_below_max: int = 10_000
+    """Unfinished runs that one which was triggered may have begun, itself or through others; more of them fail."""
     labels_max: int = 20
     """Of one run; each is a line in an index."""
     label_name_bytes_max: int = 64

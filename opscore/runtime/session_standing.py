@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, TypeVar
 
@@ -35,6 +36,8 @@ STEERED: Final = (OPEN_SESSIONS.name, SESSIONS.name, LEASES.name)
 """The tables whose rows a step from outside, or by time, may require."""
 GRANTED: Final = (AGENTS.name, LEASES.name, SLOTS.name)
 """The tables whose rows a grant requires."""
+ERRANDS_AT_ONCE: Final = 4
+"""Of one run; it may wait for thousands of others."""
 AGAIN_S: Final = 1.0
 """When to try again what the store, or an agent's mailbox, could not take."""
 DISPATCHER_WAIT_S: Final = 1.0
@@ -81,7 +84,8 @@ class SessionStanding(Actor[SessionProtocol]):
         self._decisions = 0
         self._decisions_seen = 0
         self._looks_again = False
-        self._errands = 0
+        self._errands: deque[Callable[[], Awaitable[None]]] = deque()
+        self._errands_under_way = 0
         self._working = 0
         self._granted: tuple[messages.Offer, int] | None = None
         """The offer that was taken as the run began, and the commit."""
@@ -258,23 +262,24 @@ class SessionStanding(Actor[SessionProtocol]):
 
     def _run_errand(self, errand: Callable[[ArgumentT], Awaitable[None]], argument: ArgumentT) -> None:
         """Do something beside the mailbox, until it is done; the actor stays for as long as that takes."""
+        self._errands.append(functools.partial(errand, argument))
+        if self._errands_under_way < ERRANDS_AT_ONCE:
+            self._errands_under_way += 1
+            self.context.start_soon(self._run_errands)
 
-        async def run() -> None:
-            try:
-                while True:
-                    try:
-                        await errand(argument)
-                    except (StoreError, Refusal, ActorError) as error:
-                        self.context.log.warning("tried again in %g s: %s", AGAIN_S, error)
-                        await trio.sleep(AGAIN_S)
-                    else:
-                        return
-            finally:
-                self._errands -= 1
-                self._leave_if_unneeded()
-
-        self._errands += 1
-        self.context.start_soon(run)
+    async def _run_errands(self) -> None:
+        try:
+            while self._errands:
+                errand = self._errands.popleft()
+                try:
+                    await errand()
+                except (StoreError, Refusal, ActorError) as error:
+                    self.context.log.warning("tried again in %g s: %s", AGAIN_S, error)
+                    self._errands.append(errand)
+                    await trio.sleep(AGAIN_S)
+        finally:
+            self._errands_under_way -= 1
+            self._leave_if_unneeded()
 
     async def _begin_below(self, task: Task) -> None:
         """Begin the run that a task waits for, or look how it stands; where it can't be begun, the task fails."""
@@ -358,7 +363,7 @@ class SessionStanding(Actor[SessionProtocol]):
     def _has_work(self) -> bool:
         """Whether something is under way that the rows alone do not tell: an attempt, a commit in doubt, an errand."""
         out = self._run is not None and any(task.is_out for task in self._run.every())
-        return out or self._looks_again or self._errands > 0
+        return out or self._looks_again or self._errands_under_way > 0
 
     def _look_again(self) -> None:
         if not self._looks_again:

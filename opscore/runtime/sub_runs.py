@@ -4,9 +4,11 @@ A task that waits for a run names its session beforehand, so that whoever begins
 here are errands beside the mailbox; what they would do is rebuilt from rows when one is lost.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
+import trio
 
 from opscore.actors.clock import Clock
 from opscore.runtime import views
@@ -33,6 +35,8 @@ from opscore.runtime.triggering import Prepared, Trigger, prepare
 from opscore.runtime.typed_tables import named
 from opscore.runtime.values import checked
 
+BEGINNINGS_MAX: Final = 100
+"""Runs that are begun at the same time, of the whole node: a tree of them must not keep everybody else waiting."""
 CALLED_OFF: Final = "the run that waited for it goes on without it"
 """Why a run is cancelled that no other one waits for any more."""
 
@@ -45,13 +49,24 @@ class SubRuns:
         library: the definitions that runs follow.
         limits: what the node allows.
         clock: wall time and randomness.
+        open_beside: how many runs are unfinished below the one that was triggered, of which a run was begun.
     """
 
-    def __init__(self, *, addresses: Addresses, library: Library, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        addresses: Addresses,
+        library: Library,
+        limits: Limits,
+        clock: Clock,
+        open_beside: Callable[[str], int],
+    ) -> None:
         self._addresses = addresses
         self._library = library
         self._limits = limits
         self._clock = clock
+        self._open_beside = open_beside
+        self._beginnings = trio.CapacityLimiter(BEGINNINGS_MAX)
 
     async def standing(self, task: Task) -> Session | None:
         """The run that a task waits for, as it stands behind every commit sent before; nothing before it begins."""
@@ -80,6 +95,13 @@ class SubRuns:
         """
         if parent.depth + 1 > self._limits.runs_depth_max:
             return _impossible(LimitExceeded("runs_depth_max", self._limits.runs_depth_max, parent.depth + 1))
+        async with self._beginnings:
+            return await self._begun(parent, task, asked)
+
+    async def _begun(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | None:
+        count = self._open_beside(parent.session_id)
+        if count >= self._limits.runs_below_max:
+            return _impossible(LimitExceeded("runs_below_max", self._limits.runs_below_max, count + 1))
         try:
             found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, asked))
             if found is None:

@@ -94,6 +94,7 @@ def test_every_setting_can_be_given_by_a_variable(tmp_path: Path) -> None:
         "request_head_timeout_s": "1",
         "idle_timeout_s": "5",
         "sessions_open_max": "7",
+        "runs_below_max": "8",
         "dispatch_limits": "capability:gpu=4, workflow:mail=100/min",
         "sessions_keep_s": "86400",
         "sessions_ended_max": "0",

@@ -13,6 +13,9 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import Move, Session, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.session import SessionActor
+from opscore.runtime.store import Snapshot
+from opscore.runtime.sub_runs import BEGINNINGS_MAX
+from opscore.runtime.tables import OPEN_SESSIONS
 from tests.runtime.world import Strike, World, begin, check_rows, ended, hire, join, one_task, quiet
 
 NEVER = {"retry": {"maxRetries": 0}}
@@ -133,6 +136,36 @@ async def test_runs_that_start_themselves_come_to_an_end(tmp_path: Path, autojum
         assert failed.error is not None
         assert "runs_depth_max" in failed.error.message
         assert len(node.sessions(limit=100).items) == 6
+
+
+async def test_a_run_that_begins_ever_more_of_itself_fails_before_it_fills_the_node(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    step = {**parent()["tasks"][0], **NEVER}
+    bomb = {"id": "below", "tasks": [{**step, "taskId": f"part-{number}", "dependsOn": []} for number in range(10)]}
+    most = 0
+
+    def look(view: Snapshot) -> None:
+        nonlocal most
+        most = max(most, view.count(OPEN_SESSIONS.name))
+
+    async with World(tmp_path, limits=Limits(runs_below_max=500), look=look).node() as node:
+        await node.save_definition(bomb)
+        failed = await ended(node, await begin(node, bomb), within_s=60)
+        assert failed.error is not None
+        assert "runs_below_max allows 500, found" in failed.error.message
+        await quiet()
+        assert most <= 1 + 500 + BEGINNINGS_MAX
+        assert node.statistics().open_sessions == 0
+
+
+async def test_the_bound_on_what_one_run_begins_holds_up_no_other(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path, limits=Limits(runs_below_max=2), look=check_rows).node() as node:
+        await hire(node, "a", result=1)
+        await node.save_definition(one_task("below"))
+        sessions = [await begin(node, parent(**NEVER)) for _ in range(10)]
+        for session in sessions:
+            assert (await ended(node, session, within_s=60)).status is SessionStatus.COMPLETED
 
 
 async def test_a_run_that_is_tried_again_while_an_errand_of_it_ends_goes_on(
