@@ -330,8 +330,15 @@ class OpscoreClient(OperatorCalls):
         return str(answer["leaseExpiresAt"])
 
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
-        """Report an attempt's result; a `ProblemError` with status 409 if it is no longer current."""
-        await self._caller.answer(_report(task_id, "complete", {"attempt": attempt, "result": result}))
+        """Report an attempt's result; a `ProblemError` with status 409 if it is no longer current.
+
+        The same result may be reported again, as where the answer was lost: what was accepted once is.
+        """
+        try:
+            await self._caller.answer(_report(task_id, "complete", {"attempt": attempt, "result": result}))
+        except ProblemError as error:
+            if not await self._was_taken(error, task_id, attempt, {"status": "completed", "result": result}):
+                raise
 
     async def fail(
         self,
@@ -342,11 +349,23 @@ class OpscoreClient(OperatorCalls):
         code: str | None = None,
         retryable: bool | None = None,
     ) -> None:
-        """Report that an attempt failed, and whether another may do better."""
+        """Report that an attempt failed, and whether another may do better; may be reported again as `complete` may."""
         report = {"attempt": attempt, "error": error, "code": code, "retryable": retryable}
-        await self._caller.answer(
-            _report(task_id, "fail", {key: value for key, value in report.items() if value is not None})
-        )
+        try:
+            await self._caller.answer(
+                _report(task_id, "fail", {key: value for key, value in report.items() if value is not None})
+            )
+        except ProblemError as problem:
+            failure = {"message": error, "code": code or "task_failed"}
+            if not await self._was_taken(problem, task_id, attempt, {"error": failure}):
+                raise
+
+    async def _was_taken(self, problem: ProblemError, task_id: str, attempt: int, outcome: JsonObject) -> bool:
+        """Whether an attempt is refused as over because it has ended just so: its report was accepted before."""
+        if problem.code != "stale_attempt":
+            return False
+        task = await self.task(task_id)
+        return task["attempt"] == attempt and all(task[name] == value for name, value in outcome.items())
 
     async def task(self, task_id: str) -> JsonObject:
         """Show one task of one run."""

@@ -186,6 +186,12 @@ class ReplayRequest:
     code: str | None = None
     cursor: str | None = None
 
+    @staticmethod
+    def contradictions(document: Json) -> Iterator[str]:
+        """A filter that is misspelt would have everything tried again."""
+        for name in sorted(document.keys() - {"workflowId", "code", "cursor"}):
+            yield f"unknown field {name!r}: all dead letters would be replayed; there are workflowId, code and cursor"
+
 
 @attrs.frozen(kw_only=True)
 class DiscardRequest:

@@ -1,8 +1,10 @@
 """The client before a real server: each of its calls means there what it says here."""
 
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import trio
@@ -91,6 +93,27 @@ async def test_an_agent_claims_shows_life_and_completes() -> None:
         assert session["status"] == "completed"
         assert (await client.task(claim.task_id))["result"] == {"pages": 2}
         assert [item["sessionId"] for item in (await client.sessions(status="completed")).items] == [started.session_id]
+
+
+async def test_a_report_whose_answer_was_lost_may_be_sent_again_and_another_is_refused() -> None:
+    async with a_client() as client:
+        await client.register_agent("ann", capabilities=("write",))
+        await client.save_workflow(ONE_TASK)
+        fail = functools.partial(client.fail, code="printer", retryable=False)
+        reports: list[tuple[Callable[..., Awaitable[None]], Any, Any]] = [
+            (client.complete, {"pages": 3}, {"pages": 2}),
+            (fail, "no paper", "no ink"),
+        ]
+        for report, said, other in reports:
+            await client.trigger("ann", "one_task")
+            claim = await client.claim("ann", wait_s=5.0)
+            assert claim is not None
+            await report(claim.task_id, claim.attempt, said)
+            await report(claim.task_id, claim.attempt, said)
+            for attempt, again in ((claim.attempt, other), (claim.attempt + 1, said)):
+                with pytest.raises(ProblemError) as stale:
+                    await report(claim.task_id, attempt, again)
+                assert stale.value.code == "stale_attempt"
 
 
 async def test_a_failure_that_is_not_retryable_ends_the_run() -> None:

@@ -70,6 +70,9 @@ def test_all_dead_letters_of_a_filter_are_replayed_and_refusals_are_told(wire: W
     assert set(faults(wire.post("/deadletter/replay", {"workflowId": 5, "code": 5, "cursor": 5}))) == {
         *("workflowId", "code", "cursor")
     }
+    misspelt = faults(wire.post("/deadletter/replay", {"workflowId": definition["id"], "codes": "paper"}))
+    assert "unknown field 'codes'" in misspelt[""]
+    assert listed(wire, workflowId=definition["id"]) == [paper], "nothing was tried again"
 
 
 def test_a_run_that_was_undone_is_refused_by_name_when_all_are_replayed(wire: Wire) -> None:
