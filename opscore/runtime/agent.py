@@ -376,6 +376,19 @@ class AgentActor(AgentStanding):
 
         await self._told(message, decide)
 
+    @handles(messages.StoodStill)
+    async def stood_still(self, message: messages.StoodStill) -> None:
+        """Let nobody lose an attempt for a time in which nobody could speak."""
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is not None:
+                later = leases.put_off(lease, message.seconds, message.since_s, self._now())
+                await self._rows.commit("agent.resumed", lease=later)
+                self._arm(later)
+
+        await self._told(message, decide)
+
     @handles(messages.Recheck)
     async def recheck(self, message: messages.Recheck) -> None:
         """Look at the rows again, and take up what they say is left to do."""

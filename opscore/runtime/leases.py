@@ -1,12 +1,15 @@
 """How a lease changes: pure functions from one row to the next."""
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from opscore.runtime.definitions import TaskDefinition, TaskKind
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Task
+
+SPEAK_S: Final = 10.0
+"""How long, at least, a node that stood still listens to what agents said meanwhile, before an attempt is over."""
 
 
 def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float, *, slots: tuple[str, ...] = ()) -> Lease:
@@ -72,6 +75,25 @@ def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
     )
     called = lease.tool and lease.delivered and lease.claim_ticket is None
     return cut_short(resumed, now, limits) if called else resumed
+
+
+def put_off(lease: Lease, seconds: float, since_s: float, now: float) -> Lease:
+    """The node stood still for so long, or its clock was moved by it, within the last seconds.
+
+    The agent gets the full time to speak again, as after a restart, and no more than that where the clock was set back.
+    The attempt's whole time is moved with the clock, unless the attempt was given out after that.
+    """
+    bound = max if seconds > 0 else min
+    given_out_since = now - since_s < lease.granted_at <= now
+    silent_at = None
+    if lease.silent_at is not None and lease.heartbeat_s is not None:
+        silent_at = bound(lease.silent_at, now + lease.heartbeat_s)
+    return attrs.evolve(
+        lease,
+        expires_at=bound(lease.expires_at, now + lease.lease_s),
+        timeout_at=lease.timeout_at if given_out_since else max(lease.timeout_at + seconds, now + SPEAK_S),
+        silent_at=silent_at,
+    )
 
 
 def claimable(lease: Lease, claim_id: str | None) -> bool:

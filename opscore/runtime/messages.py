@@ -127,6 +127,16 @@ class Resume(_ToAgent[None]):
 
 
 @attrs.frozen(kw_only=True)
+class StoodStill(_ToAgent[None]):
+    """The node stood still, or its clock was moved: no agent could speak in that time."""
+
+    seconds: float
+    """How long; less than nothing where the clock was set back."""
+    since_s: float
+    """It happened within so many seconds before now."""
+
+
+@attrs.frozen(kw_only=True)
 class AgentQuiet(_ToAgent[None]):
     """Some time has passed: leave, if nothing was said and nothing is at hand."""
 

@@ -1,5 +1,6 @@
 """Deadlines and delays: one heap, one sleeper. Due times live in the rows; what is held here is rebuilt from them."""
 
+import contextlib
 import heapq
 import itertools
 import math
@@ -13,11 +14,14 @@ from opscore.actors.errors import MailboxFull
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.runtime import messages, recovery, timer_messages
 from opscore.runtime.addresses import Addresses
+from opscore.runtime.leases import SPEAK_S
 from opscore.runtime.protocols import TimersProtocol
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 SLEEP_S_MAX: Final = 30.0
 """The longest sleep, so that a wall clock that jumps is noticed."""
+STOOD_STILL_S: Final = 5.0
+"""How far the wall clock may be from what passed, before leases are moved with it."""
 AGAIN_S: Final = 1.0
 """When to tell again one whose mailbox was full."""
 
@@ -117,14 +121,31 @@ class TimersActor(Actor[TimersProtocol]):
     async def _run(self) -> None:
         while True:
             self._earlier = trio.Event()
-            with trio.move_on_after(self._until_next_s()):
+            slept_from, asleep_at, until_next_s = trio.current_time(), self.context.clock.now(), self._until_next_s()
+            with trio.move_on_after(until_next_s):
                 await self._earlier.wait()
             now = self.context.clock.now()
+            # What the wall clock shows beyond that is time in which the node did nothing, or which never was.
+            passed_s = trio.current_time() - slept_from
+            stood_still_s = now - asleep_at - min(passed_s, until_next_s)
+            if abs(stood_still_s) > STOOD_STILL_S:
+                self._put_off_leases(messages.StoodStill(seconds=stood_still_s, since_s=passed_s), now)
             while self._heap and self._heap[0][0] <= now:
                 at, _, key = heapq.heappop(self._heap)
                 if self._queued.get(key) == at:
                     del self._queued[key]
                     self._look(key, now)
+
+    def _put_off_leases(self, stood_still: messages.StoodStill, now: float) -> None:
+        """Have no agent lose its lease for a time in which nothing that it said could be heard."""
+        self.context.log.warning(
+            "the node stood still, or its clock was moved, for %.1f s: agents get their time again", stood_still.seconds
+        )
+        for key in [key for key in self._due if key[0] == "lease"]:
+            # Its agent says when it is due; where that is too busy to hear of it, the lease is looked at as it was.
+            self._arm(key, now + SPEAK_S)
+            with contextlib.suppress(MailboxFull):
+                self._addresses.agent(key[1]).tell(stood_still)
 
     def _look(self, key: _Key, now: float) -> None:
         due_at = self._due.get(key)

@@ -1,0 +1,73 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""A node that stood still, or whose clock was moved: nobody loses an attempt for a time in which nobody was heard."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.runtime.calendar_stage import HOUR_S, jump
+from tests.runtime.world import World, begin, check_rows, ended, join, one_task, only_task
+
+STILL = one_task(leaseSeconds=60, timeoutSeconds=200, heartbeatSeconds=30)
+
+
+async def test_an_agent_that_shows_life_keeps_its_attempt_whatever_the_clock_shows(
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, STILL)
+        task = only_task(node, session)
+        for hours in (2.0, 0.0, -2.0, 0.0, 24.0):
+            jump(world, hours * HOUR_S)
+            for _ in range(3):
+                await trio.sleep(12)
+                await node.heartbeat(task.task_id, 1)
+        await trio.sleep(25)
+        failed = only_task(node, session)
+        assert failed.retries == 1
+        assert failed.error is not None
+        assert failed.error.code == "timeout", "200 s have passed, and not a second less"
+    told = [record for record in caplog.records if "stood still" in record.message]
+    assert [record.levelno for record in told] == [logging.WARNING] * 3
+
+
+async def test_what_an_agent_said_while_the_node_stood_still_is_heard(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        await join(node, "b")
+        sessions = [await begin(node, STILL), await begin(node, STILL)]
+        tasks = [only_task(node, session) for session in sessions]
+        for task in tasks:
+            await node.heartbeat(task.task_id, 1)
+        await trio.sleep(25)
+        autojump_clock.jump(500)
+        await trio.sleep(1)
+        await node.complete(tasks[0].task_id, 1, "done meanwhile")
+        assert (await ended(node, sessions[0])).result == {"only": "done meanwhile"}
+        assert only_task(node, sessions[1]).is_out
+        await trio.sleep(31)
+        silent = only_task(node, sessions[1])
+        assert (silent.retries, silent.error and silent.error.code) == (1, "heartbeat_timeout")
+
+
+async def test_a_clock_that_is_set_back_lets_no_dead_agent_keep_its_attempt(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=60))
+        await trio.sleep(10)
+        jump(world, -HOUR_S)
+        # It is noticed within half a minute, and then the agent has its full time once more.
+        await trio.sleep(31)
+        assert only_task(node, session).bounces == 0
+        await trio.sleep(62)
+        assert only_task(node, session).bounces == 1
