@@ -11,11 +11,17 @@ from opscore.gateway.failures import Failed
 
 
 @contextlib.contextmanager
-def written(file: Path) -> Iterator[BinaryIO]:
+def written(file: Path, *, anew: bool = False) -> Iterator[BinaryIO]:
     """Standard output for `-`, or a file that appears once it is whole, in the place of the one that was there.
 
+    What is there and is no regular file, such as a FIFO or a device, is written to as it is.
+
+    Args:
+        file: its name.
+        anew: refuse a file that is there.
+
     Raises:
-        Failed: it is a directory.
+        Failed: it is a directory, or there already.
         OSError: it can't be written.
     """
     if str(file) == "-":
@@ -24,6 +30,14 @@ def written(file: Path) -> Iterator[BinaryIO]:
         return
     if file.is_dir():
         raise Failed(f"{file} is a directory; name a file, or - for the standard output")
+    if anew and file.is_file():
+        raise Failed(f"{file} exists; name a file that is not there, or - for the standard output")
+    if file.exists() and not file.is_file():
+        with file.open("wb") as out:
+            yield out
+        return
+    # Where a link leads to a file, that file is replaced and not the link, which may be /dev/stdout.
+    file = file.resolve()
     partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:
         with partial.open("wb") as out:

@@ -150,8 +150,9 @@ def _report(path: Path, findings: list[dict[str, str]], result: dict[str, Any], 
 def export(settings: Settings, file: Path) -> None:
     """Write everything in the store as JSON lines to FILE, or to the standard output.
 
-    The last line tells a whole export from one that was cut short. API keys are not in it. The server may run
-    meanwhile; while it is read the store's file may grow.
+    FILE must not be there yet, and appears once it is whole; a pipe or a device is written to. The last line tells a
+    whole export from one that was cut short. API keys are not in it. The server may run meanwhile; while it is read
+    the store's file may grow.
 
     Example: opscore export - | gzip > opscore.jsonl.gz
     """
@@ -163,7 +164,7 @@ def export(settings: Settings, file: Path) -> None:
         _progress("exporting", "rows") as progress,
         open_reader(settings.data) as reader,
         reader.snapshot() as view,
-        written(file) as out,
+        written(file, anew=True) as out,
     ):
         total = transfer.count_of(view)
         for count, line in enumerate(transfer.exported(view)):

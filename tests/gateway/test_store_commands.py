@@ -78,6 +78,35 @@ def test_what_is_exported_is_imported_whole_also_through_a_pipe(path: Path) -> N
     assert not (path / "third").exists()
 
 
+def test_an_export_into_a_pipe_goes_through_it_and_leaves_it_there(path: Path) -> None:
+    lines = run("export", "-", cwd=path).stdout
+    os.mkfifo(path / "pipe")
+    with subprocess.Popen(["cat", "pipe"], cwd=path, stdout=subprocess.PIPE) as reader:
+        # Its end is open for the reader's sake: a failed export would leave it waiting.
+        with (path / "pipe").open("wb"):
+            assert run("export", "pipe", cwd=path).returncode == 0
+        assert reader.communicate(timeout=30)[0] == lines
+    assert (path / "pipe").is_fifo()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdin is not None
+        number = reader.stdin.fileno()
+        command = [sys.executable, "-m", "opscore", "export", f"/dev/fd/{number}"]
+        done = subprocess.run(command, cwd=path, pass_fds=(number,), capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert reader.communicate(timeout=30)[0] == lines
+
+
+def test_an_export_takes_the_place_of_no_file(path: Path) -> None:
+    (path / "all.jsonl").write_text("old")
+    (path / "link").symlink_to("all.jsonl")
+    for name in ("all.jsonl", "link"):
+        refused = run("export", name, cwd=path)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"opscore: {name} exists; name a file that is not there".encode())
+    assert (path / "all.jsonl").read_text() == "old"
+    assert sorted(each.name for each in path.iterdir()) == ["all.jsonl", "link", "opscore-data"]
+
+
 def test_statistics_are_shown_for_people(path: Path) -> None:
     shown = run("stats", cwd=path).stdout.decode()
     for part in (

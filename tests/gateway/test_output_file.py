@@ -1,0 +1,45 @@
+"""Where a command writes: whole files, the files that links lead to, and what is no file at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from opscore.gateway.failures import Failed
+from opscore.gateway.output_file import written
+
+
+def test_what_fails_half_way_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(ZeroDivisionError), written(tmp_path / "file") as out:
+        out.write(b"%d" % (1 // 0))
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "old")]
+
+
+def test_a_file_that_a_link_leads_to_is_replaced_and_the_link_is_not(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    for content in (b"first", b"second"):
+        with written(tmp_path / "link") as out:
+            out.write(content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "file").read_bytes() == content
+
+
+def test_what_is_no_file_is_written_to_also_through_a_link(tmp_path: Path) -> None:
+    outlet, inlet = os.pipe()
+    (tmp_path / "link").symlink_to(f"/dev/fd/{inlet}")
+    for anew in (False, True):
+        with written(tmp_path / "link", anew=anew) as out:
+            out.write(b"went through")
+        assert os.read(outlet, 100) == b"went through"
+    assert [each.name for each in tmp_path.iterdir()] == ["link"]
+    for end in (outlet, inlet):
+        os.close(end)
+
+
+def test_a_file_that_has_to_be_new_is_refused_where_there_is_one(tmp_path: Path) -> None:
+    with written(tmp_path / "file", anew=True) as out:
+        out.write(b"whole")
+    with pytest.raises(Failed, match="exists; name a file that is not there"), written(tmp_path / "file", anew=True):
+        pass
+    assert (tmp_path / "file").read_bytes() == b"whole"
