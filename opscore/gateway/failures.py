@@ -31,11 +31,16 @@ class Misused(Failed):
 
 @contextlib.contextmanager
 def failing() -> Iterator[None]:
-    """End the command with 1 and one sentence where the store can't do what is asked, with 130 after Ctrl-C."""
-    from opscore.runtime.errors import OpscoreError
+    """End the command with 1 and one sentence where the store can't do what is asked, with 130 after Ctrl-C.
+
+    A store that another process has is told by 2, as `serve` tells it.
+    """
+    from opscore.runtime.errors import OpscoreError, StoreLocked
 
     try:
         yield
+    except StoreLocked as error:
+        raise Misused(str(error)) from error
     except OpscoreError as error:
         raise Failed(str(error)) from error
     except BrokenPipeError:
