@@ -110,7 +110,7 @@ def create_key(settings: Settings, scope: str, name: str) -> None:
 
 
 @key.command("list")
-@config.options_for("data")
+@config.options_for("data", texts=config.DATA_THERE)
 def list_keys(settings: Settings) -> None:
     """List the keys, without their secrets."""
     with _misused_on(KeysError, ConfigError):
@@ -120,7 +120,7 @@ def list_keys(settings: Settings) -> None:
 
 
 @key.command("revoke")
-@config.options_for("data")
+@config.options_for("data", texts=config.DATA_THERE)
 @click.argument("key_id")
 def revoke_key(settings: Settings, key_id: str) -> None:
     """Revoke a key by its id."""

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import attrs
@@ -29,6 +30,8 @@ from opscore.gateway.keys import KeyRing
 CONFIG_FILE_DEFAULT = "opscore.toml"
 TABLE = "opscore"
 VARIABLE_PREFIX = "OPSCORE_"
+DATA_THERE = MappingProxyType({"data": "Directory of the store; it must be there."})
+"""What `data` is to a command that makes none."""
 
 _R = TypeVar("_R")
 
@@ -202,8 +205,15 @@ def options(command: Callable[..., _R]) -> Callable[..., _R]:
     return options_for(*attrs.fields_dict(Settings))(command)
 
 
-def options_for(*names: str) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
-    """As `options`, but for these settings alone: `@options_for("data")` for a command that works offline."""
+def options_for(
+    *names: str, texts: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
+    """As `options`, but for these settings alone: `@options_for("data")` for a command that works offline.
+
+    Args:
+        names: The settings.
+        texts: What some of them are to this command, in place of their own help.
+    """
 
     def decorate(command: Callable[..., _R]) -> Callable[..., _R]:
         @functools.wraps(command)
@@ -217,7 +227,7 @@ def options_for(*names: str) -> Callable[[Callable[..., _R]], Callable[..., _R]]
 
         decorated: Callable[..., _R] = wrapped
         for name in reversed(shown):
-            decorated = _option(name)(decorated)
+            decorated = _option(name, texts.get(name))(decorated)
         return click.option(
             "--config",
             "config_file",
@@ -283,11 +293,11 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _option(name: str) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
+def _option(name: str, about: str | None = None) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
     field = attrs.fields_dict(Settings)[name]
     # typed-settings' own click options would read files and variables when this module is imported.
     given = field.metadata[METADATA_KEY][CLICK_METADATA_KEY]
-    text = f"{given['help']}  [default: {field.metadata[setting.SHOWN]}; {', '.join(variables(name))}]"
+    text = f"{about or given['help']}  [default: {field.metadata[setting.SHOWN]}; {', '.join(variables(name))}]"
     flags = f"{_flag(name)}/--no-{name.replace('_', '-')}" if field.type is bool else _flag(name)
     return click.option(flags, name, default=None, **{**given, "help": text})
 

@@ -36,7 +36,7 @@ def _as_json(command: _CommandT) -> _CommandT:
 
 
 @click.command()
-@config.options_for("data")
+@config.options_for("data", texts=config.DATA_THERE)
 @click.argument("destination", type=click.Path(path_type=Path))
 @_as_json
 def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
@@ -70,7 +70,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
 
 
 @click.command()
-@config.options_for("data")
+@config.options_for("data", texts=config.DATA_THERE)
 @click.argument("directory", required=False, type=click.Path(path_type=Path))
 @_as_json
 @click.option("--in-process", is_flag=True, hidden=True)
@@ -145,7 +145,7 @@ def _report(path: Path, findings: list[dict[str, str]], result: dict[str, Any], 
 
 
 @click.command()
-@config.options_for("data")
+@config.options_for("data", texts=config.DATA_THERE)
 @click.argument("file", type=click.Path(path_type=Path), default=Path("-"))
 def export(settings: Settings, file: Path) -> None:
     """Write everything in the store as JSON lines to FILE, or to the standard output.
@@ -174,7 +174,7 @@ def export(settings: Settings, file: Path) -> None:
 
 
 @click.command("import")
-@config.options_for("data", "map_bytes")
+@config.options_for("data", "map_bytes", texts={"data": "Directory to make; it must not be there yet, or be empty."})
 @click.argument("file", type=click.Path(path_type=Path, exists=True, allow_dash=True))
 def import_(settings: Settings, file: Path) -> None:
     """Make the data directory of FILE, which `opscore export` wrote; `-` is the standard input.
@@ -195,7 +195,7 @@ def import_(settings: Settings, file: Path) -> None:
 
 
 @click.command()
-@config.options_for("data")
+@config.options_for("data", texts=config.DATA_THERE)
 def compact(settings: Settings) -> None:
     """Give the disk back what the store's file no longer needs, while no server runs.
 
@@ -210,7 +210,7 @@ def compact(settings: Settings) -> None:
 
 
 @click.command()
-@config.options_for("data")
+@config.options_for("data", texts=config.DATA_THERE)
 @_as_json
 def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
     """Tell sizes, counts, rates and how long commits take. The server may run meanwhile."""

@@ -84,6 +84,25 @@ def test_help_of_serve_names_every_setting_with_its_variable(tmp_path: Path) -> 
     assert "--config" in words
 
 
+@pytest.mark.parametrize(
+    ("said", "commands"),
+    [
+        ("Directory of the store; made when missing.", ["serve", "key create"]),
+        (
+            "Directory of the store; it must be there.",
+            ["verify", "stats", "export", "backup", "compact", "key list", "key revoke"],
+        ),
+        ("Directory to make; it must not be there yet, or be empty.", ["import"]),
+    ],
+)
+def test_help_says_of_the_data_directory_whether_a_command_makes_it(
+    tmp_path: Path, said: str, commands: list[str]
+) -> None:
+    for each in commands:
+        ended = run(tmp_path, *each.split(), "--help", COLUMNS="200")
+        assert said in " ".join(ended.out.split())
+
+
 def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
     ended = run(tmp_path, "--version")
     assert (ended.code, ended.out) == (0, f"opscore {version('opscore')}\n")
