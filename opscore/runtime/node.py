@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import trio
 
 from opscore.actors.actor import Actor
 from opscore.actors.clock import Clock, SystemClock
@@ -133,7 +134,13 @@ async def open_node(
         StoreLocked: another process has the directory open.
         StoreError: it can't be opened or written.
         CommitUncertain: while it ran, a commit's sync failed; open it again to see what the disk holds.
+        RuntimeError: it is opened outside of trio.
     """
+    if not trio.lowlevel.in_trio_task():
+        raise RuntimeError(
+            "a runtime is opened in trio; from asyncio "
+            "`async with opscore.runtime.hosting.open_guest(lambda: opscore.open_runtime(path)) as guest`"
+        )
     with open_store(Path(path), map_bytes=map_bytes) as store:
         writer = make_writer(store)
         try:

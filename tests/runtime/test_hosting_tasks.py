@@ -92,6 +92,18 @@ def test_what_a_function_has_asyncio_do_speaks_for_its_task_through_the_bridge(t
     run(main)
 
 
+def test_a_runtime_that_is_opened_outside_of_trio_is_refused_and_says_how_it_is_done(
+    tmp_path: Path, run: Run[None]
+) -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=r"in trio; from asyncio .*hosting\.open_guest"):
+            async with open_runtime(tmp_path / "data"):
+                pass
+
+    run(main)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_heartbeat_from_the_wrong_side_is_refused_and_says_how_it_is_sent(tmp_path: Path, run: Run[None]) -> None:
     async def main() -> None:
         async with open_guest(lambda: open_runtime(tmp_path)) as guest:
