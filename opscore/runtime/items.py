@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from opscore.runtime.codec import encode_json
+from opscore.runtime.codec import encode_json, type_name
 from opscore.runtime.errors import ExpressionFailed
 from opscore.runtime.lifecycle import TaskEvent
 from opscore.runtime.models import TASK_WAITS, Failure, Task, TaskStatus
@@ -23,7 +23,7 @@ def begin(draft: Draft, task: Task) -> Task:
     assert definition.for_each is not None, "it is done for each item of a list"
     values: Any = definition.for_each.evaluate(draft.standing().scope(definition.for_each.task_keys, task))
     if not isinstance(values, list):
-        raise ExpressionFailed(f"forEach: expected a list, found {type(values).__name__}")
+        raise ExpressionFailed(f"forEach: expected a list, found {type_name(values)}")
     if len(values) > definition.items_max:
         raise ExpressionFailed(f"forEach: items_max allows {definition.items_max:,} items, found {len(values):,}")
     if len(encode_json(values)) > LIST_BYTES_MAX:

@@ -163,6 +163,14 @@ async def test_an_empty_list_is_gone_through_at_once(tmp_path: Path, autojump_cl
         assert (await ended(node, await begin(node, each([])), within_s=1)).result == {"each": []}
 
 
+async def test_what_is_no_list_is_called_by_its_json_name(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        for payload, found in (("a, b", "a string"), ({"a": 1}, "an object"), (None, "null"), (True, "true or false")):
+            session = await ended(node, await begin(node, each("${input}"), payload=payload))
+            assert session.error is not None
+            assert session.error.message == f"task 'each' failed: forEach: expected a list, found {found}"
+
+
 async def test_an_item_that_fails_for_good_fails_the_task_once_what_is_out_has_ended(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
