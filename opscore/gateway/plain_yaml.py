@@ -1,13 +1,18 @@
 """YAML as JSON would say it: no aliases, no dates, and no tag that makes anything else."""
 
+import sys
 from typing import Any, Final
 
 import yaml
+
+from opscore.runtime.codec import too_large
 
 SUFFIXES: Final = (".yaml", ".yml")
 """What names of files end in that hold it."""
 MERGE: Final = "tag:yaml.org,2002:merge"
 """The tag of `<<`."""
+INT: Final = "tag:yaml.org,2002:int"
+"""The tag of a whole number."""
 
 
 def read(text: bytes | str) -> Any:
@@ -52,7 +57,8 @@ class PlainLoader(yaml.SafeLoader):
             raise
         except Exception as error:
             # A tagged scalar raises whatever its reading runs into: !!bool x, a KeyError.
-            problem = f"{node.tag.removeprefix('tag:yaml.org,2002:')} can't be read: {error}"
+            why = too_large() if node.tag == INT and len(node.value) > sys.get_int_max_str_digits() else error
+            problem = f"{node.tag.removeprefix('tag:yaml.org,2002:')} can't be read: {why}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 

@@ -10,6 +10,7 @@ time.
 import functools
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeVar
@@ -28,6 +29,10 @@ T = TypeVar("T")
 
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+class _NotJson(ValueError):
+    """JSON by its grammar that is none all the same."""
 
 
 class WrongType(ValueError):
@@ -52,13 +57,13 @@ def decode_json(body: bytes | str, *, names_once: bool = False) -> Any:
         names_once: refuse an object that gives a name twice, of which the last value alone would count.
 
     Raises:
-        ValueError: it is not UTF-8 JSON, or says NaN or Infinity, or holds broken text, or nests too deeply.
+        ValueError: it is not UTF-8 JSON, or says NaN or Infinity, or holds broken text or a number that is too large,
+            or nests too deeply.
     """
     # Left to itself, the parser also takes UTF-16, and bytes that stand for half of a surrogate pair.
     text = body if isinstance(body, str) else body.decode("utf-8-sig")
     try:
-        pairs = _object_of if names_once else None
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=pairs)
+        value = _parsed(text, _object_of if names_once else None)
         if isinstance(body, str) or "\\ud" in text.lower():
             # An escape can smuggle in half of a surrogate pair, which no UTF-8 can say.
             encode_json(value)
@@ -67,6 +72,21 @@ def decode_json(body: bytes | str, *, names_once: bool = False) -> Any:
     if text.count("[") + text.count("{") > NESTING_MAX:
         _check_depth(value)
     return value
+
+
+def _parsed(text: str, object_of: Callable[[list[tuple[str, Any]]], Any] | None) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=object_of)
+    except (json.JSONDecodeError, _NotJson):
+        raise
+    except ValueError as error:
+        # Nothing else is left: Python reads no more digits, and says so in its own words.
+        raise ValueError(too_large()) from error
+
+
+def too_large() -> str:
+    """What a whole number is that has more digits than Python reads or writes."""
+    return f"a number of more than {sys.get_int_max_str_digits():,} digits is too large"
 
 
 def _check_depth(value: Any) -> None:
@@ -88,18 +108,18 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        raise ValueError(f"the name {max(counts, key=counts.__getitem__)!r} is given twice in one object")
+        raise _NotJson(f"the name {max(counts, key=counts.__getitem__)!r} is given twice in one object")
     return found
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise _NotJson(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{text} is too large for a number")
+        raise _NotJson(f"{text} is too large for a number")
     return number
 
 

@@ -171,6 +171,18 @@ def test_what_is_no_plain_yaml_is_400(wire: Wire, text: str) -> None:
     problem(answer, 400, "malformed_yaml")
 
 
+@pytest.mark.parametrize(
+    ("kind", "code"), [("application/json", "malformed_json"), ("application/yaml", "malformed_yaml")]
+)
+def test_a_number_of_thousands_of_digits_is_said_to_be_too_large(wire: Wire, kind: str, code: str) -> None:
+    body = f'{{"id": "w", "tasks": [], "name": 1{"0" * 5_000}}}'
+    for path in ("/workflow", "/workflow/validate"):
+        answer = wire.http.post(f"{PREFIX}{path}", content=body, headers={"Content-Type": kind})
+        detail = problem(answer, 400, code)["detail"]
+        assert "a number of more than 4,300 digits is too large" in detail
+        assert "sys." not in detail
+
+
 @pytest.mark.parametrize("text", ["", "- a", "5", "1: 2", "~: 2", "id: x\ntasks: .nan", "id: x\ntasks: !!binary aGk="])
 def test_yaml_that_is_no_workflow_is_422(wire: Wire, text: str) -> None:
     answer = wire.http.post(f"{PREFIX}/workflow", content=text, headers={"Content-Type": "text/yaml"})
