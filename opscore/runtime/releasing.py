@@ -4,6 +4,7 @@ import datetime as dt
 import reprlib
 from typing import Any, Final
 
+from opscore.runtime.codec import encode_json
 from opscore.runtime.definition_kinds import DELAY_S_MAX
 from opscore.runtime.definitions import TaskDefinition, TaskKind
 from opscore.runtime.errors import ExpressionFailed
@@ -43,24 +44,38 @@ def _concurrency_key(standing: Standing, task: Task) -> str | None:
         key = str(key)
     if not isinstance(key, str) or not 0 < len(key.encode(errors="replace")) <= KEY_BYTES_MAX:
         expected = f"a text of 1 to {KEY_BYTES_MAX} bytes, or a whole number"
-        raise ExpressionFailed(f"concurrencyKey: expected {expected}, found {reprlib.repr(key)}")
+        raise ExpressionFailed(f"concurrencyKey: expected {expected}, found {_shown(key)}")
     return key.encode(errors="replace").decode()
 
 
 def _over_at(parameters: dict[str, Any], now: float) -> float:
-    """When a delay is over."""
+    """When a delay is over.
+
+    Raises:
+        ExpressionFailed: its parameters have values that say no such time.
+    """
     if "until" in parameters:
-        try:
-            until = dt.datetime.fromisoformat(parameters["until"])
-        except (TypeError, ValueError):
-            raise ExpressionFailed(f"until: {parameters['until']!r} is no ISO 8601 time") from None
-        over_at = (until if until.tzinfo else until.replace(tzinfo=dt.UTC)).timestamp()
-        seconds: Any = over_at - now
-    else:
-        seconds = parameters["seconds"]
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds > DELAY_S_MAX:
-        raise ExpressionFailed(f"a delay has at most {DELAY_S_MAX:,.0f} seconds, not {seconds!r}")
-    return now + max(0.0, float(seconds))
+        return now + _seconds_until(parameters["until"], now)
+    seconds: Any = parameters["seconds"]
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= DELAY_S_MAX:
+        raise ExpressionFailed(f"seconds: expected a number from 0 to {DELAY_S_MAX:,}, found {_shown(seconds)}")
+    return now + float(seconds)
+
+
+def _seconds_until(text: Any, now: float) -> float:
+    try:
+        until = dt.datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise ExpressionFailed(f"until: expected an ISO 8601 time, found {_shown(text)}") from None
+    seconds = (until if until.tzinfo else until.replace(tzinfo=dt.UTC)).timestamp() - now
+    if seconds > DELAY_S_MAX:
+        raise ExpressionFailed(f"until: a delay has at most {DELAY_S_MAX:,} seconds, and {text} is further away")
+    return max(0.0, seconds)
+
+
+def _shown(value: Any) -> str:
+    """What was found where something else was expected, in short; null, true and false as JSON calls them."""
+    return encode_json(value).decode() if value is None or isinstance(value, bool) else reprlib.repr(value)
 
 
 def release(draft: Draft, task: Task) -> Task:
@@ -82,9 +97,9 @@ def _check_call(definition: TaskDefinition, parameters: dict[str, Any]) -> None:
     if definition.kind is not TaskKind.TOOL:
         return
     if not isinstance(parameters["tool"], str) or not parameters["tool"]:
-        raise ExpressionFailed(f"tool: expected a name, found {reprlib.repr(parameters['tool'])}")
+        raise ExpressionFailed(f"tool: expected a name, found {_shown(parameters['tool'])}")
     if not isinstance(parameters.get("arguments", {}), dict):
-        raise ExpressionFailed(f"arguments: expected an object, found {reprlib.repr(parameters['arguments'])}")
+        raise ExpressionFailed(f"arguments: expected an object, found {_shown(parameters['arguments'])}")
 
 
 def _release(draft: Draft, task: Task, parameters: dict[str, Any]) -> Task:

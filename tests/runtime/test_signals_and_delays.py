@@ -137,6 +137,41 @@ async def test_a_delay_lasts_as_long_as_it_says_also_across_a_restart(
         assert (await ended(node, session)).status is SessionStatus.COMPLETED
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("seconds", "abc", "seconds: expected a number from 0 to 31,536,000, found 'abc'"),
+        ("seconds", None, "seconds: expected a number from 0 to 31,536,000, found null"),
+        ("seconds", True, "seconds: expected a number from 0 to 31,536,000, found true"),
+        ("seconds", [5], "seconds: expected a number from 0 to 31,536,000, found [5]"),
+        ("seconds", -1, "seconds: expected a number from 0 to 31,536,000, found -1"),
+        ("seconds", 31_536_001, "seconds: expected a number from 0 to 31,536,000, found 31536001"),
+        ("until", "soon", "until: expected an ISO 8601 time, found 'soon'"),
+        ("until", None, "until: expected an ISO 8601 time, found null"),
+        (
+            "until",
+            "9999-01-01T00:00:00Z",
+            "until: a delay has at most 31,536,000 seconds, and 9999-01-01T00:00:00Z is further away",
+        ),
+    ],
+)
+async def test_a_delay_without_an_end_fails_and_says_what_was_found(
+    tmp_path: Path, autojump_clock: MockClock, name: str, value: Any, said: str
+) -> None:
+    delay = {"taskId": "rest", "type": "delay", "parameters": {name: "${input.x}"}}
+    async with World(tmp_path, look=check_rows).node() as node:
+        session = await ended(node, await begin(node, workflow(delay), payload={"x": value}))
+        assert session.error is not None
+        assert (session.error.code, session.error.message) == ("expression_failed", f"task 'rest' failed: {said}")
+
+
+async def test_a_delay_until_a_time_that_is_past_is_over_at_once(tmp_path: Path, autojump_clock: MockClock) -> None:
+    delay = {"taskId": "rest", "type": "delay", "parameters": {"until": "${input}"}}
+    async with World(tmp_path, look=check_rows).node() as node:
+        session = await begin(node, workflow(delay), payload="1970-01-01T00:00:00Z")
+        assert (await ended(node, session, within_s=1)).status is SessionStatus.COMPLETED
+
+
 async def test_retention_removes_the_signals_of_a_run_with_it(tmp_path: Path, autojump_clock: MockClock) -> None:
     world = World(tmp_path, limits=Limits(sessions_keep_s=600.0, idempotency_keep_s=600.0))
     async with world.node() as node:
