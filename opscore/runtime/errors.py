@@ -89,7 +89,7 @@ class DefinitionNotFound(NotFound):
 
     code = "definition_not_found"
     kind = "workflow definition"
-    remedy = "; save it first, or send it inline"
+    remedy = "; save it first"
 
 
 class ScheduleNotFound(NotFound):

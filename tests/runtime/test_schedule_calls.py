@@ -155,7 +155,7 @@ async def test_every_fault_of_a_schedule_is_told_at_once(tmp_path: Path, autojum
 async def test_what_could_not_be_triggered_is_no_schedule(tmp_path: Path, autojump_clock: MockClock) -> None:
     world = at_noon(tmp_path, schedules_max=1)
     async with world.node() as node:
-        with pytest.raises(DefinitionNotFound):
+        with pytest.raises(DefinitionNotFound, match=r"'w' does not exist; save it first$"):
             await node.create_schedule("w", cron="0 * * * *")
         await node.save_definition(EMPTY)
         with pytest.raises(AgentNotFound):

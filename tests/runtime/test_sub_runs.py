@@ -111,7 +111,8 @@ async def test_a_workflow_that_is_not_saved_fails_the_task_that_names_it(
         failed = await ended(node, await begin(node, parent()), within_s=5)
         assert failed.error is not None
         assert failed.error.code == "workflow_not_found"
-        assert "'below' does not exist" in failed.error.message
+        told = "task 'sub' failed: workflow definition 'below' does not exist; save it first"
+        assert failed.error.message == told
 
 
 async def test_a_run_that_cannot_begin_fails_its_task_also_where_the_store_takes_that_later(
