@@ -187,7 +187,8 @@ class Call:
         except ValueError:
             value = math.nan
         if not 0 <= value < math.inf:
-            raise _bad_parameter(name, f"expected a number of seconds from 0 to {most:g}, found {text[:64]!r}")
+            expected = f"expected a number of seconds from 0 on (more than {most:g} counts as {most:g})"
+            raise _bad_parameter(name, f"{expected}, found {text[:64]!r}")
         return min(value, most)
 
     def count(self, name: str, *, default: int, most: int) -> int:
