@@ -20,6 +20,8 @@ import attrs
 
 from opscore.gateway import key_file
 from opscore.gateway.key_file import Key, KeysError
+from opscore.runtime.identity import unusable
+from opscore.runtime.limits import Limits
 
 __all__ = ["Key", "KeyRing", "KeysError", "Principal", "Scope", "parse_scope"]
 
@@ -85,6 +87,12 @@ def parse_scope(text: str) -> tuple[Scope, str | None]:
     if name not in Scope.__members__.values() or (colon and (name != Scope.AGENT or not agent_id)):
         raise KeysError(f"{text!r} is no scope: expected admin, operator, agent, agent:<id> or viewer.")
     return Scope(name), agent_id or None
+
+
+def _unusable(agent_id: str) -> str | None:
+    """Say what keeps this from being an agent's id, if anything does; completes the sentence "an id that …"."""
+    bytes_max = Limits().id_bytes_max
+    return unusable(agent_id) or (f"has more than {bytes_max} bytes" if len(agent_id.encode()) > bytes_max else None)
 
 
 class KeyRing:
@@ -153,7 +161,10 @@ class KeyRing:
         Raises:
             KeysError: The scope or name is not allowed, or the file cannot be used.
         """
-        parse_scope(scope)
+        _, agent_id = parse_scope(scope)
+        why = None if agent_id is None else _unusable(agent_id)
+        if why is not None:
+            raise KeysError(f"{scope!r} is no scope: no agent has an id that {why}.")
         if not name.strip() or len(name) > NAME_LENGTH_MAX:
             raise KeysError(f"A key takes a name of 1 to {NAME_LENGTH_MAX} characters that says who holds it.")
         with key_file.locked(self._file):

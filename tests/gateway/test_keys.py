@@ -112,6 +112,30 @@ def test_a_scope_that_does_not_exist_is_refused(tmp_path: Path, text: str) -> No
     assert not (tmp_path / FILE_NAME).exists()
 
 
+@pytest.mark.parametrize(
+    ("agent_id", "why"),
+    [
+        ("a/b", 'contains "/"'),
+        ("..", r'is "\." or "\.\."'),
+        (" ", "is empty or blank"),
+        ("a\n", "contains control characters"),
+        ("\udcff", "half of a surrogate pair"),
+        ("ä" * 65, "has more than 128 bytes"),
+    ],
+)
+def test_a_key_of_an_agent_that_can_not_be_is_refused(tmp_path: Path, agent_id: str, why: str) -> None:
+    with pytest.raises(KeysError, match=f"is no scope: no agent has an id that .*{why}"):
+        KeyRing(tmp_path).create("n", f"agent:{agent_id}")
+    assert not (tmp_path / FILE_NAME).exists()
+    assert KeyRing(tmp_path).create("n", "agent:" + "ä" * 64)
+
+
+def test_a_key_that_an_earlier_release_made_of_such_an_agent_is_read(tmp_path: Path) -> None:
+    token = KeyRing(tmp_path).create("n", "agent:a-b")
+    rewrite(tmp_path, (tmp_path / FILE_NAME).read_text().replace("a-b", "a/b"))
+    assert KeyRing(tmp_path).authenticate(token) == Principal(name="n", scope=AGENT, agent_id="a/b")
+
+
 def test_an_agents_id_may_hold_colons() -> None:
     assert parse_scope("agent:urn:x:7") == (AGENT, "urn:x:7")
 
