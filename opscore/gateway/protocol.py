@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
+import httptools
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn._types import ASGI3Application
@@ -190,7 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse what came, within bounds."""
         self._unframed_bytes += len(data)
         if not self._refused:
-            super().data_received(data)
+            self._parse(data)
             self._watch_client()
         elif self._unframed_bytes > 2 * self._limits.header_bytes_max:
             self.flow.pause_reading()
@@ -257,13 +258,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
             self._read_on()
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed: uvicorn calls this for errors of the parser and of its callbacks."""
-        if self._head_refused:
-            self._refuse(self._head_too_large())
-        else:
+    def _parse(self, data: bytes) -> None:
+        # uvicorn would warn of each refusal, and not say of whom, and recommend libraries for an upgrade that is left
+        # out on purpose.
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
             detail = "What was sent is not an HTTP/1.1 request."
-            self._refuse(Problem(status=400, code="malformed_request", detail=detail))
+            malformed = Problem(status=400, code="malformed_request", detail=detail)
+            problem = self._head_too_large() if self._head_refused else malformed
+            self.logger.info("%s was refused: %s", self.client, problem.detail)
+            self._refuse(problem)
+        except httptools.HttpParserUpgrade:
+            pass
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self.flow.write_paused:
@@ -279,9 +287,6 @@ class BoundedProtocol(HttpToolsProtocol):
             # The last request that was read has begun: its body may go on, and has its time from now.
             self.flow.resume_reading()
             self._watch_client()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: uvicorn would recommend libraries for a protocol that is left out on purpose."""
 
     def _watch_client(self) -> None:
         if self._refused or self.transport.is_closing():
@@ -382,4 +387,4 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _RefusedError(Exception):
-    """Ends parsing; the parser hands it to uvicorn, which calls `send_400_response`."""
+    """Ends parsing: the parser raises an error of its own then."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import select
 import socket
 import time
@@ -166,6 +167,18 @@ def test_what_is_not_http_is_answered_400(serving: Serving) -> None:
                 assert (name, answer.status) == (name, 400)
                 assert answer.problem()["code"] == "malformed_request"
                 assert client.rest() == b""
+
+
+def test_what_is_not_http_is_one_line_of_the_log_with_its_sender(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with serving() as server, server.client() as client:
+        host, port = client.socket.getsockname()
+        client.ask(b"hello there\r\n\r\nhello there\r\n\r\n")
+    said = [(record.levelname, record.getMessage()) for record in caplog.records if "refused" in record.getMessage()]
+    assert said == [("INFO", f"{(host, port)} was refused: What was sent is not an HTTP/1.1 request.")]
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 def test_noise_after_a_good_request_does_not_spoil_its_answer(serving: Serving) -> None:
