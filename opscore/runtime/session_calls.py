@@ -183,13 +183,16 @@ class SessionCalls(Calls):
         """List sessions, newest first; a result too large for the listing is left to `session`.
 
         Args:
-            limit: how many at most; 500 at most.
+            limit: how many at most; 500 at most. A page may have fewer, or none, and not be the last.
             cursor: where the page before ended.
             status: only those that stand so.
             workflow_id: only those of this workflow.
             agent_id: only those of this agent.
             labels: only those that have all of these.
             business_key: only those that are called so.
+
+        Raises:
+            InvalidDocument: there is no such status.
         """
         wanted = views.WantedSessions(
             status=status, workflow_id=workflow_id, agent_id=agent_id, labels=labels or {}, business_key=business_key

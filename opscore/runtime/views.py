@@ -142,7 +142,14 @@ class WantedSessions:
 
 
 def sessions(view: Snapshot, wanted: WantedSessions, *, limit: int, cursor: str | None) -> Page[Session]:
-    """List sessions, newest first."""
+    """List sessions, newest first.
+
+    Raises:
+        InvalidDocument: there is no such status.
+    """
+    if wanted.status is not None and wanted.status not in SessionStatus.__members__.values():
+        expected = f"expected one of {', '.join(SessionStatus)}, found {wanted.status!r}"
+        raise InvalidDocument("query", (Fault(path="status", message=expected),))
     place = wanted.place()
     if place is None:
         rows = _rows(view, SESSIONS, cursor, reverse=True)

@@ -359,6 +359,16 @@ async def test_a_result_larger_than_a_row_may_be_is_gathered_from_the_tasks(
         assert [each.result for each in node.sessions().items] == [None]
 
 
+async def test_sessions_of_a_status_that_does_not_exist_are_refused_and_not_none(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path).node() as node:
+        for status in SessionStatus:
+            assert node.sessions(status=status).items == node.sessions(status=status.value).items == ()
+        with pytest.raises(InvalidDocument, match=r"status: expected one of started, .*, found 'done'"):
+            node.sessions(status="done")
+
+
 async def test_a_node_whose_dispatcher_is_down_is_not_ready(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
