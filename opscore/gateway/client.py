@@ -28,7 +28,7 @@ from opscore.gateway.calls import (
     Unreachable,
     read_object,
 )
-from opscore.gateway.operator_calls import PREFIX, OperatorCalls, Page, as_json, path_of
+from opscore.gateway.operator_calls import PREFIX, OperatorCalls, Page, as_json, path_of, report_of
 
 __all__ = [
     "Claim",
@@ -326,7 +326,7 @@ class OpscoreClient(OperatorCalls):
                 keeps what was said before.
         """
         said = {} if progress is None else {"progress": progress}
-        answer = await self._caller.document(_report(task_id, "heartbeat", {"attempt": attempt, **said}))
+        answer = await self._caller.document(report_of(task_id, "heartbeat", {"attempt": attempt, **said}))
         return str(answer["leaseExpiresAt"])
 
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
@@ -335,7 +335,7 @@ class OpscoreClient(OperatorCalls):
         The same result may be reported again, as where the answer was lost: what was accepted once is.
         """
         try:
-            await self._caller.answer(_report(task_id, "complete", {"attempt": attempt, "result": result}))
+            await self._caller.answer(report_of(task_id, "complete", {"attempt": attempt, "result": result}))
         except ProblemError as error:
             if not await self._was_taken(error, task_id, attempt, {"status": "completed", "result": result}):
                 raise
@@ -353,7 +353,7 @@ class OpscoreClient(OperatorCalls):
         report = {"attempt": attempt, "error": error, "code": code, "retryable": retryable}
         try:
             await self._caller.answer(
-                _report(task_id, "fail", {key: value for key, value in report.items() if value is not None})
+                report_of(task_id, "fail", {key: value for key, value in report.items() if value is not None})
             )
         except ProblemError as problem:
             failure = {"message": error, "code": code or "task_failed"}
@@ -396,7 +396,3 @@ def webhook_headers(secret: str, body: bytes, *, at: float | None = None) -> dic
     timestamp = str(int(time.time() if at is None else at))
     signature = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     return {"X-AgentKit-Timestamp": timestamp, "X-AgentKit-Signature": signature}
-
-
-def _report(task_id: str, what: str, body: JsonObject) -> Call:
-    return Call(method="POST", path=path_of("task", task_id, what), body=as_json(body))

@@ -152,3 +152,8 @@ def path_of(*parts: str) -> str:
 def as_json(value: Any) -> bytes:
     """The bytes of a body."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def report_of(task_id: str, what: str, body: JsonObject) -> Call:
+    """The call by which an agent says something of an attempt."""
+    return Call(method="POST", path=path_of("task", task_id, what), body=as_json(body))

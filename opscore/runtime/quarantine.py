@@ -10,14 +10,18 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime import transitions
+from opscore.runtime.delivery import unknown_call
 from opscore.runtime.errors import StoreError
 from opscore.runtime.lease_rows import release_of
 from opscore.runtime.library import Library
-from opscore.runtime.models import Lease, Record, Session, SessionStatus, Task
-from opscore.runtime.releasing import start_by
+from opscore.runtime.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
+from opscore.runtime.models import Failure, Lease, Record, Session, SessionStatus, Task
+from opscore.runtime.releasing import earliest, start_by
+from opscore.runtime.run import moved
 from opscore.runtime.store import Expect, Put, Snapshot, Submission
 from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record
+from opscore.runtime.transitions import CRASHED
+from opscore.runtime.waiting import rank_anew
 
 
 @attrs.frozen(kw_only=True)
@@ -34,16 +38,16 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float, library: Li
     guard = OPEN_SESSIONS.read(view, session_id)
     if session is None or guard.row is None:
         return None
-    paused = transitions.quarantine(session)
+    standing = paused(session)
     previous = guard.version
     data: Mapping[str, Any] = {
         "workflowId": session.workflow_id,
-        "reason": paused.reason,
+        "reason": standing.reason,
         "cause": cause,
         "previous": previous,
     }
     expects: list[Expect] = [OPEN_SESSIONS.expect(session_id, guard.version)]
-    writes = [SESSIONS.put(paused), OPEN_SESSIONS.put(OpenSession(session_id=session_id))]
+    writes = [SESSIONS.put(standing), OPEN_SESSIONS.put(OpenSession(session_id=session_id))]
     records: list[Put] = [_line(now, "session", session_id, session_id, f"session.{SessionStatus.PAUSED}", data)]
     held = [
         (lease, version) for lease, version in LEASES.scan(view) if lease.session_id == session_id and not lease.revoked
@@ -53,16 +57,16 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float, library: Li
         expects.append(LEASES.expect(lease.agent_id, version))
         task = TASKS.read(view, lease.task_id).row
         if task is not None:
-            moved = transitions.take_back(task, session, lease, _start_by(view, session, task, library, now), now)
-            writes.append(TASKS.put(moved))
+            after = _taken_back(task, session, lease, _start_by(view, session, task, library, now), now)
+            writes.append(TASKS.put(after))
             told = {
-                "taskKey": moved.key,
-                "attempt": moved.attempt,
-                "agentId": moved.agent_id,
+                "taskKey": after.key,
+                "attempt": after.attempt,
+                "agentId": after.agent_id,
                 "previous": previous,
-                "error": None if moved.error is None else attrs.asdict(moved.error),
+                "error": None if after.error is None else attrs.asdict(after.error),
             }
-            records.append(_line(now, "task", moved.task_id, session_id, f"task.{moved.status}", told))
+            records.append(_line(now, "task", after.task_id, session_id, f"task.{after.status}", told))
     return Quarantine(
         submission=Submission(expects=tuple(expects), writes=(*writes, *deletes), records=tuple(records)),
         taken_back=tuple(lease for lease, _ in held),
@@ -81,3 +85,29 @@ def _start_by(view: Snapshot, session: Session, task: Task, library: Library, no
 def _line(at: float, entity: str, entity_id: str, session_id: str, kind: str, data: Mapping[str, Any]) -> Put:
     line = Record(at=at, entity=entity, entity_id=entity_id, session_id=session_id, kind=kind, data=dict(data))
     return record(line)
+
+
+def paused(session: Session) -> Session:
+    """Pause a run whose actor keeps crashing, so that it can't take the others down."""
+    status = SESSION_TABLE.get((session.status, SessionEvent.PAUSE))
+    return session if status is None else attrs.evolve(session, status=status, reason=CRASHED)
+
+
+def _taken_back(task: Task, session: Session, lease: Lease, waits_until: float | None, now: float) -> Task:
+    """Take an open attempt back from its agent, because the run's actor can't be asked what came of it.
+
+    Args:
+        task: whose attempt it is.
+        session: its run.
+        lease: the attempt's.
+        waits_until: until when the task waits for another agent, if there is a limit.
+        now: the time.
+    """
+    error = Failure(message="the run was paused because its actor kept crashing", code="lost")
+    if lease.tool and lease.delivered and not lease.idempotent:
+        unknown = unknown_call(error.message)
+        return moved(task, TaskEvent.FAIL, error=unknown, retries=task.retries + 1, ended_at=now)
+    if session.error is None and session.cancelled_at is None:
+        due_at = earliest(waits_until, task.closes_at)
+        return moved(task, TaskEvent.REQUEUE, error=error, due_at=due_at, ready_at=now, rank=rank_anew(task, now))
+    return moved(task, TaskEvent.CANCEL, error=error, ended_at=now)

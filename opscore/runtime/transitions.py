@@ -11,15 +11,14 @@ import attrs
 
 from opscore.runtime import items, progress, releasing
 from opscore.runtime.definitions import Definition, Role, TaskDefinition, TaskKind
-from opscore.runtime.delivery import TIMEOUT, unknown_call
-from opscore.runtime.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
+from opscore.runtime.delivery import TIMEOUT
+from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import SESSION_ENDED, Failure, Lease, Session, SessionStatus, Signal, Task, TaskStatus
-from opscore.runtime.run import Draft, Run, Step, moved
-from opscore.runtime.waiting import rank_anew
+from opscore.runtime.models import SESSION_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.run import Draft, Run, Step
 
 _AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
-_CRASHED = "actor_crashed"
+CRASHED = "actor_crashed"
 """The reason of a run that is paused because its actor crashed too often."""
 
 
@@ -303,7 +302,7 @@ def _resume(draft: Draft) -> None:
     event, reason = SessionEvent.RESUME, None
     if draft.session.cancelled_at is not None:
         event = SessionEvent.RESUME_CANCELLING
-        reason = draft.session.reason if draft.session.reason != _CRASHED else None
+        reason = draft.session.reason if draft.session.reason != CRASHED else None
     elif draft.session.error is not None:
         event = SessionEvent.RESUME_FAILING
     draft.move_session(event, reason=reason)
@@ -373,29 +372,3 @@ def reset(run: Run, now: float) -> Step:
             _requeue(draft, task, Failure(message="the run was reset", code="reset"))
     progress.follow(draft)
     return draft.step()
-
-
-def quarantine(session: Session) -> Session:
-    """Pause a run whose actor keeps crashing, so that it can't take the others down."""
-    status = SESSION_TABLE.get((session.status, SessionEvent.PAUSE))
-    return session if status is None else attrs.evolve(session, status=status, reason=_CRASHED)
-
-
-def take_back(task: Task, session: Session, lease: Lease, start_by: float | None, now: float) -> Task:
-    """Take an open attempt back from its agent, because the run's actor can't be asked what came of it.
-
-    Args:
-        task: whose attempt it is.
-        session: its run.
-        lease: the attempt's.
-        start_by: until when the task waits for another agent, if there is a limit.
-        now: the time.
-    """
-    error = Failure(message="the run was paused because its actor kept crashing", code="lost")
-    if lease.tool and lease.delivered and not lease.idempotent:
-        unknown = unknown_call(error.message)
-        return moved(task, TaskEvent.FAIL, error=unknown, retries=task.retries + 1, ended_at=now)
-    if session.error is None and session.cancelled_at is None:
-        due_at = releasing.earliest(start_by, task.closes_at)
-        return moved(task, TaskEvent.REQUEUE, error=error, due_at=due_at, ready_at=now, rank=rank_anew(task, now))
-    return moved(task, TaskEvent.CANCEL, error=error, ended_at=now)

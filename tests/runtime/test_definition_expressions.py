@@ -99,3 +99,55 @@ KINDS = {
 @pytest.mark.parametrize(("fields", "path"), KINDS.values(), ids=KINDS.keys())
 def test_what_a_kind_of_task_needs_and_has_no_use_for_is_told_at_its_path(fields: dict[str, Any], path: str) -> None:
     assert list(faults(workflow({"taskId": "a", **fields}))) == [path]
+
+
+def test_what_expressions_read_is_told_beside_other_faults_unless_it_depends_on_those() -> None:
+    document = workflow(
+        {**A, "dependsOn": ["a"], "parameters": {"x": "${1 +}", "y": "${tasks.b.result + tasks.zz.result}"}},
+        {**B, "dependsOn": ["tusk_a"], "when": "tasks.a.rezult"},
+        {"taskId": "c", "parameters": {"z": "${error.message}"}},
+    )
+    with pytest.raises(InvalidDocument) as caught:
+        parse(document, LIMITS)
+    assert [(fault.path, fault.message) for fault in caught.value.faults] == [
+        ("tasks", "the tasks form a cycle: a → a"),
+        ("tasks[0].parameters", "task 'zz' is none of the tasks"),
+        ("tasks[0].parameters.x", "it ends too early, at character 6"),
+        ("tasks[1].dependsOn[0]", "no task is called 'tusk_a'"),
+        ("tasks[1].when", "task 'a' has no field 'rezult'; did you mean 'result'?"),
+        ("tasks[2].parameters", "'error' is not there: an expression here reads input, session, tasks"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("session.foo", "session has no field 'foo'"),
+        ("session['workflowID']", "session has no field 'workflowID'; did you mean 'workflowId'?"),
+        ("session.id.x", "session.id has no field 'x'"),
+        ("tasks.a.rezult", "task 'a' has no field 'rezult'; did you mean 'result'?"),
+        ("tasks['a'].status.x", "task 'a'.status has no field 'x'"),
+        ("[1].map(x, tasks.a.error.foo)", "task 'a'.error has no field 'foo'"),
+        ("has(tasks.a.rezult.x)", "task 'a' has no field 'rezult'; did you mean 'result'?"),
+    ],
+)
+def test_fields_that_are_never_there_are_found_when_a_workflow_is_saved(expression: str, said: str) -> None:
+    assert faults(reading(expression)) == {"tasks[1].parameters": said}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "tasks.a.result.whatever.that.is",
+        "has(session.foo) || has(tasks.a.foo)",
+        "tasks.a.error.code + session.workflowId + session['agentId']",
+        "input.session.foo.tasks.a.foo",
+        "{'session': {'foo': 1}}.session.foo",
+    ],
+)
+def test_fields_that_may_be_there_are_no_faults(expression: str) -> None:
+    parse(reading(expression), LIMITS)
+
+
+def reading(expression: str) -> dict[str, Any]:
+    return workflow({**A, "nextTaskId": "b"}, {**B, "parameters": {"x": f"${{{expression}}}"}})

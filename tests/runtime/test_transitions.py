@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from opscore.runtime import steering, transitions
+from opscore.runtime import quarantine, steering, transitions
 from opscore.runtime.errors import SessionConflict
 from opscore.runtime.lifecycle import SESSION_TABLE, TASK_TABLE, ImpossibleTransition, SessionEvent, TaskEvent
 from opscore.runtime.models import (
@@ -51,7 +51,7 @@ def due(run: Run, what: str, now: float = LATER, child: Session | None = None) -
 
 def moves(run: Run) -> Iterator[Run]:
     """Every run that one call can lead to."""
-    yield attrs.evolve(run, session=transitions.quarantine(run.session))
+    yield attrs.evolve(run, session=quarantine.paused(run.session))
     for move in Move:
         try:
             step = steering.steered(run, move, None, NOW)
@@ -282,7 +282,7 @@ def test_a_failing_run_retries_nothing_and_queues_nothing_again() -> None:
 
 
 def paused(run: Run) -> Run:
-    return attrs.evolve(run, session=transitions.quarantine(run.session))
+    return attrs.evolve(run, session=quarantine.paused(run.session))
 
 
 def test_a_quarantined_run_is_paused_and_says_why() -> None:
@@ -309,4 +309,4 @@ def test_a_run_that_was_failing_when_it_was_paused_still_ends_failed() -> None:
 @pytest.mark.parametrize("status", sorted(SESSION_ENDED))
 def test_a_run_that_has_ended_is_never_paused(status: SessionStatus) -> None:
     session = attrs.evolve(run_of().session, status=status)
-    assert transitions.quarantine(session) == session
+    assert quarantine.paused(session) == session

@@ -159,7 +159,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="push-answer-of-a-past-attempt-counts",
         breaks="A push answer of a past attempt changes nothing: here it ends the task's next attempt at the same agent.",
-        module="opscore/runtime/agent.py",
+        module="opscore/runtime/agent_deliveries.py",
         old="""    return (lease.task_id, lease.attempt) == (about.task_id, about.attempt)
 """,
         new="""    return lease.task_id == about.task_id
@@ -202,7 +202,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="repeated-claim-keeps-the-first-ticket",
         breaks="The same claim gets the same attempt until the first heartbeat, and a claimer that goes away gives its task back at "
         "once: here the call that was given up takes the task from the one that repeated it.",
-        module="opscore/runtime/agent.py",
+        module="opscore/runtime/agent_deliveries.py",
         old="""        if handed != lease:
             await self._rows.commit("agent.handed", lease=handed)
 """,

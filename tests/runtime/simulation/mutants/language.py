@@ -174,7 +174,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="call-is-not-noted-before-it-is-sent",
         breaks="The call of a tool that may have been sent is not sent again after a restart.",
-        module="opscore/runtime/agent.py",
+        module="opscore/runtime/agent_deliveries.py",
         old="            if lease.tool:\n",
         new="            if not lease:\n",
     ),
@@ -265,7 +265,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="tool-that-took-too-long-is-called-again",
         breaks="A call of which nobody knows whether it was made is made again only where that does no harm.",
-        module="opscore/runtime/agent.py",
+        module="opscore/runtime/agent_deliveries.py",
         old="    if lease.tool and lease.delivered:\n        return delivery.judge_call(",
         new="    if lease.tool and lease.delivered and lease.idempotent:\n        return delivery.judge_call(",
     ),

@@ -1,0 +1,216 @@
+"""What an agent's actor does with an attempt: it hands it over, hears what came of it, and ends it in time."""
+
+import attrs
+
+from opscore.actors.actor import handles
+from opscore.runtime import delivery, leases, messages, registration, timer_messages
+from opscore.runtime.addresses import hint
+from opscore.runtime.agent_standing import AgentStanding
+from opscore.runtime.errors import NotReady
+from opscore.runtime.models import AgentSource, Assignment, Failure, Granted, Lease
+from opscore.runtime.values import checked
+
+
+class AgentDeliveries(AgentStanding):
+    """The part of an agent's actor that deals with the attempt at hand."""
+
+    # --- to the agent -------------------------------------------------------------------------------------
+
+    async def _hand_to_claimer(self, lease: Lease, claim: messages.Claim) -> Granted:
+        handed = attrs.evolve(lease, delivered=True, claim_id=claim.claim_id, claim_ticket=claim.ticket)
+        if handed != lease:
+            await self._rows.commit("agent.handed", lease=handed)
+        return Granted(assignment=await self._described(handed), lease=handed)
+
+    @handles(messages.LeaseGranted)
+    async def lease_granted(self, message: messages.LeaseGranted) -> None:
+        """Deliver what a session has just committed to this agent."""
+        self._assignment = message.assignment
+        self._announced = False
+        accepted = self._rows.accept(message.lease, message.version)
+        await self._told(message, self._hand_over if accepted else self._taken_up)
+
+    async def _hand_over(self) -> None:
+        """Deliver the lease's attempt, unless that is done or under way: to the claim that waits, else by courier."""
+        agent, lease = self._rows.agent, self._rows.lease
+        if agent is None or lease is None:
+            return
+        if lease.revoked:
+            await self._release(lease)
+            return
+        self._arm(lease)
+        if lease.delivered or self._courier.carries(lease.task_id, lease.attempt):
+            return
+        if self._claim is not None:
+            granted = await self._hand_to_claimer(lease, self._claim.message)
+            self._claim.timer.cancel()
+            self._claim.reply.set(granted)
+            self._claim = None
+        elif self._courier.reaches(agent):
+            assignment = await self._described(lease)
+            if lease.tool:
+                # Before it is sent: a call that may have been made is never made again by itself.
+                await self._rows.commit("agent.handed", lease=attrs.evolve(lease, delivered=True))
+            self._courier.start(assignment, agent)
+        else:
+            grace = messages.ClaimGraceOver(task_id=lease.task_id, attempt=lease.attempt)
+            self.context.tell_after(self._limits.claim_grace_s, grace)
+
+    async def _release(self, lease: Lease) -> None:
+        """Let go of an attempt that was taken back: a local function is stopped, a remote agent may be busy with it."""
+        runs_here, carried = self._runs_here(lease), self._courier.carries(lease.task_id, lease.attempt)
+        if runs_here:
+            self._courier.cancel(lease.task_id, lease.attempt)
+        if runs_here or not (lease.delivered or carried):
+            await self._rows.commit("agent.released", lease=None)
+            self._assignment = None
+            hint(self._addresses.timers, timer_messages.DisarmLease(agent_id=self._agent_id))
+        else:
+            self._arm(lease)
+
+    async def _taken_up(self) -> None:
+        """Read the rows behind every commit that is under way, and do what they say is left to do."""
+        await self._rows.reload()
+        await self._hand_over()
+
+    async def _described(self, lease: Lease) -> Assignment:
+        known = self._assignment
+        if known is None or not is_about(lease, known):
+            describe = messages.Describe(task_id=lease.task_id)
+            known = self._assignment = await self._addresses.session(lease.session_id).ask(describe)
+        if not is_about(lease, known):
+            raise NotReady(f"the run of task {lease.task_id!r} does not know of its attempt yet", retry_after_s=1.0)
+        return known
+
+    @handles(messages.ClaimGraceOver)
+    async def claim_grace_over(self, message: messages.ClaimGraceOver) -> None:
+        """Put a task back that no claimer came for."""
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is not None and is_about(lease, message) and not lease.delivered:
+                await self._end(delivery.Undelivered(reason="no claimer came for it"), "agent.claim_missed")
+
+        await self._told(message, decide)
+
+    @handles(messages.DeliveryEnded)
+    async def delivery_ended(self, message: messages.DeliveryEnded) -> None:
+        """Act on what came of a delivery; one of a past attempt changes nothing."""
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is not None and is_about(lease, message):
+                meant = delivery.judge_answer(message.fact, tool=lease.tool, idempotent=lease.idempotent)
+                await self._judged(lease, checked(meant, self._limits))
+
+        await self._decided(decide)
+
+    async def _judged(self, lease: Lease, judgement: delivery.Judgement) -> None:
+        now = self._now()
+        match judgement:
+            case delivery.Delivered():
+                if not lease.delivered:
+                    await self._rows.commit("agent.delivered", lease=attrs.evolve(lease, delivered=True))
+            case delivery.Unknown(reason=reason):
+                cut = leases.cut_short(lease, now, self._limits)
+                await self._rows.commit("agent.delivery_unknown", lease=cut, data={"reason": reason})
+                self._arm(cut)
+            case delivery.Undelivered(reason=reason, retry_after_s=retry_after_s):
+                agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random, retry_after_s)
+                await self._end(judgement, "agent.suspected", agent=agent, data={"reason": reason})
+            case _:
+                await self._end(judgement, "agent.delivered", goes_on=True)
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    @handles(messages.LeaseDue)
+    async def lease_due(self, message: messages.LeaseDue) -> None:
+        """End an attempt whose time is over: too long altogether is a failure, silence is a loss."""
+
+        async def decide() -> None:
+            await self._rows.reload()
+            await self._end_overdue()
+
+        await self._told(message, decide)
+
+    async def _end_overdue(self) -> None:
+        lease, now = self._rows.lease, self._now()
+        if lease is None:
+            return
+        if lease.revoked and (now < lease.due_at or self._runs_here(lease)):
+            await self._release(lease)
+        elif now >= lease.timeout_at:
+            late = _cut_off(lease, f"attempt {lease.attempt} took longer than its timeout", delivery.TIMEOUT)
+            await self._end(late, "agent.timed_out")
+        elif lease.silent_at is not None and now >= lease.silent_at:
+            silent = _cut_off(lease, f"its agent was silent for {lease.heartbeat_s:g} s", "heartbeat_timeout")
+            await self._end(silent, "agent.fell_silent")
+        elif now < lease.expires_at:
+            await self._hand_over()
+        elif self._runs_here(lease) or (lease.tool and self._courier.carries(lease.task_id, lease.attempt)):
+            lease = leases.prolonged(lease, now)
+            await self._rows.commit("agent.renewed", lease=lease)
+            self._arm(lease)
+        else:
+            agent = registration.suspected(self._rows.known_agent(), now, self.context.clock.random)
+            await self._end(delivery.Lost(reason="its lease expired in silence"), "agent.lease_expired", agent=agent)
+        if self._rows.lease is None:
+            self._courier.cancel(lease.task_id, lease.attempt)
+
+    def _runs_here(self, lease: Lease) -> bool:
+        """Whether the attempt is a local function that this process is running: that is life enough for its lease."""
+        agent = self._rows.agent
+        return (
+            agent is not None
+            and agent.source is AgentSource.LOCAL
+            and self._courier.carries(lease.task_id, lease.attempt)
+        )
+
+    @handles(messages.SuspicionDue)
+    async def suspicion_due(self, _: messages.SuspicionDue) -> None:
+        """Try the agent again."""
+        self._announce()
+
+    @handles(messages.Resume)
+    async def resume(self, message: messages.Resume) -> None:
+        """The node was away: a local function died with it; a remote agent gets a full lease to speak."""
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is None:
+                return
+            agent = self._rows.agent
+            if agent is None or agent.source is AgentSource.LOCAL:
+                await self._end(delivery.Lost(reason="the process that ran it ended"), "agent.resumed")
+            else:
+                await self._rows.commit("agent.resumed", lease=leases.resumed(lease, self._now(), self._limits))
+                await self._hand_over()
+
+        await self._told(message, decide)
+
+    @handles(messages.StoodStill)
+    async def stood_still(self, message: messages.StoodStill) -> None:
+        """Let nobody lose an attempt for a time in which nobody could speak."""
+
+        async def decide() -> None:
+            lease = self._rows.lease
+            if lease is not None:
+                later = leases.put_off(lease, message.seconds, message.since_s, self._now())
+                await self._rows.commit("agent.resumed", lease=later)
+                self._arm(later)
+
+        await self._told(message, decide)
+
+
+def is_about(
+    lease: Lease, about: Assignment | messages.DeliveryEnded | messages.ClaimGraceOver | messages.Finish
+) -> bool:
+    """Whether this is said of the very attempt that the lease is on."""
+    return (lease.task_id, lease.attempt) == (about.task_id, about.attempt)
+
+
+def _cut_off(lease: Lease, why: str, code: str) -> delivery.Judgement:
+    """What the end of an attempt's time means: of a tool that was handed over nobody knows whether it was called."""
+    if lease.tool and lease.delivered:
+        return delivery.judge_call(delivery.Unknown(reason=why), idempotent=lease.idempotent)
+    return delivery.Failed(error=Failure(message=why, code=code))
