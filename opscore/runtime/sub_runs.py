@@ -37,7 +37,7 @@ from opscore.runtime.values import checked
 
 BEGINNINGS_MAX: Final = 100
 """Runs that are begun at the same time, of the whole node: a tree of them must not keep everybody else waiting."""
-CALLED_OFF: Final = "the run that waited for it goes on without it"
+CALLED_OFF: Final = "no run waits for it any more"
 """Why a run is cancelled that no other one waits for any more."""
 
 

@@ -74,7 +74,7 @@ async def test_cancelling_a_run_cancels_what_it_waits_for(tmp_path: Path, autoju
         called_off = node.session(child.session_id).session
         assert (called_off.status, called_off.reason) == (
             SessionStatus.CANCELLED,
-            "the run that waited for it goes on without it",
+            "no run waits for it any more",
         )
 
 
