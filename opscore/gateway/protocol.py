@@ -34,6 +34,8 @@ class ServerLimits:
         header_fields_max: Header fields of one request; each takes far more memory than its bytes.
         pipelined_max: Requests that may wait on a connection while one is answered; with one more, those that
             came before it are answered, and the connection closes.
+        waiting_bytes_max: What may wait so in bytes before no more is read. Until then the end of the connection is
+            seen, so that the request under way learns that its client has left.
         request_head_timeout_s: From the connection, or a request's first byte, to the end of its head.
         request_body_timeout_s: From the end of the head to the end of the body.
         idle_timeout_s: Between one answer and the next request.
@@ -48,6 +50,7 @@ class ServerLimits:
     header_bytes_max: int = 64 * 1024
     header_fields_max: int = 100
     pipelined_max: int = 32
+    waiting_bytes_max: int = 64 * 1024
     request_head_timeout_s: float = 10.0
     request_body_timeout_s: float = 30.0
     idle_timeout_s: float = 60.0
@@ -116,15 +119,17 @@ class BoundedConfig(uvicorn.Config):
 
 
 class HeldFlow(FlowControl):
-    """Flow control that reads no further while earlier requests wait: uvicorn would, after each answer."""
+    """Flow control that reads no further while much of what was read waits: uvicorn would, after each answer."""
 
     def __init__(self, transport: asyncio.Transport, is_held: Callable[[], bool]) -> None:
         super().__init__(transport)
         self._is_held = is_held
 
     def resume_reading(self) -> None:
-        """Read on, unless what was read before is still waiting."""
-        if not self._is_held():
+        """Read on, unless too much of what was read before is still waiting."""
+        if self._is_held():
+            self.pause_reading()
+        else:
             super().resume_reading()
 
 
@@ -147,6 +152,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answering: RequestResponseCycle | None = None
         # Bytes since the last byte of a body or the end of a message: what the parser had to keep or skip.
         self._unframed_bytes = 0
+        self._waiting_bytes = 0  # What came since requests wait: never less than what they take.
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -154,7 +160,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, and start the clock for its first request."""
         super().connection_made(transport)
-        self.flow = HeldFlow(transport, self._holds_requests)
+        self.flow = HeldFlow(transport, self._holds_much)
         limits = self._limits
         excess = len(self.connections) - limits.connections_max
         if excess > limits.refusals_max:
@@ -192,6 +198,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unframed_bytes += len(data)
         if not self._refused:
             self._parse(data)
+            if self.pipeline:
+                # uvicorn would read no further, and nobody would see that the client of a claim under way has left.
+                self._waiting_bytes += len(data)
+                self.flow.resume_reading()
             self._watch_client()
         elif self._unframed_bytes > 2 * self._limits.header_bytes_max:
             self.flow.pause_reading()
@@ -276,7 +286,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self.flow.write_paused:
             # A client that does not read what it asked for is not worked for either, until it does.
-            self.flow.pause_reading()
             self.pipeline.append((cycle, app))
             return
         self._answering = cycle
@@ -285,6 +294,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _read_on(self) -> None:
         if self._cycle_open() is not None and not self.pipeline:
             # The last request that was read has begun: its body may go on, and has its time from now.
+            self._waiting_bytes = 0
             self.flow.resume_reading()
             self._watch_client()
 
@@ -300,8 +310,8 @@ class BoundedProtocol(HttpToolsProtocol):
             seconds = self._limits.request_body_timeout_s
             self._body_timer = self.loop.call_later(seconds, self._time_out_body)
 
-    def _holds_requests(self) -> bool:
-        return bool(self.pipeline) and not self._refused
+    def _holds_much(self) -> bool:
+        return bool(self.pipeline) and self._waiting_bytes > self._limits.waiting_bytes_max and not self._refused
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)

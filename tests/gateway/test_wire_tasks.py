@@ -119,6 +119,25 @@ def test_a_task_of_a_claimer_that_left_goes_to_another_agent_soon(server: Gatewa
     assert claimed["task"]["sessionId"] == session_id
 
 
+@pytest.mark.parametrize("waiting", [1, 10])
+def test_a_claimer_that_left_is_given_no_task_though_requests_wait_behind_its_claim(
+    server: GatewayProcess, wire: Wire, waiting: int
+) -> None:
+    capability = name("cap")
+    leaver = wire.register(capability)
+    head = "authorization: Bearer a-key-with-every-scope"
+    with server.raw() as raw:
+        raw.send(post(f"{PREFIX}/agent/{leaver}/claim?waitSeconds=30", b"", head) * (1 + waiting))
+        until_waiting(wire, leaver)
+    time.sleep(0.2)  # For the server to see that it left.
+    session_id = wire.trigger(one_task(capability))
+    begun = time.monotonic()
+    claimed = wire.claimed(wire.register(capability))
+    assert time.monotonic() - begun < 12  # As above.
+    assert claimed["task"]["sessionId"] == session_id
+    assert wire.get(f"/agent/{leaver}").json()["lease"] is None
+
+
 def test_a_claimer_that_leaves_in_the_moment_in_which_work_comes_is_handed_none(
     server: GatewayProcess, wire: Wire
 ) -> None:
