@@ -8,12 +8,13 @@ workflow, and its runs are cut short.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 import attrs
 
+from opscore.runtime.definitions import TaskKind
 from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.invariants import STANDARD, Invariants
@@ -99,7 +100,8 @@ class Outcome:
         broken = played.broken if played.broken is not None and played.broken.invariant != _ENDS else None
         # A run that another one began is a part of that.
         begun = [session for session in played.sessions if session.parent_task_id is None]
-        runs = [_run(session, played.tasks, cut_short=broken is not None) for session in begun]
+        signals = _signals_of(played.scenario)
+        runs = [_run(session, played.tasks, signals, cut_short=broken is not None) for session in begun]
         triggers = played.scenario.triggers
         wanted = len({trigger.key or f"trigger-{number}" for number, trigger in enumerate(triggers)})
         refused = [f"it was refused: {why}" for why in played.history.ledger.refused.values()]
@@ -138,7 +140,17 @@ class Outcome:
         return None
 
 
-def _run(session: Session, tasks: Iterable[Task], *, cut_short: bool) -> Run:
+def _signals_of(scenario: Scenario) -> dict[tuple[str, str], str]:
+    """The signal that a task waits for, by its workflow and its own id."""
+    return {
+        (document["id"], task["taskId"]): (task.get("parameters") or {}).get("name") or task["taskId"]
+        for document in (*scenario.workflows, *scenario.saved)
+        for task in document["tasks"]
+        if task.get("type") == TaskKind.SIGNAL
+    }
+
+
+def _run(session: Session, tasks: Iterable[Task], signals: Mapping[tuple[str, str], str], *, cut_short: bool) -> Run:
     if session.status is SessionStatus.COMPLETED:
         return Run(ending=Ending.COMPLETED, seconds=_seconds(session))
     if session.status in (SessionStatus.FAILED, SessionStatus.CANCELLED):
@@ -150,11 +162,15 @@ def _run(session: Session, tasks: Iterable[Task], *, cut_short: bool) -> Run:
     if session.status is SessionStatus.PAUSED:
         return Run(ending=Ending.PAUSED, why=session.reason or "")
     stands = [
-        f"task {task.key} is {task.status}"
+        f"task {task.key} {_standing(task, signals.get((session.workflow_id, task.key)))}"
         for task in tasks
         if task.session_id == session.session_id and task.status not in (TaskStatus.COMPLETED, TaskStatus.PENDING)
     ]
     return Run(ending=Ending.UNENDED, why=", ".join(stands) or f"it is {session.status}")
+
+
+def _standing(task: Task, signal: str | None) -> str:
+    return f"waits for the signal {signal!r}" if signal is not None and task.awaits else f"is {task.status}"
 
 
 def _seconds(session: Session) -> float | None:

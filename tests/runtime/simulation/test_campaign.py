@@ -135,6 +135,13 @@ def test_a_run_whose_agents_are_gone_for_good_has_not_ended_and_breaks_no_promis
     assert "is ready" in wrong.why or "is dispatched" in wrong.why
 
 
+def test_a_signal_that_nobody_sends_is_named_where_a_run_does_not_end() -> None:
+    approval = {"taskId": "approve", "type": "signal", "parameters": {"name": "go"}}
+    waits = Scenario(workflows=[{"id": "w", "tasks": [approval]}], triggers=[Trigger()], settle_s=3_600.0)
+    (run,) = Outcome.of(play(waits)).runs
+    assert (run.ending, run.why) == (Ending.UNENDED, "task approve waits for the signal 'go'")
+
+
 def test_half_of_the_agents_that_leave_are_made_up_for_by_the_others() -> None:
     halved = tuple(attrs.evolve(model, leaves_at_s=3.0, leaving_share=0.5) for model in FLEET)
     tasks = [{name: value for name, value in task.items() if name != "retry"} for task in ORDERS["tasks"]]
