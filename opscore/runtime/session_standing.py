@@ -36,8 +36,8 @@ STEERED: Final = (OPEN_SESSIONS.name, SESSIONS.name, LEASES.name)
 """The tables whose rows a step from outside, or by time, may require."""
 GRANTED: Final = (AGENTS.name, LEASES.name, SLOTS.name)
 """The tables whose rows a grant requires."""
-ERRANDS_AT_ONCE: Final = 4
-"""Of one run; it may wait for thousands of others."""
+ERRANDS_AT_ONCE: Final = 32
+"""Of one run, which may wait for thousands of others."""
 AGAIN_S: Final = 1.0
 """When to try again what the store, or an agent's mailbox, could not take."""
 DISPATCHER_WAIT_S: Final = 1.0
@@ -263,7 +263,8 @@ class SessionStanding(Actor[SessionProtocol]):
     def _run_errand(self, errand: Callable[[ArgumentT], Awaitable[None]], argument: ArgumentT) -> None:
         """Do something beside the mailbox, until it is done; the actor stays for as long as that takes."""
         self._errands.append(functools.partial(errand, argument))
-        if self._errands_under_way < ERRANDS_AT_ONCE:
+        # Each takes a task of trio: where the node begins as many runs as it may, one has to do.
+        if self._errands_under_way < (ERRANDS_AT_ONCE if self._sub_runs.has_room else 1):
             self._errands_under_way += 1
             self.context.start_soon(self._run_errands)
 

@@ -31,6 +31,7 @@ from opscore.runtime.models import Failure, Move, Session, SessionStatus, Task
 from opscore.runtime.run import Run
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import SESSIONS, SESSIONS_BELOW, TASKS
+from opscore.runtime.transitions import TOO_MANY_RUNS
 from opscore.runtime.triggering import Prepared, Trigger, prepare
 from opscore.runtime.typed_tables import named
 from opscore.runtime.values import checked
@@ -68,6 +69,11 @@ class SubRuns:
         self._open_beside = open_beside
         self._beginnings = trio.CapacityLimiter(BEGINNINGS_MAX)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another run could be begun now."""
+        return self._beginnings.available_tokens > 0
+
     async def standing(self, task: Task) -> Session | None:
         """The run that a task waits for, as it stands behind every commit sent before; nothing before it begins."""
         child_id = task.child_session_id
@@ -94,14 +100,14 @@ class SubRuns:
             StoreError, Unavailable: it could not be begun now.
         """
         if parent.depth + 1 > self._limits.runs_depth_max:
-            return _impossible(LimitExceeded("runs_depth_max", self._limits.runs_depth_max, parent.depth + 1))
+            return _too_many("runs_depth_max", self._limits.runs_depth_max, parent.depth + 1)
         async with self._beginnings:
             return await self._begun(parent, task, asked)
 
     async def _begun(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | None:
         count = self._open_beside(parent.session_id)
         if count >= self._limits.runs_below_max:
-            return _impossible(LimitExceeded("runs_below_max", self._limits.runs_below_max, count + 1))
+            return _too_many("runs_below_max", self._limits.runs_below_max, count + 1)
         try:
             found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, asked))
             if found is None:
@@ -128,7 +134,7 @@ class SubRuns:
         child_id = task.child_session_id
         if above.row is None or not above.row.awaits or above.row.child_session_id != child_id or child_id is None:
             return None
-        if SESSIONS.read(view, child_id).row is not None:
+        if SESSIONS.read(view, child_id).row is not None or not _is_wanted(view, parent):
             return None
         trigger = Trigger(
             definition=str(asked["workflowId"]),
@@ -176,6 +182,22 @@ class SubRuns:
             await self._addresses.session(session_id).ask(Steer(move=Move.CANCEL, reason=CALLED_OFF))
         except (SessionNotFound, SessionConflict):
             return
+
+
+def _is_wanted(view: Snapshot, session: Session) -> bool:
+    """Whether every run above one still waits for the next: where one does not, all below it are called off in turn."""
+    above: Session | None = session
+    while above is not None and above.parent_task_id is not None:
+        task = TASKS.read(view, above.parent_task_id).row
+        if task is None or not task.awaits or task.child_session_id != above.session_id:
+            return False
+        above = SESSIONS.read(view, task.session_id).row
+    return above is not None
+
+
+def _too_many(name: str, allowed: int, found: int) -> Failed:
+    """It would be one more than may be; no other try of the task helps, nor one of those above it."""
+    return Failed(error=Failure(message=str(LimitExceeded(name, allowed, found)), code=TOO_MANY_RUNS), retryable=False)
 
 
 def _impossible(error: Refusal) -> Failed:

@@ -18,6 +18,8 @@ from opscore.runtime.models import SESSION_ENDED, Failure, Session, SessionStatu
 from opscore.runtime.run import Draft, Run, Step
 
 _AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
+TOO_MANY_RUNS = "too_many_runs"
+"""The code of a task that would have begun more runs than may be, and of every run above it that fails by that."""
 CRASHED = "actor_crashed"
 """The reason of a run that is paused because its actor crashed too often."""
 
@@ -178,7 +180,8 @@ def _await_over(draft: Draft, task: Task, rng: random.Random, child: Session | N
         draft.end(task, TaskEvent.COMPLETE, result=child.result, error=None)
     elif child is not None and child.status in SESSION_ENDED:
         error = child.error or Failure(message="the run was cancelled", code="cancelled")
-        _fail(draft, task, error, rng, retryable=child.status is SessionStatus.FAILED)
+        again = child.status is SessionStatus.FAILED and error.code != TOO_MANY_RUNS
+        _fail(draft, task, error, rng, retryable=again)
     elif over and task.due_at == task.closes_at:
         # Of two times that have passed, the first decides, however late somebody looks.
         draft.end(task, TaskEvent.FAIL, error=_not_closed(draft, task))

@@ -142,7 +142,7 @@ async def test_runs_that_start_themselves_come_to_an_end(tmp_path: Path, autojum
 async def test_a_run_that_begins_ever_more_of_itself_fails_before_it_fills_the_node(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
-    step = {**parent()["tasks"][0], **NEVER}
+    step = parent()["tasks"][0]
     bomb = {"id": "below", "tasks": [{**step, "taskId": f"part-{number}", "dependsOn": []} for number in range(10)]}
     most = 0
 
@@ -155,6 +155,8 @@ async def test_a_run_that_begins_ever_more_of_itself_fails_before_it_fills_the_n
         failed = await ended(node, await begin(node, bomb), within_s=60)
         assert failed.error is not None
         assert "runs_below_max allows 500, found" in failed.error.message
+        assert failed.error.code == "too_many_runs"
+        assert all(task.retries <= 1 for task in node.session(failed.session_id).tasks), "no other try would help"
         await quiet()
         assert most <= 1 + 500 + BEGINNINGS_MAX
         assert node.statistics().open_sessions == 0
