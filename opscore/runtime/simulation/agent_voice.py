@@ -37,6 +37,8 @@ class Stage:
     """Told what an agent is about to say of an attempt: task, attempt, who, what, and the result."""
     now: Callable[[], float]
     reachable: Callable[[str, bool], None]
+    at_work: dict[str, tuple[str, int]]
+    """What each local function is at."""
     capability_of: Callable[[Assignment], str | None]
 
 

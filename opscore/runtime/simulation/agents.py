@@ -172,6 +172,15 @@ class SimulatedAgent(Voice):
             await trio.sleep(AGAIN_S)
 
     async def _run_locally(self, assignment: Assignment) -> Any:
+        at_work = self._stage.at_work
+        at_work[self.agent_id] = mine = (assignment.task_id, assignment.attempt)
+        try:
+            return await self._compute(assignment)
+        finally:
+            if at_work.get(self.agent_id) == mine:
+                del at_work[self.agent_id]
+
+    async def _compute(self, assignment: Assignment) -> Any:
         skill = self._skill(assignment)
         if self._dice.happens("agent_hangs"):
             await self._dice.pause(HANGS_S_MAX)

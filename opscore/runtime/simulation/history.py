@@ -33,6 +33,12 @@ class Ledger:
     """The attempts whose push was answered by nobody, or by a wish to be asked later; while its node lives."""
     claimed: dict[tuple[str, int], str] = attrs.field(factory=dict)
     """The claim that each attempt was handed to, where one was."""
+    wishes: dict[tuple[str, int], float] = attrs.field(factory=dict)
+    """Until when whoever was pushed an attempt last wishes to be left alone, by the wall; while the node lives."""
+    at_work: dict[str, tuple[str, int]] = attrs.field(factory=dict)
+    """The attempt that each local function is at."""
+    handed: set[tuple[str, int]] = attrs.field(factory=set)
+    """The attempts that were handed over by a push."""
     called: set[tuple[str, int]] = attrs.field(factory=set)
     """The attempts that were handed over as calls of tools."""
     taken_away: set[str] = attrs.field(factory=set)

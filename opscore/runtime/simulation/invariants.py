@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from opscore.runtime.models import Assignment
-from opscore.runtime.simulation.promises import bounds, calendars, dispatch, outside, sessions, tasks
+from opscore.runtime.simulation.promises import bounds, calendars, dispatch, histories, outside, sessions, tasks, times
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Commit, Rows
 
@@ -78,15 +78,25 @@ STANDARD: Final = Invariants(
         tasks.attempts_end_once,
         tasks.retries_follow_the_policy,
         tasks.losses_are_bounded,
+        tasks.completed_tasks_have_no_error,
         tasks.admission_is_bounded,
         tasks.records_tell_every_change,
         tasks.decisions_come_before_commits,
         tasks.keys_keep_their_sessions,
+        histories.records_lead_back,
+        histories.records_tell_every_step,
+        times.tasks_close_when_they_have_to,
+        times.tasks_wait_as_long_as_they_may,
+        times.runs_have_their_time,
+        times.agents_have_time_to_speak,
+        times.unknown_deliveries_are_waited_for_shortly,
         sessions.sessions_move_by_the_table,
         sessions.order_follows_the_graph,
         sessions.handlers_begin_when_they_are_called_for,
         sessions.sessions_end_whole,
         sessions.lists_are_gone_through_in_bounds,
+        sessions.lists_fail_by_the_first_failure,
+        sessions.runs_below_have_their_input,
         sessions.failing_sessions_start_nothing,
         sessions.cancelling_calls_everything_back,
         sessions.unfinished_sessions_are_listed,
@@ -99,10 +109,15 @@ STANDARD: Final = Invariants(
         dispatch.leases_have_their_times,
         dispatch.life_renews_the_lease,
         dispatch.attempts_end_when_their_time_is_over,
+        dispatch.functions_may_outlast_their_leases,
+        dispatch.who_shows_life_has_its_attempt,
         dispatch.the_unreached_are_suspected,
+        dispatch.suspicions_grow,
+        dispatch.agents_are_left_alone_as_they_wish,
         dispatch.suspicion_ends_with_a_report,
         dispatch.reports_order_themselves,
         dispatch.registering_keeps_the_cordon,
+        dispatch.registering_forgets_the_order_of_reports,
         dispatch.the_first_in_line_goes_first,
         bounds.slots_go_with_leases,
         bounds.no_more_is_out_than_may,
@@ -110,6 +125,8 @@ STANDARD: Final = Invariants(
         outside.results_are_of_their_attempts,
         calendars.a_due_time_starts_one_run,
         calendars.missed_times_follow_the_policy,
+        calendars.missed_times_are_told,
+        calendars.what_passes_in_a_pause_is_over,
         outside.claims_are_not_taken_back,
         outside.unknown_calls_are_not_repeated,
     ),
@@ -117,6 +134,7 @@ STANDARD: Final = Invariants(
         outside.accepted_is_durable,
         outside.a_key_starts_one_session,
         outside.steering_is_durable,
+        outside.steered_runs_go_on,
         outside.signals_are_durable,
         outside.acknowledged_ends_are_durable,
         outside.heartbeats_renew,
@@ -124,7 +142,12 @@ STANDARD: Final = Invariants(
         outside.claims_are_handed_once,
         calendars.schedules_are_durable,
     ),
-    on_handed=(outside.handed_is_committed, outside.handed_is_open, outside.calls_are_handed_once),
+    on_handed=(
+        outside.handed_is_committed,
+        outside.handed_is_open,
+        outside.life_ends_the_handing_over,
+        outside.calls_are_handed_once,
+    ),
     on_scan=(
         dispatch.waiting_work_finds_idle_agents,
         dispatch.attempts_are_taken_up,

@@ -38,10 +38,14 @@ class Network:
         dice: what goes wrong.
         ledger: where it is written down whom a push did not reach.
         on_handed: told before an agent gets an attempt.
+        now: wall time.
     """
 
-    def __init__(self, dice: Dice, ledger: Ledger, on_handed: Callable[[Assignment], None]) -> None:
+    def __init__(
+        self, dice: Dice, ledger: Ledger, on_handed: Callable[[Assignment], None], now: Callable[[], float]
+    ) -> None:
         self._dice = dice
+        self._now = now
         self._ledger = ledger
         self._on_handed = on_handed
         self._node: Node | None = None
@@ -63,6 +67,7 @@ class Network:
         """The node is gone, and every call with it, and what it had learnt of deliveries and not committed."""
         self._node = None
         self._ledger.unreached.clear()
+        self._ledger.wishes.clear()
         if self.up.is_set():
             # Whoever waits for a node goes on waiting if one was gone before it ran.
             self._down.set()
@@ -143,9 +148,12 @@ class Network:
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
         """Push an attempt to its agent."""
         self._on_handed(assignment)
+        self._ledger.wishes.pop((assignment.task_id, assignment.attempt), None)
         fact = await self._push(assignment, agent)
         if isinstance(fact, NotReached) or (isinstance(fact, Answered) and fact.status in _NOT_NOW):
             self._ledger.unreached.add((assignment.task_id, assignment.attempt))
+        if isinstance(fact, Answered) and fact.status in _NOT_NOW:
+            self._ledger.wishes[assignment.task_id, assignment.attempt] = self._now() + (fact.retry_after_s or 0.0)
         return fact
 
     async def _push(self, assignment: Assignment, agent: Agent) -> Fact:

@@ -128,6 +128,8 @@ class Rows:
         """The agents that hold a lease behind a gate, by its name."""
         self.gates_moved: dict[str, float] = {}
         """When such a lease last came or went, by the wall."""
+        self.newest: dict[str, int] = {}
+        """The newest commit that wrote of each session."""
         self.begun: dict[str, list[float]] = {}
         """When attempts behind a gate began, of those that may begin only so often."""
         self.opened_at = 0.0

@@ -78,7 +78,7 @@ class World:
         )
         self._disk = Disk(tables=[table.name for table in ALL_TABLES], indexes=INDEX_NAMES)
         self._room = Room()
-        self.network = Network(self.dice, history.ledger, self._handed)
+        self.network = Network(self.dice, history.ledger, self._handed, self.clock.now)
         self._crashes = Crashes(self.dice, self._bug)
         self._unsettled_until = 0.0
         self._broken: InvariantBroken | None = None
@@ -334,6 +334,7 @@ class World:
             said=self._said,
             now=self.clock.now,
             reachable=self._note_reachable,
+            at_work=self.history.ledger.at_work,
             capability_of=self._capability_of,
         )
 

@@ -6,6 +6,7 @@ from typing import Final
 from opscore.runtime import due_times
 from opscore.runtime.models import Missed, Record, Schedule
 from opscore.runtime.simulation.promises.outside import Reply
+from opscore.runtime.simulation.promises.tasks import decided_at
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import SCHEDULES, SESSIONS
 
@@ -59,6 +60,30 @@ def missed_times_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
         before = next((each.before for each in commit.of(SCHEDULES.name) if each.key == record.entity_id), None)
         if before is not None:
             yield from _against_policy(before, record, rows)
+
+
+def missed_times_are_told(commit: Commit, rows: Rows) -> Iterator[str]:
+    """The journal tells of the due times that were missed, also where the newest of them starts a run."""
+    for record in commit.records:
+        if record.kind != "schedule.fired":
+            continue
+        before = next((each.before for each in commit.of(SCHEDULES.name) if each.key == record.entity_id), None)
+        if before is None or before.next_due_at is None or record.data["dueAt"] <= before.next_due_at:
+            continue
+        told = any(each.kind == "schedule.missed" and each.entity_id == record.entity_id for each in commit.records)
+        if not told:
+            yield f"schedule {record.entity_id} passes over {before.next_due_at}, and no record tells of it"
+
+
+def what_passes_in_a_pause_is_over(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A schedule that is resumed is due after that: what passed while it was paused does not come."""
+    for change in commit.of(SCHEDULES.name):
+        before, after = change.before, change.after
+        if before is None or after is None or not before.paused or after.paused:
+            continue
+        resumed_at = decided_at(commit, change.key)
+        if after.next_due_at is not None and after.next_due_at <= resumed_at:
+            yield f"schedule {change.key} is resumed at {resumed_at}, and due at {after.next_due_at}"
 
 
 def _against_policy(before: Schedule, record: Record, rows: Rows) -> Iterator[str]:

@@ -183,6 +183,22 @@ def attempts_end_when_their_time_is_over(commit: Commit, rows: Rows) -> Iterator
             yield f"{record.kind} ends {lease.task_id} {over_at - record.at:g} s early"
 
 
+def functions_may_outlast_their_leases(commit: Commit, rows: Rows) -> Iterator[str]:
+    """In calm times no attempt of a local function is lost to its lease: the process sees that it runs."""
+    for record in commit.records:
+        agent = rows.agents.get(record.entity_id) if record.kind == "agent.lease_expired" else None
+        if agent is not None and agent.source is AgentSource.LOCAL and rows.calm_for(CALM_S):
+            yield f"the attempt of the function {agent.agent_id} is lost, and the process that runs it is there"
+
+
+def who_shows_life_has_its_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A sign of life is evidence that the agent has its attempt, so that nobody hands it over again."""
+    for change in commit.of(LEASES.name):
+        lease: Lease | None = change.after
+        if lease is not None and (lease.active_seen or lease.heartbeat_seen) and not lease.delivered:
+            yield f"agent {change.key} shows life, and {lease.task_id} is still to be handed to it"
+
+
 def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
     """An agent that a push didn't reach is suspected in the commit that puts its task back."""
     for before, after in moved_tasks(commit):
@@ -195,6 +211,35 @@ def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
         agent = rows.agents.get(before.agent_id)
         if agent is not None and agent.suspected_until <= decided_at(commit, agent.agent_id):
             yield f"{before.task_id} didn't reach agent {agent.agent_id}, which isn't suspected"
+
+
+def suspicions_grow(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Each attempt that doesn't reach its agent is one more in a row, so that the agent is left alone ever longer."""
+    for record in commit.records:
+        if record.kind not in ("agent.suspected", "agent.lease_expired"):
+            continue
+        for change in commit.of(AGENTS.name):
+            before, after = change.before, change.after
+            suspected = before is not None and after is not None and change.key == record.entity_id
+            if suspected and after.suspicions != before.suspicions + 1:
+                yield f"agent {change.key} was missed {before.suspicions} times in a row, and then {after.suspicions}"
+
+
+def agents_are_left_alone_as_they_wish(commit: Commit, rows: Rows) -> Iterator[str]:
+    """An agent that answers a push by when to come again is left alone until then.
+
+    In calm times, where the push that was answered last is the one that is judged.
+    """
+    if not rows.calm_for(CALM_S):
+        return
+    for record in commit.records:
+        lease = None
+        if record.kind == "agent.suspected":
+            lease = next((change.before for change in commit.of(LEASES.name) if change.key == record.entity_id), None)
+        agent = None if lease is None else rows.agents.get(lease.agent_id)
+        until = 0.0 if lease is None else rows.ledger.wishes.get((lease.task_id, lease.attempt), 0.0)
+        if agent is not None and agent.suspected_until < until - _EPSILON_S:
+            yield f"agent {agent.agent_id} is left alone until {agent.suspected_until}, and wished for {until}"
 
 
 def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
@@ -218,6 +263,14 @@ def reports_order_themselves(commit: Commit, rows: Rows) -> Iterator[str]:
             yield f"agent {change.key} is {after.state} by a report older than the one that said {before.state}"
 
 
+def registering_forgets_the_order_of_reports(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Whoever registers again is heard from then on, whatever times its reports had before."""
+    for record in commit.records:
+        agent = rows.agents.get(record.entity_id) if record.kind == "agent.registered" else None
+        if agent is not None and agent.reported_at is not None:
+            yield f"agent {agent.agent_id} has registered, and no report from before {agent.reported_at} counts"
+
+
 def registering_keeps_the_cordon(commit: Commit, rows: Rows) -> Iterator[str]:
     """Who is cordoned stays so until it is put back, also when it registers again."""
     told = {record.entity_id for record in commit.records if "cordon" in record.kind}
@@ -237,18 +290,26 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
         place = _key(given, rows)
         for task in itertools.islice(rows.waiting(), COMPARED_MAX):
             waits_for_long = (task.ready_at or 0.0) <= lease.granted_at - CALM_S
-            if not waits_for_long or not may_run(agent, task, rows) or _key(task, rows) >= place - _EPSILON_S:
+            # What one commit has wait gets in line in its order.
+            waits = waits_for_long or _came_with(task, given)
+            if not waits or not may_run(agent, task, rows) or _key(task, rows) >= place - _EPSILON_S:
                 continue
             if any(_came_just_now(other, rows) and may_run(other, task, rows) for other in _others(agent, rows)):
                 # It may just have been offered to that one, in vain.
                 continue
             # One that was paused stands in line again only since it was resumed.
-            just_resumed = rows.touched.get(task.session_id, 0.0) > lease.granted_at - CALM_S
+            just_touched = rows.touched.get(task.session_id, 0.0) > lease.granted_at - CALM_S
+            just_resumed = just_touched and not _came_with(task, given)
             if may_be_held_back(task, rows, since=lease.granted_at - CALM_S):
                 continue
             if rows.sessions[task.session_id].status is not SessionStatus.PAUSED and not just_resumed:
                 told = f"{given.task_id} is given to {agent.agent_id} before {task.task_id}, which comes first"
                 rows.passed_over.append((rows.now(), task, told))
+
+
+def _came_with(task: Task, other: Task) -> bool:
+    """Whether both got in the same line in one commit of their run."""
+    return (task.session_id, task.line, task.ready_at) == (other.session_id, other.line, other.ready_at)
 
 
 def _others(agent: Agent, rows: Rows) -> Iterator[Agent]:
@@ -332,6 +393,12 @@ def what_is_due_happens(rows: Rows) -> Iterator[str]:
             yield f"{lease.task_id} was taken from {lease.agent_id}, whose function still runs"
         if now > due_at + CALM_S:
             yield f"the time of {lease.task_id} with {lease.agent_id} has been over for {now - due_at:g} s"
+    for agent_id, (task_id, attempt) in rows.ledger.at_work.items():
+        held = rows.leases.get(agent_id)
+        if (held is None or (held.task_id, held.attempt) != (task_id, attempt)) and rows.touched.get(
+            agent_id, 0.0
+        ) < now - CALM_S:
+            yield f"the function {agent_id} still runs attempt {attempt} of {task_id}, and holds no lease on it"
     for task in rows.timed():
         if rows.touched.get(task.session_id, 0.0) > now - CALM_S:
             # It may just have been resumed.

@@ -51,6 +51,14 @@ def steering_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
             yield f"session {reply.arguments['session_id']} is cancelled, and not on the disk"
 
 
+def steered_runs_go_on(reply: Reply, rows: Rows) -> Iterator[str]:
+    """A run that is resumed or reset is paused no longer by the time that is answered."""
+    if reply.call != "steer" or reply.arguments["move"] not in (Move.RESUME, Move.RESET):
+        return
+    if reply.value.status is SessionStatus.PAUSED:
+        yield f"{reply.arguments['move']} of session {reply.value.session_id} is answered, and it is paused"
+
+
 def signals_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
     """A signal that was accepted is on the disk by then, once."""
     if reply.call != "signal":
@@ -143,6 +151,15 @@ def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
     if ends and not taken_back and "actor_raises" not in rows.faults:
         where = f"attempt {assignment.attempt} of {assignment.task_id}"
         yield f"{where} is handed to {assignment.agent_id}, and has ended as {ends[0]}"
+
+
+def life_ends_the_handing_over(assignment: Assignment, rows: Rows) -> Iterator[str]:
+    """What was handed over once is not handed over again once its agent has shown life."""
+    attempt, lease = (assignment.task_id, assignment.attempt), rows.leases.get(assignment.agent_id)
+    held = lease is not None and (lease.task_id, lease.attempt) == attempt
+    if lease is not None and held and attempt in rows.ledger.handed and (lease.active_seen or lease.heartbeat_seen):
+        yield f"attempt {assignment.attempt} of {assignment.task_id} is handed over again, and its agent shows life"
+    rows.ledger.handed.add(attempt)
 
 
 def calls_are_handed_once(assignment: Assignment, rows: Rows) -> Iterator[str]:

@@ -195,6 +195,23 @@ def lists_are_gone_through_in_bounds(commit: Commit, rows: Rows) -> Iterator[str
             yield f"task {task.task_id} is complete with {len(begun)} items of {len(task.items or ())}"
 
 
+def lists_fail_by_the_first_failure(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A list fails by the first item that failed, and from then on nothing more of it begins or is tried again."""
+    for before, after in moved_tasks(commit):
+        if after.item is None and (after.items is None or after.status is not TaskStatus.FAILED):
+            continue
+        line = (task for task in rows.every_task_of(after.session_id) if task.ordinal == after.ordinal)
+        failed = [task for task in line if task.item is not None and task.status is TaskStatus.FAILED]
+        if not failed or rows.task_definition(after).continue_on_failure:
+            continue
+        first = min(failed, key=lambda task: task.ended_at or 0.0)
+        if after.item is not None and after.status in (TaskStatus.PENDING_RETRY, TaskStatus.READY):
+            yield f"item {after.task_id} goes from {before.status} to {after.status}, and {first.task_id} has failed"
+        message = "" if after.error is None else after.error.message
+        if after.item is None and message.startswith("item ") and not message.startswith(f"item {first.item} failed"):
+            yield f"list {after.task_id} failed by {message!r}, and {first.task_id} failed first"
+
+
 def _changed_items(commit: Commit) -> Iterator[Task]:
     for change in commit.of(TASKS.name):
         if change.after is not None and (change.after.item is not None or change.after.items is not None):
@@ -293,6 +310,17 @@ def signals_find_who_waits(commit: Commit, rows: Rows) -> Iterator[str]:
             definition = rows.task_definition(task)
             if task.awaits and definition.kind is TaskKind.SIGNAL and definition.signal in names:
                 yield f"task {task.task_id} waits for {definition.signal!r}, which has come"
+
+
+def runs_below_have_their_input(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A run that a task waits for begins with the input that the task's parameters give it."""
+    for change in commit.of(SESSIONS.name):
+        session: Session | None = change.after
+        if change.before is not None or session is None or session.parent_task_id is None:
+            continue
+        definition = rows.task_definition(rows.tasks[session.parent_task_id])
+        if definition.filled.constant and session.payload != definition.parameters.get("input"):
+            yield f"session {change.key} begins with {session.payload!r}, and {session.parent_task_id} asks otherwise"
 
 
 def runs_and_what_waits_for_them_agree(rows: Rows) -> Iterator[str]:

@@ -32,6 +32,7 @@ _NEVER_RETRIED = frozenset(
     }
 )
 """The codes of failures that no other try would help."""
+_NO_RETRY_HELPS = (TaskKind.SIGNAL, TaskKind.DELAY)
 _EPSILON_S = 1e-6
 FAILURE_MESSAGE = "it failed"
 """What simulated agents say of a failure of their own."""
@@ -105,6 +106,8 @@ def retries_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
     for before, after in moved_tasks(commit):
         policy = rows.task_definition(after).retry
         if after.status is TaskStatus.PENDING_RETRY:
+            if rows.task_definition(after).kind in _NO_RETRY_HELPS:
+                yield f"task {after.task_id} waits for a retry, and for what no retry brings"
             if after.retries != before.retries + 1 or after.retries > policy.max_retries:
                 yield f"task {after.task_id} waits for retry {after.retries} of {policy.max_retries}"
             longest = min(
@@ -156,8 +159,13 @@ def _failed_for_good(task: Task, rows: Rows) -> bool:
 
 
 def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An attempt that is lost or undelivered spends no retry, within `dispatch_attempts_max` of them in a row."""
+    """An attempt that is lost or undelivered spends no retry, within `dispatch_attempts_max` of them in a row.
+
+    What ends an attempt otherwise ends the row.
+    """
     for before, after in moved_tasks(commit):
+        if after.status in (TaskStatus.PENDING_RETRY, TaskStatus.COMPLETED) and after.bounces:
+            yield f"task {after.task_id} is {after.status}, and {after.bounces} losses in a row still count"
         if not before.is_out or after.status is not TaskStatus.READY:
             continue
         taken_back = rows.sessions[after.session_id].status is SessionStatus.PAUSED or (
@@ -167,6 +175,13 @@ def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
             continue
         if after.bounces != before.bounces + 1 or after.bounces >= rows.limits.dispatch_attempts_max:
             yield f"task {after.task_id} is back in the queue after {after.bounces} losses, {before.bounces} before"
+
+
+def completed_tasks_have_no_error(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A task that was completed has no error, whatever became of its attempts before."""
+    for _, after in moved_tasks(commit):
+        if after.status is TaskStatus.COMPLETED and after.error is not None:
+            yield f"task {after.task_id} is complete, and its error is {after.error.message!r}"
 
 
 def admission_is_bounded(commit: Commit, rows: Rows) -> Iterator[str]:

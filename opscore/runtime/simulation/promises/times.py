@@ -1,0 +1,94 @@
+"""What every commit has to keep of times: until when tasks and runs may wait and take, and agents be silent."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Task, TaskStatus
+from opscore.runtime.simulation.rows import Commit, Rows
+from opscore.runtime.tables import SESSIONS, TASKS
+
+_EPSILON_S: Final = 1e-6
+_NOT_BEGUN: Final = TASK_ENDED | {TaskStatus.PENDING}
+
+
+def tasks_close_when_they_have_to(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A task has `scheduleToCloseSeconds` for all attempts from when it begins, and anew where its run is retried."""
+    for change in commit.of(TASKS.name):
+        before, after = change.before, change.after
+        if after is None or after.status in _NOT_BEGUN or after.items is not None:
+            continue
+        closes_at = None if before is None else before.closes_at
+        if before is None or before.status in _NOT_BEGUN:
+            begins_at = (after.started_at if after.awaits else after.ready_at) or 0.0
+            allowed_s = rows.task_definition(after).schedule_to_close_s
+            closes_at = None if allowed_s is None else begins_at + allowed_s
+        if not _is_same(after.closes_at, closes_at):
+            yield f"task {change.key} has to end at {after.closes_at}, and should have to at {closes_at}"
+
+
+def tasks_wait_as_long_as_they_may(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A task waits for an agent for `scheduleToStartSeconds`, each time anew, and not beyond the end of its time."""
+    for change in commit.of(TASKS.name):
+        before, after = change.before, change.after
+        if after is None or after.status is not TaskStatus.READY:
+            continue
+        due_at = (
+            before.due_at if before is not None and before.status is TaskStatus.READY else _waits_until(after, rows)
+        )
+        if not _is_same(after.due_at, due_at):
+            yield f"task {change.key} waits until {after.due_at}, and should until {due_at}"
+
+
+def _waits_until(task: Task, rows: Rows) -> float | None:
+    allowed_s = rows.task_definition(task).schedule_to_start_s
+    times = (task.closes_at, None if allowed_s is None else (task.ready_at or 0.0) + allowed_s)
+    return min((time for time in times if time is not None), default=None)
+
+
+def runs_have_their_time(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A run has `sessionTimeoutSeconds` from when it begins, and anew when it is tried again."""
+    for change in commit.of(SESSIONS.name):
+        before, after = change.before, change.after
+        if after is None or after.unwinding or after.status in SESSION_ENDED:
+            continue
+        if before is not None and before.status not in SESSION_ENDED:
+            if before.due_at != after.due_at:
+                yield f"session {change.key} was due at {before.due_at}, and is at {after.due_at}"
+            continue
+        allowed_s = rows.definition(after).session_timeout_s
+        if allowed_s is None or after.due_at is None:
+            if allowed_s is not after.due_at:
+                yield f"session {change.key} is due at {after.due_at}, and may take {allowed_s}"
+            continue
+        # When it was decided that it begins lies between when it was asked for, or had ended, and the commit.
+        earliest = after.created_at if before is None else before.ended_at
+        if not earliest - _EPSILON_S <= after.due_at - allowed_s <= commit.at + _EPSILON_S:
+            yield f"session {change.key} is due at {after.due_at}, and begins between {earliest} and {commit.at}"
+
+
+def agents_have_time_to_speak(commit: Commit, rows: Rows) -> Iterator[str]:
+    """After a restart no time of an attempt is over before its agent had a lease to speak."""
+    for record in commit.records:
+        lease = rows.leases.get(record.entity_id) if record.kind == "agent.resumed" else None
+        if lease is None:
+            continue
+        over_at = lease.timeout_at if lease.silent_at is None else min(lease.timeout_at, lease.silent_at)
+        if over_at < record.at + lease.lease_s - _EPSILON_S:
+            yield f"{lease.agent_id} has {over_at - record.at:g} s to speak of {lease.task_id} after a restart"
+
+
+def unknown_deliveries_are_waited_for_shortly(commit: Commit, rows: Rows) -> Iterator[str]:
+    """An agent of which nobody knows whether it got its attempt has at most `unknown_outcome_lease_s` to show life."""
+    for record in commit.records:
+        lease = rows.leases.get(record.entity_id) if record.kind == "agent.delivery_unknown" else None
+        if lease is None or lease.active_seen or lease.heartbeat_seen:
+            continue
+        left_s = lease.expires_at - record.at
+        if left_s > rows.limits.unknown_outcome_lease_s + _EPSILON_S:
+            yield f"{lease.agent_id} may not have got {lease.task_id}, and has {left_s:g} s to show life"
+
+
+def _is_same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= _EPSILON_S
