@@ -6,7 +6,7 @@ That every one of them is found takes some minutes: `just mutants`.
 import attrs
 import pytest
 
-from tests.runtime.simulation.mutants import fresh, hunt, language, planted
+from tests.runtime.simulation.mutants import fresh, hunt, language, overlooked, planted
 from tests.runtime.simulation.mutants.mutant import Mutant
 
 QUICK = (
@@ -22,9 +22,8 @@ QUICK = (
 def test_there_are_many_and_some_are_by_somebody_who_had_not_read_the_promises() -> None:
     assert len(planted.MUTANTS) >= 25
     assert len(fresh.MUTANTS) >= 10
-    assert len(hunt.MUTANTS) == sum(map(len, (planted.MUTANTS, fresh.MUTANTS, language.MUTANTS))), (
-        "each has a name of its own"
-    )
+    lists = (planted.MUTANTS, fresh.MUTANTS, language.MUTANTS, overlooked.MUTANTS)
+    assert len(hunt.MUTANTS) == sum(map(len, lists)), "each has a name of its own"
 
 
 @pytest.mark.parametrize("mutant", hunt.MUTANTS.values(), ids=lambda mutant: mutant.name)

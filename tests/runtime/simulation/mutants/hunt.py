@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
-from tests.runtime.simulation.mutants import fresh, language, planted
+from tests.runtime.simulation.mutants import fresh, language, overlooked, planted
 from tests.runtime.simulation.mutants.mutant import ROOT, Mutant
 
 WORLDS_MAX = 2_000
 HANG_S = 20.0
 """A world that takes longer never ends: that is found as well."""
-MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in (*planted.MUTANTS, *fresh.MUTANTS, *language.MUTANTS)}
+_LISTS = (planted.MUTANTS, fresh.MUTANTS, language.MUTANTS, overlooked.MUTANTS)
+MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutants in _LISTS for mutant in mutants}
 
 
 @attrs.frozen(kw_only=True)
