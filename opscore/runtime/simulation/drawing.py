@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.simulation.drawing_corners import with_corners
 from opscore.runtime.simulation.drawing_features import with_features
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
@@ -46,7 +47,7 @@ def drawn(seed: int) -> Scenario:
         settle_s=SETTLE_S,
         limits=limits,
     )
-    return with_features(plain)
+    return with_corners(with_features(plain))
 
 
 def _faults(rng: random.Random) -> Faults:

@@ -24,7 +24,7 @@ Document = dict[str, Any]
 def with_features(scenario: Scenario) -> Scenario:
     """The scenario, with what its seed adds to it."""
     rng = random.Random(f"{scenario.seed}/features")
-    if rng.random() < 0.5:  # noqa: PLR2004 (half of them)
+    if not _is_drawn(rng):
         return scenario
     workflows = [_enriched(rng, dict(document)) for document in scenario.workflows]
     signals = sorted({name for document in workflows for name in _signals(document)})
@@ -52,6 +52,15 @@ def with_features(scenario: Scenario) -> Scenario:
             if rng.random() < 0.8  # noqa: PLR2004 (mostly)
         ],
     )
+
+
+def has_features(scenario: Scenario) -> bool:
+    """Whether its seed adds something to a scenario."""
+    return _is_drawn(random.Random(f"{scenario.seed}/features"))
+
+
+def _is_drawn(rng: random.Random) -> bool:
+    return rng.random() >= 0.5  # noqa: PLR2004 (half of them)
 
 
 def _limited(rng: random.Random, limits: Limits) -> Limits:

@@ -33,6 +33,7 @@ class Operators:
         replied: told of every answer, before they are.
         answered: told that one of them has what it asked for.
         now: wall time.
+        has_ended: whether a run has.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Operators:
         replied: Callable[[Reply], None],
         answered: Callable[[], None],
         now: Callable[[], float],
+        has_ended: Callable[[str], bool],
     ) -> None:
         self._scenario = scenario
         self._network = network
@@ -53,6 +55,7 @@ class Operators:
         self._replied = replied
         self._answered = answered
         self._now = now
+        self._has_ended = has_ended
         self._sessions: dict[int, str] = {}
         # Set once a trigger was accepted, or refused for good.
         self._accepted = [trio.Event() for _ in scenario.triggers]
@@ -154,6 +157,8 @@ class Operators:
             self._answered()
             return
         await trio.sleep(steering.at_s)
+        while steering.when_ended and not self._has_ended(session_id):  # noqa: ASYNC110 (as somebody would look)
+            await trio.sleep(AGAIN_S)
         await self._move(session_id, steering.move)
         if steering.move is Move.PAUSE:
             await trio.sleep(steering.lasts_s)

@@ -49,6 +49,8 @@ class Steering:
     """So long after the run was accepted."""
     lasts_s: float = 30.0
     """Of a pause."""
+    when_ended: bool = False
+    """Not before the run has ended."""
 
 
 @attrs.frozen(kw_only=True)

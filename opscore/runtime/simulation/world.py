@@ -10,7 +10,7 @@ import trio
 from opscore.actors.clock import VirtualClock
 from opscore.actors.errors import ActorError
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.models import Assignment, SessionStatus
+from opscore.runtime.models import SESSION_ENDED, Assignment, SessionStatus
 from opscore.runtime.node import run_node
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.agent_voice import Stage
@@ -133,6 +133,7 @@ class World:
                 replied=self._replied,
                 answered=self._answered,
                 now=self.clock.now,
+                has_ended=self._has_ended,
             )
             self._operators.begin(nursery)
             nursery.start_soon(self._watch)
@@ -169,6 +170,9 @@ class World:
     def _settled(self, session_id: str) -> bool:
         """Whether nothing more will happen to an unfinished session by itself."""
         return self.rows.sessions[session_id].status is SessionStatus.PAUSED
+
+    def _has_ended(self, session_id: str) -> bool:
+        return self.rows.sessions[session_id].status in SESSION_ENDED
 
     async def _watch(self) -> None:
         while True:

@@ -343,9 +343,16 @@ def runs_and_what_waits_for_them_agree(rows: Rows) -> Iterator[str]:
         session = rows.sessions[session_id]
         above = rows.tasks.get(session.parent_task_id or "")
         waited_for = above is not None and above.awaits and above.child_session_id == session_id
-        over_for_s = now - ((above.ended_at or now) if above is not None else now)
+        over_for_s = now - (_waits_no_more_since(above) or now)
         if session.parent_task_id and not waited_for and session.cancelled_at is None and over_for_s > CALM_S:
             yield f"session {session_id} goes on, and {session.parent_task_id} waits for it no longer"
+
+
+def _waits_no_more_since(above: Task | None) -> float | None:
+    """When a task ended, or began to wait for another run, as far as it says."""
+    if above is None:
+        return None
+    return above.started_at if above.awaits else above.ended_at
 
 
 def _role(task: Task, rows: Rows) -> Role:

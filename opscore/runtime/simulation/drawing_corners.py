@@ -1,0 +1,115 @@
+"""Worlds for what others seldom come to: each leads straight to one kind of trouble, and is drawn in its particulars.
+
+They take the place of some of the worlds that have no features. Who goes there is drawn from a source of its own, so
+that all the others stay as they are without them.
+"""
+
+import random
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.models import Move
+from opscore.runtime.simulation.drawing_features import has_features
+from opscore.runtime.simulation.faults import Faults
+from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
+from opscore.runtime.simulation.scenario import Scenario, Steering, Trigger
+
+_SHARE: Final = 0.2
+_KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
+_SOON: Final = Latency("uniform", 0.1, 5.0)
+
+
+def with_corners(scenario: Scenario) -> Scenario:
+    """The scenario, or another one in its place."""
+    rng = random.Random(f"{scenario.seed}/corners")
+    if has_features(scenario) or rng.random() > _SHARE:
+        return scenario
+    plain = attrs.evolve(scenario, cordons=())
+    return rng.choice((_failing_lists, _slots_left, _retried, _left_below))(rng, plain)
+
+
+def _failing_lists(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Items fail out of turn, some of them while others are still to be tried again."""
+    task = {
+        "taskId": "each",
+        "agentCapability": "x",
+        "forEach": list("abcdef"),
+        "concurrency": rng.choice((3, 10)),
+        "leaseSeconds": 30,
+        "retry": {"maxRetries": rng.choice((0, 1)), "initialDelaySeconds": rng.choice((0, 5, 20)), "jitter": False},
+    }
+    skill = Skill(latency=Latency("uniform", 0.1, 20.0), failure_rate=0.5)
+    return attrs.evolve(
+        scenario,
+        workflows=[_workflow(task)],
+        agents=[AgentModel(name=f"a{number}", kind=rng.choice(_KINDS), skills={"x": skill}) for number in range(5)],
+        triggers=_triggers(rng.choice((1, 2))),
+    )
+
+
+def _slots_left(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Who leaves the one slot that others wait for goes on with something long."""
+    first = {"taskId": "first", "agentCapability": "x", "concurrencyKey": "one"}
+    second = {"taskId": "second", "agentCapability": "x", "dependsOn": ["first"], "priority": rng.choice((0, 9))}
+    skill = Skill(latency=Latency("constant", rng.choice((10.0, 40.0))))
+    return attrs.evolve(
+        scenario,
+        workflows=[_workflow(first, second)],
+        agents=[AgentModel(name="a", count=2, kind=rng.choice(("push", "local")), skills={"x": skill})],
+        triggers=_triggers(3),
+        faults=Faults(),
+    )
+
+
+def _retried(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Runs fail after a fallback has served them, and are tried again, more than once."""
+    again = {"retry": {"maxRetries": 0}, "leaseSeconds": 30}
+    tasks: list[dict[str, Any]] = [
+        {"taskId": "a", "agentCapability": "x", "fallbackTaskId": "instead", **again},
+        {"taskId": "instead", "agentCapability": "y", **again},
+        {"taskId": "b", "agentCapability": "z", "dependsOn": ["a"], **again},
+    ]
+    rates = {"x": 0.8, "y": 0.1, "z": 0.7}
+    skills = {name: Skill(latency=_SOON, failure_rate=rate) for name, rate in rates.items()}
+    return attrs.evolve(
+        scenario,
+        workflows=[_workflow(*tasks)],
+        agents=[AgentModel(name="a", count=2, kind=rng.choice(_KINDS), skills=skills)],
+        triggers=_triggers(2),
+        steerings=[
+            Steering(move=Move.RETRY, trigger=trigger, at_s=at_s, when_ended=True)
+            for trigger in range(2)
+            for at_s in (0.0, 5.0, 60.0)
+        ],
+    )
+
+
+def _left_below(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Tasks give up long runs that they wait for, and begin others, while actors crash that should call them off."""
+    wait = {"taskId": "rest", "type": "delay", "parameters": {"seconds": 900}}
+    task = {
+        "taskId": "above",
+        "type": "workflow",
+        "parameters": {"workflowId": "long", "input": rng.choice((None, {"from": "above"}))},
+        "forEach": list("abcde"),
+        "timeoutSeconds": rng.choice((3, 5)),
+        "retry": {"maxRetries": 6, "initialDelaySeconds": 0},
+    }
+    return attrs.evolve(
+        scenario,
+        workflows=[_workflow(task)],
+        saved=[{"id": "long", "tasks": [wait]}],
+        agents=[AgentModel(name="a")],
+        triggers=_triggers(2),
+        faults=Faults(actor_raises=rng.choice((0.05, 0.1))),
+        faults_until_s=rng.choice((8.0, 12.0, 20.0)),
+    )
+
+
+def _workflow(*tasks: dict[str, Any]) -> dict[str, Any]:
+    return {"id": "corner", "name": "Corner", "tasks": list(tasks)}
+
+
+def _triggers(count: int) -> list[Trigger]:
+    return [Trigger(at_s=2.0 * number, payload={"number": number}, agent_id=None) for number in range(count)]
