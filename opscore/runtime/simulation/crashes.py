@@ -3,14 +3,18 @@
 import functools
 from collections.abc import Callable
 from types import CoroutineType
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from opscore.actors.actor import Actor, Handler, Routes
 from opscore.actors.errors import ActorError
 from opscore.runtime.errors import OpscoreError
+from opscore.runtime.session import SessionActor
 from opscore.runtime.simulation.faults import Dice
+
+POISONED_S: Final = 60.0
+"""How long the actor of a poisoned run raises at every message."""
 
 
 class Struck(Exception):
@@ -29,6 +33,7 @@ class Crashes:
         self._dice = dice
         self._on_bug = on_bug
         self._routes: dict[type[Actor[Any]], _StruckRoutes] = {}
+        self._poisoned: dict[str, float] = {}
 
     def cast(self, actor: Actor[Any]) -> Actor[Any]:
         """Have an actor raise now and then."""
@@ -43,6 +48,8 @@ class Crashes:
         dice, on_bug = self._dice, self._on_bug
 
         async def struck(actor: Actor[Any], message: Any) -> Any:
+            if isinstance(actor, SessionActor) and self._is_poisoned(actor.context.ref.name):
+                raise Struck(f"{name} at {type(message).__name__}, as at any other")
             strikes = dice.happens("actor_raises")
             if strikes and dice.rng("actor_raises").random() < 0.5:  # noqa: PLR2004 (an even chance)
                 raise Struck(f"{name} before {type(message).__name__}")
@@ -60,6 +67,17 @@ class Crashes:
             return value
 
         return struck
+
+    def _is_poisoned(self, name: str) -> bool:
+        """Whether a run's actor raises whatever it is told."""
+        if self._dice.quiet:
+            return False
+        if trio.current_time() < self._poisoned.get(name, 0.0):
+            return True
+        if not self._dice.happens("run_poisoned"):
+            return False
+        self._poisoned[name] = trio.current_time() + POISONED_S
+        return True
 
 
 class _StruckRoutes(Routes):

@@ -26,7 +26,7 @@ def with_corners(scenario: Scenario) -> Scenario:
     if has_features(scenario) or rng.random() > _SHARE:
         return scenario
     plain = attrs.evolve(scenario, cordons=())
-    return rng.choice((_failing_lists, _slots_left, _retried, _left_below))(rng, plain)
+    return rng.choice((_failing_lists, _slots_left, _retried, _left_below, _poisoned))(rng, plain)
 
 
 def _failing_lists(rng: random.Random, scenario: Scenario) -> Scenario:
@@ -102,8 +102,34 @@ def _left_below(rng: random.Random, scenario: Scenario) -> Scenario:
         saved=[{"id": "long", "tasks": [wait]}],
         agents=[AgentModel(name="a")],
         triggers=_triggers(2),
-        faults=Faults(actor_raises=rng.choice((0.05, 0.1))),
+        faults=Faults(actor_raises=0.05, run_poisoned=0.02),
         faults_until_s=rng.choice((8.0, 12.0, 20.0)),
+    )
+
+
+def _poisoned(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Runs are paused because their actors keep crashing, with attempts out that have slots; somebody steers them."""
+    tasks: list[dict[str, Any]] = [
+        {"taskId": name, "agentCapability": "x", "leaseSeconds": 120, "scheduleToStartSeconds": 400} for name in "ab"
+    ]
+    tasks[0]["concurrencyKey"] = tasks[1]["concurrencyKey"] = "${input.number}"
+    skill = Skill(latency=Latency("uniform", 1.0, rng.choice((40.0, 100.0))))
+    moves = (Move.RESET, Move.RESET, Move.RESUME, Move.CANCEL)
+    return attrs.evolve(
+        scenario,
+        workflows=[_workflow(*tasks)],
+        agents=[
+            AgentModel(name=f"a{number}", kind=rng.choice(("push", "claim")), skills={"x": skill})
+            for number in range(2)
+        ],
+        triggers=[attrs.evolve(trigger, payload={"number": 1}) for trigger in _triggers(3)],
+        steerings=[
+            Steering(move=rng.choice(moves), trigger=trigger, at_s=rng.uniform(2.0, until_s))
+            for trigger in range(3)
+            for until_s in (20.0, 60.0, 150.0)
+        ],
+        faults=Faults(run_poisoned=rng.choice((0.01, 0.05)), actor_raises=rng.choice((0.0, 0.01))),
+        faults_until_s=rng.choice((60.0, 120.0)),
     )
 
 

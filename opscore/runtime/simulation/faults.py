@@ -62,6 +62,7 @@ class Faults:
     disk_nearly_full: float = _rate(BATCH, 0.004, "only the reserve is left for a while: no new work")
     # --- actors
     actor_raises: float = _rate(MESSAGE, 0.004, "an actor raises at a message, before or after it acted on it")
+    run_poisoned: float = _rate(MESSAGE, 0.0005, "the actor of a run raises at every message for a minute")
     # --- deliveries
     delivery_refused: float = _rate(DELIVERY, 0.05, "the agent can't be reached")
     delivery_unavailable: float = _rate(DELIVERY, 0.03, "the agent answers 503, and when to come again")

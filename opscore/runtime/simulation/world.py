@@ -15,7 +15,7 @@ from opscore.runtime.node import run_node
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.agent_voice import Stage
 from opscore.runtime.simulation.agents import SimulatedAgent
-from opscore.runtime.simulation.crashes import Crashes
+from opscore.runtime.simulation.crashes import POISONED_S, Crashes
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.disk import Disk, SimulatedStore
 from opscore.runtime.simulation.faults import Dice
@@ -43,13 +43,14 @@ UNSETTLED_S: Final[Mapping[str, float]] = {
     "commit_stalled": STALL_S_MAX + 30.0,
     "disk_full": FULL_S_MAX + 15.0,
     "disk_nearly_full": FULL_S_MAX + 15.0,
+    "run_poisoned": POISONED_S + 130.0,
 }
 """How long what goes wrong inside the node takes to pass: stalls, backoffs, pauses, and what is tried again then."""
 OPENS_WITHIN_S: Final = 1.0
 """How long agents and clients wait for the first node before they come all the same."""
 CLOSING_S_MAX: Final = 3_600.0
 NODE: Final = "node"
-_DISTURBING: Final = ("process", "commit", "disk", "actor")
+_DISTURBING: Final = ("process", "commit", "disk", "actor", "run")
 """What the faults begin with that the node itself has to get over."""
 
 

@@ -11,6 +11,9 @@ from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SIGNALS
 
+_ACTORS_CRASH: Final = frozenset({"actor_raises", "run_poisoned"})
+"""The faults by which actors raise."""
+
 
 @attrs.frozen(kw_only=True)
 class Reply:
@@ -118,7 +121,7 @@ def claims_are_not_taken_back(commit: Commit, rows: Rows) -> Iterator[str]:
     A later call that fails in the node is given up as well, and then the task does go back: nobody can tell whether the
     claimer has gone. So this holds where no actor raises and no disk stalls.
     """
-    if not rows.faults.isdisjoint(("actor_raises", "commit_stalled")):
+    if not rows.faults.isdisjoint({*_ACTORS_CRASH, "commit_stalled"}):
         return
     for record in commit.records:
         if record.kind != "agent.claim_abandoned":
@@ -148,7 +151,7 @@ def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
     """What an agent is handed has not come to its end; only what takes an open attempt back may overtake it."""
     ends = rows.ends.get((assignment.task_id, assignment.attempt))
     taken_back = ends and (ends[0] is TaskStatus.CANCELLED or assignment.session_id in rows.ledger.reset)
-    if ends and not taken_back and "actor_raises" not in rows.faults:
+    if ends and not taken_back and rows.faults.isdisjoint(_ACTORS_CRASH):
         where = f"attempt {assignment.attempt} of {assignment.task_id}"
         yield f"{where} is handed to {assignment.agent_id}, and has ended as {ends[0]}"
 
@@ -230,7 +233,7 @@ def everything_ends(rows: Rows) -> Iterator[str]:
 def _is_held_up(session: Session, rows: Rows) -> bool:
     """Whether a run is quarantined, or waits for one that is."""
     if session.status is SessionStatus.PAUSED:
-        return "actor_raises" in rows.faults
+        return not rows.faults.isdisjoint(_ACTORS_CRASH)
     awaited = (
         rows.sessions.get(task.child_session_id or "") for task in rows.tasks_of(session.session_id) if task.awaits
     )
