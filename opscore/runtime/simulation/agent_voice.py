@@ -23,6 +23,7 @@ AGAIN_S: Final = 2.0
 """How long an agent waits before it asks again."""
 TRIES_MAX: Final = 50
 CLAIM_WAIT_S: Final = 20.0
+LATE_S_MAX: Final = 60.0
 
 
 @attrs.frozen(kw_only=True)
@@ -146,6 +147,17 @@ class Voice:
             else:
                 return granted
         return None
+
+    async def _claim_late(self, claim_id: str) -> None:
+        """Have a copy of a claim come to the node, whose answer nobody waits for."""
+        self._calls += 1
+        ticket = f"{self.agent_id}/{self._calls}"
+        await trio.sleep(self._dice.rng("agent_claims_late").uniform(0.0, LATE_S_MAX))
+        with contextlib.suppress(Unreachable, OpscoreError, ActorError):
+            granted = await self._stage.network.call(
+                lambda node: node.claim(self.agent_id, claim_id=claim_id, wait_s=CLAIM_WAIT_S, ticket=ticket)
+            )
+            self._note_claim(claim_id, granted)
 
     def _note_claim(self, claim: str | None, granted: Granted | None) -> None:
         self._stage.replied(Reply(call="claim", arguments={"claim": claim}, value=granted))

@@ -139,11 +139,11 @@ class SimulatedAgent(Voice):
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(1 + self._doubled):
-                    nursery.start_soon(self._claim)
+                    nursery.start_soon(self._claim, nursery)
         except* _Crashed:
             raise _Crashed from None
 
-    async def _claim(self) -> None:
+    async def _claim(self, nursery: trio.Nursery) -> None:
         while True:
             self._claims += 1
             number = self._claims
@@ -156,6 +156,8 @@ class SimulatedAgent(Voice):
             if granted is not None:
                 claim = claim_id or f"{self.agent_id}#{number}"
                 self._note_claim(claim, granted)
+                if claim_id is not None and self._dice.happens("agent_claims_late"):
+                    nursery.start_soon(self._claim_late, claim_id)
                 await self._do(granted.assignment)
 
     async def _serve_locally(self) -> None:

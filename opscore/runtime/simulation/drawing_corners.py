@@ -26,7 +26,7 @@ def with_corners(scenario: Scenario) -> Scenario:
     if has_features(scenario) or rng.random() > _SHARE:
         return scenario
     plain = attrs.evolve(scenario, cordons=())
-    return rng.choice((_failing_lists, _slots_left, _retried, _left_below, _poisoned))(rng, plain)
+    return rng.choice((_failing_lists, _slots_left, _retried, _poisoned, _late_claims))(rng, plain)
 
 
 def _failing_lists(rng: random.Random, scenario: Scenario) -> Scenario:
@@ -85,35 +85,13 @@ def _retried(rng: random.Random, scenario: Scenario) -> Scenario:
     )
 
 
-def _left_below(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Tasks give up long runs that they wait for, and begin others, while actors crash that should call them off."""
-    wait = {"taskId": "rest", "type": "delay", "parameters": {"seconds": 900}}
-    task = {
-        "taskId": "above",
-        "type": "workflow",
-        "parameters": {"workflowId": "long", "input": rng.choice((None, {"from": "above"}))},
-        "forEach": list("abcde"),
-        "timeoutSeconds": rng.choice((3, 5)),
-        "retry": {"maxRetries": 6, "initialDelaySeconds": 0},
-    }
-    return attrs.evolve(
-        scenario,
-        workflows=[_workflow(task)],
-        saved=[{"id": "long", "tasks": [wait]}],
-        agents=[AgentModel(name="a")],
-        triggers=_triggers(2),
-        faults=Faults(actor_raises=0.05, run_poisoned=0.02),
-        faults_until_s=rng.choice((8.0, 12.0, 20.0)),
-    )
-
-
 def _poisoned(rng: random.Random, scenario: Scenario) -> Scenario:
     """Runs are paused because their actors keep crashing, with attempts out that have slots; somebody steers them."""
     tasks: list[dict[str, Any]] = [
         {"taskId": name, "agentCapability": "x", "leaseSeconds": 120, "scheduleToStartSeconds": 400} for name in "ab"
     ]
     tasks[0]["concurrencyKey"] = tasks[1]["concurrencyKey"] = "${input.number}"
-    skill = Skill(latency=Latency("uniform", 1.0, rng.choice((40.0, 100.0))))
+    skill = Skill(latency=Latency("uniform", rng.choice((1.0, 30.0)), 100.0))
     moves = (Move.RESET, Move.RESET, Move.RESUME, Move.CANCEL)
     return attrs.evolve(
         scenario,
@@ -126,10 +104,24 @@ def _poisoned(rng: random.Random, scenario: Scenario) -> Scenario:
         steerings=[
             Steering(move=rng.choice(moves), trigger=trigger, at_s=rng.uniform(2.0, until_s))
             for trigger in range(3)
-            for until_s in (20.0, 60.0, 150.0)
+            for until_s in (20.0, 40.0, 60.0, 150.0)
         ],
-        faults=Faults(run_poisoned=rng.choice((0.01, 0.05)), actor_raises=rng.choice((0.0, 0.01))),
-        faults_until_s=rng.choice((60.0, 120.0)),
+        faults=Faults(run_poisoned=rng.choice((0.01, 0.03)), actor_raises=rng.choice((0.0, 0.01))),
+        faults_until_s=120.0,
+    )
+
+
+def _late_claims(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Copies of claims come while what they were answered with is being done, or after that."""
+    task = {"taskId": "a", "agentCapability": "x", "leaseSeconds": 30}
+    skill = Skill(latency=Latency("uniform", 1.0, 80.0))
+    late = {"agent_claims_late": 0.5}
+    return attrs.evolve(
+        scenario,
+        workflows=[_workflow(task)],
+        agents=[AgentModel(name="a", count=rng.choice((1, 2)), kind="claim", skills={"x": skill})],
+        triggers=_triggers(5),
+        faults=attrs.evolve(rng.choice((Faults(), scenario.faults)), **late),
     )
 
 

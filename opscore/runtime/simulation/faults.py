@@ -87,6 +87,9 @@ class Faults:
     agent_breaks: float = _rate(ATTEMPT, 0.03, "it reports an error")
     agent_goes: float = _rate(ATTEMPT, 0.02, "it reports that it is offline, or deregisters, with work in hand")
     agent_claims_again: float = _rate(CLAIM, 0.03, "it misses the answer to its claim and asks again under the same id")
+    agent_claims_late: float = _rate(
+        CLAIM, 0.03, "a copy of its claim arrives up to a minute after the claim is answered"
+    )
     agent_wanders: float = _rate(REPORT, 0.02, "it says that it is active, though nobody gave it work")
     agent_doubles: float = _rate(AGENT, 0.2, "two processes claim work under its id")
     agent_disorders: float = _rate(AGENT, 0.2, "its reports carry times out of order")

@@ -140,6 +140,7 @@ STANDARD: Final = Invariants(
         outside.heartbeats_renew,
         outside.registered_is_durable,
         outside.claims_are_handed_once,
+        outside.claims_get_what_nobody_is_at,
         calendars.schedules_are_durable,
     ),
     on_handed=(

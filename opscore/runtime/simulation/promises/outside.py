@@ -6,7 +6,7 @@ from typing import Any, Final
 import attrs
 
 from opscore.runtime.definitions import TaskKind
-from opscore.runtime.models import SESSION_ENDED, Assignment, Move, Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, Assignment, Lease, Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SIGNALS
@@ -113,6 +113,15 @@ def claims_are_handed_once(reply: Reply, rows: Rows) -> Iterator[str]:
     first = rows.ledger.claimed.setdefault((assignment.task_id, assignment.attempt), claim)
     if first != claim:
         yield f"attempt {assignment.attempt} of {assignment.task_id} is handed to claim {first}, and to {claim}"
+
+
+def claims_get_what_nobody_is_at(reply: Reply, rows: Rows) -> Iterator[str]:
+    """The same claim gets the same attempt until its first heartbeat, and not after that."""
+    if reply.call != "claim" or reply.value is None:
+        return
+    lease: Lease = reply.value.lease
+    if lease.heartbeat_seen:
+        yield f"claim {reply.arguments['claim']} gets attempt {lease.attempt} of {lease.task_id}, which is being done"
 
 
 def claims_are_not_taken_back(commit: Commit, rows: Rows) -> Iterator[str]:

@@ -324,7 +324,10 @@ def runs_below_have_their_input(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def runs_and_what_waits_for_them_agree(rows: Rows) -> Iterator[str]:
-    """In calm times what waits for a run has one that goes on, and a run that is waited for has who waits for it."""
+    """In calm times what waits for a run has one that goes on, and a run that is waited for has who waits for it.
+
+    Where one of them was paused because its actor kept crashing, that is left to whoever steers it.
+    """
     if not rows.calm_for(CALM_S):
         return
     now = rows.now()
@@ -344,8 +347,10 @@ def runs_and_what_waits_for_them_agree(rows: Rows) -> Iterator[str]:
         above = rows.tasks.get(session.parent_task_id or "")
         waited_for = above is not None and above.awaits and above.child_session_id == session_id
         over_for_s = now - (_waits_no_more_since(above) or now)
-        if session.parent_task_id and not waited_for and session.cancelled_at is None and over_for_s > CALM_S:
-            yield f"session {session_id} goes on, and {session.parent_task_id} waits for it no longer"
+        if above is None or waited_for or session.cancelled_at is not None or over_for_s <= CALM_S:
+            continue
+        if SessionStatus.PAUSED not in (session.status, rows.sessions[above.session_id].status):
+            yield f"session {session_id} goes on, and {above.task_id} waits for it no longer"
 
 
 def _waits_no_more_since(above: Task | None) -> float | None:

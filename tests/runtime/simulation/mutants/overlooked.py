@@ -187,13 +187,6 @@ MUTANTS: tuple[Mutant, ...] = (
         new="        return out or self._looks_again\n",
     ),
     Mutant(
-        name="earlier-run-of-a-task-is-not-looked-for",
-        breaks="A run that nobody waits for any more is called off, also where a crash kept that from being said.",
-        module="opscore/runtime/sub_runs.py",
-        old="                if not task.awaits or session_id != task.child_session_id\n",
-        new="                if not task.awaits\n",
-    ),
-    Mutant(
         name="quarantined-run-keeps-its-slots",
         breaks="A slot goes with its lease: here not where a run is quarantined, and its key is closed for good.",
         module="opscore/runtime/quarantine.py",
@@ -338,5 +331,21 @@ def passed_over""",
         module="opscore/runtime/run.py",
         old="    if old is not None and old.awaits and old.child_session_id and new.status is not TaskStatus.COMPLETED:\n",
         new="    if old is not None and old.awaits and old.child_session_id and new.status in TASK_ENDED - {TaskStatus.COMPLETED}:\n",
+    ),
+    # --- bugs that the runtime had, planted again -------------------------------------------------------------
+    Mutant(
+        name="quarantine-takes-back-what-was-taken-back",
+        breaks="A run whose actor keeps crashing is paused: here its node goes down where an agent is still busy with "
+        "an attempt of it that was taken back before.",
+        module="opscore/runtime/quarantine.py",
+        old=" if lease.session_id == session_id and not lease.revoked\n",
+        new=" if lease.session_id == session_id\n",
+    ),
+    Mutant(
+        name="who-is-taken-back-by-quarantine-waits-without-a-limit",
+        breaks="A task nobody takes in time fails: one that was taken back as its run was quarantined waits for ever.",
+        module="opscore/runtime/quarantine.py",
+        old="REQUEUE, error=error, due_at=due_at, ready_at=now",
+        new="REQUEUE, error=error, ready_at=now",
     ),
 )
