@@ -115,13 +115,13 @@ def _late_claims(rng: random.Random, scenario: Scenario) -> Scenario:
     """Copies of claims come while what they were answered with is being done, or after that."""
     task = {"taskId": "a", "agentCapability": "x", "leaseSeconds": 30}
     skill = Skill(latency=Latency("uniform", 1.0, 80.0))
-    late = {"agent_claims_late": 0.5}
+    others = rng.choice((Faults(), Faults.usual("request", times=3.0)))
     return attrs.evolve(
         scenario,
         workflows=[_workflow(task)],
         agents=[AgentModel(name="a", count=rng.choice((1, 2)), kind="claim", skills={"x": skill})],
         triggers=_triggers(5),
-        faults=attrs.evolve(rng.choice((Faults(), scenario.faults)), **late),
+        faults=attrs.evolve(others, agent_claims_late=0.5),
     )
 
 
