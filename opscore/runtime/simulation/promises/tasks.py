@@ -25,6 +25,7 @@ _NEVER_RETRIED = frozenset(
         "result_too_large",
         "schedule_to_start",
         "schedule_to_close",
+        "too_many_runs",
         "workflow_not_found",
         "cancelled",
         "expression_failed",
