@@ -121,6 +121,10 @@ class AgentStanding(Actor[AgentProtocol]):
         except (StoreError, Refusal):
             if isinstance(message, messages.Recheck):
                 self._look_again()
+            elif isinstance(message, messages.LeaseDue):
+                # By the timers, which know one time for each agent: whatever else has it looked at adds nothing.
+                again = timer_messages.ArmLease(agent_id=self._agent_id, due_at=self._now() + AGAIN_S)
+                hint(self._addresses.timers, again)
             else:
                 self.context.tell_after(AGAIN_S, message)
             raise

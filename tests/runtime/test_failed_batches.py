@@ -8,10 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.runtime.errors import CommitUnanswered, CommitUncertain, NotReady
+from opscore.runtime.errors import CommitUnanswered, CommitUncertain, NotReady, StoreFull
 from opscore.runtime.node import Node
 from opscore.runtime.store import Outcomes, Submission
-from tests.runtime.world import LoopWriter, World, quiet, writers_of
+from tests.runtime.world import LoopWriter, World, begin, join, one_task, only_task, quiet, writers_of
 
 FAILS_AFTER_S = 1.0
 
@@ -77,3 +77,32 @@ async def test_a_commit_whose_outcome_is_unknown_stops_the_node_whoever_stands_i
             await fail_under_way(node, writers[0], CommitUncertain("disk", "Input/output error"), ends)
     # Whoever stood in line is refused, or cut off with the node; nothing of theirs is applied.
     assert ends.get("behind") in (None, NotReady)
+
+
+class ShakyWriter(LoopWriter):
+    """While it is shaky every batch fails, one in doubt and the next for want of room."""
+
+    shaky = False
+    batches = 0
+
+    async def apply(self, batch: Sequence[Submission]) -> Outcomes:
+        if not self.shaky:
+            return await super().apply(batch)
+        self.batches += 1
+        await trio.lowlevel.checkpoint()
+        raise MemoryError("the writer broke") if self.batches % 2 else StoreFull("the world", "for a while")
+
+
+async def test_a_lease_that_can_not_be_ended_is_tried_again_each_second_and_not_more_and_more_often(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = writers_of(ShakyWriter, monkeypatch)
+    async with World(tmp_path).node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=30))
+        made[0].shaky = True
+        await trio.sleep(30 + 300)
+        assert made[0].batches < 3 * 300
+        made[0].shaky = False
+        await trio.sleep(5)
+        assert only_task(node, session).bounces == 1
