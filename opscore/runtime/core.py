@@ -92,6 +92,13 @@ class Core:
             new_session_spec=functools.partial(self._session_spec, is_new=True),
         )
         self.courier = Courier(ways=tuple(ways), addresses=self.addresses, nursery=nursery)
+        self._sub_runs = SubRuns(
+            addresses=self.addresses,
+            library=self.library,
+            limits=limits,
+            clock=clock,
+            open_beside=self.open_sessions.beside,
+        )
         self._parts = tree.Parts(
             store=store,
             writer=writer,
@@ -104,13 +111,7 @@ class Core:
             courier=self.courier,
             on_fatal=lambda error: nursery.start_soon(_raise, error),
             may_offer=lambda: self.offering,
-            sub_runs=SubRuns(
-                addresses=self.addresses,
-                library=self.library,
-                limits=limits,
-                clock=clock,
-                open_beside=self.open_sessions.beside,
-            ),
+            sub_runs=self._sub_runs,
             on_open=self.open_sessions.add,
             on_ended=self.open_sessions.discard,
             on_agent_given_up=self._give_up_agent,
@@ -241,6 +242,10 @@ class Core:
             self.courier.cancel(lease.task_id, lease.attempt)
             with contextlib.suppress(ActorError):
                 await self.addresses.agent(lease.agent_id).send(messages.Recheck())
+        try:
+            await self._sub_runs.have_them_look_above(session_id)
+        except OpscoreError as error:
+            _log.warning("what session %s may have given up goes on until the next start: %s", session_id, error)
 
     async def _paused(self, session_id: str, cause: BaseException) -> tuple[Lease, ...]:
         """Pause a run, however long the store takes to accept that; returns the leases that this ended."""

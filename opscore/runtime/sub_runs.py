@@ -4,6 +4,7 @@ A task that waits for a run names its session beforehand, so that whoever begins
 here are errands beside the mailbox; what they would do is rebuilt from rows when one is lost.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import attrs
 import trio
 
 from opscore.actors.clock import Clock
+from opscore.actors.errors import ActorError
 from opscore.runtime import views
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.delivery import Completed, Failed
@@ -26,11 +28,11 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.messages import Start, Steer
+from opscore.runtime.messages import AnnounceSession, Start, Steer
 from opscore.runtime.models import Failure, Move, Session, SessionStatus, Task
 from opscore.runtime.run import Run
 from opscore.runtime.store import Snapshot, Submission
-from opscore.runtime.tables import SESSIONS, SESSIONS_BELOW, TASKS
+from opscore.runtime.tables import SESSIONS, SESSIONS_BELOW, TASKS, tasks_of
 from opscore.runtime.transitions import TOO_MANY_RUNS
 from opscore.runtime.triggering import Prepared, Trigger, prepare
 from opscore.runtime.typed_tables import named
@@ -171,6 +173,24 @@ class SubRuns:
             ]
 
         return await self._addresses.journal.load(read)
+
+    async def have_them_look_above(self, session_id: str) -> None:
+        """Have every run below one look whether it is still waited for, because the actor that would say so is gone.
+
+        Raises:
+            StoreError, Unavailable: their names could not be read now.
+        """
+
+        def read(view: Snapshot) -> list[str]:
+            return [
+                below
+                for task, _ in tasks_of(view, session_id)
+                for _, below in SESSIONS_BELOW.lines(view, prefix=named(task.task_id))
+            ]
+
+        for below in await self._addresses.journal.load(read):
+            with contextlib.suppress(ActorError):
+                await self._addresses.session(below).send(AnnounceSession())
 
     async def call_off(self, session_id: str) -> None:
         """Cancel a run that nobody waits for any more; one that has ended, or never began, is left alone.

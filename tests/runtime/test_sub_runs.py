@@ -14,7 +14,7 @@ from opscore.runtime.models import Move, Session, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.session import SessionActor
 from opscore.runtime.store import Snapshot
-from opscore.runtime.sub_runs import BEGINNINGS_MAX
+from opscore.runtime.sub_runs import BEGINNINGS_MAX, SubRuns
 from opscore.runtime.tables import OPEN_SESSIONS
 from tests.runtime.world import Strike, World, begin, check_rows, ended, hire, join, one_task, quiet
 
@@ -127,6 +127,29 @@ async def test_a_run_that_cannot_begin_fails_its_task_also_where_the_store_takes
         failed = await ended(node, session, within_s=5)
         assert failed.error is not None
         assert failed.error.code == "workflow_not_found"
+
+
+async def test_what_a_run_gave_up_whose_actor_is_given_up_itself_is_called_off_all_the_same(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(_: SubRuns, __: str) -> None:
+        """The errand of an actor that crashes before it is done."""
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(one_task("below"))
+        session, other = await begin(node, parent()), await begin(node, parent())
+        await quiet()
+        with monkeypatch.context() as patch:
+            patch.setattr(SubRuns, "call_off", lost)
+            await node.steer(session.session_id, Move.CANCEL)
+            await quiet()
+        child = child_of(node, session)
+        assert child.status is SessionStatus.STARTED
+        for each in (session, other):
+            await node._core._quarantine(each.session_id, RuntimeError("crashed too often"))  # noqa: SLF001 (as its supervisor does)
+        await quiet()
+        assert child_of(node, session).status is SessionStatus.CANCELLED
+        assert child_of(node, other).status is SessionStatus.STARTED, "that one is waited for"
 
 
 async def test_runs_that_start_themselves_come_to_an_end(tmp_path: Path, autojump_clock: MockClock) -> None:
