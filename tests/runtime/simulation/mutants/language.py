@@ -256,13 +256,6 @@ MUTANTS: tuple[Mutant, ...] = (
         new="                return begun.run.session\n",
     ),
     Mutant(
-        name="offer-is-taken-for-the-first-one",
-        breaks="Every run ends: here a retry is never given out if it is offered as the first attempt was.",
-        module="opscore/runtime/session.py",
-        old="self._granted[0] is message:",
-        new="self._granted[0] == message:",
-    ),
-    Mutant(
         name="tool-that-took-too-long-is-called-again",
         breaks="A call of which nobody knows whether it was made is made again only where that does no harm.",
         module="opscore/runtime/agent_deliveries.py",
