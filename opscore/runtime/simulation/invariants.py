@@ -10,7 +10,17 @@ from typing import Any, Final, Self, TypeAlias
 import attrs
 
 from opscore.runtime.models import Assignment
-from opscore.runtime.simulation.promises import bounds, calendars, dispatch, histories, outside, sessions, tasks, times
+from opscore.runtime.simulation.promises import (
+    agents,
+    bounds,
+    calendars,
+    dispatch,
+    histories,
+    outside,
+    sessions,
+    tasks,
+    times,
+)
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Commit, Rows
 
@@ -111,13 +121,13 @@ STANDARD: Final = Invariants(
         dispatch.attempts_end_when_their_time_is_over,
         dispatch.functions_may_outlast_their_leases,
         dispatch.who_shows_life_has_its_attempt,
-        dispatch.the_unreached_are_suspected,
-        dispatch.suspicions_grow,
-        dispatch.agents_are_left_alone_as_they_wish,
-        dispatch.suspicion_ends_with_a_report,
-        dispatch.reports_order_themselves,
-        dispatch.registering_keeps_the_cordon,
-        dispatch.registering_forgets_the_order_of_reports,
+        agents.the_unreached_are_suspected,
+        agents.suspicions_grow,
+        agents.agents_are_left_alone_as_they_wish,
+        agents.suspicion_ends_with_a_report,
+        agents.reports_order_themselves,
+        agents.registering_keeps_the_cordon,
+        agents.registering_forgets_the_order_of_reports,
         dispatch.the_first_in_line_goes_first,
         bounds.slots_go_with_leases,
         bounds.no_more_is_out_than_may,

@@ -1,0 +1,94 @@
+"""What every commit has to keep of agents: whether they are suspected, what they report, and that they register."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from opscore.runtime.simulation.promises.dispatch import CALM_S
+from opscore.runtime.simulation.promises.tasks import decided_at, moved_tasks
+from opscore.runtime.simulation.rows import Commit, Rows
+from opscore.runtime.tables import AGENTS, LEASES
+
+_EPSILON_S: Final = 1e-6
+_HEARD: Final = frozenset({"agent.reported", "agent.registered", "agent.claimed", "agent.started", "agent.renewed"})
+"""The records of an agent that it caused itself."""
+
+
+def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
+    """An agent that a push didn't reach is suspected in the commit that puts its task back."""
+    for before, after in moved_tasks(commit):
+        unreached = (before.task_id, before.attempt) in rows.ledger.unreached
+        if not before.is_out or not unreached or before.agent_id is None:
+            continue
+        if after.error is None or after.error.code != "undelivered" or before.agent_id in rows.leases:
+            # What was taken back from an agent leaves the lease with it, and the error of the attempt before.
+            continue
+        agent = rows.agents.get(before.agent_id)
+        if agent is not None and agent.suspected_until <= decided_at(commit, agent.agent_id):
+            yield f"{before.task_id} didn't reach agent {agent.agent_id}, which isn't suspected"
+
+
+def suspicions_grow(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Each attempt that doesn't reach its agent is one more in a row, so that the agent is left alone ever longer."""
+    for record in commit.records:
+        if record.kind not in ("agent.suspected", "agent.lease_expired"):
+            continue
+        for change in commit.of(AGENTS.name):
+            before, after = change.before, change.after
+            suspected = before is not None and after is not None and change.key == record.entity_id
+            if suspected and after.suspicions != before.suspicions + 1:
+                yield f"agent {change.key} was missed {before.suspicions} times in a row, and then {after.suspicions}"
+
+
+def agents_are_left_alone_as_they_wish(commit: Commit, rows: Rows) -> Iterator[str]:
+    """An agent that answers a push by when to come again is left alone until then.
+
+    In calm times, where the push that was answered last is the one that is judged.
+    """
+    if not rows.calm_for(CALM_S):
+        return
+    for record in commit.records:
+        lease = None
+        if record.kind == "agent.suspected":
+            lease = next((change.before for change in commit.of(LEASES.name) if change.key == record.entity_id), None)
+        agent = None if lease is None else rows.agents.get(lease.agent_id)
+        until = 0.0 if lease is None else rows.ledger.wishes.get((lease.task_id, lease.attempt), 0.0)
+        if agent is not None and agent.suspected_until < until - _EPSILON_S:
+            yield f"agent {agent.agent_id} is left alone until {agent.suspected_until}, and wished for {until}"
+
+
+def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A newer report ends an agent's suspicion, and is the only thing that does so before its time."""
+    for change in commit.of(AGENTS.name):
+        before, after = change.before, change.after
+        if before is None or after is None or not before.suspicions:
+            continue
+        heard = any(record.entity_id == change.key and record.kind in _HEARD for record in commit.records)
+        if not heard and after.suspected_until < before.suspected_until:
+            yield f"agent {change.key} is suspected no longer, and nothing was heard of it"
+
+
+def reports_order_themselves(commit: Commit, rows: Rows) -> Iterator[str]:
+    """An agent's newest accepted report is never replaced by an older one, unless it registers again."""
+    for change in commit.of(AGENTS.name):
+        before, after = change.before, change.after
+        if before is None or after is None or before.registered_at != after.registered_at:
+            continue
+        if None not in (before.reported_at, after.reported_at) and after.reported_at < before.reported_at:
+            yield f"agent {change.key} is {after.state} by a report older than the one that said {before.state}"
+
+
+def registering_forgets_the_order_of_reports(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Whoever registers again is heard from then on, whatever times its reports had before."""
+    for record in commit.records:
+        agent = rows.agents.get(record.entity_id) if record.kind == "agent.registered" else None
+        if agent is not None and agent.reported_at is not None:
+            yield f"agent {agent.agent_id} has registered, and no report from before {agent.reported_at} counts"
+
+
+def registering_keeps_the_cordon(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Who is cordoned stays so until it is put back, also when it registers again."""
+    told = {record.entity_id for record in commit.records if "cordon" in record.kind}
+    for change in commit.of(AGENTS.name):
+        before, after = change.before, change.after
+        if before is not None and after is not None and before.cordoned != after.cordoned and change.key not in told:
+            yield f"agent {change.key} is {'' if after.cordoned else 'not '}cordoned, and nobody said so"
