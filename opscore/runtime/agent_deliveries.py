@@ -140,10 +140,10 @@ class AgentDeliveries(AgentStanding):
         if lease.revoked and (now < lease.due_at or self._runs_here(lease)):
             await self._release(lease)
         elif now >= lease.timeout_at:
-            late = _cut_off(lease, f"attempt {lease.attempt} took longer than its timeout", delivery.TIMEOUT)
+            late = _timed_out(lease, f"attempt {lease.attempt} took longer than its timeout", delivery.TIMEOUT)
             await self._end(late, "agent.timed_out")
         elif lease.silent_at is not None and now >= lease.silent_at:
-            silent = _cut_off(lease, f"its agent was silent for {lease.heartbeat_s:g} s", "heartbeat_timeout")
+            silent = _timed_out(lease, f"its agent was silent for {lease.heartbeat_s:g} s", "heartbeat_timeout")
             await self._end(silent, "agent.fell_silent")
         elif now < lease.expires_at:
             await self._hand_over()
@@ -209,7 +209,7 @@ def is_about(
     return (lease.task_id, lease.attempt) == (about.task_id, about.attempt)
 
 
-def _cut_off(lease: Lease, why: str, code: str) -> delivery.Judgement:
+def _timed_out(lease: Lease, why: str, code: str) -> delivery.Judgement:
     """What the end of an attempt's time means: of a tool that was handed over nobody knows whether it was called."""
     if lease.tool and lease.delivered:
         return delivery.judge_call(delivery.Unknown(reason=why), idempotent=lease.idempotent)

@@ -32,7 +32,7 @@ from opscore.runtime.messages import AnnounceSession, Start, Steer
 from opscore.runtime.models import Failure, Move, Session, SessionStatus, Task
 from opscore.runtime.run import Run
 from opscore.runtime.store import Snapshot, Submission
-from opscore.runtime.tables import SESSIONS, SESSIONS_BELOW, TASKS, tasks_of
+from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, SESSIONS_BELOW, TASKS, tasks_of
 from opscore.runtime.transitions import TOO_MANY_RUNS
 from opscore.runtime.triggering import Prepared, Trigger, prepare
 from opscore.runtime.typed_tables import named
@@ -175,7 +175,7 @@ class SubRuns:
         return await self._addresses.journal.load(read)
 
     async def have_them_look_above(self, session_id: str) -> None:
-        """Have every run below one look whether it is still waited for, because the actor that would say so is gone.
+        """Have the unfinished runs below one look whether they are waited for: the actor that would say so is gone.
 
         Raises:
             StoreError, Unavailable: their names could not be read now.
@@ -186,6 +186,7 @@ class SubRuns:
                 below
                 for task, _ in tasks_of(view, session_id)
                 for _, below in SESSIONS_BELOW.lines(view, prefix=named(task.task_id))
+                if OPEN_SESSIONS.read(view, below).row is not None
             ]
 
         for below in await self._addresses.journal.load(read):
