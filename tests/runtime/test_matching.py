@@ -258,6 +258,8 @@ def steps_made(action: Callable[[], object]) -> int:
     before = sys.gettrace()
     # A collection in between would run the finalizers of what other tests left, and count their steps.
     gc.disable()
+    # Python 3.12 counts instructions only where tracing begins in a frame that asks for them.
+    sys._getframe().f_trace_opcodes = True  # noqa: SLF001
     sys.settrace(note)
     try:
         action()
