@@ -21,16 +21,7 @@ from opscore.runtime.gates import Gate, Gates, Passage, gate_of
 from opscore.runtime.limits import Limits
 from opscore.runtime.lines import Entry, Lines
 from opscore.runtime.messages import AgentAvailable, AgentUnavailable, Offer, OfferEnded, OfferOutcome
-from opscore.runtime.waiting import (
-    AGENT,
-    CAPABILITY,
-    Held,
-    LinePage,
-    Place,
-    QueueDepths,
-    ReadyTask,
-    Requirement,
-)
+from opscore.runtime.waiting import CAPABILITY, Held, LinePage, Place, QueueDepths, ReadyTask, Requirement, lines_of
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +102,7 @@ class MatchBook:
         """
         if agent.agent_id in self._idle or agent.agent_id in self._offered_agents or task.concurrency_key is not None:
             return False
-        lines, preferred = _lines_of(agent), task.preferred_agent_id
+        lines, preferred = lines_of(agent.agent_id, agent.capabilities), task.preferred_agent_id
         if task.requirement not in lines or self._gates.passed_by(task) or task.task_id in self._offered_tasks:
             return False
         if preferred not in (None, agent.agent_id) and preferred in self._lines.get(task.requirement[1], {}):
@@ -359,18 +350,23 @@ class MatchBook:
 
     def _employ(self, agent: AgentAvailable, now: float) -> list[Match]:
         """Give an idle agent the first of all that it may do; as long as that is not known, nobody gives it another."""
-        task = self._task_for(agent)
-        if task is not None:
-            return [self._offer(task, agent, now)]
-        for capability in agent.capabilities if agent.agent_id not in self._held_up else ():
-            self._lines.setdefault(capability, {})[agent.agent_id] = None
-        return []
-
-    def _task_for(self, agent: AgentAvailable) -> ReadyTask | None:
-        head, unread = self._first_in(_lines_of(agent))
+        matches: list[Match] = []
+        lines = lines_of(agent.agent_id, agent.capabilities)
+        head, unread = self._first_in(lines)
+        while head is not None:
+            task = self._waiting.known(head)
+            # Where a gate has opened with this agent, the one that is preferred may have been idle all along.
+            prefers = task.preferred_agent_id in self._lines.get(task.capability or "", {})
+            taker = (self._agent_for(task, now) if prefers else None) or agent
+            matches.append(self._offer(task, taker, now))
+            if taker is agent:
+                return matches
+            head, unread = self._first_in(lines)
         if unread is not None:
             self._held_up[agent.agent_id] = unread
-        return None if head is None else self._waiting.known(head)
+        for capability in agent.capabilities if unread is None else ():
+            self._lines.setdefault(capability, {})[agent.agent_id] = None
+        return matches
 
     def _first_in(self, lines: Iterable[Requirement]) -> tuple[Entry | None, Requirement | None]:
         """The first of all in these lines; or a line that has to be read before that is known."""
@@ -393,8 +389,3 @@ class MatchBook:
             heapq.heappush(closed.waiting.setdefault(requirement, []), self._waiting.step_aside(requirement))
             self._call_up_behind(task)
         return None
-
-
-def _lines_of(agent: AgentAvailable) -> list[Requirement]:
-    """The lines that an agent may take from."""
-    return [(AGENT, agent.agent_id), *((CAPABILITY, name) for name in agent.capabilities)]

@@ -1,5 +1,6 @@
 """What the dispatcher knows of what waits: tasks for agents, in lines, and who has what is limited."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
@@ -84,6 +85,11 @@ def rank_anew(task: Task, now: float) -> float | None:
     if task.rank is None or task.ready_at is None:
         return None
     return rank_of(round((task.ready_at - task.rank) / AGING_S), now)
+
+
+def lines_of(agent_id: str, capabilities: Iterable[str]) -> list[Requirement]:
+    """The lines that an agent may take from."""
+    return [(AGENT, agent_id), *((CAPABILITY, name) for name in capabilities)]
 
 
 def line_name(requirement: Requirement) -> str:

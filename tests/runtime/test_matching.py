@@ -310,6 +310,27 @@ def test_an_agent_that_comes_free_is_given_the_first_of_all_that_it_may_do_also_
     assert match.task.task_id == "urgent"
 
 
+def test_a_task_before_a_gate_goes_to_the_idle_agent_it_prefers_and_not_to_the_one_that_opened_it() -> None:
+    book = MatchBook(Limits(capability_limits={"a": DispatchLimit(at_once=1)}))
+    is_idle(book, agent("x", "a", "b"))
+    assert book.offer_ended(ended(waits(book, task("out", "a")), OfferOutcome.TAKEN, 5), NOW) == []
+    assert is_idle(book, agent("y", "a")) is None
+    assert waits(book, task("held back", "a", preferred_agent_id="y")) is None
+    assert waits(book, task("next", "b")) is None
+    matches = book.agent_available(agent("x", "a", "b", as_of=6), NOW)
+    assert [(match.task.task_id, match.agent.agent_id) for match in matches] == [("held back", "y"), ("next", "x")]
+
+
+def test_a_task_before_a_gate_goes_to_the_one_that_opened_it_where_the_one_it_prefers_is_stale() -> None:
+    book = MatchBook(Limits(capability_limits={"a": DispatchLimit(at_once=1)}))
+    is_idle(book, agent("x"))
+    assert book.offer_ended(ended(waits(book, task("out")), OfferOutcome.TAKEN, 5), NOW) == []
+    assert is_idle(book, agent("y", fresh_until=NOW + 1)) is None
+    assert waits(book, task("held back", preferred_agent_id="y")) is None
+    matches = book.agent_available(agent("x", as_of=6, fresh_until=NOW + 9), NOW + 2)
+    assert [(match.task.task_id, match.agent.agent_id) for match in matches] == [("held back", "x")]
+
+
 def test_an_agent_one_of_whose_lines_is_being_read_is_given_nothing_of_another_until_its_first_is_known() -> None:
     book, line = MatchBook(Limits(line_window=1)), (CAPABILITY, "a")
     first = task("first", "a", ready_at=NOW - 2)

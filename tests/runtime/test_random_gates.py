@@ -86,15 +86,22 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
     def may(self, agent: AgentAvailable, task: ReadyTask) -> bool:
         return task.capability in agent.capabilities if task.capability else task.agent_id == agent.agent_id
 
+    def preferred_of(self, task: ReadyTask) -> AgentAvailable | None:
+        """The idle agent that a task prefers."""
+        agent = self.idle.get(str(task.preferred_agent_id))
+        return agent if agent is not None and self.may(agent, task) else None
+
     def lines_of(self, agent: AgentAvailable) -> set[Requirement]:
         return {("agent", agent.agent_id), *(("capability", name) for name in agent.capabilities)}
 
     def rank(self, task: ReadyTask) -> float:
         return task.ready_at - task.priority * AGING_S
 
-    def take(self, matches: list[Match]) -> None:
+    def take(self, matches: list[Match], *, all_read: bool = False) -> None:
         for match in matches:
             assert self.waiting.pop(match.task.task_id) == match.task
+            if all_read:
+                assert self.preferred_of(match.task) in (None, match.agent), "who is idle and preferred is passed over"
             assert self.idle.pop(match.agent.agent_id) == match.agent
             assert self.may(match.agent, match.task)
             assert self.fits(match.task), "one too many"
@@ -142,7 +149,7 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
             session_id="ses",
             capability=capability,
             agent_id=None if capability else AGENTS[0],
-            preferred_agent_id=None,
+            preferred_agent_id=dict(enumerate(AGENTS)).get(number % 7) if capability else None,
             priority=priority,
             ready_at=self.now - number % 7,
             workflow_id=workflow,
@@ -191,7 +198,7 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
             self.out[said.agent_id] = Match(task=new, agent=said)
             self.begun.append((self.now, new))
         else:
-            assert not may or self.readings or not goes_first
+            assert not may or self.readings or not goes_first or self.preferred_of(new) is not None
             self.waiting[new.task_id] = new
             self.take(self.book.task_ready(new, next(self.numbers), self.now))
 
@@ -221,7 +228,7 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
         found = self.book.agent_available(said, self.now)
         if fitting and found:
             assert [self.rank(match.task) for match in found] == [min(map(self.rank, fitting))], "priority, then age"
-        self.take(found)
+        self.take(found, all_read=True)
         assert found or self.readings or not fitting, "it waits for nothing but for who is first"
 
     def free(self) -> list[str]:
@@ -256,7 +263,7 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
             fitting = [task for task in self.waiting.values() if self.may(said, task) and self.fits(task)]
             found = self.book.agent_available(said, self.now)
             given = [self.rank(match.task) for match in found if match.agent == said]
-            self.take(found)
+            self.take(found, all_read=True)
             best = [min(map(self.rank, fitting))] if fitting else []
             assert given == best or (self.readings and not given), "of all that it may do"
         else:
