@@ -19,7 +19,7 @@ from opscore.runtime.errors import (
     TaskNotFound,
 )
 from opscore.runtime.lease_rows import grant_of, passed_on
-from opscore.runtime.models import Assignment, Failure, Session, Signal, Task
+from opscore.runtime.models import Assignment, Failure, Move, Session, Signal, Task
 from opscore.runtime.run import DueAt, Run, Step
 from opscore.runtime.session_rows import signals_of
 from opscore.runtime.session_standing import AGAIN_S, GRANTED, STEERED, SessionStanding
@@ -162,7 +162,10 @@ class SessionActor(SessionStanding):
         session = await self._decided(decide, otherwise=None, guarded_by=STEERED)
         if session is None:
             raise SessionNotFound(self._session_id)
-        return session
+        if message.move is Move.RESUME and session.parent_task_id is not None:
+            # While its actor was given up, nobody could tell it that it is waited for no more.
+            await self._look_above()
+        return session if self._run is None else self._run.session
 
     @handles(messages.Discard)
     async def discard(self, message: messages.Discard) -> Task:

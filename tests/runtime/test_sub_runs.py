@@ -152,6 +152,30 @@ async def test_what_a_run_gave_up_whose_actor_is_given_up_itself_is_called_off_a
         assert child_of(node, other).status is SessionStatus.STARTED, "that one is waited for"
 
 
+async def test_a_run_that_is_resumed_when_nobody_waits_for_it_any_more_is_called_off(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> None:
+        """What could not be said to an actor that was given up."""
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(one_task("below"))
+        session, other = await begin(node, parent()), await begin(node, parent())
+        await quiet()
+        child, wanted = child_of(node, session), child_of(node, other)
+        with monkeypatch.context() as patch:
+            patch.setattr(SubRuns, "call_off", lost)
+            patch.setattr(SubRuns, "have_them_look_above", lost)
+            for each in (child, wanted, session):
+                await node._core._quarantine(each.session_id, RuntimeError("crashed too often"))  # noqa: SLF001 (as its supervisor does)
+            await node.steer(session.session_id, Move.CANCEL)
+            await quiet()
+        assert child_of(node, session).status is SessionStatus.PAUSED
+        resumed = await node.steer(child.session_id, Move.RESUME)
+        assert (resumed.status, resumed.reason) == (SessionStatus.CANCELLED, "no run waits for it any more")
+        assert (await node.steer(wanted.session_id, Move.RESUME)).status is SessionStatus.STARTED
+
+
 async def test_runs_that_start_themselves_come_to_an_end(tmp_path: Path, autojump_clock: MockClock) -> None:
     endless = {"id": "below", "tasks": [{**parent()["tasks"][0], **NEVER}]}
     async with World(tmp_path, limits=Limits(runs_depth_max=5), look=check_rows).node() as node:
