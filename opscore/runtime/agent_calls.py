@@ -30,7 +30,7 @@ from opscore.runtime.local import Handler
 from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, Registration, Task
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
-from opscore.runtime.values import check_progress, check_value, deep_copy
+from opscore.runtime.values import check_progress, check_value, copied, deep_copy
 from opscore.runtime.views import Page, TaskView
 
 ANSWER_MARGIN_S: Final = 30.0
@@ -101,7 +101,7 @@ class AgentCalls(Calls):
             version=version,
             capabilities=tuple(capabilities),
             contact_endpoint=contact_endpoint,
-            metadata=dict(metadata or {}),
+            metadata=copied(dict(metadata or {}), self._core.limits),
             source=source if handler is None else AgentSource.LOCAL,
         )
         self._check(registration)
@@ -191,14 +191,14 @@ class AgentCalls(Calls):
         Raises:
             AgentNotFound: it is not registered.
             InvalidDocument: the state's name is empty or too long.
+            LimitExceeded, ValueError, TypeError: the details are too large, or not JSON.
         """
         try:
             state = reports.normalise(state)
         except ValueError as error:
             raise InvalidDocument("report", (Fault(path="state", message=str(error)),)) from error
-        report = messages.Report(state=state, details=None if details is None else dict(details), timestamp=timestamp)
-        if details is not None:
-            check_value(report.details, self._core.limits)
+        details = None if details is None else copied(dict(details), self._core.limits)
+        report = messages.Report(state=state, details=details, timestamp=timestamp)
         return await self._agent_ref(agent_id).ask(report)
 
     async def set_cordon(self, agent_id: str, *, cordoned: bool) -> Agent:
@@ -328,7 +328,7 @@ class AgentCalls(Calls):
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
             LimitExceeded: the error is too large.
         """
-        check_value([error, code], self._core.limits)
+        error, code = copied([error, code], self._core.limits)
         failed = delivery.Failed(error=Failure(message=error, code=code), retryable=retryable)
         await self._finish(task_id, attempt, failed)
 

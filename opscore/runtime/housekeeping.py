@@ -91,7 +91,7 @@ class Housekeeper:
         if removed:
             _log.info("removed %d finished sessions", removed)
         elif looks > LOOKS_FOR_NOTHING_MAX:
-            # All that are too many are kept by their idempotency keys, for days yet.
+            # All that are too many are kept, most by their idempotency keys, for days yet.
             self._sessions_rest_until = self._clock.now() + REST_S
 
     async def _sweep_revisions(self) -> None:

@@ -30,6 +30,7 @@ from opscore.runtime.tables import (
     SIGNATURES_BY_TIME,
     TASKS,
     Mark,
+    is_waited_for,
 )
 from opscore.runtime.typed_tables import named, time_at
 
@@ -57,7 +58,8 @@ class Sweep:
 def sessions(view: Snapshot, *, now: float, limits: Limits, after: bytes | None = None) -> Sweep:
     """The finished sessions that are too old or too many, the oldest first, with their tasks and idempotency keys.
 
-    One whose idempotency key still counts stays: the same request must get the same answer.
+    One whose idempotency key still counts stays: the same request must get the same answer. One that the task of
+    another run still waits for stays as well: a run that is paused reads how it ended when it goes on.
     """
     surplus = _surplus(view.count(SESSIONS_ENDED.name), limits.sessions_ended_max)
     expects: list[Expect | Vacant] = []
@@ -94,7 +96,7 @@ class _Session:
 def _session(view: Snapshot, session_id: str, *, keyed: bool) -> _Session | None:
     scopes = [scope for _, scope in IDEMPOTENCY_BY_SESSION.lines(view, prefix=named(session_id))]
     session = SESSIONS.read(view, session_id)
-    if session.row is None or (keyed and scopes):
+    if session.row is None or (keyed and scopes) or is_waited_for(view, session.row):
         return None
     tasks = [Delete(TASKS.name, key) for key, _ in view.scan(TASKS.name, prefix=f"{session_id}.".encode())]
     signals = [Delete(SIGNALS.name, key) for key, _ in view.scan(SIGNALS.name, prefix=f"{session_id}.".encode())]

@@ -5,6 +5,7 @@ here are errands beside the mailbox; what they would do is rebuilt from rows whe
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from opscore.runtime.messages import AnnounceSession, Start, Steer
 from opscore.runtime.models import Failure, Move, Session, SessionStatus, Task
 from opscore.runtime.run import Run
 from opscore.runtime.store import Snapshot, Submission
-from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, SESSIONS_BELOW, TASKS, tasks_of
+from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, SESSIONS_BELOW, TASKS, is_waited_for, session_of, tasks_of
 from opscore.runtime.transitions import TOO_MANY_RUNS
 from opscore.runtime.triggering import Prepared, Trigger, prepare
 from opscore.runtime.typed_tables import named
@@ -154,11 +155,9 @@ class SubRuns:
 
     async def is_waited_for(self, session: Session) -> bool:
         """Whether the task above a run, if there is one, still waits for it."""
-        above = session.parent_task_id
-        if above is None:
+        if session.parent_task_id is None:
             return True
-        task = await self._addresses.journal.load(lambda view: TASKS.read(view, above).row)
-        return task is not None and task.awaits and task.child_session_id == session.session_id
+        return await self._addresses.journal.load(functools.partial(is_waited_for, session=session))
 
     async def left_behind(self, run: Run) -> list[str]:
         """The unfinished runs that tasks of a run began, and wait for no longer."""
@@ -209,10 +208,9 @@ def _is_wanted(view: Snapshot, session: Session) -> bool:
     """Whether every run above one still waits for the next: where one does not, all below it are called off in turn."""
     above: Session | None = session
     while above is not None and above.parent_task_id is not None:
-        task = TASKS.read(view, above.parent_task_id).row
-        if task is None or not task.awaits or task.child_session_id != above.session_id:
+        if not is_waited_for(view, above):
             return False
-        above = SESSIONS.read(view, task.session_id).row
+        above = SESSIONS.read(view, session_of(above.parent_task_id)).row
     return above is not None
 
 

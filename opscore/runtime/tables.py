@@ -253,3 +253,9 @@ def tasks_of(view: Snapshot, session_id: str) -> list[tuple[Task, int]]:
     """Read the tasks of a session in the order of its definition, the items of a list after the task they belong to."""
     found = TASKS.scan(view, prefix=f"{session_id}.")
     return sorted(found, key=lambda pair: (pair[0].ordinal, -1 if pair[0].item is None else pair[0].item))
+
+
+def is_waited_for(view: Snapshot, session: Session) -> bool:
+    """Whether the task above a run waits for it."""
+    task = None if session.parent_task_id is None else TASKS.read(view, session.parent_task_id).row
+    return task is not None and task.awaits and task.child_session_id == session.session_id

@@ -1,19 +1,19 @@
 """What may be stored as a payload, a result or a document: JSON, within a size and a depth."""
 
-import copy
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.codec import encode_json
+from opscore.runtime.codec import decode_json, encode_json
 from opscore.runtime.delivery import Completed, Failed, Judgement
 from opscore.runtime.errors import Fault, LimitExceeded
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Failure
 
 _ATOMS: Final = frozenset({type(None), bool, int, float, str})
+_NAMES: Final = frozenset({str})
 _INTEGER_BITS_MAX: Final = 14_000
 """About 4,200 decimal digits: Python writes and reads no more than 4,300, unless told to."""
 
@@ -145,7 +145,7 @@ def _depth(value: Any) -> int:
 
 
 def copied(value: Any, limits: Limits) -> Any:
-    """Return a copy of a value, so that its sender may go on changing the original.
+    """Return a copy of a value as JSON has it, so that its sender may go on changing the original.
 
     Raises:
         LimitExceeded, ValueError, TypeError: as `check_value`.
@@ -155,15 +155,21 @@ def copied(value: Any, limits: Limits) -> Any:
 
 
 def deep_copy(value: Any) -> Any:
-    """Return a copy of a JSON value: as `copy.deepcopy`, without what only values that are no JSON need."""
+    """Return a copy of a value as JSON has it, which is what everybody reads who gets it from the store.
+
+    A tuple is a list there, a number of another library a number, and a name that is no text becomes one.
+
+    Raises:
+        ValueError, TypeError: it is not JSON.
+    """
     kind = type(value)
     if kind in _ATOMS:
         return value
-    if kind is dict:
+    if kind is dict and _NAMES.issuperset(map(type, value)):
         return {name: deep_copy(item) for name, item in value.items()}
     if kind is list:
         return [deep_copy(item) for item in value]
-    return copy.deepcopy(value)
+    return decode_json(encode_json(value))
 
 
 def checked(judgement: Judgement, limits: Limits) -> Judgement:

@@ -67,6 +67,52 @@ async def test_a_result_that_can_not_be_stored_fails_the_run_and_says_why(
         assert len(got) == 1
 
 
+class _Number(float):
+    """As those of NumPy are."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_what_a_function_returns_is_read_as_json_by_every_task_after_it_in_this_process_and_the_next(
+    tmp_path: Path, autojump_clock: MockClock, *, restarts: bool
+) -> None:
+    async def work(assignment: Assignment) -> Any:
+        await trio.lowlevel.checkpoint()
+        if assignment.task_key == "find":
+            return {"rows": (1, _Number(2.5)), "by": {7: "seven", None: "nobody"}}
+        return assignment.parameters
+
+    workflow = {
+        "id": "w",
+        "tasks": [
+            {"taskId": "find", "agentCapability": "work"},
+            {"taskId": "gate", "type": "signal"},
+            {
+                "taskId": "each",
+                "agentCapability": "work",
+                "forEach": "${tasks.find.result.rows}",
+                "parameters": {"row": "${item}", "by": "${tasks.find.result.by['7']}"},
+            },
+        ],
+    }
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        session = await node.trigger(workflow)
+        await quiet()
+        if not restarts:
+            await node.signal(session.session_id, "gate")
+            session = await ended(node, session)
+    async with world.node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        if restarts:
+            await node.signal(session.session_id, "gate")
+            session = await ended(node, session)
+        assert session.error is None
+        assert session.result == {"each": [{"row": 1, "by": "seven"}, {"row": 2.5, "by": "seven"}]}
+
+
 async def test_a_function_may_take_longer_than_a_lease_but_not_than_its_timeout(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -14,7 +14,7 @@ from opscore.runtime import retention
 from opscore.runtime.errors import SessionNotFound, Superseded
 from opscore.runtime.following import trimmed_to
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import IdempotentTrigger, Session, SessionStatus
+from opscore.runtime.models import IdempotentTrigger, Move, Session, SessionStatus
 from opscore.runtime.node import Node
 from opscore.runtime.opening import open_store
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot, Submission
@@ -78,6 +78,28 @@ async def test_of_too_many_finished_sessions_the_oldest_go_and_nothing_unfinishe
         await trio.sleep(61)
         left = {session.session_id for session in node.sessions(limit=500).items}
     assert left == {session.session_id for session in (*waiting, *sessions[-7:])}
+
+
+async def test_a_run_that_another_waits_for_stays_until_that_one_has_read_how_it_ended(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    above = {"id": "above", "tasks": [{"taskId": "k", "type": "workflow", "parameters": {"workflowId": "below"}}]}
+    world = World(tmp_path, limits=Limits(sessions_keep_s=DAY_S), look=check_rows)
+    async with world.node() as node:
+        await node.save_definition(one_task("below"))
+        session = await begin(node, above)
+        (child_id,) = [each.session_id for each in node.sessions().items if each.parent_task_id is not None]
+        await node.steer(session.session_id, Move.PAUSE)
+        got = await hire(node, "a", result="done")
+        await trio.sleep(3 * DAY_S)
+        assert node.session(child_id).session.status is SessionStatus.COMPLETED
+        await node.steer(session.session_id, Move.RESUME)
+        assert (await ended(node, session)).result == {"k": {"only": "done"}}
+        await trio.sleep(2 * DAY_S)
+        assert node.sessions().items == ()
+        assert len(got) == 1
+    with world.rows() as view:
+        check_indexes(view)
 
 
 async def test_a_session_whose_idempotency_key_still_counts_is_kept_and_the_key_goes_with_it(

@@ -1,5 +1,8 @@
 """What may be stored as a payload or a result: JSON, within a size and a depth."""
 
+import json
+from collections import OrderedDict
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -117,11 +120,36 @@ def test_a_copy_is_the_same_value_and_shares_nothing_that_can_change(value: Any)
     assert repr(value) == before
 
 
-def test_a_copy_keeps_what_json_would_write_as_another_type() -> None:
-    class Text(str):
-        __slots__ = ()
+class _Text(str):
+    __slots__ = ()
 
-    value = {"pair": (1, [2]), 3: Text("x")}
+
+class _Number(float):
+    """As those of NumPy are."""
+
+    __slots__ = ()
+
+
+class _Level(IntEnum):
+    HIGH = 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1, [2]),
+        {"pair": ({"deep": (1,)},)},
+        {3: "three", None: "none", True: "yes", 1.5: "half"},
+        _Text("x"),
+        {_Text("name"): 1},
+        _Number(0.5),
+        [_Level.HIGH],
+        OrderedDict(a=1),
+    ],
+    ids=repr,
+)
+def test_a_copy_is_what_json_has_and_what_a_row_gives_back(value: Any) -> None:
     copy = deep_copy(value)
-    assert (copy, type(copy[3])) == (value, Text)
-    assert copy["pair"][1] is not value["pair"][1]
+    assert repr(copy) == repr(json.loads(json.dumps(value)))
+    session = Session(session_id="s", workflow_id="w", definition_key="k", payload=copy, created_at=0.0)
+    assert repr(codec.decode_row(codec.encode_row(session), Session)) == repr(session)
