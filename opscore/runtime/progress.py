@@ -91,15 +91,25 @@ def _is_over(draft: Draft, task: Task) -> bool:
 
 
 def tolerated(draft: Draft, task: Task) -> bool:
-    """Whether a step failed and the run goes on all the same: its fallback was completed, or it need not succeed."""
+    """Whether a step failed and the run goes on all the same: its fallback was completed, or it need not succeed.
+
+    A fallback that failed too is tolerated with the step that it was done for.
+    """
     if task.status is not TaskStatus.FAILED:
         return False
     definition = draft.of(task)
+    if definition.role is Role.FALLBACK:
+        return tolerated(draft, step_of(draft, task))
     if definition.fallback is not None:
         instead = draft.by_key(definition.fallback)
         if instead.status is not TaskStatus.FAILED:
             return instead.status is TaskStatus.COMPLETED
     return definition.continue_on_failure
+
+
+def step_of(draft: Draft, fallback: Task) -> Task:
+    """The step that a fallback is done for."""
+    return next(draft.by_key(each.key) for each in draft.definition.steps if each.fallback == fallback.key)
 
 
 def _fall_back(draft: Draft, task: Task) -> None:

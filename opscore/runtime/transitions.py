@@ -334,8 +334,7 @@ def _begins_anew(draft: Draft, task: Task) -> bool:
             again = failed or step.status is TaskStatus.CANCELLED
             return again and task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
         case Role.FALLBACK:
-            served = next(each for each in draft.definition.steps if each.fallback == task.key)
-            return not progress.tolerated(draft, draft.by_key(served.key))
+            return not progress.tolerated(draft, progress.step_of(draft, task))
         case _:
             return True
 

@@ -327,6 +327,30 @@ async def test_a_task_that_was_buried_after_its_fallback_failed_is_sound(
     assert findings(world) == []
 
 
+async def test_a_fallback_whose_failure_did_no_harm_is_no_dead_letter_of_what_failed_after_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    tasks = [
+        {"taskId": "a", "agentCapability": "work", "fallbackTaskId": "b", "continueOnFailure": True, **NEVER},
+        {"taskId": "b", "agentCapability": "work", **NEVER},
+        {"taskId": "c", "agentCapability": "work", "dependsOn": ["a"], **NEVER},
+    ]
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        session = await begin(node, {"id": "w", "tasks": tasks})
+        for ordinal in (0, 1, 2):
+            await node.fail(f"{session.session_id}.{ordinal}", 1, "no")
+            await node.report_state("a", "idle")
+            await quiet()
+        assert (await ended(node, session)).status is SessionStatus.FAILED
+        assert listed(node) == [f"{session.session_id}.2"]
+        await node.replay(f"{session.session_id}.2")
+        await quiet()
+        await node.complete(f"{session.session_id}.2", 2, "done")
+        assert (await ended(node, session)).result == {"c": "done"}
+        assert listed(node) == []
+
+
 async def test_a_dead_letter_that_is_tried_again_and_fails_at_once_is_told_as_failed(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -133,7 +133,7 @@ def _in_reverse(
 
 
 def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A session ends when its tasks have: complete when every step is over, failed with what failed."""
+    """A session ends when its tasks have: complete, with no dead letter, when every step is over; failed with what failed."""
     for change in commit.of(SESSIONS.name):
         session: Session | None = change.after
         if session is None:
@@ -148,6 +148,9 @@ def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:
         if left:
             yield f"session {change.key} is {session.status} while {', '.join(left)}"
         if session.status is SessionStatus.COMPLETED:
+            dead = [task.task_id for task in every if task.dead]
+            if dead:
+                yield f"session {change.key} is complete, and {', '.join(dead)} is a dead letter"
             yield from _complete(session, tasks, rows)
         else:
             yield from _undone(session, {task.key: task for task in tasks}, rows)
