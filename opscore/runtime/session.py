@@ -21,9 +21,9 @@ from opscore.runtime.errors import (
 from opscore.runtime.lease_rows import grant_of, passed_on
 from opscore.runtime.models import Assignment, Failure, Move, Session, Signal, Task
 from opscore.runtime.run import DueAt, Run, Step
-from opscore.runtime.session_rows import signals_of
+from opscore.runtime.session_rows import signal_of, signals_of
 from opscore.runtime.session_standing import AGAIN_S, GRANTED, STEERED, SessionStanding
-from opscore.runtime.store import ABSENT, Submission
+from opscore.runtime.store import ABSENT, Snapshot, Submission
 from opscore.runtime.tables import SESSIONS, SIGNALS
 
 
@@ -199,15 +199,22 @@ class SessionActor(SessionStanding):
     async def send_signal(self, message: messages.SendSignal) -> Signal:
         """Tell the run something by name."""
 
+        def read(view: Snapshot) -> tuple[Signal | None, int]:
+            told = None if message.signal_id is None else signal_of(view, self._session_id, message.signal_id)
+            # All that it was told can be much to read, for each that comes.
+            count = self._signals_told if self._signals_told is not None else len(signals_of(view, self._session_id))
+            return told, count
+
         async def decide(run: Run) -> Signal:
-            known = await self._addresses.journal.load(lambda view: signals_of(view, self._session_id))
-            told = next((each for each in known if each.signal_id == message.signal_id), None)
+            told, count = await self._addresses.journal.load(read)
             if told is not None:
-                return told
-            signal = steering.admitted(run, message, known, self._limits, self._now())
+                return steering.told_again(told, message)
+            signal = steering.admitted(run, message, count, self._limits, self._now(), self.context.clock.random)
             step = transitions.signal(run, signal, self._now())
             absent = Submission(expects=(SIGNALS.expect(SIGNALS.key(signal), ABSENT),))
+            self._signals_told = None
             await self._commit(run, step, absent)
+            self._signals_told = count + 1
             return step.signals[0]
 
         signal = await self._decided(decide, otherwise=None, guarded_by=STEERED)

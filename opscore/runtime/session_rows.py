@@ -69,6 +69,11 @@ def signals_of(view: Snapshot, session_id: str) -> list[Signal]:
     return sorted((row for row, _ in SIGNALS.scan(view, prefix=f"{session_id}.")), key=lambda signal: signal.number)
 
 
+def signal_of(view: Snapshot, session_id: str, signal_id: str) -> Signal | None:
+    """Read one signal of a session."""
+    return SIGNALS.read(view, f"{session_id}.{signal_id}").row
+
+
 def difference(before: Run | None, step: Step, version: int, now: float, limits: Limits, told: Told) -> Submission:
     """Put together what a step changed; each change is also a journal record."""
     after = step.run

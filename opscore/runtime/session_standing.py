@@ -81,6 +81,8 @@ class SessionStanding(Actor[SessionProtocol]):
         self._run: Run | None = None
         self._version = ABSENT
         self._newest = ABSENT
+        # How many signals the run was told, once that has been looked at.
+        self._signals_told: int | None = None
         self._decisions = 0
         self._decisions_seen = 0
         self._looks_again = False

@@ -1,10 +1,17 @@
 """What may be asked of a run from outside: to cancel, pause, resume, retry or reset it, and what each comes to."""
 
-import itertools
-from collections.abc import Collection, Sequence
+import random
 
 from opscore.runtime import transitions
-from opscore.runtime.errors import DeadLetterNotFound, Fault, InvalidDocument, LimitExceeded, SessionConflict
+from opscore.runtime.errors import (
+    DeadLetterNotFound,
+    Fault,
+    IdempotencyConflict,
+    InvalidDocument,
+    LimitExceeded,
+    SessionConflict,
+)
+from opscore.runtime.identity import new_id
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import SendSignal
 from opscore.runtime.models import Move, SessionStatus, Signal
@@ -66,15 +73,27 @@ def discarded(run: Run, task_id: str, now: float) -> Step:
     return draft.step()
 
 
-def admitted(run: Run, told: SendSignal, known: Sequence[Signal], limits: Limits, now: float) -> Signal:
-    """The signal that a run is told, if it is for anything.
+def told_again(told: Signal, message: SendSignal) -> Signal:
+    """The signal that a run has been told before, under the id that it is told another time.
+
+    Raises:
+        IdempotencyConflict: it was another one.
+    """
+    if (told.name, told.payload) != (message.name, message.payload):
+        raise IdempotencyConflict(told.signal_id)
+    return told
+
+
+def admitted(run: Run, told: SendSignal, known: int, limits: Limits, now: float, rng: random.Random) -> Signal:
+    """The signal that the run is told, if it is for anything.
 
     Args:
         run: the run.
         told: what it is told.
-        known: the signals that it has been told before.
+        known: how many signals it has been told before.
         limits: how many it may be.
         now: the time.
+        rng: draws the id of one that was given none.
 
     Raises:
         SessionConflict: the run has ended.
@@ -87,19 +106,13 @@ def admitted(run: Run, told: SendSignal, known: Sequence[Signal], limits: Limits
     if told.name not in names:
         waits_for = f"it waits for {', '.join(map(repr, names))}" if names else "it waits for none"
         raise InvalidDocument("signal", (Fault(path="name", message=f"{told.name!r} is no signal of it; {waits_for}"),))
-    number = len(known)
-    if number >= limits.signals_max:
-        raise LimitExceeded("signals_max", limits.signals_max, number + 1)
+    if known >= limits.signals_max:
+        raise LimitExceeded("signals_max", limits.signals_max, known + 1)
     return Signal(
         session_id=session_id,
-        signal_id=told.signal_id or _unused_id({each.signal_id for each in known}, number),
-        number=number,
+        signal_id=told.signal_id or new_id("sig", now, rng),
+        number=known,
         name=told.name,
         payload=told.payload,
         received_at=now,
     )
-
-
-def _unused_id(used: Collection[str], number: int) -> str:
-    """An id for a signal that was given none; a caller may have chosen one that looks so."""
-    return next(each for each in map("#{}".format, itertools.count(number)) if each not in used)

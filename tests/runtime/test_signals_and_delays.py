@@ -8,9 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.runtime.errors import InvalidDocument, LimitExceeded, SessionConflict, SessionNotFound
+from opscore.runtime.errors import IdempotencyConflict, InvalidDocument, LimitExceeded, SessionConflict, SessionNotFound
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Move, SessionStatus, TaskStatus
+from opscore.runtime.models import Move, SessionStatus, Signal, TaskStatus
+from opscore.runtime.session_rows import signals_of
+from opscore.runtime.store import Snapshot
 from opscore.runtime.tables import SIGNALS
 from tests.runtime.world import World, begin, check_rows, ended, hire, quiet
 
@@ -34,7 +36,7 @@ async def test_a_run_waits_for_its_signal_and_takes_what_came_with_it(
         signal = await node.signal(session.session_id, "approval", payload={"by": "ada"})
         assert signal.taken_by == f"{session.session_id}.0"
         assert (await ended(node, session)).result == {"approval": {"by": "ada"}}
-    assert world.records("#0") == ["signal.received"]
+    assert world.records(signal.signal_id) == ["signal.received"]
 
 
 async def test_signals_that_come_early_wait_and_are_taken_in_their_order(
@@ -58,11 +60,42 @@ async def test_the_same_signal_sent_again_has_an_effect_once(tmp_path: Path, aut
     async with World(tmp_path, look=check_rows).node() as node:
         session = await begin(node, workflow(*both))
         once = await node.signal(session.session_id, "go", payload=1, signal_id="s-1")
-        again = await node.signal(session.session_id, "go", payload=2, signal_id="s-1")
-        assert again.payload == 1
+        again = await node.signal(session.session_id, "go", payload=1, signal_id="s-1")
+        with pytest.raises(IdempotencyConflict):
+            await node.signal(session.session_id, "go", payload=2, signal_id="s-1")
         assert (again.number, again.taken_by) == (once.number, once.taken_by)
         statuses = {task.status for task in node.session(session.session_id).tasks}
         assert statuses == {TaskStatus.COMPLETED, TaskStatus.RUNNING}
+
+
+async def test_ids_that_were_made_for_signals_are_in_nobodys_way(tmp_path: Path, autojump_clock: MockClock) -> None:
+    waits: dict[str, Any] = {"type": "signal", "dependsOn": [], "parameters": {"name": "go"}}
+    async with World(tmp_path, look=check_rows).node() as node:
+        session = await begin(node, workflow(*({"taskId": key, **waits} for key in ("x", "y"))))
+        await node.signal(session.session_id, "go", payload="anonymous")
+        await node.signal(session.session_id, "go", payload="mine", signal_id="#0")
+        assert (await ended(node, session)).result == {"x": "anonymous", "y": "mine"}
+
+
+async def test_a_signal_costs_the_same_however_many_wait(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def watched(view: Snapshot, session_id: str) -> list[Signal]:
+        looks.append(session_id)
+        return signals_of(view, session_id)
+
+    monkeypatch.setattr("opscore.runtime.session.signals_of", watched)
+    late = {"taskId": "late", "type": "signal", "parameters": {"name": "go"}}
+    world = World(tmp_path, limits=Limits(signals_max=50), look=check_rows)
+    async with world.node() as node:
+        run = await begin(node, workflow({**late, "taskId": "first", "parameters": {"name": "other"}}, late))
+        for number in range(50):
+            assert (await node.signal(run.session_id, "go", payload=number)).number == number
+        assert len(looks) == 1
+        with pytest.raises(LimitExceeded, match="signals_max"):
+            await node.signal(run.session_id, "go")
 
 
 async def test_a_signal_that_does_not_come_in_time_fails_its_task_which_is_not_tried_again(

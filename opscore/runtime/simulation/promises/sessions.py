@@ -133,7 +133,7 @@ def _in_reverse(
 
 
 def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A session ends when its tasks have: complete, with no dead letter, once every step is; or failed with what failed."""
+    """A session ends when its tasks have: completed with every step over and no dead letter, failed with an error."""
     for change in commit.of(SESSIONS.name):
         session: Session | None = change.after
         if session is None:
