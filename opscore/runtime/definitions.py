@@ -7,7 +7,7 @@ import hashlib
 import heapq
 import json
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -44,6 +44,10 @@ class Role(StrEnum):
     """It undoes a step that was completed."""
     ON_FAILURE = "on_failure"
     """It is done once, when the run has failed."""
+
+
+AT_THE_END: Final = (Role.COMPENSATION, Role.ON_FAILURE)
+"""What is done when a run unwinds."""
 
 
 @attrs.frozen(kw_only=True)

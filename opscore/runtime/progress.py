@@ -135,7 +135,8 @@ def _unwind(draft: Draft) -> None:
                 each = items.wind_up(draft, each)  # noqa: PLW2901 (it is the same task, as it stands then)
             elif (each.status in TASK_WAITS and draft.of(each).role is Role.STEP) or _is_called_off(each):
                 draft.end(each, TaskEvent.CANCEL)
-            if each.status is TaskStatus.FAILED:
+            # A run that is cancelled fails by nothing, and nothing of it could be tried again.
+            if each.status is TaskStatus.FAILED and draft.session.cancelled_at is None:
                 _bury(draft, each)
     if any(each.is_out for task in draft.in_role(*_STEPS) for each in (task, *draft.items(task))):
         return

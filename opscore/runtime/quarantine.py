@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from opscore.runtime.definitions import AT_THE_END, TaskDefinition
 from opscore.runtime.delivery import unknown_call
 from opscore.runtime.errors import StoreError
 from opscore.runtime.lease_rows import release_of
@@ -57,7 +58,7 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float, library: Li
         expects.append(LEASES.expect(lease.agent_id, version))
         task = TASKS.read(view, lease.task_id).row
         if task is not None:
-            after = _taken_back(task, session, lease, _start_by(view, session, task, library, now), now)
+            after = _taken_back(task, session, lease, _definition_of(view, session, task, library), now)
             writes.append(TASKS.put(after))
             told = {
                 "taskKey": after.key,
@@ -73,13 +74,12 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float, library: Li
     )
 
 
-def _start_by(view: Snapshot, session: Session, task: Task, library: Library, now: float) -> float | None:
-    """Until when the task waits for an agent again; a definition that can't be read keeps no run from being paused."""
+def _definition_of(view: Snapshot, session: Session, task: Task, library: Library) -> TaskDefinition | None:
+    """What a task is; a definition that can't be read keeps no run from being paused."""
     try:
-        definition = library.find(view, session.definition_key)
+        return library.find(view, session.definition_key).tasks[task.ordinal]
     except StoreError:
         return None
-    return start_by(definition.tasks[task.ordinal], now)
 
 
 def _line(at: float, entity: str, entity_id: str, session_id: str, kind: str, data: Mapping[str, Any]) -> Put:
@@ -93,21 +93,24 @@ def paused(session: Session) -> Session:
     return session if status is None else attrs.evolve(session, status=status, reason=CRASHED)
 
 
-def _taken_back(task: Task, session: Session, lease: Lease, waits_until: float | None, now: float) -> Task:
+def _taken_back(task: Task, session: Session, lease: Lease, definition: TaskDefinition | None, now: float) -> Task:
     """Take an open attempt back from its agent, because the run's actor can't be asked what came of it.
 
     Args:
         task: whose attempt it is.
         session: its run.
         lease: the attempt's.
-        waits_until: until when the task waits for another agent, if there is a limit.
+        definition: what the task is, if that can be read.
         now: the time.
     """
     error = Failure(message="the run was paused because its actor kept crashing", code="lost")
     if lease.tool and lease.delivered and not lease.idempotent:
         unknown = unknown_call(error.message)
         return moved(task, TaskEvent.FAIL, error=unknown, retries=task.retries + 1, ended_at=now)
-    if session.error is None and session.cancelled_at is None:
+    # What undoes a run is done again where that failed or was cancelled: it was called for by that.
+    ends_the_run = definition is not None and definition.role in AT_THE_END
+    if ends_the_run or (session.error is None and session.cancelled_at is None):
+        waits_until = None if definition is None else start_by(definition, now)
         due_at = earliest(waits_until, task.closes_at)
         return moved(task, TaskEvent.REQUEUE, error=error, due_at=due_at, ready_at=now, rank=rank_anew(task, now))
     return moved(task, TaskEvent.CANCEL, error=error, ended_at=now)

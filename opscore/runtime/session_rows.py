@@ -10,7 +10,7 @@ from opscore.runtime.errors import Superseded
 from opscore.runtime.library import Library
 from opscore.runtime.lifecycle import KIND_DEAD, KIND_DISCARDED
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Record, Session, Signal, Task
+from opscore.runtime.models import Record, Session, Signal, Task, TaskStatus
 from opscore.runtime.run import Run, Step, tallied
 from opscore.runtime.scopes import apart
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
@@ -151,7 +151,9 @@ def _task_record(task: Task, before: Task | None, now: float, told: Told) -> Rec
         "agentId": task.agent_id,
         "previous": told.previous,
     }
-    if task.error is not None:
+    # What an earlier attempt failed by stays in the row, and is not said of this one.
+    is_news = before is None or task.error is not before.error or task.status is TaskStatus.FAILED
+    if task.error is not None and is_news:
         data["error"] = attrs.asdict(task.error)
     kind = f"task.{task.status}"
     if before is not None and before.status is task.status and before.dead is not task.dead and not told.revived:

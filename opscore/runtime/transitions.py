@@ -10,14 +10,13 @@ from typing import Any
 import attrs
 
 from opscore.runtime import items, progress, releasing
-from opscore.runtime.definitions import Definition, Role, TaskDefinition, TaskKind
+from opscore.runtime.definitions import AT_THE_END, Definition, Role, TaskDefinition, TaskKind
 from opscore.runtime.delivery import TIMEOUT
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import SESSION_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.run import Draft, Run, Step
 
-_AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
 TOO_MANY_RUNS = "too_many_runs"
 """The code of a task that would have begun more runs than may be, and of every run above it that fails by that."""
 CRASHED = "actor_crashed"
@@ -50,7 +49,7 @@ def may_begin(run: Run, task: Task, now: float) -> bool:
     if task.status is not TaskStatus.READY or run.session.status is SessionStatus.PAUSED:
         return False
     # What undoes a run may take longer than the run.
-    runs_until = None if run.task_definition(task).role in _AT_THE_END else run.session.due_at
+    runs_until = None if run.task_definition(task).role in AT_THE_END else run.session.due_at
     over_at = releasing.earliest(task.due_at, runs_until)
     return over_at is None or now < over_at
 
@@ -131,7 +130,7 @@ def _requeue(draft: Draft, task: Task, error: Failure | None, **changes: Any) ->
 
 def _called_off(draft: Draft, task: Task) -> bool:
     """Whether nobody wants another attempt of a task: its list has failed, or its run only ends what it began."""
-    unwanted = draft.session.unwinding and draft.of(task).role not in _AT_THE_END
+    unwanted = draft.session.unwinding and draft.of(task).role not in AT_THE_END
     return unwanted or items.are_called_off(draft, task)
 
 
@@ -279,7 +278,7 @@ def cancel(run: Run, reason: str | None, now: float) -> Step:
 def _call_back(draft: Draft) -> None:
     """Take every open attempt from its agent, but for what undoes the run."""
     for task in draft.every():
-        if task.is_out and draft.of(task).role not in _AT_THE_END:
+        if task.is_out and draft.of(task).role not in AT_THE_END:
             draft.revoke(task)
             draft.end(task, TaskEvent.CANCEL)
 

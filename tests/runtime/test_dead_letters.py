@@ -351,6 +351,22 @@ async def test_a_fallback_whose_failure_did_no_harm_is_no_dead_letter_of_what_fa
         assert listed(node) == []
 
 
+async def test_a_run_that_is_cancelled_leaves_no_dead_letter_that_nobody_could_replay(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    tasks = [
+        {"taskId": "only", "agentCapability": "work", "fallbackTaskId": "instead", **NEVER},
+        {"taskId": "instead", "agentCapability": "work"},
+    ]
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        session = await begin(node, {"id": "w", "tasks": tasks})
+        await node.fail(f"{session.session_id}.0", 1, "no")
+        await node.steer(session.session_id, Move.CANCEL)
+        assert (await ended(node, session)).status is SessionStatus.CANCELLED
+        assert listed(node) == []
+
+
 async def test_a_dead_letter_that_is_tried_again_and_fails_at_once_is_told_as_failed(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

@@ -145,6 +145,23 @@ async def test_a_history_tells_who_had_each_attempt_when_it_began_and_why_it_end
         assert (first.task_id, first.task_key) == (task_id, "only")
 
 
+async def test_what_an_attempt_failed_by_is_not_said_of_the_one_after_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(**FIRST_RETRY))
+        await node.fail(f"{session.session_id}.0", 1, "no paper", code="printer")
+        await node.report_state("a", "idle")
+        await trio.sleep(6)
+        await node.steer(session.session_id, Move.CANCEL)
+        entries = whole(node, session)
+        told = [(each.number, each.outcome, each.error and each.error["code"]) for each in attempts_of(entries)]
+        assert told == [(1, "failed", "printer"), (2, "cancelled", None)]
+        with_error = {entry.record.kind for entry in entries if "error" in entry.record.data}
+        assert with_error == {"task.pending_retry"}
+
+
 async def test_why_a_run_was_steered_is_kept(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with World(tmp_path).node() as node:
         session = await begin(node)

@@ -1,5 +1,6 @@
 """What becomes of a run that is paused over its actor's head."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,52 @@ def test_a_paused_run_that_was_failing_lets_its_open_attempts_go_for_good(store:
         task = TASKS.read(view, "s.0").row
         assert task is not None
         assert (task.status, task.ended_at) == (TaskStatus.CANCELLED, LATER)
+
+
+@pytest.mark.parametrize("cause", ["failed", "cancelled"])
+def test_what_undoes_a_run_is_done_again_when_it_goes_on(store: LmdbStore, cause: str) -> None:
+    undoing = parse(
+        {
+            "id": "w",
+            "tasks": [
+                {"taskId": "a", "agentCapability": "work", "compensateTaskId": "undo", "dependsOn": []},
+                {"taskId": "undo", "agentCapability": "work"},
+                {"taskId": "b", "agentCapability": "work", "dependsOn": ["a"], "retry": {"maxRetries": 0}},
+            ],
+        },
+        Limits(),
+    )
+    session = Session(session_id="s", workflow_id="w", definition_key=undoing.digest, created_at=0.0)
+    run = transitions.begin(session, undoing, NOW).run
+    run = transitions.dispatch(run, run.tasks[0], "a", NOW).run
+    run = transitions.complete(run, run.tasks[0], None, NOW).run
+    if cause == "failed":
+        run = transitions.dispatch(run, run.tasks[2], "a", NOW).run
+        run = transitions.fail(run, run.tasks[2], Failure(message="no"), NOW, random.Random(1)).run
+    else:
+        run = transitions.cancel(run, None, NOW).run
+    run = transitions.dispatch(run, run.tasks[1], "a", NOW).run
+    store.apply(
+        [
+            Submission(
+                writes=(
+                    AGENTS.put(AGENT),
+                    REVISIONS.put(triggering.revision(undoing)),
+                    SESSIONS.put(run.session),
+                    *map(TASKS.put, run.tasks),
+                    LEASES.put(leases.granted(run.tasks[1], undoing.tasks[1], "a", NOW)),
+                    OPEN_SESSIONS.put(OpenSession(session_id="s")),
+                )
+            )
+        ]
+    )
+    found = decide(store)
+    assert found is not None
+    store.apply([found.submission])
+    with store.snapshot() as view:
+        task = TASKS.read(view, "s.1").row
+        assert task is not None
+        assert (task.status, task.retries) == (TaskStatus.READY, 0)
 
 
 def test_an_actor_that_decided_before_its_run_was_paused_is_refused(store: LmdbStore) -> None:
