@@ -14,8 +14,10 @@ TIMEOUT: Final = "timeout"
 """The code of an attempt that took longer than it may."""
 _NOT_DELIVERED: Final = frozenset({404, 429, 503})
 _SUCCESS: Final = range(200, 300)
+_ACCEPTED: Final = 202
 _SERVER_ERROR_MIN: Final = 500
 _EXCERPT_CHARACTERS: Final = 500
+_TOOL_STATUSES: Final = ("success", "error")
 
 
 @attrs.frozen(kw_only=True)
@@ -133,7 +135,7 @@ def _judge_call(fact: Fact) -> Judgement:
     if isinstance(fact, Answered) and fact.status in _SUCCESS:
         if fact.cut_off is not None:
             return Unknown(reason=f"its answer could not be read: {fact.cut_off}")
-        return _called(fact.body) or _judge(fact)
+        return _called(fact.body, accepted=fact.status == _ACCEPTED) or _judge(fact)
     if isinstance(fact, Raised) and fact.code == TIMEOUT:
         return Unknown(reason=fact.message)
     return _judge(fact)
@@ -170,15 +172,29 @@ def unknown_call(reason: str) -> Failure:
     return Failure(message=f"nobody knows whether the tool was called: {reason}", code="outcome_unknown")
 
 
-def _called(body: Any) -> Judgement | None:
-    """What a tool answered; nothing where the answer is none of a tool's."""
-    if not isinstance(body, dict) or body.get("status") not in ("success", "error"):
+def _called(body: Any, *, accepted: bool = False, within: bool = False) -> Judgement | None:
+    """What a tool answered; nothing where the answer is none of a tool's, or says only that the call was accepted."""
+    if not isinstance(body, dict) or body.get("status") not in _TOOL_STATUSES:
         return None
     if body["status"] == "success":
-        return Completed(result=body.get("data"))
+        data = body.get("data")
+        if accepted and data is None:
+            return None
+        # AgentKit passes the answer of an agent on in `data`, as it is.
+        return (None if within else _passed_on(data)) or Completed(result=data)
     message, code = body.get("message"), body.get("error_code")
     said = message if isinstance(message, str) and message else f"the tool answered {_excerpt(body)}"
     return Failed(error=Failure(message=said, code=code if isinstance(code, str) and code else "tool_failed"))
+
+
+def _passed_on(data: Any) -> Judgement | None:
+    """What an answer within an answer says; nothing where it is a result, whatever that has for a status."""
+    if not isinstance(data, dict):
+        return None
+    if data.get("status") == "completed" and "result" in data:
+        return Completed(result=data["result"])
+    whole = "data" in data or isinstance(data.get("error_code"), str)
+    return _called(data, within=True) if whole else None
 
 
 def _judge_status(answer: Answered) -> Judgement:

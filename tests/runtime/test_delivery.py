@@ -95,6 +95,33 @@ def test_what_a_local_function_did_decides_by_itself(fact: Fact, judgement: Judg
     assert judge_answer(fact) == judgement
 
 
+@pytest.mark.parametrize(
+    ("status", "data", "judgement"),
+    [
+        (200, {"sum": 3}, Completed(result={"sum": 3})),
+        (200, None, Completed(result=None)),
+        (200, {"status": "ready"}, Completed(result={"status": "ready"})),
+        (200, {"status": "error", "of": "a sensor"}, Completed(result={"status": "error", "of": "a sensor"})),
+        (200, {"status": "completed", "result": 5}, Completed(result=5)),
+        (200, {"status": "success", "data": 7}, Completed(result=7)),
+        (
+            200,
+            {"status": "success", "data": {"status": "success", "data": 7}},
+            Completed(result={"status": "success", "data": 7}),
+        ),
+        (200, {"status": "error", "message": "M", "error_code": "EC"}, Failed(error=Failure(message="M", code="EC"))),
+        (202, None, Delivered()),
+        (202, {"sum": 3}, Completed(result={"sum": 3})),
+    ],
+    ids=repr,
+)
+def test_what_agentkit_passes_on_of_a_tools_answer_is_read_as_the_answer(
+    status: int, data: Any, judgement: Judgement
+) -> None:
+    body = {"status": "success", "message": "Message successfully dispatched to agent a.", "data": data}
+    assert judge_answer(Answered(status=status, body=body), tool=True) == judgement
+
+
 def test_a_long_answer_is_kept_only_in_part() -> None:
     failed = answered(400, "x" * 10_000)
     assert isinstance(failed, Failed)
