@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -10,6 +10,8 @@ from opscore.runtime import cron, zones
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Missed, Schedule
+
+_LOOKED_AT_FACTOR: Final = 4
 
 
 class DueTimes(Protocol):
@@ -110,13 +112,20 @@ def decided(schedule: Schedule, now: float, limits: Limits, counted_until: float
 
 
 def _newest(times: DueTimes, due_at: float, now: int, count_max: int) -> float | None:
-    """The first of the newest due times that have passed, of which `due_at` is the oldest.
+    """The first of the newest due times that have passed, of which `due_at` is the oldest; there may be millions.
 
-    Looked for by bisection: there may be millions of them.
+    Looked for twice as far back each time, which finds what is due at intervals; then, where many are due close
+    together and long ago, by bisection.
     """
     if _count(times, due_at, now, count_max) < count_max:
         return due_at
-    enough, too_few = math.floor(due_at), now
+    oldest, enough, too_few = math.floor(due_at), now - 60, now
+    while enough > oldest and _count(times, enough, now, count_max) < count_max:
+        enough, too_few = now - 2 * (now - enough), enough
+    enough = max(enough, oldest)
+    passed = list(_between(times, enough, now, _LOOKED_AT_FACTOR * count_max))
+    if len(passed) < _LOOKED_AT_FACTOR * count_max:
+        return passed[-count_max]
     while too_few - enough > 1:
         middle = (enough + too_few) // 2
         if _count(times, middle, now, count_max) >= count_max:

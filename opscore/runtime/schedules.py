@@ -49,6 +49,8 @@ SLEEP_S_MAX: Final = 30.0
 """The longest sleep while anything is scheduled, so that a wall clock that jumps is noticed."""
 TURNS_MAX: Final = 64
 """Schedules that have their turn at once; they share commits."""
+COUNTED_MAX: Final = 2
+"""Schedules whose missed due times are counted at once: of each there may be millions, and nobody else has a turn."""
 AGAIN: Final = Backoff(initial_s=1.0, coefficient=2.0, max_s=60.0, jitter=0.5)
 """When to try again what could not be done."""
 
@@ -112,6 +114,8 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         self._keeping = False
         self._changed = trio.Event()
         self._at_turn: set[str] = set()
+        self._counted: set[str] = set()
+        """Those of them whose missed due times are counted."""
         self._node = _Standing()
         self._standings: dict[str, _Standing] = {}
         """Of the schedules of which anything has to be remembered."""
@@ -162,10 +166,20 @@ class SchedulesActor(Actor[SchedulesProtocol]):
             wait_s = max(time_at(line) - self._now(), self._rest_s(schedule_id))
             if wait_s > 0:
                 waits_s.append(wait_s)
-            elif schedule_id not in self._at_turn and len(self._at_turn) < TURNS_MAX:
+            elif schedule_id not in self._at_turn and self._may_have_its_turn(schedule_id, time_at(line)):
                 self._at_turn.add(schedule_id)
                 self.context.start_soon(self._turn, schedule_id)
         return min(waits_s)
+
+    def _may_have_its_turn(self, schedule_id: str, due_at: float) -> bool:
+        if len(self._at_turn) == TURNS_MAX:
+            return False
+        missed = self._now() - due_at >= self._limits.schedule_late_s
+        if missed and due_at > self._standings.get(schedule_id, _Standing()).counted_until:
+            if len(self._counted) == COUNTED_MAX:
+                return False
+            self._counted.add(schedule_id)
+        return True
 
     # --- one schedule -------------------------------------------------------------------------------------
 
@@ -186,6 +200,7 @@ class SchedulesActor(Actor[SchedulesProtocol]):
             self._node = _Standing()
         finally:
             self._at_turn.discard(schedule_id)
+            self._counted.discard(schedule_id)
             self._changed.set()
 
     async def _take(self, schedule_id: str) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opscore.runtime import due_times
+from opscore.runtime.cron import Cron
 from opscore.runtime.errors import InvalidDocument
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Missed, Schedule
@@ -78,6 +79,21 @@ def test_years_of_seconds_that_were_missed_are_decided_on_without_counting_them_
     row = schedule(cron="* * * * * *", missed=Missed.ALL)
     assert carried_out(row, now) == ([now - 4 + second for second in range(5)], now + 1)
     assert carried_out(attrs.evolve(row, missed=Missed.ONCE), now) == ([now], now + 1)
+
+
+@pytest.mark.parametrize("cron", ["0 3 * * *", "*/5 * * * *", "0 0 1 * *", "* * * 1 *"])
+def test_the_newest_of_years_are_found_by_looking_at_few(cron: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, looks, after = schedule(cron=cron, missed=Missed.ALL), 0, Cron.after
+
+    def watched(times: Cron, at: float) -> float | None:
+        nonlocal looks
+        looks += 1
+        return after(times, at)
+
+    monkeypatch.setattr(Cron, "after", watched)
+    decision = due_times.decided(row, NOON + 10 * 366 * 24 * HOUR_S, Limits(schedule_missed_max=100))
+    assert decision.fires is not None
+    assert looks < 3_500
 
 
 def test_what_was_counted_once_is_not_counted_again_while_more_comes_due() -> None:

@@ -2,6 +2,7 @@
 """Runs that start by themselves: once for every due time, whatever goes wrong between."""
 
 import functools
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +14,12 @@ from trio.testing import MockClock
 
 from opscore.actors.actor import Routes
 from opscore.runtime import codec, messages
-from opscore.runtime.models import Missed, Record
+from opscore.runtime.due_times import Decision, decided
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Missed, Record, Schedule
 from opscore.runtime.node import Node
 from opscore.runtime.schedule_messages import ScheduleChanged
-from opscore.runtime.schedules import SchedulesActor
+from opscore.runtime.schedules import COUNTED_MAX, SchedulesActor
 from opscore.runtime.session import SessionActor
 from opscore.runtime.store import JOURNAL_TABLE
 from tests.runtime.calendar_stage import HOUR_S, NOON, at_noon, due_times, jump, lines, scheduled, started
@@ -173,6 +176,34 @@ async def test_what_was_missed_while_the_node_was_down_follows_the_policy(
         assert len(node.sessions().items) == len(hours)
         await trio.sleep(HOUR_S)
     assert due_times(world) == [NOON + hour * HOUR_S for hour in (*hours, 10)]
+
+
+async def test_missed_due_times_of_many_schedules_are_counted_a_few_at_a_time(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Passes(trio.abc.Instrument):
+        number = 0
+
+        def before_io_wait(self, _timeout: float) -> None:
+            self.number += 1
+
+    passes, counted = Passes(), Counter[int]()
+
+    def watched(schedule: Schedule, now: float, limits: Limits, counted_until: float) -> Decision:
+        counted[passes.number] += counted_until < (schedule.next_due_at or 0.0)
+        return decided(schedule, now, limits, counted_until)
+
+    monkeypatch.setattr("opscore.runtime.due_times.decided", watched)
+    world = at_noon(tmp_path)
+    async with world.node() as node:
+        for number in range(40):
+            await scheduled(node, f"s{number}", missed=Missed.ALL)
+    jump(world, 3.5 * HOUR_S)
+    trio.lowlevel.add_instrument(passes)
+    async with world.node() as node:
+        await trio.sleep(60)
+    assert len(started(world)) == 120
+    assert max(counted.values()) <= COUNTED_MAX
 
 
 async def test_of_too_many_that_were_missed_the_newest_start_runs(tmp_path: Path, autojump_clock: MockClock) -> None:
