@@ -183,7 +183,8 @@ class AgentStanding(Actor[AgentProtocol]):
         try:
             await self._rows.settle(outcome, kind, agent=agent, data=data, free=free)
         except StaleAttempt as error:
-            self.context.log.warning("dropping a lease whose session knows nothing of it: %s", error)
+            # Its run was cancelled, or has moved on, before this agent could be told: that is normal.
+            self.context.log.info("a lease goes whose attempt is over: %s", error)
             await self._rows.commit(kind, agent=agent, lease=None)
         if isinstance(outcome, delivery.Lost | delivery.Undelivered):
             self.context.log.info(

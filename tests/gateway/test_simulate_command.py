@@ -218,6 +218,17 @@ def test_runs_are_told_signals_and_start_other_workflows_whose_agents_are_there(
     assert "the signal 'approve' did not come within 60 s" in silent.stdout
 
 
+def test_the_smallest_scenario_shows_the_failure_that_is_told_and_no_other(path: Path) -> None:
+    tasks = [
+        {"taskId": "approve", "type": "signal", "timeoutSeconds": 60},
+        {"taskId": "check", "agentCapability": "hands", "parameters": {"by": "${tasks.approve.result.name}"}},
+    ]
+    (path / "checked.json").write_text(json.dumps({"id": "checked", "tasks": tasks}))
+    told = ["checked.json", "--faults", "none", "--seeds", "2", "--signal", 'approve@2={"by": "ada"}', "--json"]
+    found = says(run(*told, cwd=path), 1)
+    assert "task 'check' failed" in found["smallest"][0]["why"]
+
+
 @pytest.mark.parametrize("signal", ["aprove", "@5", "approve@soon", "approve={", "approve@-1"])
 def test_a_signal_that_can_not_be_told_is_refused_by_name(path: Path, signal: str) -> None:
     (path / "approved.yaml").write_text(APPROVED)

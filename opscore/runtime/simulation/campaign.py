@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from opscore.runtime.definitions import TaskKind
-from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import Failure, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.invariants import STANDARD, Invariants
 from opscore.runtime.simulation.playing import Played, play
@@ -60,6 +60,8 @@ class Run:
     """From its start to its end, in virtual seconds."""
     why: str = ""
     """Why it did not complete."""
+    cause: str = ""
+    """What others have in common with it that failed in the same way: the task, and the code of its error."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +69,7 @@ class Wrong:
     """What is wrong with an outcome."""
 
     kind: str
-    """Stands for all that go wrong in the same way: a promise, an ending, or `late`."""
+    """Stands for all that go wrong in the same way: a promise, an ending and its cause, or `late`."""
     why: str
     promise: bool = False
     """Whether it is a promise of the runtime's, which no workflow can break by itself."""
@@ -133,7 +135,8 @@ class Outcome:
         for ending in (Ending.UNENDED, Ending.NOT_STARTED, Ending.PAUSED, Ending.FAILED):
             found = next((run for run in self.runs if run.ending is ending), None)
             if found is not None:
-                return Wrong(kind=ending, why=f"a run has {_SAID[ending]}: {found.why}")
+                kind = f"{ending}: {found.cause}" if found.cause else ending
+                return Wrong(kind=kind, why=f"a run has {_SAID[ending]}: {found.why}")
         slowest = max((run.seconds or 0.0 for run in self.runs), default=0.0)
         if within_s is not None and slowest > within_s:
             return Wrong(kind="late", why=f"a run takes {slowest:,.1f} s")
@@ -156,7 +159,7 @@ def _run(session: Session, tasks: Iterable[Task], signals: Mapping[tuple[str, st
     if session.status in (SessionStatus.FAILED, SessionStatus.CANCELLED):
         error = session.error
         why = "it was cancelled" if error is None else f"{error.message} ({error.code})"
-        return Run(ending=Ending.FAILED, seconds=_seconds(session), why=why)
+        return Run(ending=Ending.FAILED, seconds=_seconds(session), why=why, cause=_cause(error))
     if cut_short:
         return Run(ending=Ending.CUT_SHORT)
     if session.status is SessionStatus.PAUSED:
@@ -167,6 +170,13 @@ def _run(session: Session, tasks: Iterable[Task], signals: Mapping[tuple[str, st
         if task.session_id == session.session_id and task.status not in (TaskStatus.COMPLETED, TaskStatus.PENDING)
     ]
     return Run(ending=Ending.UNENDED, why=", ".join(stands) or f"it is {session.status}")
+
+
+def _cause(error: Failure | None) -> str:
+    if error is None:
+        return "cancelled"
+    task, failed, _ = error.message.partition(" failed: ")
+    return f"{error.code} of {task}" if failed else error.code
 
 
 def _standing(task: Task, signal: str | None) -> str:
