@@ -17,15 +17,20 @@ if TYPE_CHECKING:
     from opscore.gateway.client import OpscoreClient
     from opscore.runtime.context import TaskContext, current_task
     from opscore.runtime.errors import OpscoreError
-    from opscore.runtime.limits import Limits
-    from opscore.runtime.models import Agent, Assignment, Session, Task
+    from opscore.runtime.limits import DispatchLimit, Limits
+    from opscore.runtime.models import Agent, Assignment, Missed, Move, Session, Task
     from opscore.runtime.node import Node
     from opscore.runtime.node import open_node as open_runtime
+    from opscore.runtime.triggering import IdempotencyKey
 
 __all__ = [
     "Agent",
     "Assignment",
+    "DispatchLimit",
+    "IdempotencyKey",
     "Limits",
+    "Missed",
+    "Move",
     "Node",
     "OpscoreClient",
     "OpscoreError",
@@ -39,7 +44,11 @@ __all__ = [
 _PLACES: Final = {
     "Agent": ("opscore.runtime.models", "Agent"),
     "Assignment": ("opscore.runtime.models", "Assignment"),
+    "DispatchLimit": ("opscore.runtime.limits", "DispatchLimit"),
+    "IdempotencyKey": ("opscore.runtime.triggering", "IdempotencyKey"),
     "Limits": ("opscore.runtime.limits", "Limits"),
+    "Missed": ("opscore.runtime.models", "Missed"),
+    "Move": ("opscore.runtime.models", "Move"),
     "Node": ("opscore.runtime.node", "Node"),
     "OpscoreClient": ("opscore.gateway.client", "OpscoreClient"),
     "OpscoreError": ("opscore.runtime.errors", "OpscoreError"),

@@ -3,8 +3,9 @@
 A host passes its own `Limits`; each refusal names the limit that it hit.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -14,7 +15,11 @@ NESTING_MAX: Final = 100
 
 @attrs.frozen(kw_only=True)
 class DispatchLimit:
-    """What is given out at most of one capability, or of one workflow; nothing is no limit."""
+    """What is given out at most of one capability, or of one workflow; nothing is no limit.
+
+    Raises:
+        ValueError: a number is below 1, or no whole one; the interval takes no time.
+    """
 
     at_once: int | None = None
     """Attempts that are out at the same time."""
@@ -22,10 +27,22 @@ class DispatchLimit:
     """Attempts that begin within any `interval_s` seconds."""
     interval_s: float = 60.0
 
+    def __attrs_post_init__(self) -> None:
+        for name in ("at_once", "per_interval"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name}: expected a whole number from 1 on, or None for no limit, found {value!r}")
+        if not _is_number(self.interval_s) or not 0 < self.interval_s < math.inf:
+            raise ValueError(f"interval_s: expected seconds above 0, found {self.interval_s!r}")
+
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What one node admits, keeps and waits for."""
+    """What one node admits, keeps and waits for.
+
+    Raises:
+        ValueError: a value is below 0, or of another kind than its field.
+    """
 
     id_bytes_max: int = 128
     capabilities_max: int = 1_000
@@ -102,3 +119,23 @@ class Limits:
     signature_keep_s: float = 600.0
     agent_ttl_s: float = 0.0
     """An agent silent for longer is given no work; 0 turns this off."""
+
+    def __attrs_post_init__(self) -> None:
+        for field in attrs.fields(type(self)):
+            wanted = _wrong(getattr(self, field.name), field.default)
+            if wanted is not None:
+                raise ValueError(f"{field.name}: expected {wanted}, found {getattr(self, field.name)!r}")
+
+
+def _wrong(value: Any, default: Any) -> str | None:
+    """What a limit should be, where it is not."""
+    if isinstance(default, int):
+        return None if type(value) is int and value >= 0 else "a whole number from 0 on"
+    if isinstance(default, float):
+        return None if _is_number(value) and value >= 0 else "a number from 0 on"
+    are_limits = isinstance(value, Mapping) and all(isinstance(each, DispatchLimit) for each in value.values())
+    return None if are_limits else "a DispatchLimit for each name"
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and not math.isnan(value)
