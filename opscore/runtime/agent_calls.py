@@ -1,8 +1,6 @@
 """What can be asked of a node about agents and the attempts that they hold."""
 
 import contextlib
-import functools
-import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -13,7 +11,7 @@ import trio
 from opscore.actors.errors import ActorError, MailboxFull
 from opscore.actors.ref import Ref
 from opscore.runtime import delivery, messages, registration_messages, reports, views
-from opscore.runtime.calls import Calls
+from opscore.runtime.calls import CALLED_IN_TRIO, Calls
 from opscore.runtime.errors import (
     AgentNotFound,
     Fault,
@@ -26,7 +24,7 @@ from opscore.runtime.errors import (
     Unavailable,
 )
 from opscore.runtime.identity import new_id, unusable
-from opscore.runtime.local import Handler
+from opscore.runtime.local import Handler, is_async
 from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, Registration, Task
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
@@ -93,7 +91,7 @@ class AgentCalls(Calls):
         """
         if isinstance(capabilities, str):
             raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
-        if handler is not None and not _is_async(handler):
+        if handler is not None and not is_async(handler):
             raise TypeError(f"handler must be an async function, not {handler!r}")
         registration = Registration(
             agent_id=agent_id,
@@ -275,6 +273,7 @@ class AgentCalls(Calls):
 
     def abandon_claim(self, agent_id: str, ticket: str) -> None:
         """Say that a claimer is gone: a task that it was handed, and has shown no life for, goes back to the queue."""
+        self._home.require_thread(CALLED_IN_TRIO, "node.abandon_claim, …")
         self._core.addresses.agent(agent_id).tell(messages.AbandonClaim(ticket=ticket))
 
     # --- attempts -----------------------------------------------------------------------------------------
@@ -392,9 +391,3 @@ def _given_up(ref: Ref[AgentProtocol], ticket: str) -> Iterator[None]:
         with contextlib.suppress(MailboxFull):
             ref.tell(messages.AbandonClaim(ticket=ticket))
         raise
-
-
-def _is_async(handler: Handler) -> bool:
-    """Whether calling it gives something to await: an async function, a partial of one, or an object like one."""
-    inner = handler.func if isinstance(handler, functools.partial) else handler
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 (the method itself is looked at)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from opscore.runtime.home import Home
 from opscore.runtime.models import Assignment
 
 SayAlive = Callable[[str, int, Any], Awaitable[None]]
@@ -31,7 +32,7 @@ class TaskContext:
     _deadline: float
     """By trio's clock."""
     _clock: trio.abc.Clock = attrs.field(factory=trio.lowlevel.current_clock, init=False)
-    _home: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token, init=False)
+    _home: Home = attrs.field(factory=Home, init=False)
 
     def time_left_s(self) -> float:
         """How many seconds are left until the attempt takes longer than its timeout and is cancelled; 0 at least."""
@@ -64,11 +65,7 @@ class TaskContext:
         await self._say(value)
 
     async def _say(self, progress: Any) -> None:
-        if not (trio.lowlevel.in_trio_task() and trio.lowlevel.current_trio_token() is self._home):
-            raise RuntimeError(
-                "a heartbeat is sent in trio: from a thread `trio.from_thread.run(task.heartbeat)`, "
-                "from asyncio `await guest.call(task.heartbeat)`"
-            )
+        self._home.require_task("a heartbeat is sent in trio", "task.heartbeat")
         # Who was cancelled is to end, and needs no other reason.
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._say_alive(self.assignment.task_id, self.assignment.attempt, progress)

@@ -35,11 +35,15 @@ class Follower:
         store: where the records are.
         after: the sequence number of the newest record that is known already; 0 for all.
         next_commit: waits for a commit; answers `False` when there is nothing more to wait for.
+        check: called before each step; raises where it may not be taken.
     """
 
-    def __init__(self, store: Store, *, after: int, next_commit: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self, store: Store, *, after: int, next_commit: Callable[[], Awaitable[bool]], check: Callable[[], None]
+    ) -> None:
         self._store = store
         self._next_commit = next_commit
+        self._check = check
         self._page: deque[JournalEntry] = deque()
         self._read_to = after
         self.after = after
@@ -56,6 +60,7 @@ class Follower:
             RecordsGone: retention has removed records that were still to come.
             StoreDamaged: the record is not what was written.
         """
+        self._check()
         while not self._page:
             with self._store.snapshot() as view:
                 self._page += self._next_page(view)

@@ -1,5 +1,7 @@
 """Agents that are async functions of the host's own process."""
 
+import functools
+import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -74,6 +76,12 @@ class LocalAgents:
             self._at_work.remove(agent.agent_id)
         # Whatever it says after that, it took too long.
         return late if scope.cancel_called else fact
+
+
+def is_async(handler: Handler) -> bool:
+    """Whether calling it gives something to await: an async function, a partial of one, or an object like one."""
+    inner = handler.func if isinstance(handler, functools.partial) else handler
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 (the method itself is looked at)
 
 
 async def _outcome(handler: Handler, assignment: Assignment) -> Fact:

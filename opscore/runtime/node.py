@@ -16,6 +16,7 @@ from opscore.actors.actor import Actor
 from opscore.actors.clock import Clock, SystemClock
 from opscore.actors.scheduler import Runnable
 from opscore.runtime import delivery
+from opscore.runtime.calls import CALLED_IN_TRIO
 from opscore.runtime.core import Core, open_nursery
 from opscore.runtime.dead_letter_calls import DeadLetterCalls
 from opscore.runtime.directory_calls import DirectoryCalls
@@ -48,7 +49,7 @@ class NodeStatistics:
 
 
 class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
-    """A running node; `open_node` makes it. Call it from the trio thread that opened it."""
+    """A running node; `open_node` makes it. Call it in the trio that opened it: what is awaited refuses any other."""
 
     @property
     def limits(self) -> Limits:
@@ -65,7 +66,12 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
         return self._not_ready or (f"{down} is being restarted" if down is not None else None)
 
     def drain(self, reason: str = "it is shutting down") -> None:
-        """Take no new work, make no new offers, and end the waits of claimers and watchers. Attempts still commit."""
+        """Take no new work, make no new offers, and end the waits of claimers and watchers. Attempts still commit.
+
+        Raises:
+            RuntimeError: it is called in another thread.
+        """
+        self._home.require_thread(CALLED_IN_TRIO, "node.drain")
         self._not_ready = reason
         self._drained.set()
         self._core.offering = False
@@ -90,12 +96,16 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
 
         Raises:
             RecordsGone: while iterating, if retention has removed records that were still to come.
+            RuntimeError: while iterating, elsewhere than in the trio that opened the node.
         """
 
         async def next_commit() -> bool:
             return await self.unless_draining(self._core.feed.next_commit) is not None
 
-        return Follower(self._core.store, after=after, next_commit=next_commit)
+        def check() -> None:
+            self._home.require_task("a node is followed in the trio that opened it", "anext, follower")
+
+        return Follower(self._core.store, after=after, next_commit=next_commit, check=check)
 
     async def seen_before(self, signature: str) -> bool:
         """Whether a signed request was taken before."""
