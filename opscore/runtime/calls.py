@@ -28,6 +28,7 @@ def in_trio(
     @functools.wraps(method)
     async def checked(self: CallsT, /, *args: ArgumentsT.args, **kwargs: ArgumentsT.kwargs) -> ResultT:
         self._home.require_task(CALLED_IN_TRIO, call)
+        self._core.refuse_stopped()
         return await method(self, *args, **kwargs)
 
     return checked
@@ -38,6 +39,7 @@ class Calls:
 
     Raises:
         RuntimeError: of each of them, where it is awaited elsewhere; nothing was done.
+        NotReady: the node has stopped, or stops while they wait for what will never be.
     """
 
     def __init_subclass__(cls) -> None:
@@ -53,6 +55,7 @@ class Calls:
         self._not_ready: str | None = None
 
     def _read(self, read: Callable[[Snapshot], ResultT]) -> ResultT:
+        self._core.refuse_stopped()
         with self._core.store.snapshot() as view:
             return read(view)
 

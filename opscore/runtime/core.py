@@ -26,6 +26,7 @@ from opscore.runtime.directory import Introductions
 from opscore.runtime.errors import (
     CommitUnanswered,
     CommitUncertain,
+    NotReady,
     OpscoreError,
     QueueFull,
     StoreDamaged,
@@ -50,6 +51,7 @@ QUARANTINE_AGAIN_S: Final = 1.0
 """When to try again to pause a run whose actor crashed too often."""
 PUT_IN_LINE: Final = 500
 """Tasks that are put in line in one commit."""
+STOPPED: Final = "it has stopped"
 RACES_MAX: Final = 8
 """How often a write that another one overtook is decided anew."""
 
@@ -81,6 +83,8 @@ class Core:
         """The unfinished runs."""
         self.offering = True
         """Whether tasks are offered to agents; never again once the node drains."""
+        self.stopped: str | None = None
+        """Why nothing can be asked of it any more, once that is so."""
         self._nursery = nursery
         self._ready = ready
         self._line = CommitLine()
@@ -137,8 +141,19 @@ class Core:
                     self.courier.cancel_all()
                     self._nursery.cancel_scope.cancel()
         finally:
-            # Whoever stands in line and is no actor would wait for good.
-            self._line.close("it has stopped")
+            # Whoever waits and is no actor would do so for good.
+            self.stopped = STOPPED
+            self._line.close(STOPPED)
+            self.feed.close(STOPPED)
+
+    def refuse_stopped(self) -> None:
+        """Refuse whoever comes once it has stopped.
+
+        Raises:
+            NotReady: it has.
+        """
+        if self.stopped is not None:
+            raise NotReady(self.stopped)
 
     def admit(self) -> None:
         """Refuse a run while as many are unfinished as may be.

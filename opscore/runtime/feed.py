@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import trio
 
+from opscore.runtime.errors import NotReady
 from opscore.runtime.store import Delete, Submission
 from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS
 
@@ -19,6 +20,7 @@ class Feed:
         self._bells: dict[tuple[str, bytes], set[trio.Event]] = {}
         self._listeners = 0
         self._next_commit = trio.Event()
+        self._closed: str | None = None
 
     def publish(self, submission: Submission) -> None:
         """Ring for each session that a submission ends, and each agent that it changes or takes the lease from."""
@@ -36,21 +38,36 @@ class Feed:
             self._next_commit = trio.Event()
 
     async def next_commit(self) -> bool:
-        """Wait for a commit that comes after now; answers `True`, so that a wait that was given up can be told."""
+        """Wait for a commit that comes after now; answers `True`, so that a wait that was given up can be told.
+
+        Raises:
+            NotReady: the node has stopped, and there will be none.
+        """
+        self._refuse_closed()
         await self._next_commit.wait()
+        self._refuse_closed()
         return True
 
     def listen(self, session_id: str) -> contextlib.AbstractContextManager[trio.Event]:
-        """Hang up a bell for a session's end before reading the rows, so that nothing slips between look and wait."""
+        """Hang up a bell for a session's end before reading the rows, so that nothing slips between look and wait.
+
+        Raises:
+            NotReady: the node has stopped.
+        """
         return self._hung_up((OPEN_SESSIONS.name, session_id.encode()))
 
     def listen_to_agent(self, agent_id: str) -> contextlib.AbstractContextManager[trio.Event]:
-        """Hang up a bell for what is said of an agent, and for the end of its lease."""
+        """Hang up a bell for what is said of an agent, and for the end of its lease.
+
+        Raises:
+            NotReady: the node has stopped.
+        """
         key = agent_id.encode()
         return self._hung_up((AGENTS.name, key), (LEASES.name, key))
 
     @contextlib.contextmanager
     def _hung_up(self, *places: tuple[str, bytes]) -> Iterator[trio.Event]:
+        self._refuse_closed()
         bell = trio.Event()
         for place in places:
             self._bells.setdefault(place, set()).add(bell)
@@ -64,6 +81,18 @@ class Feed:
                 bells.discard(bell)
                 if not bells:
                     self._bells.pop(place, None)
+
+    def close(self, reason: str) -> None:
+        """Ring for everybody, who looks again and is refused, as is who comes: nothing is committed any more."""
+        self._closed = reason
+        self._next_commit.set()
+        for bells in self._bells.values():
+            for bell in bells:
+                bell.set()
+
+    def _refuse_closed(self) -> None:
+        if self._closed is not None:
+            raise NotReady(self._closed)
 
     def statistics(self) -> int:
         """How many listeners wait."""

@@ -63,7 +63,7 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
     def ready(self) -> str | None:
         """Say why no new work is taken, or none would be done; nothing when all is well."""
         down = self._core.addresses.down()
-        return self._not_ready or (f"{down} is being restarted" if down is not None else None)
+        return self._core.stopped or self._not_ready or (f"{down} is being restarted" if down is not None else None)
 
     def drain(self, reason: str = "it is shutting down") -> None:
         """Take no new work, make no new offers, and end the waits of claimers and watchers. Attempts still commit.
@@ -96,6 +96,7 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
 
         Raises:
             RecordsGone: while iterating, if retention has removed records that were still to come.
+            NotReady: while iterating, once the node has stopped.
             RuntimeError: while iterating, elsewhere than in the trio that opened the node.
         """
 
@@ -104,6 +105,7 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
 
         def check() -> None:
             self._home.require_task("a node is followed in the trio that opened it", "anext, follower")
+            self._core.refuse_stopped()
 
         return Follower(self._core.store, after=after, next_commit=next_commit, check=check)
 

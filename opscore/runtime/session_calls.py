@@ -204,6 +204,7 @@ class SessionCalls(Calls):
 
         Raises:
             SessionNotFound: there is none.
+            NotReady: the node stops before it has ended; it goes on at the next opening.
         """
         while True:
             with self._core.feed.listen(session_id) as bell:
@@ -215,7 +216,11 @@ class SessionCalls(Calls):
                 await bell.wait()
 
     async def wait_briefly(self, session_id: str, wait_s: float) -> SessionView:
-        """Wait for a session's end for some seconds at most, less when the node drains; return it as it then is."""
+        """Wait for a session's end for some seconds at most, less when the node drains; return it as it then is.
+
+        Raises:
+            SessionNotFound, NotReady: as `wait`.
+        """
         with trio.move_on_after(wait_s):
             await self.unless_draining(lambda: self.wait(session_id))
         return self.session(session_id)
