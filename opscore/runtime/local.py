@@ -18,8 +18,11 @@ from opscore.runtime.values import deep_copy
 Handler = Callable[[Assignment], Awaitable[Any]]
 """Takes an attempt, returns its result (JSON), raises to fail it; `current_task` tells it more while it works."""
 
-_BEYOND: Final = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
-"""What comes out of a function and is meant for those around it."""
+_BEYOND: Final = (trio.Cancelled, KeyboardInterrupt)
+"""What comes out of a function and is meant for those around it.
+
+`SystemExit` is not: a parser of arguments raises it, and a function that ends its host does so again at every start.
+"""
 
 _log = logging.getLogger("opscore.local")
 
@@ -85,6 +88,7 @@ def is_async(handler: Handler) -> bool:
 
 
 async def _outcome(handler: Handler, assignment: Assignment) -> Fact:
+    task = trio.lowlevel.current_task()
     try:
         return Returned(result=await handler(assignment))
     except _BEYOND:
@@ -97,6 +101,11 @@ async def _outcome(handler: Handler, assignment: Assignment) -> Fact:
         if own is not None:
             _failed(assignment, own)
         raise beyond from None
+    except GeneratorExit as error:
+        if not (trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() is task):
+            # The function did not raise it: nobody runs this task any more, and it is thrown away.
+            raise
+        return _failed(assignment, error)
     except BaseException as error:  # noqa: BLE001 (whatever the host's function raises is the attempt's failure)
         return _failed(assignment, error)
 

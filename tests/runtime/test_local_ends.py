@@ -1,7 +1,6 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """How a local function ends whose attempt is over: at its timeout, called off, heeding its cancellation or not."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from opscore.runtime.models import (
     Failure,
     Move,
     Session,
-    SessionStatus,
     TaskStatus,
 )
 from opscore.runtime.node import Node
@@ -167,22 +165,22 @@ async def shield(assignment: Assignment) -> str:
 async def test_whatever_a_function_says_after_its_time_it_has_taken_too_long(
     autojump_clock: MockClock, work: Handler
 ) -> None:
-    local = LocalAgents()
-    local.add("a", work, nobody_hears)
-    assert local.reaches(an_agent())
+    agents = LocalAgents()
+    agents.add("a", work, nobody_hears)
+    assert agents.reaches(an_agent())
     async with trio.open_nursery() as nursery:
         facts: list[Fact] = []
 
         async def deliver() -> None:
-            facts.append(await local.deliver(an_assignment(timeout_s=10), an_agent()))
+            facts.append(await agents.deliver(an_assignment(timeout_s=10), an_agent()))
             with pytest.raises(RuntimeError, match="no current task"):
                 current_task()
 
         nursery.start_soon(deliver)
         await trio.sleep(5)
-        assert not local.reaches(an_agent()), "it is at work"
+        assert not agents.reaches(an_agent()), "it is at work"
     assert facts == [Raised(code="timeout", message="attempt 1 took longer than its timeout")]
-    assert local.reaches(an_agent())
+    assert agents.reaches(an_agent())
 
 
 @ENDS
@@ -263,46 +261,6 @@ async def test_an_error_of_a_function_that_is_cancelled_is_logged_and_harms_nobo
         await hire(node, "b", result="done")
         assert (await ended(node, await node.trigger(one_task("next")))).result == {"only": "done"}
     assert "on the way out" in caplog.text
-
-
-@pytest.mark.parametrize("grouped", [False, True])
-async def test_whatever_a_function_raises_that_is_not_for_the_program_fails_its_attempt(
-    tmp_path: Path, autojump_clock: MockClock, grouped: bool
-) -> None:
-    async def work(assignment: Assignment) -> None:
-        # A task of asyncio that it waits for was cancelled: no `Exception`, and nothing to trio.
-        error = asyncio.CancelledError()
-        await trio.lowlevel.checkpoint()
-        raise BaseExceptionGroup("both", [error, ValueError("its own")]) if grouped else error
-
-    async with World(tmp_path, look=check_rows).node() as node:
-        await node.register_agent("a", capabilities=["work"], handler=work)
-        failed = await ended(node, await node.trigger(one_task(**ONCE)))
-        assert failed.error is not None
-        assert failed.error.code == "task_failed"
-
-
-async def test_what_ends_the_program_comes_out_of_a_function_and_ends_the_node(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async def work(assignment: Assignment) -> None:
-        await trio.sleep(1)
-        raise SystemExit(3)
-
-    world = World(tmp_path, look=check_rows)
-    begun: list[Session] = []
-
-    async def host() -> None:
-        async with world.node() as node:
-            await node.register_agent("a", capabilities=["work"], handler=work)
-            begun.append(await node.trigger(one_task()))
-            await trio.sleep_forever()
-
-    with pytest.raises(SystemExit):
-        await host()
-    async with world.node() as node:
-        await hire(node, "a", result="done")
-        assert (await ended(node, begun[0])).status is SessionStatus.COMPLETED
 
 
 async def test_a_function_that_goes_on_is_named_in_the_log_also_while_the_node_waits_for_it(

@@ -1,0 +1,117 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""What a local function raises: what fails its attempt, and what goes on to its host."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opscore.runtime import local
+from opscore.runtime.models import Assignment, Session, SessionStatus, TaskStatus
+from tests.runtime.world import World, check_rows, ended, hire, one_task, only_task
+
+ONCE: dict[str, Any] = {"retry": {"maxRetries": 0}}
+AN_ASSIGNMENT = Assignment(
+    task_id="ses.0",
+    task_key="t",
+    name="T",
+    session_id="ses",
+    workflow_id="w",
+    agent_id="a",
+    attempt=1,
+    parameters={},
+    input=None,
+    lease_s=900.0,
+    timeout_s=10.0,
+)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_whatever_a_function_raises_that_is_not_for_the_program_fails_its_attempt(
+    tmp_path: Path, autojump_clock: MockClock, grouped: bool
+) -> None:
+    async def work(assignment: Assignment) -> None:
+        # A task of asyncio that it waits for was cancelled: no `Exception`, and nothing to trio.
+        error = asyncio.CancelledError()
+        await trio.lowlevel.checkpoint()
+        raise BaseExceptionGroup("both", [error, ValueError("its own")]) if grouped else error
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        failed = await ended(node, await node.trigger(one_task(**ONCE)))
+        assert failed.error is not None
+        assert failed.error.code == "task_failed"
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("error", [SystemExit(2), GeneratorExit("of a generator")])
+async def test_a_function_that_would_end_the_program_fails_its_attempt_and_the_node_goes_on(
+    tmp_path: Path, autojump_clock: MockClock, error: BaseException, grouped: bool
+) -> None:
+    attempts: list[int] = []
+
+    async def end() -> None:
+        await trio.sleep(1)
+        raise error
+
+    async def work(assignment: Assignment) -> None:
+        attempts.append(assignment.attempt)
+        if not grouped:
+            await end()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end)
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        failed = await ended(node, await node.trigger(one_task(retry={"maxRetries": 1})))
+        task = only_task(node, failed)
+        assert (task.status, attempts) == (TaskStatus.FAILED, [1, 2])
+        assert task.error is not None
+        if not grouped:
+            assert task.error.message == f"{type(error).__name__}: {error}"
+        await hire(node, "b", "other")
+        assert (await ended(node, await node.trigger(one_task("next", agentCapability="other")))).error is None
+
+
+def test_a_function_whose_task_is_thrown_away_makes_nothing_of_it() -> None:
+    async def work(assignment: Assignment) -> None:
+        await trio.sleep_forever()
+
+    working = local._outcome(work, AN_ASSIGNMENT)  # noqa: SLF001 (trio itself does not let go of a task)
+
+    async def abandon() -> None:
+        # One step, and then never again.
+        working.send(None)
+
+    trio.run(abandon)
+    working.close()
+    with pytest.raises(RuntimeError, match="reuse already awaited"):
+        working.send(None)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_an_interrupt_comes_out_of_a_function_and_ends_the_node(
+    tmp_path: Path, autojump_clock: MockClock, grouped: bool
+) -> None:
+    async def work(assignment: Assignment) -> None:
+        await trio.sleep(1)
+        error = KeyboardInterrupt()
+        raise BaseExceptionGroup("both", [error, SystemExit(3)]) if grouped else error
+
+    world = World(tmp_path, look=check_rows)
+    begun: list[Session] = []
+
+    async def host() -> None:
+        async with world.node() as node:
+            await node.register_agent("a", capabilities=["work"], handler=work)
+            begun.append(await node.trigger(one_task()))
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        await host()
+    async with world.node() as node:
+        await hire(node, "a", result="done")
+        assert (await ended(node, begun[0])).status is SessionStatus.COMPLETED
