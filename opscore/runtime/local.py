@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from opscore.actors.errors import text_of
+from opscore.actors.groups import leaves
 from opscore.runtime.context import SayAlive, TaskContext, working_on
 from opscore.runtime.delivery import TIMEOUT, Fact, Raised, Returned
 from opscore.runtime.models import Agent, AgentSource, Assignment
@@ -23,6 +24,11 @@ _BEYOND: Final = (trio.Cancelled, KeyboardInterrupt)
 
 `SystemExit` is not: a parser of arguments raises it, and a function that ends its host does so again at every start.
 """
+
+TOLD_MAX: Final = 3
+"""Errors that are told of a group with several."""
+TOLD_CHARACTERS_MAX: Final = 500
+"""Characters of each of them, so that none takes the room of all."""
 
 _log = logging.getLogger("opscore.local")
 
@@ -112,4 +118,19 @@ async def _outcome(handler: Handler, assignment: Assignment) -> Fact:
 
 def _failed(assignment: Assignment, error: BaseException) -> Fact:
     _log.warning("agent %s failed task %s: %r", assignment.agent_id, assignment.task_id, error, exc_info=error)
-    return Raised(message=f"{type(error).__name__}: {text_of(error)}")
+    return Raised(message=_told(error))
+
+
+def _told(error: BaseException) -> str:
+    """Tell an error by its kind and text; of a group, which says nothing itself, what is in it."""
+    errors = leaves(error)
+    if len(errors) == 1:
+        return _named(errors[0])
+    told = [_named(each) for each in errors[:TOLD_MAX]]
+    told = [each if len(each) <= TOLD_CHARACTERS_MAX else each[: TOLD_CHARACTERS_MAX - 1] + "…" for each in told]
+    return f"{len(errors)} errors: {'; '.join(told)}{'; …' if len(errors) > TOLD_MAX else ''}"
+
+
+def _named(error: BaseException) -> str:
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

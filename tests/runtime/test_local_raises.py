@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from opscore.runtime import local
-from opscore.runtime.models import Assignment, Session, SessionStatus, TaskStatus
+from opscore.runtime.models import Assignment, Failure, Session, SessionStatus, TaskStatus
 from tests.runtime.world import World, check_rows, ended, hire, one_task, only_task
 
 ONCE: dict[str, Any] = {"retry": {"maxRetries": 0}}
@@ -70,8 +70,7 @@ async def test_a_function_that_would_end_the_program_fails_its_attempt_and_the_n
         task = only_task(node, failed)
         assert (task.status, attempts) == (TaskStatus.FAILED, [1, 2])
         assert task.error is not None
-        if not grouped:
-            assert task.error.message == f"{type(error).__name__}: {error}"
+        assert task.error.message == f"{type(error).__name__}: {error}"
         await hire(node, "b", "other")
         assert (await ended(node, await node.trigger(one_task("next", agentCapability="other")))).error is None
 
@@ -115,3 +114,48 @@ async def test_an_interrupt_comes_out_of_a_function_and_ends_the_node(
     async with world.node() as node:
         await hire(node, "a", result="done")
         assert (await ended(node, begun[0])).status is SessionStatus.COMPLETED
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+DOWN = ConnectionError("the provider says 503")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (DOWN, "ConnectionError: the provider says 503"),
+        (ValueError(), "ValueError"),
+        (ExceptionGroup("one", [DOWN]), "ConnectionError: the provider says 503"),
+        (ExceptionGroup("one", [ExceptionGroup("of one", [DOWN])]), "ConnectionError: the provider says 503"),
+        (
+            ExceptionGroup("two", [DOWN, ExceptionGroup("nested", [ValueError("no")])]),
+            "2 errors: ConnectionError: the provider says 503; ValueError: no",
+        ),
+        (
+            BaseExceptionGroup("both", [asyncio.CancelledError(), Speechless()]),
+            "2 errors: CancelledError; Speechless: its text raised ValueError",
+        ),
+        (
+            ExceptionGroup("many", [ExceptionGroup("some", [ValueError(str(n)) for n in range(3)]), DOWN, DOWN]),
+            "5 errors: ValueError: 0; ValueError: 1; ValueError: 2; …",
+        ),
+        (
+            ExceptionGroup("long", [ValueError("x" * 10_000), DOWN]),
+            f"2 errors: ValueError: {'x' * 487}…; ConnectionError: the provider says 503",
+        ),
+    ],
+)
+async def test_a_group_is_told_as_what_is_in_it(
+    tmp_path: Path, autojump_clock: MockClock, error: BaseException, message: str
+) -> None:
+    async def work(assignment: Assignment) -> None:
+        raise error
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        failed = await ended(node, await node.trigger(one_task(**ONCE)))
+        assert only_task(node, failed).error == Failure(code="task_failed", message=message)
