@@ -14,7 +14,7 @@ from opscore.runtime.gates import WORKFLOW, limited
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import AgentAvailable
-from opscore.runtime.models import Agent, Record, SessionStatus, Slot, TaskStatus
+from opscore.runtime.models import Agent, Record, Session, SessionStatus, Slot, TaskStatus
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import (
     AGENTS,
@@ -104,10 +104,12 @@ def _read_on(
     view: Snapshot, name: bytes, after: bytes, library: Library, window: int
 ) -> tuple[tuple[ReadyTask, ...], Place | None]:
     found: list[ReadyTask] = []
+    # Thousands may be items of one list, whose run would be read as often, with all that it was given.
+    runs: dict[str, Session | None] = {}
     for looked, (place, task_id) in enumerate(TASKS_IN_LINE.sound_lines(view, after=after), start=1):
         if not place.startswith(name):
             break
-        waiting = _unless_damaged(task_id, functools.partial(_waiting, view, task_id, library))
+        waiting = _unless_damaged(task_id, functools.partial(_waiting, view, task_id, library, runs))
         if waiting is not None:
             found.append(waiting)
         if looked == window:
@@ -155,10 +157,15 @@ def _put_in_line(view: Snapshot, task_id: str, library: Library) -> Submission |
     return Submission(expects=(TASKS.expect(task_id, task.version),), writes=(put,))
 
 
-def _waiting(view: Snapshot, task_id: str, library: Library) -> ReadyTask | None:
+def _waiting(view: Snapshot, task_id: str, library: Library, runs: dict[str, Session | None]) -> ReadyTask | None:
     task = TASKS.read(view, task_id).row
-    session = None if task is None else SESSIONS.read(view, task.session_id).row
-    if task is None or session is None or session.status is SessionStatus.PAUSED:
+    if task is None:
+        return None
+    if task.session_id not in runs:
+        row = SESSIONS.read(view, task.session_id).row
+        runs[task.session_id] = None if row is None else attrs.evolve(row, payload=None)
+    session = runs[task.session_id]
+    if session is None or session.status is SessionStatus.PAUSED:
         return None
     definition = library.find(view, session.definition_key)
     return ready_task(session, definition.tasks[task.ordinal], task)

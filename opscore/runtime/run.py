@@ -242,7 +242,10 @@ class Draft:
         return task
 
     def _items_to_change(self, ordinal: int) -> list[Task]:
-        return self._items.setdefault(ordinal, list(self._before.items.get(ordinal, ())))
+        line = self._items.get(ordinal)
+        if line is None:
+            line = self._items[ordinal] = list(self._before.items.get(ordinal, ()))
+        return line
 
     def change(self, task: Task, **changes: Any) -> Task:
         """Change what is known of a task, and not where it stands."""

@@ -9,15 +9,18 @@ import trio
 from trio.testing import MockClock
 
 from opscore.actors.errors import ActorFailed
-from opscore.runtime import messages
+from opscore.runtime import messages, recovery
 from opscore.runtime.dispatcher import DispatcherActor
+from opscore.runtime.library import Library
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.lines import Lines
 from opscore.runtime.matching import MatchBook
 from opscore.runtime.messages import OfferOutcome
 from opscore.runtime.models import Move, Session, SessionStatus
 from opscore.runtime.node import Node
-from opscore.runtime.tables import TASKS_IN_LINE
+from opscore.runtime.store import Snapshot
+from opscore.runtime.tables import SESSIONS, TASKS_IN_LINE
+from opscore.runtime.typed_tables import Table, Versioned
 from opscore.runtime.waiting import CAPABILITY, LinePage, Place, ReadyTask
 from tests.runtime.offers import NOW, agent, ended, is_busy, is_idle, task, waits
 from tests.runtime.world import Strike, World, begin, check_rows, hire, join, one_task, only_task, quiet
@@ -52,6 +55,26 @@ async def test_a_long_line_is_kept_in_the_store_and_gone_through_in_its_order(
         assert [assignment.input for assignment in got] == list(range(60))
     with world.rows() as view:
         assert list(TASKS_IN_LINE.lines(view)) == []
+
+
+async def test_a_line_of_one_runs_items_is_read_with_one_look_at_the_run(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, limits=Limits(line_window=100), look=check_rows)
+    async with world.node() as node:
+        await begin(node, one_task(forEach="${input}", concurrency=90), payload=list(range(90)))
+    looks: list[str] = []
+    read = Table.read
+
+    def watched(table: Table[Any], view: Snapshot, key: str) -> Versioned[Any]:
+        looks.append(table.name)
+        return read(table, view, key)
+
+    monkeypatch.setattr(Table, "read", watched)
+    with world.rows() as view:
+        (page,) = recovery.first_pages(view, library=Library(Limits()), window=100)
+    assert len(page.tasks) == 90
+    assert looks.count(SESSIONS.name) == 1
 
 
 async def test_after_a_restart_no_more_than_the_first_of_each_line_are_read(
