@@ -133,7 +133,7 @@ def _in_reverse(
 
 
 def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A session ends when its tasks have: completed with every step over and no dead letter, failed with an error."""
+    """A session ends when its tasks have: completed with every step over, failed with an error and its dead letters."""
     for change in commit.of(SESSIONS.name):
         session: Session | None = change.after
         if session is None:
@@ -147,10 +147,10 @@ def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:
         left = [f"{task.task_id} is {task.status}" for task in every if task.status not in TASK_ENDED]
         if left:
             yield f"session {change.key} is {session.status} while {', '.join(left)}"
+        dead = [task.task_id for task in every if task.dead and _role(task, rows) not in _AT_THE_END]
+        if dead and session.error is None:
+            yield f"session {change.key} is {session.status} without an error, and {', '.join(dead)} is a dead letter"
         if session.status is SessionStatus.COMPLETED:
-            dead = [task.task_id for task in every if task.dead]
-            if dead:
-                yield f"session {change.key} is complete, and {', '.join(dead)} is a dead letter"
             yield from _complete(session, tasks, rows)
         else:
             yield from _undone(session, {task.key: task for task in tasks}, rows)
