@@ -176,8 +176,10 @@ def _is_done(draft: Draft, handler: Task) -> bool:
 
 
 def _bury(draft: Draft, task: Task) -> None:
-    """Make a dead letter of a task that failed for good."""
-    if not task.dead and not tolerated(draft, task):
+    """Make a dead letter of a task that failed for good; one whose fallback is out may do no harm yet."""
+    fallback = draft.of(task).fallback
+    undecided = fallback is not None and draft.by_key(fallback).is_out
+    if not task.dead and not undecided and not tolerated(draft, task):
         draft.change(task, dead=True)
 
 

@@ -351,6 +351,39 @@ async def test_a_fallback_whose_failure_did_no_harm_is_no_dead_letter_of_what_fa
         assert listed(node) == []
 
 
+@pytest.mark.parametrize("rescued", [True, False])
+async def test_a_step_whose_fallback_is_out_when_its_run_fails_is_a_dead_letter_only_if_that_fails_too(
+    tmp_path: Path, autojump_clock: MockClock, *, rescued: bool
+) -> None:
+    tasks = [
+        {"taskId": "a", "agentCapability": "work", "fallbackTaskId": "b", "dependsOn": [], **NEVER},
+        {"taskId": "b", "agentCapability": "work", **NEVER},
+        {"taskId": "c", "agentCapability": "other", "dependsOn": [], **NEVER},
+    ]
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        await join(node, "o", "other")
+        session = await begin(node, {"id": "w", "tasks": tasks})
+        a, b, c = (f"{session.session_id}.{ordinal}" for ordinal in range(3))
+        await node.fail(a, 1, "no")
+        await node.report_state("a", "idle")
+        await quiet()
+        await node.fail(c, 1, "no")
+        await quiet()
+        assert listed(node) == [c]
+        await (node.complete(b, 1, "instead") if rescued else node.fail(b, 1, "no"))
+        await node.report_state("a", "idle")
+        await node.report_state("o", "idle")
+        assert (await ended(node, session)).status is SessionStatus.FAILED
+        assert sorted(listed(node)) == ([c] if rescued else [a, b, c])
+        if rescued:
+            await node.replay(c)
+            await quiet()
+            await node.complete(c, 2, "done")
+            assert (await ended(node, session)).status is SessionStatus.COMPLETED
+            assert listed(node) == []
+
+
 async def test_a_run_that_is_cancelled_leaves_no_dead_letter_that_nobody_could_replay(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
