@@ -11,7 +11,7 @@ import trio
 from opscore.actors.errors import ActorError, MailboxFull
 from opscore.actors.ref import Ref
 from opscore.runtime import delivery, messages, registration_messages, reports, views
-from opscore.runtime.calls import CALLED_IN_TRIO, Calls
+from opscore.runtime.calls import CALLED_IN_TRIO, Calls, chosen
 from opscore.runtime.errors import (
     AgentNotFound,
     Fault,
@@ -28,7 +28,7 @@ from opscore.runtime.local import Handler, is_async
 from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, Registration, Task
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
-from opscore.runtime.values import check_progress, check_value, copied, deep_copy
+from opscore.runtime.values import check_progress, check_texts, check_value, copied, deep_copy
 from opscore.runtime.views import Page, TaskView
 
 ANSWER_MARGIN_S: Final = 30.0
@@ -85,14 +85,16 @@ class AgentCalls(Calls):
             the agent as it is stored.
 
         Raises:
-            InvalidDocument: the id can't stand in a path.
+            InvalidDocument: the id can't stand in a path, or there is no such source.
             LimitExceeded: the id is too long, the metadata too large, or there are too many capabilities.
-            ValueError, TypeError: the metadata is not JSON, the handler not async, the capabilities one text.
+            ValueError, TypeError: the metadata is not JSON, the handler not async, the capabilities one text, or what
+                should be text is none.
         """
         if isinstance(capabilities, str):
             raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
         if handler is not None and not is_async(handler):
             raise TypeError(f"handler must be an async function, not {handler!r}")
+        source = chosen(AgentSource, source, "registration", "source") if handler is None else AgentSource.LOCAL
         registration = Registration(
             agent_id=agent_id,
             name=name,
@@ -100,7 +102,7 @@ class AgentCalls(Calls):
             capabilities=tuple(capabilities),
             contact_endpoint=contact_endpoint,
             metadata=copied(dict(metadata or {}), self._core.limits),
-            source=source if handler is None else AgentSource.LOCAL,
+            source=source,
         )
         self._check(registration)
         if handler is not None:
@@ -112,6 +114,8 @@ class AgentCalls(Calls):
         self._check_id(registration.agent_id)
         if len(registration.capabilities) > limits.capabilities_max:
             raise LimitExceeded("capabilities_max", limits.capabilities_max, len(registration.capabilities))
+        check_texts((registration.name, registration.version, registration.contact_endpoint), limits)
+        check_texts(registration.capabilities, limits)
         check_value(registration.metadata, limits)
 
     async def _register(self, registration: Registration, *, listed: bool = False) -> Agent:
@@ -189,13 +193,16 @@ class AgentCalls(Calls):
         Raises:
             AgentNotFound: it is not registered.
             InvalidDocument: the state's name is empty or too long.
-            LimitExceeded, ValueError, TypeError: the details are too large, or not JSON.
+            LimitExceeded, ValueError, TypeError: what is given is too large, or no text, JSON or number.
         """
+        check_texts((state,), self._core.limits)
         try:
             state = reports.normalise(state)
         except ValueError as error:
             raise InvalidDocument("report", (Fault(path="state", message=str(error)),)) from error
         details = None if details is None else copied(dict(details), self._core.limits)
+        if timestamp is not None and not isinstance(timestamp, int | float):
+            raise TypeError(f"timestamp is a number of seconds, not {timestamp!r}")
         report = messages.Report(state=state, details=details, timestamp=timestamp)
         return await self._agent_ref(agent_id).ask(report)
 

@@ -3,17 +3,20 @@
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from enum import StrEnum
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import trio
 
 from opscore.runtime.core import Core, open_nursery
+from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.home import Home
 from opscore.runtime.local import LocalAgents
 from opscore.runtime.store import Snapshot
 
 ResultT = TypeVar("ResultT")
 CallsT = TypeVar("CallsT", bound="Calls")
+ChoiceT = TypeVar("ChoiceT", bound=StrEnum)
 ArgumentsT = ParamSpec("ArgumentsT")
 
 CALLED_IN_TRIO: Final = "a node's methods are called in the trio that opened it"
@@ -73,3 +76,16 @@ class Calls:
             result = await work()
             nursery.cancel_scope.cancel()
         return result
+
+
+def chosen(kind: type[ChoiceT], value: str, what: str, path: str) -> ChoiceT:
+    """The choice that a text names: one that is none would be stored, and never be read again.
+
+    Raises:
+        InvalidDocument: it is no choice.
+    """
+    try:
+        return kind(value)
+    except ValueError:
+        fault = Fault(path=path, message=f"expected one of {', '.join(kind)}, found {value!r}")
+        raise InvalidDocument(what, (fault,)) from None

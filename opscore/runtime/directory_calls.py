@@ -9,6 +9,7 @@ import trio
 
 from opscore.actors.errors import ActorError
 from opscore.runtime.agent_calls import AgentCalls
+from opscore.runtime.calls import chosen
 from opscore.runtime.core import open_nursery
 from opscore.runtime.directory import Directory, Listing, Reconciled, changes
 from opscore.runtime.errors import AgentNotFound, OpscoreError
@@ -37,7 +38,7 @@ class DirectoryCalls(AgentCalls):
         Raises:
             Exception: the directory's own errors, as they are; then nothing was changed.
         """
-        source = directory.source
+        source = chosen(AgentSource, directory.source, "directory", "source")
         with self._core.introductions.spoken_of() as spoken_of:
             listing = await directory.listing()
             decided = changes(listing, await self._concerned(listing, source), source, spoken_of)

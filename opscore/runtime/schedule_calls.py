@@ -8,7 +8,7 @@ import attrs
 
 from opscore.runtime import definitions, due_times, schedule_rows, triggering, views
 from opscore.runtime.addresses import hint
-from opscore.runtime.calls import Calls
+from opscore.runtime.calls import Calls, chosen
 from opscore.runtime.core import RACES_MAX
 from opscore.runtime.errors import (
     Fault,
@@ -79,7 +79,7 @@ class ScheduleCalls(Calls):
             cron=cron,
             at=at,
             time_zone=time_zone,
-            missed=missed,
+            missed=chosen(Missed, missed, "schedule", "missed"),
             created_at=now,
         )
         for _ in range(RACES_MAX):

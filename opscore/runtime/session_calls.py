@@ -7,7 +7,7 @@ import attrs
 import trio
 
 from opscore.runtime import definitions, history, triggering, views
-from opscore.runtime.calls import Calls
+from opscore.runtime.calls import Calls, chosen
 from opscore.runtime.core import RACES_MAX
 from opscore.runtime.definitions import Definition
 from opscore.runtime.errors import (
@@ -26,7 +26,7 @@ from opscore.runtime.models import SESSION_ENDED, Move, SavedDefinition, Session
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import DEFINITIONS, REVISIONS, SESSIONS
 from opscore.runtime.triggering import IdempotencyKey, Trigger
-from opscore.runtime.values import copied
+from opscore.runtime.values import check_texts, copied
 from opscore.runtime.views import Page, SessionView
 
 
@@ -239,9 +239,13 @@ class SessionCalls(Calls):
         Raises:
             SessionNotFound: there is none.
             SessionConflict: where it stands, it can't be moved so.
+            InvalidDocument: there is no such move.
+            ValueError, TypeError: the reason is no text that can be stored.
         """
+        check_texts((reason,), self._core.limits)
+        steer = Steer(move=chosen(Move, move, "call", "move"), reason=reason)
         self._known_session(session_id)
-        return await self._core.addresses.session(session_id).ask(Steer(move=move, reason=reason))
+        return await self._core.addresses.session(session_id).ask(steer)
 
     async def signal(self, session_id: str, name: str, *, payload: Any = None, signal_id: str | None = None) -> Signal:
         """Tell a run something by name. It is kept until a task of the run waits for it.

@@ -116,6 +116,19 @@ def check_value(value: Any, limits: Limits) -> None:
     _check(value, limits, "value_bytes_max", limits.value_bytes_max)
 
 
+def check_texts(texts: Iterable[Any], limits: Limits) -> None:
+    """Refuse what is no text, or one that can't be stored; None stands for a text that is not given.
+
+    Raises:
+        LimitExceeded: one is larger than `value_bytes_max`.
+        ValueError, TypeError: it is no text, or holds half of a surrogate pair.
+    """
+    for text in texts:
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"expected a text, found {text!r}")
+        check_value(text, limits)
+
+
 def check_progress(value: Any, limits: Limits) -> None:
     """Refuse what can't be kept as the progress of an attempt.
 

@@ -1,0 +1,95 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
+"""What a host without a type checker gives: it is taken for what it says, or refused before anything is written."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from trio.testing import MockClock
+
+from opscore.runtime.directory import Listing
+from opscore.runtime.errors import InvalidDocument, OpscoreError
+from opscore.runtime.models import AgentSource, Missed, Move, SessionStatus
+from opscore.runtime.node import Node
+from tests.runtime.calendar_stage import EMPTY
+from tests.runtime.world import World, begin, check_rows, join, one_task
+
+NO_TEXT: list[Any] = ["\ud800", b"bytes", 7, object(), ["a list"]]
+
+
+async def register(node: Node, **given: Any) -> Any:
+    return await node.register_agent("n", **{"capabilities": ["work"], **given})
+
+
+async def schedule(node: Node, **given: Any) -> Any:
+    return await node.create_schedule("w", cron="0 * * * *", schedule_id="n", **given)
+
+
+async def test_a_text_that_names_a_choice_is_the_choice(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await node.save_definition(EMPTY)
+        assert (await schedule(node, missed="all")).missed is Missed.ALL
+        assert (await register(node, source="agentkit")).source is AgentSource.AGENTKIT
+        session = await begin(node)
+        steered = await node.steer(session.session_id, "cancel")  # type: ignore[arg-type]
+        assert steered.status is SessionStatus.CANCELLED
+    async with world.node() as node:
+        assert (node.schedule("n").missed, node.agent("n").source) == (Missed.ALL, AgentSource.AGENTKIT)
+
+
+@pytest.mark.parametrize("wrong", ["never", "ALL", "", None, 1, ["all"], {"a": 1}])
+async def test_what_names_no_choice_is_refused_with_those_that_there_are(
+    tmp_path: Path, autojump_clock: MockClock, wrong: Any
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(EMPTY)
+        session = await begin(node)
+        with pytest.raises(InvalidDocument, match=r"missed: expected one of skip, once, all, found "):
+            await schedule(node, missed=wrong)
+        with pytest.raises(InvalidDocument, match=r"source: expected one of api, agentkit, local, found "):
+            await register(node, source=wrong)
+        with pytest.raises(InvalidDocument, match=r"move: expected one of cancel, pause, resume, retry, reset, found "):
+            await node.steer(session.session_id, wrong)
+        assert (node.schedules().items, node.agents().items) == ((), ())
+        assert node.session(session.session_id).session == session
+
+
+async def test_a_directory_of_no_known_source_changes_nothing(tmp_path: Path, autojump_clock: MockClock) -> None:
+    @attrs.frozen
+    class Strange:
+        source: Any
+
+        async def listing(self) -> Listing:
+            raise AssertionError("it is not asked")
+
+    async with World(tmp_path).node() as node:
+        with pytest.raises(InvalidDocument, match="source: expected one of"):
+            await node.reconcile(Strange("elsewhere"))
+
+
+@pytest.mark.parametrize("wrong", NO_TEXT)
+async def test_what_is_no_text_is_refused_and_no_actor_sees_it(
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, wrong: Any
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(agentCapability="nobody's"))
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            *(partial(register, node, **{name: wrong}) for name in ("name", "version", "contact_endpoint")),
+            partial(register, node, capabilities=["work", wrong]),
+            partial(node.report_state, "a", wrong),
+            partial(node.steer, session.session_id, Move.PAUSE, reason=wrong),
+        ]
+        if not isinstance(wrong, int):
+            calls.append(partial(node.report_state, "a", "idle", timestamp=wrong))
+        for call in calls:
+            with pytest.raises((ValueError, TypeError)) as caught:
+                await call()
+            assert not isinstance(caught.value, OpscoreError)
+        assert [agent.agent_id for agent in node.agents().items] == ["a"]
+        assert node.session(session.session_id).session.status is not SessionStatus.PAUSED
+    assert "failed" not in caplog.text
