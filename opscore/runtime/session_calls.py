@@ -101,7 +101,8 @@ class SessionCalls(Calls):
             definition: the id of a saved workflow, or a workflow document.
             payload: the run's input; JSON values, 256 KiB at most.
             agent_id: the session's agent: runs the tasks that name nobody, preferred where it is able.
-            idempotency: the same key with the same body answers the session that it started before.
+            idempotency: the same key with the same body answers the session that it started before; without a body,
+                the other arguments are it.
             labels: what the run is found by, beside the labels of its definition, over which these count.
             business_key: what the run is called in the caller's business; several may have the same.
 

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from enum import Enum, auto
+from typing import Any, Final
 
 import attrs
 
@@ -32,6 +33,16 @@ from opscore.runtime.tables import (
     Revision,
 )
 
+_NO_BODY: Final = definitions.digest(None)
+"""What an earlier release kept where no body was given: it stands for whatever is asked for."""
+
+
+class Body(Enum):
+    """What a key stands for that is given no body."""
+
+    WHAT_IS_ASKED = auto()
+    """Everything that the trigger asks for."""
+
 
 @attrs.frozen(kw_only=True)
 class IdempotencyKey:
@@ -39,17 +50,13 @@ class IdempotencyKey:
 
     path: str
     key: str
-    body: Any = None
+    body: Any = Body.WHAT_IS_ASKED
+    """JSON, as it was sent; what the trigger asks for, unless it is given."""
 
     @property
     def scope(self) -> str:
         """The name of the row; a digest, because keys may be longer than the store's."""
         return hashlib.sha256(f"{self.path}\0{self.key}".encode()).hexdigest()
-
-    @property
-    def body_digest(self) -> str:
-        """Stands for the body; a sender may write its fields in another order the second time."""
-        return definitions.digest(self.body)
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +76,17 @@ class Trigger:
     """How many runs stand above it."""
     labels: Mapping[str, str] = attrs.field(factory=dict)
     business_key: str | None = None
+
+    def body_digest(self, key: IdempotencyKey) -> str:
+        """Stands for the body of its key; a sender may write its fields in another order the second time.
+
+        Raises:
+            TypeError, ValueError, RecursionError: the definition is no JSON.
+        """
+        if key.body is not Body.WHAT_IS_ASKED:
+            return definitions.digest(key.body)
+        asked = (self.definition, self.payload, self.agent_id, dict(self.labels), self.business_key)
+        return definitions.digest([dict(each) if isinstance(each, Mapping) else each for each in asked])
 
 
 @attrs.frozen(kw_only=True)
@@ -91,7 +109,7 @@ def prepare(
     keyed = None if trigger.idempotency is None else IDEMPOTENCY.read(view, trigger.idempotency.scope)
     # First of all: what was accepted once is answered again, whatever has become of what it needed.
     if trigger.idempotency is not None and keyed is not None and keyed.row is not None:
-        earlier = _earlier(view, trigger.idempotency, keyed.row.trigger, limits, now)
+        earlier = _earlier(view, trigger, trigger.idempotency, keyed.row.trigger, limits, now)
         if earlier is not None:
             return earlier
     if trigger.agent_id is not None and AGENTS.read(view, trigger.agent_id).row is None:
@@ -118,7 +136,7 @@ def prepare(
         created_at=now,
     )
     if trigger.idempotency is not None and keyed is not None:
-        extra += _key_kept(trigger.idempotency, session, keyed.version)
+        extra += _key_kept(trigger, trigger.idempotency, session, keyed.version)
     return Prepared(session=session, definition=definition, extra=extra)
 
 
@@ -166,21 +184,31 @@ def saved_as(definition: Definition, before: SavedDefinition | None, now: float)
 
 
 def _earlier(
-    view: Snapshot, idempotency: IdempotencyKey, used: IdempotentTrigger, limits: Limits, now: float
+    view: Snapshot, trigger: Trigger, key: IdempotencyKey, used: IdempotentTrigger, limits: Limits, now: float
 ) -> Session | None:
     """The session that a key has started, for as long as the key is kept."""
     session = SESSIONS.read(view, used.session_id).row
     if session is None or (session.ended_at is not None and session.ended_at + limits.idempotency_keep_s <= now):
         return None
-    if used.body_digest != idempotency.body_digest:
-        raise IdempotencyConflict(idempotency.key)
+    if not _is_same(trigger, key, used):
+        raise IdempotencyConflict(key.key)
     return session
 
 
-def _key_kept(idempotency: IdempotencyKey, session: Session, version: int) -> Submission:
+def _is_same(trigger: Trigger, key: IdempotencyKey, used: IdempotentTrigger) -> bool:
+    if key.body is Body.WHAT_IS_ASKED and used.body_digest == _NO_BODY:
+        return True
+    try:
+        return used.body_digest == trigger.body_digest(key)
+    except (TypeError, ValueError, RecursionError):
+        # What is no JSON has never started anything.
+        return False
+
+
+def _key_kept(trigger: Trigger, key: IdempotencyKey, session: Session, version: int) -> Submission:
     """Let a key stand for a session from now on, unless somebody else uses it first."""
     used_for = IdempotentTrigger(
-        body_digest=idempotency.body_digest, session_id=session.session_id, workflow_id=session.workflow_id
+        body_digest=trigger.body_digest(key), session_id=session.session_id, workflow_id=session.workflow_id
     )
-    row = IdempotencyRow(scope=idempotency.scope, trigger=used_for)
-    return Submission(expects=(IDEMPOTENCY.expect(idempotency.scope, version),), writes=(IDEMPOTENCY.put(row),))
+    row = IdempotencyRow(scope=key.scope, trigger=used_for)
+    return Submission(expects=(IDEMPOTENCY.expect(key.scope, version),), writes=(IDEMPOTENCY.put(row),))

@@ -204,3 +204,44 @@ def test_a_key_may_be_as_long_as_a_sender_likes(desk: Desk) -> None:
     long = IdempotencyKey(path="/" + "p" * 10_000, key="k" * 10_000)
     session = desk.start(idempotency=long)
     assert desk.prepare(Trigger(definition=DOCUMENT, idempotency=long)) == session
+
+
+ASKED: dict[str, Any] = {
+    "definition": DOCUMENT,
+    "payload": {"euro": 5, "to": "Ulm"},
+    "agent_id": None,
+    "labels": {"shop": "a"},
+    "business_key": "order-1",
+}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"payload": {"euro": 5_000, "to": "Ulm"}},
+        {"payload": None},
+        {"definition": {**DOCUMENT, "id": "another"}},
+        {"definition": "w"},
+        {"definition": {**DOCUMENT, "name": object()}},
+        {"agent_id": "x"},
+        {"labels": {}},
+        {"business_key": None},
+    ],
+)
+def test_a_key_without_a_body_stands_for_what_is_asked_for(desk: Desk, other: dict[str, Any]) -> None:
+    key = IdempotencyKey(path="orders", key="k-1")
+    session = desk.start(**ASKED, idempotency=key)
+    turned = {"to": "Ulm", "euro": 5}
+    assert desk.prepare(Trigger(**{**ASKED, "payload": turned}, idempotency=key)) == session
+    with pytest.raises(IdempotencyConflict):
+        desk.prepare(Trigger(**{**ASKED, **other}, idempotency=key))
+    with pytest.raises(IdempotencyConflict):
+        desk.prepare(Trigger(**ASKED, idempotency=IdempotencyKey(path="orders", key="k-1", body=None)))
+
+
+def test_a_key_that_an_earlier_release_kept_without_a_body_answers_as_it_did(desk: Desk) -> None:
+    key = IdempotencyKey(path="orders", key="k-1")
+    # That release kept the body that stands for none; a request that has none still gives it so.
+    session = desk.start(**ASKED, idempotency=IdempotencyKey(path="orders", key="k-1", body=None))
+    assert desk.prepare(Trigger(**ASKED, idempotency=key)) == session
+    assert desk.prepare(Trigger(**{**ASKED, "payload": 7}, idempotency=key)) == session

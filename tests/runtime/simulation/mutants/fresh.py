@@ -109,7 +109,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="idempotency-key-is-taken-without-a-look",
         breaks="The same idempotency key and body start one run however often they come: at the same time, here, two.",
         module="opscore/runtime/triggering.py",
-        old="""    return Submission(expects=(IDEMPOTENCY.expect(idempotency.scope, version),), writes=(IDEMPOTENCY.put(row),))
+        old="""    return Submission(expects=(IDEMPOTENCY.expect(key.scope, version),), writes=(IDEMPOTENCY.put(row),))
 """,
         new="""    return Submission(writes=(IDEMPOTENCY.put(row),))
 """,
