@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable
+from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
@@ -126,11 +128,11 @@ class Sandbox(Generic[ProtocolT]):
 
     async def start(self) -> Effects[None]:
         """Run `on_start`; what it raises is among the effects."""
-        return await self._observe(self.actor.on_start())
+        return await self._observe(self.actor.on_start)
 
     async def stop(self) -> Effects[None]:
         """Run `on_stop`; what it raises is among the effects."""
-        return await self._observe(self.actor.on_stop())
+        return await self._observe(self.actor.on_stop)
 
     async def handle(self, message: Message[ProtocolT, ReplyT]) -> Effects[ReplyT]:
         """Run the handler of a message, as if it had been asked; what it raises is among the effects.
@@ -144,7 +146,7 @@ class Sandbox(Generic[ProtocolT]):
             raise TypeError(msg)
         self._script.current = message
         try:
-            effects = await self._observe(handler(self.actor, message))
+            effects = await self._observe(functools.partial(handler, self.actor, message))
         finally:
             self._script.current = None
         effects.declared = isinstance(effects.error, message.declared_errors)
@@ -152,10 +154,12 @@ class Sandbox(Generic[ProtocolT]):
             effects.reply = None
         return effects
 
-    async def _observe(self, running: Awaitable[Any]) -> Effects[Any]:
+    async def _observe(self, run: Callable[[], Any]) -> Effects[Any]:
         effects = self._script.effects = Effects[Any]()
         try:
-            effects.reply = await running
+            value = run()
+            # As in a system: what is no coroutine is the answer of a plain function.
+            effects.reply = await value if type(value) is CoroutineType else value
         except Exception as error:  # noqa: BLE001 (what it raised is what the test asks for)
             effects.error = error
         return effects

@@ -1,13 +1,14 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
+import attrs
 import pytest
 import trio
 from outcome import Outcome
 from trio.testing import MockClock
 
-from opscore.actors import Name, Reply
+from opscore.actors import Actor, Message, Name, Reply, handles
 from opscore.actors.testkit import Sandbox, Scheduled, Sent, Started
 from tests.actors.cast import AskOn, Crash, Defer, Do, Leave, Note, Player, Recall, Refusal, Refuse, Unheard
 
@@ -145,3 +146,37 @@ async def test_hooks_have_no_message_to_defer_or_stash(autojump_clock: MockClock
 
     effects = await Sandbox(lambda: Eager([])).start()
     assert isinstance(effects.error, RuntimeError)
+
+
+@attrs.frozen(kw_only=True)
+class Add(Message["Plain", int]):
+    declared_errors: ClassVar[tuple[type[Exception], ...]] = (Refusal,)
+    count: int
+
+
+class Plain(Actor["Plain"]):
+    """Its handler is a plain function."""
+
+    def __init__(self) -> None:
+        self.sum = 0
+
+    @handles(Add)
+    def add(self, message: Add) -> Any:
+        if message.count < 0:
+            raise Refusal
+        if message.count == 0:
+            return self.context.defer()
+        self.sum += message.count
+        self.context.ref.tell(message)
+        return self.sum
+
+
+async def test_a_plain_handler_runs_as_any_other(autojump_clock: MockClock) -> None:
+    sandbox = Sandbox(Plain)
+    assert (await sandbox.handle(Add(count=1))).reply == 1
+    added = await sandbox.handle(Add(count=2))
+    assert (added.reply, added.error, added.sent) == (3, None, [Sent("/sandbox", Add(count=2), "tell")])
+    refused = await sandbox.handle(Add(count=-1))
+    assert (type(refused.error), refused.declared, refused.reply) == (Refusal, True, None)
+    deferred = await sandbox.handle(Add(count=0))
+    assert (deferred.reply, deferred.deferred is not None) == (None, True)
