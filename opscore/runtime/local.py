@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -18,12 +19,6 @@ from opscore.runtime.values import deep_copy
 
 Handler = Callable[[Assignment], Awaitable[Any]]
 """Takes an attempt, returns its result (JSON), raises to fail it; `current_task` tells it more while it works."""
-
-_BEYOND: Final = (trio.Cancelled, KeyboardInterrupt)
-"""What comes out of a function and is meant for those around it.
-
-`SystemExit` is not: a parser of arguments raises it, and a function that ends its host does so again at every start.
-"""
 
 TOLD_MAX: Final = 3
 """Errors that are told of a group with several."""
@@ -97,23 +92,34 @@ async def _outcome(handler: Handler, assignment: Assignment) -> Fact:
     task = trio.lowlevel.current_task()
     try:
         return Returned(result=await handler(assignment))
-    except _BEYOND:
-        raise
-    except BaseExceptionGroup as group:
-        # A nursery that is cancelled may bring an error of its own along, which must not reach the node's.
-        beyond, own = group.split(_BEYOND)
-        if beyond is None:
-            return _failed(assignment, group)
-        if own is not None:
-            _failed(assignment, own)
-        raise beyond from None
     except GeneratorExit as error:
         if not (trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() is task):
             # The function did not raise it: nobody runs this task any more, and it is thrown away.
             raise
         return _failed(assignment, error)
-    except BaseException as error:  # noqa: BLE001 (whatever the host's function raises is the attempt's failure)
+    except BaseExceptionGroup as group:
+        # A nursery that is cancelled may bring an error of its own along, which must not reach the node's.
+        beyond, own = group.split(_beyond())
+        if beyond is None:
+            return _failed(assignment, group)
+        if own is not None:
+            _failed(assignment, own)
+        raise beyond from None
+    except BaseException as error:
+        if isinstance(error, _beyond()):
+            raise
+        # Whatever else the host's function raises is the attempt's failure.
         return _failed(assignment, error)
+
+
+def _beyond() -> tuple[type[BaseException], ...]:
+    """What comes out of a function and is meant for those around it.
+
+    `SystemExit` is not: a parser of arguments raises it, and a function that ends its host does so again at every
+    start. Nor is a cancellation that was another task's, kept and raised here, where nobody waits for it.
+    """
+    is_cancelled = trio.current_effective_deadline() == -math.inf
+    return (KeyboardInterrupt, trio.Cancelled) if is_cancelled else (KeyboardInterrupt,)
 
 
 def _failed(assignment: Assignment, error: BaseException) -> Fact:

@@ -159,3 +159,32 @@ async def test_a_group_is_told_as_what_is_in_it(
         await node.register_agent("a", capabilities=["work"], handler=work)
         failed = await ended(node, await node.trigger(one_task(**ONCE)))
         assert only_task(node, failed).error == Failure(code="task_failed", message=message)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_a_cancellation_that_was_another_tasks_fails_the_attempt_and_the_node_goes_on(
+    tmp_path: Path, autojump_clock: MockClock, grouped: bool
+) -> None:
+    kept: list[trio.Cancelled] = []
+    done: list[SessionStatus] = []
+
+    async def be_cancelled() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as error:
+            kept.append(error)
+            raise
+
+    async def work(assignment: Assignment) -> None:
+        with trio.move_on_after(1):
+            await be_cancelled()
+        raise BaseExceptionGroup("both", [kept[0], ValueError("its own")]) if grouped else kept[0]
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        failed = await ended(node, await node.trigger(one_task(**ONCE)))
+        assert failed.error is not None
+        assert "Cancelled" in failed.error.message
+        await hire(node, "b", "other")
+        done.append((await ended(node, await node.trigger(one_task("next", agentCapability="other")))).status)
+    assert done == [SessionStatus.COMPLETED], "the block was not left before its end"
