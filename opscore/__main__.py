@@ -1,15 +1,19 @@
-"""The first step of the `opscore` command: an interrupt while the rest still loads is no traceback."""
+"""The first step of the `opscore` command: from here on, also while the rest still loads, Ctrl-C has its exit code."""
 
 import sys
 
 
 def main() -> None:
-    """Load the command line, then run it."""
+    """Load the command line, run it, and end with its exit code."""
+    # A server that is told to stop has done what it was asked to; whatever else is interrupted has not.
+    code = 0 if sys.argv[1:2] == ["serve"] else 130
     try:
-        from opscore.gateway.cli import main as command  # noqa: PLC0415 (loading it is what may be interrupted)
+        from opscore.gateway.cli import run  # noqa: PLC0415 (loading it is what may be interrupted)
+
+        code = run()
     except KeyboardInterrupt:
-        sys.exit(130)
-    command()
+        pass
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,24 @@ from opscore.gateway.keys import KeyRing
 _log = logging.getLogger("opscore.gateway")
 
 
+def run() -> int:
+    """Run the command that the arguments name.
+
+    Returns:
+        the exit code, where the command does not end the process by itself.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, of which click alone would make "Aborted!" and 1.
+    """
+    try:
+        return main(standalone_mode=False) or 0
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="opscore", message="opscore %(version)s")
 def main() -> None:
@@ -137,7 +155,3 @@ def _misused_on(*errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         raise Misused(str(error)) from error
-
-
-if __name__ == "__main__":
-    main()

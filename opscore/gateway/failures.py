@@ -31,7 +31,7 @@ class Misused(Failed):
 
 @contextlib.contextmanager
 def failing() -> Iterator[None]:
-    """End the command with 1 and one sentence where the store can't do what is asked, with 130 after Ctrl-C.
+    """End the command with 1 and one sentence where the store can't do what is asked.
 
     A store that another process has is told by 2, as `serve` tells it.
     """
@@ -49,5 +49,3 @@ def failing() -> Iterator[None]:
         sys.exit(EXIT_FAILED)
     except OSError as error:
         raise Failed(f"{error.filename or 'the output'}: {error.strerror or error}") from error
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)

@@ -37,7 +37,7 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "opscore.gateway.cli", *arguments]
+    return [sys.executable, "-m", "opscore", *arguments]
 
 
 def name(kind: str = "x") -> str:

@@ -79,7 +79,7 @@ async def a_world() -> AsyncIterator[World]:
         with trio.fail_after(READY_S + TEST_S_MAX):
             await stage.start(
                 "server",
-                "opscore.gateway.cli",
+                "opscore",
                 ["serve", "--data", "data", "--host", "127.0.0.1", "--port", str(port)],
                 {
                     "OPSCORE_API_KEY": API_KEY,

@@ -32,7 +32,7 @@ async def a_client() -> AsyncIterator[OpscoreClient]:
         with trio.fail_after(TEST_S_MAX):
             await stage.start(
                 "server",
-                "opscore.gateway.cli",
+                "opscore",
                 ["serve", "--data", "data", "--port", str(port)],
                 {"OPSCORE_API_KEY": API_KEY, "OPSCORE_WEBHOOK_SECRET": SECRET},
             )

@@ -41,7 +41,7 @@ BANNER_S = 3.0
 HEAR_S_MAX = 5.0
 HOST = "127.0.0.1"
 SERVER = "server"
-SERVER_MODULE = "opscore.gateway.cli"
+SERVER_MODULE = "opscore"
 
 
 class PlayFailed(Exception):

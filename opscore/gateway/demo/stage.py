@@ -48,7 +48,7 @@ class Stage:
 
         Args:
             name: Such as `server`.
-            module: Such as `opscore.gateway.cli`.
+            module: Such as `opscore`.
             arguments: Its command line.
             environment: Added to what this process has, without any setting of opscore in it.
             talks: Its standard output is a pipe to this process instead.
