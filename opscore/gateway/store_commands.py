@@ -66,7 +66,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
     if as_json:
         _say_json({"path": str(destination), "sequence": sequence, "bytes": size, "seconds": round(seconds, 3)})
     else:
-        click.echo(f"{destination} holds commit {sequence:,}: {about(size)}, in {seconds:.1f} s")
+        click.echo(f"{click.format_filename(destination)} holds commit {sequence:,}: {about(size)}, in {seconds:.1f} s")
 
 
 @click.command()
@@ -141,7 +141,9 @@ def _report(path: Path, findings: list[dict[str, str]], result: dict[str, Any], 
     if result["findings"] > len(findings):
         click.echo(f"and {result['findings'] - len(findings):,} more")
     if not findings:
-        click.echo(f"{path} is sound: {result['rows']:,} values, up to commit {result['sequence']:,}")
+        click.echo(
+            f"{click.format_filename(path)} is sound: {result['rows']:,} values, up to commit {result['sequence']:,}"
+        )
 
 
 @click.command()
@@ -191,7 +193,7 @@ def import_(settings: Settings, file: Path) -> None:
             rows = transfer.imported(
                 lines, settings.data, map_bytes=settings.map_bytes, on_progress=lambda count: progress(count, 0)
             )
-    click.echo(f"{settings.data} holds {rows:,} rows", err=True)
+    click.echo(f"{click.format_filename(settings.data)} holds {rows:,} rows", err=True)
 
 
 @click.command()
@@ -206,7 +208,7 @@ def compact(settings: Settings) -> None:
 
     with failing(), _progress("copying", "bytes") as progress:
         before, after = copying.compact(settings.data, progress)
-    click.echo(f"{settings.data} takes {about(after)}, before {about(before)}")
+    click.echo(f"{click.format_filename(settings.data)} takes {about(after)}, before {about(before)}")
 
 
 @click.command()
@@ -228,7 +230,8 @@ def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click pas
 
 
 def _say_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False))
+    # What no UTF-8 can say, such as a byte in a file's name, is said as JSON says it: \udcff.
+    click.echo(json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager

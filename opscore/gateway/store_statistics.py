@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +33,7 @@ def _overview(survey: Survey, path: Path, now: float) -> Table:
     )
     sessions = f"{survey.sessions_unfinished:,} unfinished, {survey.sessions_ended:,} ended"
     grid = Table.grid(padding=(0, 2))
-    grid.add_row("store", f"{path}, format {survey.format}, commit {survey.sequence:,}")
+    grid.add_row("store", f"{click.format_filename(path)}, format {survey.format}, commit {survey.sequence:,}")
     grid.add_row("size", sizes + (" (only the reserve is left)" if survey.only_reserve_left else ""))
     grid.add_row("sessions", sessions + _since(survey.oldest_ended_at, now))
     grid.add_row("journal", f"{measure.tables['journal'].rows:,} records" + _since(survey.oldest_record_at, now))

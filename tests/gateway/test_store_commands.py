@@ -52,6 +52,23 @@ def test_a_backup_is_whole_sound_and_has_the_keys(path: Path) -> None:
     assert again.stderr.startswith(b"opscore: ")
 
 
+def test_a_directory_may_have_a_name_that_is_no_utf_8(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    name = os.fsdecode(b"\xff")
+    try:
+        (path / "opscore-data").rename(path / name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with open_store(path / name):
+        said = says(run("backup", name + "-copy", "--data", name, "--json", cwd=path))
+        assert (said["sequence"], said["path"]) == (63, name + "-copy")
+        assert "� is sound: 141 values" in run("verify", name, cwd=path).stdout.decode()
+        assert "�, format" in run("stats", "--data", name, cwd=path).stdout.decode()
+        assert run("export", name + "-lines", "--data", name, cwd=path).returncode == 0
+    assert "-made holds 95 rows" in run("import", name + "-lines", "--data", name + "-made", cwd=path).stderr.decode()
+    assert "� takes" in run("compact", "--data", name, cwd=path).stdout.decode()
+
+
 def test_the_commands_work_beside_a_process_that_has_the_directory_open(path: Path) -> None:
     with open_store(path / "opscore-data"):
         assert b"is sound: 141 values" in run("verify", cwd=path).stdout

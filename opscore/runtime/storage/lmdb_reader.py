@@ -1,5 +1,6 @@
 """Reading a data directory that may be in use: by another process, or by nobody. It never writes."""
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -43,7 +44,7 @@ class LmdbReader:
             _refuse_truncated(file)
             reserved = max(map_bytes, extent.map_bytes(file))
             self._env = lmdb.open(
-                str(self.path), readonly=True, create=False, map_size=reserved, max_dbs=len(tables) + 8
+                os.fsencode(self.path), readonly=True, create=False, map_size=reserved, max_dbs=len(tables) + 8
             )
         except OSError as error:
             raise StoreError(f"{file} can't be read: {error.strerror or error}") from error

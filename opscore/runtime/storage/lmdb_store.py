@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -85,7 +86,7 @@ class LmdbStore:
             if not (self.path / DATA_FILE).exists():
                 self._create()
             self._env = lmdb.open(
-                str(self.path), map_size=self.map_bytes, max_dbs=len(self._names) + 8, max_readers=READERS_MAX
+                os.fsencode(self.path), map_size=self.map_bytes, max_dbs=len(self._names) + 8, max_readers=READERS_MAX
             )
         except (lmdb.Error, OSError) as error:
             raise lmdb_failures.translated(error, self.path) from error
@@ -118,7 +119,9 @@ class LmdbStore:
         unfinished = self.path / _UNFINISHED
         unfinished.unlink(missing_ok=True)
         # Nobody else is here: the directory is locked.
-        with lmdb.open(str(unfinished), subdir=False, lock=False, map_size=self.map_bytes, max_dbs=1) as environment:
+        with lmdb.open(
+            os.fsencode(unfinished), subdir=False, lock=False, map_size=self.map_bytes, max_dbs=1
+        ) as environment:
             meta = environment.open_db(META_TABLE.encode())
             with environment.begin(write=True) as transaction:
                 transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
