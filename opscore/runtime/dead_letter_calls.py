@@ -11,7 +11,7 @@ from opscore.runtime.messages import Discard
 from opscore.runtime.models import Move, Session, Task, shown_text
 from opscore.runtime.session_calls import SessionCalls
 from opscore.runtime.tables import session_of
-from opscore.runtime.views import DeadLetter, Page
+from opscore.runtime.views import PAGE_MAX, DeadLetter, Page
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +48,7 @@ class DeadLetterCalls(SessionCalls):
             code: only those that failed with this code.
 
         Raises:
-            InvalidDocument: no page ended there.
+            InvalidDocument: no page ended there, or the limit is not from 1 to 500.
         """
         return self._read(
             lambda view: views.dead_letters(view, limit=limit, cursor=cursor, workflow_id=workflow_id, code=code)
@@ -90,7 +90,9 @@ class DeadLetterCalls(SessionCalls):
             InvalidDocument: no call ended there.
             StoreError, ActorError: some were not tried; they are dead letters still.
         """
-        page = self.dead_letters(limit=self._core.limits.replays_max, cursor=cursor, workflow_id=workflow_id, code=code)
+        page = self.dead_letters(
+            limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id, code=code
+        )
         outcomes: dict[str, Session | Refusal | None] = {letter.session.session_id: None for letter in page.items}
 
         async def retry(session_id: str) -> None:

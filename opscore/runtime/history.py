@@ -14,7 +14,7 @@ from opscore.runtime.following import JournalEntry
 from opscore.runtime.models import Record, TaskStatus
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot
 from opscore.runtime.tables import OPEN_SESSIONS, RECORDS, SESSIONS, sequence_key, tasks_of
-from opscore.runtime.views import PAGE_MAX, SCANNED_MAX, Page
+from opscore.runtime.views import SCANNED_MAX, Page, check_limit
 
 _OWN: Final = frozenset({"session", "task", "signal"})
 """What a run's own steps tell of; its agents' reports and heartbeats are theirs."""
@@ -52,12 +52,12 @@ def history(view: Snapshot, session_id: str, *, limit: int, cursor: str | None) 
     """Read a run's records, the newest first; nothing where there is no such run.
 
     Raises:
-        InvalidDocument: the cursor is none of a history.
+        InvalidDocument: the cursor is none of a history, or the limit none of a page.
     """
     session = SESSIONS.read(view, session_id).row
     if session is None:
         return None
-    limit = min(max(limit, 1), PAGE_MAX)
+    check_limit(limit)
     back = _Back(view, session_id, session.created_at - CLOCK_BACK_S)
     back.place, back.link = _places(cursor) if cursor else (_newest(view, session_id) + 1, None)
     while not back.over and len(back.found) < limit and back.looked < SCANNED_MAX:

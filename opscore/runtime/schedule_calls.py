@@ -107,7 +107,11 @@ class ScheduleCalls(Calls):
     def schedules(
         self, *, limit: int = 100, cursor: str | None = None, workflow_id: str | None = None
     ) -> Page[Schedule]:
-        """List schedules by id."""
+        """List schedules by id.
+
+        Raises:
+            InvalidDocument: the limit is not from 1 to 500.
+        """
         return self._read(lambda view: views.schedules(view, limit=limit, cursor=cursor, workflow_id=workflow_id))
 
     def coming(self, schedule: Schedule, count: int) -> list[float]:

@@ -80,7 +80,11 @@ class SessionCalls(Calls):
         return self._read(read)
 
     def definitions(self, *, limit: int = 100, cursor: str | None = None) -> Page[SavedDefinition]:
-        """List the saved workflow definitions."""
+        """List the saved workflow definitions, by their ids.
+
+        Raises:
+            InvalidDocument: the limit is not from 1 to 500.
+        """
         return self._read(lambda view: views.saved_definitions(view, limit=limit, cursor=cursor))
 
     # --- sessions -----------------------------------------------------------------------------------------
@@ -163,7 +167,7 @@ class SessionCalls(Calls):
 
         Raises:
             SessionNotFound: there is none.
-            InvalidDocument: no page ended there.
+            InvalidDocument: no page ended there, or the limit is not from 1 to 500.
         """
         found = self._read(lambda view: history.history(view, session_id, limit=limit, cursor=cursor))
         if found is None:
@@ -193,7 +197,7 @@ class SessionCalls(Calls):
             business_key: only those that are called so.
 
         Raises:
-            InvalidDocument: there is no such status.
+            InvalidDocument: there is no such status, no page ended there, or the limit is not from 1 to 500.
         """
         wanted = views.WantedSessions(
             status=status, workflow_id=workflow_id, agent_id=agent_id, labels=labels or {}, business_key=business_key

@@ -141,15 +141,40 @@ class WantedSessions:
         return None if self.status is None else (SESSIONS_BY_STATUS, named(self.status))
 
 
+def limit_faults(limit: Any) -> Iterator[Fault]:
+    """Whatever keeps something from being the number of items of a page."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= PAGE_MAX:
+        yield Fault(path="limit", message=f"expected a whole number from 1 to {PAGE_MAX}, found {limit!r}")
+
+
+def check_limit(limit: Any) -> None:
+    """Refuse what is no number of items of a page.
+
+    Raises:
+        InvalidDocument: it is none.
+    """
+    faults = tuple(limit_faults(limit))
+    if faults:
+        raise InvalidDocument("query", faults)
+
+
+def session_query_faults(status: str | None, cursor: str | None) -> Iterator[Fault]:
+    """Whatever keeps a list of sessions from being read."""
+    if status is not None and status not in SessionStatus.__members__.values():
+        yield Fault(path="status", message=f"expected one of {', '.join(SessionStatus)}, found {status!r}")
+    if cursor and not cursor.startswith("ses_"):
+        yield Fault(path="cursor", message="expected the cursor of a page of sessions")
+
+
 def sessions(view: Snapshot, wanted: WantedSessions, *, limit: int, cursor: str | None) -> Page[Session]:
     """List sessions, newest first.
 
     Raises:
-        InvalidDocument: there is no such status.
+        InvalidDocument: there is no such status, no page ended there, or the limit is none.
     """
-    if wanted.status is not None and wanted.status not in SessionStatus.__members__.values():
-        expected = f"expected one of {', '.join(SessionStatus)}, found {wanted.status!r}"
-        raise InvalidDocument("query", (Fault(path="status", message=expected),))
+    faults = (*limit_faults(limit), *session_query_faults(wanted.status, cursor))
+    if faults:
+        raise InvalidDocument("query", faults)
     place = wanted.place()
     if place is None:
         rows = _rows(view, SESSIONS, cursor, reverse=True)
@@ -250,7 +275,7 @@ def _indexed_rows(
 
 
 def _page(rows: Iterator[RowT], key: Callable[[RowT], str], wanted: Callable[[RowT], bool], limit: int) -> Page[RowT]:
-    limit = min(max(limit, 1), PAGE_MAX)
+    check_limit(limit)
     items: list[RowT] = []
     last: RowT | None = None
     for scanned, row in enumerate(rows):

@@ -139,3 +139,18 @@ async def test_what_a_run_was_found_by_goes_with_it(tmp_path: Path, autojump_clo
         await trio.sleep(500)
         with node._core.store.snapshot() as view:  # noqa: SLF001
             assert [*SESSIONS_BY_LABEL.lines(view), *SESSIONS_BY_BUSINESS_KEY.lines(view)] == []
+
+
+async def test_a_list_refuses_what_is_no_page_of_it(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path).node() as node:
+        session = await node.trigger(EMPTY)
+        with pytest.raises(InvalidDocument, match="cursor: expected the cursor of a page of sessions"):
+            node.sessions(cursor="bogus")
+        for limit in (0, -1, 501, True, "5"):
+            told = f"limit: expected a whole number from 1 to 500, found {limit!r}"
+            lists: list[Any] = [node.sessions, node.agents, node.definitions, node.schedules, node.dead_letters]
+            for read in lists:
+                with pytest.raises(InvalidDocument, match=told):
+                    read(limit=limit)
+            with pytest.raises(InvalidDocument, match=told):
+                node.history(session.session_id, limit=limit)  # type: ignore[arg-type]
