@@ -11,18 +11,18 @@ from opscore.gateway.documents import (
     task_document,
 )
 from opscore.gateway.replies import page, shown
-from opscore.gateway.requests import Call
+from opscore.gateway.requests import Call, QueryFaults
 from opscore.runtime.views import PAGE_MAX
 
 
 async def list_dead_letters(call: Call) -> Response:
     """List the dead letters, the newest first."""
-    query = call.request.query_params
-    found = call.node.dead_letters(
-        limit=call.count("limit", default=100, most=PAGE_MAX),
-        cursor=query.get("cursor"),
-        workflow_id=query.get("workflowId"),
-        code=query.get("code"),
+    query, faults = call.request.query_params, QueryFaults()
+    limit = faults.or_else(1, lambda: call.count("limit", default=100, most=PAGE_MAX))
+    found = faults.last(
+        lambda: call.node.dead_letters(
+            limit=limit, cursor=query.get("cursor"), workflow_id=query.get("workflowId"), code=query.get("code")
+        )
     )
     return page(found, dead_letter_document)
 

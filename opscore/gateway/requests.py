@@ -206,6 +206,32 @@ class Call:
         return self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
+class QueryFaults:
+    """What is wrong with a query, told at once: each part is read, also after one that can't be."""
+
+    def __init__(self) -> None:
+        self._found: list[Fault] = []
+
+    def or_else(self, otherwise: T, read: Callable[[], T]) -> T:
+        """Read a part; what stands in for one that is wrong only has the rest be read."""
+        try:
+            return read()
+        except InvalidDocument as error:
+            self._found += error.faults
+            return otherwise
+
+    def last(self, read: Callable[[], T]) -> T:
+        """Read what the query asks for.
+
+        Raises:
+            InvalidDocument: with the faults of all parts.
+        """
+        found = self.or_else(None, read)
+        if found is None or self._found:
+            raise InvalidDocument("query", tuple(self._found))
+        return found
+
+
 def _bad_parameter(name: str, message: str) -> InvalidDocument:
     return InvalidDocument("query", (Fault(path=name, message=message),))
 

@@ -14,7 +14,7 @@ from opscore.gateway.documents import (
 )
 from opscore.gateway.history_documents import history_document
 from opscore.gateway.replies import accepted, created, page, shown
-from opscore.gateway.requests import Call
+from opscore.gateway.requests import Call, QueryFaults
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Session
 from opscore.runtime.triggering import IdempotencyKey
@@ -26,7 +26,10 @@ SESSION_WAIT_S_MAX: Final = 60.0
 async def trigger_for_agent(call: Call) -> Response:
     """Start a run for an agent, as Ops-Core did."""
     document = await call.json(names_once=True)
-    request = call.structured(document, TriggerRequest)
+    try:
+        request = call.structured(document, TriggerRequest)
+    except InvalidDocument as error:
+        raise InvalidDocument(error.what, (*error.faults, *_inline_faults(call, document))) from error
     definition = request.definition()
     try:
         session = await call.run(
@@ -70,6 +73,18 @@ def _idempotency(call: Call, body: Any) -> IdempotencyKey | None:
     return None if key is None else IdempotencyKey(path=call.request.url.path, key=key, body=body)
 
 
+def _inline_faults(call: Call, document: Any) -> tuple[Fault, ...]:
+    """Whatever is wrong with the workflow in a trigger whose other fields are refused already."""
+    inline = document.get("workflowDefinition") if isinstance(document, dict) else None
+    if not isinstance(inline, dict):
+        return ()
+    try:
+        call.node.validate(inline)
+    except InvalidDocument as error:
+        return _within("workflowDefinition", error).faults
+    return ()
+
+
 def _within(field: str, error: InvalidDocument) -> InvalidDocument:
     """The same faults, under the field of the request that holds the document."""
     faults = tuple(
@@ -104,15 +119,20 @@ async def show_definition(call: Call) -> Response:
 
 async def list_sessions(call: Call) -> Response:
     """List sessions, newest first."""
-    query = call.request.query_params
-    found = call.node.sessions(
-        limit=call.count("limit", default=100, most=PAGE_MAX),
-        cursor=query.get("cursor"),
-        status=query.get("status"),
-        workflow_id=query.get("workflowId"),
-        agent_id=query.get("agentId"),
-        labels=_labels(query.getlist("label")),
-        business_key=query.get("businessKey"),
+    query, faults = call.request.query_params, QueryFaults()
+    limit = faults.or_else(1, lambda: call.count("limit", default=100, most=PAGE_MAX))
+    nothing: dict[str, str] = {}
+    labels = faults.or_else(nothing, lambda: _labels(query.getlist("label")))
+    found = faults.last(
+        lambda: call.node.sessions(
+            limit=limit,
+            cursor=query.get("cursor"),
+            status=query.get("status"),
+            workflow_id=query.get("workflowId"),
+            agent_id=query.get("agentId"),
+            labels=labels,
+            business_key=query.get("businessKey"),
+        )
     )
     return page(found, session_document)
 
@@ -129,8 +149,9 @@ def _labels(given: list[str]) -> dict[str, str]:
 
 async def show_history(call: Call) -> Response:
     """Show what happened in a session, and what that tells of each attempt."""
-    limit = call.count("limit", default=100, most=PAGE_MAX)
-    found = call.node.history(call.path("sessionId"), limit=limit, cursor=call.request.query_params.get("cursor"))
+    session_id, cursor, faults = call.path("sessionId"), call.request.query_params.get("cursor"), QueryFaults()
+    limit = faults.or_else(1, lambda: call.count("limit", default=100, most=PAGE_MAX))
+    found = faults.last(lambda: call.node.history(session_id, limit=limit, cursor=cursor))
     return shown(history_document(found))
 
 

@@ -97,3 +97,18 @@ async def test_the_client_gives_labels_and_searches_by_them(server: GatewayProce
         page = await client.sessions(labels={"team": team}, cursor=page.next_cursor)
         assert [item["sessionId"] for item in page.items] == [first.session_id]
         assert [item["sessionId"] for item in (await client.sessions(businessKey=key)).items] == [first.session_id]
+
+
+def test_the_faults_of_a_query_are_told_at_once(wire: Wire) -> None:
+    bad = {"limit": 0, "status": "x", "label": "y", "cursor": "z"}
+    assert set(faults(wire.get("/session", **bad))) == {"limit", "status", "label", "cursor"}
+    assert set(faults(wire.get("/deadletter", limit=0, cursor="x"))) == {"limit", "cursor"}
+    session_id = trigger(wire, one_task(name("cap")))
+    assert set(faults(wire.get(f"/session/{session_id}/history", limit=0, cursor="x"))) == {"limit", "cursor"}
+
+
+def test_what_is_wrong_with_labels_hides_nothing_of_the_workflow_that_a_trigger_holds(wire: Wire) -> None:
+    definition = {"id": name("flow"), "tasks": [{"taskId": "a", "agentCapability": "c", "priority": 99}]}
+    body = {"workflowDefinition": definition, "labels": {"a:b": "c"}, "businessKey": ""}
+    told = set(faults(wire.post(f"/agent/{wire.register()}/workflow", body)))
+    assert told == {"labels.a:b", "businessKey", "workflowDefinition.tasks[0].priority"}
