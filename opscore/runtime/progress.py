@@ -10,7 +10,16 @@ from opscore.runtime import items
 from opscore.runtime.definitions import Role
 from opscore.runtime.errors import ExpressionFailed
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent
-from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, TASK_WAITS, Failure, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import (
+    SESSION_ENDED,
+    TASK_ENDED,
+    TASK_OPEN,
+    TASK_WAITS,
+    Failure,
+    SessionStatus,
+    Task,
+    TaskStatus,
+)
 from opscore.runtime.releasing import release
 from opscore.runtime.run import Draft
 
@@ -93,13 +102,15 @@ def _is_over(draft: Draft, task: Task) -> bool:
 def tolerated(draft: Draft, task: Task) -> bool:
     """Whether a step failed and the run goes on all the same: its fallback was completed, or it need not succeed.
 
-    A fallback that failed too is tolerated with the step that it was done for.
+    A fallback that failed too is tolerated with the step that it was done for, and an item where its list goes on.
     """
     if task.status is not TaskStatus.FAILED:
         return False
     definition = draft.of(task)
     if definition.role is Role.FALLBACK:
         return tolerated(draft, step_of(draft, task))
+    if task.item is not None and definition.continue_on_failure:
+        return True
     if definition.fallback is not None:
         instead = draft.by_key(definition.fallback)
         if instead.status is not TaskStatus.FAILED:
@@ -135,6 +146,8 @@ def _unwind(draft: Draft) -> None:
                 each = items.wind_up(draft, each)  # noqa: PLW2901 (it is the same task, as it stands then)
             elif (each.status in TASK_WAITS and draft.of(each).role is Role.STEP) or _is_called_off(each):
                 draft.end(each, TaskEvent.CANCEL)
+    for task in draft.in_role(*_STEPS):
+        for each in (*draft.items(task), task):
             # A run that is cancelled fails by nothing, and nothing of it could be tried again.
             if each.status is TaskStatus.FAILED and draft.session.cancelled_at is None:
                 _bury(draft, each)
@@ -176,10 +189,10 @@ def _is_done(draft: Draft, handler: Task) -> bool:
 
 
 def _bury(draft: Draft, task: Task) -> None:
-    """Make a dead letter of a task that failed for good; one whose fallback is out may do no harm yet."""
+    """Make a dead letter of a task that failed for good; not as long as the fallback that is out may still serve it."""
     fallback = draft.of(task).fallback
-    undecided = fallback is not None and draft.by_key(fallback).is_out
-    if not task.dead and not undecided and not tolerated(draft, task):
+    may_be_served = fallback is not None and draft.by_key(fallback).status in TASK_OPEN
+    if not task.dead and not may_be_served and not tolerated(draft, task):
         draft.change(task, dead=True)
 
 

@@ -98,6 +98,39 @@ def test_a_fallback_that_fails_as_it_begins_does_no_harm_either_where_the_step_m
     assert (statuses(run), run.session.error) == (["failed", "ready", "failed"], None)
 
 
+def dead_of(run: Run) -> list[str]:
+    return [task.task_id for task in run.every() if task.dead]
+
+
+def served_while_it_fails() -> Run:
+    """A run that fails by another step while the fallback of its first one is out."""
+    first = {"taskId": "first", "dependsOn": [], "fallbackTaskId": "instead", **NEVER}
+    other = {"taskId": "other", "dependsOn": [], **NEVER}
+    run = dispatched(dispatched(run_of(first, other, {"taskId": "instead", **NEVER}), "ses.0"), "ses.1")
+    return failed(dispatched(failed(run, "ses.0").run, "ses.2"), "ses.1").run
+
+
+def test_a_step_whose_fallback_is_done_while_its_run_fails_is_no_dead_letter() -> None:
+    run = served_while_it_fails()
+    assert dead_of(run) == ["ses.1"], "nobody knows yet whether the first one does any harm"
+    run = completed(run, "ses.2").run
+    assert (run.session.status, dead_of(run)) == (SessionStatus.FAILED, ["ses.1"])
+    again = transitions.revive(run, NOW).run
+    assert completed(dispatched(again, "ses.1"), "ses.1").run.session.status is SessionStatus.COMPLETED
+
+
+def test_a_step_whose_fallback_fails_while_its_run_does_is_a_dead_letter_with_it() -> None:
+    assert dead_of(failed(served_while_it_fails(), "ses.2").run) == ["ses.0", "ses.1", "ses.2"]
+
+
+def test_an_item_without_which_its_list_goes_on_is_no_dead_letter_of_what_fails_beside_it() -> None:
+    lenient = each("x", fallbackTaskId="instead", continueOnFailure=True)
+    run = run_of(lenient, {"taskId": "other", "dependsOn": [], **NEVER}, {"taskId": "instead"})
+    run = failed(dispatched(dispatched(run, "ses.0.0"), "ses.1"), "ses.0.0").run
+    run = failed(run, "ses.1").run
+    assert (statuses(run)[:2], dead_of(run)) == (["completed", "failed"], ["ses.1"])
+
+
 # --- time ---------------------------------------------------------------------------------------------------
 
 
