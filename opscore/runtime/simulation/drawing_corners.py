@@ -11,6 +11,7 @@ import attrs
 
 from opscore.runtime.models import Move
 from opscore.runtime.simulation.drawing_features import has_features
+from opscore.runtime.simulation.drawing_unwinding import with_bad_ends
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
 from opscore.runtime.simulation.scenario import Scenario, Steering, Trigger
@@ -23,8 +24,10 @@ _SOON: Final = Latency("uniform", 0.1, 5.0)
 def with_corners(scenario: Scenario) -> Scenario:
     """The scenario, or another one in its place."""
     rng = random.Random(f"{scenario.seed}/corners")
-    if has_features(scenario) or rng.random() > _SHARE:
+    if has_features(scenario):
         return scenario
+    if rng.random() > _SHARE:
+        return with_bad_ends(scenario)
     plain = attrs.evolve(scenario, cordons=())
     return rng.choice((_failing_lists, _slots_left, _retried, _poisoned, _late_claims))(rng, plain)
 

@@ -164,6 +164,7 @@ STANDARD: Final = Invariants(
         dispatch.attempts_are_taken_up,
         dispatch.what_is_due_happens,
         sessions.runs_and_what_waits_for_them_agree,
+        sessions.nothing_is_out_once_the_time_is_over,
         calendars.what_is_due_starts,
         outside.nothing_accepted_is_lost,
     ),

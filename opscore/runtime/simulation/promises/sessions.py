@@ -269,6 +269,20 @@ def cancelling_calls_everything_back(commit: Commit, rows: Rows) -> Iterator[str
                     yield f"session {change.key} is {after.status}, and {task.key} is still {task.status}"
 
 
+def nothing_is_out_once_the_time_is_over(rows: Rows) -> Iterator[str]:
+    """In calm times no attempt of a step is out once its run's own time is over, whatever that run fails by."""
+    if not rows.calm_for(CALM_S):
+        return
+    for session_id in rows.unfinished:
+        session = rows.sessions[session_id]
+        if session.due_at is None or session.status is SessionStatus.PAUSED:
+            continue
+        over_for_s = rows.now() - max(session.due_at, rows.touched.get(session_id, 0.0))
+        for task in rows.every_task_of(session_id) if over_for_s > CALM_S else ():
+            if task.is_out and _role(task, rows) not in _AT_THE_END:
+                yield f"the time of session {session_id} is over, and {task.key} is {task.status}"
+
+
 def unfinished_sessions_are_listed(commit: Commit, rows: Rows) -> Iterator[str]:
     """The index of unfinished sessions holds those, and no others."""
     for change in (*commit.of(SESSIONS.name), *commit.of(OPEN_SESSIONS.name)):

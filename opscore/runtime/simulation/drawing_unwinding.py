@@ -1,0 +1,122 @@
+"""Worlds for how runs come to a bad end: what undoes them takes long, and somebody steers them meanwhile.
+
+They take the place of some of those that have neither features nor corners, and are drawn from a source of their own,
+as corners are.
+"""
+
+import random
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.models import Move
+from opscore.runtime.simulation.faults import Faults
+from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
+from opscore.runtime.simulation.scenario import Scenario, Steering, Trigger
+
+_SHARE: Final = 0.25
+_KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
+_SOON: Final = Latency("uniform", 0.1, 5.0)
+_ONCE: Final = {"leaseSeconds": 120, "retry": {"maxRetries": 0}}
+_STEERED: Final = (Move.CANCEL, Move.CANCEL, Move.PAUSE, Move.RESUME, Move.RESET, Move.RETRY)
+
+Document = dict[str, Any]
+
+
+def with_bad_ends(scenario: Scenario) -> Scenario:
+    """The scenario, or another one in its place."""
+    rng = random.Random(f"{scenario.seed}/unwinding")
+    if rng.random() > _SHARE:
+        return scenario
+    plain = attrs.evolve(scenario, cordons=())
+    return rng.choice((_unwinding, _unwinding, _tolerated))(rng, plain)
+
+
+def _unwinding(rng: random.Random, scenario: Scenario) -> Scenario:
+    """A step fails for good while others and a list are out; what undoes the run takes long, and is not left alone."""
+    document: Document = {"id": "unwinding", "onFailure": "told", "tasks": _tasks(rng)}
+    if rng.random() < 0.5:  # noqa: PLR2004 (in half of them)
+        document["sessionTimeoutSeconds"] = rng.choice((15, 30, 60))
+    skills = {
+        "quick": Skill(latency=_SOON),
+        "long": Skill(latency=Latency("uniform", 10.0, rng.choice((60.0, 150.0)))),
+        "item": Skill(latency=Latency("uniform", 2.0, 20.0), failure_rate=rng.choice((0.0, 0.0, 0.2))),
+        "fails": Skill(latency=_SOON, failure_rate=0.9),
+        "undo": Skill(latency=Latency("uniform", 5.0, rng.choice((30.0, 100.0))), failure_rate=rng.choice((0.0, 0.3))),
+    }
+    kinds = _KINDS if rng.random() < 0.5 else ("push", "claim")  # noqa: PLR2004
+    fleet = [AgentModel(name=f"a{number}", kind=rng.choice(kinds), skills=skills) for number in range(6)]
+    poisoned = rng.random() < 0.5  # noqa: PLR2004 (in half of them)
+    runs = rng.choice((1, 2))
+    return attrs.evolve(
+        scenario,
+        workflows=[document],
+        agents=fleet,
+        triggers=_triggers(runs),
+        steerings=[*_steerings(rng, runs), *(_resumed(runs) if poisoned else ())],
+        faults=_poison(rng) if poisoned else Faults(),
+        faults_until_s=150.0,
+    )
+
+
+def _tasks(rng: random.Random) -> list[Document]:
+    """Something to undo, a list, and what is out when a step fails for good."""
+    first: Document = {"taskId": "a", "agentCapability": "quick", "compensateTaskId": "undo-a", **_ONCE}
+    second: Document = {"taskId": "b", "agentCapability": "quick", "dependsOn": ["a"], "compensateTaskId": "undo-b"}
+    each = {"taskId": "each", "agentCapability": "item", "forEach": list("abcd"), "concurrency": rng.choice((1, 2))}
+    out = {"taskId": "out", "agentCapability": "long", "dependsOn": rng.choice(([], ["a"]))}
+    fails = {"taskId": "fails", "agentCapability": "fails", "dependsOn": rng.choice((["a"], ["b"])), **_ONCE}
+    steps = [first, second, {**each, **_ONCE}, {**out, **_ONCE}, fails]
+    left = [step for step in steps if step["taskId"] not in rng.choice((("each",), ("out",), (), ()))]
+    handlers = [{"taskId": name, "agentCapability": "undo", **_ONCE} for name in ("undo-a", "undo-b", "told")]
+    return [*left, *handlers]
+
+
+def _steerings(rng: random.Random, runs: int) -> list[Steering]:
+    return [
+        Steering(
+            move=rng.choice(_STEERED),
+            trigger=rng.randrange(runs),
+            at_s=rng.uniform(0.0, until_s),
+            lasts_s=rng.choice((5.0, 30.0)),
+        )
+        for until_s in rng.choice(((), (40.0,), (40.0, 120.0), (40.0, 120.0, 120.0)))
+    ]
+
+
+def _poison(rng: random.Random) -> Faults:
+    return Faults(run_poisoned=rng.choice((0.02, 0.05)), actor_raises=rng.choice((0.0, 0.01)))
+
+
+def _resumed(runs: int) -> list[Steering]:
+    """Who has runs go on that were paused because their actors kept crashing."""
+    times = (90.0, 160.0, 240.0)
+    return [Steering(move=Move.RESUME, trigger=trigger, at_s=at_s) for trigger in range(runs) for at_s in times]
+
+
+def _tolerated(rng: random.Random, scenario: Scenario) -> Scenario:
+    """A step and its fallback fail and need not succeed, a later step fails the run, and that is tried again."""
+    tasks: list[Document] = [
+        {"taskId": "a", "agentCapability": "x", "fallbackTaskId": "instead", "continueOnFailure": True, **_ONCE},
+        {"taskId": "instead", "agentCapability": "x", **_ONCE},
+        {"taskId": "b", "agentCapability": "y", "dependsOn": ["a"], **_ONCE},
+        {"taskId": "c", "agentCapability": "quick", "dependsOn": ["b"], "compensateTaskId": "undo", **_ONCE},
+        {"taskId": "undo", "agentCapability": "quick", **_ONCE},
+    ]
+    rates = {"x": 0.8, "y": 0.6, "quick": 0.1}
+    skills = {name: Skill(latency=_SOON, failure_rate=rate) for name, rate in rates.items()}
+    return attrs.evolve(
+        scenario,
+        workflows=[{"id": "tolerated", "tasks": tasks}],
+        agents=[AgentModel(name="a", count=2, kind=rng.choice(_KINDS), skills=skills)],
+        triggers=_triggers(2),
+        steerings=[
+            Steering(move=Move.RETRY, trigger=trigger, at_s=at_s, when_ended=True)
+            for trigger in range(2)
+            for at_s in (0.0, 20.0, 60.0)
+        ],
+    )
+
+
+def _triggers(count: int) -> list[Trigger]:
+    return [Trigger(at_s=2.0 * number, payload={"number": number}) for number in range(count)]
