@@ -11,6 +11,7 @@ import attrs
 
 from opscore.runtime.models import Move
 from opscore.runtime.simulation.drawing_features import has_features
+from opscore.runtime.simulation.drawing_signals import with_signals
 from opscore.runtime.simulation.drawing_unwinding import with_bad_ends
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
@@ -27,7 +28,8 @@ def with_corners(scenario: Scenario) -> Scenario:
     if has_features(scenario):
         return scenario
     if rng.random() > _SHARE:
-        return with_bad_ends(scenario)
+        ends_badly = with_bad_ends(scenario)
+        return ends_badly if ends_badly is not scenario else with_signals(scenario)
     plain = attrs.evolve(scenario, cordons=())
     return rng.choice((_failing_lists, _slots_left, _retried, _poisoned, _late_claims))(rng, plain)
 

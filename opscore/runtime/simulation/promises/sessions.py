@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from opscore.runtime.definitions import Role, TaskDefinition, TaskKind
+from opscore.runtime.definitions import Role, TaskDefinition
 from opscore.runtime.lifecycle import SESSION_TABLE
-from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, SIGNALS, TASKS
+from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, TASKS
 
 CALM_S = 5.0
 _SESSION_MOVES = {(before, after) for (before, _), after in SESSION_TABLE.items()}
@@ -291,42 +291,6 @@ def unfinished_sessions_are_listed(commit: Commit, rows: Rows) -> Iterator[str]:
         if unfinished != (change.key in rows.unfinished):
             stands = "is gone" if session is None else f"is {session.status}"
             yield f"session {change.key} {stands}, and is {'not ' if unfinished else ''}among the unfinished"
-
-
-def signals_are_taken_once_and_in_order(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A signal is the result of one task that waits for its name, and the first that came is taken first."""
-    for change in commit.of(SIGNALS.name):
-        before, after = change.before, change.after
-        if after is None:
-            continue
-        if before is not None and before.taken_by is not None and before != after:
-            yield f"signal {change.key} was for {before.taken_by}, and changes"
-        if after.taken_by is None or (before is not None and before.taken_by is not None):
-            continue
-        task = rows.tasks.get(after.taken_by)
-        if task is None or task.status is not TaskStatus.COMPLETED or task.result != after.payload:
-            yield f"signal {change.key} is for {after.taken_by}, which has not got it"
-        yield from _out_of_turn(after, rows)
-
-
-def _out_of_turn(signal: Signal, rows: Rows) -> Iterator[str]:
-    for other in rows.signals.values():
-        same = other.session_id == signal.session_id and other.name == signal.name
-        if same and other.number < signal.number and other.taken_by is None:
-            yield f"signal {signal.signal_id} of {signal.session_id} is taken before {other.signal_id}"
-
-
-def signals_find_who_waits(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No task waits for a signal that has come."""
-    for change in (*commit.of(SIGNALS.name), *commit.of(TASKS.name)):
-        if change.after is None:
-            continue
-        session_id = change.after.session_id
-        names = {each.name for each in rows.signals.values() if each.session_id == session_id and not each.taken_by}
-        for task in rows.every_task_of(session_id) if names else ():
-            definition = rows.task_definition(task)
-            if task.awaits and definition.kind is TaskKind.SIGNAL and definition.signal in names:
-                yield f"task {task.task_id} waits for {definition.signal!r}, which has come"
 
 
 def runs_below_have_their_input(commit: Commit, rows: Rows) -> Iterator[str]:

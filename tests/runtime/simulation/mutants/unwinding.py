@@ -28,4 +28,18 @@ MUTANTS: tuple[Mutant, ...] = (
         old="    done = whole and all(",
         new="    done = bool(begun) and all(",
     ),
+    Mutant(
+        name="signal-goes-to-the-first-in-the-document",
+        breaks="Of several tasks that wait for a signal the one that began first takes it: here the one listed first.",
+        module="opscore/runtime/transitions.py",
+        old="    task = min(waiting, key=lambda task: task.started_at or 0.0, default=None)\n",
+        new="    task = next(waiting, None)\n",
+    ),
+    Mutant(
+        name="signals-are-numbered-by-those-that-wait",
+        breaks="The first signal that came is taken first: here numbers are given out twice, once some were taken.",
+        module="opscore/runtime/session.py",
+        old=" else len(signals_of(view, self._session_id))\n",
+        new=" else sum(each.taken_by is None for each in signals_of(view, self._session_id))\n",
+    ),
 )
