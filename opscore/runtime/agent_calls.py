@@ -27,6 +27,7 @@ from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.local import Handler, is_async
 from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, Registration, Task
 from opscore.runtime.protocols import AgentProtocol
+from opscore.runtime.registration import names_of
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
 from opscore.runtime.values import check_progress, check_texts, check_value, copied, deep_copy
 from opscore.runtime.views import Page, TaskView
@@ -85,13 +86,10 @@ class AgentCalls(Calls):
             the agent as it is stored.
 
         Raises:
-            InvalidDocument: the id can't stand in a path, or there is no such source.
+            InvalidDocument: the id is empty, or can't stand in a path, or there is no such source.
             LimitExceeded: the id is too long, the metadata too large, or there are too many capabilities.
-            ValueError, TypeError: the metadata is not JSON, the handler not async, the capabilities one text, or what
-                should be text is none.
+            ValueError, TypeError: the metadata is not JSON, the handler not async, or what should be text is none.
         """
-        if isinstance(capabilities, str):
-            raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
         if handler is not None and not is_async(handler):
             raise TypeError(f"handler must be an async function, not {handler!r}")
         source = chosen(AgentSource, source, "registration", "source") if handler is None else AgentSource.LOCAL
@@ -99,7 +97,7 @@ class AgentCalls(Calls):
             agent_id=agent_id,
             name=name,
             version=version,
-            capabilities=tuple(capabilities),
+            capabilities=names_of(capabilities),
             contact_endpoint=contact_endpoint,
             metadata=copied(dict(metadata or {}), self._core.limits),
             source=source,
@@ -192,17 +190,16 @@ class AgentCalls(Calls):
 
         Raises:
             AgentNotFound: it is not registered.
-            InvalidDocument: the state's name is empty or too long.
-            LimitExceeded, ValueError, TypeError: what is given is too large, or no text, JSON or number.
+            InvalidDocument: the state's name is empty or too long, or the timestamp no number.
+            LimitExceeded, ValueError, TypeError: the details are too large, or not JSON; the state is no text.
         """
         check_texts((state,), self._core.limits)
         try:
             state = reports.normalise(state)
         except ValueError as error:
             raise InvalidDocument("report", (Fault(path="state", message=str(error)),)) from error
+        reports.check_timestamp(timestamp)
         details = None if details is None else copied(dict(details), self._core.limits)
-        if timestamp is not None and not isinstance(timestamp, int | float):
-            raise TypeError(f"timestamp is a number of seconds, not {timestamp!r}")
         report = messages.Report(state=state, details=details, timestamp=timestamp)
         return await self._agent_ref(agent_id).ask(report)
 
@@ -381,8 +378,8 @@ class AgentCalls(Calls):
         return self._core.addresses.agent(agent_id)
 
     def _check_id(self, identity: str) -> None:
-        size = len(identity.encode())
-        if not identity.strip() or size > self._core.limits.id_bytes_max:
+        size = len(identity.encode(errors="replace"))
+        if size > self._core.limits.id_bytes_max:
             raise LimitExceeded("id_bytes_max", self._core.limits.id_bytes_max, size)
         why = unusable(identity)
         if why is not None:

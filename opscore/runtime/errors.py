@@ -91,6 +91,12 @@ class DefinitionNotFound(NotFound):
     kind = "workflow definition"
     remedy = "; save it first"
 
+    def __init__(self, identity: str) -> None:
+        super().__init__(identity)
+        if identity.lstrip().startswith("{"):
+            what = f"{self.kind} {identity[:64]!r} does not exist"
+            self.args = (f"{what}; a document is given as a mapping, not as its text, which counts as an id",)
+
 
 class ScheduleNotFound(NotFound):
     """No schedule has this id."""

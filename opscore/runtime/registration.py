@@ -13,6 +13,21 @@ SUSPICION: Final = Backoff(initial_s=1.0, coefficient=2.0, max_s=60.0, jitter=0.
 RETRY_AFTER_S_MAX: Final = 3_600.0
 
 
+def names_of(capabilities: Any) -> tuple[str, ...]:
+    """Read the names of what an agent can do.
+
+    Raises:
+        TypeError: it is one text, which would be taken for its characters, or holds something else than texts.
+    """
+    if isinstance(capabilities, str):
+        raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
+    names = tuple(capabilities)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"capabilities is a collection of names; {name!r} is no text")
+    return names
+
+
 def registered(before: Agent | None, registration: Registration, now: float) -> Agent:
     """Register, or register again: that keeps the state and the cordon, and forgets the order of reports."""
     kept_state = before.state if before is not None else STATE_UNKNOWN

@@ -4,11 +4,13 @@ The old contract lets an agent report `active`, then `idle`, and never name its 
 less depending on what came before it in the same lease. An idle report that proves nothing ends nothing.
 """
 
+import math
 from typing import Any, Final
 
 import attrs
 
 from opscore.runtime.delivery import Completed, Failed, Lost, Undelivered
+from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import (
     STATE_ACTIVE,
     STATE_ERROR,
@@ -46,6 +48,18 @@ def normalise(state: str) -> str:
     if not name or len(name) > STATE_CHARACTERS_MAX:
         raise ValueError(f"expected a state of 1 to {STATE_CHARACTERS_MAX} characters")
     return STATE_ACTIVE if name == "busy" else name
+
+
+def check_timestamp(given: Any) -> None:
+    """Refuse what is no time of a report.
+
+    Raises:
+        InvalidDocument: it is no finite number.
+    """
+    is_number = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+    if given is not None and not is_number:
+        fault = Fault(path="timestamp", message=f"expected Unix seconds, found {given!r}")
+        raise InvalidDocument("report", (fault,))
 
 
 def meaning_before_handed(state: str) -> Meaning:

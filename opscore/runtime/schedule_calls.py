@@ -202,6 +202,10 @@ class ScheduleCalls(Calls):
 
     def _faults(self, schedule: Schedule) -> list[Fault]:
         found = due_times.faults(schedule.cron, schedule.time_zone)
+        workflow_id: Any = schedule.workflow_id
+        if not isinstance(workflow_id, str):
+            message = "expected the id of a saved workflow; save the document first, with save_definition"
+            found.append(Fault(path="workflowId", message=message))
         id_bytes_max = self._core.limits.id_bytes_max
         wrong = unusable(schedule.schedule_id)
         if wrong is not None:

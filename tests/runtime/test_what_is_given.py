@@ -84,12 +84,13 @@ async def test_what_is_no_text_is_refused_and_no_actor_sees_it(
             partial(node.report_state, "a", wrong),
             partial(node.steer, session.session_id, Move.PAUSE, reason=wrong),
         ]
-        if not isinstance(wrong, int):
-            calls.append(partial(node.report_state, "a", "idle", timestamp=wrong))
         for call in calls:
             with pytest.raises((ValueError, TypeError)) as caught:
                 await call()
             assert not isinstance(caught.value, OpscoreError)
+        if not isinstance(wrong, int):
+            with pytest.raises(InvalidDocument, match="timestamp"):
+                await node.report_state("a", "idle", timestamp=wrong)
         assert [agent.agent_id for agent in node.agents().items] == ["a"]
         assert node.session(session.session_id).session.status is not SessionStatus.PAUSED
     assert "failed" not in caplog.text
