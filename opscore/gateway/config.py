@@ -261,6 +261,8 @@ def _from_file(file: Path, known: OptionList) -> Iterator[LoadedSettings]:
         cause = error.__cause__ or error
         fault = f"cannot be read: {cause.strerror}" if isinstance(cause, OSError) else f"is not valid TOML: {cause}"
         raise ConfigError(f"The configuration file {file} {fault}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"The configuration file {file} is not valid TOML: it nests too deeply.") from error
     table: SettingsDict = document.pop(TABLE, {})
     if document or not isinstance(table, dict):
         stray = next(iter(document), TABLE)

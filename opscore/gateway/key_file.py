@@ -54,6 +54,8 @@ def load(file: Path) -> tuple[Key, ...]:
         return ()
     except OSError as error:
         raise KeysError(f"The key file {file} cannot be read: {error.strerror}.") from error
+    except RecursionError as error:
+        raise KeysError(f"The key file {file} is damaged: restore it, or delete it to start over.") from error
     except ValueError as error:
         raise KeysError(f"The key file {file} is damaged ({error}): restore it, or delete it to start over.") from error
     if isinstance(document, dict) and document.get("version") not in (None, FILE_VERSION):

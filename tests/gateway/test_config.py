@@ -230,6 +230,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_name(tmp_path: Pat
         ("opscore = 1\n", "has 'opscore' where only a table [opscore] is expected"),
         ("[opscore\n", "is not valid TOML"),
         ("[opscore]\nhost = '\x01'\n", "is not valid TOML"),
+        pytest.param("a = " + "[" * 20_000, "is not valid TOML: it nests too deeply", id="nests too deeply"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_refused(tmp_path: Path, text: str, words: str) -> None:

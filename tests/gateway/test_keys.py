@@ -219,6 +219,7 @@ def test_a_file_damaged_under_a_running_server_keeps_the_keys_and_is_logged_once
         '{"keys": [{"id": 1, "name": "n", "scope": "agent", "sha256": "00", "created_at": ""}]}',
         '{"keys": {"id": "x"}}',
         '{"keys": ["x"]}',
+        pytest.param("[" * 100_000, id="nests too deeply"),
     ],
 )
 def test_a_damaged_file_is_refused_when_a_server_starts(tmp_path: Path, text: str) -> None:
