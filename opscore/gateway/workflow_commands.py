@@ -84,6 +84,8 @@ def graph(file: Path, shape: str, output: Path) -> None:
     from opscore.runtime.limits import Limits
 
     with failing():
+        if output.exists() and file.exists() and output.samefile(file):
+            raise Misused(f"{output} is the workflow itself; name another file, or - for the standard output")
         terminal = Terminal.of_output()
         try:
             found = read(file, Limits())

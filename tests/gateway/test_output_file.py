@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from opscore.gateway.cli import main
 from opscore.gateway.failures import Failed
 from opscore.gateway.output_file import written
 
@@ -43,3 +45,16 @@ def test_a_file_that_has_to_be_new_is_refused_where_there_is_one(tmp_path: Path)
     with pytest.raises(Failed, match="exists; name a file that is not there"), written(tmp_path / "file", anew=True):
         pass
     assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_a_drawing_never_takes_the_place_of_its_workflow(tmp_path: Path) -> None:
+    text = '{"id": "w", "tasks": []}'
+    (tmp_path / "w.json").write_text(text)
+    (tmp_path / "link").symlink_to("w.json")
+    for output in ("w.json", "link"):
+        done = CliRunner().invoke(
+            main, ["workflow", "graph", str(tmp_path / "w.json"), "--output", str(tmp_path / output)]
+        )
+        assert done.exit_code == 2
+        assert "is the workflow itself; name another file" in done.output
+    assert (tmp_path / "w.json").read_text() == text
