@@ -52,6 +52,19 @@ def a_due_time_starts_one_run(commit: Commit, rows: Rows) -> Iterator[str]:
             yield f"schedule {change.key} starts a run for {due_at}, which is none of its times"
 
 
+def schedules_start_what_they_say(commit: Commit, rows: Rows) -> Iterator[str]:
+    """The run that a due time starts is of the schedule's workflow, with its payload and its agent."""
+    for change in commit.of(SCHEDULES.name):
+        before, after = change.before, change.after
+        if before is None or after is None or before.last_session_id == after.last_session_id:
+            continue
+        session = rows.sessions[after.last_session_id]
+        found = (session.workflow_id, session.payload, session.agent_id)
+        asked = (before.workflow_id, before.payload, before.agent_id)
+        if found != asked:
+            yield f"schedule {change.key} asks for {asked}, and session {session.session_id} is of {found}"
+
+
 def missed_times_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
     """Of due times that were missed none starts a run, or the newest, or each, as the schedule says."""
     for record in commit.records:

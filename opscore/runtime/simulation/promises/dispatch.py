@@ -196,6 +196,17 @@ def who_shows_life_has_its_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
             yield f"agent {change.key} shows life, and {lease.task_id} is still to be handed to it"
 
 
+def waiting_tasks_have_their_place(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A task that waits has the place in line that its priority and the beginning of its waiting make."""
+    for change in commit.of(TASKS.name):
+        task: Task | None = change.after
+        if task is None or task.status is not TaskStatus.READY:
+            continue
+        place = _key(task, rows)
+        if task.rank is None or abs(task.rank - place) > _EPSILON_S:
+            yield f"task {change.key} waits at {task.rank}, and should at {place}"
+
+
 def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
     """In calm times an agent gets, of all it may run, what has the highest priority, aged by its waiting."""
     yield from _still_passed_over(rows)

@@ -178,6 +178,17 @@ def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
             yield f"task {after.task_id} is back in the queue after {after.bounces} losses, {before.bounces} before"
 
 
+def tasks_begin_anew(commit: Commit, rows: Rows) -> Iterator[str]:
+    """What a run that is tried again does anew has all its retries again, and nothing of what came of it before."""
+    for before, after in moved_tasks(commit):
+        if before.status not in TASK_ENDED or after.status in TASK_ENDED:
+            continue
+        if after.retries or after.bounces:
+            yield f"task {after.task_id} begins anew with {after.retries} retries and {after.bounces} losses"
+        if after.dead or after.result is not None or after.error is not None:
+            yield f"task {after.task_id} begins anew, and what came of it before is still there"
+
+
 def completed_tasks_have_no_error(commit: Commit, rows: Rows) -> Iterator[str]:
     """A task that was completed has no error, whatever became of its attempts before."""
     for _, after in moved_tasks(commit):

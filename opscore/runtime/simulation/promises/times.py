@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, AgentSource, Task, TaskStatus
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import SESSIONS, TASKS
 
@@ -75,6 +75,21 @@ def agents_have_time_to_speak(commit: Commit, rows: Rows) -> Iterator[str]:
         over_at = lease.timeout_at if lease.silent_at is None else min(lease.timeout_at, lease.silent_at)
         if over_at < record.at + lease.lease_s - _EPSILON_S:
             yield f"{lease.agent_id} has {over_at - record.at:g} s to speak of {lease.task_id} after a restart"
+
+
+def agents_may_be_silent_anew(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Whoever shows life may be silent for `heartbeatSeconds` from that moment on."""
+    for record in commit.records:
+        lease = rows.leases.get(record.entity_id) if record.kind in ("agent.started", "agent.renewed") else None
+        if lease is None or lease.heartbeat_s is None:
+            continue
+        agent = rows.agents.get(record.entity_id)
+        goes_on = lease.tool or agent is None or agent.source is AgentSource.LOCAL
+        if record.kind == "agent.renewed" and goes_on:
+            # That a function or a call is still under way, the node sees itself: nobody has said anything.
+            continue
+        if not _is_same(lease.silent_at, record.at + lease.heartbeat_s):
+            yield f"{lease.agent_id} shows life at {record.at}, and may be silent until {lease.silent_at}"
 
 
 def unknown_deliveries_are_waited_for_shortly(commit: Commit, rows: Rows) -> Iterator[str]:

@@ -1,0 +1,89 @@
+"""What every commit has to keep of failures: by what a run fails, and which of its tasks are dead letters."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from opscore.runtime.definitions import Role, TaskDefinition
+from opscore.runtime.models import SESSION_ENDED, Failure, Session, Task, TaskStatus
+from opscore.runtime.simulation.promises.sessions import harmless
+from opscore.runtime.simulation.promises.tasks import decided_at
+from opscore.runtime.simulation.rows import Change, Commit, Rows
+from opscore.runtime.tables import SESSIONS
+
+_EPSILON_S: Final = 1e-6
+_AT_THE_END: Final = (Role.COMPENSATION, Role.ON_FAILURE)
+
+
+def runs_fail_by_what_failed(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A run fails by a task that failed for good, with its error, or by its time or outputs; and its error stays."""
+    for change in commit.of(SESSIONS.name):
+        before, after = change.before, change.after
+        if after is None:
+            continue
+        # What changes after its end is tried again, and has failed by nothing any more.
+        had_ended = before is not None and before.status in SESSION_ENDED
+        error = None if before is None or had_ended else before.error
+        if error == after.error or (had_ended and before == after):
+            continue
+        if error is not None:
+            yield f"session {change.key} failed by {error.message!r}, and now by {after.error}"
+        elif after.error not in _causes(change, commit, rows) and not _has_no_result(after, rows):
+            yield f"session {change.key} fails by {after.error}, and nothing of it failed so"
+
+
+def _causes(change: Change, commit: Commit, rows: Rows) -> Iterator[Failure]:
+    """The errors by which a run may fail, as its tasks stand."""
+    tasks = {task.key: task for task in rows.tasks_of(change.key)}
+    definition = rows.definition(change.after)
+    for step in definition.tasks:
+        task = tasks[step.key]
+        if step.role is Role.STEP and _is_served_no_more(step, tasks) and not harmless(task, tasks, rows):
+            cause = task.error or Failure(message="unknown")
+            yield Failure(message=f"task {step.key!r} failed: {cause.message}", code=cause.code)
+    due_at = None if change.before is None else change.before.due_at
+    if due_at is not None and due_at <= decided_at(commit, change.key) + _EPSILON_S:
+        yield Failure(message=f"it took longer than {definition.session_timeout_s:g} s", code="session_timeout")
+
+
+def _is_served_no_more(step: TaskDefinition, tasks: dict[str, Task]) -> bool:
+    """Whether a step has failed, and so has its fallback, if it has one."""
+    keys = (step.key,) if step.fallback is None else (step.key, step.fallback)
+    return all(tasks[key].status is TaskStatus.FAILED for key in keys)
+
+
+def _has_no_result(session: Session, rows: Rows) -> bool:
+    """Whether a run has failed because its outputs have no value."""
+    by_outputs = session.error is not None and session.error.message.startswith("outputs: ")
+    return by_outputs and rows.definition(session).outputs is not None
+
+
+def dead_letters_are_what_failed(commit: Commit, rows: Rows) -> Iterator[str]:
+    """When a run ends, its dead letters are what failed for good: of its steps where it failed, and of its handlers."""
+    for change in commit.of(SESSIONS.name):
+        session: Session | None = change.after
+        if session is None or session.status not in SESSION_ENDED or change.before == session:
+            continue
+        tasks = {task.key: task for task in rows.tasks_of(change.key)}
+        for task in rows.every_task_of(change.key):
+            failed = _failed_for_good(task, session, tasks, rows)
+            # One that failed before its run was cancelled is a dead letter already, one that failed after that is none.
+            is_step = rows.task_definition(task).role not in _AT_THE_END
+            may_be_either = failed and is_step and session.cancelled_at is not None
+            if task.dead != failed and not may_be_either:
+                stands = "a dead letter" if task.dead else "no dead letter"
+                yield f"session {change.key} is {session.status}, and {task.task_id}, {task.status}, is {stands}"
+
+
+def _failed_for_good(task: Task, session: Session, tasks: dict[str, Task], rows: Rows) -> bool:
+    """Whether a task failed, and its run with it, or what was to undo that."""
+    if task.status is not TaskStatus.FAILED:
+        return False
+    definition = rows.task_definition(task)
+    if definition.role in _AT_THE_END:
+        return True
+    if session.error is None or (task.item is not None and definition.continue_on_failure):
+        return False
+    # An item fails with its list, a fallback with the step that it is done for.
+    served = (each.key for each in rows.definition(session).tasks if each.fallback == task.key)
+    step = tasks[next(served, task.key)]
+    return not harmless(step, tasks, rows)
