@@ -75,12 +75,17 @@ def _retried(rng: random.Random, scenario: Scenario) -> Scenario:
         {"taskId": "instead", "agentCapability": "y", **again},
         {"taskId": "b", "agentCapability": "z", "dependsOn": ["a"], **again},
     ]
-    rates = {"x": 0.8, "y": 0.1, "z": 0.7}
+    rates, kind = {"x": 0.8, "y": 0.1, "z": 0.7}, rng.choice(_KINDS)
+    if rng.random() < 0.5:  # noqa: PLR2004 (half of them)
+        # The fallback fails as well, which may do no harm, and the run may fail while it is out.
+        tasks[0]["continueOnFailure"] = rng.choice((True, False))
+        tasks[2]["dependsOn"] = rng.choice((["a"], []))
+        rates["y"] = 0.5
     skills = {name: Skill(latency=_SOON, failure_rate=rate) for name, rate in rates.items()}
     return attrs.evolve(
         scenario,
         workflows=[_workflow(*tasks)],
-        agents=[AgentModel(name="a", count=2, kind=rng.choice(_KINDS), skills=skills)],
+        agents=[AgentModel(name="a", count=2, kind=kind, skills=skills)],
         triggers=_triggers(2),
         steerings=[
             Steering(move=Move.RETRY, trigger=trigger, at_s=at_s, when_ended=True)
@@ -92,9 +97,8 @@ def _retried(rng: random.Random, scenario: Scenario) -> Scenario:
 
 def _poisoned(rng: random.Random, scenario: Scenario) -> Scenario:
     """Runs are paused because their actors keep crashing, with attempts out that have slots; somebody steers them."""
-    tasks: list[dict[str, Any]] = [
-        {"taskId": name, "agentCapability": "x", "leaseSeconds": 120, "scheduleToStartSeconds": 400} for name in "ab"
-    ]
+    limits = {"leaseSeconds": 120, "scheduleToStartSeconds": 400, "priority": 5}
+    tasks: list[dict[str, Any]] = [{"taskId": name, "agentCapability": "x", **limits} for name in "ab"]
     tasks[0]["concurrencyKey"] = tasks[1]["concurrencyKey"] = "${input.number}"
     skill = Skill(latency=Latency("uniform", rng.choice((1.0, 30.0)), 100.0))
     moves = (Move.RESET, Move.RESET, Move.RESUME, Move.CANCEL)
