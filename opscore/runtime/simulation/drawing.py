@@ -8,6 +8,7 @@ import attrs
 
 from opscore.runtime.simulation.drawing_corners import with_corners
 from opscore.runtime.simulation.drawing_features import with_features
+from opscore.runtime.simulation.drawing_names import with_names
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
 from opscore.runtime.simulation.scenario import SETTLE_S, SIMULATED_LIMITS, Cordon, Scenario, Trigger
@@ -49,7 +50,7 @@ def drawn(seed: int) -> Scenario:
         settle_s=SETTLE_S,
         limits=limits,
     )
-    return with_corners(with_features(plain))
+    return with_names(with_corners(with_features(plain)), _NAMED)
 
 
 def _faults(rng: random.Random) -> Faults:

@@ -4,6 +4,7 @@ They take the place of some of those that have neither features nor corners, and
 as corners are.
 """
 
+import itertools
 import random
 from typing import Any, Final
 
@@ -18,7 +19,14 @@ _SHARE: Final = 0.25
 _KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
 _SOON: Final = Latency("uniform", 0.1, 5.0)
 _ONCE: Final = {"leaseSeconds": 120, "retry": {"maxRetries": 0}}
-_STEERED: Final = (Move.CANCEL, Move.CANCEL, Move.PAUSE, Move.RESUME, Move.RESET, Move.RETRY)
+_STEERED: Final[tuple[tuple[Move, ...], ...]] = (
+    (),
+    (Move.CANCEL,),
+    (Move.CANCEL, Move.PAUSE),
+    (Move.PAUSE, Move.CANCEL, Move.PAUSE),
+    (Move.PAUSE, Move.RESET, Move.CANCEL),
+    (Move.RETRY, Move.RETRY),
+)
 
 Document = dict[str, Any]
 
@@ -73,15 +81,12 @@ def _tasks(rng: random.Random) -> list[Document]:
 
 
 def _steerings(rng: random.Random, runs: int) -> list[Steering]:
-    return [
-        Steering(
-            move=rng.choice(_STEERED),
-            trigger=rng.randrange(runs),
-            at_s=rng.uniform(0.0, until_s),
-            lasts_s=rng.choice((5.0, 30.0)),
-        )
-        for until_s in rng.choice(((), (40.0,), (40.0, 120.0), (40.0, 120.0, 120.0)))
-    ]
+    """One after the other, to one run."""
+    moves = rng.choice(_STEERED)
+    times = itertools.accumulate((rng.uniform(1.0, 30.0) for _ in moves[1:]), initial=rng.uniform(0.0, 100.0))
+    trigger, lasts_s = rng.randrange(runs), rng.choice((5.0, 30.0))
+    steps = zip(moves, times, strict=False)
+    return [Steering(move=move, trigger=trigger, at_s=at_s, lasts_s=lasts_s) for move, at_s in steps]
 
 
 def _poison(rng: random.Random) -> Faults:

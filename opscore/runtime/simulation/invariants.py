@@ -115,6 +115,7 @@ STANDARD: Final = Invariants(
         sessions.runs_below_have_their_input,
         sessions.failing_sessions_start_nothing,
         sessions.cancelling_calls_everything_back,
+        sessions.cancelled_runs_keep_their_reason,
         sessions.unfinished_sessions_are_listed,
         signals.signals_are_numbered_as_they_come,
         signals.signals_are_taken_once_and_in_order,
@@ -152,6 +153,7 @@ STANDARD: Final = Invariants(
     ),
     on_reply=(
         outside.accepted_is_durable,
+        outside.runs_are_found_by_what_they_were_given,
         outside.a_key_starts_one_session,
         outside.steering_is_durable,
         outside.steered_runs_go_on,

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import attrs
 import trio
 
 from opscore.actors.errors import ActorError
@@ -19,6 +20,8 @@ from opscore.runtime.triggering import IdempotencyKey
 AGAIN_S: Final = 1.0
 AGAIN_S_MAX: Final = 16.0
 """How long one who was refused again and again waits until it asks again."""
+_ASKED: Final = ("payload", "agent_id", "labels", "business_key")
+"""What a trigger asks for of its run."""
 _REFUSED_FOR_GOOD: Final = (Conflict, InvalidDocument, LimitExceeded)
 
 
@@ -106,9 +109,11 @@ class Operators:
                 payload=trigger.payload,
                 agent_id=trigger.agent_id,
                 idempotency=IdempotencyKey(path="/v1/simulation", key=key, body=body),
+                labels=trigger.labels,
+                business_key=trigger.business_key,
             )
 
-        arguments = {"key": key, "payload": trigger.payload, "agent_id": trigger.agent_id}
+        arguments = {"key": key, **attrs.asdict(trigger, filter=attrs.filters.include(*_ASKED))}
         again_s = AGAIN_S
         while True:
             try:
@@ -159,18 +164,18 @@ class Operators:
         await trio.sleep(steering.at_s)
         while steering.when_ended and not self._has_ended(session_id):  # noqa: ASYNC110 (as somebody would look)
             await trio.sleep(AGAIN_S)
-        await self._move(session_id, steering.move)
+        await self._move(session_id, steering.move, steering.reason)
         if steering.move is Move.PAUSE:
             await trio.sleep(steering.lasts_s)
             await self._move(session_id, Move.RESUME)
         self._answered()
 
-    async def _move(self, session_id: str, move: Move) -> None:
+    async def _move(self, session_id: str, move: Move, reason: str | None = None) -> None:
         if move is Move.RETRY:
             self._ledger.retried.add(session_id)
         if move is Move.RESET:
             self._ledger.reset.add(session_id)
-        session = await self._insist("operator", lambda node: node.steer(session_id, move))
+        session = await self._insist("operator", lambda node: node.steer(session_id, move, reason=reason))
         if session is not None:
             self._note("operator", f"{move} of {session_id}: it is {session.status}")
             self._replied(Reply(call="steer", arguments={"session_id": session_id, "move": move}, value=session))
@@ -202,6 +207,7 @@ class Operators:
                 at=at,
                 missed=calendar.missed,
                 payload={"number": number},
+                agent_id=calendar.agent_id,
                 schedule_id=schedule_id,
             ),
         )

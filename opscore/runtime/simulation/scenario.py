@@ -26,6 +26,8 @@ class Trigger:
     agent_id: str | None = None
     key: str | None = None
     """An idempotency key; two triggers may share one. Without it, each has its own."""
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    business_key: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +53,7 @@ class Steering:
     """Of a pause."""
     when_ended: bool = False
     """Not before the run has ended."""
+    reason: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -74,6 +77,8 @@ class Calendar:
     cron: str | None = None
     in_s: float | None = None
     """A single due time, so long after it was asked for; either this or `cron`."""
+    agent_id: str | None = None
+    """The agent of its runs."""
     missed: Missed = Missed.ONCE
     at_s: float = 0.0
     lasts_s: float = 120.0

@@ -36,6 +36,17 @@ def accepted_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
         yield f"session {session.session_id} has another payload than it was started with"
 
 
+def runs_are_found_by_what_they_were_given(reply: Reply, rows: Rows) -> Iterator[str]:
+    """A run has the labels that it was started with, over those of its definition, and its business key."""
+    if reply.call != "trigger" or "labels" not in reply.arguments:
+        return
+    session = rows.sessions[reply.value.session_id]
+    labels = {**(rows.definition(session).document.get("labels") or {}), **reply.arguments["labels"]}
+    if (session.labels, session.business_key) != (labels, reply.arguments["business_key"]):
+        has = f"has {session.labels} and {session.business_key!r}"
+        yield f"session {session.session_id} {has}, and was to have {labels} and {reply.arguments['business_key']!r}"
+
+
 def a_key_starts_one_session(reply: Reply, rows: Rows) -> Iterator[str]:
     """The same key with the same body is answered with the same session, however often and whenever it comes."""
     if reply.call != "trigger":

@@ -9,6 +9,7 @@ from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionSt
 from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, TASKS
+from opscore.runtime.transitions import CRASHED
 
 CALM_S = 5.0
 _SESSION_MOVES = {(before, after) for (before, _), after in SESSION_TABLE.items()}
@@ -267,6 +268,16 @@ def cancelling_calls_everything_back(commit: Commit, rows: Rows) -> Iterator[str
             for task in rows.every_task_of(change.key):
                 if (task.is_out or task.awaits) and _role(task, rows) not in _AT_THE_END:
                     yield f"session {change.key} is {after.status}, and {task.key} is still {task.status}"
+
+
+def cancelled_runs_keep_their_reason(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Why a run was cancelled stays with it, whatever is told it after that; that its actor crashes may stand there."""
+    for change in commit.of(SESSIONS.name):
+        before, after = change.before, change.after
+        if before is None or after is None or before.cancelled_at is None or CRASHED in (before.reason, after.reason):
+            continue
+        if before.reason != after.reason:
+            yield f"session {change.key} was cancelled for {before.reason!r}, and now that is {after.reason!r}"
 
 
 def nothing_is_out_once_the_time_is_over(rows: Rows) -> Iterator[str]:

@@ -42,4 +42,32 @@ MUTANTS: tuple[Mutant, ...] = (
         old=" else len(signals_of(view, self._session_id))\n",
         new=" else sum(each.taken_by is None for each in signals_of(view, self._session_id))\n",
     ),
+    Mutant(
+        name="schedule-forgets-its-agent",
+        breaks="The runs of a schedule have the agent that it names: here none.",
+        module="opscore/runtime/schedules.py",
+        old="payload=schedule.payload, agent_id=schedule.agent_id)\n",
+        new="payload=schedule.payload)\n",
+    ),
+    Mutant(
+        name="schedule-forgets-its-input",
+        breaks="The runs of a schedule have the input that it names: here none.",
+        module="opscore/runtime/schedules.py",
+        old="definition=schedule.workflow_id, payload=schedule.payload, agent_id",
+        new="definition=schedule.workflow_id, agent_id",
+    ),
+    Mutant(
+        name="labels-of-the-definition-count-over-those-given",
+        breaks="The labels that a run is started with count over those of its definition: here the other way round.",
+        module="opscore/runtime/labels.py",
+        old="{**given, **inherited, **given}",
+        new="{**given, **inherited}",
+    ),
+    Mutant(
+        name="pause-takes-the-place-of-why-a-run-was-cancelled",
+        breaks="Why a run was cancelled stays with it: here it is lost where it is paused after that.",
+        module="opscore/runtime/transitions.py",
+        old="    draft.move_session(SessionEvent.PAUSE, reason=kept)\n",
+        new="    draft.move_session(SessionEvent.PAUSE, reason=reason)\n",
+    ),
 )
