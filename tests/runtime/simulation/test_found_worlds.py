@@ -4,8 +4,8 @@ import attrs
 import pytest
 
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
-from opscore.runtime.simulation import AgentModel, Faults, Scenario, Skill, Trigger, play
+from opscore.runtime.models import Move, Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.simulation import AgentModel, Faults, Latency, Scenario, Skill, Steering, Trigger, play
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.promises.outside import everything_ends
 from opscore.runtime.simulation.rows import Rows
@@ -83,6 +83,29 @@ def test_a_claimer_that_has_its_answer_claims_no_more_though_nobody_heard_that_i
     )
     world.check()
     assert world.faults["agent_claims_again"] > 0
+
+
+@pytest.mark.parametrize("seed", [13, 19, 27])
+def test_an_item_that_is_taken_back_with_its_paused_run_is_called_off_when_that_goes_on(seed: int) -> None:
+    again = {"leaseSeconds": 120, "retry": {"maxRetries": 0}}
+    each = {"taskId": "each", "agentCapability": "x", "forEach": [1, 2, 3], "concurrency": 3, **again}
+    skill = Skill(latency=Latency("uniform", 1.0, 60.0), failure_rate=0.5)
+    world = play(
+        Scenario(
+            seed=seed,
+            workflows=[{"id": "w", "tasks": [each]}],
+            agents=[AgentModel(name="a", count=3, skills={"x": skill})],
+            triggers=[Trigger()],
+            # One item has failed for good, others are out, and the run's actor keeps crashing.
+            steerings=[Steering(move=Move.RESUME, at_s=90.0)],
+            faults=Faults(run_poisoned=0.1),
+            faults_until_s=80.0,
+        )
+    )
+    world.check()
+    assert world.faults["run_poisoned"] > 0
+    taken_back = [task for task in world.tasks if task.error is not None and task.error.code == "lost"]
+    assert {task.status for task in taken_back} == {TaskStatus.CANCELLED}
 
 
 def test_a_run_may_wait_for_one_that_is_quarantined() -> None:

@@ -200,7 +200,10 @@ def lists_are_gone_through_in_bounds(commit: Commit, rows: Rows) -> Iterator[str
 
 
 def lists_fail_by_the_first_failure(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A list fails by the first item that failed, and from then on nothing more of it begins or is tried again."""
+    """A list fails by the first item that failed, and from then on nothing more of it begins or is tried again.
+
+    What is taken back as its run is paused waits there, and is called off when that is resumed.
+    """
     for before, after in moved_tasks(commit):
         if after.item is None and (after.items is None or after.status is not TaskStatus.FAILED):
             continue
@@ -209,7 +212,8 @@ def lists_fail_by_the_first_failure(commit: Commit, rows: Rows) -> Iterator[str]
         if not failed or rows.task_definition(after).continue_on_failure:
             continue
         first = min(failed, key=lambda task: task.ended_at or 0.0)
-        if after.item is not None and after.status in (TaskStatus.PENDING_RETRY, TaskStatus.READY):
+        waits = after.status is TaskStatus.READY and rows.sessions[after.session_id].status is not SessionStatus.PAUSED
+        if after.item is not None and (waits or after.status in (TaskStatus.PENDING_RETRY, TaskStatus.DISPATCHED)):
             yield f"item {after.task_id} goes from {before.status} to {after.status}, and {first.task_id} has failed"
         message = "" if after.error is None else after.error.message
         if after.item is None and message.startswith("item ") and not message.startswith(f"item {first.item} failed"):
