@@ -50,13 +50,6 @@ MUTANTS: tuple[Mutant, ...] = (
         new="payload=schedule.payload)\n",
     ),
     Mutant(
-        name="schedule-forgets-its-input",
-        breaks="The runs of a schedule have the input that it names: here none.",
-        module="opscore/runtime/schedules.py",
-        old="definition=schedule.workflow_id, payload=schedule.payload, agent_id",
-        new="definition=schedule.workflow_id, agent_id",
-    ),
-    Mutant(
         name="labels-of-the-definition-count-over-those-given",
         breaks="The labels that a run is started with count over those of its definition: here the other way round.",
         module="opscore/runtime/labels.py",
