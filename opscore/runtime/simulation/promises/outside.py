@@ -6,6 +6,7 @@ from typing import Any, Final
 import attrs
 
 from opscore.runtime.definitions import TaskKind
+from opscore.runtime.labels import label_faults
 from opscore.runtime.models import SESSION_ENDED, Assignment, Lease, Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
@@ -41,7 +42,12 @@ def runs_are_found_by_what_they_were_given(reply: Reply, rows: Rows) -> Iterator
     if reply.call != "trigger" or "labels" not in reply.arguments:
         return
     session = rows.sessions[reply.value.session_id]
-    labels = {**(rows.definition(session).document.get("labels") or {}), **reply.arguments["labels"]}
+    own = (rows.definition(session).document.get("labels") or {}).items()
+    # What can be no label of a run is a note of the author's.
+    inherited = {name: value for name, value in own if not any(label_faults({name: value}, rows.limits))}
+    labels = {**inherited, **reply.arguments["labels"]}
+    if len(labels) > rows.limits.labels_max:
+        return
     if (session.labels, session.business_key) != (labels, reply.arguments["business_key"]):
         has = f"has {session.labels} and {session.business_key!r}"
         yield f"session {session.session_id} {has}, and was to have {labels} and {reply.arguments['business_key']!r}"
