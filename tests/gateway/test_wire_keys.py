@@ -53,9 +53,9 @@ TABLE = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def task_of_seven(wire: Wire) -> str:
-    """A task that agent `seven` once had."""
+    """A task that agent `seven` once had; made once for the server, because the tests cordon that agent."""
     wire.register("of-seven", agent_id="seven")
     session_id = wire.trigger(one_task("of-seven"))
     claimed = wire.claimed("seven")

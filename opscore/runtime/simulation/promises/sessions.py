@@ -5,7 +5,7 @@ from typing import Any
 
 from opscore.runtime.definitions import Role, TaskDefinition
 from opscore.runtime.lifecycle import SESSION_TABLE
-from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Failure, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, TASKS
@@ -232,7 +232,7 @@ def _undone(session: Session, tasks: dict[str, Task], rows: Rows) -> Iterator[st
     if cancelled != (session.cancelled_at is not None):
         yield f"session {session.session_id} is {session.status}, and was cancelled at {session.cancelled_at}"
     error = session.error
-    by_itself = error is not None and (error.code == "session_timeout" or error.message.startswith("outputs: "))
+    by_itself = error is not None and (_timed_out(error) or error.message.startswith("outputs: "))
     if not cancelled and not by_itself and not any(task.status is TaskStatus.FAILED for task in tasks.values()):
         yield f"session {session.session_id} has failed, and none of its tasks has"
     for step in rows.definition(session).tasks:
@@ -260,6 +260,11 @@ def failing_sessions_start_nothing(commit: Commit, rows: Rows) -> Iterator[str]:
                 yield f"session {change.key} is {session.status}, and {task.key} is still {task.status}"
 
 
+def _timed_out(error: Failure) -> bool:
+    """Whether it is the run's own time that is over; a run below hands its code on, within another sentence."""
+    return error.code == "session_timeout" and not error.message.startswith("task ")
+
+
 def cancelling_calls_everything_back(commit: Commit, rows: Rows) -> Iterator[str]:
     """When a session is cancelled or its time is over, no attempt of it stays open, in that very commit."""
     for change in commit.of(SESSIONS.name):
@@ -267,7 +272,7 @@ def cancelling_calls_everything_back(commit: Commit, rows: Rows) -> Iterator[str
         if after is None or before is None:
             continue
         cancelled = before.cancelled_at is None and after.cancelled_at is not None
-        timed_out = before.error is None and after.error is not None and after.error.code == "session_timeout"
+        timed_out = before.error is None and after.error is not None and _timed_out(after.error)
         if cancelled or timed_out:
             for task in rows.every_task_of(change.key):
                 if (task.is_out or task.awaits) and _role(task, rows) not in _AT_THE_END:
