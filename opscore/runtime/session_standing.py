@@ -167,6 +167,8 @@ class SessionStanding(Actor[SessionProtocol]):
         except CommitUnanswered:
             # It may be committed yet, and its effects are for nobody else to follow.
             self._look_again()
+            for task in step.revoked:
+                self._tell_agent(task.agent_id or "", messages.AnnounceAgent())
             raise
         self._run, self._version, self._newest = step.run, ABSENT if step.run.ended else version, version
         for task in step.changed:

@@ -13,7 +13,7 @@ from opscore.actors.errors import ActorError, AskTimeout
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import CommitUnanswered, CommitUncertain, QueueFull
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
+from opscore.runtime.models import Assignment, Move, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.store import Outcomes, Submission
 from opscore.runtime.tables import AGENTS, LEASES
@@ -108,6 +108,29 @@ async def test_a_run_that_was_given_up_while_nobody_waited_any_more_is_called_of
         await trio.sleep(30 + STALL_S + 10)
         assert child_of(node, session) != child, "it was tried again"
         assert node.session(child.session_id).session.status is SessionStatus.CANCELLED
+
+
+async def test_a_function_whose_run_was_cancelled_while_nobody_waited_any_more_is_stopped(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    ends: list[str] = []
+
+    async def work(_: Assignment) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ends.append("stopped")
+
+    async with World(tmp_path).node() as node:
+        await node.register_agent("local", capabilities=["work"], handler=work)
+        session = await begin(node)
+        writers[0].stalls_s = STALL_S
+        with pytest.raises((AskTimeout, CommitUnanswered)):
+            await node.steer(session.session_id, Move.CANCEL)
+        await trio.sleep(STALL_S + 10)
+        assert node.session(session.session_id).session.status is SessionStatus.CANCELLED
+        assert ends == ["stopped"]
+        assert lease_of(node, "local") is None
 
 
 async def test_an_attempt_that_was_granted_while_nobody_waited_any_more_is_delivered(
