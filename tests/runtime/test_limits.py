@@ -49,4 +49,7 @@ def test_a_limit_of_a_node_that_is_none_is_refused_by_name(wrong: dict[str, Any]
 
 
 def test_limits_that_are_off_or_without_end_may_be_given() -> None:
-    Limits(sessions_keep_s=0, agent_ttl_s=0, passivate_s=math.inf, workflow_limits={"w": DispatchLimit(at_once=1)})
+    one = {"w": DispatchLimit(at_once=1)}
+    limits = Limits(sessions_keep_s=0, agent_ttl_s=0, passivate_s=math.inf, workflow_limits=one)
+    assert (limits.sessions_keep_s, limits.agent_ttl_s, limits.passivate_s) == (0, 0, math.inf)
+    assert limits.workflow_limits == one
