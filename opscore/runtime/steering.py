@@ -50,8 +50,7 @@ def _check_revivable(run: Run) -> None:
     if session.status is not SessionStatus.FAILED:
         raise SessionConflict(session.session_id, f"it is {session.status}, and only a failed one is tried again")
     if session.parent_task_id is not None:
-        above = session_of(session.parent_task_id)
-        reason = f"it is the end of a task of session {above!r}, which is to be tried again in its place"
+        reason = f"session {session_of(session.parent_task_id)!r} began it; try that one again"
         raise SessionConflict(session.session_id, reason)
     if transitions.compensated(run):
         raise SessionConflict(session.session_id, "what it did has been compensated, and can't be gone on with")
