@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.models import Record
+
 TIMELINE_LINES: Final = 200
 """How much of a timeline is shown: its end is where things went wrong."""
 
@@ -16,7 +18,16 @@ class Event:
 
     at_s: float
     who: str
-    what: str
+    noted: str | Record
+    """In words, or what was written to the journal."""
+
+    @property
+    def what(self) -> str:
+        """It in words; few worlds are read, so what the journal says is put into words only here."""
+        if isinstance(self.noted, str):
+            return self.noted
+        said = " ".join(f"{key}={value}" for key, value in self.noted.data.items() if value is not None)
+        return f"{self.noted.kind} {self.noted.entity_id} {said}"
 
 
 @attrs.define
@@ -57,9 +68,9 @@ class History:
         self.ledger = Ledger()
         self._digest = hashlib.sha256()
 
-    def note(self, at_s: float, who: str, what: str) -> None:
+    def note(self, at_s: float, who: str, noted: str | Record) -> None:
         """Add an event."""
-        self.events.append(Event(at_s, who, what))
+        self.events.append(Event(at_s, who, noted))
 
     def record(self, sequence: int, body: bytes) -> None:
         """Add a record of the journal to its fingerprint."""

@@ -74,6 +74,15 @@ class Commit:
         return self._by_table.get(table, [])
 
     @functools.cached_property
+    def moved_tasks(self) -> list[tuple[Task, Task]]:
+        """The tasks that it moved from one status to another, before and after."""
+        return [
+            (change.before, change.after)
+            for change in self.of(TASKS.name)
+            if change.before is not None and change.after is not None and change.before.status != change.after.status
+        ]
+
+    @functools.cached_property
     def _by_table(self) -> dict[str, list[Change]]:
         found: dict[str, list[Change]] = {}
         for change in self.changes:

@@ -292,7 +292,7 @@ class World:
         for place, put in enumerate(submission.records):
             self.history.record(number + place, put.body)
         for record in commit.records:
-            self.note("journal", f"{record.kind} {record.entity_id} {_told(record.data)}")
+            self.history.note(commit.at - self._epoch, "journal", record)
         self._checked(self._invariants.on_commit, commit, self.rows)
         self._look_whether_over()
 
@@ -351,8 +351,3 @@ class World:
 
     def _capability_of(self, assignment: Assignment) -> str | None:
         return self.rows.task_definition(self.rows.tasks[assignment.task_id]).capability
-
-
-def _told(data: Mapping[str, Any]) -> str:
-    """What a record says, in a few words."""
-    return " ".join(f"{key}={value}" for key, value in data.items() if value is not None)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from opscore.runtime.simulation.promises.dispatch import CALM_S
-from opscore.runtime.simulation.promises.tasks import decided_at, moved_tasks
+from opscore.runtime.simulation.promises.tasks import decided_at
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES
 
@@ -15,7 +15,7 @@ _HEARD: Final = frozenset({"agent.reported", "agent.registered", "agent.claimed"
 
 def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
     """An agent that a push didn't reach is suspected in the commit that puts its task back."""
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         unreached = (before.task_id, before.attempt) in rows.ledger.unreached
         if not before.is_out or not unreached or before.agent_id is None:
             continue

@@ -8,7 +8,6 @@ import attrs
 from opscore.runtime.definitions import TaskKind
 from opscore.runtime.labels import label_faults
 from opscore.runtime.models import SESSION_ENDED, Assignment, Lease, Move, Session, SessionStatus, Task, TaskStatus
-from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SIGNALS
 
@@ -206,7 +205,7 @@ _UNKNOWN: Final = frozenset({"lost", "outcome_unknown", "timeout", "heartbeat_ti
 
 def unknown_calls_are_not_repeated(commit: Commit, rows: Rows) -> Iterator[str]:
     """A call of which nobody knows whether it was made is made again only where that does no harm."""
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         definition = rows.task_definition(after)
         if definition.kind is not TaskKind.TOOL or definition.idempotent or not before.is_out:
             continue
@@ -219,7 +218,7 @@ def unknown_calls_are_not_repeated(commit: Commit, rows: Rows) -> Iterator[str]:
 
 def results_are_of_their_attempts(commit: Commit, rows: Rows) -> Iterator[str]:
     """A task's result is what the agent of that very attempt sent for it."""
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         if after.status is not TaskStatus.COMPLETED or not before.is_out:
             continue
         if after.result is not None and after.result not in list(_sent(after, commit, rows)):

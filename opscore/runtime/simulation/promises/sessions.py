@@ -1,12 +1,12 @@
 """What every commit has to keep of runs: their order, their ends, and what undoes them."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 from opscore.runtime.definitions import Role, TaskDefinition
 from opscore.runtime.lifecycle import SESSION_TABLE
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Failure, Session, SessionStatus, Task, TaskStatus
-from opscore.runtime.simulation.promises.tasks import moved_tasks
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, TASKS
 from opscore.runtime.transitions import CRASHED
@@ -31,6 +31,7 @@ def sessions_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
             yield f"session {change.key} goes from {before.status} to {after.status}"
 
 
+@functools.cache
 def _reached(status: SessionStatus) -> set[SessionStatus]:
     """Where one commit leads: what fails may settle at once, and what is resumed or retried may end at once."""
     reached: set[SessionStatus] = set()
@@ -94,7 +95,7 @@ def handlers_begin_when_they_are_called_for(commit: Commit, rows: Rows) -> Itera
     Compensation waits until nothing else of the run is out, undoes only what was completed, and what was completed
     last first; the task for a failed run comes after all of that, and not when it was cancelled.
     """
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         definition = rows.task_definition(after)
         if definition.role is Role.STEP or before.status is not TaskStatus.PENDING or after.status not in _BEGUN:
             continue
@@ -204,7 +205,7 @@ def lists_fail_by_the_first_failure(commit: Commit, rows: Rows) -> Iterator[str]
 
     What is taken back as its run is paused waits there, and is called off when that is resumed.
     """
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         if after.item is None and (after.items is None or after.status is not TaskStatus.FAILED):
             continue
         line = (task for task in rows.every_task_of(after.session_id) if task.ordinal == after.ordinal)
@@ -245,7 +246,7 @@ def _undone(session: Session, tasks: dict[str, Task], rows: Rows) -> Iterator[st
 
 def failing_sessions_start_nothing(commit: Commit, rows: Rows) -> Iterator[str]:
     """Once a session fails or is cancelled, nothing of it is released, retried or given out but what undoes it."""
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         session = rows.sessions.get(after.session_id)
         if session is None or not session.unwinding or _role(after, rows) in _AT_THE_END:
             continue

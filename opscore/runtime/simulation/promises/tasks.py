@@ -1,5 +1,6 @@
 """What every commit has to keep of tasks and sessions."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,13 +40,6 @@ FAILURE_MESSAGE = "it failed"
 """What simulated agents say of a failure of their own."""
 
 
-def moved_tasks(commit: Commit) -> Iterator[tuple[Task, Task]]:
-    """The tasks that a commit moved from one status to another, before and after."""
-    for change in commit.of(TASKS.name):
-        if change.before is not None and change.after is not None and change.before.status != change.after.status:
-            yield change.before, change.after
-
-
 def decided_at(commit: Commit, entity_id: str) -> float:
     """When it was decided what a commit says of an entity; the commit itself may have waited for its disk."""
     return next((record.at for record in commit.records if record.entity_id == entity_id), commit.at)
@@ -57,13 +51,12 @@ def tasks_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
         before, after = change.before, change.after
         if before is None or after is None:
             continue
-        retried = before.session_id in rows.ledger.retried
-        buried = attrs.evolve(before, dead=True) == after
-        if before.status in TASK_ENDED and before != after and not retried and not buried:
-            yield f"task {change.key} has {before.status}, and changes"
-        elif before.status is TaskStatus.COMPLETED and not buried and before != after and _is_kept(after, rows):
-            yield f"task {change.key} was completed, and begins anew"
-        elif before.status != after.status and not _may_move(before.status, after.status):
+        if before.status in TASK_ENDED and before != after and attrs.evolve(before, dead=True) != after:
+            if before.session_id not in rows.ledger.retried:
+                yield f"task {change.key} has {before.status}, and changes"
+            elif before.status is TaskStatus.COMPLETED and _is_kept(after, rows):
+                yield f"task {change.key} was completed, and begins anew"
+        if before.status != after.status and not _may_move(before.status, after.status):
             yield f"task {change.key} goes from {before.status} to {after.status}"
 
 
@@ -72,6 +65,7 @@ def _is_kept(task: Task, rows: Rows) -> bool:
     return rows.task_definition(task).role is not Role.ON_FAILURE
 
 
+@functools.cache
 def _may_move(before: TaskStatus, after: TaskStatus) -> bool:
     """Whether a move leads there, or several in one commit: what is revived begins at once, as what is free to may."""
     steps = {end for start, end in _TASK_MOVES if start == before}
@@ -96,7 +90,7 @@ def attempts_count_dispatches(commit: Commit, rows: Rows) -> Iterator[str]:
 
 def attempts_end_once(commit: Commit, rows: Rows) -> Iterator[str]:
     """An attempt comes to one end, and to no other after that."""
-    for before, _ in moved_tasks(commit):
+    for before, _ in commit.moved_tasks:
         ends = rows.ends.get((before.task_id, before.attempt), [])
         if len(ends) > 1:
             yield f"attempt {before.attempt} of {before.task_id} ended as {' and '.join(ends)}"
@@ -104,7 +98,7 @@ def attempts_end_once(commit: Commit, rows: Rows) -> Iterator[str]:
 
 def retries_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
     """A failure spends one retry and waits as the policy says; the last one fails the task, and none before it."""
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         policy = rows.task_definition(after).retry
         if after.status is TaskStatus.PENDING_RETRY:
             if rows.task_definition(after).kind in _NO_RETRY_HELPS:
@@ -164,7 +158,7 @@ def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
 
     What ends an attempt otherwise ends the row.
     """
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         if after.status in (TaskStatus.PENDING_RETRY, TaskStatus.COMPLETED) and after.bounces:
             yield f"task {after.task_id} is {after.status}, and {after.bounces} losses in a row still count"
         if not before.is_out or after.status is not TaskStatus.READY:
@@ -180,7 +174,7 @@ def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
 
 def tasks_begin_anew(commit: Commit, rows: Rows) -> Iterator[str]:
     """What a run that is tried again does anew has all its retries again, and nothing of what came of it before."""
-    for before, after in moved_tasks(commit):
+    for before, after in commit.moved_tasks:
         if before.status not in TASK_ENDED or after.status in TASK_ENDED:
             continue
         if after.retries or after.bounces:
@@ -191,7 +185,7 @@ def tasks_begin_anew(commit: Commit, rows: Rows) -> Iterator[str]:
 
 def completed_tasks_have_no_error(commit: Commit, rows: Rows) -> Iterator[str]:
     """A task that was completed has no error, whatever became of its attempts before."""
-    for _, after in moved_tasks(commit):
+    for _, after in commit.moved_tasks:
         if after.status is TaskStatus.COMPLETED and after.error is not None:
             yield f"task {after.task_id} is complete, and its error is {after.error.message!r}"
 
