@@ -45,3 +45,7 @@ class VirtualClock:
     def now(self) -> float:
         """Return the epoch plus the trio time that passed since creation, in seconds."""
         return self._offset_s + trio.current_time()
+
+    def shift(self, seconds: float) -> None:
+        """Set the wall clock forward, or back by negative seconds; trio's own goes on as it did."""
+        self._offset_s += seconds

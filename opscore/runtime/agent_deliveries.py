@@ -5,6 +5,7 @@ import attrs
 from opscore.actors.actor import handles
 from opscore.runtime import delivery, leases, messages, registration, timer_messages
 from opscore.runtime.addresses import hint
+from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import AgentStanding
 from opscore.runtime.errors import NotReady
 from opscore.runtime.models import AgentSource, Assignment, Failure, Granted, Lease
@@ -190,13 +191,21 @@ class AgentDeliveries(AgentStanding):
 
     @handles(messages.StoodStill)
     async def stood_still(self, message: messages.StoodStill) -> None:
-        """Let nobody lose an attempt for a time in which nobody could speak."""
+        """Let nobody lose an attempt for a time in which nobody could speak, nor be suspected for longer by a clock."""
 
         async def decide() -> None:
-            lease = self._rows.lease
-            if lease is not None:
-                later = leases.put_off(lease, message.seconds, message.since_s, self._now())
-                await self._rows.commit("agent.resumed", lease=later)
+            lease, agent, now = self._rows.lease, self._rows.agent, self._now()
+            later = None if lease is None else leases.put_off(lease, message.seconds, message.since_s, now)
+            sooner = None if agent is None else registration.suspected_less(agent, message.seconds, now)
+            if later is None and sooner is agent:
+                return
+            await self._rows.commit(
+                "agent.given_time",
+                lease=KEEP if later is None else later,
+                agent=KEEP if sooner is agent else sooner,
+                data={"seconds": message.seconds},
+            )
+            if later is not None:
                 self._arm(later)
 
         await self._told(message, decide)

@@ -76,11 +76,15 @@ def reported(agent: Agent, state: str, details: dict[str, Any] | None, stamp: fl
 
 
 def accepted_stamp(agent: Agent, timestamp: float | None, now: float, limits: Limits) -> tuple[float | None, bool]:
-    """Clamp a report's timestamp, and say whether the report is new: not older than the newest accepted one."""
+    """Clamp a report's timestamp, and say whether the report is new: not older than the newest accepted one.
+
+    One that would be clamped now was accepted before the node's clock was set back: nothing is older than that.
+    """
     if timestamp is None:
         return None, True
-    stamp = min(timestamp, now + limits.clock_ahead_s_max)
-    return stamp, agent.reported_at is None or stamp >= agent.reported_at
+    newest_possible = now + limits.clock_ahead_s_max
+    stamp = min(timestamp, newest_possible)
+    return stamp, agent.reported_at is None or stamp >= agent.reported_at or agent.reported_at > newest_possible
 
 
 def claimed(agent: Agent, now: float) -> Agent:
@@ -93,3 +97,10 @@ def suspected(agent: Agent, now: float, rng: random.Random, retry_after_s: float
     suspicions = agent.suspicions + 1
     delay_s = max(SUSPICION.delay_s(suspicions, rng), min(retry_after_s or 0.0, RETRY_AFTER_S_MAX))
     return attrs.evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)
+
+
+def suspected_less(agent: Agent, seconds: float, now: float) -> Agent:
+    """The clock was set back by less than no seconds: who is suspected comes free when it would have without that."""
+    if seconds >= 0 or agent.suspected_until <= now:
+        return agent
+    return attrs.evolve(agent, suspected_until=max(now, agent.suspected_until + seconds))

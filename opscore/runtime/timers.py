@@ -141,8 +141,9 @@ class TimersActor(Actor[TimersProtocol]):
         self.context.log.warning(
             "the node stood still, or its clock was moved, for %.1f s: agents get their time again", stood_still.seconds
         )
-        for key in [key for key in self._due if key[0] == "lease"]:
-            # Its agent says when it is due; where that is too busy to hear of it, the lease is looked at as it was.
+        kinds = ("lease", "suspicion") if stood_still.seconds < 0 else ("lease",)
+        for key in [key for key in self._due if key[0] in kinds]:
+            # Its agent says when it is due; where that is too busy to hear of it, the rows are looked at as they were.
             self._arm(key, now + SPEAK_S)
             with contextlib.suppress(MailboxFull):
                 self._addresses.agent(key[1]).tell(stood_still)

@@ -16,6 +16,14 @@ async def test_virtual_time_is_the_epoch_plus_what_passed_since_creation(autojum
     assert clock.now() == pytest.approx(1_090.0)
 
 
+async def test_the_wall_clock_is_set_and_trios_goes_on(autojump_clock: MockClock) -> None:
+    clock, began = VirtualClock(epoch_s=1_000.0), trio.current_time()
+    clock.shift(-3_600.0)
+    await trio.sleep(5)
+    assert clock.now() == pytest.approx(-2_595.0)
+    assert trio.current_time() - began == pytest.approx(5.0)
+
+
 async def test_one_seed_gives_one_sequence() -> None:
     first, second, other = VirtualClock(seed=3), VirtualClock(seed=3), VirtualClock(seed=4)
     drawn = first.random.random()

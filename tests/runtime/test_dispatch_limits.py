@@ -15,6 +15,7 @@ from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import Move, Session, Task, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.tables import LEASES, SLOTS
+from tests.runtime.calendar_stage import HOUR_S, jump
 from tests.runtime.world import Strike, World, begin, check_rows, ended, hire, join, one_task, only_task, quiet
 
 KEYED = {"concurrencyKey": "customer-${input.customer}"}
@@ -226,6 +227,22 @@ async def test_of_a_limited_capability_so_many_attempts_begin_within_a_time(
         assert [round(at) for at in times] == [0, 0, 60, 60, 120]
         for run in runs:
             await ended(node, run)
+
+
+async def test_a_clock_that_is_set_back_keeps_no_gate_closed_for_longer_than_its_time(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=limited(per_interval=1, interval_s=60.0))
+    async with world.node() as node:
+        got = [await hire(node, name) for name in "ab"]
+        for name in ("v", "w"):
+            await begin(node, one_task(name))
+        await trio.sleep(20)
+        jump(world, -HOUR_S)
+        await trio.sleep(39)
+        assert sum(map(len, got)) == 1, "a minute has not passed"
+        await trio.sleep(62)
+        assert sum(map(len, got)) == 2
 
 
 async def test_what_began_before_a_restart_counts(tmp_path: Path, autojump_clock: MockClock) -> None:

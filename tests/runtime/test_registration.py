@@ -43,7 +43,7 @@ def test_registering_again_keeps_state_and_cordon_and_takes_everything_else_anew
 
 
 def test_registering_again_resets_the_order_of_timestamps() -> None:
-    agent = registration.reported(newcomer(), "idle", None, 5_000.0, NOW)
+    agent = registration.reported(newcomer(), "idle", None, NOW, NOW)
     assert registration.accepted_stamp(agent, 100.0, NOW, LIMITS) == (100.0, False)
     assert registration.accepted_stamp(again(agent), 100.0, NOW, LIMITS) == (100.0, True)
 
@@ -70,6 +70,12 @@ def test_a_timestamp_in_the_future_is_clamped_to_arrival_and_30_s() -> None:
     assert registration.accepted_stamp(newcomer(), 10**12, NOW, LIMITS) == (NOW + 30, True)
     ahead = registration.reported(newcomer(), "idle", None, NOW + 30, NOW)
     assert registration.accepted_stamp(ahead, NOW + 40, NOW + 40, LIMITS) == (NOW + 40, True)
+
+
+def test_a_timestamp_of_before_the_clock_was_set_back_has_nothing_older_than_itself() -> None:
+    agent = registration.reported(newcomer(), "idle", None, NOW + 30, NOW)
+    assert registration.accepted_stamp(agent, NOW, NOW, LIMITS) == (NOW, False)
+    assert registration.accepted_stamp(agent, NOW - 3_600, NOW - 3_600, LIMITS) == (NOW - 3_600, True)
 
 
 def test_any_report_ends_suspicion() -> None:

@@ -8,8 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.runtime.delivery import Answered
 from tests.runtime.calendar_stage import HOUR_S, jump
-from tests.runtime.world import World, begin, check_rows, ended, join, one_task, only_task
+from tests.runtime.world import ACCEPTED, World, begin, check_rows, ended, join, one_task, only_task
 
 STILL = one_task(leaseSeconds=60, timeoutSeconds=200, heartbeatSeconds=30)
 
@@ -71,3 +72,34 @@ async def test_a_clock_that_is_set_back_lets_no_dead_agent_keep_its_attempt(
         assert only_task(node, session).bounces == 0
         await trio.sleep(62)
         assert only_task(node, session).bounces == 1
+
+
+async def test_what_an_agent_reports_counts_again_once_the_clock_of_both_was_set_back(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a", state=None)
+        await node.report_state("a", "active", timestamp=world.clock.now())
+        jump(world, -HOUR_S)
+        await trio.sleep(1)
+        await node.report_state("a", "idle", timestamp=world.clock.now())
+        assert node.agent("a").state == "idle"
+        await node.report_state("a", "active", timestamp=world.clock.now() - 5)
+        assert node.agent("a").state == "idle", "from then on the order counts as before"
+
+
+async def test_who_is_suspected_as_the_clock_is_set_back_is_tried_again_when_it_would_have_been(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(Answered(status=503, retry_after_s=120), ACCEPTED)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await trio.sleep(20)
+        jump(world, -HOUR_S)
+        await trio.sleep(97)
+        assert only_task(node, session).attempt == 1
+        await trio.sleep(35)
+        assert only_task(node, session).attempt == 2
