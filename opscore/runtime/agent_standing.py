@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
+import trio
 
 from opscore.actors.actor import Actor
 from opscore.actors.message import Message
@@ -12,7 +13,7 @@ from opscore.actors.timers import Timer
 from opscore.runtime import delivery, leases, messages, registration, timer_messages
 from opscore.runtime.addresses import Addresses, hint
 from opscore.runtime.agent_rows import KEEP, NO_DATA, AgentChange, AgentRows, Keep
-from opscore.runtime.availability import announcement, available
+from opscore.runtime.availability import announcement, available, is_suspected
 from opscore.runtime.courier import Courier
 from opscore.runtime.errors import (
     AgentNotFound,
@@ -209,11 +210,12 @@ class AgentStanding(Actor[AgentProtocol]):
 
     def _as_free(self, agent: Agent, *, leased: bool) -> messages.AgentAvailable | None:
         """What the dispatcher is told of the agent, where it can be given work."""
-        claims, limits = self._claim is not None, self._limits
+        claims, limits, now = self._claim is not None, self._limits, self._now()
         reachable = claims or self._courier.reaches(agent)
-        if not available(agent, leased=leased, reachable=reachable, claims=claims, now=self._now(), limits=limits):
+        if not available(agent, leased=leased, reachable=reachable, claims=claims, now=now, limits=limits):
             return None
-        return announcement(agent, self._rows.agent_version, self._rows.as_of, claims=claims, limits=limits)
+        version, as_of, steady = self._rows.agent_version, self._rows.as_of, trio.current_time()
+        return announcement(agent, version, as_of, limits, now=now, steady=steady, claims=claims)
 
     def _announce(self) -> None:
         agent = self._rows.agent
@@ -227,7 +229,7 @@ class AgentStanding(Actor[AgentProtocol]):
             hint(self._addresses.dispatcher, gone)
             self._announced = False
         self._said_leased = leased
-        if agent is not None and agent.suspected_until > self._now():
+        if agent is not None and is_suspected(agent, self._now()):
             # By what the rows say, not by who wrote them: that one may have crashed, or not have learnt of its commit.
             arm = timer_messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until)
             hint(self._addresses.timers, arm)

@@ -1,10 +1,14 @@
 """Whether an agent can be given work: one rule, for running agents and for recovery alike."""
 
 import math
+from typing import Final
 
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import AgentAvailable
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource
+
+RETRY_AFTER_S_MAX: Final = 3_600.0
+"""How long an agent may wish to be left alone, at most."""
 
 
 def available(agent: Agent, *, leased: bool, reachable: bool, now: float, limits: Limits, claims: bool = False) -> bool:
@@ -13,10 +17,15 @@ def available(agent: Agent, *, leased: bool, reachable: bool, now: float, limits
         agent.state == STATE_IDLE
         and not leased
         and not agent.cordoned
-        and agent.suspected_until <= now
+        and not is_suspected(agent, now)
         and (claims or fresh_until(agent, limits) > now)
         and reachable
     )
+
+
+def is_suspected(agent: Agent, now: float) -> bool:
+    """Whether a delivery lately did not reach it; a time beyond any wait is from before the clock was set back."""
+    return now < agent.suspected_until <= now + RETRY_AFTER_S_MAX
 
 
 def fresh_until(agent: Agent, limits: Limits) -> float:
@@ -26,13 +35,25 @@ def fresh_until(agent: Agent, limits: Limits) -> float:
     return (agent.received_at or agent.registered_at) + limits.agent_ttl_s
 
 
-def announcement(agent: Agent, version: int, as_of: int, limits: Limits, *, claims: bool = False) -> AgentAvailable:
-    """What the dispatcher is told of an available agent."""
+def announcement(
+    agent: Agent, version: int, as_of: int, limits: Limits, *, now: float, steady: float, claims: bool = False
+) -> AgentAvailable:
+    """What the dispatcher is told of an available agent.
+
+    Args:
+        agent: its row.
+        version: that of the row.
+        as_of: the commit by which it is so.
+        limits: how long it may be silent.
+        now: the wall clock, by which rows tell when the agent was heard.
+        steady: trio's clock at that moment, by which the dispatcher reckons.
+        claims: whether it waits with a claim.
+    """
     return AgentAvailable(
         agent_id=agent.agent_id,
         capabilities=agent.capabilities,
         version=version,
         as_of=as_of,
         # Whoever waits with a claim is there, however long ago it reported.
-        fresh_until=math.inf if claims else fresh_until(agent, limits),
+        fresh_until=math.inf if claims else steady + fresh_until(agent, limits) - now,
     )

@@ -66,23 +66,26 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         await self._read_rows()
 
     async def _read_rows(self) -> None:
-        now = self.context.clock.now()
+        now, steady = self.context.clock.now(), self._now()
         journal = self._addresses.journal
         window = self._limits.line_window
         pages = await journal.load(functools.partial(recovery.first_pages, library=self._library, window=window))
         agents = await journal.load(
-            functools.partial(recovery.idle_agents, reaches=self._courier.reaches, now=now, limits=self._limits)
+            functools.partial(
+                recovery.idle_agents, reaches=self._courier.reaches, now=now, steady=steady, limits=self._limits
+            )
         )
         began = await journal.load(
             functools.partial(recovery.beginnings, library=self._library, limits=self._limits, now=now)
         )
-        self._make(self._book.slots_held(await journal.load(recovery.slots_held), now))
+        self._make(self._book.slots_held(await journal.load(recovery.slots_held), steady))
         for gate, times in began.items():
-            self._book.begun(gate, times, now)
+            # What the wall clock, set back since, shows as still to come has begun by now.
+            self._book.begun(gate, sorted(steady - max(0.0, now - at) for at in times), steady)
         for page in pages:
-            self._make(self._book.take_page(page, now))
+            self._make(self._book.take_page(page, steady))
         for agent in agents:
-            self._make(self._book.agent_available(agent, now))
+            self._make(self._book.agent_available(agent, steady))
 
     @handles(messages.TaskReady)
     def task_ready(self, message: messages.TaskReady) -> None:
@@ -248,7 +251,8 @@ class DispatcherActor(Actor[DispatcherProtocol]):
                 return
 
     def _now(self) -> float:
-        return self.context.clock.now()
+        """By trio's clock, which goes on whatever the wall clock is set to."""
+        return trio.current_time()
 
     def _postponement_s(self) -> float:
         return POSTPONE_S * (0.5 + self.context.clock.random.random())

@@ -113,9 +113,6 @@ class Gate:
             return _NEVER
         if self._limit.per_interval is None:
             return now
-        if self._begun and self._begun[-1] > now:
-            # The clock was set back: what began before that began by now.
-            self._begun = deque(min(at, now) for at in self._begun)
         while self._begun and self._begun[0] + self._limit.interval_s <= now:
             self._begun.popleft()
         # One that is under way begins no later than it is heard of, and counts from then on.

@@ -321,7 +321,7 @@ class AgentAvailable(Message[DispatcherProtocol, None]):
     """The version of the agent's row, which an offer requires."""
     as_of: int
     fresh_until: float = math.inf
-    """When an agent that stays silent is no longer given work."""
+    """When an agent that stays silent is no longer given work; by trio's clock, which nobody sets."""
 
 
 @attrs.frozen(kw_only=True)

@@ -172,9 +172,9 @@ def _waiting(view: Snapshot, task_id: str, library: Library, runs: dict[str, Ses
 
 
 def idle_agents(
-    view: Snapshot, *, reaches: Callable[[Agent], bool], now: float, limits: Limits
+    view: Snapshot, *, reaches: Callable[[Agent], bool], now: float, steady: float, limits: Limits
 ) -> list[AgentAvailable]:
-    """The agents that can be given work."""
+    """The agents that can be given work, at a time of the wall clock and of trio's."""
     found = []
     for agent, version in AGENTS.sound_rows(view):
         try:
@@ -183,7 +183,7 @@ def idle_agents(
             _log.exception("agent %s gets no work", agent.agent_id)
             continue
         if available(agent, leased=lease.row is not None, reachable=reaches(agent), now=now, limits=limits):
-            found.append(announcement(agent, version, view.last_sequence(), limits))
+            found.append(announcement(agent, version, view.last_sequence(), limits, now=now, steady=steady))
     return found
 
 
@@ -243,6 +243,11 @@ def lease_holders(view: Snapshot) -> list[str]:
     return [lease.agent_id for lease, _ in LEASES.sound_rows(view)]
 
 
+def suspicions(view: Snapshot) -> dict[str, float]:
+    """When those who are suspected, or were before they were last heard of, may be tried again."""
+    return {agent_id: time_at(line) for line, agent_id in AGENTS_BY_SUSPICION.sound_lines(view)}
+
+
 def due_times(view: Snapshot) -> DueTimes:
     """When leases and suspicions end, and when sessions and their tasks have to be looked at."""
     sessions = {(session_id, session_id): time_at(line) for line, session_id in SESSIONS_BY_DUE.sound_lines(view)}
@@ -250,7 +255,7 @@ def due_times(view: Snapshot) -> DueTimes:
         sessions[session_of(task_id), task_id] = time_at(line)
     return DueTimes(
         leases={agent_id: time_at(line) for line, agent_id in LEASES_BY_DUE.sound_lines(view)},
-        suspicions={agent_id: time_at(line) for line, agent_id in AGENTS_BY_SUSPICION.sound_lines(view)},
+        suspicions=suspicions(view),
         sessions=sessions,
         sub_runs=_sub_runs(view),
     )

@@ -6,11 +6,11 @@ from typing import Any, Final
 import attrs
 
 from opscore.actors.backoff import Backoff
+from opscore.runtime.availability import RETRY_AFTER_S_MAX
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import STATE_IDLE, STATE_UNKNOWN, Agent, AgentSource, Registration
 
 SUSPICION: Final = Backoff(initial_s=1.0, coefficient=2.0, max_s=60.0, jitter=0.5)
-RETRY_AFTER_S_MAX: Final = 3_600.0
 
 
 def names_of(capabilities: Any) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 import contextlib
 import heapq
 import itertools
-import math
 from typing import Final
 
 import attrs
@@ -14,6 +13,7 @@ from opscore.actors.errors import MailboxFull
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.runtime import messages, recovery, timer_messages
 from opscore.runtime.addresses import Addresses
+from opscore.runtime.errors import OpscoreError
 from opscore.runtime.leases import SPEAK_S
 from opscore.runtime.protocols import TimersProtocol
 
@@ -129,24 +129,40 @@ class TimersActor(Actor[TimersProtocol]):
             passed_s = trio.current_time() - slept_from
             stood_still_s = now - asleep_at - min(passed_s, until_next_s)
             if abs(stood_still_s) > STOOD_STILL_S:
-                self._put_off_leases(messages.StoodStill(seconds=stood_still_s, since_s=passed_s), now)
+                self._tell_agents(messages.StoodStill(seconds=stood_still_s, since_s=passed_s))
             while self._heap and self._heap[0][0] <= now:
                 at, _, key = heapq.heappop(self._heap)
                 if self._queued.get(key) == at:
                     del self._queued[key]
                     self._look(key, now)
 
-    def _put_off_leases(self, stood_still: messages.StoodStill, now: float) -> None:
-        """Have no agent lose its lease for a time in which nothing that it said could be heard."""
+    def _tell_agents(self, stood_still: messages.StoodStill) -> None:
+        """Have nobody lose a lease for a time in which nobody was heard, or be suspected for one that was over."""
         self.context.log.warning(
             "the node stood still, or its clock was moved, for %.1f s: agents get their time again", stood_still.seconds
         )
-        kinds = ("lease", "suspicion") if stood_still.seconds < 0 else ("lease",)
-        for key in [key for key in self._due if key[0] in kinds]:
-            # Its agent says when it is due; where that is too busy to hear of it, the rows are looked at as they were.
-            self._arm(key, now + SPEAK_S)
-            with contextlib.suppress(MailboxFull):
-                self._addresses.agent(key[1]).tell(stood_still)
+        for key in [key for key in self._due if key[0] == "lease"]:
+            self._tell_agent(key, stood_still)
+        if stood_still.seconds < 0:
+            self.context.start_soon(self._tell_suspected, stood_still)
+
+    async def _tell_suspected(self, stood_still: messages.StoodStill) -> None:
+        """Tell those that the clock says are suspected, by the rows: also those whose suspicion was over before."""
+        suspected: dict[str, float] | None = None
+        while suspected is None:
+            try:
+                suspected = await self._addresses.journal.load(recovery.suspicions)
+            except OpscoreError:
+                await trio.sleep(AGAIN_S)
+        for agent_id, until in suspected.items():
+            if until > self.context.clock.now() and ("lease", agent_id) not in self._due:
+                self._tell_agent(("suspicion", agent_id), stood_still)
+
+    def _tell_agent(self, key: _Key, stood_still: messages.StoodStill) -> None:
+        # It says when it is due; where it is too busy to hear of this, its rows are looked at as they were.
+        self._arm(key, self.context.clock.now() + SPEAK_S)
+        with contextlib.suppress(MailboxFull):
+            self._addresses.agent(key[1]).tell(stood_still)
 
     def _look(self, key: _Key, now: float) -> None:
         due_at = self._due.get(key)
@@ -159,9 +175,9 @@ class TimersActor(Actor[TimersProtocol]):
         self._fire(key, now)
 
     def _until_next_s(self) -> float:
-        """Seconds until the next entry; without end when there is none."""
+        """Seconds until the next entry; also without one the clock may be moved."""
         if not self._heap:
-            return math.inf
+            return SLEEP_S_MAX
         return min(max(0.0, self._heap[0][0] - self.context.clock.now()), SLEEP_S_MAX)
 
     def _fire(self, key: _Key, now: float) -> None:

@@ -43,6 +43,7 @@ def test_a_cordoned_agent_is_given_no_work() -> None:
 def test_a_suspected_agent_is_given_no_work_until_its_time_is_over() -> None:
     assert not can_work(attrs.evolve(IDLE, suspected_until=NOW + 0.1))
     assert can_work(attrs.evolve(IDLE, suspected_until=NOW))
+    assert can_work(attrs.evolve(IDLE, suspected_until=NOW + 3_601)), "the clock was set back since"
 
 
 def test_an_agent_silent_for_longer_than_its_time_to_live_is_given_no_work() -> None:
@@ -63,6 +64,6 @@ def test_an_agent_that_never_reported_is_fresh_from_its_registration() -> None:
 
 
 def test_the_dispatcher_is_told_capabilities_versions_and_how_long_it_holds() -> None:
-    assert announcement(IDLE, 4, 7, TTL) == AgentAvailable(
+    assert announcement(IDLE, 4, 7, TTL, now=NOW, steady=NOW) == AgentAvailable(
         agent_id="x", capabilities=("a", "b"), version=4, as_of=7, fresh_until=1_000.5
     )

@@ -261,10 +261,13 @@ class GatesBesidePlainDicts(RuleBasedStateMachine):
             said = attrs.evolve(match.agent, as_of=as_of)
             self.idle[agent_id] = said
             fitting = [task for task in self.waiting.values() if self.may(said, task) and self.fits(task)]
-            found = self.book.agent_available(said, self.now)
-            given = [self.rank(match.task) for match in found if match.agent == said]
-            self.take(found, all_read=True)
             best = [min(map(self.rank, fitting))] if fitting else []
+            firsts = [task for task in fitting if [self.rank(task)] == best]
+            # Whom it prefers may have been idle all along, before the gate that this agent opens.
+            for_others = any(self.preferred_of(task) not in (None, said) for task in firsts)
+            found = self.book.agent_available(said, self.now)
+            given = [self.rank(match.task) for match in found if for_others or match.agent == said][:1]
+            self.take(found, all_read=True)
             assert given == best or (self.readings and not given), "of all that it may do"
         else:
             gone = AgentUnavailable(agent_id=agent_id, as_of=as_of, leased=False)

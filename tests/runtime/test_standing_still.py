@@ -103,3 +103,25 @@ async def test_who_is_suspected_as_the_clock_is_set_back_is_tried_again_when_it_
         assert only_task(node, session).attempt == 1
         await trio.sleep(35)
         assert only_task(node, session).attempt == 2
+
+
+async def test_a_suspicion_that_is_over_does_not_come_again_with_a_clock_that_is_set_back(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    world.messenger.answers(Answered(status=503, retry_after_s=20), ACCEPTED)
+    async with world.node() as node:
+        await join(node, "a")
+        await begin(node)
+        await trio.sleep(25)
+        (task_id, attempt), suspicions = (world.messenger.delivered[-1].task_id, 2), node.agent("a").suspicions
+        await node.complete(task_id, attempt)
+        await trio.sleep(25)
+        jump(world, -HOUR_S)
+        await trio.sleep(31)
+        assert node.agent("a").suspected_until <= world.clock.now()
+        assert node.agent("a").suspicions == suspicions
+    async with world.node() as node:
+        session = await begin(node, one_task("w"))
+        await trio.sleep(1)
+        assert only_task(node, session).attempt == 1

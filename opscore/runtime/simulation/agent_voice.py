@@ -37,6 +37,9 @@ class Stage:
     said: Callable[[str, int, str, str, Any], None]
     """Told what an agent is about to say of an attempt: task, attempt, who, what, and the result."""
     now: Callable[[], float]
+    """The wall clock of the node's machine."""
+    elsewhere: Callable[[], float]
+    """That of another machine."""
     reachable: Callable[[str, bool], None]
     at_work: dict[str, tuple[str, int]]
     """What each local function is at."""
@@ -60,6 +63,9 @@ class Voice:
         self._rng = random.Random(f"{seed}/agent/{agent_id}")
         self._dice = stage.dice
         self._skew_s = 0.0
+        self._wall = stage.now
+        if self._dice.possible("clock_moves") and self._rng.random() < 0.5:  # noqa: PLR2004 (half of them)
+            self._wall = stage.elsewhere
         self._disordered = False
         self._calls = 0
 
@@ -90,7 +96,7 @@ class Voice:
         """Report a state, once; the next report will tell the same."""
         timestamp: float | None = None
         if self._skew_s or self._disordered or self._rng.random() < 0.5:  # noqa: PLR2004 (some send no time)
-            timestamp = self._stage.now() + self._skew_s
+            timestamp = self._wall() + self._skew_s
             if self._disordered and not self._dice.quiet:
                 timestamp -= self._rng.uniform(0.0, 10.0)
         for _ in range(3):
@@ -123,8 +129,7 @@ class Voice:
         tickets: list[str] = []
 
         async def ask(node: Node) -> Granted | None:
-            self._calls += 1
-            tickets.append(f"{self.agent_id}/{self._calls}")
+            tickets.append(self._ticket())
             return await node.claim(self.agent_id, claim_id=claim_id, wait_s=CLAIM_WAIT_S, ticket=tickets[-1])
 
         async def hang_up(node: Node) -> None:
@@ -150,14 +155,18 @@ class Voice:
 
     async def _claim_late(self, claim_id: str) -> None:
         """Have a copy of a claim come to the node, whose answer nobody waits for."""
-        self._calls += 1
-        ticket = f"{self.agent_id}/{self._calls}"
+
+        async def ask(node: Node) -> Granted | None:
+            return await node.claim(self.agent_id, claim_id=claim_id, wait_s=CLAIM_WAIT_S, ticket=self._ticket())
+
         await trio.sleep(self._dice.rng("agent_claims_late").uniform(0.0, LATE_S_MAX))
         with contextlib.suppress(Unreachable, OpscoreError, ActorError):
-            granted = await self._stage.network.call(
-                lambda node: node.claim(self.agent_id, claim_id=claim_id, wait_s=CLAIM_WAIT_S, ticket=ticket)
-            )
-            self._note_claim(claim_id, granted)
+            self._note_claim(claim_id, await self._stage.network.call(ask))
+
+    def _ticket(self) -> str:
+        """Names one call of a claim, of however many that ask for the same."""
+        self._calls += 1
+        return f"{self.agent_id}/{self._calls}"
 
     def _note_claim(self, claim: str | None, granted: Granted | None) -> None:
         self._stage.replied(Reply(call="claim", arguments={"claim": claim}, value=granted))

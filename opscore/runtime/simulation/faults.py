@@ -20,6 +20,7 @@ ATTEMPT: Final = "attempt"
 AGENT: Final = "agent"
 REPORT: Final = "idle report"
 CLAIM: Final = "claim"
+MINUTE: Final = "minute"
 
 
 class UnknownFault(ValueError):
@@ -60,6 +61,8 @@ class Faults:
     commit_split: float = _rate(BATCH, 0.02, "a batch becomes durable in two commits, with time between them")
     disk_full: float = _rate(BATCH, 0.004, "nothing can be written for a while")
     disk_nearly_full: float = _rate(BATCH, 0.004, "only the reserve is left for a while: no new work")
+    # --- the machine
+    clock_moves: float = _rate(MINUTE, 0.05, "the wall clock is set forward or back, by seconds up to hours")
     # --- actors
     actor_raises: float = _rate(MESSAGE, 0.004, "an actor raises at a message, before or after it acted on it")
     run_poisoned: float = _rate(MESSAGE, 0.0005, "the actor of a run raises at every message for a minute")

@@ -22,6 +22,7 @@ from opscore.runtime.models import (
 )
 from opscore.runtime.simulation.disk import SimulatedSnapshot
 from opscore.runtime.simulation.history import Ledger
+from opscore.runtime.simulation.marks import Marks
 from opscore.runtime.store import Delete, Put, Stored, Submission
 from opscore.runtime.tables import (
     AGENTS,
@@ -94,7 +95,7 @@ def _attempt(lease: Lease | None) -> tuple[str, int] | None:
     return None if lease is None else (lease.task_id, lease.attempt)
 
 
-class Rows:
+class Rows(Marks):
     """Every row there is, after the newest commit; what invariants look at.
 
     Args:
@@ -105,10 +106,10 @@ class Rows:
     """
 
     def __init__(self, *, limits: Limits, ledger: Ledger, faults: frozenset[str], now: Callable[[], float]) -> None:
+        super().__init__(now)
         self.limits = limits
         self.ledger = ledger
         self.faults = faults
-        self.now = now
         self._rows: dict[str, dict[str, Any]] = {table.name: {} for table in _MIRRORED}
         self.agents: Mapping[str, Agent] = self._rows[AGENTS.name]
         self.leases: Mapping[str, Lease] = self._rows[LEASES.name]
@@ -125,26 +126,12 @@ class Rows:
         """How each attempt that is over came to its end: the status that its task went to, once if all is well."""
         self.reachable: set[str] = set()
         """The agents that a delivery reaches at the moment, if nothing goes wrong."""
-        self.touched: dict[str, float] = {}
-        """When a commit last changed something of an agent or its lease, or of a session, by the wall."""
         self.passed_over: list[tuple[float, Task, str]] = []
         """Tasks that another one was given out before, when, and how that is told."""
-        self.full_until = 0.0
-        """When as many runs as may be were last unfinished, by the wall."""
-        self.claimed_at: dict[str, float] = {}
-        """When an agent last said by a claim that it is idle, by the wall."""
         self.behind: dict[str, dict[str, None]] = {}
         """The agents that hold a lease behind a gate, by its name."""
-        self.gates_moved: dict[str, float] = {}
-        """When such a lease last came or went, by the wall."""
         self.newest: dict[str, int] = {}
         """The newest commit that wrote of each session."""
-        self.begun: dict[str, list[float]] = {}
-        """When attempts behind a gate began, of those that may begin only so often."""
-        self.opened_at = 0.0
-        """When the process that runs, or ran last, began to open; wall time."""
-        self.calm_since = 0.0
-        """Since when the node runs undisturbed, by the wall; in the future while it is disturbed."""
         self._definitions: dict[str, Definition] = {}
         self._tasks_of: dict[str, dict[str, None]] = {}
         self._in_status: dict[TaskStatus, dict[str, None]] = {status: {} for status in TaskStatus}
@@ -205,10 +192,6 @@ class Rows:
         """How many rows there are."""
         return sum(len(rows) for rows in self._rows.values())
 
-    def calm_for(self, seconds: float) -> bool:
-        """Whether the node has run undisturbed for so long."""
-        return self.now() - self.calm_since >= seconds
-
     def follow(self, submission: Submission, version: int) -> Commit:
         """Take in a submission that was applied."""
         changes = tuple(
@@ -222,7 +205,18 @@ class Rows:
         for record in records:
             if record.kind == "agent.claimed":
                 self.claimed_at[record.entity_id] = self.now()
+            elif record.kind in ("agent.started", "agent.renewed"):
+                self.renewed[record.entity_id] = record.at
         return Commit(version, self.now(), changes, records)
+
+    def clock_moved(self, seconds: float) -> None:
+        """The wall clock was set forward, or back."""
+        self.shift(seconds)
+        self.passed_over.clear()
+        if seconds < 0:
+            self.unheard.update(self.agents)
+        wishes = self.ledger.wishes
+        wishes.update({attempt: at + seconds for attempt, at in wishes.items()})
 
     def differences(self, view: SimulatedSnapshot) -> list[str]:
         """What the disk holds that isn't as it was followed."""
@@ -244,11 +238,15 @@ class Rows:
             after = None
         else:
             after = rows[key] = table.decode(write.key, Stored(write.body, write.schema, version))
+        if table is AGENTS and after is not None and (before is None or before.received_at != after.received_at):
+            self.unheard.discard(key)
         if table is TASKS:
             self._note_task(key, before, after)
         elif table in (AGENTS, LEASES, SESSIONS):
             self.touched[key] = self.now()
         if table is LEASES and _attempt(before) != _attempt(after):
+            if after is not None:
+                self.granted[key], self.renewed[key] = self.now(), after.granted_at
             for lease in (before, after):
                 if lease is not None:
                     self._note_lease(lease, is_over=lease is before)

@@ -24,6 +24,7 @@ from opscore.runtime.simulation.invariants import InvariantBroken, Invariants, c
 from opscore.runtime.simulation.network import Network
 from opscore.runtime.simulation.operators import Operators
 from opscore.runtime.simulation.promises.outside import Reply
+from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Rows
 from opscore.runtime.simulation.scenario import Scenario
 from opscore.runtime.simulation.writer import FULL_S_MAX, STALL_S_MAX, Room, SimulatedWriter
@@ -31,6 +32,7 @@ from opscore.runtime.store import Submission
 from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES
 
 SCAN_EVERY_S: Final = 20.0
+CLOCK_LOOKED_AT_S: Final = 60.0
 AGAIN_S: Final = 1.0
 AGAIN_S_MAX: Final = 16.0
 """How long a client that was refused again and again waits until it asks again."""
@@ -38,6 +40,7 @@ OPENING_PATIENCE: Final = 40
 """Openings in a row that fail before the world gives up on its node."""
 UNSETTLED_S: Final[Mapping[str, float]] = {
     "actor_raises": 130.0,
+    "clock_moves": 45.0,
     "commit_refused": 15.0,
     "commit_split": 10.0,
     "commit_stalled": STALL_S_MAX + 30.0,
@@ -50,8 +53,6 @@ OPENS_WITHIN_S: Final = 1.0
 """How long agents and clients wait for the first node before they come all the same."""
 CLOSING_S_MAX: Final = 3_600.0
 NODE: Final = "node"
-_DISTURBING: Final = ("process", "commit", "disk", "actor", "run")
-"""What the faults begin with that the node itself has to get over."""
 
 
 class World:
@@ -70,7 +71,7 @@ class World:
         self.history = history
         self.dice = Dice(scenario.seed, scenario.faults, self._happened)
         self.clock = VirtualClock(seed=scenario.seed)
-        self._epoch = self.clock.now()
+        self._epoch, self._began = self.clock.now(), trio.current_time()
         self.rows = Rows(
             limits=scenario.limits,
             ledger=history.ledger,
@@ -104,7 +105,7 @@ class World:
     @property
     def elapsed_s(self) -> float:
         """Virtual seconds since the beginning."""
-        return self.clock.now() - self._epoch
+        return trio.current_time() - self._began
 
     def note(self, who: str, what: str) -> None:
         """Write something down."""
@@ -138,6 +139,8 @@ class World:
             )
             self._operators.begin(nursery)
             nursery.start_soon(self._watch)
+            if self.dice.possible("clock_moves"):
+                nursery.start_soon(self._move_clock)
             self._look_whether_over()
             await self._see_the_end()
             nursery.cancel_scope.cancel()
@@ -179,6 +182,19 @@ class World:
         while True:
             await trio.sleep(SCAN_EVERY_S)
             self._scan()
+
+    async def _move_clock(self) -> None:
+        """Set the wall clock wrong, or right again, once in a while."""
+        while True:
+            await trio.sleep(CLOCK_LOOKED_AT_S)
+            if self.dice.happens("clock_moves"):
+                rng = self.dice.rng("clock_moves")
+                seconds = rng.choice((-1.0, 1.0)) * rng.choice((1.0, 60.0, 3_600.0)) * rng.uniform(0.5, 2.0)
+                self.note("world", f"the clock is moved by {seconds:+,.1f} s")
+                self.clock.shift(seconds)
+                self.rows.clock_moved(seconds)
+                self._unsettled_until += seconds
+                self._disturb("clock_moves")
 
     def _scan(self, *, at_end: bool = False) -> None:
         """Look at everything; at the disk as often as costs no more than the commits themselves."""
@@ -236,7 +252,7 @@ class World:
                     await trio.sleep_forever()
         except (OpscoreError, ActorError) as error:
             self.note(NODE, f"stops: {error}")
-            if not any(name.startswith(_DISTURBING) for name in self.rows.faults):
+            if not any(name.startswith(IN_THE_NODE) for name in self.rows.faults):
                 self._found(InvariantBroken("a_node_stops_for_a_reason", repr(error)))
         except Exception as error:  # noqa: BLE001 (whatever a node dies of, that is no error of the runtime's, is a bug)
             self._found(InvariantBroken("a_node_stops_for_a_reason", repr(error)))
@@ -278,10 +294,13 @@ class World:
 
     def _happened(self, fault: str) -> None:
         self.note("fault", fault)
-        if fault.startswith(_DISTURBING):
-            settled_at = self.clock.now() + UNSETTLED_S.get(fault, 0.0)
-            self._unsettled_until = max(self._unsettled_until, settled_at)
-            self.rows.calm_since = max(self.rows.calm_since, self._unsettled_until)
+        if fault.startswith(IN_THE_NODE):
+            self._disturb(fault)
+
+    def _disturb(self, fault: str) -> None:
+        settled_at = self.clock.now() + UNSETTLED_S.get(fault, 0.0)
+        self._unsettled_until = max(self._unsettled_until, settled_at)
+        self.rows.calm_since = max(self.rows.calm_since, self._unsettled_until)
 
     # --- what is looked at --------------------------------------------------------------------------------
 
@@ -292,7 +311,7 @@ class World:
         for place, put in enumerate(submission.records):
             self.history.record(number + place, put.body)
         for record in commit.records:
-            self.history.note(commit.at - self._epoch, "journal", record)
+            self.history.note(self.elapsed_s, "journal", record)
         self._checked(self._invariants.on_commit, commit, self.rows)
         self._look_whether_over()
 
@@ -338,6 +357,7 @@ class World:
             replied=self._replied,
             said=self._said,
             now=self.clock.now,
+            elsewhere=lambda: self._epoch + self.elapsed_s,
             reachable=self._note_reachable,
             at_work=self.history.ledger.at_work,
             capability_of=self._capability_of,

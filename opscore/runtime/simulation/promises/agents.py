@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from typing import Final
 
+from opscore.runtime.availability import is_suspected
 from opscore.runtime.simulation.promises.dispatch import CALM_S
-from opscore.runtime.simulation.promises.tasks import decided_at
+from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S, decided_at
+from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES
 
+SUSPECTED_S_MAX: Final = 130.0
 _EPSILON_S: Final = 1e-6
 _HEARD: Final = frozenset({"agent.reported", "agent.registered", "agent.claimed", "agent.started", "agent.renewed"})
 """The records of an agent that it caused itself."""
@@ -63,7 +66,12 @@ def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
         if before is None or after is None or not before.suspicions:
             continue
         heard = any(record.entity_id == change.key and record.kind in _HEARD for record in commit.records)
-        if not heard and after.suspected_until < before.suspected_until:
+        # A clock that was set back takes the time of a suspicion along.
+        if (
+            not heard
+            and after.suspected_until < before.suspected_until
+            and not rows.clock_moved_within(COMMITS_WITHIN_S)
+        ):
             yield f"agent {change.key} is suspected no longer, and nothing was heard of it"
 
 
@@ -73,8 +81,21 @@ def reports_order_themselves(commit: Commit, rows: Rows) -> Iterator[str]:
         before, after = change.before, change.after
         if before is None or after is None or before.registered_at != after.registered_at:
             continue
-        if None not in (before.reported_at, after.reported_at) and after.reported_at < before.reported_at:
+        newest_possible = decided_at(commit, change.key) + rows.limits.clock_ahead_s_max
+        if None in (before.reported_at, after.reported_at) or before.reported_at > newest_possible:
+            # What was accepted before the clock was set back orders nothing any more.
+            continue
+        if after.reported_at < before.reported_at:
             yield f"agent {change.key} is {after.state} by a report older than the one that said {before.state}"
+
+
+def nothing_is_older_than_what_cannot_have_been(commit: Commit, rows: Rows) -> Iterator[str]:
+    """No report is refused for one that is further in the future than any may be: the clock was set back since."""
+    for record in commit.records:
+        agent = rows.agents.get(record.entity_id) if record.kind == "agent.report_stale" else None
+        if agent is not None and (agent.reported_at or 0.0) > record.at + rows.limits.clock_ahead_s_max + _EPSILON_S:
+            ahead_s = (agent.reported_at or 0.0) - record.at
+            yield f"a report of {agent.agent_id} is refused for one of {ahead_s:g} s later than now"
 
 
 def registering_forgets_the_order_of_reports(commit: Commit, rows: Rows) -> Iterator[str]:
@@ -92,3 +113,16 @@ def registering_keeps_the_cordon(commit: Commit, rows: Rows) -> Iterator[str]:
         before, after = change.before, change.after
         if before is not None and after is not None and before.cordoned != after.cordoned and change.key not in told:
             yield f"agent {change.key} is {'' if after.cordoned else 'not '}cordoned, and nobody said so"
+
+
+def nobody_is_suspected_for_long(rows: Rows) -> Iterator[str]:
+    """In calm times nobody is left alone for longer than simulated agents wish, or a few deliveries make it.
+
+    A clock that was set back while no node ran has what was over come again for an hour at most.
+    """
+    if not rows.calm_for(CALM_S) or any(name.startswith(IN_THE_NODE) for name in rows.faults):
+        return
+    for agent in rows.agents.values():
+        left_s = agent.suspected_until - rows.now()
+        if is_suspected(agent, rows.now()) and left_s > SUSPECTED_S_MAX:
+            yield f"agent {agent.agent_id} is suspected for {left_s:g} s more"

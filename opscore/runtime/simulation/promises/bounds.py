@@ -43,8 +43,8 @@ def no_more_begins_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
             if limit.per_interval is None:
                 continue
             begun = rows.begun.setdefault(name, [])
-            begun.append(lease.granted_at)
-            since = lease.granted_at - limit.interval_s + _EPSILON_S
+            begun.append(rows.granted[lease.agent_id])
+            since = begun[-1] - limit.interval_s + _EPSILON_S
             count = sum(1 for at in begun if at > since)
             if count > limit.per_interval:
                 yield f"{lease.task_id} is the {count}th of {name} within {limit.interval_s:g} s"
@@ -61,6 +61,9 @@ def may_be_held_back(task: Task, rows: Rows, *, since: float) -> bool:
     for name, limit in rows.bounds_of(task).items():
         out = rows.behind.get(name, {})
         full = limit.at_once is not None and len(out) >= limit.at_once
-        if full or limit.per_interval is not None or rows.gates_moved.get(name, 0.0) >= since:
+        # After a restart, or where the clock was set back, what began counts for longer, but not without end.
+        lately = since - 2 * limit.interval_s
+        begun = limit.per_interval is not None and any(at >= lately for at in rows.begun.get(name, ()))
+        if full or begun or rows.gates_moved.get(name, 0.0) >= since:
             return True
     return False

@@ -6,13 +6,14 @@ from typing import Final
 from opscore.runtime import due_times
 from opscore.runtime.models import Missed, Record, Schedule
 from opscore.runtime.simulation.promises.outside import Reply
-from opscore.runtime.simulation.promises.tasks import decided_at
+from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S, decided_at
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import SCHEDULES, SESSIONS
 
 CALM_S: Final = 5.0
 RESTS_S: Final = 95.0
 """How long a schedule rests, at most, that could not start its run."""
+COUNTED_MAX: Final = 10_000
 _EPSILON_S: Final = 1e-6
 
 
@@ -46,7 +47,8 @@ def a_due_time_starts_one_run(commit: Commit, rows: Rows) -> Iterator[str]:
         due_at = after.last_due_at or 0.0
         if due_at <= (before.last_due_at or 0.0):
             yield f"schedule {change.key} starts a run for {due_at}, which it has had"
-        if due_at > commit.at + _EPSILON_S or before.next_due_at is None or due_at < before.next_due_at:
+        is_early = due_at > commit.at + _EPSILON_S and not rows.clock_moved_within(COMMITS_WITHIN_S)
+        if is_early or before.next_due_at is None or due_at < before.next_due_at:
             yield f"schedule {change.key} starts a run for {due_at}, and is due at {before.next_due_at}"
         if due_times.of(after).after(due_at - 1.0) != due_at:
             yield f"schedule {change.key} starts a run for {due_at}, which is none of its times"
@@ -108,8 +110,16 @@ def _against_policy(before: Schedule, record: Record, rows: Rows) -> Iterator[st
         yield f"schedule {before.schedule_id} skips what was missed, and starts a run for {due_at} at {record.at}"
     if before.missed is Missed.ONCE and is_late and following is not None and following <= record.at:
         yield f"schedule {before.schedule_id} starts a run for {due_at}, and {following} has passed as well"
-    if before.missed is Missed.ALL and passed_over:
+    if before.missed is Missed.ALL and passed_over and _passed(before, record.at) <= rows.limits.schedule_missed_max:
         yield f"schedule {before.schedule_id} passes over {before.next_due_at}, and starts a run for {due_at}"
+
+
+def _passed(schedule: Schedule, now: float) -> int:
+    """How many due times of a schedule have passed, counted as far as it matters."""
+    times, at, count = due_times.of(schedule), schedule.next_due_at, 0
+    while at is not None and at <= now and count <= COUNTED_MAX:
+        at, count = times.after(at), count + 1
+    return count
 
 
 def what_is_due_starts(rows: Rows) -> Iterator[str]:

@@ -5,12 +5,15 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.availability import fresh_until
+from opscore.runtime.availability import fresh_until, is_suspected
 from opscore.runtime.definitions import Role
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.bounds import may_be_held_back
+from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
+from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
+from opscore.runtime.timers import STOOD_STILL_S
 
 AGING_S: Final = 600.0
 """What a level of priority is worth in waiting, as docs/semantics.md says."""
@@ -18,6 +21,8 @@ COMPARED_MAX: Final = 200
 """Waiting tasks that a grant is held against; in a world with more of them, those that have waited longest."""
 CALM_S: Final = 5.0
 """So long after the last disturbance whatever is under way has come to its end."""
+AGAIN_WITHIN_S: Final = 130.0
+"""How long the node goes on trying what its disk can't take at the moment."""
 _EPSILON_S: Final = 1e-6
 _GOING: Final = frozenset({SessionStatus.STARTED, SessionStatus.RUNNING})
 _UNWINDING: Final = frozenset({SessionStatus.FAILING, SessionStatus.CANCELLING})
@@ -98,7 +103,7 @@ def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
             faults.append(f"is {agent.state}")
         if agent.cordoned:
             faults.append("is cordoned")
-        if agent.suspected_until > lease.granted_at:
+        if is_suspected(agent, lease.granted_at) and not rows.clock_moved_within(COMMITS_WITHIN_S):
             faults.append(f"is suspected for {agent.suspected_until - lease.granted_at:g} s more")
         claims_until = rows.claimed_at.get(agent.agent_id, 0.0) + rows.limits.claim_wait_s_max
         stale = max(fresh_until(agent, rows.limits), claims_until) < lease.granted_at
@@ -152,6 +157,9 @@ def leases_have_their_times(commit: Commit, rows: Rows) -> Iterator[str]:
                 allowed_s = min(allowed_s, closes_at - after.granted_at)
             if abs(lasts - definition.lease_s) > _EPSILON_S or abs(times_out - allowed_s) > _EPSILON_S:
                 yield f"the lease of {after.task_id} lasts {lasts:g} s and times out after {times_out:g} s"
+        elif any(record.kind == "agent.given_time" and record.entity_id == change.key for record in commit.records):
+            # The clock was moved: whether it has its time all the same is looked at elsewhere.
+            continue
         elif after.timeout_at < before.timeout_at:
             yield f"the timeout of {after.task_id} is put forward"
         elif after.expires_at < before.expires_at and (before.active_seen or before.heartbeat_seen):
@@ -178,6 +186,23 @@ def attempts_end_when_their_time_is_over(commit: Commit, rows: Rows) -> Iterator
         over_at = lease.expires_at if record.kind == "agent.lease_expired" else lease.timeout_at
         if record.at < over_at - _EPSILON_S:
             yield f"{record.kind} ends {lease.task_id} {over_at - record.at:g} s early"
+
+
+def silence_is_as_long_as_a_lease(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Whoever has shown life loses its attempt by no shorter silence than its lease, whatever the clock shows."""
+    for record in commit.records:
+        if record.kind != "agent.lease_expired":
+            continue
+        lease = next((change.before for change in commit.of(LEASES.name) if change.key == record.entity_id), None)
+        if lease is None or not (lease.active_seen or lease.heartbeat_seen):
+            continue
+        silent_s = record.at - rows.renewed[record.entity_id]
+        unclear = rows.clock_moved_within(COMMITS_WITHIN_S) and any(
+            name.startswith(IN_THE_NODE) for name in rows.faults
+        )
+        unnoticed_s = STOOD_STILL_S if "clock_moves" in rows.faults else 0.0
+        if silent_s < lease.lease_s - unnoticed_s - _EPSILON_S and not unclear:
+            yield f"{record.entity_id} was silent for {silent_s:g} s, and loses {lease.task_id}"
 
 
 def functions_may_outlast_their_leases(commit: Commit, rows: Rows) -> Iterator[str]:
@@ -282,8 +307,9 @@ def _free(agent: Agent, rows: Rows, now: float) -> bool:
         agent.state == STATE_IDLE
         and agent.agent_id not in rows.leases
         and not agent.cordoned
-        and agent.suspected_until < now - CALM_S
+        and not is_suspected(agent, now - CALM_S)
         and fresh_until(agent, rows.limits) > now
+        and not (rows.limits.agent_ttl_s and agent.agent_id in rows.unheard)
         # Registered again, put back into dispatch, or let go of by its last task, it is free, and found a moment later.
         and rows.touched.get(agent.agent_id, 0.0) < now - CALM_S
         and agent.agent_id in rows.reachable
@@ -296,7 +322,7 @@ def attempts_are_taken_up(rows: Rows) -> Iterator[str]:
         return
     for lease in rows.leases.values():
         agent = rows.agents.get(lease.agent_id)
-        if agent is None or lease.granted_at >= rows.opened_at:
+        if agent is None or rows.granted[lease.agent_id] >= rows.opened_at:
             continue
         cut_short = lease.delivered and not (lease.active_seen or lease.heartbeat_seen)
         if agent.source is AgentSource.LOCAL:
@@ -330,7 +356,9 @@ def what_is_due_happens(rows: Rows) -> Iterator[str]:
         if rows.touched.get(task.session_id, 0.0) > now - CALM_S:
             # It may just have been resumed.
             continue
-        if now > (task.due_at or 0.0) + CALM_S and rows.sessions[task.session_id].status is not SessionStatus.PAUSED:
+        # What could not be done then is tried again by the clock, which may be set back meanwhile.
+        late_s = CALM_S + (AGAIN_WITHIN_S if "clock_moves" in rows.faults else 0.0)
+        if now > (task.due_at or 0.0) + late_s and rows.sessions[task.session_id].status is not SessionStatus.PAUSED:
             yield f"the time of {task.task_id}, {task.status}, has been over for {now - (task.due_at or 0.0):g} s"
     for session_id in rows.unfinished:
         session = rows.sessions[session_id]

@@ -112,12 +112,13 @@ def handlers_begin_when_they_are_called_for(commit: Commit, rows: Rows) -> Itera
         out = [each.task_id for each in every if each.is_out and _role(each, rows) not in _AT_THE_END]
         if out:
             yield f"{definition.role} {after.task_id} begins while {', '.join(out)} is out"
-        yield from _in_reverse(after, definition, session, tasks, steps)
+        yield from _in_reverse(after, definition, session, tasks, rows)
 
 
 def _in_reverse(
-    task: Task, definition: TaskDefinition, session: Session, tasks: dict[str, Task], steps: list[TaskDefinition]
+    task: Task, definition: TaskDefinition, session: Session, tasks: dict[str, Task], rows: Rows
 ) -> Iterator[str]:
+    steps = [each for each in rows.definition(session).tasks if each.role is Role.STEP]
     undone = [step for step in steps if step.compensation and tasks[step.key].status is TaskStatus.COMPLETED]
     if definition.role is Role.ON_FAILURE:
         if session.cancelled_at is not None:
@@ -128,10 +129,26 @@ def _in_reverse(
         if mine is None:
             yield f"compensation {task.task_id} begins, and what it undoes was not completed"
             return
-        first = [step for step in undone if (tasks[step.key].ended_at or 0) > (tasks[mine.key].ended_at or 0)]
+        # Where the clock was set back, only what depends on a step is sure to have come after it.
+        later = _after(mine.key, steps)
+        ended_at = tasks[mine.key].ended_at or 0
+        by_time = "clock_moves" not in rows.faults
+        first = [
+            step for step in undone if step.key in later or (by_time and (tasks[step.key].ended_at or 0) > ended_at)
+        ]
     for step in first:
         if tasks[step.compensation or ""].status not in TASK_ENDED:
             yield f"{task.task_id} begins before {step.compensation}, which undoes what was completed later"
+
+
+def _after(key: str, steps: list[TaskDefinition]) -> set[str]:
+    """The steps that depend on one, themselves or through others."""
+    found: set[str] = set()
+    further = {key}
+    while further:
+        further = {step.key for step in steps if not further.isdisjoint(step.depends_on)} - found
+        found |= further
+    return found
 
 
 def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:

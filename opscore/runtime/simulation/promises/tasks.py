@@ -36,6 +36,8 @@ _NEVER_RETRIED = frozenset(
 """The codes of failures that no other try would help."""
 _NO_RETRY_HELPS = (TaskKind.SIGNAL, TaskKind.DELAY)
 _EPSILON_S = 1e-6
+COMMITS_WITHIN_S = 400.0
+"""How long a commit may wait for its disk."""
 FAILURE_MESSAGE = "it failed"
 """What simulated agents say of a failure of their own."""
 
@@ -241,8 +243,10 @@ def _attempts_told(records: tuple[Record, ...], rows: Rows) -> Iterator[str]:
 
 
 def decisions_come_before_commits(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No record is younger than its commit."""
-    if any(record.at > commit.at + _EPSILON_S for record in commit.records):
+    """No record is younger than its commit, unless the clock was set back in between."""
+    if not rows.clock_moved_within(COMMITS_WITHIN_S) and any(
+        record.at > commit.at + _EPSILON_S for record in commit.records
+    ):
         yield "a record is younger than its commit"
 
 

@@ -8,6 +8,10 @@ from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import SESSIONS, TASKS
 
 _EPSILON_S: Final = 1e-6
+IN_THE_NODE: Final = ("process", "commit", "disk", "actor", "run")
+"""What the faults begin with that the node itself has to get over."""
+NOTICED_S: Final = 45.0
+"""How long it takes at most until it is noticed that the clock was moved, and the little that agents have at least."""
 _NOT_BEGUN: Final = TASK_ENDED | {TaskStatus.PENDING}
 
 
@@ -75,6 +79,36 @@ def agents_have_time_to_speak(commit: Commit, rows: Rows) -> Iterator[str]:
         over_at = lease.timeout_at if lease.silent_at is None else min(lease.timeout_at, lease.silent_at)
         if over_at < record.at + lease.lease_s - _EPSILON_S:
             yield f"{lease.agent_id} has {over_at - record.at:g} s to speak of {lease.task_id} after a restart"
+
+
+def attempts_have_their_time_whatever_the_clock_shows(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Where the clock was moved, agents get a full lease to speak, and attempts keep the whole time that they have.
+
+    Nothing but the clock may go wrong in the node: who crashes as it is told of the clock, or waits for its disk as it
+    moves again, has it wrong. A clock set back by as long as an attempt is out may give it that again.
+    """
+    for record in commit.records:
+        lease = rows.leases.get(record.entity_id) if record.kind == "agent.given_time" else None
+        if lease is None:
+            continue
+        who, told_s = f"{lease.agent_id} is given time for {lease.task_id}", record.data["seconds"]
+        if told_s > 0 and lease.expires_at < record.at + lease.lease_s - _EPSILON_S:
+            yield f"{who}, and has {lease.expires_at - record.at:g} s to speak"
+        if told_s < 0 and lease.expires_at > record.at + lease.lease_s + _EPSILON_S:
+            yield f"{who}, and may be silent for {lease.expires_at - record.at:g} s"
+        granted_at, allowed_s = rows.granted[lease.agent_id], rows.task_definition(rows.tasks[lease.task_id]).timeout_s
+        unclear = any(name.startswith(IN_THE_NODE) for name in rows.faults) or granted_at == rows.clock_moved_at
+        if (
+            unclear
+            or granted_at <= rows.opened_at
+            or rows.tasks[lease.task_id].closes_at is not None
+            or allowed_s is None
+        ):
+            continue
+        left_s, due_s = lease.timeout_at - record.at, granted_at + allowed_s - record.at
+        longest_s = max(due_s, 0.0) + NOTICED_S + (0.0 if told_s > 0 else -told_s)
+        if not max(due_s, 0.0) - NOTICED_S <= left_s <= longest_s:
+            yield f"{who}, and has {left_s:g} s left of {allowed_s:g}, of which {record.at - granted_at:g} are over"
 
 
 def agents_may_be_silent_anew(commit: Commit, rows: Rows) -> Iterator[str]:
