@@ -195,7 +195,8 @@ class AgentDeliveries(AgentStanding):
 
         async def decide() -> None:
             lease, agent, now = self._rows.lease, self._rows.agent, self._now()
-            later = None if lease is None else leases.put_off(lease, message.seconds, message.since_s, now)
+            given_since = self._rows.given_at > message.since
+            later = None if lease is None else leases.put_off(lease, message.seconds, now, given_since=given_since)
             sooner = None if agent is None else registration.suspected_less(agent, message.seconds, now)
             if later is None and sooner is agent:
                 return

@@ -1,8 +1,11 @@
 """An agent's row and lease at known versions, and the submissions that change them."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
+
+import trio
 
 from opscore.actors.clock import Clock
 from opscore.runtime.addresses import Addresses
@@ -38,6 +41,8 @@ class AgentRows:
         self._lease: Versioned[Lease] = Versioned(None, ABSENT)
         self.as_of = 0
         """The newest commit that what is known of the rows takes into account."""
+        self.given_at = -math.inf
+        """When the actor heard that it was given the attempt at hand, by trio's clock; it may have been before that."""
 
     @property
     def agent(self) -> Agent | None:
@@ -89,15 +94,18 @@ class AgentRows:
         def read(view: Snapshot) -> tuple[Versioned[Agent], Versioned[Lease], int]:
             return AGENTS.read(view, self.agent_id), LEASES.read(view, self.agent_id), view.last_sequence()
 
+        held = self._lease.row
         self._agent, self._lease, self.as_of = await self._addresses.journal.load(read)
+        if self._lease.row is not None and not _is_same_attempt(self._lease.row, held):
+            self.given_at = -math.inf
 
     def accept(self, lease: Lease, version: int) -> bool:
         """Take over a lease that a session committed; `False` when more has happened since, as far as is known."""
-        if self._lease == Versioned(lease, version):
-            return True
-        if self._lease.row is not None or version < self.as_of:
+        known = self._lease == Versioned(lease, version)
+        if not known and (self._lease.row is not None or version < self.as_of):
             return False
-        self._lease, self.as_of = Versioned(lease, version), version
+        self._lease, self.as_of = Versioned(lease, version), max(version, self.as_of)
+        self.given_at = trio.current_time()
         return True
 
     async def commit(
@@ -171,5 +179,11 @@ class AgentRows:
         if not isinstance(agent, Keep):
             self._agent = Versioned(agent, version if agent is not None else ABSENT)
         if not isinstance(lease, Keep):
+            if lease is not None and not _is_same_attempt(lease, self._lease.row):
+                self.given_at = trio.current_time()
             self._lease = Versioned(lease, version if lease is not None else ABSENT)
         self.as_of = version
+
+
+def _is_same_attempt(one: Lease, other: Lease | None) -> bool:
+    return other is not None and (one.task_id, one.attempt) == (other.task_id, other.attempt)

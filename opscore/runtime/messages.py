@@ -132,8 +132,8 @@ class StoodStill(_ToAgent[None]):
 
     seconds: float
     """How long; less than nothing where the clock was set back."""
-    since_s: float
-    """It happened within so many seconds before now."""
+    since: float
+    """When it had not happened yet, by trio's clock."""
 
 
 @attrs.frozen(kw_only=True)

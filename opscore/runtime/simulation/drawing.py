@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.simulation.drawing_clock import with_clock
 from opscore.runtime.simulation.drawing_corners import with_corners
 from opscore.runtime.simulation.drawing_features import with_features
 from opscore.runtime.simulation.drawing_names import with_names
@@ -19,7 +20,6 @@ _NAMED: Final = "named"
 """The id of the agent that tasks may name."""
 _ONLY_IN_CORNERS: Final = frozenset({"run_poisoned", "agent_claims_late", "clock_moves"})
 """Faults that came later, and are drawn where a world leads to them, so that others stay as they are."""
-_CLOCK_SHARE: Final = 0.1
 _KINDS: Final[tuple[Kind, ...]] = ("push", "push", "claim", "local")
 
 
@@ -51,15 +51,8 @@ def drawn(seed: int) -> Scenario:
         settle_s=SETTLE_S,
         limits=limits,
     )
-    return _with_clock(with_names(with_corners(with_features(plain)), _NAMED))
-
-
-def _with_clock(scenario: Scenario) -> Scenario:
-    """The same, and in some of them the clock of the node's machine is not to be trusted."""
-    rng = random.Random(f"{scenario.seed}/clock")
-    if rng.random() > _CLOCK_SHARE:
-        return scenario
-    return attrs.evolve(scenario, faults=attrs.evolve(scenario.faults, clock_moves=rng.choice((0.2, 0.7))))
+    led = with_corners(with_features(plain))
+    return with_clock(with_names(led, _NAMED), is_plain=led is plain)
 
 
 def _faults(rng: random.Random) -> Faults:

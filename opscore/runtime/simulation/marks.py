@@ -29,12 +29,12 @@ class Marks:
         """When each agent last got its full lease, by being given an attempt or showing life."""
         self.claimed_at: dict[str, float] = {}
         """When an agent last said by a claim that it is idle."""
+        self.heard: dict[str, float] = {}
+        """When an agent last registered or reported."""
         self.gates_moved: dict[str, float] = {}
         """When a lease behind a gate last came or went, by its name."""
         self.begun: dict[str, list[float]] = {}
         """When attempts behind a gate began, of those that may begin only so often."""
-        self.unheard: set[str] = set()
-        """The agents that were not heard of since the clock was set back, of which it may say that they are fresh."""
 
     def calm_for(self, seconds: float) -> bool:
         """Whether the node has run undisturbed for so long."""
@@ -50,7 +50,7 @@ class Marks:
         self.opened_at += seconds
         self.calm_since += seconds
         self.full_until += seconds
-        for noted in (self.touched, self.granted, self.renewed, self.claimed_at, self.gates_moved):
+        for noted in (self.touched, self.granted, self.renewed, self.claimed_at, self.heard, self.gates_moved):
             noted.update({name: at + seconds for name, at in noted.items()})
         for name, times in self.begun.items():
             self.begun[name] = [at + seconds for at in times]

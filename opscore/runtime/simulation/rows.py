@@ -91,6 +91,10 @@ class Commit:
         return found
 
 
+def _heard_at(agent: Agent) -> tuple[float | None, float]:
+    return agent.received_at, agent.registered_at
+
+
 def _attempt(lease: Lease | None) -> tuple[str, int] | None:
     return None if lease is None else (lease.task_id, lease.attempt)
 
@@ -213,8 +217,6 @@ class Rows(Marks):
         """The wall clock was set forward, or back."""
         self.shift(seconds)
         self.passed_over.clear()
-        if seconds < 0:
-            self.unheard.update(self.agents)
         wishes = self.ledger.wishes
         wishes.update({attempt: at + seconds for attempt, at in wishes.items()})
 
@@ -238,8 +240,8 @@ class Rows(Marks):
             after = None
         else:
             after = rows[key] = table.decode(write.key, Stored(write.body, write.schema, version))
-        if table is AGENTS and after is not None and (before is None or before.received_at != after.received_at):
-            self.unheard.discard(key)
+        if table is AGENTS and after is not None and (before is None or _heard_at(before) != _heard_at(after)):
+            self.heard[key] = self.now()
         if table is TASKS:
             self._note_task(key, before, after)
         elif table in (AGENTS, LEASES, SESSIONS):

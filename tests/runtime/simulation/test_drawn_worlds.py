@@ -13,6 +13,7 @@ from opscore.runtime.definitions import parse
 from opscore.runtime.models import Task
 from opscore.runtime.run import Run, Step
 from opscore.runtime.simulation import Faults, Scenario, play
+from opscore.runtime.simulation.drawing import drawn
 from opscore.runtime.simulation.faults import fault_names
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS
 from opscore.runtime.simulation.strategies import definitions, faults, scenarios, schema_fields
@@ -127,3 +128,12 @@ def test_a_planted_bug_is_found_and_shrinks_to_one_task_one_agent_one_trigger_an
     assert [len(document["tasks"]) for document in found.workflows] == [1]
     assert [len(model.ids()) for model in found.agents] == [1]
     assert len(found.triggers) == 1
+
+
+def test_what_a_world_of_a_seed_starts_is_a_workflow() -> None:
+    kinds = set[str]()
+    for number in range(1_000):
+        scenario = drawn(number)
+        for document in (*scenario.workflows, *scenario.saved):
+            kinds.add(parse(dict(document), scenario.limits).workflow_id)
+    assert {"workflow-0", "corner", "signals", "long-waits"} <= kinds

@@ -107,7 +107,7 @@ def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
             faults.append(f"is suspected for {agent.suspected_until - lease.granted_at:g} s more")
         claims_until = rows.claimed_at.get(agent.agent_id, 0.0) + rows.limits.claim_wait_s_max
         stale = max(fresh_until(agent, rows.limits), claims_until) < lease.granted_at
-        if stale and rows.calm_for(CALM_S):
+        if stale and _is_silent(agent, rows) and rows.calm_for(CALM_S):
             # Freshness is looked at when the task is offered, and a disk that stalls may have the commit come later.
             faults.append("has been silent for too long")
         if not may_run(agent, rows.tasks[lease.task_id], rows):
@@ -309,11 +309,16 @@ def _free(agent: Agent, rows: Rows, now: float) -> bool:
         and not agent.cordoned
         and not is_suspected(agent, now - CALM_S)
         and fresh_until(agent, rows.limits) > now
-        and not (rows.limits.agent_ttl_s and agent.agent_id in rows.unheard)
+        and not _is_silent(agent, rows)
         # Registered again, put back into dispatch, or let go of by its last task, it is free, and found a moment later.
         and rows.touched.get(agent.agent_id, 0.0) < now - CALM_S
         and agent.agent_id in rows.reachable
     )
+
+
+def _is_silent(agent: Agent, rows: Rows) -> bool:
+    """Whether nothing was heard of it for too long, whatever the clock shows."""
+    return bool(rows.limits.agent_ttl_s) and rows.now() - rows.heard[agent.agent_id] > rows.limits.agent_ttl_s
 
 
 def attempts_are_taken_up(rows: Rows) -> Iterator[str]:

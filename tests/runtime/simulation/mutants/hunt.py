@@ -13,14 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
-from tests.runtime.simulation.mutants import fresh, language, overlooked, planted, unseen, unwinding
+from tests.runtime.simulation.mutants import fresh, language, moved_clock, overlooked, planted, unseen, unwinding
 from tests.runtime.simulation.mutants.mutant import ROOT, Mutant
 
 WORLDS_MAX = 2_000
 HANG_S = 20.0
 """A world that takes longer never ends: that is found as well."""
-_LISTS = (planted.MUTANTS, fresh.MUTANTS, language.MUTANTS, overlooked.MUTANTS, unseen.MUTANTS, unwinding.MUTANTS)
-MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutants in _LISTS for mutant in mutants}
+_MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock)
+MUTANTS: dict[str, Mutant] = {mutant.name: mutant for module in _MODULES for mutant in module.MUTANTS}
 
 
 @attrs.frozen(kw_only=True)

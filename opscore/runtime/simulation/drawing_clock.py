@@ -1,0 +1,99 @@
+"""Worlds whose wall clock is not to be trusted: some of all, and some made for it, where much waits for some time.
+
+Those that are made for it take the place of worlds that have neither features nor corners. Who goes there is drawn from
+a source of its own, so that all others stay as they are.
+"""
+
+import random
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.limits import DispatchLimit
+from opscore.runtime.models import Missed
+from opscore.runtime.simulation.faults import Faults
+from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
+from opscore.runtime.simulation.scenario import Calendar, Scenario, Trigger
+
+_SHARE: Final = 0.06
+_MADE_SHARE: Final = 0.12
+_KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
+_SAVED: Final = "by-itself"
+_BY_ITSELF: Final = {"id": _SAVED, "tasks": [{"taskId": "only", "agentCapability": "z", "leaseSeconds": 30}]}
+
+
+def with_clock(scenario: Scenario, *, is_plain: bool) -> Scenario:
+    """The scenario, the same with a clock that is moved, or another one in its place.
+
+    Args:
+        scenario: as it was drawn.
+        is_plain: whether it leads to no other kind of trouble.
+    """
+    rng = random.Random(f"{scenario.seed}/clock")
+    drawn = rng.random()
+    if is_plain and drawn < _MADE_SHARE:
+        return rng.choice((_long_waits, _long_waits, _seldom_asked))(rng, attrs.evolve(scenario, cordons=()))
+    if drawn > 1.0 - _SHARE:
+        return attrs.evolve(scenario, faults=attrs.evolve(scenario.faults, clock_moves=rng.choice((0.2, 0.7))))
+    return scenario
+
+
+def _long_waits(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Attempts take minutes, some agents say nothing of theirs, gates open by time, and runs start by themselves."""
+    spans = {"leaseSeconds": rng.choice((30, 60)), "timeoutSeconds": rng.choice((150, 400, 3_600))}
+    again = {"maxRetries": rng.choice((0, 2)), "initialDelaySeconds": 5, "jitter": False}
+    tasks: list[dict[str, Any]] = [
+        {"taskId": "a", "agentCapability": "x", "compensateTaskId": "undo-a"},
+        {"taskId": "b", "agentCapability": "x", "dependsOn": ["a"], "compensateTaskId": "undo-b"},
+        {"taskId": "last", "agentCapability": "y", "dependsOn": ["b"]},
+        {"taskId": "undo-a", "agentCapability": "z"},
+        {"taskId": "undo-b", "agentCapability": "z"},
+    ]
+    if rng.random() < 0.3:  # noqa: PLR2004 (some)
+        spans["heartbeatSeconds"] = 20
+    report_every_s = rng.choice((8.0, 30.0, 3_000.0))
+    slow = Skill(latency=Latency("uniform", 20.0, 200.0))
+    agents = [
+        AgentModel(
+            name=f"a{number}",
+            kind=rng.choice(_KINDS),
+            skills={"x": slow, "y": attrs.evolve(slow, failure_rate=0.5), "z": Skill()},
+            report_every_s=report_every_s,
+        )
+        for number in range(3)
+    ]
+    calendar = Calendar(
+        workflow_id=_SAVED,
+        cron=rng.choice(("*/10 * * * * *", "* * * * *")),
+        missed=rng.choice(list(Missed)),
+        lasts_s=400.0,
+        pauses_after_s=rng.choice((None, 60.0, 115.0)),
+    )
+    limit = DispatchLimit(per_interval=2, interval_s=40.0)
+    limits = attrs.evolve(scenario.limits, capability_limits={"z": limit}, agent_ttl_s=rng.choice((0.0, 400.0)))
+    return attrs.evolve(
+        scenario,
+        workflows=[{"id": "long-waits", "tasks": [{**task, **spans, "retry": again} for task in tasks]}],
+        saved=[_BY_ITSELF],
+        agents=agents,
+        triggers=[Trigger(at_s=20.0 * number, payload={"number": number}) for number in range(3)],
+        calendars=[calendar],
+        faults=attrs.evolve(rng.choice((Faults(), Faults.usual("delivery", times=2.0))), clock_moves=0.8),
+        faults_until_s=rng.choice((200.0, 400.0)),
+        limits=limits,
+    )
+
+
+def _seldom_asked(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Agents that say nothing, and of which many were not reached a while ago: the node alone knows since when."""
+    cron, lasts_s = rng.choice((("*/10 * * * * *", 100.0), ("*/10 * * * * *", 400.0), ("* * * * *", 400.0)))
+    return attrs.evolve(
+        scenario,
+        workflows=[_BY_ITSELF],
+        saved=[_BY_ITSELF],
+        agents=[AgentModel(name="a", count=8, skills={"z": Skill()}, report_every_s=3_000.0)],
+        triggers=[Trigger()],
+        calendars=[Calendar(workflow_id=_SAVED, cron=cron, lasts_s=lasts_s)],
+        faults=Faults(delivery_refused=0.5, clock_moves=0.8),
+        faults_until_s=400.0,
+    )
