@@ -1,6 +1,7 @@
 """What an agent's actor does with an attempt: it hands it over, hears what came of it, and ends it in time."""
 
 import attrs
+import trio
 
 from opscore.actors.actor import handles
 from opscore.runtime import delivery, leases, messages, registration, timer_messages
@@ -195,7 +196,7 @@ class AgentDeliveries(AgentStanding):
 
         async def decide() -> None:
             lease, agent, now = self._rows.lease, self._rows.agent, self._now()
-            given_since = self._rows.given_at > message.since
+            given_since = lease is not None and self._is_given_since(message, lease, now)
             later = None if lease is None else leases.put_off(lease, message.seconds, now, given_since=given_since)
             sooner = None if agent is None else registration.suspected_less(agent, message.seconds, now)
             if later is None and sooner is agent:
@@ -210,6 +211,14 @@ class AgentDeliveries(AgentStanding):
                 self._arm(later)
 
         await self._told(message, decide)
+
+    def _is_given_since(self, stood_still: messages.StoodStill, lease: Lease, now: float) -> bool:
+        """Whether the attempt was given out after that: its age by the wall clock is that by trio's."""
+        age_s = trio.current_time() - self._rows.given_at
+        return (
+            self._rows.given_at > stood_still.since
+            and abs(now - lease.granted_at - age_s) < abs(stood_still.seconds) / 2
+        )
 
 
 def is_about(

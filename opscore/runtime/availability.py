@@ -55,5 +55,11 @@ def announcement(
         version=version,
         as_of=as_of,
         # Whoever waits with a claim is there, however long ago it reported.
-        fresh_until=math.inf if claims else steady + fresh_until(agent, limits) - now,
+        fresh_until=math.inf if claims else steady + _fresh_s(agent, now, limits),
     )
+
+
+def _fresh_s(agent: Agent, now: float, limits: Limits) -> float:
+    """How long an agent that stays silent is fresh; no longer than from now on, where the clock was set back since."""
+    left_s = fresh_until(agent, limits) - now
+    return left_s if left_s == math.inf else min(left_s, limits.agent_ttl_s)

@@ -64,6 +64,10 @@ def test_an_agent_that_never_reported_is_fresh_from_its_registration() -> None:
 
 
 def test_the_dispatcher_is_told_capabilities_versions_and_how_long_it_holds() -> None:
-    assert announcement(IDLE, 4, 7, TTL, now=NOW, steady=NOW) == AgentAvailable(
-        agent_id="x", capabilities=("a", "b"), version=4, as_of=7, fresh_until=1_000.5
+    assert announcement(IDLE, 4, 7, TTL, now=NOW, steady=50.0) == AgentAvailable(
+        agent_id="x", capabilities=("a", "b"), version=4, as_of=7, fresh_until=50.0 + 1_000.5 - NOW
     )
+
+
+def test_who_was_heard_in_the_future_is_fresh_for_its_time_to_live_and_no_longer() -> None:
+    assert announcement(IDLE, 4, 7, TTL, now=NOW - 3_600, steady=50.0).fresh_until == 50.0 + TTL.agent_ttl_s

@@ -19,7 +19,7 @@ _SHARE: Final = 0.06
 _MADE_SHARE: Final = 0.12
 _KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
 _SAVED: Final = "by-itself"
-_BY_ITSELF: Final = {"id": _SAVED, "tasks": [{"taskId": "only", "agentCapability": "z", "leaseSeconds": 30}]}
+_BY_ITSELF: Final = {"id": _SAVED, "tasks": [{"taskId": "only", "agentCapability": "z", "leaseSeconds": 5}]}
 
 
 def with_clock(scenario: Scenario, *, is_plain: bool) -> Scenario:

@@ -13,7 +13,7 @@ from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
 from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
-from opscore.runtime.timers import STOOD_STILL_S
+from opscore.runtime.timers import SLEEP_S_MAX, STOOD_STILL_S
 
 AGING_S: Final = 600.0
 """What a level of priority is worth in waiting, as docs/semantics.md says."""
@@ -107,7 +107,9 @@ def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
             faults.append(f"is suspected for {agent.suspected_until - lease.granted_at:g} s more")
         claims_until = rows.claimed_at.get(agent.agent_id, 0.0) + rows.limits.claim_wait_s_max
         stale = max(fresh_until(agent, rows.limits), claims_until) < lease.granted_at
-        if stale and _is_silent(agent, rows) and rows.calm_for(CALM_S):
+        # A clock that is set back gives who is silent its time again.
+        told_again = rows.clock_moved_within(rows.limits.agent_ttl_s + SLEEP_S_MAX)
+        if stale and _is_silent(agent, rows) and rows.calm_for(CALM_S) and not told_again:
             # Freshness is looked at when the task is offered, and a disk that stalls may have the commit come later.
             faults.append("has been silent for too long")
         if not may_run(agent, rows.tasks[lease.task_id], rows):

@@ -30,6 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
         module="opscore/runtime/dispatcher.py",
         old="        return trio.current_time()\n",
         new="        return self.context.clock.now()\n",
+        also=(("opscore/runtime/agent_standing.py", "self._rows.as_of, trio.current_time()", "self._rows.as_of, now"),),
     ),
     Mutant(
         name="idle-timers-look-at-no-clock",
@@ -51,6 +52,13 @@ MUTANTS: tuple[Mutant, ...] = (
         module="opscore/runtime/leases.py",
         old="max(lease.timeout_at + seconds, now + SPEAK_S)",
         new="max(lease.timeout_at, now + SPEAK_S)",
+    ),
+    Mutant(
+        name="what-was-given-out-just-before-is-not-moved",
+        breaks="An attempt has its whole time, whatever the clock shows: here not, given out shortly before that is moved.",
+        module="opscore/runtime/agent_deliveries.py",
+        old="        age_s = trio.current_time() - self._rows.given_at\n",
+        new="        age_s = now - lease.granted_at\n",
     ),
     Mutant(
         name="clock-that-is-set-back-prolongs-leases",
