@@ -21,7 +21,8 @@ def shown(file: WorkflowFile, terminal: Terminal) -> str:
         count = len(file.definition.tasks)
         tasks = "1 task" if count == 1 else f"{count:,} tasks"
         well = terminal.styled("valid", fg="green")
-        return f"{name}: {well}, workflow {harmless(file.definition.workflow_id)}, {tasks}"
+        remark = "" if file.remark is None else f"; {file.remark}"
+        return f"{name}: {well}, workflow {harmless(file.definition.workflow_id)}, {tasks}{remark}"
     lines = Lines(file.text)
     return "\n".join(line for fault in file.faults for line in _told(fault, name, file.text, lines, terminal))
 
@@ -78,7 +79,11 @@ def document(file: WorkflowFile) -> dict[str, Any]:
     """The same as JSON values; lines and columns count from 1, columns in characters, and ends are not included."""
     lines = Lines(file.text)
     definition = file.definition
-    about = {} if definition is None else {"workflow": definition.workflow_id, "tasks": len(definition.tasks)}
+    about: dict[str, Any] = {}
+    if definition is not None:
+        about = {"workflow": definition.workflow_id, "tasks": len(definition.tasks)}
+    if file.remark is not None:
+        about["remark"] = file.remark
     faults = [_document(fault, lines) for fault in file.faults]
     return {"file": file.name, "valid": definition is not None, **about, "faults": faults}
 

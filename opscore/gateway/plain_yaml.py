@@ -7,6 +7,8 @@ import yaml
 
 from opscore.runtime.codec import too_large
 
+BYTES_MAX: Final = 64 * 1024
+"""PyYAML takes about 15 microseconds a byte, most of a second for a body of this size; JSON takes a hundredth."""
 SUFFIXES: Final = (".yaml", ".yml")
 """What names of files end in that hold it."""
 MERGE: Final = "tag:yaml.org,2002:merge"

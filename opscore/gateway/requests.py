@@ -29,8 +29,6 @@ IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
 NAME_BYTES_MAX: Final = 511
 """Of a name in a path; what the store takes as a key."""
 DIGITS_MAX: Final = 18
-YAML_BYTES_MAX: Final = 64 * 1024
-"""PyYAML takes about 15 microseconds a byte, most of a second for a body of this size; JSON takes a hundredth."""
 
 
 @attrs.frozen(kw_only=True)
@@ -153,8 +151,8 @@ class Call:
         if self._content_type() not in _YAML:
             return await self.json(also="application/yaml or ", names_once=True)
         body = await self.request.body()
-        if len(body) > YAML_BYTES_MAX:
-            detail = f"A body in YAML may have {YAML_BYTES_MAX:,} bytes; one in JSON may be larger."
+        if len(body) > plain_yaml.BYTES_MAX:
+            detail = f"A body in YAML may have {plain_yaml.BYTES_MAX:,} bytes; one in JSON may be larger."
             raise HttpRefusal(413, "yaml_too_large", detail)
         async with self.gateway.yaml_turn:
             return await asyncio.to_thread(_read_yaml, body)

@@ -50,6 +50,8 @@ class WorkflowFile:
     definition: Definition | None
     faults: tuple[PlacedFault, ...]
     """In the order of the text."""
+    remark: str | None = None
+    """What is not wrong with it, and good to know."""
 
 
 def read(path: Path, limits: Limits) -> WorkflowFile:
@@ -93,13 +95,16 @@ def examined(name: str, body: bytes, suffix: str, limits: Limits) -> WorkflowFil
         fault = PlacedFault(path="", span=Span(len(before), len(before) + 1), message=f"this is not {_called(error)}")
         return WorkflowFile(name=name, text=text, definition=None, faults=(fault,))
     try:
-        value, part = _parsed(text, suffix)
+        value, part, is_yaml = _parsed(text, suffix)
     except SyntaxFault as error:
         note = None if error.began is None else Note(span=error.began, message="it began here")
         fault = PlacedFault(path="", span=error.span, message=error.message, note=note)
         return WorkflowFile(name=name, text=text, definition=None, faults=(fault,))
     definition, faults = _validated(value, Positions(part), limits)
-    return WorkflowFile(name=name, text=text, definition=definition, faults=faults)
+    remark = None
+    if is_yaml and len(body) > plain_yaml.BYTES_MAX:
+        remark = f"servers take {plain_yaml.BYTES_MAX:,} bytes of YAML, and these are {len(body):,}: send it as JSON"
+    return WorkflowFile(name=name, text=text, definition=definition, faults=faults, remark=remark)
 
 
 def _decoded(body: bytes) -> str:
@@ -114,16 +119,17 @@ def _called(error: UnicodeDecodeError) -> str:
     return f"{error.encoding.upper()}: {error.reason} 0x{error.object[error.start]:02x}"
 
 
-def _parsed(text: str, suffix: str) -> tuple[Any, Part]:
+def _parsed(text: str, suffix: str) -> tuple[Any, Part, bool]:
+    """What a text says, with its places, and whether that is YAML."""
     if suffix in plain_yaml.SUFFIXES:
-        return yaml_positions.read(text)
+        return *yaml_positions.read(text), True
     if suffix == ".json":
-        return json_positions.read(text)
+        return *json_positions.read(text), False
     try:
-        return json_positions.read(text)
+        return *json_positions.read(text), False
     except SyntaxFault as no_json:
         try:
-            return yaml_positions.read(text)
+            return *yaml_positions.read(text), True
         except SyntaxFault:
             if text.lstrip()[:1] in ("{", "["):
                 raise no_json from None

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from opscore.gateway.demo.workflows import sample_workflow
-from opscore.gateway.requests import YAML_BYTES_MAX
+from opscore.gateway.plain_yaml import BYTES_MAX as YAML_BYTES_MAX
 from opscore.runtime.models import SessionStatus
 from tests.gateway.gateway_process import (
     API_KEY,

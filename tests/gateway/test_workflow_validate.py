@@ -121,6 +121,17 @@ def test_a_valid_file_is_told_in_one_line_with_what_it_holds(path: Path) -> None
     assert done.stdout == "good.yaml: valid, workflow good, 2 tasks\none.json: valid, workflow one, 1 task\n"
 
 
+def test_yaml_that_no_server_takes_is_valid_and_said_to_be_too_much(path: Path) -> None:
+    (path / "long.yaml").write_text(
+        f"id: long\ndescription: {'x' * 2**16}\ntasks: [{{taskId: a, agentCapability: x}}]\n"
+    )
+    done = run("long.yaml", cwd=path)
+    said = "servers take 65,536 bytes of YAML, and these are 65,600: send it as JSON"
+    assert (done.returncode, done.stdout) == (0, f"long.yaml: valid, workflow long, 1 task; {said}\n")
+    told = json.loads(run("long.yaml", "--format", "json", cwd=path).stdout)
+    assert (told["valid"], told["files"][0]["remark"]) == (True, said)
+
+
 def test_all_files_are_looked_at_and_the_worst_of_them_decides_the_exit_code(path: Path) -> None:
     done = run("one.json", "nowhere.yaml", "orders.yaml", ".", cwd=path)
     assert done.returncode == 2
