@@ -29,7 +29,7 @@ from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, 
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.registration import names_of
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
-from opscore.runtime.values import check_progress, check_texts, check_value, copied, deep_copy
+from opscore.runtime.values import check_is_text, check_progress, check_texts, check_value, copied, deep_copy
 from opscore.runtime.views import Page, TaskView
 
 ANSWER_MARGIN_S: Final = 30.0
@@ -378,6 +378,7 @@ class AgentCalls(Calls):
         return self._core.addresses.agent(agent_id)
 
     def _check_id(self, identity: str) -> None:
+        check_is_text(identity)
         size = len(identity.encode(errors="replace"))
         if size > self._core.limits.id_bytes_max:
             raise LimitExceeded("id_bytes_max", self._core.limits.id_bytes_max, size)

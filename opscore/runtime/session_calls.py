@@ -26,7 +26,7 @@ from opscore.runtime.models import SESSION_ENDED, Move, SavedDefinition, Session
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import DEFINITIONS, REVISIONS, SESSIONS
 from opscore.runtime.triggering import IdempotencyKey, Trigger
-from opscore.runtime.values import check_texts, copied
+from opscore.runtime.values import check_is_text, check_texts, copied
 from opscore.runtime.views import Page, SessionView
 
 
@@ -268,6 +268,8 @@ class SessionCalls(Calls):
             LimitExceeded: the payload is too large, the id too long, or the run was told too much.
         """
         self._known_session(session_id)
+        for text in (name, signal_id or ""):
+            check_is_text(text)
         if signal_id is not None and len(signal_id.encode()) > self._core.limits.id_bytes_max:
             raise LimitExceeded("id_bytes_max", self._core.limits.id_bytes_max, len(signal_id.encode()))
         told = SendSignal(name=name, payload=copied(payload, self._core.limits), signal_id=signal_id)

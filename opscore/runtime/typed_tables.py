@@ -137,7 +137,13 @@ class Table(Generic[RowT]):
 
 
 def _packed(key: str) -> bytes:
-    """The bytes of a key; one too long would fail the whole batch that its submission shares."""
+    """The bytes of a key; one too long would fail the whole batch that its submission shares.
+
+    Raises:
+        LimitExceeded, TypeError: it is too long, or no text.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"expected a text as an id, found {key!r}")
     packed = key.encode()
     _check_length(len(packed))
     return packed

@@ -124,9 +124,19 @@ def check_texts(texts: Iterable[Any], limits: Limits) -> None:
         ValueError, TypeError: it is no text, or holds half of a surrogate pair.
     """
     for text in texts:
-        if text is not None and not isinstance(text, str):
-            raise TypeError(f"expected a text, found {text!r}")
+        if text is not None:
+            check_is_text(text)
         check_value(text, limits)
+
+
+def check_is_text(value: Any) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, found {value!r}")
 
 
 def check_progress(value: Any, limits: Limits) -> None:

@@ -71,6 +71,29 @@ async def test_a_directory_of_no_known_source_changes_nothing(tmp_path: Path, au
             await node.reconcile(Strange("elsewhere"))
 
 
+async def test_an_id_that_is_no_text_is_refused_in_a_sentence(tmp_path: Path, autojump_clock: MockClock) -> None:
+    wrong: Any = 5
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(agentCapability="nobody's"))
+        reads: list[Callable[[Any], object]] = [node.agent, node.session, node.task, node.definition]
+        for read in reads:
+            with pytest.raises(TypeError, match="expected a text as an id, found 5"):
+                read(wrong)
+        calls: list[Callable[[], Awaitable[object]]] = [
+            partial(node.register_agent, wrong, contact_endpoint="http://127.0.0.1:9"),
+            partial(node.report_state, wrong, "idle"),
+            partial(node.claim, wrong),
+            partial(node.complete, wrong, 1),
+            partial(node.signal, wrong, "go"),
+            partial(node.signal, session.session_id, wrong),
+            partial(node.signal, session.session_id, "go", signal_id=wrong),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError, match=r"expected a text.*, found 5"):
+                await call()
+
+
 @pytest.mark.parametrize("wrong", NO_TEXT)
 async def test_what_is_no_text_is_refused_and_no_actor_sees_it(
     tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, wrong: Any
