@@ -174,12 +174,8 @@ MUTANTS: tuple[Mutant, ...] = (
         breaks="An agent is given work only if its newest state is idle, and at most one attempt is current: here one that has said "
         "it is active is handed an attempt that was taken back from it.",
         module="opscore/runtime/agent_rows.py",
-        old="""        if self._lease.row is not None or version < self.as_of:
-            return False
-""",
-        new="""        if self._lease.row is not None:
-            return False
-""",
+        old="        if not known and (self._lease.row is not None or version < self.as_of):\n",
+        new="        if not known and self._lease.row is not None:\n",
         scenario="Hard, needs a race of commits. An idle agent reports active (or an error) while a dispatch to it is being "
         "committed. The report is decided anew, finds a lease that was not handed over, and puts the task back. Then the news "
         "of that lease comes up in the mailbox: it is believed, and the ended attempt is delivered to the agent that just "
