@@ -195,10 +195,11 @@ class AgentDeliveries(AgentStanding):
         """Let nobody lose an attempt for a time in which nobody could speak, nor be suspected for longer by a clock."""
 
         async def decide() -> None:
-            lease, agent, now = self._rows.lease, self._rows.agent, self._now()
-            given_since = lease is not None and self._is_given_since(message, lease, now)
-            later = None if lease is None else leases.put_off(lease, message.seconds, now, given_since=given_since)
-            sooner = None if agent is None else registration.suspected_less(agent, message.seconds, now)
+            rows, now = self._rows, self._now()
+            lease, agent = rows.lease, rows.agent
+            later = None if lease is None else self._put_off(lease, message, now)
+            left_s = None if rows.suspicion_left is None else rows.suspicion_left.now_left_s()
+            sooner = None if agent is None else registration.suspected_less(agent, message.seconds, now, left_s)
             if later is None and sooner is agent:
                 return
             await self._rows.commit(
@@ -212,13 +213,10 @@ class AgentDeliveries(AgentStanding):
 
         await self._told(message, decide)
 
-    def _is_given_since(self, stood_still: messages.StoodStill, lease: Lease, now: float) -> bool:
-        """Whether the attempt was given out after that: its age by the wall clock is that by trio's."""
-        age_s = trio.current_time() - self._rows.given_at
-        return (
-            self._rows.given_at > stood_still.since
-            and abs(now - lease.granted_at - age_s) < abs(stood_still.seconds) / 2
-        )
+    def _put_off(self, lease: Lease, stood_still: messages.StoodStill, now: float) -> Lease:
+        left, within_s = self._rows.attempt_left, trio.current_time() - stood_still.since
+        left_s = None if left is None else left.now_left_s(stood_still.idle_s)
+        return leases.put_off(lease, stood_still.seconds, now, left_s=left_s, within_s=within_s)
 
 
 def is_about(

@@ -1,6 +1,5 @@
 """An agent's row and lease at known versions, and the submissions that change them."""
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -9,10 +8,12 @@ import trio
 
 from opscore.actors.clock import Clock
 from opscore.runtime.addresses import Addresses
+from opscore.runtime.availability import heard_at, silence_s
 from opscore.runtime.errors import AgentNotFound, StaleAttempt
 from opscore.runtime.lease_rows import release_of
 from opscore.runtime.messages import AgentAvailable, Outcome, Settle
 from opscore.runtime.models import Agent, Lease, Record
+from opscore.runtime.spans import Span
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
 from opscore.runtime.tables import AGENTS, LEASES, record
 from opscore.runtime.typed_tables import Versioned
@@ -41,8 +42,13 @@ class AgentRows:
         self._lease: Versioned[Lease] = Versioned(None, ABSENT)
         self.as_of = 0
         """The newest commit that what is known of the rows takes into account."""
-        self.given_at = -math.inf
-        """When the actor heard that it was given the attempt at hand, by trio's clock; it may have been before that."""
+        # None of these is known of what another incarnation of the actor has seen.
+        self.attempt_left: Span | None = None
+        """What is left of the whole time of the attempt at hand."""
+        self.suspicion_left: Span | None = None
+        """What is left of the agent's suspicion."""
+        self._heard_at: float | None = None
+        """When the agent was last heard of, by trio's clock."""
 
     @property
     def agent(self) -> Agent | None:
@@ -94,10 +100,14 @@ class AgentRows:
         def read(view: Snapshot) -> tuple[Versioned[Agent], Versioned[Lease], int]:
             return AGENTS.read(view, self.agent_id), LEASES.read(view, self.agent_id), view.last_sequence()
 
-        held = self._lease.row
+        agent, lease = self._agent.row, self._lease.row
         self._agent, self._lease, self.as_of = await self._addresses.journal.load(read)
-        if self._lease.row is not None and not _is_same_attempt(self._lease.row, held):
-            self.given_at = -math.inf
+        if _attempt(self._lease.row) != _attempt(lease):
+            self.attempt_left = None
+        if _suspected_until(self._agent.row) != _suspected_until(agent):
+            self.suspicion_left = None
+        if heard_at(self._agent.row) != heard_at(agent):
+            self._heard_at = None
 
     def accept(self, lease: Lease, version: int) -> bool:
         """Take over a lease that a session committed; `False` when more has happened since, as far as is known."""
@@ -105,8 +115,14 @@ class AgentRows:
         if not known and (self._lease.row is not None or version < self.as_of):
             return False
         self._lease, self.as_of = Versioned(lease, version), max(version, self.as_of)
-        self.given_at = trio.current_time()
+        self.attempt_left = Span.until(lease.timeout_at, self._clock.now())
         return True
+
+    def silence_s(self, now: float) -> float:
+        """How long the agent has been silent: since this actor heard of it, else by its row."""
+        if self._heard_at is None:
+            return silence_s(self.known_agent(), now)
+        return trio.current_time() - self._heard_at
 
     async def commit(
         self, record_kind: str, *, agent: AgentChange = KEEP, lease: LeaseChange = KEEP, data: _Data = NO_DATA
@@ -177,13 +193,25 @@ class AgentRows:
 
     def _took(self, agent: AgentChange, lease: LeaseChange, version: int) -> None:
         if not isinstance(agent, Keep):
+            self._note_agent(self._agent.row, agent)
             self._agent = Versioned(agent, version if agent is not None else ABSENT)
         if not isinstance(lease, Keep):
-            if lease is not None and not _is_same_attempt(lease, self._lease.row):
-                self.given_at = trio.current_time()
+            before = self._lease.row
+            if lease is not None and (before is None or before.timeout_at != lease.timeout_at):
+                self.attempt_left = Span.until(lease.timeout_at, self._clock.now())
             self._lease = Versioned(lease, version if lease is not None else ABSENT)
         self.as_of = version
 
+    def _note_agent(self, before: Agent | None, after: Agent | None) -> None:
+        if after is not None and after.suspected_until != _suspected_until(before):
+            self.suspicion_left = Span.until(after.suspected_until, self._clock.now())
+        if after is not None and heard_at(after) != heard_at(before):
+            self._heard_at = trio.current_time()
 
-def _is_same_attempt(one: Lease, other: Lease | None) -> bool:
-    return other is not None and (one.task_id, one.attempt) == (other.task_id, other.attempt)
+
+def _attempt(lease: Lease | None) -> tuple[str, int] | None:
+    return None if lease is None else (lease.task_id, lease.attempt)
+
+
+def _suspected_until(agent: Agent | None) -> float:
+    return 0.0 if agent is None else agent.suspected_until

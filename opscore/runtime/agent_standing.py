@@ -13,7 +13,7 @@ from opscore.actors.timers import Timer
 from opscore.runtime import delivery, leases, messages, registration, timer_messages
 from opscore.runtime.addresses import Addresses, hint
 from opscore.runtime.agent_rows import KEEP, NO_DATA, AgentChange, AgentRows, Keep
-from opscore.runtime.availability import announcement, available, is_suspected
+from opscore.runtime.availability import announcement, available, fresh_s, is_suspected
 from opscore.runtime.courier import Courier
 from opscore.runtime.errors import (
     AgentNotFound,
@@ -212,10 +212,14 @@ class AgentStanding(Actor[AgentProtocol]):
         """What the dispatcher is told of the agent, where it can be given work."""
         claims, limits, now = self._claim is not None, self._limits, self._now()
         reachable = claims or self._courier.reaches(agent)
-        if not available(agent, leased=leased, reachable=reachable, claims=claims, now=now, limits=limits):
+        silent_s = self._rows.silence_s(now)
+        may_work = available(
+            agent, leased=leased, reachable=reachable, claims=claims, now=now, silent_s=silent_s, limits=limits
+        )
+        if not may_work:
             return None
-        version, as_of, steady = self._rows.agent_version, self._rows.as_of, trio.current_time()
-        return announcement(agent, version, as_of, limits, now=now, steady=steady, claims=claims)
+        fresh_until = trio.current_time() + fresh_s(agent, silent_s, limits)
+        return announcement(agent, self._rows.agent_version, self._rows.as_of, fresh_until=fresh_until, claims=claims)
 
     def _announce(self) -> None:
         agent = self._rows.agent

@@ -66,7 +66,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         await self._read_rows()
 
     async def _read_rows(self) -> None:
-        now, steady = self.context.clock.now(), self._now()
+        now, steady = self.context.clock.now(), self._steady()
         journal = self._addresses.journal
         window = self._limits.line_window
         pages = await journal.load(functools.partial(recovery.first_pages, library=self._library, window=window))
@@ -90,12 +90,12 @@ class DispatcherActor(Actor[DispatcherProtocol]):
     @handles(messages.TaskReady)
     def task_ready(self, message: messages.TaskReady) -> None:
         """A task waits."""
-        self._make(self._book.task_ready(message.task, message.as_of, self._now()))
+        self._make(self._book.task_ready(message.task, message.as_of, self._steady()))
 
     @handles(messages.FindAgent)
     def find_agent(self, message: messages.FindAgent) -> messages.Offer | None:
         """Find an agent for a task that is about to wait, and make the offer of it."""
-        match = self._book.find_agent(message.task, self._now()) if self._may_offer() else None
+        match = self._book.find_agent(message.task, self._steady()) if self._may_offer() else None
         if match is None:
             return None
         self._make([match])
@@ -115,30 +115,30 @@ class DispatcherActor(Actor[DispatcherProtocol]):
     @handles(messages.AgentAvailable)
     def agent_available(self, message: messages.AgentAvailable) -> None:
         """An agent is idle."""
-        self._make(self._book.agent_available(message, self._now()))
+        self._make(self._book.agent_available(message, self._steady()))
 
     @handles(messages.AgentUnavailable)
     def agent_unavailable(self, message: messages.AgentUnavailable) -> None:
         """An agent is idle no longer, or has let go of what it had."""
-        self._make(self._book.agent_unavailable(message, self._now()))
+        self._make(self._book.agent_unavailable(message, self._steady()))
 
     @handles(messages.OfferEnded)
     def offer_ended(self, message: messages.OfferEnded) -> None:
         """Close an offer, and make those that follow; one of a former incarnation is not this one's to close."""
         if message.incarnation != self.context.incarnation:
             return
-        self._make(self._book.offer_ended(message, self._now()))
+        self._make(self._book.offer_ended(message, self._steady()))
 
     @handles(messages.GateDue)
     def gate_due(self, message: messages.GateDue) -> None:
         """A gate may open."""
-        self._make(self._book.gate_due(message.gate, self._now()))
+        self._make(self._book.gate_due(message.gate, self._steady()))
 
     @handles(messages.LineRead)
     def line_read(self, message: messages.LineRead) -> None:
         """The next of a line are there; what a former incarnation asked for is not for this one."""
         if message.incarnation == self.context.incarnation:
-            self._make(self._book.take_page(message.page, self._now()))
+            self._make(self._book.take_page(message.page, self._steady()))
 
     @handles(messages.GetDepths)
     def depths(self, _: messages.GetDepths) -> QueueDepths:
@@ -148,7 +148,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
     def _make(self, matches: list[Match]) -> None:
         """Make offers, unless the node is on its way out: then the rows keep them for the next opening."""
         for gate, at in self._book.take_times().items():
-            self.context.tell_after(max(0.0, at - self._now()), messages.GateDue(gate=gate))
+            self.context.tell_after(max(0.0, at - self._steady()), messages.GateDue(gate=gate))
         for requirement, after in self._book.take_wanted():
             self.context.start_soon(self._read_on, requirement, after)
         if self._may_offer():
@@ -250,7 +250,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
             else:
                 return
 
-    def _now(self) -> float:
+    def _steady(self) -> float:
         """By trio's clock, which goes on whatever the wall clock is set to."""
         return trio.current_time()
 

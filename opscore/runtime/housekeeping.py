@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -56,7 +57,7 @@ class Housekeeper:
         self._started_at = clock.now()
         self._noted = 0
         self._revisions_swept = False
-        self._sessions_rest_until = 0.0
+        self._sessions_rest_until = -math.inf
 
     async def run(self) -> None:
         """Do the chores for ever; what the store can't take is put off."""
@@ -76,7 +77,7 @@ class Housekeeper:
             self._store.upkeep()
 
     async def _sweep_sessions(self) -> None:
-        if self._clock.now() < self._sessions_rest_until:
+        if trio.current_time() < self._sessions_rest_until:
             return
         after: bytes | None = None
         removed, looks, more = 0, 0, True
@@ -92,7 +93,7 @@ class Housekeeper:
             _log.info("removed %d finished sessions", removed)
         elif looks > LOOKS_FOR_NOTHING_MAX:
             # All that are too many are kept, most by their idempotency keys, for days yet.
-            self._sessions_rest_until = self._clock.now() + REST_S
+            self._sessions_rest_until = trio.current_time() + REST_S
 
     async def _sweep_revisions(self) -> None:
         """Once: look at every revision; a node that ended meanwhile may have left one that nobody needs."""

@@ -77,20 +77,29 @@ def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
     return cut_short(resumed, now, limits) if called else resumed
 
 
-def put_off(lease: Lease, seconds: float, now: float, *, given_since: bool) -> Lease:
-    """The node stood still for so long, or its clock was moved by it, and the attempt may have been given out since.
+def put_off(lease: Lease, seconds: float, now: float, *, left_s: float | None, within_s: float) -> Lease:
+    """The node stood still for so long, or its clock was moved by it.
 
     The agent gets the full time to speak again, as after a restart, and no more than that where the clock was set back.
-    The attempt's whole time is moved with the clock, unless the attempt was given out after that.
+
+    Args:
+        lease: as it is.
+        seconds: for how long it stood still, or by how much the clock was moved.
+        now: wall time.
+        left_s: what is left of the attempt's whole time. Where nobody knows it is moved with the clock, unless the
+            attempt was given out after that, by that clock.
+        within_s: it happened within so many seconds before now.
     """
     bound = max if seconds > 0 else min
+    given_since = left_s is None and now - within_s < lease.granted_at <= now
+    timeout_at = lease.timeout_at + seconds if left_s is None else now + left_s
     silent_at = None
     if lease.silent_at is not None and lease.heartbeat_s is not None:
         silent_at = bound(lease.silent_at, now + lease.heartbeat_s)
     return attrs.evolve(
         lease,
         expires_at=bound(lease.expires_at, now + lease.lease_s),
-        timeout_at=lease.timeout_at if given_since else max(lease.timeout_at + seconds, now + SPEAK_S),
+        timeout_at=lease.timeout_at if given_since else max(timeout_at, now + SPEAK_S),
         silent_at=silent_at,
     )
 

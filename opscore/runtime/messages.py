@@ -134,6 +134,8 @@ class StoodStill(_ToAgent[None]):
     """How long; less than nothing where the clock was set back."""
     since: float
     """When it had not happened yet, by trio's clock."""
+    idle_s: float
+    """How much of trio's own time passed as the node did nothing; where the clock was moved, none."""
 
 
 @attrs.frozen(kw_only=True)

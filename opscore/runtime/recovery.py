@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import attrs
 
-from opscore.runtime.availability import announcement, available
+from opscore.runtime.availability import announcement, available, fresh_s, silence_s
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.gates import WORKFLOW, limited
 from opscore.runtime.library import Library
@@ -182,8 +182,10 @@ def idle_agents(
         except StoreDamaged:
             _log.exception("agent %s gets no work", agent.agent_id)
             continue
-        if available(agent, leased=lease.row is not None, reachable=reaches(agent), now=now, limits=limits):
-            found.append(announcement(agent, version, view.last_sequence(), limits, now=now, steady=steady))
+        leased, silent_s = lease.row is not None, silence_s(agent, now)
+        if available(agent, leased=leased, reachable=reaches(agent), now=now, silent_s=silent_s, limits=limits):
+            fresh_until = steady + fresh_s(agent, silent_s, limits)
+            found.append(announcement(agent, version, view.last_sequence(), fresh_until=fresh_until))
     return found
 
 

@@ -99,8 +99,16 @@ def suspected(agent: Agent, now: float, rng: random.Random, retry_after_s: float
     return attrs.evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)
 
 
-def suspected_less(agent: Agent, seconds: float, now: float) -> Agent:
-    """The clock was set back by less than no seconds: who is suspected comes free when it would have without that."""
+def suspected_less(agent: Agent, seconds: float, now: float, left_s: float | None) -> Agent:
+    """The clock was set back by so many seconds: who is suspected comes free when it would have without that.
+
+    Args:
+        agent: as it is.
+        seconds: less than nothing, if it was set back.
+        now: wall time.
+        left_s: what is left of its suspicion, where that is known.
+    """
     if seconds >= 0 or agent.suspected_until <= now:
         return agent
-    return attrs.evolve(agent, suspected_until=max(now, agent.suspected_until + seconds))
+    until = agent.suspected_until + seconds if left_s is None else now + left_s
+    return attrs.evolve(agent, suspected_until=min(agent.suspected_until, max(now, until)))

@@ -129,7 +129,8 @@ class TimersActor(Actor[TimersProtocol]):
             passed_s = trio.current_time() - slept_from
             stood_still_s = now - asleep_at - min(passed_s, until_next_s)
             if abs(stood_still_s) > STOOD_STILL_S:
-                self._tell_agents(messages.StoodStill(seconds=stood_still_s, since=slept_from))
+                idle_s = max(0.0, passed_s - until_next_s)
+                self._tell_agents(messages.StoodStill(seconds=stood_still_s, since=slept_from, idle_s=idle_s))
             while self._heap and self._heap[0][0] <= now:
                 at, _, key = heapq.heappop(self._heap)
                 if self._queued.get(key) == at:

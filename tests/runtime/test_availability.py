@@ -5,7 +5,7 @@ import math
 import attrs
 import pytest
 
-from opscore.runtime.availability import announcement, available, fresh_until
+from opscore.runtime.availability import announcement, available, fresh_s, silence_s
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import AgentAvailable
 from opscore.runtime.models import Agent, AgentSource
@@ -16,7 +16,7 @@ TTL = Limits(agent_ttl_s=100.5)
 
 
 def can_work(agent: Agent, *, leased: bool = False, reachable: bool = True, limits: Limits = TTL) -> bool:
-    return available(agent, leased=leased, reachable=reachable, now=NOW, limits=limits)
+    return available(agent, leased=leased, reachable=reachable, now=NOW, silent_s=silence_s(agent, NOW), limits=limits)
 
 
 def test_an_idle_fresh_reachable_agent_without_lease_can_be_given_work() -> None:
@@ -56,18 +56,24 @@ def test_without_a_time_to_live_no_silence_is_too_long() -> None:
 
 
 def test_a_local_function_needs_to_say_nothing_to_be_fresh() -> None:
-    assert fresh_until(attrs.evolve(IDLE, source=AgentSource.LOCAL), TTL) == math.inf
+    assert fresh_s(attrs.evolve(IDLE, source=AgentSource.LOCAL), 10**9, TTL) == math.inf
 
 
-def test_an_agent_that_never_reported_is_fresh_from_its_registration() -> None:
-    assert fresh_until(attrs.evolve(IDLE, received_at=None), TTL) == 110.5
+def test_an_agent_stays_fresh_for_its_time_to_live() -> None:
+    assert fresh_s(IDLE, 100.0, TTL) == 0.5
+
+
+def test_an_agent_that_never_reported_is_silent_since_its_registration() -> None:
+    assert silence_s(IDLE, NOW) == 100.0
+    assert silence_s(attrs.evolve(IDLE, received_at=None), NOW) == 990.0
+
+
+def test_who_was_heard_in_the_future_may_have_been_silent_for_any_time() -> None:
+    assert silence_s(IDLE, 899.9) == math.inf
 
 
 def test_the_dispatcher_is_told_capabilities_versions_and_how_long_it_holds() -> None:
-    assert announcement(IDLE, 4, 7, TTL, now=NOW, steady=50.0) == AgentAvailable(
-        agent_id="x", capabilities=("a", "b"), version=4, as_of=7, fresh_until=50.0 + 1_000.5 - NOW
+    assert announcement(IDLE, 4, 7, fresh_until=50.5) == AgentAvailable(
+        agent_id="x", capabilities=("a", "b"), version=4, as_of=7, fresh_until=50.5
     )
-
-
-def test_who_was_heard_in_the_future_is_fresh_for_its_time_to_live_and_no_longer() -> None:
-    assert announcement(IDLE, 4, 7, TTL, now=NOW - 3_600, steady=50.0).fresh_until == 50.0 + TTL.agent_ttl_s
+    assert announcement(IDLE, 4, 7, fresh_until=50.5, claims=True).fresh_until == math.inf

@@ -1,16 +1,24 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """A node that stood still, or whose clock was moved: nobody loses an attempt for a time in which nobody was heard."""
 
+import contextlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.actors.errors import ActorFailed
+from opscore.runtime import messages
+from opscore.runtime.agent import AgentActor
+from opscore.runtime.agent_rows import AgentRows
 from opscore.runtime.delivery import Answered
+from opscore.runtime.errors import CommitUnanswered
+from opscore.runtime.limits import Limits
 from tests.runtime.calendar_stage import HOUR_S, jump
-from tests.runtime.world import ACCEPTED, World, begin, check_rows, ended, join, one_task, only_task
+from tests.runtime.world import ACCEPTED, Strike, World, begin, check_rows, ended, join, one_task, only_task, quiet
 
 STILL = one_task(leaseSeconds=60, timeoutSeconds=200, heartbeatSeconds=30)
 
@@ -125,3 +133,121 @@ async def test_a_suspicion_that_is_over_does_not_come_again_with_a_clock_that_is
         session = await begin(node, one_task("w"))
         await trio.sleep(1)
         assert only_task(node, session).attempt == 1
+
+
+async def test_a_suspicion_that_begins_after_the_clock_was_set_back_keeps_its_time(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        # What is waited for keeps the timers asleep, so that they notice nothing yet.
+        await join(node, "b", "other")
+        await begin(node, one_task("v", agentCapability="other", leaseSeconds=27))
+        world.messenger.answers(Answered(status=503, retry_after_s=60), ACCEPTED)
+        await join(node, "a")
+        await trio.sleep(3)
+        jump(world, -20)
+        await trio.sleep(1)
+        session = await begin(node, one_task("w", leaseSeconds=100))
+        await trio.sleep(58)
+        assert only_task(node, session).attempt == 1
+        await trio.sleep(3)
+        assert only_task(node, session).attempt == 2
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_an_attempt_given_out_after_the_clock_was_set_back_keeps_its_time(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, crashes: bool
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    strike = Strike(monkeypatch, AgentActor, messages.Heartbeat, after=True)
+    strike.armed = False
+    async with world.node() as node:
+        await join(node, "b", "other")
+        await begin(node, one_task("v", agentCapability="other", leaseSeconds=25))
+        await join(node, "a")
+        await trio.sleep(3)
+        jump(world, -20)
+        await trio.sleep(1)
+        session = await begin(node, one_task("w", leaseSeconds=200, timeoutSeconds=60))
+        strike.armed = crashes
+        with pytest.raises(ActorFailed) if crashes else contextlib.nullcontext():
+            await node.heartbeat(only_task(node, session).task_id, 1)
+        await trio.sleep(58)
+        assert only_task(node, session).is_out
+        await trio.sleep(3)
+        assert only_task(node, session).retries == 1
+
+
+async def test_an_attempt_given_out_shortly_before_the_node_stood_still_keeps_its_time(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "b", "other")
+        await begin(node, one_task("v", agentCapability="other", leaseSeconds=25))
+        await trio.sleep(3)
+        await join(node, "a")
+        session = await begin(node, one_task("w", leaseSeconds=200, timeoutSeconds=300))
+        await trio.sleep(1)
+        autojump_clock.jump(500)
+        await trio.sleep(100)
+        await node.heartbeat(only_task(node, session).task_id, 1)
+        # The timers had meant to sleep for 21 s more: so much of the 500 may have been nothing but that.
+        await trio.sleep(177)
+        assert only_task(node, session).retries == 0
+        await trio.sleep(4)
+        assert only_task(node, session).retries == 1
+
+
+async def test_the_time_of_an_attempt_is_moved_once_though_nobody_knows_whether_that_is_committed(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, unanswered = AgentRows.commit, list[str]()
+
+    async def doubtful(self: AgentRows, record_kind: str, **changes: Any) -> None:
+        saved = self._agent, self._lease, self.as_of, self.attempt_left
+        await commit(self, record_kind, **changes)
+        if record_kind == "agent.given_time" and not unanswered:
+            unanswered.append(record_kind)
+            self._agent, self._lease, self.as_of, self.attempt_left = saved
+            raise CommitUnanswered("the disk does not answer")
+
+    monkeypatch.setattr(AgentRows, "commit", doubtful)
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task("w", timeoutSeconds=4_000))
+        await trio.sleep(40)
+        await node.heartbeat(only_task(node, session).task_id, 1)
+        jump(world, -HOUR_S)
+        for _ in range(49):
+            await trio.sleep(80)
+            await node.heartbeat(only_task(node, session).task_id, 1)
+        assert unanswered
+        await trio.sleep(45)
+        assert only_task(node, session).retries == 1
+
+
+@pytest.mark.parametrize("seconds", [100.0, -HOUR_S])
+async def test_an_agent_is_as_fresh_as_it_was_lately_heard_whatever_the_clock_shows(
+    tmp_path: Path, autojump_clock: MockClock, seconds: float
+) -> None:
+    world = World(tmp_path, look=check_rows, limits=Limits(agent_ttl_s=60.0))
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await trio.sleep(1)
+        await node.report_state("a", "idle")
+        jump(world, seconds)
+        await node.complete(only_task(node, session).task_id, 1)
+        await quiet()
+        second = await begin(node, one_task("w"))
+        await quiet()
+        assert only_task(node, second).attempt == 1
+        await node.complete(only_task(node, second).task_id, 1)
+        await trio.sleep(61)
+        await node.set_cordon("a", cordoned=True)
+        await node.set_cordon("a", cordoned=False)
+        third = await begin(node, one_task("x"))
+        await trio.sleep(5)
+        assert only_task(node, third).attempt == 0, "it has been silent for too long"

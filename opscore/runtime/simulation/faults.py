@@ -62,7 +62,7 @@ class Faults:
     disk_full: float = _rate(BATCH, 0.004, "nothing can be written for a while")
     disk_nearly_full: float = _rate(BATCH, 0.004, "only the reserve is left for a while: no new work")
     # --- the machine
-    clock_moves: float = _rate(MINUTE, 0.05, "the wall clock is set forward or back, by seconds up to hours")
+    clock_moves: float = _rate(MINUTE, 0.005, "the wall clock is set forward or back, by seconds up to hours")
     # --- actors
     actor_raises: float = _rate(MESSAGE, 0.004, "an actor raises at a message, before or after it acted on it")
     run_poisoned: float = _rate(MESSAGE, 0.0005, "the actor of a run raises at every message for a minute")

@@ -189,7 +189,9 @@ class World:
             await trio.sleep(CLOCK_LOOKED_AT_S)
             if self.dice.happens("clock_moves"):
                 rng = self.dice.rng("clock_moves")
-                seconds = rng.choice((-1.0, 1.0)) * rng.choice((1.0, 60.0, 600.0, 3_600.0)) * rng.uniform(0.5, 2.0)
+                seconds = (
+                    rng.choice((-1.0, 1.0)) * rng.choice((1.0, 10.0, 60.0, 600.0, 3_600.0)) * rng.uniform(0.5, 2.0)
+                )
                 self.note("world", f"the clock is moved by {seconds:+,.1f} s")
                 self.clock.shift(seconds)
                 self.rows.clock_moved(seconds)

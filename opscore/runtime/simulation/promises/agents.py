@@ -67,12 +67,22 @@ def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
             continue
         heard = any(record.entity_id == change.key and record.kind in _HEARD for record in commit.records)
         # A clock that was set back takes the time of a suspicion along.
-        if (
-            not heard
-            and after.suspected_until < before.suspected_until
-            and not rows.clock_moved_within(COMMITS_WITHIN_S)
-        ):
+        sooner_s = before.suspected_until - after.suspected_until - _set_back_s(commit, change.key)
+        unclear = rows.clock_moved_within(COMMITS_WITHIN_S) and any(
+            name.startswith(IN_THE_NODE) for name in rows.faults
+        )
+        if not heard and sooner_s > _EPSILON_S and not unclear:
             yield f"agent {change.key} is suspected no longer, and nothing was heard of it"
+
+
+def _set_back_s(commit: Commit, agent_id: str) -> float:
+    """By how much a commit says of an agent that the clock was set back."""
+    told = (
+        record.data["seconds"]
+        for record in commit.records
+        if (record.kind, record.entity_id) == ("agent.given_time", agent_id)
+    )
+    return max((-seconds for seconds in told), default=0.0)
 
 
 def reports_order_themselves(commit: Commit, rows: Rows) -> Iterator[str]:

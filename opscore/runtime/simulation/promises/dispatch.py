@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.availability import fresh_until, is_suspected
+from opscore.runtime.availability import fresh_s, is_suspected, silence_s
 from opscore.runtime.definitions import Role
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.bounds import may_be_held_back
@@ -13,7 +13,7 @@ from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
 from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
-from opscore.runtime.timers import SLEEP_S_MAX, STOOD_STILL_S
+from opscore.runtime.timers import STOOD_STILL_S
 
 AGING_S: Final = 600.0
 """What a level of priority is worth in waiting, as docs/semantics.md says."""
@@ -106,10 +106,9 @@ def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
         if is_suspected(agent, lease.granted_at) and not rows.clock_moved_within(COMMITS_WITHIN_S):
             faults.append(f"is suspected for {agent.suspected_until - lease.granted_at:g} s more")
         claims_until = rows.claimed_at.get(agent.agent_id, 0.0) + rows.limits.claim_wait_s_max
-        stale = max(fresh_until(agent, rows.limits), claims_until) < lease.granted_at
-        # A clock that is set back gives who is silent its time again.
-        told_again = rows.clock_moved_within(rows.limits.agent_ttl_s + SLEEP_S_MAX)
-        if stale and _is_silent(agent, rows) and rows.calm_for(CALM_S) and not told_again:
+        by_its_row = fresh_s(agent, silence_s(agent, lease.granted_at), rows.limits) < 0
+        stale = by_its_row and claims_until < lease.granted_at
+        if stale and _is_silent(agent, rows) and rows.calm_for(CALM_S):
             # Freshness is looked at when the task is offered, and a disk that stalls may have the commit come later.
             faults.append("has been silent for too long")
         if not may_run(agent, rows.tasks[lease.task_id], rows):
@@ -310,7 +309,7 @@ def _free(agent: Agent, rows: Rows, now: float) -> bool:
         and agent.agent_id not in rows.leases
         and not agent.cordoned
         and not is_suspected(agent, now - CALM_S)
-        and fresh_until(agent, rows.limits) > now
+        and fresh_s(agent, silence_s(agent, now), rows.limits) > 0
         and not _is_silent(agent, rows)
         # Registered again, put back into dispatch, or let go of by its last task, it is free, and found a moment later.
         and rows.touched.get(agent.agent_id, 0.0) < now - CALM_S

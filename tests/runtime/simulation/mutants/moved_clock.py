@@ -30,7 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
         module="opscore/runtime/dispatcher.py",
         old="        return trio.current_time()\n",
         new="        return self.context.clock.now()\n",
-        also=(("opscore/runtime/agent_standing.py", "self._rows.as_of, trio.current_time()", "self._rows.as_of, now"),),
+        also=(("opscore/runtime/agent_standing.py", "fresh_until = trio.current_time() +", "fresh_until = now +"),),
     ),
     Mutant(
         name="idle-timers-look-at-no-clock",
@@ -50,15 +50,15 @@ MUTANTS: tuple[Mutant, ...] = (
         name="clock-takes-from-the-whole-time-of-an-attempt",
         breaks="An attempt has its whole time, whatever the clock shows: here it ends with its lease.",
         module="opscore/runtime/leases.py",
-        old="max(lease.timeout_at + seconds, now + SPEAK_S)",
-        new="max(lease.timeout_at, now + SPEAK_S)",
+        old="        timeout_at=lease.timeout_at if given_since else max(timeout_at, now + SPEAK_S),\n",
+        new="        timeout_at=max(lease.timeout_at, now + SPEAK_S),\n",
     ),
     Mutant(
         name="what-was-given-out-just-before-is-not-moved",
         breaks="An attempt has its whole time, whatever the clock shows: here not, given out shortly before that is moved.",
         module="opscore/runtime/agent_deliveries.py",
-        old="        age_s = trio.current_time() - self._rows.given_at\n",
-        new="        age_s = now - lease.granted_at\n",
+        old="        left, within_s = self._rows.attempt_left, ",
+        new="        left, within_s = None, 2 * ",
     ),
     Mutant(
         name="clock-that-is-set-back-prolongs-leases",
