@@ -185,10 +185,11 @@ class World:
 
     async def _move_clock(self) -> None:
         """Set the wall clock wrong, or right again, once in a while."""
+        rng = self.dice.rng("clock_moves")
         while True:
-            await trio.sleep(CLOCK_LOOKED_AT_S)
+            # Once a minute, on the average.
+            await trio.sleep(rng.uniform(0.0, 2 * CLOCK_LOOKED_AT_S))
             if self.dice.happens("clock_moves"):
-                rng = self.dice.rng("clock_moves")
                 seconds = (
                     rng.choice((-1.0, 1.0)) * rng.choice((1.0, 10.0, 60.0, 600.0, 3_600.0)) * rng.uniform(0.5, 2.0)
                 )

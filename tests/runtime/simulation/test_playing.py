@@ -74,7 +74,8 @@ def test_every_fault_happens_and_no_promise_is_broken_by_it(name: str) -> None:
     assert faults.on() == (name,)
     happened = 0
     for seed in range(20):
-        world = play(scenario(seed=seed, faults=faults, faults_until_s=120.0))
+        triggers = [Trigger(payload={}), Trigger(payload={}), Trigger(at_s=110.0, payload={})]
+        world = play(scenario(seed=seed, faults=faults, faults_until_s=120.0, triggers=triggers))
         world.check()
         happened += world.faults[name]
         assert set(world.faults) <= {name}
