@@ -1,4 +1,4 @@
-"""When the process dies: between any two steps of any task, also while it opens."""
+"""When the process dies: between any two steps of any task, also while it opens; and whether time goes on at all."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,11 +7,13 @@ import trio
 
 from opscore.runtime.simulation.faults import Dice
 
-STEPS_LOOKED_AT: Final = 5_000
-STEPS_AT_ONCE_MAX: Final = 200_000
-"""More than thousands of agents take at one moment; a world of a dozen that does so stands still."""
+TURNS_LOOKED_AT: Final = 2_000
+TURNS_AT_ONCE_MAX: Final = 60_000
+"""More than thousands of agents' actors get at one moment; a world of a dozen that does so stands still."""
 _OPENING: Final = ("process_dies_in_recovery",)
 _OPEN: Final = ("process_dies", "process_restarts")
+DEATHS: Final = frozenset({*_OPENING, *_OPEN})
+"""The faults that end a process between two steps."""
 
 
 class Deaths(trio.abc.Instrument):
@@ -23,7 +25,7 @@ class Deaths(trio.abc.Instrument):
         self._stop: Callable[[], None]
         self._stands_still: Callable[[int], None]
         self._left: dict[str, int] = {}
-        self._steps = 0
+        self._turns = 0
         self._moved_at = 0
         self._time = 0.0
 
@@ -36,7 +38,7 @@ class Deaths(trio.abc.Instrument):
             dice: when it dies.
             die: kills it; told what share of the batch under way is on the disk.
             stop: stops it in order.
-            stands_still: told how many steps were taken at one moment, where that is more than anything needs.
+            stands_still: told how many turns actors had at one moment, where that is more than anything needs.
         """
         self._dice, self._die, self._stop, self._stands_still = dice, die, stop, stands_still
 
@@ -51,11 +53,6 @@ class Deaths(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Count a step."""
-        self._steps += 1
-        if not self._steps % STEPS_LOOKED_AT:
-            self._look_at_time()
-        if not self._left:
-            return
         for name, left in self._left.items():
             if left <= 1:
                 self._left = {}
@@ -64,13 +61,17 @@ class Deaths(trio.abc.Instrument):
                 return
             self._left[name] = left - 1
 
-    def _look_at_time(self) -> None:
+    def count_turn(self) -> None:
+        """An actor gets its turn."""
+        self._turns += 1
+        if self._turns % TURNS_LOOKED_AT:
+            return
         now = trio.current_time()
         if now != self._time:
-            self._time, self._moved_at = now, self._steps
-        elif self._steps - self._moved_at > STEPS_AT_ONCE_MAX:
-            self._moved_at = self._steps
-            self._stands_still(STEPS_AT_ONCE_MAX)
+            self._time, self._moved_at = now, self._turns
+        elif self._turns - self._moved_at > TURNS_AT_ONCE_MAX:
+            self._moved_at = self._turns
+            self._stands_still(TURNS_AT_ONCE_MAX)
 
     def _end(self, name: str) -> None:
         if name == "process_restarts":

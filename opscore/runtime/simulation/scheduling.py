@@ -27,14 +27,17 @@ class ShuffledTurns(deque[Runnable]):
 
     Args:
         rng: who is next.
+        counted: told of each turn.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, counted: Callable[[], None]) -> None:
         super().__init__()
         self._rng = rng
+        self._counted = counted
 
     def popleft(self) -> Runnable:
         """Take any of them."""
+        self._counted()
         if len(self) > 1:
             self.rotate(self._rng.randrange(len(self)))
         return super().popleft()

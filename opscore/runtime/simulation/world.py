@@ -245,7 +245,7 @@ class World:
                     limits=self._scenario.limits,
                     clock=self.clock,
                     cast=self._crashes.cast,
-                    ready=scheduling.ShuffledTurns(self._turns),
+                    ready=scheduling.ShuffledTurns(self._turns, self._deaths.count_turn),
                 ) as node:
                     opened = True
                     self.note(NODE, "is up")
@@ -287,9 +287,9 @@ class World:
         self.note(NODE, "is stopped")
         self._life.cancel()
 
-    def _stands_still(self, steps: int) -> None:
-        """So many steps were taken, and no time has passed: something asks without end."""
-        self._found(InvariantBroken("time_goes_on", f"{steps:,} steps were taken at one moment"))
+    def _stands_still(self, turns: int) -> None:
+        """Actors had so many turns, and no time has passed: something asks without end."""
+        self._found(InvariantBroken("time_goes_on", f"actors had {turns:,} turns at one moment"))
 
     def _disturbed(self, until: float | None = None) -> None:
         """Note that the node is disturbed: until then, or for as long as what went wrong takes to pass."""
