@@ -118,10 +118,10 @@ class AgentRows:
         self.attempt_left = Span.until(lease.timeout_at, self._clock.now())
         return True
 
-    def silence_s(self, now: float) -> float:
-        """How long the agent has been silent: since this actor heard of it, else by its row."""
-        if self._heard_at is None:
-            return silence_s(self.known_agent(), now)
+    def silence_s(self, agent: Agent, now: float) -> float:
+        """How long the agent has been silent, as it is or is to be: since this actor heard of it, else by its row."""
+        if self._heard_at is None or heard_at(agent) != heard_at(self._agent.row):
+            return silence_s(agent, now)
         return trio.current_time() - self._heard_at
 
     async def commit(

@@ -212,7 +212,7 @@ class AgentStanding(Actor[AgentProtocol]):
         """What the dispatcher is told of the agent, where it can be given work."""
         claims, limits, now = self._claim is not None, self._limits, self._now()
         reachable = claims or self._courier.reaches(agent)
-        silent_s = self._rows.silence_s(now)
+        silent_s = self._rows.silence_s(agent, now)
         may_work = available(
             agent, leased=leased, reachable=reachable, claims=claims, now=now, silent_s=silent_s, limits=limits
         )

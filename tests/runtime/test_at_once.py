@@ -111,6 +111,19 @@ async def test_an_agent_goes_on_with_what_its_task_made_ready_in_the_same_commit
         assert (await depths(node)).idle_agents == 1
 
 
+async def test_who_is_heard_again_only_with_its_result_is_fresh_and_goes_on_in_that_commit(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, limits=Limits(agent_ttl_s=60.0), look=check_rows).node() as node:
+        await join(node, "a")
+        session = await node.trigger(chain())
+        await trio.sleep(100)
+        named = {"opscore_task_id": f"{session.session_id}.0", "opscore_attempt": 1, "result": "done"}
+        await node.report_state("a", "idle", details=named)
+        first, second = node.session(session.session_id).tasks
+        assert (first.status, second.status, second.agent_id) == (TaskStatus.COMPLETED, TaskStatus.DISPATCHED, "a")
+
+
 async def test_a_local_agent_does_a_whole_chain_with_a_commit_for_each_task(world: World) -> None:
     async with world.node() as node:
         done = await hire(node, "a")
