@@ -21,6 +21,8 @@ AGENT: Final = "agent"
 REPORT: Final = "idle report"
 CLAIM: Final = "claim"
 MINUTE: Final = "minute"
+IN_THE_NODE: Final = ("process", "commit", "disk", "actor", "run")
+"""What the faults begin with that the node itself has to get over."""
 
 
 class UnknownFault(ValueError):

@@ -21,6 +21,7 @@ from opscore.runtime.models import (
     TaskStatus,
 )
 from opscore.runtime.simulation.disk import SimulatedSnapshot
+from opscore.runtime.simulation.faults import IN_THE_NODE
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.marks import Marks
 from opscore.runtime.store import Delete, Put, Stored, Submission
@@ -139,6 +140,11 @@ class Rows(Marks):
         self._definitions: dict[str, Definition] = {}
         self._tasks_of: dict[str, dict[str, None]] = {}
         self._in_status: dict[TaskStatus, dict[str, None]] = {status: {} for status in TaskStatus}
+
+    @functools.cached_property
+    def node_may_fail(self) -> bool:
+        """Whether there are faults that the node itself has to get over."""
+        return any(name.startswith(IN_THE_NODE) for name in self.faults)
 
     def definition(self, session: Session) -> Definition:
         """What a session runs."""

@@ -18,13 +18,12 @@ from opscore.runtime.simulation.agents import SimulatedAgent
 from opscore.runtime.simulation.crashes import POISONED_S, Crashes
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.disk import Disk, SimulatedStore
-from opscore.runtime.simulation.faults import Dice
+from opscore.runtime.simulation.faults import IN_THE_NODE, Dice
 from opscore.runtime.simulation.history import History
 from opscore.runtime.simulation.invariants import InvariantBroken, Invariants, check
 from opscore.runtime.simulation.network import Network
 from opscore.runtime.simulation.operators import Operators
 from opscore.runtime.simulation.promises.outside import Reply
-from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Rows
 from opscore.runtime.simulation.scenario import Scenario
 from opscore.runtime.simulation.writer import FULL_S_MAX, STALL_S_MAX, Room, SimulatedWriter
@@ -255,7 +254,7 @@ class World:
                     await trio.sleep_forever()
         except (OpscoreError, ActorError) as error:
             self.note(NODE, f"stops: {error}")
-            if not any(name.startswith(IN_THE_NODE) for name in self.rows.faults):
+            if not self.rows.node_may_fail:
                 self._found(InvariantBroken("a_node_stops_for_a_reason", repr(error)))
         except Exception as error:  # noqa: BLE001 (whatever a node dies of, that is no error of the runtime's, is a bug)
             self._found(InvariantBroken("a_node_stops_for_a_reason", repr(error)))

@@ -6,7 +6,6 @@ from typing import Final
 from opscore.runtime.availability import is_suspected
 from opscore.runtime.simulation.promises.dispatch import CALM_S
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S, decided_at
-from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES
 
@@ -68,9 +67,7 @@ def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
         heard = any(record.entity_id == change.key and record.kind in _HEARD for record in commit.records)
         # A clock that was set back takes the time of a suspicion along.
         sooner_s = before.suspected_until - after.suspected_until - _set_back_s(commit, change.key)
-        unclear = rows.clock_moved_within(COMMITS_WITHIN_S) and any(
-            name.startswith(IN_THE_NODE) for name in rows.faults
-        )
+        unclear = rows.clock_moved_within(COMMITS_WITHIN_S) and rows.node_may_fail
         if not heard and sooner_s > _EPSILON_S and not unclear:
             yield f"agent {change.key} is suspected no longer, and nothing was heard of it"
 
@@ -130,7 +127,7 @@ def nobody_is_suspected_for_long(rows: Rows) -> Iterator[str]:
 
     A clock that was set back while no node ran has what was over come again for an hour at most.
     """
-    if not rows.calm_for(CALM_S) or any(name.startswith(IN_THE_NODE) for name in rows.faults):
+    if not rows.calm_for(CALM_S) or rows.node_may_fail:
         return
     for agent in rows.agents.values():
         left_s = agent.suspected_until - rows.now()

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from opscore.runtime.models import Lease, Task
-from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SLOTS
 
@@ -74,4 +73,4 @@ def may_be_held_back(task: Task, rows: Rows, *, since: float) -> bool:
 
 def _is_unknown(rows: Rows) -> bool:
     """Whether a process, or an actor, that began anew may have taken old times of the wall clock for others."""
-    return "clock_moves" in rows.faults and any(name.startswith(IN_THE_NODE) for name in rows.faults)
+    return "clock_moves" in rows.faults and rows.node_may_fail

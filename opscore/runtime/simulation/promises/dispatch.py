@@ -10,7 +10,6 @@ from opscore.runtime.definitions import Role
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.bounds import may_be_held_back
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
-from opscore.runtime.simulation.promises.times import IN_THE_NODE
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import AGENTS, LEASES, TASKS
 from opscore.runtime.timers import STOOD_STILL_S
@@ -198,9 +197,7 @@ def silence_is_as_long_as_a_lease(commit: Commit, rows: Rows) -> Iterator[str]:
         if lease is None or not (lease.active_seen or lease.heartbeat_seen):
             continue
         silent_s = record.at - rows.renewed[record.entity_id]
-        unclear = rows.clock_moved_within(COMMITS_WITHIN_S) and any(
-            name.startswith(IN_THE_NODE) for name in rows.faults
-        )
+        unclear = rows.clock_moved_within(COMMITS_WITHIN_S) and rows.node_may_fail
         unnoticed_s = STOOD_STILL_S if "clock_moves" in rows.faults else 0.0
         if silent_s < lease.lease_s - unnoticed_s - _EPSILON_S and not unclear:
             yield f"{record.entity_id} was silent for {silent_s:g} s, and loses {lease.task_id}"

@@ -9,8 +9,6 @@ from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import SESSIONS, TASKS
 
 _EPSILON_S: Final = 1e-6
-IN_THE_NODE: Final = ("process", "commit", "disk", "actor", "run")
-"""What the faults begin with that the node itself has to get over."""
 NOTICED_S: Final = 45.0
 """How long it takes at most until it is noticed that the clock was moved, and the little that agents have at least."""
 _NOT_BEGUN: Final = TASK_ENDED | {TaskStatus.PENDING}
@@ -99,7 +97,7 @@ def attempts_have_their_time_whatever_the_clock_shows(commit: Commit, rows: Rows
         if told_s < 0 and lease.expires_at > record.at + lease.lease_s + _EPSILON_S:
             yield f"{who}, and may be silent for {lease.expires_at - record.at:g} s"
         granted_at, allowed_s = rows.granted[lease.agent_id], rows.task_definition(rows.tasks[lease.task_id]).timeout_s
-        unclear = any(name.startswith(IN_THE_NODE) for name in rows.faults) or granted_at == rows.clock_moved_at
+        unclear = rows.node_may_fail or granted_at == rows.clock_moved_at
         if (
             unclear
             or granted_at <= rows.opened_at
