@@ -1,5 +1,7 @@
 """What an agent's actor does with an attempt: it hands it over, hears what came of it, and ends it in time."""
 
+from typing import Final
+
 import attrs
 import trio
 
@@ -12,6 +14,9 @@ from opscore.runtime.errors import NotReady
 from opscore.runtime.models import AgentSource, Assignment, Failure, Granted, Lease
 from opscore.runtime.values import checked
 
+LATE_S: Final = 5.0
+"""How long after it was granted an attempt may be handed over, and have what is left of its time."""
+
 
 class AgentDeliveries(AgentStanding):
     """The part of an agent's actor that deals with the attempt at hand."""
@@ -19,6 +24,7 @@ class AgentDeliveries(AgentStanding):
     # --- to the agent -------------------------------------------------------------------------------------
 
     async def _hand_to_claimer(self, lease: Lease, claim: messages.Claim) -> Granted:
+        lease = await self._in_time(lease)
         handed = attrs.evolve(lease, delivered=True, claim_id=claim.claim_id, claim_ticket=claim.ticket)
         if handed != lease:
             await self._rows.commit("agent.handed", lease=handed)
@@ -43,6 +49,7 @@ class AgentDeliveries(AgentStanding):
         self._arm(lease)
         if lease.delivered or self._courier.carries(lease.task_id, lease.attempt):
             return
+        lease = await self._in_time(lease)
         if self._claim is not None:
             granted = await self._hand_to_claimer(lease, self._claim.message)
             self._claim.timer.cancel()
@@ -57,6 +64,17 @@ class AgentDeliveries(AgentStanding):
         else:
             grace = messages.ClaimGraceOver(task_id=lease.task_id, attempt=lease.attempt)
             self.context.tell_after(self._limits.claim_grace_s, grace)
+
+    async def _in_time(self, lease: Lease) -> Lease:
+        """The lease that is about to be handed over: with its whole time, where it was granted long ago."""
+        now = self._now()
+        late_s = now - lease.granted_at
+        if lease.delivered or late_s <= LATE_S:
+            return lease
+        lease = leases.begun_late(lease, now)
+        await self._rows.commit("agent.given_time", lease=lease, data={"seconds": late_s})
+        self._arm(lease)
+        return lease
 
     async def _release(self, lease: Lease) -> None:
         """Let go of an attempt that was taken back: a local function is stopped, a remote agent may be busy with it."""

@@ -77,6 +77,15 @@ def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
     return cut_short(resumed, now, limits) if called else resumed
 
 
+def begun_late(lease: Lease, now: float) -> Lease:
+    """The attempt is handed over long after it was granted: its time begins now."""
+    return attrs.evolve(
+        lease,
+        expires_at=max(lease.expires_at, now + lease.lease_s),
+        timeout_at=max(lease.timeout_at, now + lease.timeout_at - lease.granted_at),
+    )
+
+
 def put_off(lease: Lease, seconds: float, now: float, *, left_s: float | None, within_s: float) -> Lease:
     """The node stood still for so long, or its clock was moved by it.
 
@@ -99,7 +108,7 @@ def put_off(lease: Lease, seconds: float, now: float, *, left_s: float | None, w
     return attrs.evolve(
         lease,
         expires_at=bound(lease.expires_at, now + lease.lease_s),
-        timeout_at=lease.timeout_at if given_since else max(timeout_at, now + SPEAK_S),
+        timeout_at=max(lease.timeout_at if given_since else timeout_at, now + SPEAK_S),
         silent_at=silent_at,
     )
 

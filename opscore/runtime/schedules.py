@@ -80,6 +80,8 @@ class _Turn:
 
     schedule: Schedule
     version: int
+    at: float
+    """When it was looked at; wall time."""
     decision: Decision
     prepared: Prepared | None = None
     refused: Refusal | None = None
@@ -208,7 +210,7 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         if turn is None:
             self._standings.pop(schedule_id, None)
             return
-        now, told = self._now(), ""
+        now, told = turn.at, ""
         if turn.prepared is not None:
             fired = schedule_rows.fired(turn.schedule, turn.version, turn.decision, turn.prepared.session, now)
             session = await self._start(attrs.evolve(turn.prepared, extra=turn.prepared.extra + fired))
@@ -233,7 +235,7 @@ class SchedulesActor(Actor[SchedulesProtocol]):
             return None
         counted_until = self._standings.get(schedule_id, _Standing()).counted_until
         decision = due_times.decided(schedule, now, self._limits, counted_until)
-        turn = _Turn(schedule, found.version, decision)
+        turn = _Turn(schedule, found.version, now, decision)
         if decision.fires is None:
             return turn
         trigger = Trigger(definition=schedule.workflow_id, payload=schedule.payload, agent_id=schedule.agent_id)

@@ -22,6 +22,9 @@ SLEEP_S_MAX: Final = 30.0
 """The longest sleep, so that a wall clock that jumps is noticed."""
 STOOD_STILL_S: Final = 5.0
 """How far the wall clock may be from what passed, before leases are moved with it."""
+LISTENS_S: Final = 0.25
+"""How long it is listened, once the time of a lease is over, for what its agent has said before: where the node stood
+still until just then, nobody has read it yet."""
 AGAIN_S: Final = 1.0
 """When to tell again one whose mailbox was full."""
 
@@ -51,6 +54,8 @@ class TimersActor(Actor[TimersProtocol]):
         self._queued: dict[_Key, float] = {}
         """Where each key stands in the heap: once, however often its time is put off."""
         self._heap: list[tuple[float, int, _Key]] = []
+        self._listened: dict[_Key, tuple[float, float]] = {}
+        """The times of leases that are over, and until when it is listened for what their agents have said."""
         self._order = itertools.count()
         self._earlier = trio.Event()
 
@@ -168,12 +173,25 @@ class TimersActor(Actor[TimersProtocol]):
     def _look(self, key: _Key, now: float) -> None:
         due_at = self._due.get(key)
         if due_at is None:
+            self._listened.pop(key, None)
             return
-        if due_at > now:
-            self._push(key, due_at)
+        comes_at = due_at if due_at > now else self._listens_until(key, due_at, now)
+        if comes_at > now:
+            self._push(key, comes_at)
             return
         del self._due[key]
         self._fire(key, now)
+
+    def _listens_until(self, key: _Key, due_at: float, now: float) -> float:
+        """Until when it is listened, before a time that is over counts as over."""
+        if key[0] != "lease":
+            return now
+        over, until = self._listened.pop(key, (None, now))
+        if over != due_at:
+            until = now + LISTENS_S
+        if until > now:
+            self._listened[key] = due_at, until
+        return until
 
     def _until_next_s(self) -> float:
         """Seconds until the next entry; also without one the clock may be moved."""

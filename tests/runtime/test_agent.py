@@ -12,6 +12,7 @@ from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import AgentNotFound, InvalidDocument, LimitExceeded, StaleAttempt, TaskNotFound
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
+from opscore.runtime.timers import LISTENS_S
 from tests.runtime.world import (
     ACCEPTED,
     ENDPOINT,
@@ -37,7 +38,7 @@ async def test_an_attempt_whose_agent_falls_silent_is_lost_and_spends_no_retry(
         session = await begin(node, one_task(leaseSeconds=100))
         await trio.sleep(99)
         assert only_task(node, session).status is TaskStatus.DISPATCHED
-        await trio.sleep(1.1)
+        await trio.sleep(1.1 + LISTENS_S)
         assert node.agent("a").suspicions == 1
         lost = only_task(node, session)
         assert (lost.status, lost.attempt, lost.retries) == (TaskStatus.READY, 1, 0)

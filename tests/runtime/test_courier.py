@@ -10,6 +10,7 @@ from trio.testing import MockClock
 from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Assignment, SessionStatus, TaskStatus
+from opscore.runtime.timers import LISTENS_S
 from tests.runtime.world import ACCEPTED, World, begin, check_rows, ended, join, lease_of, one_task, only_task, quiet
 
 
@@ -121,7 +122,7 @@ async def test_an_unknown_outcome_leaves_the_agent_a_minute_to_show_life_and_the
         session = await begin(node)
         await trio.sleep(59)
         assert only_task(node, session).status is TaskStatus.DISPATCHED
-        await trio.sleep(1.1)
+        await trio.sleep(1.1 + LISTENS_S)
         task = only_task(node, session)
         assert (task.status, task.retries, task.bounces) == (TaskStatus.READY, 0, 1)
 

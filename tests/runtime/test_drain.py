@@ -14,6 +14,7 @@ from opscore.runtime.agent_calls import Draining
 from opscore.runtime.errors import AgentNotFound
 from opscore.runtime.models import Agent, Move, Session
 from opscore.runtime.node import Node
+from opscore.runtime.timers import LISTENS_S
 from tests.runtime.world import World, begin, check_rows, join, one_task, only_task, quiet
 
 LEASE_S = 100.0
@@ -104,7 +105,7 @@ async def started_anew(node: Node, session: Session) -> None:
 
 
 async def fell_silent(node: Node, session: Session) -> None:
-    await trio.sleep(LEASE_S)
+    await trio.sleep(LEASE_S + LISTENS_S)
 
 
 async def let_go_of_what_was_cancelled(node: Node, session: Session) -> None:

@@ -17,7 +17,7 @@ from opscore.runtime.errors import (
 from opscore.runtime.models import Missed
 from opscore.runtime.node import Node
 from opscore.runtime.schedules import SchedulesActor
-from opscore.runtime.store import Submission
+from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import AGENTS, DEFINITIONS, SCHEDULES
 from tests.runtime.calendar_stage import EMPTY, HOUR_S, NOON, at_noon, due_times, lines, scheduled
 from tests.runtime.world import ended, hire, join, one_task, quiet
@@ -163,3 +163,20 @@ async def test_a_damaged_schedule_keeps_no_other_waiting(tmp_path: Path, autojum
         assert node.schedule("sound").fired == 1
     with world.rows() as view:
         assert AGENTS.read(view, "nobody").row is None
+
+
+async def test_what_a_schedule_starts_is_decided_at_the_moment_that_its_record_tells(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, read = at_noon(tmp_path), SchedulesActor._read  # noqa: SLF001 (where it decides)
+
+    def read_and_stand_still(self: SchedulesActor, view: Snapshot, schedule_id: str) -> Any:
+        found = read(self, view, schedule_id)
+        autojump_clock.jump(90 if found is not None else 0)
+        return found
+
+    monkeypatch.setattr(SchedulesActor, "_read", read_and_stand_still)
+    async with world.node() as node:
+        await scheduled(node, missed=Missed.SKIP)
+        await trio.sleep(1.5 * HOUR_S)
+    assert [line.at - line.data["dueAt"] for line in lines(world, "schedule.fired")] == [pytest.approx(0.0, abs=1.0)]

@@ -83,6 +83,43 @@ async def test_a_retry_that_was_committed_while_nobody_waited_any_more_still_com
         assert (task.attempt, task.status) == (2, TaskStatus.DISPATCHED)
 
 
+@pytest.mark.parametrize("kind", ["push", "claim", "local"])
+async def test_an_attempt_has_its_time_from_when_it_is_handed_over_however_long_the_disk_took(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter], kind: str
+) -> None:
+    async with World(tmp_path).node() as node, trio.open_nursery() as nursery:
+
+        async def work(_: Assignment) -> str:
+            await trio.sleep(50)
+            return "done"
+
+        async def claim() -> None:
+            granted = await node.claim("a", wait_s=60) or await node.claim("a", wait_s=60)
+            assert granted is not None
+            await trio.sleep(50)
+            await node.complete(granted.assignment.task_id, 1, "done")
+
+        if kind == "local":
+            await node.register_agent("a", capabilities=["work"], handler=work)
+        else:
+            await join(node, "a", push=kind == "push")
+        if kind == "claim":
+            nursery.start_soon(claim)
+            await quiet()
+        writers[0].stalls_at, writers[0].stalls_s = LEASES.name, 62.0
+        with contextlib.suppress(AskTimeout):
+            await node.trigger(one_task(leaseSeconds=55, timeoutSeconds=55, retry={"maxRetries": 0}))
+        await trio.sleep(75 if kind == "local" else 33)
+        (session,) = node.sessions().items
+        if kind == "push":
+            assert only_task(node, session).attempt == 1
+            await trio.sleep(50)
+            await node.complete(only_task(node, session).task_id, 1, "done")
+        done = await ended(node, session)
+        assert (done.status, done.result) == (SessionStatus.COMPLETED, {"only": "done"})
+        assert only_task(node, done).attempt == 1
+
+
 async def test_a_run_that_was_committed_while_nobody_waited_any_more_still_runs(
     tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
 ) -> None:

@@ -11,12 +11,13 @@ import trio
 from trio.testing import MockClock
 
 from opscore.actors.errors import ActorFailed
-from opscore.runtime import messages
+from opscore.runtime import leases, messages
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.agent_rows import AgentRows
 from opscore.runtime.delivery import Answered
 from opscore.runtime.errors import CommitUnanswered
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import Lease, TaskStatus
 from tests.runtime.calendar_stage import HOUR_S, jump
 from tests.runtime.world import ACCEPTED, Strike, World, begin, check_rows, ended, join, one_task, only_task, quiet
 
@@ -64,6 +65,42 @@ async def test_what_an_agent_said_while_the_node_stood_still_is_heard(
         await trio.sleep(31)
         silent = only_task(node, sessions[1])
         assert (silent.retries, silent.error and silent.error.code) == (1, "heartbeat_timeout")
+
+
+@pytest.mark.parametrize("beyond_s", [-0.01, 0.01, 3.0])
+async def test_what_an_agent_said_is_heard_where_the_node_stands_still_until_its_time_is_over(
+    tmp_path: Path, autojump_clock: MockClock, beyond_s: float
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=25))
+        await trio.sleep(5)
+        lease = node.lease("a")
+        assert lease is not None
+        autojump_clock.jump(lease.expires_at - world.clock.now() + beyond_s)
+        # As long as it takes until what came meanwhile is read.
+        await trio.sleep(0.05)
+        await node.report_state("a", "active")
+        await trio.sleep(20)
+        assert only_task(node, session).status is TaskStatus.RUNNING
+        await trio.sleep(6)
+        assert only_task(node, session).bounces == 1
+
+
+def test_an_attempt_that_was_given_out_as_the_node_stood_still_is_listened_for() -> None:
+    lease = Lease(
+        agent_id="a",
+        session_id="s",
+        task_id="s.0",
+        attempt=1,
+        granted_at=95.0,
+        expires_at=155.0,
+        timeout_at=105.0,
+        lease_s=60.0,
+    )
+    later = leases.put_off(lease, 100.0, 200.0, left_s=None, within_s=110.0)
+    assert (later.expires_at, later.timeout_at) == (260.0, 200.0 + leases.SPEAK_S)
 
 
 async def test_a_clock_that_is_set_back_lets_no_dead_agent_keep_its_attempt(
