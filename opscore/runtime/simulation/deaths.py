@@ -1,4 +1,4 @@
-"""When the process dies: between any two steps of any task, also while it opens; and whether time goes on at all."""
+"""When the process dies or stands still: between any two steps, also as it opens; and whether time goes on at all."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,10 +10,11 @@ from opscore.runtime.simulation.faults import Dice
 TURNS_LOOKED_AT: Final = 2_000
 TURNS_AT_ONCE_MAX: Final = 60_000
 """More than thousands of agents' actors get at one moment; a world of a dozen that does so stands still."""
-_OPENING: Final = ("process_dies_in_recovery",)
-_OPEN: Final = ("process_dies", "process_restarts")
-DEATHS: Final = frozenset({*_OPENING, *_OPEN})
-"""The faults that end a process between two steps."""
+_FREEZES: Final = "machine_freezes"
+_OPENING: Final = ("process_dies_in_recovery", _FREEZES)
+_OPEN: Final = ("process_dies", "process_restarts", _FREEZES)
+BETWEEN_STEPS: Final = frozenset({*_OPENING, *_OPEN})
+"""The faults that come between two steps."""
 
 
 class Deaths(trio.abc.Instrument):
@@ -23,6 +24,7 @@ class Deaths(trio.abc.Instrument):
         self._dice: Dice
         self._die: Callable[[float], None]
         self._stop: Callable[[], None]
+        self._freeze: Callable[[], None]
         self._stands_still: Callable[[int], None]
         self._left: dict[str, int] = {}
         self._turns = 0
@@ -30,7 +32,12 @@ class Deaths(trio.abc.Instrument):
         self._time = 0.0
 
     def bind(
-        self, dice: Dice, die: Callable[[float], None], stop: Callable[[], None], stands_still: Callable[[int], None]
+        self,
+        dice: Dice,
+        die: Callable[[float], None],
+        stop: Callable[[], None],
+        freeze: Callable[[], None],
+        stands_still: Callable[[int], None],
     ) -> None:
         """Learn whose process it is.
 
@@ -38,14 +45,18 @@ class Deaths(trio.abc.Instrument):
             dice: when it dies.
             die: kills it; told what share of the batch under way is on the disk.
             stop: stops it in order.
+            freeze: has it do nothing for a while.
             stands_still: told how many turns actors had at one moment, where that is more than anything needs.
         """
-        self._dice, self._die, self._stop, self._stands_still = dice, die, stop, stands_still
+        self._dice, self._die, self._stop, self._freeze, self._stands_still = dice, die, stop, freeze, stands_still
 
     def begin(self, *, opening: bool) -> None:
         """A process opens, or is open."""
-        drawn = {name: self._dice.steps_until(name) for name in (_OPENING if opening else _OPEN)}
-        self._left = {name: steps for name, steps in drawn.items() if steps is not None}
+        self._left = self._drawn(_OPENING if opening else _OPEN)
+
+    def _drawn(self, names: tuple[str, ...]) -> dict[str, int]:
+        drawn = {name: self._dice.steps_until(name) for name in names}
+        return {name: steps for name, steps in drawn.items() if steps is not None}
 
     def pause(self) -> None:
         """There is no process."""
@@ -55,9 +66,13 @@ class Deaths(trio.abc.Instrument):
         """Count a step."""
         for name, left in self._left.items():
             if left <= 1:
-                self._left = {}
                 self._dice.count(name)
-                self._end(name)
+                if name == _FREEZES:
+                    self._left |= self._drawn((name,))
+                    self._freeze()
+                else:
+                    self._left = {}
+                    self._end(name)
                 return
             self._left[name] = left - 1
 

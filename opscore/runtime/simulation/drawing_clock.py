@@ -1,4 +1,4 @@
-"""Worlds whose wall clock is not to be trusted: some of all, and some made for it, where much waits for some time.
+"""Worlds that stand still, or whose wall clock is not to be trusted: some of all, and some where much has to wait.
 
 Those that are made for it take the place of worlds that have neither features nor corners. Who goes there is drawn from
 a source of its own, so that all others stay as they are.
@@ -17,13 +17,14 @@ from opscore.runtime.simulation.scenario import Calendar, Scenario, Trigger
 
 _SHARE: Final = 0.06
 _MADE_SHARE: Final = 0.12
+_FROZEN_SHARE: Final = 0.08
 _KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
 _SAVED: Final = "by-itself"
 _BY_ITSELF: Final = {"id": _SAVED, "tasks": [{"taskId": "only", "agentCapability": "z", "leaseSeconds": 5}]}
 
 
 def with_clock(scenario: Scenario, *, is_plain: bool) -> Scenario:
-    """The scenario, the same with a clock that is moved, or another one in its place.
+    """The scenario, the same with a clock that is moved or a world that stands still, or another one in its place.
 
     Args:
         scenario: as it was drawn.
@@ -33,8 +34,13 @@ def with_clock(scenario: Scenario, *, is_plain: bool) -> Scenario:
     drawn = rng.random()
     if is_plain and drawn < _MADE_SHARE:
         return rng.choice((_long_waits, _long_waits, _seldom_asked))(rng, attrs.evolve(scenario, cordons=()))
+    if is_plain and drawn < _MADE_SHARE + _FROZEN_SHARE:
+        made = _long_waits(rng, attrs.evolve(scenario, cordons=()))
+        return attrs.evolve(made, faults=attrs.evolve(made.faults, clock_moves=0.0, machine_freezes=0.01))
     if drawn > 1.0 - _SHARE:
         return attrs.evolve(scenario, faults=attrs.evolve(scenario.faults, clock_moves=rng.choice((0.2, 0.7))))
+    if drawn > 1.0 - _SHARE - _FROZEN_SHARE:
+        return attrs.evolve(scenario, faults=attrs.evolve(scenario.faults, machine_freezes=rng.choice((0.001, 0.01))))
     return scenario
 
 

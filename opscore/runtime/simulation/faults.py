@@ -65,6 +65,9 @@ class Faults:
     disk_nearly_full: float = _rate(BATCH, 0.004, "only the reserve is left for a while: no new work")
     # --- the machine
     clock_moves: float = _rate(MINUTE, 0.005, "the wall clock is set forward or back, by seconds up to hours")
+    machine_freezes: float = _rate(
+        STEP, 0.0001, "everything stands still for seconds up to minutes, between any two steps, and time goes on"
+    )
     # --- actors
     actor_raises: float = _rate(MESSAGE, 0.004, "an actor raises at a message, before or after it acted on it")
     run_poisoned: float = _rate(MESSAGE, 0.0005, "the actor of a run raises at every message for a minute")

@@ -103,6 +103,7 @@ STANDARD: Final = Invariants(
         times.runs_have_their_time,
         times.agents_have_time_to_speak,
         times.attempts_have_their_time_whatever_the_clock_shows,
+        times.what_was_said_meanwhile_is_heard,
         times.agents_may_be_silent_anew,
         times.unknown_deliveries_are_waited_for_shortly,
         sessions.sessions_move_by_the_table,
@@ -171,6 +172,7 @@ STANDARD: Final = Invariants(
     on_handed=(
         outside.handed_is_committed,
         outside.handed_is_open,
+        outside.who_is_handed_an_attempt_has_time_for_it,
         outside.life_ends_the_handing_over,
         outside.calls_are_handed_once,
     ),

@@ -21,6 +21,8 @@ class Marks:
         """When as many runs as may be were last unfinished."""
         self.clock_moved_at = -math.inf
         """When the clock was last set."""
+        self.froze_at = self.thawed_at = -math.inf
+        """When everything last stood still, from when on and until when."""
         self.touched: dict[str, float] = {}
         """When a commit last changed something of an agent or its lease, or of a session."""
         self.granted: dict[str, float] = {}
@@ -44,12 +46,19 @@ class Marks:
         """Whether the clock was set so lately."""
         return self.now() - self.clock_moved_at < seconds
 
+    def froze(self, seconds: float) -> None:
+        """Everything stood still for so long, and goes on now."""
+        self.thawed_at = self.now()
+        self.froze_at = self.thawed_at - seconds
+
     def shift(self, seconds: float) -> None:
         """The clock was set, forward or back by negative seconds."""
         self.clock_moved_at = self.now()
         self.opened_at += seconds
         self.calm_since += seconds
         self.full_until += seconds
+        self.froze_at += seconds
+        self.thawed_at += seconds
         for noted in (self.touched, self.granted, self.renewed, self.claimed_at, self.heard, self.gates_moved):
             noted.update({name: at + seconds for name, at in noted.items()})
         for name, times in self.begun.items():

@@ -8,7 +8,7 @@ import attrs
 
 from opscore.runtime.models import Session, Task, TaskStatus
 from opscore.runtime.simulation import scheduling
-from opscore.runtime.simulation.deaths import DEATHS, Deaths
+from opscore.runtime.simulation.deaths import BETWEEN_STEPS, Deaths
 from opscore.runtime.simulation.history import History
 from opscore.runtime.simulation.invariants import STANDARD, InvariantBroken, Invariants
 from opscore.runtime.simulation.revision import revision
@@ -68,8 +68,8 @@ class Played:
 def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:
     """Play a scenario to its end, or to the first promise that is broken."""
     deaths = Deaths()
-    # Being told of every step costs a world some of its time: only where the process may die at one.
-    instruments = [deaths] if any(name in DEATHS for name in scenario.faults.on()) else []
+    # Being told of every step costs a world some of its time: only where something may come between two of them.
+    instruments = [deaths] if any(name in BETWEEN_STEPS for name in scenario.faults.on()) else []
     return scheduling.run(
         functools.partial(_play, scenario, invariants, deaths), seed=scenario.seed, instruments=instruments
     )

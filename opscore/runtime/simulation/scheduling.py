@@ -60,6 +60,13 @@ def run(
         return trio.run(async_fn, clock=MockClock(autojump_threshold=0), instruments=list(instruments))
 
 
+def stand_still(seconds: float) -> None:
+    """Let time pass in which nobody does anything: what was to happen meanwhile happens afterwards."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock), "time is virtual here"
+    clock.jump(seconds)
+
+
 @contextlib.contextmanager
 def ordered_by(seed: int | str) -> Iterator[None]:
     """Have trio draw its order from the seed for as long as the block lasts, and keep the runtime's log quiet.

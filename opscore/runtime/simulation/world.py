@@ -45,6 +45,7 @@ UNSETTLED_S: Final[Mapping[str, float]] = {
     "commit_stalled": STALL_S_MAX + 30.0,
     "disk_full": FULL_S_MAX + 15.0,
     "disk_nearly_full": FULL_S_MAX + 15.0,
+    "machine_freezes": 45.0,
     "run_poisoned": POISONED_S + 130.0,
 }
 """How long what goes wrong inside the node takes to pass: stalls, backoffs, pauses, and what is tried again then."""
@@ -87,7 +88,7 @@ class World:
         self._writer: SimulatedWriter | None = None
         self._deaths = deaths
         self._turns = random.Random(f"{scenario.seed}/turns")
-        deaths.bind(self.dice, self._die, self._stop, self._stands_still)
+        deaths.bind(self.dice, self._die, self._stop, self._freeze, self._stands_still)
         self._stopping = self._killed = False
         asked = (scenario.triggers, scenario.steerings, scenario.tellings, scenario.calendars)
         self._asking = sum(map(len, asked))
@@ -285,6 +286,15 @@ class World:
         """The process is told to stop, and does so in order."""
         self.note(NODE, "is stopped")
         self._life.cancel()
+
+    def _freeze(self) -> None:
+        """Nobody does anything for a while, neither the process nor those around it, and clocks go on."""
+        rng = self.dice.rng("machine_freezes")
+        seconds = rng.choice((2.0, 10.0, 60.0, 300.0)) * rng.uniform(0.5, 2.0)
+        self.note("world", f"stands still for {seconds:,.1f} s")
+        scheduling.stand_still(seconds)
+        self.rows.froze(seconds)
+        self._disturb("machine_freezes")
 
     def _stands_still(self, turns: int) -> None:
         """Actors had so many turns, and no time has passed: something asks without end."""

@@ -6,7 +6,17 @@ That every one of them is found takes some minutes: `just mutants`.
 import attrs
 import pytest
 
-from tests.runtime.simulation.mutants import fresh, hunt, language, moved_clock, overlooked, planted, unseen, unwinding
+from tests.runtime.simulation.mutants import (
+    fresh,
+    hunt,
+    language,
+    moved_clock,
+    overlooked,
+    planted,
+    stood_still,
+    unseen,
+    unwinding,
+)
 from tests.runtime.simulation.mutants.mutant import Mutant
 
 QUICK = (
@@ -22,7 +32,7 @@ QUICK = (
 def test_there_are_many_and_some_are_by_somebody_who_had_not_read_the_promises() -> None:
     assert len(planted.MUTANTS) >= 25
     assert len(fresh.MUTANTS) >= 10
-    modules = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock)
+    modules = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still)
     assert len(hunt.MUTANTS) == sum(len(module.MUTANTS) for module in modules), "each has a name of its own"
 
 

@@ -13,6 +13,11 @@ from opscore.runtime.tables import LEASES, SIGNALS
 
 _ACTORS_CRASH: Final = frozenset({"actor_raises", "run_poisoned"})
 """The faults by which actors raise."""
+LATE_S: Final = 5.0
+"""What an agent that is handed its attempt may lack, at most, of the whole time of its lease."""
+_THAWED_S: Final = 1.0
+"""How long it takes, about, to notice that everything stood still."""
+_EPSILON_S: Final = 1e-6
 
 
 @attrs.frozen(kw_only=True)
@@ -179,6 +184,18 @@ def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
     if ends and not taken_back and rows.faults.isdisjoint(_ACTORS_CRASH):
         where = f"attempt {assignment.attempt} of {assignment.task_id}"
         yield f"{where} is handed to {assignment.agent_id}, and has ended as {ends[0]}"
+
+
+def who_is_handed_an_attempt_has_time_for_it(assignment: Assignment, rows: Rows) -> Iterator[str]:
+    """An agent has the whole time of its lease from when it is handed the attempt, however long its commit took."""
+    attempt, lease = (assignment.task_id, assignment.attempt), rows.leases.get(assignment.agent_id)
+    held = lease is not None and (lease.task_id, lease.attempt) == attempt
+    just_now = rows.clock_moved_within(_THAWED_S) or rows.now() - rows.thawed_at < _THAWED_S
+    if lease is None or not held or lease.delivered or just_now:
+        return
+    left_s = lease.expires_at - rows.now()
+    if left_s < lease.lease_s - LATE_S - _EPSILON_S:
+        yield f"{assignment.agent_id} is handed {assignment.task_id}, and has {left_s:g} s of {lease.lease_s:g}"
 
 
 def life_ends_the_handing_over(assignment: Assignment, rows: Rows) -> Iterator[str]:

@@ -6,11 +6,17 @@ from typing import Final
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, AgentSource, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import SESSIONS, TASKS
+from opscore.runtime.tables import LEASES, SESSIONS, TASKS
+from opscore.runtime.timers import STOOD_STILL_S
 
 _EPSILON_S: Final = 1e-6
 NOTICED_S: Final = 45.0
 """How long it takes at most until it is noticed that the clock was moved, and the little that agents have at least."""
+LISTENS_S: Final = 0.2
+"""How long at least a node that stood still listens to what was said meanwhile, before it takes anybody for silent."""
+LISTENS_LONG_S: Final = 9.0
+"""The same, where somebody's time was over for long when it went on."""
+_OVER_BY_TIME: Final = frozenset({"agent.lease_expired", "agent.fell_silent", "agent.timed_out"})
 _NOT_BEGUN: Final = TASK_ENDED | {TaskStatus.PENDING}
 
 
@@ -97,7 +103,8 @@ def attempts_have_their_time_whatever_the_clock_shows(commit: Commit, rows: Rows
         if told_s < 0 and lease.expires_at > record.at + lease.lease_s + _EPSILON_S:
             yield f"{who}, and may be silent for {lease.expires_at - record.at:g} s"
         granted_at, allowed_s = rows.granted[lease.agent_id], rows.task_definition(rows.tasks[lease.task_id]).timeout_s
-        unclear = rows.node_may_fail or granted_at == rows.clock_moved_at
+        # What was decided before that, and committed after it, counts from the decision.
+        unclear = rows.node_may_fail or granted_at in (rows.clock_moved_at, rows.thawed_at)
         if (
             unclear
             or granted_at <= rows.opened_at
@@ -108,6 +115,26 @@ def attempts_have_their_time_whatever_the_clock_shows(commit: Commit, rows: Rows
         left_s, due_s = lease.timeout_at - record.at, granted_at + allowed_s - record.at
         if left_s < max(due_s, 0.0) - NOTICED_S:
             yield f"{who}, and has {left_s:g} s left of {allowed_s:g}, of which {record.at - granted_at:g} are over"
+
+
+def what_was_said_meanwhile_is_heard(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Where everything stood still, no attempt whose time was not over before is over until what was said is heard.
+
+    Nothing else may go wrong in the node: who is told to look at an attempt because an actor crashed, or waits for its
+    disk, may do so just as everything stands still.
+    """
+    if rows.node_may_fail:
+        return
+    for record in commit.records:
+        if record.kind not in _OVER_BY_TIME:
+            continue
+        lease = next((change.before for change in commit.of(LEASES.name) if change.key == record.entity_id), None)
+        listened_s = record.at - rows.thawed_at
+        if lease is None or lease.due_at <= rows.froze_at or listened_s < 0.0:
+            continue
+        for_long = lease.due_at < rows.thawed_at - STOOD_STILL_S
+        if listened_s < (LISTENS_LONG_S if for_long else LISTENS_S):
+            yield f"{record.kind} ends {lease.task_id} {listened_s:g} s after everything stood still"
 
 
 def agents_may_be_silent_anew(commit: Commit, rows: Rows) -> Iterator[str]:

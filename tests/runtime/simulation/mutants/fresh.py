@@ -41,14 +41,15 @@ MUTANTS: tuple[Mutant, ...] = (
         name="timer-put-off-is-dropped",
         breaks="A lease that ends in silence is a loss: here one that was renewed once, or is not its agent's first, never ends.",
         module="opscore/runtime/timers.py",
-        old="""        if due_at > now:
-            self._push(key, due_at)
+        old="""        if comes_at > now:
+            self._push(key, comes_at)
             return
-        del self._due[key]
 """,
         new="""        if due_at > now:
             return
-        del self._due[key]
+        if comes_at > now:
+            self._push(key, comes_at)
+            return
 """,
         scenario="Easy to medium. An agent takes a task, sends one heartbeat and falls silent for good. The entry of the first "
         "deadline comes up, finds that it was put off, and is not set again: the attempt stays open for ever. The same befalls "

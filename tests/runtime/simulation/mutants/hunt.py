@@ -13,13 +13,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
-from tests.runtime.simulation.mutants import fresh, language, moved_clock, overlooked, planted, unseen, unwinding
+from tests.runtime.simulation.mutants import (
+    fresh,
+    language,
+    moved_clock,
+    overlooked,
+    planted,
+    stood_still,
+    unseen,
+    unwinding,
+)
 from tests.runtime.simulation.mutants.mutant import ROOT, Mutant
 
 WORLDS_MAX = 2_000
 HANG_S = 20.0
 """A world that takes longer never ends: that is found as well."""
-_MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock)
+_MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still)
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for module in _MODULES for mutant in module.MUTANTS}
 
 

@@ -50,7 +50,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="clock-takes-from-the-whole-time-of-an-attempt",
         breaks="An attempt has its whole time, whatever the clock shows: here it ends with its lease.",
         module="opscore/runtime/leases.py",
-        old="        timeout_at=lease.timeout_at if given_since else max(timeout_at, now + SPEAK_S),\n",
+        old="        timeout_at=max(lease.timeout_at if given_since else timeout_at, now + SPEAK_S),\n",
         new="        timeout_at=max(lease.timeout_at, now + SPEAK_S),\n",
     ),
     Mutant(
