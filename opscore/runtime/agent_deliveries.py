@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from opscore.actors.actor import handles
-from opscore.runtime import delivery, leases, messages, registration, timer_messages
+from opscore.runtime import delivery, leases, messages, process_messages, registration, timer_messages
 from opscore.runtime.addresses import hint
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import AgentStanding
@@ -191,8 +191,20 @@ class AgentDeliveries(AgentStanding):
         """Try the agent again."""
         self._announce()
 
-    @handles(messages.Resume)
-    async def resume(self, message: messages.Resume) -> None:
+    @handles(process_messages.GiveBack)
+    async def give_back(self, _: process_messages.GiveBack) -> None:
+        """Put back what a function of this process has, which is about to be stopped with it."""
+
+        async def decide() -> None:
+            agent, lease = self._rows.agent, self._rows.lease
+            if agent is not None and agent.source is AgentSource.LOCAL and lease is not None:
+                stopped = delivery.Lost(reason="the process that ran it was stopped", counts=False)
+                await self._end(stopped, "agent.given_back")
+
+        await self._decided(decide)
+
+    @handles(process_messages.Resume)
+    async def resume(self, message: process_messages.Resume) -> None:
         """The node was away: a local function died with it; a remote agent gets a full lease to speak."""
 
         async def decide() -> None:

@@ -17,7 +17,7 @@ from opscore.actors.groups import unwrapped
 from opscore.actors.scheduler import Runnable
 from opscore.actors.spec import ChildSpec
 from opscore.actors.system import System, open_system
-from opscore.runtime import messages, quarantine, recovery, timer_messages, tree
+from opscore.runtime import messages, process_messages, quarantine, recovery, timer_messages, tree
 from opscore.runtime.addresses import Addresses, identity_of
 from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.courier import Courier
@@ -51,6 +51,8 @@ QUARANTINE_AGAIN_S: Final = 1.0
 """When to try again to pause a run whose actor crashed too often."""
 PUT_IN_LINE: Final = 500
 """Tasks that are put in line in one commit."""
+GIVE_BACK_S: Final = 1.0
+"""How long the end of the node waits until what its functions have is put back."""
 STOPPED: Final = "it has stopped"
 RACES_MAX: Final = 8
 """How often a write that another one overtook is decided anew."""
@@ -137,6 +139,7 @@ class Core:
                     yield system
                     await self._let_deliveries_end()
                 finally:
+                    await self._give_back()
                     # What is out with a local function is given up first, so that nothing reports to a tree that stops.
                     self.courier.cancel_all()
                     self._nursery.cancel_scope.cancel()
@@ -199,6 +202,21 @@ class Core:
         with trio.move_on_after(self.limits.close_grace_s):
             await self.courier.settled()
 
+    async def _give_back(self) -> None:
+        """Put back what functions of this process have; what can't be in time is lost at the next opening."""
+        self.offering = False
+        holders = self.courier.functions_at_work()
+        with trio.move_on_after(GIVE_BACK_S, shield=True):
+            async with trio.open_nursery() as nursery:
+                for agent_id in sorted(holders):
+                    nursery.start_soon(self._ask_back, agent_id)
+
+    async def _ask_back(self, agent_id: str) -> None:
+        try:
+            await self.addresses.agent(agent_id).ask(process_messages.GiveBack(), timeout_s=GIVE_BACK_S)
+        except (OpscoreError, ActorError) as error:
+            _log.info("what agent %s has is given back at the next opening: %s", agent_id, error)
+
     async def _take_up(self) -> None:
         """Have everyone read what the rows say; from here on, recovery and normal operation are one path."""
         with self.store.snapshot() as view:
@@ -206,7 +224,7 @@ class Core:
             holders = recovery.lease_holders(view)
         # Before the timers: a lease that ran out while the node was away is extended, not ended.
         for agent_id in holders:
-            await self.addresses.agent(agent_id).send(messages.Resume())
+            await self.addresses.agent(agent_id).send(process_messages.Resume())
         await self.addresses.timers.ask(timer_messages.ReadDueTimes(), timeout_s=600.0)
         await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=600.0)
         await self.addresses.schedules.ask(KeepSchedules(), timeout_s=600.0)

@@ -45,6 +45,8 @@ class Courier:
         # Deliveries start from the host's context variables, not from those of the handler that began them.
         self._variables = contextvars.copy_context()
         self._under_way: dict[tuple[str, int], _UnderWay] = {}
+        self._interrupted: set[str] = set()
+        """Agents of this process whose function was cancelled by nobody here: the node is about to end."""
         self._waiting = trio.lowlevel.ParkingLot()
         """Who waits for one of them to end."""
 
@@ -76,6 +78,11 @@ class Courier:
             if delivery.agent.source is AgentSource.LOCAL:
                 self._nursery.start_soon(self._name_if_it_goes_on, delivery)
 
+    def functions_at_work(self) -> set[str]:
+        """The agents of this process that are at work, or were cancelled with whoever runs the node."""
+        at_work = {each.agent.agent_id for each in self._under_way.values() if each.agent.source is AgentSource.LOCAL}
+        return at_work | self._interrupted
+
     def cancel_all(self) -> None:
         """Stop every delivery, because the node ends."""
         for task_id, attempt in list(self._under_way):
@@ -104,6 +111,10 @@ class Courier:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 ended = DeliveryEnded(task_id=assignment.task_id, attempt=assignment.attempt, fact=fact)
                 await self._bring(agent.agent_id, ended)
+        except trio.Cancelled:
+            if agent.source is AgentSource.LOCAL:
+                self._interrupted.add(agent.agent_id)
+            raise
         finally:
             # Not before it is acted on: until then, whoever looks at the lease sees that an answer is on its way.
             del self._under_way[assignment.task_id, assignment.attempt]

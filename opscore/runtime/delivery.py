@@ -107,6 +107,8 @@ class Lost:
     """The agent had it and will not end it; spends no retry."""
 
     reason: str
+    counts: bool = True
+    """Whether it is one more in the row of those that are lost or undelivered."""
 
 
 @attrs.frozen(kw_only=True)

@@ -122,11 +122,6 @@ class SuspicionDue(_ToAgent[None]):
 
 
 @attrs.frozen(kw_only=True)
-class Resume(_ToAgent[None]):
-    """The node started and found this agent holding a lease."""
-
-
-@attrs.frozen(kw_only=True)
 class StoodStill(_ToAgent[None]):
     """The node stood still, or its clock was moved: no agent could speak in that time."""
 

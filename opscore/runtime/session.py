@@ -117,13 +117,14 @@ class SessionActor(SessionStanding):
                 return transitions.complete(run, task, result, now)
             case delivery.Failed(error=error, retryable=retryable):
                 return transitions.fail(run, task, error, now, rng, retryable=retryable)
-            case delivery.Lost(reason=reason):
-                return self._bounced(run, task, Failure(message=reason, code="lost"))
+            case delivery.Lost(reason=reason, counts=counts):
+                return self._bounced(run, task, Failure(message=reason, code="lost"), counts=counts)
             case delivery.Undelivered(reason=reason):
                 return self._bounced(run, task, Failure(message=reason, code="undelivered"))
 
-    def _bounced(self, run: Run, task: Task, error: Failure) -> Step:
-        return transitions.bounce(run, task, error, self._now(), self.context.clock.random, self._limits)
+    def _bounced(self, run: Run, task: Task, error: Failure, *, counts: bool = True) -> Step:
+        rng = self.context.clock.random
+        return transitions.bounce(run, task, error, self._now(), rng, self._limits, counts=counts)
 
     @handles(messages.Due)
     async def due(self, message: messages.Due) -> None:

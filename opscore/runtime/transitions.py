@@ -109,15 +109,18 @@ def _fail(draft: Draft, task: Task, error: Failure, rng: random.Random, *, retry
     draft.move(task, TaskEvent.RETRY, retries=failures, error=error, due_at=due_at, bounces=0)
 
 
-def bounce(run: Run, task: Task, error: Failure, now: float, rng: random.Random, limits: Limits) -> Step:
-    """End the current attempt as lost or undelivered: no retry is spent, within `dispatch_attempts_max`."""
-    if task.bounces + 1 >= limits.dispatch_attempts_max:
+def bounce(
+    run: Run, task: Task, error: Failure, now: float, rng: random.Random, limits: Limits, *, counts: bool = True
+) -> Step:
+    """End the current attempt as lost or undelivered: no retry is spent, within `dispatch_attempts_max` that count."""
+    bounces = task.bounces + counts
+    if counts and bounces >= limits.dispatch_attempts_max:
         return fail(run, task, error, now, rng)
     draft = Draft(run, now)
     if _called_off(draft, task):
         draft.end(task, TaskEvent.CANCEL, error=error)
     else:
-        _requeue(draft, task, error, bounces=task.bounces + 1)
+        _requeue(draft, task, error, bounces=bounces)
     progress.follow(draft)
     return draft.step()
 

@@ -1,6 +1,7 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """How a local function ends whose attempt is over: at its timeout, called off, heeding its cancellation or not."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from opscore.runtime.node import Node
 from tests.runtime.world import World, begin, check_rows, ended, hire, lease_of, one_task, only_task, quiet
 
 ONCE: dict[str, Any] = {"retry": {"maxRetries": 0}}
+STOPS = 12
+"""More than attempts may be lost in a row."""
 TIMEOUT = Failure(code="timeout", message="attempt 1 took longer than its timeout")
 
 
@@ -318,3 +321,41 @@ async def test_a_function_that_goes_on_while_the_node_ends_hears_that_its_attemp
         assert (await ended(node, session)).result == {"only": "done"}
         assert only_task(node, session).retries == 0
     assert function.attempts == [1, 2]
+
+
+@pytest.mark.parametrize("leave", ["the block ends", "it is cancelled", "it raises"])
+async def test_a_process_that_is_stopped_in_order_gives_back_what_its_functions_have_however_often(
+    tmp_path: Path, autojump_clock: MockClock, leave: str
+) -> None:
+    attempts: list[int] = []
+
+    async def work(assignment: Assignment) -> str:
+        attempts.append(assignment.attempt)
+        await trio.sleep(0 if len(attempts) > STOPS else 600)
+        return "done"
+
+    class LeftError(Exception):
+        pass
+
+    world = World(tmp_path, look=check_rows)
+    session: Session | None = None
+    for _ in range(STOPS):
+        with contextlib.suppress(LeftError), trio.CancelScope() as scope:
+            async with world.node() as node:
+                await node.register_agent("a", capabilities=["work"], handler=work)
+                session = session or await begin(node, one_task(**ONCE))
+                await trio.sleep(5)
+                assert only_task(node, session).is_out
+                if leave == "it is cancelled":
+                    scope.cancel()
+                    await trio.lowlevel.checkpoint()
+                if leave == "it raises":
+                    raise LeftError
+    assert session is not None
+    async with world.node() as node:
+        task = only_task(node, session)
+        assert (task.status, task.bounces, task.retries) == (TaskStatus.READY, 0, 0)
+        assert task.error == Failure(code="lost", message="the process that ran it was stopped")
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        assert (await ended(node, session)).result == {"only": "done"}
+    assert attempts == list(range(1, STOPS + 2))

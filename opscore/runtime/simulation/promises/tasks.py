@@ -165,6 +165,13 @@ def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
             yield f"task {after.task_id} is {after.status}, and {after.bounces} losses in a row still count"
         if not before.is_out or after.status is not TaskStatus.READY:
             continue
+        given_back = any(
+            record.kind == "agent.given_back" and record.entity_id == before.agent_id for record in commit.records
+        )
+        if given_back:
+            if after.bounces != before.bounces:
+                yield f"task {after.task_id} is given back by a process that stops, and that counts as a loss"
+            continue
         taken_back = rows.sessions[after.session_id].status is SessionStatus.PAUSED or (
             after.error is not None and after.error.code == "reset"
         )
