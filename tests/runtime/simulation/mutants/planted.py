@@ -105,8 +105,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="losses-have-no-bound",
         breaks="An attempt that is lost again and again spends a retry at last.",
         module="opscore/runtime/transitions.py",
-        old="    if task.bounces + 1 >= limits.dispatch_attempts_max:\n",
-        new="    if task.bounces + 1 >= limits.dispatch_attempts_max + 1:\n",
+        old="    if counts and bounces >= limits.dispatch_attempts_max:\n",
+        new="    if counts and bounces >= limits.dispatch_attempts_max + 1:\n",
     ),
     Mutant(
         name="key-is-forgotten",

@@ -66,6 +66,13 @@ MUTANTS: tuple[Mutant, ...] = (
         new="    if not task.dead and not tolerated(draft, task):\n",
     ),
     Mutant(
+        name="what-is-given-back-counts-as-lost",
+        breaks="What a process that stops in order gives back is not counted: here it is, as what a crash takes.",
+        module="opscore/runtime/agent_deliveries.py",
+        old='reason="the process that ran it was stopped", counts=False)',
+        new='reason="the process that ran it was stopped")',
+    ),
+    Mutant(
         name="item-that-need-not-succeed-is-a-dead-letter",
         breaks="An item without which its list goes on is no dead letter: here it is where the list has a fallback.",
         module="opscore/runtime/progress.py",
