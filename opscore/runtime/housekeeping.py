@@ -80,14 +80,19 @@ class Housekeeper:
         if trio.current_time() < self._sessions_rest_until:
             return
         after: bytes | None = None
-        removed, looks, more = 0, 0, True
+        kept, removed, looks, more = 0, 0, 0, True
         while more:
-            look = functools.partial(retention.sessions, now=self._clock.now(), limits=self._limits, after=after)
+            look = functools.partial(
+                retention.sessions, now=self._clock.now(), limits=self._limits, after=after, kept=kept
+            )
             sweep = await self._look(look)
+            kept = sweep.kept
             if await self._commit(sweep.submission):
                 removed += sweep.sessions
                 for definition_key in sweep.definition_keys:
                     await self._sweep_revision(definition_key)
+            else:
+                kept += sweep.sessions
             after, more, looks = sweep.after, sweep.after is not None, looks + 1
         if removed:
             _log.info("removed %d finished sessions", removed)

@@ -53,37 +53,57 @@ class Sweep:
     """What they ran by, which may be needed no longer."""
     after: bytes | None = None
     """Where to go on; nothing when everything has been looked at."""
+    kept: int = 0
+    """How many before that stay."""
 
 
-def sessions(view: Snapshot, *, now: float, limits: Limits, after: bytes | None = None) -> Sweep:
+def sessions(view: Snapshot, *, now: float, limits: Limits, after: bytes | None = None, kept: int = 0) -> Sweep:
     """The finished sessions that are too old or too many, the oldest first, with their tasks and idempotency keys.
 
     One whose idempotency key still counts stays: the same request must get the same answer. One that the task of
-    another run still waits for stays as well: a run that is paused reads how it ended when it goes on.
+    another run still waits for stays as well: a run that is paused reads how it ended when it goes on. No younger one
+    goes in the place of one that stays.
+
+    Args:
+        view: the rows.
+        now: wall time.
+        limits: how long, and how many, are kept.
+        after: where to go on.
+        kept: how many stay of those before that.
     """
     surplus = _surplus(view.count(SESSIONS_ENDED.name), limits.sessions_ended_max)
     expects: list[Expect | Vacant] = []
     deletes: list[Delete] = []
     keys: set[str] = set()
-    removed, last = 0, None
+    removed, last, more = 0, after, False
     for looked, (line, session_id) in enumerate(SESSIONS_ENDED.sound_lines(view, after=after)):
         ended_at = time_at(line)
-        if removed >= surplus and not _over(ended_at, limits.sessions_keep_s, now):
-            return _swept(expects, deletes, keys, removed, None)
+        if kept + removed >= surplus and not _over(ended_at, limits.sessions_keep_s, now):
+            break
         if looked == LOOKED_AT_ONCE or len(deletes) >= REMOVED_AT_ONCE:
-            return _swept(expects, deletes, keys, removed, last)
+            more = True
+            break
         last = line
         try:
-            found = _session(view, session_id, keyed=not _over(ended_at, limits.idempotency_keep_s, now))
+            found = _session(view, session_id, keyed=ended_at + limits.idempotency_keep_s > now)
         except StoreDamaged:
             _log.exception("session %s stays", session_id)
+            found = None
+        if found is None:
+            kept += 1
             continue
-        if found is not None:
-            expects += found.guards
-            deletes += found.deletes
-            keys.add(found.definition_key)
-            removed += 1
-    return _swept(expects, deletes, keys, removed, None)
+        expects += found.guards
+        deletes += found.deletes
+        keys.add(found.definition_key)
+        removed += 1
+    submission = Submission(expects=tuple(expects), writes=tuple(deletes)) if deletes else None
+    return Sweep(
+        submission=submission,
+        sessions=removed,
+        definition_keys=frozenset(keys),
+        after=last if more else None,
+        kept=kept,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -107,13 +127,6 @@ def _session(view: Snapshot, session_id: str, *, keyed: bool) -> _Session | None
         deletes=[SESSIONS.delete(session_id), *tasks, *signals, *map(IDEMPOTENCY.delete, scopes)],
         definition_key=session.row.definition_key,
     )
-
-
-def _swept(
-    expects: list[Expect | Vacant], deletes: list[Delete], keys: set[str], removed: int, after: bytes | None
-) -> Sweep:
-    submission = Submission(expects=tuple(expects), writes=tuple(deletes)) if deletes else None
-    return Sweep(submission=submission, sessions=removed, definition_keys=frozenset(keys), after=after)
 
 
 def revision_keys(view: Snapshot, *, after: bytes | None = None) -> list[str]:
