@@ -167,7 +167,9 @@ class Verification:
 
     def _lease(self, lease: Lease) -> Iterator[str]:
         yield from self._leads_to(AGENTS, lease.agent_id)
-        yield from self._leads_to(TASKS, lease.task_id)
+        if not lease.revoked:
+            # What was taken back may be gone, with its run, before its agent lets go of it.
+            yield from self._leads_to(TASKS, lease.task_id)
         task = self._row(TASKS, lease.task_id)
         held = (lease.attempt, lease.agent_id)
         # What was taken back from an agent it may be busy with for a while yet.

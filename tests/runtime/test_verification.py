@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """What is wrong in a store is said, where it is; what is sound is said to be."""
 
 import gzip
@@ -8,8 +9,12 @@ from typing import Any
 import attrs
 import lmdb
 import pytest
+import trio
+from trio.testing import MockClock
 
-from opscore.runtime.models import Lease, SessionStatus, Task, TaskStatus
+from opscore.runtime.errors import SessionNotFound
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Lease, Move, SessionStatus, Task, TaskStatus
 from opscore.runtime.opening import open_reader, open_store
 from opscore.runtime.simulation import Invariants, play, world
 from opscore.runtime.simulation.disk import Disk
@@ -22,7 +27,7 @@ from opscore.runtime.transfer import exported, imported
 from opscore.runtime.typed_tables import Table
 from opscore.runtime.verification import Finding, Verification
 from tests.runtime.test_opening import EVERY_FORMAT, restored
-from tests.runtime.world import MAP_BYTES
+from tests.runtime.world import MAP_BYTES, World, begin, check_rows, ended, hire, join, one_task
 
 
 def found_in(path: Path, *, rows_min: int = 50) -> list[Finding]:
@@ -70,6 +75,23 @@ def tamper(path: Path, table: str, change_lines: Callable[[dict[bytes, bytes]], 
 @pytest.mark.parametrize("number", EVERY_FORMAT)
 def test_a_sound_store_of_any_format_has_no_findings(number: int, tmp_path: Path) -> None:
     assert found_in(restored(number, tmp_path)) == []
+
+
+async def test_what_was_taken_back_from_an_agent_that_says_nothing_may_be_gone_with_its_run(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, limits=Limits(sessions_ended_max=1), look=check_rows).node() as node:
+        await join(node, "silent", "slow")
+        await hire(node, "a")
+        run = await begin(node, one_task("slow", agentCapability="slow"))
+        await node.steer(run.session_id, Move.CANCEL)
+        for _ in range(2):
+            await ended(node, await begin(node))
+        await trio.sleep(61)
+        assert node.lease("silent") is not None
+        with pytest.raises(SessionNotFound):
+            node.session(run.session_id)
+    assert found_in(tmp_path, rows_min=1) == []
 
 
 @pytest.mark.parametrize("seed", range(24))
