@@ -1,5 +1,6 @@
 """Tasks that are done for each item of a list: some of them at once, their results in the order of the list."""
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from opscore.runtime.codec import encode_json, type_name
@@ -36,7 +37,10 @@ def go_through(draft: Draft, task: Task) -> Task:
     definition, values = draft.of(task), task.items or []
     if draft.tally(task).failed and not definition.continue_on_failure:
         return _fail(draft, task)
-    while _open(draft, task) < definition.concurrency and _next(draft, task, len(values)):
+    # Of a run that is tried again many may wait to begin anew: they are looked for once.
+    pending = (item for item in draft.items(task) if item.status is TaskStatus.PENDING)
+    waiting = iter(tuple(pending) if draft.tally(task).pending else ())
+    while _open(draft, task) < definition.concurrency and _next(draft, task, waiting, len(values)):
         if draft.tally(task).failed and not definition.continue_on_failure:
             return _fail(draft, task)
     if draft.tally(task).ended < len(values):
@@ -66,13 +70,10 @@ def _open(draft: Draft, task: Task) -> int:
     return len(draft.items(task)) - tally.ended - tally.pending
 
 
-def _next(draft: Draft, task: Task, count: int) -> bool:
-    """Begin the next item; `False` where there is none."""
-    begun = draft.items(task)
-    if draft.tally(task).pending:
-        item = next(each for each in begun if each.status is TaskStatus.PENDING)
-    elif len(begun) < count:
-        place = len(begun)
+def _next(draft: Draft, task: Task, waiting: Iterator[Task], count: int) -> bool:
+    """Begin the next item, first of those that wait to begin anew; `False` where there is none."""
+    item, place = next(waiting, None), len(draft.items(task))
+    if item is None and place < count:
         item = Task(
             task_id=f"{task.task_id}.{place}",
             session_id=task.session_id,
@@ -81,7 +82,7 @@ def _next(draft: Draft, task: Task, count: int) -> bool:
             item=place,
         )
         draft.add_item(item)
-    else:
+    if item is None:
         return False
     release(draft, item)
     return True

@@ -1,11 +1,14 @@
 """What follows from where a run stands, where several rules meet."""
 
 import random
+import time
 from typing import Any
 
+import attrs
+
 from opscore.runtime import transitions
-from opscore.runtime.models import Failure, SessionStatus, Signal
-from opscore.runtime.run import Ready, Run, Step
+from opscore.runtime.models import Failure, SessionStatus, Signal, TaskStatus
+from opscore.runtime.run import Ready, Run, Step, tallied
 from tests.runtime.runs import (
     ERROR,
     FATAL,
@@ -24,6 +27,22 @@ NEVER = {"retry": {"maxRetries": 0}}
 
 def due(run: Run, what: str, now: float) -> Step:
     return transitions.due(run, what, now, random.Random(0))
+
+
+def test_a_long_list_is_tried_again_in_a_time_that_grows_with_it_and_not_with_its_square() -> None:
+    def took_s(count: int) -> float:
+        run = run_of(each(*range(count), concurrency=count))
+        items = tuple(attrs.evolve(item, status=TaskStatus.FAILED, error=ERROR) for item in run.items[0])
+        task = attrs.evolve(run.tasks[0], status=TaskStatus.FAILED, error=ERROR, dead=True)
+        session = attrs.evolve(run.session, status=SessionStatus.FAILED, error=ERROR, ended_at=NOW)
+        over = attrs.evolve(run, session=session, tasks=(task,), items={0: items}, tallies={0: tallied(items)})
+        began = time.process_time()
+        again = transitions.revive(over, NOW).run
+        took_s = time.process_time() - began
+        assert items_of(again) == ["ready"] * count
+        return took_s
+
+    assert took_s(8_000) < 16 * max(took_s(1_000), took_s(1_000))
 
 
 def told(run: Run, name: str, payload: Any) -> Run:
