@@ -45,7 +45,9 @@ class Standing:
         if task is not None and task.item is not None:
             found |= {"item": (self.tasks[task.ordinal].items or [])[task.item], "index": task.item}
         if task is not None and self.definition.tasks[task.ordinal].role is not Role.STEP:
-            found["error"] = _shown(self._failure_for(self.definition.tasks[task.ordinal]))
+            about = self._failure_for(self.definition.tasks[task.ordinal])
+            # Whatever the run ends by, its handlers may read both: where it was cancelled, they are null.
+            found["error"] = _shown(about) or {"message": None, "code": None}
         return found
 
     def _seen(self, key: str) -> dict[str, Any]:
