@@ -216,7 +216,7 @@ class AgentActor(AgentDeliveries):
         spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
         busy = self._rows.lease is not None or self._claim is not None or self._displaced
         if spoken_to or busy or not self._stop_if_quiet():
-            self.context.tell_after(self._limits.passivate_s, message)
+            self.context.tell_after(self._limits.quiet_s, message)
 
     @handles(messages.AnnounceAgent)
     async def announce(self, message: messages.AnnounceAgent) -> None:

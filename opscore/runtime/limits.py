@@ -12,6 +12,8 @@ import attrs
 NESTING_MAX: Final = 100
 """Deeper JSON is not even read: Python's reader and writer recurse."""
 
+QUIET_S_MIN: Final = 0.5
+
 
 @attrs.frozen(kw_only=True)
 class DispatchLimit:
@@ -119,6 +121,11 @@ class Limits:
     signature_keep_s: float = 600.0
     agent_ttl_s: float = 0.0
     """An agent silent for longer is given no work; 0 turns this off."""
+
+    @property
+    def quiet_s(self) -> float:
+        """How long an actor that is needed yet rests until it looks again; not at once where `passivate_s` is 0."""
+        return max(self.passivate_s, QUIET_S_MIN)
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):

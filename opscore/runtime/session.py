@@ -256,7 +256,7 @@ class SessionActor(SessionStanding):
         """Passivate a run that waits: its rows say everything, and the next message for it activates it again."""
         spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
         if spoken_to or self._has_work() or not self.context.stop_if_quiet():
-            self.context.tell_after(self._limits.passivate_s, message)
+            self.context.tell_after(self._limits.quiet_s, message)
 
 
 def _standing(task: Task | None) -> str:

@@ -30,6 +30,18 @@ async def test_runs_that_wait_for_an_agent_and_agents_that_wait_for_work_hold_no
         assert {(await ended(node, session)).status for session in sessions} == {SessionStatus.COMPLETED}
 
 
+async def test_actors_that_are_to_go_at_once_and_are_needed_do_not_look_without_end(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, limits=Limits(passivate_s=0.0)).node() as node:
+        await join(node, "a")
+        await begin(node)
+        actors = {actor.name: actor.handled for actor in node._core.addresses.system.snapshot()}  # noqa: SLF001 (its actors)
+        await trio.sleep(10)
+        for actor in node._core.addresses.system.snapshot():  # noqa: SLF001
+            assert actor.handled - actors[actor.name] <= 25, actor.name
+
+
 async def test_a_run_and_an_agent_with_an_attempt_open_keep_their_actors(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
