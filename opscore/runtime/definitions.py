@@ -133,6 +133,8 @@ class Definition:
     outputs: Template | None = None
     """What its result is made of; by default the results of its last steps."""
     input_schema: dict[str, Any] | None = None
+    limits: Limits
+    """What the node allows that reads it."""
 
     @functools.cached_property
     def by_key(self) -> dict[str, TaskDefinition]:
@@ -217,6 +219,7 @@ def restore(document: dict[str, Any], limits: Limits) -> Definition:
         on_failure=document.get("onFailure"),
         outputs=None if document.get("outputs") is None else compile_template(document["outputs"]),
         input_schema=document.get("inputSchema"),
+        limits=limits,
         session_timeout_s=_seconds(document.get("sessionTimeoutSeconds")),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from opscore.runtime import items
 from opscore.runtime.definitions import Role
-from opscore.runtime.errors import ExpressionFailed
+from opscore.runtime.errors import ExpressionFailed, LimitExceeded
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.models import (
     SESSION_ENDED,
@@ -22,6 +22,7 @@ from opscore.runtime.models import (
 )
 from opscore.runtime.releasing import release
 from opscore.runtime.run import Draft
+from opscore.runtime.values import RESULT_TOO_LARGE, check_value
 
 _STEPS = (Role.STEP, Role.FALLBACK)
 
@@ -66,7 +67,15 @@ def _complete(draft: Draft) -> None:
     outputs = draft.definition.outputs
     try:
         standing = draft.standing()
-        result = standing.gathered() if outputs is None else outputs.evaluate(standing.scope(outputs.task_keys))
+        if outputs is None:
+            # Each of them may be as large as a result; what is too large for the run's row is gathered as it is read.
+            result = standing.gathered()
+        else:
+            result = outputs.evaluate(standing.scope(outputs.task_keys))
+            check_value(result, draft.definition.limits)
+    except LimitExceeded as error:
+        fail_session(draft, Failure(message=f"outputs: {error}", code=RESULT_TOO_LARGE))
+        return
     except ExpressionFailed as error:
         fail_session(draft, Failure(message=f"outputs: {error}", code=error.code))
         return

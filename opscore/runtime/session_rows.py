@@ -81,7 +81,8 @@ def difference(before: Run | None, step: Step, version: int, now: float, limits:
     writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
     writes += [SIGNALS.put(signal) for signal in step.signals]
     if before is None or before.session is not after.session:
-        writes.append(SESSIONS.put(_bounded(after.session, limits)))
+        gathered = after.definition.outputs is None
+        writes.append(SESSIONS.put(_bounded(after.session, limits) if gathered else after.session))
     if before is not None and before.ended and not after.ended:
         told = attrs.evolve(told, revived=True)
     records: list[Record] = []
@@ -100,14 +101,16 @@ def difference(before: Run | None, step: Step, version: int, now: float, limits:
 
 
 def _records_of(before: Run | None, step: Step, now: float, told: Told) -> Iterator[Record]:
-    """A record for each change."""
+    """A record for each change; why somebody asked for it stands in the session's, or else in each of its tasks'."""
+    alone = before is not None and before.session is step.run.session
+    reason = told.reason if alone else None
     for task in step.changed:
-        yield _task_record(task, None if before is None else before.find(task.task_id), now, told)
+        yield _task_record(task, None if before is None else before.find(task.task_id), now, told, reason)
     waiting = set() if before is None else {signal.number for signal in before.signals}
     for signal in step.signals:
         if signal.number not in waiting:
             yield _signal_record(signal, now, told)
-    if before is None or before.session is not step.run.session:
+    if not alone:
         yield _session_record(step.run.session, now, told)
 
 
@@ -144,7 +147,7 @@ def _bounded(session: Session, limits: Limits) -> Session:
     return attrs.evolve(session, result=None)
 
 
-def _task_record(task: Task, before: Task | None, now: float, told: Told) -> Record:
+def _task_record(task: Task, before: Task | None, now: float, told: Told, reason: str | None) -> Record:
     data: dict[str, Any] = {
         "taskKey": task.key,
         "attempt": task.attempt,
@@ -158,7 +161,7 @@ def _task_record(task: Task, before: Task | None, now: float, told: Told) -> Rec
     kind = f"task.{task.status}"
     if before is not None and before.status is task.status and before.dead is not task.dead and not told.revived:
         kind = KIND_DEAD if task.dead else KIND_DISCARDED
-        data |= {} if told.reason is None else {"reason": told.reason}
+    data |= {} if reason is None else {"reason": reason}
     return Record(
         at=now,
         entity="task",

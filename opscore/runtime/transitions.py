@@ -16,6 +16,7 @@ from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import SESSION_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.run import Draft, Run, Step
+from opscore.runtime.values import RESULT_TOO_LARGE
 
 TOO_MANY_RUNS = "too_many_runs"
 """The code of a task that would have begun more runs than may be, and of every run above it that fails by that."""
@@ -182,7 +183,7 @@ def _await_over(draft: Draft, task: Task, rng: random.Random, child: Session | N
         draft.end(task, TaskEvent.COMPLETE, result=child.result, error=None)
     elif child is not None and child.status in SESSION_ENDED:
         error = child.error or Failure(message="the run was cancelled", code="cancelled")
-        again = child.status is SessionStatus.FAILED and error.code != TOO_MANY_RUNS
+        again = child.status is SessionStatus.FAILED and error.code not in (TOO_MANY_RUNS, RESULT_TOO_LARGE)
         _fail(draft, task, error, rng, retryable=again)
     elif over and task.due_at == task.closes_at:
         # Of two times that have passed, the first decides, however late somebody looks.

@@ -14,6 +14,8 @@ from opscore.runtime.models import Failure
 
 _ATOMS: Final = frozenset({type(None), bool, int, float, str})
 _NAMES: Final = frozenset({str})
+RESULT_TOO_LARGE: Final = "result_too_large"
+"""The code of a failure for a result that can't be stored: no other try makes it smaller."""
 _INTEGER_BITS_MAX: Final = 14_000
 """About 4,200 decimal digits: Python writes and reads no more than 4,300, unless told to."""
 
@@ -203,7 +205,7 @@ def checked(judgement: Judgement, limits: Limits) -> Judgement:
         return Completed(result=copied(judgement.result, limits))
     except LimitExceeded as error:
         return Failed(
-            error=Failure(message=f"the result is too large: {error}", code="result_too_large"),
+            error=Failure(message=f"the result is too large: {error}", code=RESULT_TOO_LARGE),
             retryable=False,
         )
     except (ValueError, TypeError) as error:

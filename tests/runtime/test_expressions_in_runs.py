@@ -1,6 +1,7 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """Runs whose definition holds expressions: conditions, parameters, lists that are gone through, results, inputs."""
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ def workflow(*tasks: dict[str, Any], **fields: Any) -> dict[str, Any]:
         "tasks": [task if "type" in task else {"agentCapability": "work", **task} for task in tasks],
         **fields,
     }
+
+
+def deep(levels: int, inmost: Any = 1) -> Any:
+    """A value within as many lists."""
+    return functools.reduce(lambda value, _: [value], range(levels), inmost)
 
 
 async def echo(node: Node, agent_id: str = "a", *, seconds: float = 1.0) -> list[Assignment]:
@@ -100,6 +106,11 @@ async def test_an_attempt_that_is_delivered_again_has_the_same_parameters(
         (workflow({"taskId": "a", "forEach": "${input.zero}"}), "expression_failed"),
         (workflow({"taskId": "a", "type": "delay", "parameters": {"seconds": "${input.text}"}}), "expression_failed"),
         (workflow({"taskId": "a"}, outputs="${tasks.a.result.nothing}"), "expression_failed"),
+        (workflow({"taskId": "a"}, outputs={"a": "${tasks.a.result}", "note": "x" * 262_144}), "result_too_large"),
+        (
+            workflow({"taskId": "a", "parameters": {"x": deep(60)}}, outputs=deep(60, "${tasks.a.result}")),
+            "result_too_large",
+        ),
     ],
 )
 async def test_an_expression_without_a_value_fails_its_task_or_run_and_says_why(
@@ -121,6 +132,23 @@ async def test_what_an_expression_lacks_can_be_fallen_back_from(tmp_path: Path, 
         await echo(node)
         session = await ended(node, await begin(node, document, payload={}))
         assert session.result == {"a": {"why": "expression_failed"}}
+
+
+async def test_what_undoes_a_run_that_is_cancelled_may_read_the_error_that_there_is_not(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    document = workflow(
+        {"taskId": "pay", "compensateTaskId": "refund"},
+        {"taskId": "refund", "parameters": {"why": "${error.code}", "said": "${error.message}"}},
+        {"taskId": "wait", "type": "signal", "dependsOn": ["pay"]},
+    )
+    async with World(tmp_path, look=check_rows).node() as node:
+        got = await echo(node)
+        session = await begin(node, document)
+        await trio.sleep(5)
+        await node.steer(session.session_id, Move.CANCEL)
+        await ended(node, session)
+        assert [task.parameters for task in got] == [{}, {"why": None, "said": None}]
 
 
 # --- lists --------------------------------------------------------------------------------------------------

@@ -181,6 +181,16 @@ async def test_why_a_run_was_steered_is_kept(tmp_path: Path, autojump_clock: Moc
         ]
 
 
+async def test_why_a_run_was_reset_is_kept_with_what_that_changed(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path).node() as node:
+        await join(node, "a")
+        session = await begin(node)
+        await node.steer(session.session_id, Move.RESET, reason="the agent hangs")
+        told = [(entry.record.kind, entry.record.data.get("reason")) for entry in whole(node, session)]
+        assert ("task.ready", "the agent hangs") in told
+        assert len([reason for _, reason in told if reason is not None]) == 1
+
+
 async def test_the_history_of_a_run_that_was_paused_over_its_actors_head_goes_back_to_its_begin(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,19 @@ def child_of(node: Node, session: Session) -> Session:
     return node.session(task.child_session_id).session
 
 
+async def test_a_run_that_completed_is_not_done_again_because_what_it_answers_is_too_large(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        tasks = [{"taskId": f"t{number}", "agentCapability": "work", "dependsOn": []} for number in range(3)]
+        await node.save_definition({"id": "below", "tasks": tasks})
+        done = await hire(node, "a", result="x" * 100_000)
+        session = await ended(node, await begin(node, parent()))
+        assert session.error is not None
+        assert session.error.code == "result_too_large"
+        assert len(done) == 3
+
+
 async def test_a_task_that_is_a_run_answers_its_result(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with World(tmp_path, look=check_rows).node() as node:
         await node.save_definition(one_task("below"))
