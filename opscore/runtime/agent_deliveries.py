@@ -49,19 +49,22 @@ class AgentDeliveries(AgentStanding):
         self._arm(lease)
         if lease.delivered or self._courier.carries(lease.task_id, lease.attempt):
             return
-        lease = await self._in_time(lease)
         if self._claim is not None:
             granted = await self._hand_to_claimer(lease, self._claim.message)
             self._claim.timer.cancel()
             self._claim.reply.set(granted)
             self._claim = None
         elif self._courier.reaches(agent):
+            lease = await self._in_time(lease)
             assignment = await self._described(lease)
             if lease.tool:
                 # Before it is sent: a call that may have been made is never made again by itself.
                 await self._rows.commit("agent.handed", lease=attrs.evolve(lease, delivered=True))
             self._courier.start(assignment, agent)
         else:
+            if lease.due_at <= self._now() + LATE_S:
+                # The claimer may be about to come, and the time be over that it was granted long ago.
+                await self._in_time(lease)
             grace = messages.ClaimGraceOver(task_id=lease.task_id, attempt=lease.attempt)
             self.context.tell_after(self._limits.claim_grace_s, grace)
 

@@ -133,7 +133,7 @@ class Definition:
     outputs: Template | None = None
     """What its result is made of; by default the results of its last steps."""
     input_schema: dict[str, Any] | None = None
-    limits: Limits
+    limits: Limits = attrs.field(eq=False)
     """What the node allows that reads it."""
 
     @functools.cached_property
