@@ -9,6 +9,7 @@ import attrs
 from opscore.runtime.simulation.drawing_clock import with_clock
 from opscore.runtime.simulation.drawing_corners import with_corners
 from opscore.runtime.simulation.drawing_features import with_features
+from opscore.runtime.simulation.drawing_keeping import with_keeping
 from opscore.runtime.simulation.drawing_names import with_names
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
@@ -52,7 +53,9 @@ def drawn(seed: int) -> Scenario:
         limits=limits,
     )
     led = with_corners(with_features(plain))
-    return with_clock(with_names(led, _NAMED), is_plain=led is plain)
+    named = with_names(led, _NAMED)
+    timed = with_clock(named, is_plain=led is plain)
+    return with_keeping(timed, is_plain=led is plain and timed is named)
 
 
 def _faults(rng: random.Random) -> Faults:

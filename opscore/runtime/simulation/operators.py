@@ -8,7 +8,14 @@ import attrs
 import trio
 
 from opscore.actors.errors import ActorError
-from opscore.runtime.errors import Conflict, InvalidDocument, LimitExceeded, OpscoreError, ScheduleNotFound
+from opscore.runtime.errors import (
+    Conflict,
+    InvalidDocument,
+    LimitExceeded,
+    OpscoreError,
+    ScheduleNotFound,
+    SessionNotFound,
+)
 from opscore.runtime.models import Move
 from opscore.runtime.node import Node
 from opscore.runtime.simulation.history import Ledger
@@ -37,6 +44,7 @@ class Operators:
         answered: told that one of them has what it asked for.
         now: wall time.
         has_ended: whether a run has.
+        has_gone: whether it was removed after that.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class Operators:
         answered: Callable[[], None],
         now: Callable[[], float],
         has_ended: Callable[[str], bool],
+        has_gone: Callable[[str], bool],
     ) -> None:
         self._scenario = scenario
         self._network = network
@@ -59,6 +68,7 @@ class Operators:
         self._answered = answered
         self._now = now
         self._has_ended = has_ended
+        self._has_gone = has_gone
         self._sessions: dict[int, str] = {}
         # Set once a trigger was accepted, or refused for good.
         self._accepted = [trio.Event() for _ in scenario.triggers]
@@ -89,6 +99,8 @@ class Operators:
                 return None
             except (Unreachable, OpscoreError, ActorError) as error:
                 self._note(who, f"is refused: {error}")
+                if isinstance(error, SessionNotFound) and self._has_gone(error.identity):
+                    return None
                 await trio.sleep(again_s)
                 again_s = min(2 * again_s, AGAIN_S_MAX)
 

@@ -1,6 +1,7 @@
 """The rows of a simulated store as values, kept up with every commit, and what each commit changed."""
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from opscore.runtime.simulation.disk import SimulatedSnapshot
 from opscore.runtime.simulation.faults import IN_THE_NODE
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.marks import Marks
-from opscore.runtime.store import Delete, Put, Stored, Submission
+from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Stored, Submission
 from opscore.runtime.tables import (
     AGENTS,
     DEFINITIONS,
@@ -70,6 +71,8 @@ class Commit:
     """Wall time, in Unix seconds."""
     changes: tuple[Change, ...]
     records: tuple[Record, ...]
+    removed_records: tuple[int, ...] = ()
+    """The sequence numbers of records that it removes."""
 
     def of(self, table: str) -> list[Change]:
         """What it changed of one table."""
@@ -137,6 +140,11 @@ class Rows(Marks):
         """The agents that hold a lease behind a gate, by its name."""
         self.newest: dict[str, int] = {}
         """The newest commit that wrote of each session."""
+        self.gone: dict[str, Session] = {}
+        """The sessions that retention has removed, as they were."""
+        self._gone_tasks: dict[str, Task] = {}
+        self.journal: deque[tuple[int, float]] = deque()
+        """The records that are left, by their sequence numbers, and when each was written."""
         self._definitions: dict[str, Definition] = {}
         self._tasks_of: dict[str, dict[str, None]] = {}
         self._in_status: dict[TaskStatus, dict[str, None]] = {status: {} for status in TaskStatus}
@@ -159,16 +167,27 @@ class Rows(Marks):
         """What the sessions run."""
         return [self.definition(session) for session in self.sessions.values()]
 
+    def task(self, task_id: str) -> Task:
+        """A task as it is, or was when it was removed."""
+        return self.tasks.get(task_id) or self._gone_tasks[task_id]
+
+    def session(self, session_id: str) -> Session | None:
+        """A session as it is, or was when it was removed."""
+        return self.sessions.get(session_id) or self.gone.get(session_id)
+
+    def _session_of(self, task: Task) -> Session:
+        return self.sessions.get(task.session_id) or self.gone[task.session_id]
+
     def task_definition(self, task: Task) -> TaskDefinition:
         """What the definition says of a task."""
-        return self.definition(self.sessions[task.session_id]).tasks[task.ordinal]
+        return self.definition(self._session_of(task)).tasks[task.ordinal]
 
     def bounds_of(self, task: Task) -> dict[str, DispatchLimit]:
         """What bounds how a task is given out, by the name of its gate."""
         found = {} if task.concurrency_key is None else {f"key/{task.concurrency_key}": _ONE_AT_ONCE}
         if self.limits.capability_limits or self.limits.workflow_limits:
             capability = self.task_definition(task).capability or ""
-            workflow_id = self.sessions[task.session_id].workflow_id
+            workflow_id = self._session_of(task).workflow_id
             if capability in self.limits.capability_limits:
                 found[f"capability/{capability}"] = self.limits.capability_limits[capability]
             if workflow_id in self.limits.workflow_limits:
@@ -210,6 +229,8 @@ class Rows(Marks):
         records = tuple(
             RECORDS.decode(b"", Stored(record.body, record.schema, version)) for record in submission.records
         )
+        first = version - len(records) + 1
+        self.journal += [(first + place, record.at) for place, record in enumerate(records)]
         if len(self.unfinished) >= self.limits.sessions_open_max:
             self.full_until = self.now()
         for record in records:
@@ -217,7 +238,12 @@ class Rows(Marks):
                 self.claimed_at[record.entity_id] = self.now()
             elif record.kind in ("agent.started", "agent.renewed"):
                 self.renewed[record.entity_id] = record.at
-        return Commit(version, self.now(), changes, records)
+        removed = tuple(
+            int.from_bytes(write.key, "big")
+            for write in submission.writes
+            if write.table == JOURNAL_TABLE and isinstance(write, Delete)
+        )
+        return Commit(version, self.now(), changes, records, removed)
 
     def clock_moved(self, seconds: float) -> None:
         """The wall clock was set forward, or back."""
@@ -249,9 +275,13 @@ class Rows(Marks):
         if table is AGENTS and after is not None and (before is None or _heard_at(before) != _heard_at(after)):
             self.heard[key] = self.now()
         if table is TASKS:
+            if after is None and before is not None:
+                self._gone_tasks[key] = before
             self._note_task(key, before, after)
         elif table in (AGENTS, LEASES, SESSIONS):
             self.touched[key] = self.now()
+        if table is SESSIONS and after is None and before is not None:
+            self.gone[key] = before
         if table is LEASES and _attempt(before) != _attempt(after):
             if after is not None:
                 self.granted[key], self.renewed[key] = self.now(), after.granted_at
@@ -261,8 +291,7 @@ class Rows(Marks):
         return Change(table.name, key, before, after)
 
     def _note_lease(self, lease: Lease, *, is_over: bool) -> None:
-        task = self.tasks.get(lease.task_id)
-        for name in {} if task is None else self.bounds_of(task):
+        for name in self.bounds_of(self.task(lease.task_id)):
             self.gates_moved[name] = self.now()
             if is_over:
                 self.behind.get(name, {}).pop(lease.agent_id, None)

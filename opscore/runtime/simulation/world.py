@@ -136,6 +136,7 @@ class World:
                 answered=self._answered,
                 now=self.clock.now,
                 has_ended=self._has_ended,
+                has_gone=self.rows.gone.__contains__,
             )
             self._operators.begin(nursery)
             nursery.start_soon(self._watch)
@@ -176,7 +177,8 @@ class World:
         return self.rows.sessions[session_id].status is SessionStatus.PAUSED
 
     def _has_ended(self, session_id: str) -> bool:
-        return self.rows.sessions[session_id].status in SESSION_ENDED
+        session = self.rows.session(session_id)
+        return session is not None and session.status in SESSION_ENDED
 
     async def _watch(self) -> None:
         while True:
@@ -382,4 +384,4 @@ class World:
         (self.rows.reachable.add if reachable else self.rows.reachable.discard)(agent_id)
 
     def _capability_of(self, assignment: Assignment) -> str | None:
-        return self.rows.task_definition(self.rows.tasks[assignment.task_id]).capability
+        return self.rows.task_definition(self.rows.task(assignment.task_id)).capability

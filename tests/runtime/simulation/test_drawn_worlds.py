@@ -136,4 +136,4 @@ def test_what_a_world_of_a_seed_starts_is_a_workflow() -> None:
         scenario = drawn(number)
         for document in (*scenario.workflows, *scenario.saved):
             kinds.add(parse(dict(document), scenario.limits).workflow_id)
-    assert {"workflow-0", "corner", "signals", "long-waits"} <= kinds
+    assert {"workflow-0", "corner", "signals", "long-waits", "short-memory"} <= kinds

@@ -13,6 +13,7 @@ from tests.runtime.simulation.mutants import (
     moved_clock,
     overlooked,
     planted,
+    short_memory,
     stood_still,
     unseen,
     unwinding,
@@ -32,7 +33,7 @@ QUICK = (
 def test_there_are_many_and_some_are_by_somebody_who_had_not_read_the_promises() -> None:
     assert len(planted.MUTANTS) >= 25
     assert len(fresh.MUTANTS) >= 10
-    modules = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still)
+    modules = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still, short_memory)
     assert len(hunt.MUTANTS) == sum(len(module.MUTANTS) for module in modules), "each has a name of its own"
 
 

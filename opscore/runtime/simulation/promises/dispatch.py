@@ -148,7 +148,7 @@ def leases_have_their_times(commit: Commit, rows: Rows) -> Iterator[str]:
         before, after = change.before, change.after
         if after is None:
             continue
-        definition = rows.task_definition(rows.tasks[after.task_id])
+        definition = rows.task_definition(rows.task(after.task_id))
         if before is None or (before.task_id, before.attempt) != (after.task_id, after.attempt):
             lasts, times_out = after.expires_at - after.granted_at, after.timeout_at - after.granted_at
             closes_at = rows.tasks[after.task_id].closes_at

@@ -8,6 +8,7 @@ import attrs
 from opscore.runtime.definitions import TaskKind
 from opscore.runtime.labels import label_faults
 from opscore.runtime.models import SESSION_ENDED, Assignment, Lease, Move, Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.simulation.promises.keeping import key_is_over
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SIGNALS
 
@@ -34,7 +35,7 @@ def accepted_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
     """A run that was accepted is on the disk by then, with the payload it was started with."""
     if reply.call != "trigger":
         return
-    session = rows.sessions.get(reply.value.session_id)
+    session = rows.session(reply.value.session_id)
     if session is None:
         yield f"session {reply.value.session_id} is accepted, and not on the disk"
     elif session.payload != reply.arguments["payload"]:
@@ -45,7 +46,9 @@ def runs_are_found_by_what_they_were_given(reply: Reply, rows: Rows) -> Iterator
     """A run has the labels that it was started with, over those of its definition, and its business key."""
     if reply.call != "trigger" or "labels" not in reply.arguments:
         return
-    session = rows.sessions[reply.value.session_id]
+    session = rows.session(reply.value.session_id)
+    if session is None:
+        return
     own = (rows.definition(session).document.get("labels") or {}).items()
     # What can be no label of a run is a note of the author's.
     inherited = {name: value for name, value in own if not any(label_faults({name: value}, rows.limits))}
@@ -63,14 +66,16 @@ def a_key_starts_one_session(reply: Reply, rows: Rows) -> Iterator[str]:
         return
     key, session_id = reply.arguments["key"], reply.value.session_id
     first = rows.ledger.accepted.setdefault(key, session_id)
-    if first != session_id:
+    if first != session_id and key_is_over(first, rows):
+        rows.ledger.accepted[key] = session_id
+    elif first != session_id:
         yield f"key {key!r} was answered with {first}, and now with {session_id}"
 
 
 def steering_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
     """What steers a run has done so by the time it is answered: who is cancelled is never completed after that."""
     if reply.call == "steer" and reply.arguments["move"] is Move.CANCEL:
-        session = rows.sessions.get(reply.arguments["session_id"])
+        session = rows.session(reply.arguments["session_id"])
         if session is None or session.cancelled_at is None:
             yield f"session {reply.arguments['session_id']} is cancelled, and not on the disk"
 
@@ -88,6 +93,8 @@ def signals_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
     if reply.call != "signal":
         return
     signal = rows.signals.get(SIGNALS.key(reply.value))
+    if signal is None and reply.value.session_id in rows.gone:
+        return
     if signal is None or (signal.number, signal.payload) != (reply.value.number, reply.value.payload):
         yield f"signal {reply.value.signal_id} of {reply.value.session_id} is accepted, and not on the disk"
 
@@ -164,6 +171,9 @@ def claims_are_not_taken_back(commit: Commit, rows: Rows) -> Iterator[str]:
 def handed_is_committed(assignment: Assignment, rows: Rows) -> Iterator[str]:
     """What an agent is handed is committed: the attempt is out with that agent, under its lease, as it was defined."""
     task = rows.tasks.get(assignment.task_id)
+    if task is None and assignment.session_id in rows.gone:
+        # It was cancelled, and removed, before its agent was reached.
+        return
     where = f"attempt {assignment.attempt} of {assignment.task_id}"
     if task is None or task.attempt < assignment.attempt:
         yield f"{where} is handed to {assignment.agent_id}, and is not on the disk"
@@ -257,7 +267,7 @@ def _sent(task: Task, commit: Commit, rows: Rows) -> Iterator[Any]:
 def nothing_accepted_is_lost(rows: Rows) -> Iterator[str]:
     """Every run that was ever accepted is there."""
     for key, session_id in rows.ledger.accepted.items():
-        if session_id not in rows.sessions:
+        if rows.session(session_id) is None:
             yield f"session {session_id}, accepted for key {key!r}, is gone"
 
 

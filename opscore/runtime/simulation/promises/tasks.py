@@ -16,6 +16,7 @@ from opscore.runtime.models import (
     Task,
     TaskStatus,
 )
+from opscore.runtime.simulation.promises.keeping import key_is_over
 from opscore.runtime.simulation.rows import Change, Commit, Rows
 from opscore.runtime.tables import SESSIONS, TASKS
 
@@ -260,7 +261,8 @@ def decisions_come_before_commits(commit: Commit, rows: Rows) -> Iterator[str]:
 def keys_keep_their_sessions(commit: Commit, rows: Rows) -> Iterator[str]:
     """An idempotency key leads to one session for as long as it is kept, and that session is there."""
     for change in commit.of("idempotency"):
-        if change.before is not None and change.after is not None and change.before != change.after:
+        moved = change.before is not None and change.after is not None and change.before != change.after
+        if moved and not key_is_over(change.before.trigger.session_id, rows):
             yield f"the key of session {change.before.trigger.session_id} leads to another one now"
         if change.after is not None and change.after.trigger.session_id not in rows.sessions:
             yield f"a key leads to session {change.after.trigger.session_id}, which is not there"

@@ -102,13 +102,13 @@ def attempts_have_their_time_whatever_the_clock_shows(commit: Commit, rows: Rows
             yield f"{who}, and has {lease.expires_at - record.at:g} s to speak"
         if told_s < 0 and lease.expires_at > record.at + lease.lease_s + _EPSILON_S:
             yield f"{who}, and may be silent for {lease.expires_at - record.at:g} s"
-        granted_at, allowed_s = rows.granted[lease.agent_id], rows.task_definition(rows.tasks[lease.task_id]).timeout_s
+        granted_at, allowed_s = rows.granted[lease.agent_id], rows.task_definition(rows.task(lease.task_id)).timeout_s
         # What was decided before that, and committed after it, counts from the decision.
         unclear = rows.node_may_fail or granted_at in (rows.clock_moved_at, rows.thawed_at)
         if (
             unclear
             or granted_at <= rows.opened_at
-            or rows.tasks[lease.task_id].closes_at is not None
+            or rows.task(lease.task_id).closes_at is not None
             or allowed_s is None
         ):
             continue

@@ -19,6 +19,7 @@ from tests.runtime.simulation.mutants import (
     moved_clock,
     overlooked,
     planted,
+    short_memory,
     stood_still,
     unseen,
     unwinding,
@@ -28,7 +29,7 @@ from tests.runtime.simulation.mutants.mutant import ROOT, Mutant
 WORLDS_MAX = 2_000
 HANG_S = 20.0
 """A world that takes longer never ends: that is found as well."""
-_MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still)
+_MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still, short_memory)
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for module in _MODULES for mutant in module.MUTANTS}
 
 

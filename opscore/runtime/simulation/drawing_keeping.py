@@ -1,0 +1,90 @@
+"""Worlds in which what has ended is not kept for long: some of all, and some made for it, where runs end all the time.
+
+Those made for it take the place of worlds that lead to no other kind of trouble. Who goes there is drawn from a source
+of its own, so that all others stay as they are.
+"""
+
+import random
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.limits import Limits
+from opscore.runtime.models import Missed, Move
+from opscore.runtime.simulation.faults import Faults
+from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
+from opscore.runtime.simulation.scenario import Calendar, Scenario, Steering, Telling, Trigger
+
+_SHARE: Final = 0.05
+_MADE_SHARE: Final = 0.06
+_KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
+_BELOW: Final = "below"
+
+
+def with_keeping(scenario: Scenario, *, is_plain: bool) -> Scenario:
+    """The scenario, the same with limits of what is kept, or another one in its place.
+
+    Args:
+        scenario: as it was drawn.
+        is_plain: whether it leads to no other kind of trouble.
+    """
+    rng = random.Random(f"{scenario.seed}/keeping")
+    drawn = rng.random()
+    if is_plain and drawn < _MADE_SHARE:
+        return _short_memory(rng, attrs.evolve(scenario, cordons=()))
+    if drawn > 1.0 - _SHARE:
+        return attrs.evolve(scenario, limits=_limits(rng, scenario.limits))
+    return scenario
+
+
+def _limits(rng: random.Random, limits: Limits) -> Limits:
+    return attrs.evolve(
+        limits,
+        sessions_keep_s=rng.choice((0.0, 20.0, 150.0)),
+        sessions_ended_max=rng.choice((0, 1, 4)),
+        idempotency_keep_s=rng.choice((0.0, 30.0, 200.0)),
+        records_keep_s=rng.choice((0.0, 100.0)),
+        records_max=rng.choice((0, 20)),
+    )
+
+
+def _short_memory(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Runs end all the time, with runs below them and without keys; some are steered, told and tried again late."""
+    only = {"agentCapability": "x", "leaseSeconds": 30, "retry": {"maxRetries": 0}}
+    below: dict[str, Any] = {"id": _BELOW, "tasks": [{"taskId": "deep", **only}]}
+    call = {"type": "workflow", "parameters": {"workflowId": _BELOW, "input": {}}}
+    tasks: list[dict[str, Any]] = [
+        {"taskId": "first", **only},
+        {"taskId": "sub", **call, "retry": {"maxRetries": 1, "initialDelaySeconds": rng.choice((1, 90))}},
+        {"taskId": "told", "type": "signal", "parameters": {}, "timeoutSeconds": rng.choice((20, 200))},
+        {"taskId": "last", **only, "dependsOn": ["sub", "told"]},
+    ]
+    skill = Skill(latency=Latency("uniform", 0.1, 20.0), failure_rate=rng.choice((0.0, 0.3)))
+    count = 4
+    moves = (Move.PAUSE, Move.RETRY, Move.RETRY, Move.CANCEL, Move.RESET)
+    cron = rng.choice(("*/10 * * * * *", "*/30 * * * * *"))
+    return attrs.evolve(
+        scenario,
+        workflows=[{"id": "short-memory", "tasks": tasks}],
+        saved=[below],
+        agents=[AgentModel(name=f"a{number}", kind=rng.choice(_KINDS), skills={"x": skill}) for number in range(3)],
+        triggers=[
+            Trigger(at_s=rng.uniform(0.0, 200.0), payload={"number": number}, key=rng.choice((None, "one")))
+            for number in range(count)
+        ],
+        steerings=[
+            Steering(
+                move=rng.choice(moves),
+                trigger=rng.randrange(count),
+                at_s=rng.uniform(0.0, 300.0),
+                lasts_s=rng.choice((30.0, 200.0)),
+                when_ended=rng.random() < 0.5,  # noqa: PLR2004 (half of them)
+            )
+            for _ in range(5)
+        ],
+        tellings=[Telling(name="told", trigger=trigger, at_s=rng.uniform(0.0, 100.0)) for trigger in range(count)],
+        calendars=[Calendar(workflow_id=_BELOW, cron=cron, missed=rng.choice(list(Missed)), lasts_s=500.0)],
+        faults=rng.choice((Faults(), scenario.faults)),
+        faults_until_s=400.0,
+        limits=_limits(rng, scenario.limits),
+    )
