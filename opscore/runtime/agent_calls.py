@@ -1,7 +1,6 @@
-"""What can be asked of a node about agents and the attempts that they hold."""
+"""What can be asked of a node about agents, and by those who claim."""
 
 import contextlib
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -10,34 +9,27 @@ import trio
 
 from opscore.actors.errors import ActorError, MailboxFull
 from opscore.actors.ref import Ref
-from opscore.runtime import delivery, messages, registration_messages, reports, views
-from opscore.runtime.calls import CALLED_IN_TRIO, Calls, chosen
+from opscore.runtime import messages, registration_messages, reports, views
+from opscore.runtime.attempt_calls import AttemptCalls
+from opscore.runtime.calls import CALLED_IN_TRIO, chosen
 from opscore.runtime.errors import (
     AgentNotFound,
     Fault,
     InvalidDocument,
     LimitExceeded,
     NotReady,
-    StaleAttempt,
-    StoreError,
-    TaskNotFound,
-    Unavailable,
 )
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.local import Handler, is_async
-from opscore.runtime.models import Agent, AgentSource, Failure, Granted, Lease, Registration, Task
+from opscore.runtime.models import Agent, AgentSource, Granted, Lease, Registration
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.registration import names_of
-from opscore.runtime.tables import AGENTS, LEASES, TASKS
-from opscore.runtime.values import check_is_text, check_progress, check_texts, check_value, copied, deep_copy
-from opscore.runtime.views import Page, TaskView
+from opscore.runtime.tables import AGENTS, LEASES
+from opscore.runtime.values import check_is_text, check_texts, check_value, copied
+from opscore.runtime.views import Page
 
 ANSWER_MARGIN_S: Final = 30.0
 """How much longer than a claim's wait its answer may take."""
-AGAIN_S: Final = 1.0
-"""When a local function's heartbeat is sent again that could not be taken."""
-
-_log = logging.getLogger("opscore.local")
 
 
 @attrs.frozen(kw_only=True)
@@ -53,8 +45,8 @@ class Draining:
         return self.lease is None and self.agent.cordoned
 
 
-class AgentCalls(Calls):
-    """Agents, claims and attempts."""
+class AgentCalls(AttemptCalls):
+    """Agents, and their claims."""
 
     async def register_agent(
         self,
@@ -151,10 +143,6 @@ class AgentCalls(Calls):
         if found is None:
             raise AgentNotFound(agent_id)
         return found
-
-    def lease(self, agent_id: str) -> Lease | None:
-        """Return the lease that an agent holds, if it holds one."""
-        return self._read(lambda view: LEASES.read(view, agent_id).row)
 
     def agents(
         self,
@@ -280,97 +268,7 @@ class AgentCalls(Calls):
         self._home.require_thread(CALLED_IN_TRIO, "node.abandon_claim, …")
         self._core.addresses.agent(agent_id).tell(messages.AbandonClaim(ticket=ticket))
 
-    # --- attempts -----------------------------------------------------------------------------------------
-
-    async def heartbeat(self, task_id: str, attempt: int, *, progress: Any = None) -> Lease:
-        """Renew the lease of an attempt, and say how far it is.
-
-        Args:
-            task_id: the task.
-            attempt: its number.
-            progress: JSON values; shown with the task while the attempt is out. None keeps what was said before.
-
-        Raises:
-            TaskNotFound, StaleAttempt: it is not the task's open attempt.
-            LimitExceeded: what it says is larger than `progress_bytes_max`.
-            ValueError, TypeError: it is not JSON.
-        """
-        check_progress(progress, self._core.limits)
-        beat = messages.Heartbeat(task_id=task_id, attempt=attempt, progress=deep_copy(progress))
-        return await self._holder(task_id, attempt).ask(beat)
-
-    async def _say_alive(self, task_id: str, attempt: int, progress: Any) -> None:
-        """Send a local function's heartbeat until it is taken: what keeps the store from it is not its failure."""
-        while True:
-            try:
-                await self.heartbeat(task_id, attempt, progress=progress)
-            except (ActorError, StoreError, Unavailable) as error:
-                if self._core.courier.is_cancelled(task_id, attempt):
-                    raise StaleAttempt(task_id, attempt, "its function was cancelled") from error
-                _log.warning("a heartbeat of %s attempt %d is sent again: %s", task_id, attempt, error)
-            else:
-                return
-            await trio.sleep(AGAIN_S)
-
-    async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
-        """End an attempt with its result.
-
-        Raises:
-            TaskNotFound, StaleAttempt: it is not the task's open attempt.
-            LimitExceeded: the result is too large.
-        """
-        check_value(result, self._core.limits)
-        await self._finish(task_id, attempt, delivery.Completed(result=result))
-
-    async def fail(
-        self, task_id: str, attempt: int, error: str, *, code: str = "task_failed", retryable: bool = True
-    ) -> None:
-        """End an attempt as failed; this spends a retry.
-
-        Raises:
-            TaskNotFound, StaleAttempt: it is not the task's open attempt.
-            LimitExceeded: the error is too large.
-        """
-        error, code = copied([error, code], self._core.limits)
-        failed = delivery.Failed(error=Failure(message=error, code=code), retryable=retryable)
-        await self._finish(task_id, attempt, failed)
-
-    async def _finish(self, task_id: str, attempt: int, outcome: delivery.Completed | delivery.Failed) -> None:
-        finish = messages.Finish(task_id=task_id, attempt=attempt, outcome=outcome)
-        await self._holder(task_id, attempt).ask(finish)
-
-    def task(self, task_id: str) -> Task:
-        """Return one task of a run.
-
-        Raises:
-            TaskNotFound: there is none.
-        """
-        found = self._read(lambda view: TASKS.read(view, task_id).row)
-        if found is None:
-            raise TaskNotFound(task_id)
-        return found
-
-    def task_view(self, task_id: str) -> TaskView:
-        """Return one task of a run with the progress of the attempt that is out.
-
-        Raises:
-            TaskNotFound: there is none.
-        """
-        found = self._read(lambda view: views.task_view(view, task_id))
-        if found is None:
-            raise TaskNotFound(task_id)
-        return found
-
-    def _holder(self, task_id: str, attempt: int) -> Ref[AgentProtocol]:
-        task = self.task(task_id)
-        if task.attempt == attempt and task.agent_id is not None and (task.is_out or self._is_taken_back(task)):
-            return self._core.addresses.agent(task.agent_id)
-        raise StaleAttempt(task_id, attempt, f"the task is {task.status} at attempt {task.attempt}")
-
-    def _is_taken_back(self, task: Task) -> bool:
-        """Whether the agent has in hand what was taken back from it; its actor refuses the call, and lets it go."""
-        lease = self.lease(task.agent_id or "")
-        return lease is not None and lease.revoked and (lease.task_id, lease.attempt) == (task.task_id, task.attempt)
+    # --- who is meant -------------------------------------------------------------------------------------
 
     def _agent_ref(self, agent_id: str) -> Ref[AgentProtocol]:
         """The agent's actor; looked up first, so that rubbish ids activate nothing."""

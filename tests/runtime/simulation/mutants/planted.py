@@ -200,7 +200,7 @@ MUTANTS: tuple[Mutant, ...] = (
         new="        if lease.task_id != task_id:\n",
         also=(
             (
-                "opscore/runtime/agent_calls.py",
+                "opscore/runtime/attempt_calls.py",
                 "if task.attempt == attempt and task.agent_id is not None and (",
                 "if task.agent_id is not None and (",
             ),
