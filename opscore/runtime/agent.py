@@ -15,7 +15,7 @@ from opscore.runtime import delivery, leases, messages, registration, registrati
 from opscore.runtime.agent_deliveries import AgentDeliveries, is_about
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import WaitingClaim
-from opscore.runtime.errors import StaleAttempt
+from opscore.runtime.errors import CommitUnanswered, StaleAttempt
 from opscore.runtime.models import STATE_IDLE, Agent, Granted, Lease
 from opscore.runtime.values import checked
 
@@ -37,7 +37,13 @@ class AgentActor(AgentDeliveries):
             if message.listed and before is not None and not registration.is_news(before, message.registration):
                 return before
             agent = registration.registered(before, message.registration, self._now())
-            await self._rows.commit("agent.registered", agent=agent, data={"source": agent.source})
+            try:
+                await self._rows.commit("agent.registered", agent=agent, data={"source": agent.source})
+            except CommitUnanswered:
+                # It may count yet, and a function that nobody can call would leave its agent without one.
+                message.attach()
+                raise
+            message.attach()
             return agent
 
         return await self._decided(decide)
@@ -53,6 +59,7 @@ class AgentActor(AgentDeliveries):
                 await self._rows.commit("agent.deregistered", agent=None)
             else:
                 await self._end(delivery.Lost(reason="the agent was deregistered"), "agent.deregistered", agent=None)
+            message.detach()
             return True
 
         gone = await self._decided(decide)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -95,9 +96,10 @@ class AgentCalls(AttemptCalls):
             source=source,
         )
         self._check(registration)
+        register = registration_messages.Register(registration=registration)
         if handler is not None:
-            self._local.add(agent_id, handler, self._say_alive)
-        return await self._register(registration)
+            register = attrs.evolve(register, attach=partial(self._local.add, agent_id, handler, self._say_alive))
+        return await self._register(register)
 
     def _check(self, registration: Registration) -> None:
         limits = self._core.limits
@@ -108,10 +110,10 @@ class AgentCalls(AttemptCalls):
         check_texts(registration.capabilities, limits)
         check_value(registration.metadata, limits)
 
-    async def _register(self, registration: Registration, *, listed: bool = False) -> Agent:
-        with self._core.introductions.registers(registration.agent_id):
-            ref = self._core.addresses.agent(registration.agent_id)
-            return await ref.ask(registration_messages.Register(registration=registration, listed=listed))
+    async def _register(self, register: registration_messages.Register) -> Agent:
+        agent_id = register.registration.agent_id
+        with self._core.introductions.registers(agent_id):
+            return await self._core.addresses.agent(agent_id).ask(register)
 
     async def deregister_agent(self, agent_id: str) -> None:
         """Forget an agent; an attempt that it holds is lost, which spends no retry.
@@ -123,15 +125,12 @@ class AgentCalls(AttemptCalls):
 
     async def _deregister(self, agent_id: str, source: AgentSource | None = None) -> bool:
         """Forget an agent, or, where a source is named, one that this introduced; says whether it is gone."""
-        introductions = self._core.introductions
+        introductions, detach = self._core.introductions, partial(self._local.remove, agent_id)
         with introductions.deregisters(agent_id):
             # One that is being registered has no row yet. It was first, so its actor is told of this after it.
             is_new = introductions.is_registering(agent_id)
             ref = self._core.addresses.agent(agent_id) if is_new else self._agent_ref(agent_id)
-            gone = await ref.ask(registration_messages.Deregister(source=source))
-        if gone:
-            self._local.remove(agent_id)
-        return gone
+            return await ref.ask(registration_messages.Deregister(source=source, detach=detach))
 
     def agent(self, agent_id: str) -> Agent:
         """Return an agent with its newest state.

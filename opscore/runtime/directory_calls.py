@@ -14,6 +14,7 @@ from opscore.runtime.core import open_nursery
 from opscore.runtime.directory import Directory, Listing, Reconciled, changes
 from opscore.runtime.errors import AgentNotFound, OpscoreError
 from opscore.runtime.models import Agent, AgentSource, Registration
+from opscore.runtime.registration_messages import Register
 from opscore.runtime.tables import AGENTS
 
 PAGE: Final = 500
@@ -67,7 +68,8 @@ class DirectoryCalls(AgentCalls):
     async def _register_listed(self, registration: Registration) -> bool:
         """Register an agent as it is listed; `False` where somebody else has introduced it."""
         self._check(registration)
-        return (await self._register(registration, listed=True)).source is registration.source
+        agent = await self._register(Register(registration=registration, listed=True))
+        return agent.source is registration.source
 
     async def _forget_unlisted(self, agent_id: str, source: AgentSource) -> bool:
         """Forget an agent; `False` where somebody else has introduced it, or it is gone already."""

@@ -1,5 +1,6 @@
 """What an agent's actor is told of who the agent is: by its own word, by an operator's, or by a list of agents."""
 
+from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
 import attrs
@@ -10,6 +11,10 @@ from opscore.runtime.models import Agent, AgentSource, Registration
 from opscore.runtime.protocols import AgentProtocol
 
 ReplyT = TypeVar("ReplyT")
+
+
+def _nothing() -> None:
+    """What there is to do for an agent that is no function of this process."""
 
 
 class _Message(Message[AgentProtocol, ReplyT]):
@@ -23,6 +28,8 @@ class Register(_Message[Agent]):
     registration: Registration
     listed: bool = False
     """A list has it: where that is no news, or another source introduced the agent, it is left as it is."""
+    attach: Callable[[], None] = _nothing
+    """Attaches its function; called as soon as the registration is committed, before anybody hears of it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,3 +38,5 @@ class Deregister(_Message[bool]):
 
     source: AgentSource | None = None
     """Forget it only where this introduced it."""
+    detach: Callable[[], None] = _nothing
+    """Detaches its function; called as soon as it is gone, before another registration can attach one."""
