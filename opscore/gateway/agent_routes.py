@@ -140,7 +140,7 @@ async def report_state(call: Call) -> Response:
     except AgentNotFound:
         if call.gateway.settings.agents_unknown is not UnknownAgents.REGISTER:
             raise
-        await call.run(call.node.register_agent, agent_id)
+        await call.run(call.node.register_if_unknown, agent_id)
         accepted_now = await call.run(
             call.node.report_state, agent_id, report.state, details=report.details, timestamp=at
         )

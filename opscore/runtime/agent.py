@@ -33,10 +33,12 @@ class AgentActor(AgentDeliveries):
         """Register the agent, or register it again."""
 
         async def decide() -> Agent:
-            before = self._rows.agent
-            if message.listed and before is not None and not registration.is_news(before, message.registration):
+            before, given = self._rows.agent, message.registration
+            if before is not None and (
+                message.by_report or (message.listed and not registration.is_news(before, given))
+            ):
                 return before
-            agent = registration.registered(before, message.registration, self._now())
+            agent = registration.registered(before, given, self._now(), by_report=message.by_report)
             try:
                 await self._rows.commit("agent.registered", agent=agent, data={"source": agent.source})
             except CommitUnanswered:

@@ -101,6 +101,18 @@ class AgentCalls(AttemptCalls):
             register = attrs.evolve(register, attach=partial(self._local.add, agent_id, handler, self._say_alive))
         return await self._register(register)
 
+    async def register_if_unknown(self, agent_id: str) -> Agent:
+        """Register an agent of which nothing is known but that it has reported; one that is known is left as it is.
+
+        Whoever introduces it says who it is, a list of agents included.
+
+        Raises:
+            InvalidDocument, LimitExceeded: the id is empty, can't stand in a path, or is too long.
+        """
+        registration = Registration(agent_id=agent_id)
+        self._check(registration)
+        return await self._register(registration_messages.Register(registration=registration, by_report=True))
+
     def _check(self, registration: Registration) -> None:
         limits = self._core.limits
         self._check_id(registration.agent_id)

@@ -105,6 +105,8 @@ class Agent:
     suspected_until: float = 0.0
     suspicions: int = 0
     """Deliveries in a row that did not reach it; any report ends the row."""
+    introduced: bool = True
+    """Whether anybody said who it is; else it is known by its own report alone, and whoever introduces it may."""
 
 
 @attrs.frozen(kw_only=True)

@@ -28,7 +28,7 @@ def names_of(capabilities: Any) -> tuple[str, ...]:
     return names
 
 
-def registered(before: Agent | None, registration: Registration, now: float) -> Agent:
+def registered(before: Agent | None, registration: Registration, now: float, *, by_report: bool = False) -> Agent:
     """Register, or register again: that keeps the state and the cordon, and forgets the order of reports."""
     kept_state = before.state if before is not None else STATE_UNKNOWN
     return Agent(
@@ -40,12 +40,16 @@ def registered(before: Agent | None, registration: Registration, now: float) -> 
         details=before.details if before is not None else None,
         received_at=before.received_at if before is not None else None,
         cordoned=before.cordoned if before is not None else False,
+        introduced=not by_report,
     )
 
 
 def is_news(before: Agent | None, registration: Registration) -> bool:
-    """Whether a list tells something new: of nobody that is known, or of one that its own source describes anew."""
-    if before is None:
+    """Whether a list tells something new: of nobody that is known, or of one that its own source describes anew.
+
+    Whom nobody has introduced yet is anybody's to introduce.
+    """
+    if before is None or not before.introduced:
         return True
     said = _described(registration)
     return before.source is registration.source and any(getattr(before, field) != said[field] for field in said)

@@ -28,6 +28,8 @@ class Register(_Message[Agent]):
     registration: Registration
     listed: bool = False
     """A list has it: where that is no news, or another source introduced the agent, it is left as it is."""
+    by_report: bool = False
+    """It reported, which does not say who it is: known, it is left as it is; else anybody may introduce it yet."""
     attach: Callable[[], None] = _nothing
     """Attaches its function; called as soon as the registration is committed, before anybody hears of it."""
 

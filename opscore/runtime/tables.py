@@ -7,6 +7,7 @@ import attrs
 from opscore.runtime import codec
 from opscore.runtime.models import (
     Agent,
+    AgentSource,
     IdempotentTrigger,
     Lease,
     Record,
@@ -162,12 +163,21 @@ def _with_new_fields(document: Document) -> Document:
     return document
 
 
+def _with_introduced(document: Document) -> Document:
+    """An agent of which nothing is said but its id may be one that only reported, which schema 1 did not tell."""
+    named = document["name"] != document["agent_id"]
+    described = any(document.get(field) for field in ("version", "capabilities", "contact_endpoint", "metadata"))
+    other_source = document.get("source", AgentSource.API) != AgentSource.API
+    return {**document, "introduced": named or described or other_source}
+
+
 AGENTS: Final = Table(
     name="agents",
     kind=Agent,
-    schema=1,
+    schema=2,
     key=lambda row: row.agent_id,
     indexes=(AGENTS_BY_CAPABILITY, AGENTS_BY_SUSPICION),
+    upcasters={1: _with_introduced},
 )
 LEASES: Final = Table(
     name="leases",

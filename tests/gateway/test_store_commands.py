@@ -127,7 +127,7 @@ def test_statistics_are_shown_for_people(path: Path) -> None:
         "6 unfinished, 2 ended",
         "40 records",
         "median 0.00 ms",
-        "40 in 40 syncs",
+        "35 in 35 syncs",
         "commit 63",
         "tasks_in_line",
     ):

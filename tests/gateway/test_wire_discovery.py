@@ -71,6 +71,23 @@ def test_a_list_without_news_leaves_the_store_as_it_is(tmp_path: Path) -> None:
         assert wire.get("/agent/ada").json()["registeredAt"] == registered_at
 
 
+def test_a_list_introduces_an_agent_that_reported_first(tmp_path: Path) -> None:
+    kit = Kit()
+    with (
+        answering_server(kit.answer) as server,
+        gateway(
+            tmp_path / "data", "--agents-unknown", "register",
+            AGENTKIT_API_URL=server.url, OPSCORE_AGENTKIT_POLL_S=str(POLL_S),
+        ) as (_, wire),
+    ):  # fmt: skip
+        assert wire.report("ada", "idle").status_code == 202
+        assert wire.get("/agent/ada").json()["source"] == "api"
+        kit.entries = [entry("ada")]
+        assert eventually(lambda: wire.get("/agent/ada").json()["source"] == "agentkit")
+        shown = wire.get("/agent/ada").json()
+        assert (shown["capabilities"], shown["state"]) == (["work"], "idle")
+
+
 def test_webhooks_that_cross_with_a_list_count(tmp_path: Path) -> None:
     kit = Kit()
     kit.entries = [entry("leaves"), entry("stays")]

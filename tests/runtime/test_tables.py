@@ -10,6 +10,7 @@ from opscore.runtime import codec
 from opscore.runtime.errors import LimitExceeded, StoreDamaged, StoreIncompatible, Superseded
 from opscore.runtime.models import (
     Agent,
+    AgentSource,
     IdempotentTrigger,
     Lease,
     Missed,
@@ -25,7 +26,7 @@ from opscore.runtime.models import (
 )
 from opscore.runtime.opening import open_store
 from opscore.runtime.storage.lmdb_store import LmdbStore
-from opscore.runtime.store import ABSENT, JOURNAL_TABLE, KEY_BYTES_MAX, Put, Submission
+from opscore.runtime.store import ABSENT, JOURNAL_TABLE, KEY_BYTES_MAX, Put, Stored, Submission
 from opscore.runtime.tables import (
     AGENTS,
     ALL_TABLES,
@@ -130,11 +131,35 @@ def test_a_writer_whose_row_changed_meanwhile_is_refused(store: LmdbStore) -> No
     assert (second.table, second.key) == ("agents", "a")
 
 
+@pytest.mark.parametrize(
+    ("said", "introduced"),
+    [
+        ({}, False),
+        ({"state": "idle", "cordoned": True}, False),
+        ({"name": "Ada"}, True),
+        ({"version": "1"}, True),
+        ({"capabilities": ("work",)}, True),
+        ({"contact_endpoint": "http://a/"}, True),
+        ({"metadata": {"zone": 1}}, True),
+        ({"source": AgentSource.LOCAL}, True),
+    ],
+    ids=str,
+)
+def test_an_agent_of_an_earlier_release_of_which_nothing_was_said_may_be_introduced_yet(
+    said: dict[str, Any], *, introduced: bool
+) -> None:
+    agent = Agent(**{"agent_id": "a", "name": "a", "registered_at": 1.0, **said})
+    document = codec.decode_json(codec.encode_row(agent))
+    del document["introduced"]
+    row = AGENTS.decode(b"a", Stored(codec.encode_json(document), 1, 7))
+    assert row == attrs.evolve(agent, introduced=introduced)
+
+
 def test_a_row_of_a_newer_release_is_refused_by_name(store: LmdbStore) -> None:
     newer = attrs.evolve(AGENTS.put(an_agent()), schema=AGENTS.schema + 1)
     store.apply([Submission(writes=(newer,))])
     with store.snapshot() as view:
-        with pytest.raises(StoreIncompatible, match=r"agents .* a row has schema 2, this release reads up to 1"):
+        with pytest.raises(StoreIncompatible, match=r"agents .* a row has schema 3, this release reads up to 2"):
             AGENTS.read(view, "a")
         with pytest.raises(StoreIncompatible):
             list(AGENTS.scan(view))

@@ -12,6 +12,7 @@ from opscore.runtime import transfer
 from opscore.runtime.errors import StoreError, TransferError
 from opscore.runtime.opening import open_reader, open_store
 from opscore.runtime.storage import formats
+from opscore.runtime.tables import AGENTS
 from tests.runtime.test_opening import EVERY_FORMAT, check_indexes, restored, rows, versions
 from tests.runtime.world import MAP_BYTES, World, hire, one_task
 
@@ -89,7 +90,7 @@ def _unknown_table(lines: list[bytes]) -> list[bytes]:
 
 
 def _newer_schema(lines: list[bytes]) -> list[bytes]:
-    return [lines[0], lines[1].replace(b'"schema":1', b'"schema":7'), *lines[2:]]
+    return [lines[0], lines[1].replace(b'"schema":%d' % AGENTS.schema, b'"schema":7'), *lines[2:]]
 
 
 def _newer_export(lines: list[bytes]) -> list[bytes]:

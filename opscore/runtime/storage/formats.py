@@ -5,9 +5,9 @@ from typing import Final
 
 from opscore.runtime.errors import StoreIncompatible
 
-FORMAT: Final = 5
+FORMAT: Final = 6
 """What this release writes; it refuses a higher one. The first knew no indexes, the second no signals and sub-runs, the
-third no schedules, the fourth no slots."""
+third no schedules, the fourth no slots, the fifth not who was introduced by nobody."""
 ENTRIES_SINCE: Final = 3
 """Rows of this format and of later ones have the entries in indexes that they have now."""
 FORMAT_KEY: Final = b"format"
