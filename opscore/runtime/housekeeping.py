@@ -15,9 +15,9 @@ from opscore.runtime.commit_line import Journal
 from opscore.runtime.errors import OpscoreError, Superseded
 from opscore.runtime.journal import JournalMeter
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Vitals
 from opscore.runtime.store import Snapshot, Store, Submission
 from opscore.runtime.tables import VITALS
+from opscore.runtime.vitals import Vitals
 
 FoundT = TypeVar("FoundT")
 

@@ -6,13 +6,13 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime.models import Vitals
 from opscore.runtime.storage.lmdb_reader import LmdbReader
 from opscore.runtime.storage.measures import StoreMeasure
 from opscore.runtime.storage.room import capacity, only_reserve_left
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot
 from opscore.runtime.tables import OPEN_SESSIONS, RECORDS, SESSIONS_ENDED, VITALS
 from opscore.runtime.typed_tables import time_at
+from opscore.runtime.vitals import Vitals
 
 SPANS_S: Final = (60.0, 600.0, 3_600.0)
 LOOKED_AT_MAX: Final = 100_000

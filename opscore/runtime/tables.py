@@ -18,10 +18,10 @@ from opscore.runtime.models import (
     Slot,
     Task,
     TaskStatus,
-    Vitals,
 )
 from opscore.runtime.store import JOURNAL_TABLE, Put, Snapshot
 from opscore.runtime.typed_tables import Document, Index, Table, at, named
+from opscore.runtime.vitals import Vitals
 
 
 @attrs.frozen(kw_only=True)

@@ -22,7 +22,6 @@ from opscore.runtime.models import (
     Slot,
     Task,
     TaskStatus,
-    Vitals,
 )
 from opscore.runtime.opening import open_store
 from opscore.runtime.storage.lmdb_store import LmdbStore
@@ -42,6 +41,7 @@ from opscore.runtime.tables import (
     tasks_of,
 )
 from opscore.runtime.typed_tables import Table
+from opscore.runtime.vitals import Vitals
 
 ROWS: tuple[Any, ...] = (
     Agent(agent_id="a 1/ü", name="one", registered_at=1.5, metadata={"deep": [1, None, {"x": 2**70}]}),
