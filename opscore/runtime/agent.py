@@ -90,7 +90,7 @@ class AgentActor(AgentDeliveries):
         elif lease is None or isinstance(meaning, reports.Nothing):
             await self._rows.commit("agent.reported", agent=newer, data={"state": message.state})
         elif isinstance(meaning, reports.Alive):
-            await self._show_life(lease, leases.renewed(lease, now, active=True), agent=newer)
+            await self._show_life(lease, self._in_hand(leases.renewed(lease, now, active=True)), agent=newer)
         else:
             said, data = checked(meaning, self._limits), {"state": message.state}
             await self._end(said, "agent.reported", agent=newer, data=data, goes_on=True)
@@ -123,7 +123,7 @@ class AgentActor(AgentDeliveries):
 
         async def decide() -> Lease:
             held = await self._held(message)
-            lease = leases.renewed(held, self._now(), heartbeat=True, progress=message.progress)
+            lease = self._in_hand(leases.renewed(held, self._now(), heartbeat=True, progress=message.progress))
             await self._show_life(held, lease, agent=KEEP)
             return lease
 

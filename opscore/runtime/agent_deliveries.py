@@ -25,7 +25,7 @@ class AgentDeliveries(AgentStanding):
 
     async def _hand_to_claimer(self, lease: Lease, claim: messages.Claim) -> Granted:
         lease = await self._in_time(lease)
-        handed = attrs.evolve(lease, delivered=True, claim_id=claim.claim_id, claim_ticket=claim.ticket)
+        handed = attrs.evolve(lease, delivered=True, function=False, claim_id=claim.claim_id, claim_ticket=claim.ticket)
         if handed != lease:
             await self._rows.commit("agent.handed", lease=handed)
         return Granted(assignment=await self._described(handed), lease=handed)
@@ -59,7 +59,8 @@ class AgentDeliveries(AgentStanding):
             assignment = await self._described(lease)
             if lease.tool:
                 # Before it is sent: a call that may have been made is never made again by itself.
-                await self._rows.commit("agent.handed", lease=attrs.evolve(lease, delivered=True))
+                handed = attrs.evolve(lease, delivered=True, function=agent.source is AgentSource.LOCAL)
+                await self._rows.commit("agent.handed", lease=handed)
             self._courier.start(assignment, agent)
         else:
             if lease.due_at <= self._now() + LATE_S:
@@ -133,9 +134,9 @@ class AgentDeliveries(AgentStanding):
         match judgement:
             case delivery.Delivered():
                 if not lease.delivered:
-                    await self._rows.commit("agent.delivered", lease=attrs.evolve(lease, delivered=True))
+                    await self._rows.commit("agent.delivered", lease=self._in_hand(attrs.evolve(lease, delivered=True)))
             case delivery.Unknown(reason=reason):
-                cut = leases.cut_short(lease, now, self._limits)
+                cut = self._in_hand(leases.cut_short(lease, now, self._limits))
                 await self._rows.commit("agent.delivery_unknown", lease=cut, data={"reason": reason})
                 self._arm(cut)
             case delivery.Undelivered(reason=reason, retry_after_s=retry_after_s):
@@ -171,7 +172,7 @@ class AgentDeliveries(AgentStanding):
         elif now < lease.expires_at:
             await self._hand_over()
         elif self._runs_here(lease) or (lease.tool and self._courier.carries(lease.task_id, lease.attempt)):
-            lease = leases.prolonged(lease, now)
+            lease = self._in_hand(leases.prolonged(lease, now))
             await self._rows.commit("agent.renewed", lease=lease)
             self._arm(lease)
         else:
@@ -179,15 +180,6 @@ class AgentDeliveries(AgentStanding):
             await self._end(delivery.Lost(reason="its lease expired in silence"), "agent.lease_expired", agent=agent)
         if self._rows.lease is None:
             self._courier.cancel(lease.task_id, lease.attempt)
-
-    def _runs_here(self, lease: Lease) -> bool:
-        """Whether the attempt is a local function that this process is running: that is life enough for its lease."""
-        agent = self._rows.agent
-        return (
-            agent is not None
-            and agent.source is AgentSource.LOCAL
-            and self._courier.carries(lease.task_id, lease.attempt)
-        )
 
     @handles(messages.SuspicionDue)
     async def suspicion_due(self, _: messages.SuspicionDue) -> None:
@@ -199,8 +191,8 @@ class AgentDeliveries(AgentStanding):
         """Put back what a function of this process has, which is about to be stopped with it."""
 
         async def decide() -> None:
-            agent, lease = self._rows.agent, self._rows.lease
-            if agent is not None and agent.source is AgentSource.LOCAL and lease is not None:
+            lease = self._rows.lease
+            if lease is not None and self._is_functions(lease):
                 stopped = delivery.Lost(reason="the process that ran it was stopped", counts=False)
                 await self._end(stopped, "agent.given_back")
 
@@ -214,14 +206,22 @@ class AgentDeliveries(AgentStanding):
             lease = self._rows.lease
             if lease is None:
                 return
-            agent = self._rows.agent
-            if agent is None or agent.source is AgentSource.LOCAL:
+            if self._rows.agent is None or self._is_functions(lease):
                 await self._end(delivery.Lost(reason="the process that ran it ended"), "agent.resumed")
             else:
                 await self._rows.commit("agent.resumed", lease=leases.resumed(lease, self._now(), self._limits))
                 await self._hand_over()
 
         await self._told(message, decide)
+
+    def _is_functions(self, lease: Lease) -> bool:
+        """Whether a function has the attempt: by its row, or as is seen; where neither tells, by what its agent is."""
+        if lease.function is not None:
+            return lease.function
+        if self._courier.carries(lease.task_id, lease.attempt):
+            return self._runs_here(lease)
+        agent = self._rows.agent
+        return agent is not None and agent.source is AgentSource.LOCAL and lease.claim_ticket is None
 
     @handles(messages.StoodStill)
     async def stood_still(self, message: messages.StoodStill) -> None:

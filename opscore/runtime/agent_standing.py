@@ -151,6 +151,14 @@ class AgentStanding(Actor[AgentProtocol]):
             self.context.log.info("the waiting claim is looked at again: %s", error)
             self.context.tell_after(0.0 if isinstance(error, Superseded) else AGAIN_S, messages.Recheck())
 
+    def _runs_here(self, lease: Lease) -> bool:
+        """Whether the attempt is a local function that this process is running: that is life enough for its lease."""
+        return self._courier.runs(lease.task_id, lease.attempt)
+
+    def _in_hand(self, lease: Lease) -> Lease:
+        """Note with what the rows say of the attempt whether a function has it, which is seen as long as it runs."""
+        return lease if lease.function is not None else attrs.evolve(lease, function=self._runs_here(lease))
+
     async def _show_life(self, before: Lease, after: Lease, *, agent: AgentChange) -> None:
         """Renew the lease; the first sign of life also starts the task."""
         if leases.shows_life(before):

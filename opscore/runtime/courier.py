@@ -64,6 +64,11 @@ class Courier:
         """Whether this attempt is being delivered right now."""
         return (task_id, attempt) in self._under_way
 
+    def runs(self, task_id: str, attempt: int) -> bool:
+        """Whether this attempt is with a function that is at work, whatever its agent has been registered as since."""
+        delivery = self._under_way.get((task_id, attempt))
+        return delivery is not None and delivery.agent.source is AgentSource.LOCAL
+
     def start(self, assignment: Assignment, agent: Agent) -> None:
         """Begin to deliver, by the first way that reaches the agent."""
         delivery = _UnderWay(assignment=assignment, agent=agent)

@@ -145,6 +145,8 @@ class Lease:
     """It has a tool do something, which must not be asked for twice by itself."""
     idempotent: bool = False
     """Doing it again does no harm, so that it may be tried again though nobody knows whether it was done."""
+    function: bool | None = None
+    """Whether a function of the node's process has it, whatever its agent is by now; None where that is not known."""
 
     @property
     def due_at(self) -> float:

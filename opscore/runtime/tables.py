@@ -182,10 +182,10 @@ AGENTS: Final = Table(
 LEASES: Final = Table(
     name="leases",
     kind=Lease,
-    schema=3,
+    schema=4,
     key=lambda row: row.agent_id,
     indexes=(LEASES_BY_DUE,),
-    upcasters={1: _with_new_fields, 2: _with_new_fields},
+    upcasters={1: _with_new_fields, 2: _with_new_fields, 3: _with_new_fields},
 )
 SLOTS: Final = Table(name="slots", kind=Slot, schema=1, key=lambda row: row.name)
 SESSIONS: Final = Table(

@@ -7,7 +7,8 @@ from opscore.runtime.errors import StoreIncompatible
 
 FORMAT: Final = 6
 """What this release writes; it refuses a higher one. The first knew no indexes, the second no signals and sub-runs, the
-third no schedules, the fourth no slots, the fifth not who was introduced by nobody."""
+third no schedules, the fourth no slots, the fifth neither who was introduced by nobody nor which attempts functions
+have."""
 ENTRIES_SINCE: Final = 3
 """Rows of this format and of later ones have the entries in indexes that they have now."""
 FORMAT_KEY: Final = b"format"
