@@ -179,6 +179,8 @@ class Draft:
         self.tasks = list(run.tasks)
         self._items: dict[int, list[Task]] = {}
         self._tallies = dict(run.tallies)
+        self._results: dict[int, list[Any]] = {}
+        """Of lists that are complete, and were read since."""
         self._before = run
         self._revoked: list[Task] = []
         self._signals = list(run.signals)
@@ -214,7 +216,9 @@ class Draft:
     def standing(self) -> Standing:
         """The run as its expressions see it."""
         items = {**self._before.items, **self._items}
-        return Standing(session=self.session, definition=self.definition, tasks=self.tasks, items=items)
+        return Standing(
+            session=self.session, definition=self.definition, tasks=self.tasks, items=items, results=self._results
+        )
 
     def by_key(self, key: str) -> Task:
         """The task that the definition calls so."""
@@ -242,6 +246,7 @@ class Draft:
         return task
 
     def _items_to_change(self, ordinal: int) -> list[Task]:
+        self._results.pop(ordinal, None)
         line = self._items.get(ordinal)
         if line is None:
             line = self._items[ordinal] = list(self._before.items.get(ordinal, ()))

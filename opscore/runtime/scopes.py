@@ -18,12 +18,15 @@ class Standing:
         definition: what it follows.
         tasks: its tasks by their place in the definition.
         items: what a task that is done for each item of a list has begun so far.
+        results: of such tasks that are complete their results, as far as they were put together already: each item of
+            the next list may read the whole of the one before.
     """
 
     session: Session
     definition: Definition
     tasks: Sequence[Task]
     items: Mapping[int, Sequence[Task]]
+    results: dict[int, list[Any]] = attrs.field(factory=dict, eq=False, repr=False)
 
     def scope(self, keys: Iterable[str], task: Task | None = None) -> dict[str, Any]:
         """The names that an expression may read.
@@ -68,7 +71,11 @@ class Standing:
         if task.status is TaskStatus.FAILED and definition.fallback is not None:
             return self.result_of(definition.fallback)
         if task.items is not None and task.status is TaskStatus.COMPLETED:
-            return [item.result for item in self.items.get(definition.ordinal, ())]
+            found = self.results.get(definition.ordinal)
+            if found is None:
+                found = [item.result for item in self.items.get(definition.ordinal, ())]
+                self.results[definition.ordinal] = found
+            return found
         return task.result
 
     def gathered(self) -> dict[str, Any]:

@@ -45,6 +45,30 @@ def test_a_long_list_is_tried_again_in_a_time_that_grows_with_it_and_not_with_it
     assert took_s(8_000) < 16 * max(took_s(1_000), took_s(1_000))
 
 
+def test_items_that_read_the_results_of_another_list_take_a_time_that_grows_with_it_and_not_with_its_square() -> None:
+    def took_s(count: int) -> float:
+        first = each(*range(count), concurrency=count)
+        second = {
+            **each(*range(count), concurrency=count),
+            "taskId": "second",
+            "dependsOn": ["each"],
+            "parameters": {"before": "${tasks.each.result[index]}"},
+            "when": "size(tasks.each.result) > 0",
+        }
+        run = run_of(first, second)
+        items = tuple(attrs.evolve(item, status=TaskStatus.COMPLETED, result=item.item) for item in run.items[0])
+        out = attrs.evolve(items[-1], status=TaskStatus.DISPATCHED, attempt=1, agent_id="a")
+        line = (*items[:-1], out)
+        almost = attrs.evolve(run, items={0: line}, tallies={0: tallied(line)})
+        began = time.process_time()
+        step = transitions.complete(almost, out, count - 1, NOW)
+        took_s = time.process_time() - began
+        assert items_of(step.run, 1) == ["ready"] * count
+        return took_s
+
+    assert took_s(8_000) < 16 * max(took_s(1_000), took_s(1_000))
+
+
 def told(run: Run, name: str, payload: Any) -> Run:
     signal = Signal(session_id="ses", signal_id="s", number=0, name=name, payload=payload, received_at=NOW)
     return transitions.signal(run, signal, NOW).run
