@@ -20,12 +20,12 @@ from opscore.runtime import codec
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.hosting import Guest
 from opscore.runtime.node import Node
+from opscore.runtime.triggering import KEY_BYTES_MAX
 
 T = TypeVar("T")
 
 _JSON: Final = frozenset({"", "application/json"})
 _YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
-IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
 NAME_BYTES_MAX: Final = 511
 """Of a name in a path; what the store takes as a key."""
 DIGITS_MAX: Final = 18
@@ -120,8 +120,8 @@ class Call:
             HttpRefusal: 400 for one that is empty or too long.
         """
         key = self.request.headers.get("idempotency-key")
-        if key is not None and not 0 < len(key.encode()) <= IDEMPOTENCY_KEY_BYTES_MAX:
-            detail = f"The Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes."
+        if key is not None and not 0 < len(key.encode()) <= KEY_BYTES_MAX:
+            detail = f"The Idempotency-Key must have 1 to {KEY_BYTES_MAX} bytes."
             raise HttpRefusal(400, "bad_idempotency_key", detail)
         return key
 

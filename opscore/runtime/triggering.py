@@ -35,6 +35,8 @@ from opscore.runtime.tables import (
 
 _NO_BODY: Final = definitions.digest(None)
 """What an earlier release kept where no body was given: it stands for whatever is asked for."""
+KEY_BYTES_MAX: Final = 255
+"""Of an idempotency key."""
 
 
 class Body(Enum):
@@ -46,17 +48,38 @@ class Body(Enum):
 
 @attrs.frozen(kw_only=True)
 class IdempotencyKey:
-    """A caller's key, within the path it was sent to, and the body that it stands for."""
+    """A caller's key, within the path it was sent to, and the body that it stands for.
+
+    Raises:
+        TypeError: the key or the path is no text.
+        ValueError: the key does not have 1 to 255 bytes, or one of them holds half of a surrogate pair.
+    """
 
     path: str
+    """Free; the same key is another one within another path."""
     key: str
     body: Any = Body.WHAT_IS_ASKED
     """JSON, as it was sent; what the trigger asks for, unless it is given."""
 
+    def __attrs_post_init__(self) -> None:
+        _size("path", self.path)
+        size = _size("key", self.key)
+        if not 0 < size <= KEY_BYTES_MAX:
+            raise ValueError(f"key: expected 1 to {KEY_BYTES_MAX} bytes, found {size:,}")
+
     @property
     def scope(self) -> str:
-        """The name of the row; a digest, because keys may be longer than the store's."""
+        """The name of the row; a digest, because both together may be longer than the store's keys."""
         return hashlib.sha256(f"{self.path}\0{self.key}".encode()).hexdigest()
+
+
+def _size(name: str, text: Any) -> int:
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: expected a text, found {text!r}")
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: {text!r} holds half of a surrogate pair") from None
 
 
 @attrs.frozen(kw_only=True)

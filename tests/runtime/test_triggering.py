@@ -200,10 +200,31 @@ def test_what_a_key_started_is_answered_also_when_its_agent_and_definition_are_g
     assert desk.prepare(Trigger(definition="w", agent_id="x", idempotency=KEY)) == session
 
 
-def test_a_key_may_be_as_long_as_a_sender_likes(desk: Desk) -> None:
-    long = IdempotencyKey(path="/" + "p" * 10_000, key="k" * 10_000)
-    session = desk.start(idempotency=long)
-    assert desk.prepare(Trigger(definition=DOCUMENT, idempotency=long)) == session
+@pytest.mark.parametrize("path", ["", "/" + "p" * 10_000])
+def test_a_path_may_be_as_long_as_a_sender_likes(desk: Desk, path: str) -> None:
+    key = IdempotencyKey(path=path, key="k" * 255)
+    session = desk.start(idempotency=key)
+    assert desk.prepare(Trigger(definition=DOCUMENT, idempotency=key)) == session
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"k", ["k"]])
+def test_a_key_and_its_path_are_texts(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="key: expected a text, found "):
+        IdempotencyKey(path="orders", key=wrong)
+    with pytest.raises(TypeError, match="path: expected a text, found "):
+        IdempotencyKey(path=wrong, key="k")
+
+
+def test_a_key_has_the_length_that_http_asks_for() -> None:
+    for key, size in (("", 0), ("k" * 256, 256), ("ü" * 128, 256)):
+        with pytest.raises(ValueError, match=f"key: expected 1 to 255 bytes, found {size}"):
+            IdempotencyKey(path="orders", key=key)
+
+
+def test_a_key_or_path_that_can_be_no_row_is_refused() -> None:
+    for given in ({"path": "orders", "key": "\ud800"}, {"path": "\ud800", "key": "k"}):
+        with pytest.raises(ValueError, match="holds half of a surrogate pair"):
+            IdempotencyKey(**given)
 
 
 ASKED: dict[str, Any] = {
