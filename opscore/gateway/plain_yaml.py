@@ -1,5 +1,10 @@
-"""YAML as JSON would say it: no aliases, no dates, and no tag that makes anything else."""
+"""YAML as JSON would say it: no aliases, no dates, and no tag that makes anything else.
 
+What is a number, true, false or null is what YAML 1.2 has in its core schema (10.3.2), so that JSON within YAML reads
+the same; what YAML 1.1 made of `22:30`, `0777`, `1_000` or `no` is what is written: a text.
+"""
+
+import re
 import sys
 from typing import Any, Final
 
@@ -9,12 +14,34 @@ from opscore.runtime.codec import too_large
 
 BYTES_MAX: Final = 64 * 1024
 """PyYAML takes about 15 microseconds a byte, most of a second for a body of this size; JSON takes a hundredth."""
+VALUE_SHOWN: Final = 64
+"""Characters of a value that can't be read."""
 SUFFIXES: Final = (".yaml", ".yml")
 """What names of files end in that hold it."""
-MERGE: Final = "tag:yaml.org,2002:merge"
+_TAGS: Final = "tag:yaml.org,2002:"
+MERGE: Final = f"{_TAGS}merge"
 """The tag of `<<`."""
-INT: Final = "tag:yaml.org,2002:int"
+INT: Final = f"{_TAGS}int"
 """The tag of a whole number."""
+_SCALARS: Final = (
+    (f"{_TAGS}null", ["", *"~nN"], re.compile(r"(?:~|null|Null|NULL|)\Z")),
+    (f"{_TAGS}bool", [*"tTfF"], re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")),
+    (INT, [*"+-0123456789"], re.compile(r"(?:[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+)\Z")),
+    (
+        f"{_TAGS}float",
+        [*"+-.0123456789"],
+        re.compile(
+            r"(?:[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+        ),
+    ),
+    (MERGE, ["<"], re.compile(r"<<\Z")),
+)
+"""What a text without quotes is that is more than a text: a tag, the signs that it may begin with, and how it looks.
+
+No number but zero begins with a zero: what does is a code, a mode or a day, which a number would cut short.
+"""
+_LOOKS: Final = {tag: pattern for tag, _, pattern in _SCALARS}
 
 
 def read(text: bytes | str) -> Any:
@@ -54,14 +81,21 @@ class PlainLoader(yaml.SafeLoader):
             yaml.YAMLError: with its place.
         """
         try:
+            self._check_look(node)
             return super().construct_object(node, deep=deep)
         except (yaml.YAMLError, RecursionError):
             raise
         except Exception as error:
             # A tagged scalar raises whatever its reading runs into: !!bool x, a KeyError.
             why = too_large() if node.tag == INT and len(node.value) > sys.get_int_max_str_digits() else error
-            problem = f"{node.tag.removeprefix('tag:yaml.org,2002:')} can't be read: {why}"
+            problem = f"{node.tag.removeprefix(_TAGS)} can't be read: {why}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+    def _check_look(self, node: yaml.Node) -> None:
+        """Refuse what a tag such as `!!bool` says of a text that does not look like it."""
+        pattern = _LOOKS.get(node.tag)
+        if isinstance(node, yaml.ScalarNode) and pattern is not None and not pattern.match(node.value):
+            raise ValueError(f"{node.value[:VALUE_SHOWN]!r} is none")
 
 
 class _OnceLoader(PlainLoader):
@@ -82,6 +116,6 @@ class _OnceLoader(PlainLoader):
 
 
 PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, firsts, pattern in _SCALARS if first in firsts]
+    for first in {first for _, firsts, _ in _SCALARS for first in firsts}
 }

@@ -24,6 +24,16 @@ PLAIN: dict[str, Callable[[str], Any]] = {".json": decode_json, ".yaml": plain_y
 
 
 class _Dumper(yaml.SafeDumper):
+    """Puts into quotes what either the library or the readers would take for more than a text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the base's)
+        first: [
+            *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+            *plain_yaml.PlainLoader.yaml_implicit_resolvers.get(first, []),
+        ]
+        for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *plain_yaml.PlainLoader.yaml_implicit_resolvers}
+    }
+
     def ignore_aliases(self, data: Any) -> bool:
         return True
 

@@ -134,12 +134,13 @@ def test_a_workflow_is_saved_listed_shown_and_saved_anew(wire: Wire) -> None:
 
 def test_a_workflow_is_read_from_yaml(wire: Wire) -> None:
     workflow_id = name("flow")
-    text = f"id: {workflow_id}\ntasks:\n  - {{taskId: a, agentCapability: x, parameters: {{at: 2026-01-31}}}}\n"
+    parameters = "{day: 2026-01-31, at: 22:30, mode: 0777}"
+    text = f"id: {workflow_id}\ntasks:\n  - {{taskId: a, agentCapability: x, parameters: {parameters}}}\n"
     for kind in ("application/yaml", "application/x-yaml; charset=utf-8", "text/yaml"):
         answer = wire.http.post(f"{PREFIX}/workflow", content=text, headers={"Content-Type": kind})
         assert answer.status_code == 201, answer.text
     task = wire.get(f"/workflow/{workflow_id}").json()["definition"]["tasks"][0]
-    assert task["parameters"] == {"at": "2026-01-31"}
+    assert task["parameters"] == {"day": "2026-01-31", "at": "22:30", "mode": "0777"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_a_workflow_is_read_from_yaml(wire: Wire) -> None:
         "!!python/object/apply:os.getcwd []",
         "[" * 5_000,
         "[" * YAML_BYTES_MAX,
-        f"a: 1{':1' * 1_000}.0",
+        f"a: !!float 1{':1' * 1_000}.0",
         "a: !!bool x",
         "a: !!float x",
         "a: !!timestamp x",
