@@ -108,10 +108,11 @@ class _OnceLoader(PlainLoader):
         names: set[Any] = set()
         for key in own:
             name = self.construct_object(key, deep=True)
-            if name in names:
+            # To Python 1, 1.0 and true are one name; to the document they are three, none of which is a string.
+            if (type(name), name) in names:
                 problem = f"the name {name!r} is given twice in one object"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            names.add(name)
+            names.add((type(name), name))
         return mapping
 
 

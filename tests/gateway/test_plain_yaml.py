@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from opscore.gateway import plain_yaml, yaml_positions
 from opscore.gateway.simulate_input import read_document
+from opscore.runtime.definitions import parse
+from opscore.runtime.errors import InvalidDocument
+from opscore.runtime.limits import Limits
 
 TEXTS = (
     *("22:30", "22:30:15", "190:20:30.15", "0777", "08", "-012", "0o17", "0b101", "00", "01.5", "0123e4", "00e1"),
@@ -60,6 +63,18 @@ def test_what_json_says_reads_the_same_in_yaml(value: Any) -> None:
 def test_a_tag_makes_no_more_of_a_text_than_it_is_without(text: str) -> None:
     with pytest.raises(ValueError, match=r"can't be read: '.+' is none"):
         plain_yaml.read(f"a: {text}")
+
+
+def test_names_that_are_one_to_python_alone_are_not_said_to_be_given_twice() -> None:
+    for text in ("{1: 2, true: 4}", "{1: 2, 1.0: 4}", "{0: 2, false: 4}"):
+        document = plain_yaml.read(f"id: w\ntasks: [{{taskId: a, parameters: {text}}}]")
+        with pytest.raises(
+            InvalidDocument, match=r"tasks\[0\].parameters: expected names that are strings, found [01]$"
+        ):
+            parse(document, Limits())
+    for text in ("{1: 2, 1: 4}", "{true: 2, True: 4}", "{a: 2, 'a': 4}"):
+        with pytest.raises(ValueError, match="is given twice in one object"):
+            plain_yaml.read(text)
 
 
 def test_a_fleet_is_read_the_same_way(tmp_path: Path) -> None:
