@@ -16,14 +16,13 @@ from opscore.runtime.errors import Fault, InvalidDocument, LimitExceeded
 from opscore.runtime.identity import unusable
 from opscore.runtime.labels import business_key_faults, label_faults
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Missed
+from opscore.runtime.models import Missed, shown_text
 from opscore.runtime.values import check_value
 
 DocumentT = TypeVar("DocumentT", bound=attrs.AttrsInstance)
 
 CAPABILITIES_MAX: Final = 100
 NAME_CHARACTERS_MAX: Final = 256
-ERROR_CHARACTERS_MAX: Final = 16_384
 REASON_CHARACTERS_MAX: Final = 1_000
 
 
@@ -42,6 +41,11 @@ Check = Callable[[Any, Rules], Iterator[Fault]]
 def checked(check: Check, **options: Any) -> Any:
     """Make an attrs field with a check."""
     return attrs.field(metadata={"check": check}, **options)
+
+
+def of_any_length(**options: Any) -> Any:
+    """Make an attrs field of a text that is cut to what the runtime keeps of it: whatever is said has to be taken."""
+    return attrs.field(converter=shown_text, **options)
 
 
 def faults(document: Any, kind: type[attrs.AttrsInstance], rules: Rules, path: str = "") -> Iterator[Fault]:
@@ -108,12 +112,6 @@ def a_name(value: Any, _: Rules) -> Iterator[Fault]:
     """A short text."""
     if isinstance(value, str) and len(value) > NAME_CHARACTERS_MAX:
         yield Fault(path="", message=f"expected {NAME_CHARACTERS_MAX} characters at most")
-
-
-def an_error(value: Any, _: Rules) -> Iterator[Fault]:
-    """What went wrong, in words."""
-    if isinstance(value, str) and len(value) > ERROR_CHARACTERS_MAX:
-        yield Fault(path="", message=f"expected {ERROR_CHARACTERS_MAX:,} characters at most")
 
 
 def a_reason(value: Any, _: Rules) -> Iterator[Fault]:

@@ -157,8 +157,8 @@ class FailRequest:
     """`POST /task/{taskId}/fail`."""
 
     attempt: int
-    error: str = checked(checks.an_error)
-    code: str = checked(checks.a_name, default="task_failed")
+    error: str = checks.of_any_length()
+    code: str = checks.of_any_length(default="task_failed")
     retryable: bool = True
 
 

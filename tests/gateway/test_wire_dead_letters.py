@@ -41,6 +41,17 @@ def test_dead_letters_are_listed_by_workflow_and_code_and_shown(wire: Wire) -> N
     assert set(faults(wire.get("/deadletter", limit=0))) == {"limit"}
 
 
+def test_an_error_is_taken_at_any_length_and_cut(wire: Wire) -> None:
+    capability = name("cap")
+    session_id = wire.trigger(one_task(capability))
+    task_id = wire.claimed(wire.register(capability))["task"]["taskId"]
+    fault = {"attempt": 1, "error": "e" * 900_000, "code": "c" * 5_000, "retryable": False}
+    assert wire.post(f"/task/{task_id}/fail", fault).status_code == 200
+    wire.ended(session_id)
+    kept = {"code": "c" * 3_999 + "…", "message": "e" * 3_999 + "…"}
+    assert wire.get(f"/deadletter/{task_id}").json()["error"] == kept
+
+
 def test_a_replayed_dead_letter_is_done_again_and_is_none_any_more(wire: Wire) -> None:
     capability = name("cap")
     worker = wire.register(capability)
