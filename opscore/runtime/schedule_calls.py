@@ -1,7 +1,7 @@
 """What can be asked of a node about schedules: runs that start by themselves."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import attrs
@@ -82,6 +82,10 @@ class ScheduleCalls(Calls):
             missed=chosen(Missed, missed, "schedule", "missed"),
             created_at=now,
         )
+        # Before it is compared with what is there: what is none of this can't be.
+        strange = tuple(_type_faults(schedule))
+        if strange:
+            raise InvalidDocument("schedule", strange)
         for _ in range(RACES_MAX):
             before = self._schedule(schedule.schedule_id).row
             if before is not None:
@@ -216,11 +220,24 @@ class ScheduleCalls(Calls):
             found.append(Fault(path="", message="exactly one of cron and at must be given"))
         if schedule.at is not None:
             late_s = self._core.limits.schedule_late_s
-            if not math.isfinite(schedule.at) or schedule.at > AT_MAX:
+            if schedule.at > AT_MAX:
                 found.append(Fault(path="at", message="expected a time before the year 10000"))
             elif schedule.at <= schedule.created_at - late_s:
                 found.append(Fault(path="at", message=f"it lies more than {late_s:g} s in the past"))
         return found
+
+
+def _type_faults(schedule: Any) -> Iterator[Fault]:
+    """What is of another kind than it should be, which a host without a type checker may give."""
+    if schedule.cron is not None and not isinstance(schedule.cron, str):
+        yield Fault(path="cron", message=f"expected a cron expression such as '0 6 * * *', found {schedule.cron!r}")
+    if schedule.at is not None and (not isinstance(schedule.at, int | float) or isinstance(schedule.at, bool)):
+        yield Fault(path="at", message=f"expected Unix seconds, found {schedule.at!r}")
+    elif schedule.at is not None and not -math.inf < schedule.at < math.inf:
+        yield Fault(path="at", message=f"expected a time before the year 10000, found {schedule.at}")
+    if not isinstance(schedule.time_zone, str):
+        message = f"expected a time zone such as 'Europe/Berlin', found {schedule.time_zone!r}"
+        yield Fault(path="timeZone", message=message)
 
 
 def _content(schedule: Schedule) -> str:

@@ -113,7 +113,10 @@ class SessionCalls(Calls):
         Raises:
             AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict, LimitExceeded: refused.
             NotReady, QueueFull: nothing new is taken at present; the same call may be made again.
+            ValueError, TypeError: the payload is not JSON, or an argument of another type than it should be.
         """
+        _check_kinds(definition, idempotency)
+        _check_finds(labels, business_key)
         if idempotency is None:
             self._admit()
         limits = self._core.limits
@@ -198,7 +201,11 @@ class SessionCalls(Calls):
 
         Raises:
             InvalidDocument: there is no such status, no page ended there, or the limit is not from 1 to 500.
+            TypeError: the labels are no mapping of texts, or the business key no text.
         """
+        _check_finds(labels, business_key)
+        for value in (labels or {}).values():
+            check_is_text(value, "a text as the value of a label")
         wanted = views.WantedSessions(
             status=status, workflow_id=workflow_id, agent_id=agent_id, labels=labels or {}, business_key=business_key
         )
@@ -211,6 +218,7 @@ class SessionCalls(Calls):
             SessionNotFound: there is none.
             NotReady: the node stops before it has ended; it goes on at the next opening.
         """
+        check_is_text(session_id, "a text as an id")
         while True:
             with self._core.feed.listen(session_id) as bell:
                 session = self._read(lambda view: views.whole_session(view, session_id, self._core.library))
@@ -284,6 +292,30 @@ class SessionCalls(Calls):
         if self._not_ready is not None:
             raise NotReady(self._not_ready)
         self._core.admit()
+
+
+def _check_kinds(definition: Any, idempotency: Any) -> None:
+    """Refuse what is neither a workflow nor an id of one, and what is no key.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(definition, str | Mapping):
+        raise TypeError(f"expected the id of a saved workflow, or a document as a mapping, found {definition!r}")
+    if idempotency is not None and not isinstance(idempotency, IdempotencyKey):
+        raise TypeError(f"expected an IdempotencyKey as idempotency, found {idempotency!r}")
+
+
+def _check_finds(labels: Any, business_key: Any) -> None:
+    """Refuse what no run is found by, whatever its limits.
+
+    Raises:
+        TypeError: the labels are no mapping, or the business key is no text.
+    """
+    if labels is not None and not isinstance(labels, Mapping):
+        raise TypeError(f"expected a mapping of texts as labels, found {labels!r}")
+    if business_key is not None:
+        check_is_text(business_key, "a text as a business key")
 
 
 def _check_found_by(request: Trigger, limits: Limits) -> None:

@@ -131,14 +131,14 @@ def check_texts(texts: Iterable[Any], limits: Limits) -> None:
         check_value(text, limits)
 
 
-def check_is_text(value: Any) -> None:
+def check_is_text(value: Any, what: str = "a text") -> None:
     """Refuse what is no text.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is none; the message says what was expected.
     """
     if not isinstance(value, str):
-        raise TypeError(f"expected a text, found {value!r}")
+        raise TypeError(f"expected {what}, found {value!r}")
 
 
 def check_progress(value: Any, limits: Limits) -> None:
@@ -158,11 +158,35 @@ def _check(value: Any, limits: Limits, limit: str, bytes_max: int) -> None:
         body = encode_json(value)
     except RecursionError:
         raise LimitExceeded("nesting_max", limits.nesting_max, _depth(value)) from None
+    except (ValueError, TypeError) as error:
+        raise _in_words(value, error, limits) from error
     if len(body) > bytes_max:
         raise LimitExceeded(limit, bytes_max, len(body))
     # Most values hold fewer brackets than they might nest: only the others are worth a walk.
     if body.count(b"[") + body.count(b"{") > limits.nesting_max and (depth := _depth(value)) > limits.nesting_max:
         raise LimitExceeded("nesting_max", limits.nesting_max, depth)
+
+
+def _in_words(value: Any, error: ValueError | TypeError, limits: Limits) -> ValueError | TypeError:
+    """The same error in a sentence: what can't be stored, and where it stands."""
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    for place, depth, each in walk(value):
+        if depth > limits.nesting_max:
+            # Nothing is said of its place, because one that holds itself has no end of them.
+            return kind("it holds itself, or nests too deeply")
+        wrong = _not_storable(each)
+        if wrong is not None:
+            return kind(wrong if place is None else f"{wrong}, at {place}")
+    return error
+
+
+def _not_storable(value: Any) -> str | None:
+    """As `_not_json`, but for what becomes JSON by itself: a tuple, and a name that is a number or None."""
+    if isinstance(value, tuple):
+        return None
+    if isinstance(value, dict):
+        value = {name: item for name, item in value.items() if not isinstance(name, int | float | None)}
+    return _not_json(value)
 
 
 def _depth(value: Any) -> int:

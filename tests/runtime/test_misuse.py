@@ -2,6 +2,8 @@
 """What an embedding program gives by mistake is refused at the door, in a sentence that helps."""
 
 import math
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 from trio.testing import MockClock
 
 from opscore.runtime.errors import DefinitionNotFound, InvalidDocument, LimitExceeded
-from tests.runtime.world import World
+from opscore.runtime.node import Node
+from tests.runtime.world import World, begin
 
 EMPTY: dict[str, Any] = {"id": "empty", "tasks": []}
 
@@ -50,3 +53,101 @@ async def test_a_schedule_names_a_workflow_that_is_saved(tmp_path: Path, autojum
         with pytest.raises(InvalidDocument, match="workflowId: expected the id of a saved workflow; save the document"):
             await node.create_schedule(EMPTY, cron="* * * * *")  # type: ignore[arg-type]
         assert node.schedules().items == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"definition": None}, "expected the id of a saved workflow, or a document as a mapping, found None"),
+        (
+            {"definition": ["empty"]},
+            r"expected the id of a saved workflow, or a document as a mapping, found \['empty'\]",
+        ),
+        ({"business_key": 5}, "expected a text as a business key, found 5"),
+        ({"idempotency": "k"}, "expected an IdempotencyKey as idempotency, found 'k'"),
+        ({"labels": ["a"]}, r"expected a mapping of texts as labels, found \['a'\]"),
+    ],
+)
+async def test_an_argument_of_another_type_is_named(
+    tmp_path: Path, autojump_clock: MockClock, given: dict[str, Any], said: str
+) -> None:
+    async with World(tmp_path).node() as node:
+        with pytest.raises(TypeError, match=said):
+            await node.trigger(**{"definition": EMPTY, **given})
+        assert node.sessions().items == ()
+
+
+async def test_runs_are_found_by_texts(tmp_path: Path, autojump_clock: MockClock) -> None:
+    wrong: Any = ["a"]
+    async with World(tmp_path).node() as node:
+        with pytest.raises(TypeError, match="expected a mapping of texts as labels, found"):
+            node.sessions(labels=wrong)
+        with pytest.raises(TypeError, match="expected a text as the value of a label, found"):
+            node.sessions(labels={"a": wrong})
+        with pytest.raises(TypeError, match="expected a text as a business key, found"):
+            node.sessions(business_key=wrong)
+
+
+async def test_a_run_is_waited_for_by_its_id(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with World(tmp_path).node() as node:
+        session: Any = await begin(node, EMPTY)
+        for call in (node.wait(session), node.wait_briefly(session, 1)):
+            with pytest.raises(TypeError, match="expected a text as an id, found Session"):
+                await call
+
+
+async def test_a_schedule_has_texts_and_times_of_unix(tmp_path: Path, autojump_clock: MockClock) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"at": datetime(2030, 1, 1, tzinfo=UTC)}, "at: expected Unix seconds, found datetime.datetime"),
+        ({"at": True}, "at: expected Unix seconds, found True"),
+        ({"at": -math.inf}, "at: expected a time before the year 10000, found -inf"),
+        ({"cron": 5}, r"cron: expected a cron expression such as '0 6 \* \* \*', found 5"),
+        (
+            {"cron": "* * * * *", "time_zone": None},
+            "timeZone: expected a time zone such as 'Europe/Berlin', found None",
+        ),
+    ]
+    async with World(tmp_path).node() as node:
+        await node.save_definition(EMPTY)
+        await node.create_schedule("empty", cron="* * * * *", schedule_id="there")
+        for schedule_id in ("new", "there"):
+            for given, said in wrong:
+                with pytest.raises(InvalidDocument, match=said):
+                    await node.create_schedule("empty", schedule_id=schedule_id, **given)
+        with pytest.raises(InvalidDocument, match="at: expected a time before the year 10000"):
+            await node.create_schedule("empty", at=10**400)
+        assert [each.schedule_id for each in node.schedules().items] == ["there"]
+
+
+def circle() -> list[Any]:
+    found: list[Any] = [1]
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "said"),
+    [
+        (math.nan, ValueError, "^nan is not JSON$"),
+        ({"rows": [1, {"n": -math.inf}]}, ValueError, r"^-inf is not JSON, at rows\[1\].n$"),
+        ({"rows": (1, {2})}, TypeError, r"^set is not JSON, at rows\[1\]$"),
+        ({"a": {(1, 2): 3}}, TypeError, r"^expected names that are strings, found \(1, 2\), at a$"),
+        ({1: {"a": object()}}, TypeError, r"^object is not JSON, at 1\.a$"),
+        (["\ud800"], ValueError, r"^this text holds half of a surrogate pair, at \[0\]$"),
+        ([10**5_000], ValueError, r"^this number is too large, at \[0\]$"),
+        (circle(), ValueError, "^it holds itself, or nests too deeply$"),
+    ],
+    ids=["nan", "inf", "set", "name", "object", "surrogate", "number", "circle"],
+)
+async def test_a_value_that_is_no_json_is_told_with_its_place(
+    tmp_path: Path, autojump_clock: MockClock, value: Any, kind: type[Exception], said: str
+) -> None:
+    async with World(tmp_path).node() as node:
+        calls: list[Callable[[Node], Awaitable[object]]] = [
+            lambda node: node.trigger(EMPTY, payload=value),
+            lambda node: node.create_schedule("empty", cron="* * * * *", payload=value),
+            lambda node: node.complete("ses_1.0", 1, value),
+        ]
+        for call in calls:
+            with pytest.raises(kind, match=said):
+                await call(node)
