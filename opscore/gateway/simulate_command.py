@@ -1,6 +1,7 @@
 """`opscore simulate`: how a workflow fares in many simulated worlds, and the smallest one in which it does not."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -24,13 +25,28 @@ TELL_EVERY_S: Final = 5.0
 """Where progress is no line that is written over."""
 
 
+class _Seconds(click.FloatRange):
+    """Seconds within a range: click's own lets NaN pass, and infinity where there is no end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read them.
+
+        Raises:
+            click.BadParameter: they are none.
+        """
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
+
+
 @click.command()
 @click.argument("workflow", required=False, type=click.Path(path_type=Path))
 @click.option("--agents", type=click.Path(path_type=Path), help="The fleet, as JSON or YAML. [two for each capability]")
 @click.option("--seeds", default=20, show_default=True, type=click.IntRange(1), help="Worlds to play.")
 @click.option("--start-seed", default=0, show_default=True, type=click.IntRange(0), help="The first world's seed.")
 @click.option("--runs", default=10, show_default=True, type=click.IntRange(1, 100_000), help="Runs in each world.")
-@click.option("--every", "every_s", default=5.0, show_default=True, type=click.FloatRange(0.0, 86_400.0),
+@click.option("--every", "every_s", default=5.0, show_default=True, type=_Seconds(0.0, 86_400.0),
               metavar="SECONDS", help="A run is started every so many seconds.")  # fmt: skip
 @click.option("--payload", metavar="JSON", help="What each run is started with.")
 @click.option("--signal", "signals", multiple=True, metavar="NAME[@S][=JSON]",
@@ -38,7 +54,7 @@ TELL_EVERY_S: Final = 5.0
 @click.option("--saved", multiple=True, type=click.Path(path_type=Path),
               help="A workflow that tasks of type workflow start by its id. May be given again.")  # fmt: skip
 @click.option("--faults", default="usual", show_default=True, metavar="SPEC", help="What may go wrong, as above.")
-@click.option("--within", "within_s", type=click.FloatRange(0.0, min_open=True), metavar="SECONDS",
+@click.option("--within", "within_s", type=_Seconds(0.0, min_open=True), metavar="SECONDS",
               help="Take a run that needs longer for one that went wrong.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def simulate(workflow: Path | None, *, seeds: int, start_seed: int, within_s: float | None, **given: Any) -> None:

@@ -144,6 +144,11 @@ def test_the_faults_are_listed_with_what_they_mean(path: Path) -> None:
         (("orders.yaml", "--faults", "agent_hangs=2"), "agent_hangs=2 has to have a rate from 0 to 1"),
         (("orders.yaml", "--faults", "agent_hangs=often"), "rate from 0 to 1"),
         (("orders.yaml", "--seeds", "0"), "--seeds"),
+        (("orders.yaml", "--within", "nan"), "Invalid value for '--within': 'nan' is not a number of seconds"),
+        (("orders.yaml", "--within", "inf"), "Invalid value for '--within': 'inf' is not a number of seconds"),
+        (("orders.yaml", "--every", "nan"), "Invalid value for '--every': 'nan' is not a number of seconds"),
+        (("orders.yaml", "--signal", "go@nan"), "needs a name, and at most"),
+        (("orders.yaml", "--faults", "agent_hangs=nan"), "rate from 0 to 1"),
     ],
 )
 def test_wrong_input_is_told_and_exits_with_2(arguments: tuple[str, ...], said: str, path: Path) -> None:
