@@ -1,6 +1,6 @@
 """What `opscore simulate` is given, read into a scenario: a workflow, a fleet, a load, and what may go wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,10 +8,12 @@ import attrs
 
 from opscore.gateway import plain_yaml
 from opscore.runtime.codec import decode_json
-from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.definitions import Definition, TaskKind, parse
 from opscore.runtime.errors import InvalidDocument
+from opscore.runtime.expressions import OPENS
 from opscore.runtime.input_schemas import check_input
 from opscore.runtime.simulation.faults import Faults, UnknownFault, fault_meaning, fault_names
+from opscore.runtime.simulation.fleet import AgentModel
 from opscore.runtime.simulation.fleet_document import derived_fleet, fleet_of, session_agent
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Scenario, Telling, Trigger
 
@@ -52,21 +54,16 @@ def scenario_of(
     """
     document, definition = _workflow(workflow)
     _check_payload(workflow, definition, load.payload)
-    below = [_workflow(each) for each in saved]
-    fleet = derived_fleet(definition, [each for _, each in below])
+    documents_below, below = _workflows(saved)
     for telling in load.signals:
         if telling.name not in definition.signals:
             known = ", ".join(sorted(definition.signals)) or "none"
             raise BadInput(f"--signal: {workflow} waits for no signal {telling.name!r}; it waits for {known}")
-    if agents is not None:
-        try:
-            fleet = fleet_of(read_document(agents), definition, SIMULATED_LIMITS)
-        except InvalidDocument as error:
-            raise BadInput(_listed(agents, error)) from error
-    who = session_agent(definition, fleet)
+    fleet = _fleet(workflow, agents, definition, below)
+    who = session_agent(definition, fleet, below)
     return Scenario(
         workflows=(document,),
-        saved=tuple(each for each, _ in below),
+        saved=documents_below,
         tellings=tuple(
             attrs.evolve(telling, trigger=number) for number in range(load.runs) for telling in load.signals
         ),
@@ -87,6 +84,44 @@ def _check_payload(workflow: Path, definition: Definition, payload: Any) -> None
         check_input(definition.input_schema, payload)
     except InvalidDocument as error:
         raise BadInput(f"--payload does not fit the inputSchema of {workflow}:\n{_faults_of(error)}") from error
+
+
+def _fleet(
+    workflow: Path, agents: Path | None, definition: Definition, below: Sequence[Definition]
+) -> tuple[AgentModel, ...]:
+    """The agents, once each task has somebody who does it, and each workflow that is started is there."""
+    wrong = []
+    missing = "\n".join(f"  {each}" for each in _not_saved(definition, below))
+    if missing:
+        wrong.append(f"{workflow} starts workflows that are given by no --saved:\n{missing}")
+    fleet: tuple[AgentModel, ...] = ()
+    try:
+        if agents is None:
+            fleet = derived_fleet(definition, below)
+        else:
+            fleet = fleet_of(read_document(agents), definition, SIMULATED_LIMITS, below)
+    except InvalidDocument as error:
+        assert agents is not None, "a fleet that is made for its workflow has no faults"
+        wrong.append(_listed(agents, error))
+    if wrong:
+        raise BadInput("\n".join(wrong))
+    return fleet
+
+
+def _not_saved(definition: Definition, below: Sequence[Definition]) -> Iterator[str]:
+    """Say of each task that starts a workflow which nobody gives, which one; what an expression names is not known."""
+    there = {each.workflow_id for each in (definition, *below)}
+    for place, each in enumerate((definition, *below)):
+        for task in each.tasks:
+            workflow_id = task.parameters.get("workflowId")
+            if task.kind is TaskKind.WORKFLOW and OPENS not in str(workflow_id) and workflow_id not in there:
+                which = f"task {task.key!r}" + (f" of workflow {each.workflow_id!r}" if place else "")
+                yield f"{which}: there is no workflow {workflow_id!r}"
+
+
+def _workflows(paths: Sequence[Path]) -> tuple[tuple[Any, ...], tuple[Definition, ...]]:
+    read = [_workflow(path) for path in paths]
+    return tuple(document for document, _ in read), tuple(definition for _, definition in read)
 
 
 def _workflow(path: Path) -> tuple[Any, Definition]:

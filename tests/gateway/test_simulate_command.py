@@ -167,6 +167,7 @@ def test_every_fault_of_a_fleet_is_told_with_its_place(path: Path) -> None:
         "opscore: fleet.yaml is not a valid fleet:",
         "  agents[0].kind: expected push, claim or local",
         "  agents[0].skills.stock: unknown field 'failureRat'; did you mean 'failureRate'?",
+        "  agents: no agent has the skill 'payment', which task 'charge' asks for",
     ]
 
 
@@ -250,3 +251,20 @@ def test_a_payload_that_no_run_could_begin_with_is_refused_before_the_first_worl
     assert "--payload does not fit the inputSchema of strict.yaml" in done.stderr
     assert "the whole: null is not of type 'object'" in done.stderr
     assert run("strict.yaml", "--payload", '{"order": 7}', "--faults", "none", "--seeds", "1", cwd=path).returncode == 0
+
+
+def test_who_and_what_is_missing_for_a_workflow_that_is_started_is_told_before_a_world_is_played(path: Path) -> None:
+    (path / "approved.yaml").write_text(APPROVED)
+    (path / "packing.yaml").write_text(PACKING.replace("packing", "other"))
+    given = ("approved.yaml", "--saved", "packing.yaml")
+    done = run(*given, "--agents", "fleet.yaml", cwd=path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "opscore: approved.yaml starts workflows that are given by no --saved:",
+        "  task 'pack': there is no workflow 'packing'",
+        "fleet.yaml is not a valid fleet:",
+        "  agents: no agent has the skill 'hands', which task 'pack' of workflow 'other' asks for",
+    ]
+    assert "there is no workflow 'packing'" in run("approved.yaml", cwd=path).stderr
+    (path / "approved.yaml").write_text(APPROVED.replace("packing", "'${input.which}'"))
+    assert run(*given, "--faults", "none", "--seeds", "1", "--runs", "1", cwd=path).returncode == 1, "only a run knows"

@@ -43,13 +43,16 @@ _FIELDS: Final = (
 _WHAT: Final = "fleet"
 
 
-def fleet_of(document: Any, definition: Definition, limits: Limits) -> tuple[AgentModel, ...]:
+def fleet_of(
+    document: Any, definition: Definition, limits: Limits, below: Sequence[Definition] = ()
+) -> tuple[AgentModel, ...]:
     """Read a fleet, and see that each task of a workflow finds somebody in it.
 
     Args:
         document: decoded from JSON or YAML.
         definition: whose tasks it is to do.
         limits: what a node takes.
+        below: the workflows that it starts as tasks.
 
     Raises:
         InvalidDocument: with every fault of the document.
@@ -58,8 +61,8 @@ def fleet_of(document: Any, definition: Definition, limits: Limits) -> tuple[Age
     reading = _Reading(limits)
     models = () if faults else reading.fleet(document)
     faults += reading.faults
-    if not faults:
-        faults += [Fault(path="agents", message=what) for what in unserved(definition, models)]
+    if reading.known is not None:
+        faults += [Fault(path="agents", message=what) for what in unserved(definition, reading.known, below)]
     if faults:
         raise InvalidDocument(_WHAT, tuple(faults[: FAULTS_MAX + 1]))
     return models
@@ -74,7 +77,7 @@ def derived_fleet(definition: Definition, below: Sequence[Definition] = ()) -> t
     """
     tasks = [task for each in (definition, *below) for task in each.tasks]
     named = sorted({task.agent_id for task in tasks if task.agent_id is not None})
-    if definition.needs_agent:
+    if _needs_agent(definition, below):
         named.insert(0, _free_name(SESSION_AGENT, named))
     models = [AgentModel(name=name) for name in named]
     taken = set(named)
@@ -86,22 +89,30 @@ def derived_fleet(definition: Definition, below: Sequence[Definition] = ()) -> t
     return tuple(models)
 
 
-def session_agent(definition: Definition, fleet: Sequence[AgentModel]) -> str | None:
-    """Who a run is started for: the first agent of the fleet, when some task needs one."""
-    return next((agent_id for model in fleet for agent_id in model.ids()), None) if definition.needs_agent else None
+def session_agent(definition: Definition, fleet: Sequence[AgentModel], below: Sequence[Definition] = ()) -> str | None:
+    """Who a run is started for: the first agent of the fleet, when some task needs one, also in a run below."""
+    if not _needs_agent(definition, below):
+        return None
+    return next((agent_id for model in fleet for agent_id in model.ids()), None)
 
 
-def unserved(definition: Definition, fleet: Sequence[AgentModel]) -> Iterator[str]:
-    """Say of each task for which the fleet has nobody, why."""
+def _needs_agent(definition: Definition, below: Sequence[Definition]) -> bool:
+    return any(each.needs_agent for each in (definition, *below))
+
+
+def unserved(definition: Definition, fleet: Sequence[AgentModel], below: Sequence[Definition] = ()) -> Iterator[str]:
+    """Say of each task for which the fleet has nobody, why; of the workflow's own first, then of those below it."""
     ids = {agent_id for model in fleet for agent_id in model.ids()}
     capabilities = {capability for model in fleet if model.count for capability in model.skills}
-    for task in definition.tasks:
-        if task.capability is not None and task.capability not in capabilities:
-            yield f"no agent has the skill {task.capability!r}, which task {task.key!r} asks for"
-        elif task.agent_id is not None and task.agent_id not in ids:
-            yield f"no agent is called {task.agent_id!r}, which task {task.key!r} asks for"
-        elif task.by_agent and not ids:
-            yield f"there is no agent for task {task.key!r}"
+    for place, each in enumerate((definition, *below)):
+        for task in each.tasks:
+            which = f"task {task.key!r}" + (f" of workflow {each.workflow_id!r}" if place else "")
+            if task.capability is not None and task.capability not in capabilities:
+                yield f"no agent has the skill {task.capability!r}, which {which} asks for"
+            elif task.agent_id is not None and task.agent_id not in ids:
+                yield f"no agent is called {task.agent_id!r}, which {which} asks for"
+            elif task.by_agent and not ids:
+                yield f"there is no agent for {which}"
 
 
 def _free_name(name: str, taken: Collection[str]) -> str:
@@ -139,6 +150,8 @@ class _Reading:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.faults: list[Fault] = []
+        self.known: tuple[AgentModel, ...] | None = None
+        """The agents by name, number and skills alone, where these are known of all and there are not too many."""
 
     def fleet(self, document: Any) -> tuple[AgentModel, ...]:
         whole = _At("", document)
@@ -149,14 +162,17 @@ class _Reading:
             self._wrong(agents, "expected a list of agents" + ("" if agents.value == [] else _found(agents.value)))
             return ()
         read = [self._model(agents.item(index)) for index in range(len(agents.value))]
-        models = tuple(model for model in read if model is not None)
-        if not self.faults:
-            self._check_ids(agents, models)
-        return models
+        known = tuple(known for known, _ in read if known is not None)
+        if len(known) == len(read):
+            # What follows from a name or a skill that can't be read is not told.
+            self.known = known
+            self._check_ids(agents, known)
+        return tuple(model for _, model in read if model is not None)
 
     def _check_ids(self, agents: _At, models: Sequence[AgentModel]) -> None:
         if sum(model.count for model in models) > AGENTS_MAX:
             self._wrong(agents, f"expected {AGENTS_MAX:,} agents at most, all together")
+            self.known = None
             return
         taken: set[str] = set()
         for index, model in enumerate(models):
@@ -165,10 +181,12 @@ class _Reading:
                 self._wrong(agents.item(index).child("name"), f"the id {twice[0]!r} is taken by an agent before it")
             taken.update(model.ids())
 
-    def _model(self, at: _At) -> AgentModel | None:
-        if not self._is_object(at, _FIELDS):
-            return None
+    def _model(self, at: _At) -> tuple[AgentModel | None, AgentModel | None]:
+        """An agent by its name, number and skills alone, where these can be read; and all of it, where all can."""
         before = len(self.faults)
+        if not self._is_object(at, _FIELDS):
+            return None, None
+        misspelt = len(self.faults) > before
         given: dict[str, Any] = {
             "name": self._name(at.child("name")),
             "count": self._count(at.child("count")),
@@ -181,11 +199,15 @@ class _Reading:
             "leaving_share": self._number(at.child("leavingShare"), 0.0, 1.0),
             "report_every_s": self._number(at.child("reportEvery"), 0.001, SECONDS_MAX),
         }
+        said = {name: value for name, value in given.items() if value is not None}
+        who = {name: said[name] for name in ("name", "count", "skills") if name in said}
+        unread = "name" not in said or any(at.has(name) for name in {"count", "skills"} - said.keys())
+        known = None if misspelt or unread else AgentModel(**who)
         if len(self.faults) > before:
-            return None
-        model = AgentModel(**{name: value for name, value in given.items() if value is not None})
+            return known, None
+        model = AgentModel(**said)
         self._check_times(at, model)
-        return model
+        return known, model
 
     def _check_times(self, at: _At, model: AgentModel) -> None:
         leaves, returns = model.leaves_at_s, model.returns_at_s

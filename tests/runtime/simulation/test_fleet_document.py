@@ -173,6 +173,33 @@ def test_a_task_that_nobody_can_do_is_told() -> None:
     ]
 
 
+def test_a_task_of_a_workflow_below_that_nobody_can_do_is_told() -> None:
+    below = parse(
+        {"id": "packing", "tasks": [{"taskId": "pack", "agentCapability": "hands"}, {"taskId": "any"}]}, LIMITS
+    )
+    with pytest.raises(InvalidDocument) as refused:
+        fleet_of({"agents": [{"name": "a"}]}, ANYBODY, LIMITS, (below,))
+    assert [fault.message for fault in refused.value.faults] == [
+        "no agent has the skill 'collect', which task 't0' asks for",
+        "no agent has the skill 'hands', which task 'pack' of workflow 'packing' asks for",
+    ]
+    fleet = derived_fleet(ANYBODY, (below,))
+    assert {skill for model in fleet for skill in model.skills} == {"collect", "hands"}
+    assert session_agent(ANYBODY, fleet, (below,)) == "session-agent", "a run below has the agent of the one above"
+
+
+def test_who_is_missing_is_told_beside_the_faults_that_do_not_hide_it() -> None:
+    assert faults({"name": "a", "joinsAt": -1}, {"name": "a", "skills": {"rest": {"failureRate": 2}}}) == [
+        ("agents[0].joinsAt", "expected a number from 0 to 31536000, found -1"),
+        ("agents[1].skills.rest.failureRate", "expected a number from 0 to 1, found 2"),
+        ("agents[1].name", "the id 'a' is taken by an agent before it"),
+        ("agents", "no agent has the skill 'collect', which task 't0' asks for"),
+    ]
+    for hides in ({"skils": ["collect"]}, {"skills": 5}, {"count": 0}):
+        ((path, _),) = faults({"name": "a", **hides})
+        assert path.startswith("agents[0]")
+
+
 def test_a_derived_fleet_has_two_for_each_capability_and_every_agent_that_is_named() -> None:
     definition = workflow(
         {"agentCapability": "collect"}, {"agentId": "bob"}, {"agentCapability": "a/b"}, {"agentCapability": "collect"}
