@@ -147,7 +147,9 @@ async def open_node(
         StoreError: it can't be opened or written.
         CommitUncertain: while it ran, a commit's sync failed; open it again to see what the disk holds.
         RuntimeError: it is opened outside of trio.
+        TypeError: the limits are no `Limits`; nothing was opened.
     """
+    limits = _limits_of(limits)
     if not trio.lowlevel.in_trio_task():
         raise RuntimeError(
             "a runtime is opened in trio; from asyncio "
@@ -190,14 +192,16 @@ async def run_node(
     Raises:
         StoreError: the store can't be read or written.
         CommitUncertain: while it ran, a commit's sync failed; open the store again to see what the disk holds.
+        TypeError: the limits are no `Limits`.
     """
+    limits = _limits_of(limits)
     async with open_nursery() as nursery:
         local = LocalAgents()
         core = Core(
             store=store,
             writer=writer,
             ways=(*ways, local),
-            limits=limits or Limits(),
+            limits=limits,
             clock=clock or SystemClock(),
             nursery=nursery,
             cast=cast,
@@ -205,3 +209,12 @@ async def run_node(
         )
         async with core.run():
             yield Node(core, local)
+
+
+def _limits_of(given: Any) -> Limits:
+    """The limits, or those by default: what is none is told before an actor stumbles over it."""
+    if given is None:
+        return Limits()
+    if not isinstance(given, Limits):
+        raise TypeError(f"expected limits as in opscore.Limits(lease_s=60.0), found {given!r}")
+    return given

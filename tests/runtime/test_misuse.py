@@ -11,7 +11,8 @@ import pytest
 from trio.testing import MockClock
 
 from opscore.runtime.errors import DefinitionNotFound, InvalidDocument, LimitExceeded
-from opscore.runtime.node import Node
+from opscore.runtime.limits import Limits
+from opscore.runtime.node import Node, open_node
 from tests.runtime.world import World, begin
 
 EMPTY: dict[str, Any] = {"id": "empty", "tasks": []}
@@ -151,3 +152,11 @@ async def test_a_value_that_is_no_json_is_told_with_its_place(
         for call in calls:
             with pytest.raises(kind, match=said):
                 await call(node)
+
+
+@pytest.mark.parametrize("limits", [{"lease_s": 5}, {}, Limits, 5])
+async def test_limits_that_are_none_are_refused_before_anything_is_opened(tmp_path: Path, limits: Any) -> None:
+    with pytest.raises(TypeError, match=r"expected limits as in opscore.Limits\(lease_s=60.0\), found"):
+        async with open_node(tmp_path / "data", limits=limits):
+            raise AssertionError("it is open")
+    assert not (tmp_path / "data").exists()
