@@ -120,6 +120,13 @@ def a_reason(value: Any, _: Rules) -> Iterator[Fault]:
         yield Fault(path="", message=f"expected {REASON_CHARACTERS_MAX:,} characters at most")
 
 
+def a_given_reason(value: Any, rules: Rules) -> Iterator[Fault]:
+    """A reason that has to be one: it is all that is left to say why."""
+    yield from a_reason(value, rules)
+    if isinstance(value, str) and not value.strip():
+        yield Fault(path="", message=f"expected 1 to {REASON_CHARACTERS_MAX:,} characters, not blanks alone")
+
+
 def capabilities(value: Any, _: Rules) -> Iterator[Fault]:
     """Names of what an agent can do."""
     if not isinstance(value, list):

@@ -197,7 +197,7 @@ class ReplayRequest:
 class DiscardRequest:
     """`POST /deadletter/{taskId}/discard`."""
 
-    reason: str = checked(checks.a_reason)
+    reason: str = checked(checks.a_given_reason)
 
 
 def show_time(at: float | None) -> str | None:

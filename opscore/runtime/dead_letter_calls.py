@@ -6,11 +6,12 @@ import attrs
 
 from opscore.runtime import views
 from opscore.runtime.core import open_nursery
-from opscore.runtime.errors import DeadLetterNotFound, Refusal
+from opscore.runtime.errors import DeadLetterNotFound, Fault, InvalidDocument, Refusal
 from opscore.runtime.messages import Discard
 from opscore.runtime.models import Move, Session, Task, shown_text
 from opscore.runtime.session_calls import SessionCalls
 from opscore.runtime.tables import session_of
+from opscore.runtime.values import check_is_text
 from opscore.runtime.views import PAGE_MAX, DeadLetter, Page
 
 
@@ -125,7 +126,13 @@ class DeadLetterCalls(SessionCalls):
         Raises:
             DeadLetterNotFound: it is none.
             SessionConflict: its run has not ended.
+            InvalidDocument: the reason is empty or blank.
+            TypeError: the reason is no text.
         """
+        check_is_text(reason, "a text as a reason")
+        if not reason.strip():
+            fault = Fault(path="reason", message="expected why nobody has to look at it, found nothing but blanks")
+            raise InvalidDocument("call", (fault,))
         self.dead_letter(task_id)
         message = Discard(task_id=task_id, reason=shown_text(reason))
         return await self._core.addresses.session(session_of(task_id)).ask(message)

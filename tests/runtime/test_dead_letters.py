@@ -231,6 +231,19 @@ async def test_a_discarded_dead_letter_is_gone_and_the_journal_keeps_why(
         assert again.status is SessionStatus.RUNNING, "to discard it decides nothing about its run"
 
 
+@pytest.mark.parametrize("reason", ["", "  \n"])
+async def test_a_letter_is_discarded_for_a_reason(tmp_path: Path, autojump_clock: MockClock, reason: str) -> None:
+    nothing: Any = None
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        task_id = await failed(node)
+        with pytest.raises(InvalidDocument, match="reason: expected why nobody has to look at it, found nothing but"):
+            await node.discard(task_id, reason)
+        with pytest.raises(TypeError, match="expected a text as a reason, found None"):
+            await node.discard(task_id, nothing)
+        assert listed(node) == [task_id]
+
+
 async def test_a_task_of_a_run_that_still_unwinds_is_discarded_only_once_that_has_ended(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
