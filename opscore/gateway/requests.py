@@ -1,7 +1,6 @@
 """One request on its way through: who sent it, what it says, what it may do."""
 
 import asyncio
-import functools
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -69,7 +68,7 @@ class Call:
 
     async def run(self, function: Callable[..., Awaitable[T]], *args: object, **kwargs: object) -> T:
         """Call one of the node's async methods."""
-        return await self.gateway.guest.call(functools.partial(function, *args, **kwargs))
+        return await self.gateway.guest.call(function, *args, **kwargs)
 
     def path(self, name: str) -> str:
         """A part of the path.

@@ -12,7 +12,7 @@ Inside a call, sniffio and anyio see trio, outside asyncio. See docs/adr/0002-uv
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import attrs
 import trio
@@ -23,7 +23,7 @@ from opscore.runtime.errors import OpscoreError
 
 T = TypeVar("T")
 R = TypeVar("R")
-Arguments = TypeVarTuple("Arguments")
+ArgumentsT = ParamSpec("ArgumentsT")
 
 TICKS_MAX = 8
 """Passes of trio's scheduler within one pass of the host's, while trio has something to run."""
@@ -97,7 +97,9 @@ class Guest(Generic[T]):
         )
         self._token = trio.lowlevel.current_trio_token()
 
-    async def call(self, async_fn: Callable[[*Arguments], Awaitable[R]], *args: *Arguments) -> R:
+    async def call(
+        self, async_fn: Callable[ArgumentsT, Awaitable[R]], /, *args: ArgumentsT.args, **kwargs: ArgumentsT.kwargs
+    ) -> R:
         """Run an async function as a trio task, from asyncio, and wait for its result.
 
         The call sees the caller's context variables. Cancelling the caller cancels the trio task and waits
@@ -106,6 +108,7 @@ class Guest(Generic[T]):
         Args:
             async_fn: An async function written for trio.
             args: Its positional arguments.
+            kwargs: Its keyword arguments.
 
         Returns:
             What the function returned.
@@ -118,7 +121,7 @@ class Guest(Generic[T]):
             raise GuestClosed(begun=False)
         call: _Call[R] = _Call(self._loop.create_future())
         # Trio lets its host's thread use what is synchronous in trio, and wakes at most once for a burst.
-        self._nursery.start_soon(self._answer, call, async_fn, args, name=async_fn)
+        self._nursery.start_soon(self._answer, call, async_fn, args, kwargs, name=async_fn)
         try:
             return await call.reply
         except asyncio.CancelledError:
@@ -172,14 +175,15 @@ class Guest(Generic[T]):
     async def _answer(
         self,
         call: "_Call[R]",
-        async_fn: Callable[[*Arguments], Awaitable[R]],
-        args: tuple[*Arguments],
+        async_fn: Callable[..., Awaitable[R]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         self._calls_open += 1
         self._calls_begun += 1
         try:
             with call.scope:
-                call.succeed(await async_fn(*args))
+                call.succeed(await async_fn(*args, **kwargs))
         except BaseException as error:  # noqa: BLE001 — whatever it is, it belongs to the awaiter.
             call.fail(_reason(error))
         finally:

@@ -39,6 +39,20 @@ def test_a_call_runs_in_trio_in_the_same_thread_and_returns_its_result(run: Run[
     run(main)
 
 
+def test_a_call_hands_on_positional_and_keyword_arguments_whatever_they_are_called(run: Run[None]) -> None:
+    async def told(first: int, *more: int, self: str, async_fn: str = "none", **rest: int) -> Any:
+        await trio.lowlevel.checkpoint()
+        return first, more, self, async_fn, rest
+
+    async def main() -> None:
+        async with open_guest(nothing) as guest:
+            assert await guest.call(told, 1, 2, self="a", async_fn="b", n=3) == (1, (2,), "a", "b", {"n": 3})
+            with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'self'"):
+                await guest.call(told, 1)  # type: ignore[call-arg]
+
+    run(main)
+
+
 def test_a_library_for_both_loops_finds_its_own_on_each_side(run: Run[None]) -> None:
     async def main() -> None:
         async with open_guest(nothing) as guest:
