@@ -1,6 +1,7 @@
 """The `opscore` command."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,9 +47,10 @@ def serve(settings: Settings) -> None:
     """Run the HTTP gateway on a data directory.
 
     Each option can also be set as OPSCORE_<NAME> in the environment, or in a TOML file under [opscore], where
-    names are written with underscores (lease_s = 60). The API
-    key and the webhook's secret have no option, because `ps` would show them: set OPSCORE_API_KEY and
-    OPSCORE_WEBHOOK_SECRET. SIGTERM or Ctrl-C drains and exits with 0; a second one exits at once.
+    names are written with underscores (lease_s = 60). A variable that begins so and is no setting is warned of,
+    an unknown name in a file is refused. The API key and the webhook's secret have no option, because `ps` would
+    show them: set OPSCORE_API_KEY and OPSCORE_WEBHOOK_SECRET. SIGTERM or Ctrl-C drains and exits with 0; a
+    second one exits at once.
     """
     from opscore.actors.errors import ActorError
     from opscore.gateway import garbage, service, telemetry
@@ -56,6 +58,9 @@ def serve(settings: Settings) -> None:
     from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreError
 
     telemetry.configure(settings)
+    stray = config.stray_variables(os.environ)
+    if stray is not None:
+        _log.warning("%s", stray)
     garbage.collect_seldom()
 
     def announce(address: Address) -> None:

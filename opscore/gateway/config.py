@@ -8,7 +8,7 @@ show them.
 import difflib
 import functools
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,7 @@ from opscore.gateway.keys import KeyRing
 CONFIG_FILE_DEFAULT = "opscore.toml"
 TABLE = "opscore"
 VARIABLE_PREFIX = "OPSCORE_"
+_CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
 DATA_THERE = MappingProxyType({"data": "Directory of the store; it must be there."})
 """What `data` is to a command that makes none."""
 
@@ -200,6 +201,28 @@ def variables(name: str) -> tuple[str, ...]:
     return ("AGENTKIT_API_URL", own) if name == "agentkit_api_url" else (own,)
 
 
+def stray_variables(environment: Mapping[str, str]) -> str | None:
+    """A sentence on variables that are written like settings and are none; nothing, where there are none.
+
+    They are no reason to refuse: an orchestrator or another program may set what begins like ours.
+    """
+    names = [name for each in attrs.fields(Settings) for name in variables(each.name)]
+    known = {*names, _CONFIG_VARIABLE}
+    found = []
+    for name in sorted(environment):
+        if name.upper().startswith(VARIABLE_PREFIX) and name not in known and environment[name]:
+            close = _nearest(name.upper(), sorted(known))
+            found.append(f"{name} (did you mean {close}?)" if close else name)
+    return f"variables that are no setting are ignored: {', '.join(found)}" if found else None
+
+
+def _nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of these names that comes near, if one does; what they all begin with makes none near."""
+    bare = {each.removeprefix(VARIABLE_PREFIX): each for each in names}
+    close = difflib.get_close_matches(name.removeprefix(VARIABLE_PREFIX), bare, n=1)
+    return bare[close[0]] if close else None
+
+
 def options(command: Callable[..., _R]) -> Callable[..., _R]:
     """Give a click command an option for every setting, and `--config`; it receives `settings: Settings`."""
     return options_for(*attrs.fields_dict(Settings))(command)
@@ -232,7 +255,7 @@ def options_for(
             "--config",
             "config_file",
             type=click.Path(path_type=Path),
-            envvar=f"{VARIABLE_PREFIX}CONFIG",
+            envvar=_CONFIG_VARIABLE,
             metavar="FILE",
             help=f"TOML file with a table [{TABLE}].  [default: {CONFIG_FILE_DEFAULT} if there is one]",
         )(decorated)
@@ -270,8 +293,8 @@ def _from_file(file: Path, known: OptionList) -> Iterator[LoadedSettings]:
     names = [each.name for each in known]
     for key in table:
         if key not in names:
-            close = difflib.get_close_matches(key.replace("-", "_"), names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"the settings are {', '.join(names)}."
+            close = _nearest(key.replace("-", "_"), names)
+            hint = f"did you mean {close}?" if close else f"the settings are {', '.join(names)}."
             raise ConfigError(f"The configuration file {file} sets {key!r}, which is no setting; {hint}")
     # A relative path in a file is meant from where the file is, not from where the server was started.
     yield LoadedSettings(table, LoaderMeta(f"file {file}", file.parent))

@@ -70,6 +70,14 @@ def refused(directory: Path, *arguments: str, **variables: str) -> str:
     return ended.sentence()
 
 
+def test_a_misspelt_variable_is_warned_of_once_and_keeps_no_server_from_starting(tmp_path: Path) -> None:
+    ended = run(tmp_path, "serve", "--port", "0", "--host", "0.0.0.0", OPSCORE_LEASE="5")  # noqa: S104 (it is refused)
+    assert (ended.code, "which takes an API key" in ended.sentence()) == (2, True), "it is refused for its host alone"
+    (line,) = [line for line in ended.err.splitlines() if "OPSCORE_LEASE" in line]
+    assert "OPSCORE_LEASE (did you mean OPSCORE_LEASE_S?)" in line
+    assert '"level": "warning"' in line
+
+
 def test_help_names_the_commands(tmp_path: Path) -> None:
     for flag in ("--help", "-h"):
         ended = run(tmp_path, flag)

@@ -216,6 +216,18 @@ def test_a_file_may_write_sizes_with_units_and_lists_as_lists(tmp_path: Path) ->
     assert (settings.push_allow, settings.lease_s) == (("a.example",), 5.0)
 
 
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one() -> None:
+    known = {name: "1" for each in attrs.fields(Settings) for name in config.variables(each.name)}
+    assert config.stray_variables({**known, "OPSCORE_CONFIG": "a.toml", "OPSCOREX": "1", "HOME": "/", "": "x"}) is None
+    assert config.stray_variables({"OPSCORE_LEASE": "", **known}) is None, "an empty one counts as not set"
+    strange = {"OPSCORE_WORKERS": "4", "OPSCORE_APIKEY": "secret", "OPSCORE_lease_s": "5", "OPSCORE_DRIAN_S": "1"}
+    assert config.stray_variables({**known, **strange}) == (
+        "variables that are no setting are ignored: OPSCORE_APIKEY (did you mean OPSCORE_API_KEY?), "
+        "OPSCORE_DRIAN_S (did you mean OPSCORE_DRAIN_S?), OPSCORE_WORKERS, "
+        "OPSCORE_lease_s (did you mean OPSCORE_LEASE_S?)"
+    )
+
+
 def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     write(tmp_path, "[opscore]\nlease-seconds = 5\n")
     assert refusal(tmp_path).endswith("sets 'lease-seconds', which is no setting; did you mean lease_s?")
