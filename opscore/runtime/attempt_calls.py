@@ -10,10 +10,10 @@ from opscore.actors.ref import Ref
 from opscore.runtime import delivery, messages, views
 from opscore.runtime.calls import Calls
 from opscore.runtime.errors import StaleAttempt, StoreError, TaskNotFound, Unavailable
-from opscore.runtime.models import Failure, Lease, Task
+from opscore.runtime.models import Failure, Lease, Task, shown_text
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import LEASES, TASKS
-from opscore.runtime.values import check_progress, check_value, copied, deep_copy
+from opscore.runtime.values import check_is_text, check_progress, check_value, deep_copy
 from opscore.runtime.views import TaskView
 
 AGAIN_S: Final = 1.0
@@ -72,10 +72,13 @@ class AttemptCalls(Calls):
 
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
-            LimitExceeded: the error is too large.
+            TypeError: the error or the code is no text.
         """
-        error, code = copied([error, code], self._core.limits)
-        failed = delivery.Failed(error=Failure(message=error, code=code), retryable=retryable)
+        for text in (error, code):
+            check_is_text(text)
+        # Whatever is said has to be taken, as of a function that raises: it is cut to what is kept.
+        failure = Failure(message=shown_text(error), code=shown_text(code))
+        failed = delivery.Failed(error=failure, retryable=retryable)
         await self._finish(task_id, attempt, failed)
 
     async def _finish(self, task_id: str, attempt: int, outcome: delivery.Completed | delivery.Failed) -> None:

@@ -352,6 +352,18 @@ async def test_a_result_too_large_to_store_fails_the_attempt_for_good(
         assert failed.error.code == "result_too_large"
 
 
+async def test_what_an_attempt_failed_by_is_taken_at_any_length_and_cut(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(retry={"maxRetries": 0}))
+        await node.fail(only_task(node, session).task_id, 1, "x" * 1_000_000, code="c" * 1_000_000)
+        error = only_task(node, session).error
+        assert error is not None
+        assert (len(error.message), len(error.code)) == (4_000, 4_000)
+
+
 @pytest.mark.parametrize("agent_id", ["team/a", ".", "..", "a\n"])
 async def test_an_agents_id_can_stand_in_a_path(tmp_path: Path, autojump_clock: MockClock, agent_id: str) -> None:
     async with World(tmp_path).node() as node:
