@@ -21,6 +21,7 @@ from opscore.runtime.errors import (
     AgentNotFound,
     DefinitionNotFound,
     LimitExceeded,
+    NotReady,
     Refusal,
     SessionConflict,
     SessionNotFound,
@@ -37,8 +38,10 @@ from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, SESSIONS_BELOW, TASK
 from opscore.runtime.transitions import TOO_MANY_RUNS
 from opscore.runtime.triggering import Prepared, Trigger, prepare
 from opscore.runtime.typed_tables import named
-from opscore.runtime.values import checked
+from opscore.runtime.values import check_value, checked
 
+RACES_MAX: Final = 8
+"""How often it is looked again at what a run is to follow, which is saved anew meanwhile."""
 BEGINNINGS_MAX: Final = 100
 """Runs that are begun at the same time, of the whole node: a tree of them must not keep everybody else waiting."""
 CALLED_OFF: Final = "no run waits for it any more"
@@ -102,24 +105,29 @@ class SubRuns:
         Raises:
             StoreError, Unavailable: it could not be begun now.
         """
-        if parent.depth + 1 > self._limits.runs_depth_max:
-            return _too_many("runs_depth_max", self._limits.runs_depth_max, parent.depth + 1)
         async with self._beginnings:
-            return await self._begun(parent, task, asked)
+            for _ in range(RACES_MAX):
+                try:
+                    return await self._begun(parent, task, asked)
+                except Superseded:
+                    # It has begun meanwhile, or what it was to follow has been saved anew: that is looked at again.
+                    continue
+        raise NotReady(f"what the run of task {task.task_id!r} follows changes too fast", retry_after_s=1.0)
 
     async def _begun(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | None:
-        count = self._open_beside(parent.session_id)
-        if count >= self._limits.runs_below_max:
-            return _too_many("runs_below_max", self._limits.runs_below_max, count + 1)
         try:
             found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, asked))
             if found is None:
                 return None
+            # Only now: a run that has begun is one of those that are counted, and no deeper than it was.
+            too_many = self._too_many_with(parent)
+            if too_many is not None:
+                return too_many
             session = found.session
             start = Start(session=session, definition=found.definition, extra=found.extra)
             await self._addresses.session(session.session_id).ask(start)
-        except (Superseded, SessionConflict):
-            # It has begun already, or nobody waits for it any more.
+        except SessionConflict:
+            # Nobody waits for it any more.
             return None
         except Unavailable:
             raise
@@ -132,6 +140,15 @@ class SubRuns:
             return _impossible(error)
         return None
 
+    def _too_many_with(self, parent: Session) -> Failed | None:
+        """Why another run below one would be one too many, if it would."""
+        depth, count = parent.depth + 1, self._open_beside(parent.session_id)
+        if depth > self._limits.runs_depth_max:
+            return _too_many("runs_depth_max", self._limits.runs_depth_max, depth)
+        if count >= self._limits.runs_below_max:
+            return _too_many("runs_below_max", self._limits.runs_below_max, count + 1)
+        return None
+
     def _prepared(self, view: Snapshot, parent: Session, task: Task, asked: dict[str, Any]) -> Prepared | None:
         above = TASKS.read(view, task.task_id)
         child_id = task.child_session_id
@@ -139,6 +156,7 @@ class SubRuns:
             return None
         if SESSIONS.read(view, child_id).row is not None or not _is_wanted(view, parent):
             return None
+        check_value(asked.get("input"), self._limits)
         trigger = Trigger(
             definition=str(asked["workflowId"]),
             payload=asked.get("input"),
