@@ -155,6 +155,11 @@ def _told(attempt: Attempt, record: Record) -> Attempt:
         return attrs.evolve(attempt, dispatched_at=record.at)
     if status == TaskStatus.RUNNING:
         return attrs.evolve(attempt, started_at=record.at)
+    requeued = status == TaskStatus.READY
+    begun = attempt.dispatched_at is not None or attempt.started_at is not None
+    if requeued and not begun and "error" not in record.data:
+        # It may have failed before, which another page tells, and be tried again now.
+        return attempt
     if status in _ENDS:
         error = record.data.get("error")
         return attrs.evolve(attempt, ended_at=record.at, outcome=_ENDS[TaskStatus(status)], error=error)

@@ -162,6 +162,28 @@ async def test_what_an_attempt_failed_by_is_not_said_of_the_one_after_it(
         assert with_error == {"task.pending_retry"}
 
 
+async def test_a_page_of_a_history_says_of_no_attempt_that_it_ended_otherwise_than_it_did(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(retry={"initialDelaySeconds": 5, "jitter": False}))
+        await node.fail(f"{session.session_id}.0", 1, "not yet")
+        await trio.sleep(6)
+        await node.report_state("a", "idle")
+        await quiet()
+        whole = {each.number: each.outcome for each in attempts_of(node.history(session.session_id).items)}
+        assert whole == {1: "failed", 2: None}
+        cursor: str | None = None
+        while True:
+            page = node.history(session.session_id, limit=2, cursor=cursor)
+            for attempt in attempts_of(page.items):
+                assert attempt.outcome in (None, whole[attempt.number])
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+
+
 async def test_why_a_run_was_steered_is_kept(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with World(tmp_path).node() as node:
         session = await begin(node)
