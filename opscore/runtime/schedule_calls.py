@@ -86,6 +86,9 @@ class ScheduleCalls(Calls):
         strange = tuple(_type_faults(schedule))
         if strange:
             raise InvalidDocument("schedule", strange)
+        if schedule.at is not None:
+            # As its row has it: a whole number is the same time.
+            schedule = attrs.evolve(schedule, at=float(schedule.at))
         for _ in range(RACES_MAX):
             before = self._schedule(schedule.schedule_id).row
             if before is not None:

@@ -180,3 +180,13 @@ async def test_a_schedule_that_was_committed_while_nobody_waited_any_more_is_kep
             await node.create_schedule("w", cron="0 * * * *", schedule_id="s")
         await trio.sleep(1.5 * HOUR_S)
         assert node.schedule("s").fired == 1
+
+
+async def test_the_same_schedule_made_again_changes_nothing_also_where_its_time_is_a_whole_number(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = at_noon(tmp_path)
+    async with world.node() as node:
+        at = int(world.clock.now()) + 1_000
+        first = await scheduled(node, at=at)
+        assert await node.create_schedule("w", at=at, schedule_id="s") == first
