@@ -275,6 +275,10 @@ def cancel(run: Run, reason: str | None, now: float) -> Step:
     draft = Draft(run, now)
     draft.move_session(SessionEvent.CANCEL, cancelled_at=now, reason=reason, due_at=None)
     _call_back(draft)
+    for task in draft.every():
+        if task.dead and draft.of(task).role not in AT_THE_END:
+            # Nothing of a run that is cancelled is tried again, whatever had failed of it before.
+            draft.change(task, dead=False)
     progress.follow(draft)
     return draft.step()
 

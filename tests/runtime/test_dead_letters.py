@@ -260,7 +260,6 @@ async def test_a_task_of_a_run_that_still_unwinds_is_discarded_only_once_that_ha
         assert node.task(task_id).dead
         with pytest.raises(SessionConflict, match="failing"):
             await node.discard(task_id, "why")
-        await node.steer(session.session_id, Move.CANCEL)
         await hire(node, "b", "late")
         await ended(node, session)
         assert not (await node.discard(task_id, "why")).dead
@@ -317,3 +316,23 @@ async def test_a_move_that_meets_the_removal_of_its_run_leaves_nothing_of_it_or_
             left = {task.task_id for task, _ in TASKS.scan(view)}
             assert left == {f"{session.session_id}.0" for session, _ in SESSIONS.scan(view)}
             assert left.isdisjoint(removed)
+
+
+async def test_a_run_that_failed_and_is_cancelled_while_it_is_undone_leaves_no_dead_letters(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    document = {
+        "id": "w",
+        "tasks": [
+            {"taskId": "pay", "type": "delay", "parameters": {"seconds": 1}, "compensateTaskId": "refund"},
+            {"taskId": "answer", "type": "signal", "timeoutSeconds": 5},
+            {"taskId": "refund", "type": "delay", "parameters": {"seconds": 100}},
+        ],
+    }
+    async with World(tmp_path, look=check_rows).node() as node:
+        session = await begin(node, document)
+        await trio.sleep(10)
+        assert node.session(session.session_id).session.status is SessionStatus.FAILING
+        await node.steer(session.session_id, Move.CANCEL)
+        assert (await ended(node, session)).status is SessionStatus.CANCELLED
+        assert [letter.task.key for letter in node.dead_letters().items] == []

@@ -65,11 +65,7 @@ def dead_letters_are_what_failed(commit: Commit, rows: Rows) -> Iterator[str]:
             continue
         tasks = {task.key: task for task in rows.tasks_of(change.key)}
         for task in rows.every_task_of(change.key):
-            failed = _failed_for_good(task, session, tasks, rows)
-            # One that failed before its run was cancelled is a dead letter already, one that failed after that is none.
-            is_step = rows.task_definition(task).role not in _AT_THE_END
-            may_be_either = failed and is_step and session.cancelled_at is not None
-            if task.dead != failed and not may_be_either:
+            if task.dead != _failed_for_good(task, session, tasks, rows):
                 stands = "a dead letter" if task.dead else "no dead letter"
                 yield f"session {change.key} is {session.status}, and {task.task_id}, {task.status}, is {stands}"
 
@@ -81,6 +77,9 @@ def _failed_for_good(task: Task, session: Session, tasks: dict[str, Task], rows:
     definition = rows.task_definition(task)
     if definition.role in _AT_THE_END:
         return True
+    if session.cancelled_at is not None:
+        # Nothing of it can be tried again, whatever failed before that or after it.
+        return False
     if session.error is None or (task.item is not None and definition.continue_on_failure):
         return False
     # An item fails with its list, a fallback with the step that it is done for.

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from opscore.runtime.definitions import Role, TaskKind
-from opscore.runtime.lifecycle import TASK_TABLE
+from opscore.runtime.lifecycle import KIND_DEAD, KIND_DISCARDED, TASK_TABLE
 from opscore.runtime.models import (
     TASK_ENDED,
     Record,
@@ -54,7 +54,7 @@ def tasks_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
         before, after = change.before, change.after
         if before is None or after is None:
             continue
-        if before.status in TASK_ENDED and before != after and attrs.evolve(before, dead=True) != after:
+        if before.status in TASK_ENDED and before != after and attrs.evolve(before, dead=after.dead) != after:
             if before.session_id not in rows.ledger.retried:
                 yield f"task {change.key} has {before.status}, and changes"
             elif before.status is TaskStatus.COMPLETED and _is_kept(after, rows):
@@ -225,7 +225,7 @@ def records_tell_every_change(commit: Commit, rows: Rows) -> Iterator[str]:
         if (entity_id, kind) not in told:
             yield f"{entity_id} is {kind} now, and no record tells of it"
     for entity_id, kind in told:
-        if kind == "task.dead":
+        if kind in (KIND_DEAD, KIND_DISCARDED):
             continue
         row: Task | Session | None = rows.tasks.get(entity_id) or rows.sessions.get(entity_id)
         last = [each for who, each in told if who == entity_id][-1]

@@ -61,9 +61,9 @@ MUTANTS: tuple[Mutant, ...] = (
         name="results-of-a-list-in-the-order-of-their-ends",
         breaks="The result of a list is that of its items in the list's order.",
         module="opscore/runtime/scopes.py",
-        old="            return [item.result for item in self.items.get(definition.ordinal, ())]\n",
-        new="""            begun = self.items.get(definition.ordinal, ())
-            return [item.result for item in sorted(begun, key=lambda item: item.ended_at or 0.0)]
+        old="                found = [item.result for item in self.items.get(definition.ordinal, ())]\n",
+        new="""                begun = self.items.get(definition.ordinal, ())
+                found = [item.result for item in sorted(begun, key=lambda item: item.ended_at or 0.0)]
 """,
     ),
     Mutant(
