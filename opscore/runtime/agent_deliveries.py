@@ -9,7 +9,7 @@ from opscore.actors.actor import handles
 from opscore.runtime import delivery, leases, messages, process_messages, registration, timer_messages
 from opscore.runtime.addresses import hint
 from opscore.runtime.agent_rows import KEEP
-from opscore.runtime.agent_standing import AgentStanding
+from opscore.runtime.agent_standing import DECISIONS_MAX, AgentStanding
 from opscore.runtime.errors import NotReady
 from opscore.runtime.models import AgentSource, Assignment, Failure, Granted, Lease
 from opscore.runtime.values import checked
@@ -71,13 +71,15 @@ class AgentDeliveries(AgentStanding):
 
     async def _in_time(self, lease: Lease) -> Lease:
         """The lease that is about to be handed over: with its whole time, where it was granted long ago."""
-        now = self._now()
-        late_s = now - lease.granted_at
-        if lease.delivered or late_s <= LATE_S:
-            return lease
-        lease = leases.begun_late(lease, now)
-        await self._rows.commit("agent.given_time", lease=lease, data={"seconds": late_s})
-        self._arm(lease)
+        # What gives it time may take as long as what granted it.
+        for _ in range(DECISIONS_MAX):
+            now = self._now()
+            late_s = leases.late_s(lease, now)
+            if lease.delivered or late_s <= LATE_S:
+                break
+            lease = leases.begun_late(lease, now)
+            await self._rows.commit("agent.given_time", lease=lease, data={"seconds": late_s})
+            self._arm(lease)
         return lease
 
     async def _release(self, lease: Lease) -> None:

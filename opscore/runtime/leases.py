@@ -77,13 +77,15 @@ def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
     return cut_short(resumed, now, limits) if called else resumed
 
 
+def late_s(lease: Lease, now: float) -> float:
+    """How long ago the time of an attempt began of which nothing has been heard yet."""
+    return now - (lease.expires_at - lease.lease_s)
+
+
 def begun_late(lease: Lease, now: float) -> Lease:
     """The attempt is handed over long after it was granted: its time begins now."""
-    return attrs.evolve(
-        lease,
-        expires_at=max(lease.expires_at, now + lease.lease_s),
-        timeout_at=max(lease.timeout_at, now + lease.timeout_at - lease.granted_at),
-    )
+    seconds = max(0.0, late_s(lease, now))
+    return attrs.evolve(lease, expires_at=lease.expires_at + seconds, timeout_at=lease.timeout_at + seconds)
 
 
 def put_off(lease: Lease, seconds: float, now: float, *, left_s: float | None, within_s: float) -> Lease:

@@ -120,6 +120,25 @@ async def test_an_attempt_has_its_time_from_when_it_is_handed_over_however_long_
         assert only_task(node, done).attempt == 1
 
 
+async def test_an_attempt_has_its_time_also_where_the_disk_takes_long_to_give_it_that(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    async with World(tmp_path).node() as node, trio.open_nursery() as nursery:
+
+        async def stall_again() -> None:
+            await trio.sleep(10)
+            writers[0].stalls_s = 60.0
+
+        await join(node, "a")
+        writers[0].stalls_at, writers[0].stalls_s = LEASES.name, 20.0
+        nursery.start_soon(stall_again)
+        session = await node.trigger(one_task(leaseSeconds=15, timeoutSeconds=15, retry={"maxRetries": 0}))
+        await trio.sleep(60 + 12)
+        assert only_task(node, session).attempt == 1
+        await node.complete(only_task(node, session).task_id, 1, "done")
+        assert (await ended(node, session)).result == {"only": "done"}
+
+
 async def test_a_run_that_was_committed_while_nobody_waited_any_more_still_runs(
     tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
 ) -> None:
