@@ -112,7 +112,7 @@ def locked(file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def mark(file: Path) -> tuple[int, int, int] | None:
+def mark(file: Path) -> tuple[int, ...] | None:
     """What tells one state of the file from another, at the cost of one look; None when it is not there.
 
     Raises:
@@ -124,7 +124,8 @@ def mark(file: Path) -> tuple[int, int, int] | None:
         return None
     except OSError as error:
         raise KeysError(f"The key file {file} cannot be looked at: {error.strerror}.") from error
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    # What chmod changes is there too: whether the file may be used depends on it.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode
 
 
 def _key(row: dict[str, Any]) -> Key:

@@ -99,7 +99,8 @@ class KeyRing:
     """The keys of one data directory, and the one given in the configuration.
 
     A running server reads the file again when it changed, looking at most once a second; `create` and
-    `revoke` may run in another process meanwhile. A file that turns unusable is logged, and changes nothing.
+    `revoke` may run in another process meanwhile. A file that turns unusable is logged, and changes nothing
+    until it can be used again.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class KeyRing:
         self._configured = _digest(configured) if configured else None
         self._monotonic = monotonic
         self._looked_at_s = monotonic()
+        self._fault: str | None = None  # What was wrong with the file at the last look: it is logged once.
         # The mark is taken before reading: a change in between is then seen at the next look, never missed.
         self._mark = key_file.mark(self._file)
         self._rows = _rows(key_file.load(self._file))
@@ -213,11 +215,15 @@ class KeyRing:
         try:
             mark = key_file.mark(self._file)
             if mark != self._mark:
-                self._mark = mark
                 self._rows = _rows(key_file.load(self._file))
+                # Not before it was read: what could not be is read again at the next look, for the reason may pass.
+                self._mark = mark
+            self._fault = None
         except KeysError as error:
             # Dropping every key for a slip of an editor would lock everyone out of a server that works.
-            _log.error("the key file changed and cannot be used, the keys stay as they were: %s", error)
+            if str(error) != self._fault:
+                _log.error("the key file changed and cannot be used, the keys stay as they were: %s", error)
+            self._fault = str(error)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -206,6 +207,59 @@ def test_a_file_damaged_under_a_running_server_keeps_the_keys_and_is_logged_once
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "is damaged" in caplog.text
     assert token not in caplog.text
+
+
+def without(directory: Path, name: str) -> str:
+    """The file as it is once that key is taken out by hand."""
+    document = json.loads((directory / FILE_NAME).read_text())
+    return json.dumps({**document, "keys": [key for key in document["keys"] if key["name"] != name]})
+
+
+def test_a_key_taken_out_by_an_editor_opens_nothing_once_the_file_is_made_safe_as_the_log_advises(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = Watch()
+    server = KeyRing(tmp_path, monotonic=watch)
+    stays, leaked = server.create("stays", "agent"), server.create("leaked", "agent")
+    rewrite(tmp_path, without(tmp_path, "leaked"))
+    (tmp_path / FILE_NAME).chmod(0o664)
+    for watch.now_s in (1.0, 2.0):
+        assert server.authenticate(leaked) is not None
+    assert caplog.text.count("chmod 600") == 1
+    (tmp_path / FILE_NAME).chmod(0o600)
+    watch.now_s = 3.0
+    assert server.authenticate(leaked) is None
+    assert server.authenticate(stays) is not None
+
+
+def test_a_revoked_key_opens_nothing_although_the_file_could_not_be_read_at_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch()
+    server = KeyRing(tmp_path, monotonic=watch)
+    token = server.create("ci", "agent")
+    KeyRing(tmp_path).revoke(server.list()[0].id)
+    with monkeypatch.context() as shortage:
+        shortage.setattr(Path, "open", out_of_descriptors)
+        for watch.now_s in (1.0, 2.0):
+            assert server.authenticate(token) is not None
+    assert caplog.text.count("Too many open files") == 1
+    watch.now_s = 3.0
+    assert server.authenticate(token) is None
+
+
+def out_of_descriptors(*_: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_a_fault_of_the_file_that_comes_back_is_logged_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch()
+    server = KeyRing(tmp_path, monotonic=watch)
+    server.create("ci", "agent")
+    for watch.now_s, mode in ((1.0, 0o620), (2.0, 0o600), (3.0, 0o620)):
+        (tmp_path / FILE_NAME).chmod(mode)
+        server.any()
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 2
 
 
 @pytest.mark.parametrize(
