@@ -1,10 +1,10 @@
 """Agents on the wire: registration, state, claims, cordon and drain, and AgentKit's webhook."""
 
-import asyncio
 import contextlib
 import uuid
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from opscore.gateway import webhook
@@ -163,7 +163,8 @@ async def uncordon(call: Call) -> Response:
 async def drain(call: Call) -> Response:
     """Take an agent out of dispatch, waiting until it has nothing in hand if asked to."""
     wait_s = call.seconds("waitSeconds", most=DRAIN_WAIT_S_MAX)
-    found = await call.run(call.node.drain_agent, call.path("agentId"), wait_s=wait_s)
+    # That the agent is to be taken out of dispatch is said at once: it holds whether the client stays or not.
+    found = await call.run_while_client_stays(call.node.drain_agent, call.path("agentId"), wait_s=wait_s)
     shows = {"lease": held_document(found.lease), "drained": found.drained}
     return shown({**agent_document(found.agent), **shows})
 
@@ -174,24 +175,12 @@ async def claim(call: Call) -> Response:
     wait_s = call.seconds("waitSeconds", most=call.node.limits.claim_wait_s_max)
     request = await call.document(ClaimRequest, optional=True)
     ticket = uuid.uuid4().hex
-    claiming = asyncio.create_task(
-        call.run(call.node.claim, agent_id, claim_id=request.claim_id, wait_s=wait_s, ticket=ticket)
-    )
-    leaving = asyncio.create_task(_client_left(call))
     try:
-        await asyncio.wait({claiming, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        granted: Granted | None = claiming.result() if claiming.done() else None
-    finally:
-        left = leaving.done()
-        for task in (claiming, leaving):
-            task.cancel()
-        await asyncio.gather(claiming, leaving, return_exceptions=True)
-        if left:
-            # It may have been handed a task in the very moment in which it left.
-            call.node.abandon_claim(agent_id, ticket)
+        granted: Granted | None = await call.run_while_client_stays(
+            call.node.claim, agent_id, claim_id=request.claim_id, wait_s=wait_s, ticket=ticket
+        )
+    except ClientDisconnect:
+        # It may have been handed a task in the very moment in which it left.
+        call.node.abandon_claim(agent_id, ticket)
+        raise
     return no_content() if granted is None else shown(granted_document(granted))
-
-
-async def _client_left(call: Call) -> None:
-    while (await call.request.receive())["type"] != "http.disconnect":
-        pass

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import attrs
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from opscore.gateway import checks, plain_yaml
 from opscore.gateway.checks import DocumentT
@@ -69,6 +69,28 @@ class Call:
     async def run(self, function: Callable[..., Awaitable[T]], *args: object, **kwargs: object) -> T:
         """Call one of the node's async methods."""
         return await self.gateway.guest.call(function, *args, **kwargs)
+
+    async def run_while_client_stays(self, function: Callable[..., Awaitable[T]], *args: object, **kwargs: object) -> T:
+        """Call one of the node's async methods that waits; it is cancelled as soon as nobody waits for the answer.
+
+        Raises:
+            ClientDisconnect: the client has left, if only in the moment in which there was an answer.
+        """
+        working = asyncio.create_task(self.run(function, *args, **kwargs))
+        leaving = asyncio.create_task(self._client_left())
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done():
+                raise ClientDisconnect
+            return working.result()
+        finally:
+            for task in (working, leaving):
+                task.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+
+    async def _client_left(self) -> None:
+        while (await self.request.receive())["type"] != "http.disconnect":
+            pass
 
     def path(self, name: str) -> str:
         """A part of the path.

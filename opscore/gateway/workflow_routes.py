@@ -160,5 +160,6 @@ async def show_session(call: Call) -> Response:
     session_id = call.path("sessionId")
     wait_s = call.seconds("waitSeconds", most=SESSION_WAIT_S_MAX)
     if wait_s:
-        return shown(session_view_document(await call.run(call.node.wait_briefly, session_id, wait_s)))
+        ended = await call.run_while_client_stays(call.node.wait_briefly, session_id, wait_s)
+        return shown(session_view_document(ended))
     return shown(session_view_document(call.node.session(session_id)))

@@ -1,0 +1,72 @@
+"""What becomes of a request that waits when its client leaves."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.gateway_process import (
+    PATIENCE_S,
+    POLL_S,
+    PREFIX,
+    GatewayProcess,
+    Wire,
+    gateway,
+    name,
+    one_task,
+)
+
+KEY = "authorization: Bearer a-key-with-every-scope"
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[tuple[GatewayProcess, Wire]]:
+    with gateway(tmp_path / "data") as found:
+        yield found
+
+
+def leave_waiting(server: GatewayProcess, request: str) -> None:
+    """Ask for something that takes a minute, and leave once the server has begun to wait."""
+    with server.raw() as raw:
+        raw.send(f"{request}?waitSeconds=60 HTTP/1.1\r\nhost: test\r\n{KEY}\r\ncontent-length: 0\r\n\r\n".encode())
+        time.sleep(0.2)
+
+
+def until_logged(server: GatewayProcess, text: str, times: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while server.log().count(text) < times:
+        assert time.monotonic() < deadline, server.log()
+        time.sleep(POLL_S)
+
+
+def test_nothing_waits_on_for_clients_that_have_left(stage: tuple[GatewayProcess, Wire]) -> None:
+    server, wire = stage
+    at_work, idle = wire.register("work"), wire.register("other")
+    session_id = wire.trigger(one_task("work"))
+    wire.claimed(at_work)
+    leave_waiting(server, f"GET {PREFIX}/session/{session_id}")
+    leave_waiting(server, f"POST {PREFIX}/agent/{at_work}/drain")
+    leave_waiting(server, f"POST {PREFIX}/agent/{idle}/claim")
+    until_logged(server, "was answered", 3)
+    assert server.end() == 0
+    assert "draining: 0 requests under way" in server.log()
+
+
+def test_a_drain_whose_client_leaves_at_once_takes_the_agent_out_of_dispatch_all_the_same(
+    server: GatewayProcess, wire: Wire
+) -> None:
+    capability = name("cap")
+    agent_id = wire.register(capability)
+    wire.trigger(one_task(capability))
+    wire.claimed(agent_id)
+    with server.raw() as raw:
+        # Stopped, the server finds the request and the end of its connection at the same time.
+        server.send(signal.SIGSTOP)
+        raw.send(f"POST {PREFIX}/agent/{agent_id}/drain?waitSeconds=60 HTTP/1.1\r\nhost: t\r\n{KEY}\r\n\r\n".encode())
+    server.send(signal.SIGCONT)
+    deadline = time.monotonic() + PATIENCE_S
+    while not wire.get(f"/agent/{agent_id}").json()["cordoned"]:
+        assert time.monotonic() < deadline
+        time.sleep(POLL_S)
