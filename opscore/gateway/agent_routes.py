@@ -179,8 +179,8 @@ async def claim(call: Call) -> Response:
         granted: Granted | None = await call.run_while_client_stays(
             call.node.claim, agent_id, claim_id=request.claim_id, wait_s=wait_s, ticket=ticket
         )
-    except ClientDisconnect:
-        # It may have been handed a task in the very moment in which it left.
+    except (ClientDisconnect, HttpRefusal):
+        # It may have been handed a task, in the very moment in which it left or under a key that is revoked.
         call.node.abandon_claim(agent_id, ticket)
         raise
     return no_content() if granted is None else shown(granted_document(granted))

@@ -75,6 +75,7 @@ class Call:
 
         Raises:
             ClientDisconnect: the client has left, if only in the moment in which there was an answer.
+            HttpRefusal: 401 where there is an answer, but the key was revoked meanwhile.
         """
         working = asyncio.create_task(self.run(function, *args, **kwargs))
         leaving = asyncio.create_task(self._client_left())
@@ -82,11 +83,13 @@ class Call:
             await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if leaving.done():
                 raise ClientDisconnect
-            return working.result()
+            result = working.result()
         finally:
             for task in (working, leaving):
                 task.cancel()
             await asyncio.gather(working, leaving, return_exceptions=True)
+        self.authenticate()
+        return result
 
     async def _client_left(self) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":

@@ -1,12 +1,14 @@
-"""What becomes of a request that waits when its client leaves."""
+"""What becomes of a request that waits when its client leaves, or its key is revoked meanwhile."""
 
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from opscore.gateway.keys import KeyRing
 from tests.gateway.gateway_process import (
     PATIENCE_S,
     POLL_S,
@@ -16,6 +18,7 @@ from tests.gateway.gateway_process import (
     gateway,
     name,
     one_task,
+    problem,
 )
 
 KEY = "authorization: Bearer a-key-with-every-scope"
@@ -68,5 +71,59 @@ def test_a_drain_whose_client_leaves_at_once_takes_the_agent_out_of_dispatch_all
     server.send(signal.SIGCONT)
     deadline = time.monotonic() + PATIENCE_S
     while not wire.get(f"/agent/{agent_id}").json()["cordoned"]:
+        assert time.monotonic() < deadline
+        time.sleep(POLL_S)
+
+
+def test_a_key_that_is_revoked_while_its_claim_waits_is_handed_no_task(stage: tuple[GatewayProcess, Wire]) -> None:
+    server, wire = stage
+    ring = KeyRing(server.data)
+    token = ring.create("mole", "agent:mole")
+    wire.register("work", agent_id="mole")
+    mole = Wire(http=server.client(token))
+    until_known(mole)
+    with ThreadPoolExecutor(1) as pool:
+        claiming = pool.submit(mole.claim, "mole")
+        until_idle(wire, "mole")
+        ring.revoke(ring.list()[0].id)
+        until_known(mole, known=False)
+        session_id = wire.trigger(one_task("work"))
+        problem(claiming.result(PATIENCE_S), 401, "unauthorized")
+    begun = time.monotonic()
+    assert wire.claimed(wire.register("work"))["task"]["sessionId"] == session_id
+    assert time.monotonic() - begun < 5, "it went back at once"
+    assert wire.get("/agent/mole").json()["lease"] is None
+
+
+def test_a_key_that_is_revoked_while_it_waits_for_a_session_is_not_shown_it(
+    stage: tuple[GatewayProcess, Wire],
+) -> None:
+    server, wire = stage
+    ring = KeyRing(server.data)
+    token = ring.create("watcher", "viewer")
+    session_id = wire.trigger(one_task("work"))
+    watcher = Wire(http=server.client(token))
+    until_known(watcher)
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watcher.get, f"/session/{session_id}", waitSeconds=60)
+        time.sleep(0.2)
+        ring.revoke(ring.list()[0].id)
+        until_known(watcher, known=False)
+        assert wire.post(f"/session/{session_id}/cancel").status_code == 200
+        problem(watching.result(PATIENCE_S), 401, "unauthorized")
+
+
+def until_idle(wire: Wire, agent_id: str) -> None:
+    """Wait until a claim of this agent has arrived: claiming says that the agent is idle."""
+    deadline = time.monotonic() + PATIENCE_S
+    while wire.get(f"/agent/{agent_id}/state").json()["state"] != "idle":
+        assert time.monotonic() < deadline
+        time.sleep(POLL_S)
+
+
+def until_known(holder: Wire, *, known: bool = True) -> None:
+    """Wait until the server has noticed that the holder's key was made, or revoked."""
+    deadline = time.monotonic() + PATIENCE_S
+    while (holder.get("/agent").status_code != 401) != known:
         assert time.monotonic() < deadline
         time.sleep(POLL_S)
