@@ -9,7 +9,6 @@ and pipelined requests in number, and it refuses in problem+json (RFC 9457). `bo
 import asyncio
 import http
 import json
-from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
@@ -17,9 +16,10 @@ import httptools
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from opscore.gateway.flow import HeldFlow, WriteClock
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +39,7 @@ class ServerLimits:
         request_head_timeout_s: From the connection, or a request's first byte, to the end of its head.
         request_body_timeout_s: From the end of the head to the end of the body.
         idle_timeout_s: Between one answer and the next request.
-        write_timeout_s: How long a client may leave an answer unread before it is cut off.
+        write_timeout_s: How long a client may leave an answer unread, and read none of it, before it is cut off.
         linger_s: How long a refused client's connection is kept, so that it gets to read its answer.
         drain_s: How long requests under way may take to end once the server was told to stop.
     """
@@ -118,21 +118,6 @@ class BoundedConfig(uvicorn.Config):
         )
 
 
-class HeldFlow(FlowControl):
-    """Flow control that reads no further while much of what was read waits: uvicorn would, after each answer."""
-
-    def __init__(self, transport: asyncio.Transport, is_held: Callable[[], bool]) -> None:
-        super().__init__(transport)
-        self._is_held = is_held
-
-    def resume_reading(self) -> None:
-        """Read on, unless too much of what was read before is still waiting."""
-        if self._is_held():
-            self.pause_reading()
-        else:
-            super().resume_reading()
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Whenever the client has something to send, a clock runs against it."""
 
@@ -155,13 +140,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._waiting_bytes = 0  # What came since requests wait: never less than what they take.
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, and start the clock for its first request."""
         super().connection_made(transport)
         self.flow = HeldFlow(transport, self._holds_much)
         limits = self._limits
+        self._write_clock = WriteClock(transport, self.loop, limits.write_timeout_s)
         excess = len(self.connections) - limits.connections_max
         if excess > limits.refusals_max:
             transport.abort()
@@ -177,7 +162,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Forget the connection; a reply that nobody will read is worth a line in the log."""
         self._disarm_head_timer()
         self._disarm_body_timer()
-        self._disarm_write_timer()
+        self._write_clock.stop()
         self._unset_keepalive_if_required()
         cycle = self._cycle_open()
         if cycle is not None and not cycle.disconnected:
@@ -191,7 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._answering.message_event.set()
         # These refer back to the connection: without them it is freed now, with what it has read, and not as garbage
         # some day. Nothing asks for them any more, because a request whose client has left answers nobody.
-        self.cycle = self.flow = self._answering = None  # type: ignore[assignment]
+        self.cycle = self.flow = self._answering = self._write_clock = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, within bounds."""
@@ -241,30 +226,30 @@ class BoundedProtocol(HttpToolsProtocol):
         """Go on with the connection, or see to it that a closing one does close."""
         self._disarm_body_timer()
         super().on_response_complete()
-        if self.transport.is_closing():
-            if self.transport.get_write_buffer_size():
-                self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
-        else:
+        if self._is_free():
+            self._write_clock.start()
+        if not self.transport.is_closing():
             self._read_on()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection; one whose client never read the last answer would not close by itself."""
+        """Close an idle connection, which it is not while its client still reads: the other clock runs then."""
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            again = self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, again)
         else:
             self.transport.close()
 
     def pause_writing(self) -> None:
         """Start the clock for a client that does not read."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self._limits.write_timeout_s, self.transport.abort)
+        self._write_clock.start()
 
     def resume_writing(self) -> None:
-        """Stop that clock, and begin the request that waited for the client to read."""
-        self._disarm_write_timer()
+        """Stop that clock if more is to be written, or begin the request that waited for the client to read."""
         super().resume_writing()
-        is_free = self._answering is None or self._answering.response_complete
-        if self.pipeline and is_free and not self.transport.is_closing():
+        if not self._is_free():
+            self._write_clock.stop()
+        elif self.pipeline and not self.transport.is_closing():
             self._start_asgi_task(*self.pipeline.pop())
             self._read_on()
 
@@ -289,7 +274,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self.pipeline.append((cycle, app))
             return
         self._answering = cycle
+        self._write_clock.stop()
         super()._start_asgi_task(cycle, app)
+
+    def _is_free(self) -> bool:
+        return self._answering is None or self._answering.response_complete
 
     def _read_on(self) -> None:
         if self._cycle_open() is not None and not self.pipeline:
@@ -389,11 +378,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._body_timer is not None:
             self._body_timer.cancel()
             self._body_timer = None
-
-    def _disarm_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
 
 
 class _RefusedError(Exception):

@@ -59,6 +59,10 @@ class Client:
         self.send(data)
         return self.answer()
 
+    def take(self, size: int) -> bytes:
+        """Read so many bytes, or fewer if the server closes before."""
+        return self._stream.read(size)
+
     def rest(self) -> bytes:
         """Read until the server closes; a reset ends it as well."""
         with suppress(ConnectionResetError):

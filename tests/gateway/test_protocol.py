@@ -237,9 +237,15 @@ def test_an_offer_of_http2_is_ignored_unless_a_body_would_be_misread(serving: Se
         assert client.ask(with_body).problem()["code"] == "upgrade_refused"
 
 
-def test_a_client_that_does_not_read_its_answer_is_cut_off(serving: Serving) -> None:
+def flood(megabytes: int, fields: bytes = b"") -> bytes:
+    """Ask for an answer of that size."""
+    return b"GET /flood/%d HTTP/1.1\r\nhost: test\r\n%s\r\n" % (megabytes, fields)
+
+
+@pytest.mark.parametrize("fields", [b"", b"connection: close\r\n"])
+def test_a_client_that_does_not_read_its_answer_is_cut_off(serving: Serving, fields: bytes) -> None:
     with serving(write_timeout_s=0.2) as server, server.client() as client:
-        client.send(b"GET /flood/30 HTTP/1.1\r\nhost: test\r\n\r\n")
+        client.send(flood(30, fields))
         time.sleep(0.6)
         assert len(client.rest()) < 30 * 2**20
 
@@ -253,6 +259,27 @@ def test_a_client_that_reads_slowly_gets_all_of_its_answer(serving: Serving) -> 
             assert chunk
             received += len(chunk)
             time.sleep(0.02)
+
+
+@pytest.mark.parametrize("fields", [b"", b"connection: close\r\n"])
+def test_a_client_that_reads_for_longer_than_it_may_leave_an_answer_unread_gets_all_of_it(
+    serving: Serving, fields: bytes
+) -> None:
+    with serving(write_timeout_s=0.4, idle_timeout_s=0.4) as server, server.client() as client:
+        client.send(flood(30, fields))
+        for _ in range(30):
+            assert len(client.take(2**20)) == 2**20
+            time.sleep(0.05)
+
+
+def test_a_client_that_stops_to_read_in_the_middle_is_cut_off(serving: Serving) -> None:
+    with serving(write_timeout_s=0.2) as server, server.client() as client:
+        client.send(flood(60))
+        for _ in range(10):
+            assert len(client.take(2**20)) == 2**20
+            time.sleep(0.05)
+        time.sleep(0.8)
+        assert len(client.rest()) < 50 * 2**20
 
 
 def test_an_answer_before_the_body_is_over_does_not_hold_the_connection_open(serving: Serving) -> None:
