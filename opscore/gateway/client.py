@@ -28,7 +28,7 @@ from opscore.gateway.calls import (
     Unreachable,
     read_object,
 )
-from opscore.gateway.operator_calls import PREFIX, OperatorCalls, Page, as_json, path_of, report_of
+from opscore.gateway.operator_calls import PREFIX, OperatorCalls, Page, as_json, path_of, report_of, same_json
 
 __all__ = [
     "Claim",
@@ -365,7 +365,7 @@ class OpscoreClient(OperatorCalls):
         if problem.code != "stale_attempt":
             return False
         task = await self.task(task_id)
-        return task["attempt"] == attempt and all(task[name] == value for name, value in outcome.items())
+        return task["attempt"] == attempt and all(same_json(task[name], value) for name, value in outcome.items())
 
     async def task(self, task_id: str) -> JsonObject:
         """Show one task of one run."""

@@ -154,6 +154,16 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same as JSON; to Python, true is 1, and a tuple is no list."""
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(value: Any) -> str:
+    # Read back first: a field's name that is no text becomes one, and can be sorted.
+    return json.dumps(json.loads(as_json(value)), sort_keys=True)
+
+
 def report_of(task_id: str, what: str, body: JsonObject) -> Call:
     """The call by which an agent says something of an attempt."""
     return Call(method="POST", path=path_of("task", task_id, what), body=as_json(body))

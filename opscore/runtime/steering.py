@@ -3,6 +3,7 @@
 import random
 
 from opscore.runtime import transitions
+from opscore.runtime.definitions import digest
 from opscore.runtime.errors import (
     DeadLetterNotFound,
     Fault,
@@ -79,7 +80,8 @@ def told_again(told: Signal, message: SendSignal) -> Signal:
     Raises:
         IdempotencyConflict: it was another one.
     """
-    if (told.name, told.payload) != (message.name, message.payload):
+    # As JSON: to Python, true is 1.
+    if told.name != message.name or digest(told.payload) != digest(message.payload):
         raise IdempotencyConflict(told.signal_id)
     return told
 

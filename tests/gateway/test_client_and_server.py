@@ -102,6 +102,7 @@ async def test_a_report_whose_answer_was_lost_may_be_sent_again_and_another_is_r
         fail = functools.partial(client.fail, code="printer", retryable=False)
         reports: list[tuple[Callable[..., Awaitable[None]], Any, Any]] = [
             (client.complete, {"pages": 3}, {"pages": 2}),
+            (client.complete, {"pages": (0, 1)}, {"pages": (0, True)}),
             (fail, "no paper", "no ink"),
         ]
         for report, said, other in reports:

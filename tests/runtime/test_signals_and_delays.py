@@ -68,6 +68,20 @@ async def test_the_same_signal_sent_again_has_an_effect_once(tmp_path: Path, aut
         assert statuses == {TaskStatus.COMPLETED, TaskStatus.RUNNING}
 
 
+@pytest.mark.parametrize(
+    ("payload", "other"), [(1, True), (False, 0), (1, 1.0), ({"approved": [0]}, {"approved": [False]})]
+)
+async def test_a_signal_sent_again_with_what_is_the_same_to_python_alone_is_a_conflict(
+    tmp_path: Path, autojump_clock: MockClock, payload: Any, other: Any
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        session = await begin(node, workflow({"taskId": "x", "type": "signal", "parameters": {"name": "go"}}))
+        await node.signal(session.session_id, "go", payload={"b": 1, "a": payload}, signal_id="s-1")
+        await node.signal(session.session_id, "go", payload={"a": payload, "b": 1}, signal_id="s-1")
+        with pytest.raises(IdempotencyConflict):
+            await node.signal(session.session_id, "go", payload={"a": other, "b": 1}, signal_id="s-1")
+
+
 async def test_ids_that_were_made_for_signals_are_in_nobodys_way(tmp_path: Path, autojump_clock: MockClock) -> None:
     waits: dict[str, Any] = {"type": "signal", "dependsOn": [], "parameters": {"name": "go"}}
     async with World(tmp_path, look=check_rows).node() as node:
