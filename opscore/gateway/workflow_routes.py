@@ -70,7 +70,7 @@ def _triggered(session: Session) -> dict[str, str]:
 
 def _idempotency(call: Call, body: Any) -> IdempotencyKey | None:
     key = call.idempotency_key()
-    return None if key is None else IdempotencyKey(path=call.request.url.path, key=key, body=body)
+    return None if key is None else IdempotencyKey(path=call.request.scope["path"], key=key, body=body)
 
 
 def _inline_faults(call: Call, document: Any) -> tuple[Fault, ...]:
