@@ -265,8 +265,11 @@ class BoundedProtocol(HttpToolsProtocol):
             problem = self._head_too_large() if self._head_refused else malformed
             self.logger.info("%s was refused: %s", self.client, problem.detail)
             self._refuse(problem)
-        except httptools.HttpParserUpgrade:
-            pass
+        except httptools.HttpParserUpgrade as offer:
+            # The parser stops behind the head that offers it. Where the offer is ignored, HTTP/1.1 goes on there.
+            rest = data[offer.args[0] :]
+            if rest and not isinstance(self.app, Problem):
+                self._parse(rest)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self.flow.write_paused:

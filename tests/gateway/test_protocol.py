@@ -237,6 +237,28 @@ def test_an_offer_of_http2_is_ignored_unless_a_body_would_be_misread(serving: Se
         assert client.ask(with_body).problem()["code"] == "upgrade_refused"
 
 
+def test_what_follows_an_offer_of_http2_in_the_same_segment_is_served_as_well(serving: Serving) -> None:
+    offer = GET[:-2] + b"connection: upgrade\r\nupgrade: h2c\r\n\r\n"
+    with serving(pipelined_max=4) as server:
+        with server.client() as client:
+            client.send(offer + offer + post("/echo", b"abc") + GET[:-2])
+            assert [client.answer().body for _ in range(3)] == [b"hello", b"hello", b"abc"]
+            # What is no request of its own is not taken for one.
+            client.send(b"x-note: " + post("/echo", b""))
+            assert client.answer().body == b"hello"
+        with server.client() as client:
+            client.send(offer * 100)
+            assert client.rest().count(b"hello") == 5
+
+
+def test_what_follows_an_upgrade_that_is_refused_is_not_begun(serving: Serving) -> None:
+    with serving() as server, server.client() as client:
+        body = post("/echo", b"hidden")
+        client.send(post("/echo", body, "connection: upgrade", "upgrade: h2c"))
+        assert client.answer().problem()["code"] == "upgrade_refused"
+        assert client.rest() == b""
+
+
 def flood(megabytes: int, fields: bytes = b"") -> bytes:
     """Ask for an answer of that size."""
     return b"GET /flood/%d HTTP/1.1\r\nhost: test\r\n%s\r\n" % (megabytes, fields)
