@@ -3,7 +3,7 @@
 Errors::
 
     ClientError
-    ├── Unreachable      no answer came: refused, broken or timed out
+    ├── Unreachable      no answer came: refused, broken, unreadable or timed out
     └── ProblemError     the server answered with a problem document
 """
 
@@ -169,7 +169,7 @@ class Caller:
                 headers={**content, **call.headers},
                 timeout=self._timeout_s + call.wait_s,
             )
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             url = f"{self._http.base_url}".rstrip("/") + call.path
             raise Unreachable(url=url, sent=sent, cause=error) from error
