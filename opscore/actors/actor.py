@@ -164,6 +164,9 @@ class Context(ABC, Generic[ProtocolT]):
             message: What to ask.
             then: Called once, with the reply or with the error that `ask` would raise.
             timeout_s: Seconds to wait at most; finite.
+
+        Raises:
+            ValueError: `timeout_s` is not positive and finite.
         """
 
     @abstractmethod
@@ -173,11 +176,14 @@ class Context(ABC, Generic[ProtocolT]):
         Where the mailbox is full then, and its policy is to reject, the message becomes a dead letter.
 
         Args:
-            delay_s: Seconds to wait at least.
+            delay_s: Seconds to wait at least; infinite is never, as for `trio.sleep`, and none or fewer is at once.
             message: What to tell.
 
         Returns:
             What cancels it.
+
+        Raises:
+            ValueError: The delay is NaN.
         """
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
@@ -147,6 +148,9 @@ class Incarnation(Context[ProtocolT]):
         timeout_s: float = 30.0,
     ) -> None:
         """Ask another actor and go on; what comes of it is given to a function."""
+        if not 0.0 < timeout_s < math.inf:
+            msg = f"timeout_s must be positive and finite, not {timeout_s!r}"
+            raise ValueError(msg)
 
         def answered(answer: Outcome[ReplyT]) -> None:
             if self._ended:
@@ -167,6 +171,9 @@ class Incarnation(Context[ProtocolT]):
 
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
         """Tell the actor itself a message later."""
+        if math.isnan(delay_s):
+            msg = f"delay_s must be a number of seconds, not {delay_s!r}"
+            raise ValueError(msg)
         timer = Timer(functools.partial(Incarnation._remind, self, message))
         self._remember(timer)
         if not timer.done:

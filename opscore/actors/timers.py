@@ -67,8 +67,16 @@ class Timers:
         self._earliest = math.inf
 
     def add(self, delay_s: float, due: Expiring) -> None:
-        """Expire something after a delay in seconds, unless it is done by then."""
+        """Expire something after a delay in seconds, unless it is done by then; infinite is never.
+
+        Raises:
+            ValueError: The delay is NaN.
+        """
         deadline = self._now() + delay_s
+        if math.isnan(deadline):
+            # It is neither before nor after any other deadline: in the heap it would spoil the order of all.
+            msg = f"a delay must be a number of seconds, not {delay_s!r}"
+            raise ValueError(msg)
         heapq.heappush(self._heap, (deadline, self._order(), due))
         if deadline < self._earliest:
             self._earliest = self._scope.deadline = deadline

@@ -1,5 +1,6 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 import logging
+import math
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,7 +12,7 @@ from trio.testing import MockClock
 from opscore.actors.actor import Terminated, handles
 from opscore.actors.clock import VirtualClock
 from opscore.actors.dead_letters import DeadLetterReason
-from opscore.actors.errors import ActorFailed, ActorStopped
+from opscore.actors.errors import ActorFailed, ActorStopped, AskTimeout
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import Restart, SupervisorSpec
 from opscore.actors.system import open_system
@@ -162,6 +163,27 @@ async def test_tell_after_comes_through_the_mailbox_unless_it_is_cancelled(autoj
         assert await ref.ask(Recall()) == ()
         await trio.sleep(0.2)
         assert await ref.ask(Recall()) == ("kept",)
+
+
+async def test_a_delay_that_is_no_number_fails_who_gave_it_and_nobody_else(autojump_clock: MockClock) -> None:
+    async with open_system(SupervisorSpec(name="root", children=(play("a"), play("b")))) as system:
+        ref, sibling = the(system, "/a"), the(system, "/b")
+        await ref.ask(Do(action=lambda player: player.context.tell_after(math.inf, Note(text="never"))))
+        with pytest.raises(ActorFailed, match="delay_s must be a number of seconds, not nan"):
+            await ref.ask(Do(action=lambda player: player.context.tell_after(math.nan, Note(text="never"))))
+        with pytest.raises(AskTimeout):
+            await sibling.ask(Work(seconds=2.0), timeout_s=1.0)
+        assert await ref.ask(Recall()) == ()
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0, math.inf, math.nan])
+async def test_an_ask_that_nobody_waits_for_has_a_deadline_as_well(timeout_s: float, autojump_clock: MockClock) -> None:
+    def ask(player: Player) -> None:
+        with pytest.raises(ValueError, match="positive and finite"):
+            player.context.ask_soon(player.context.ref, Recall(), lambda _: None, timeout_s=timeout_s)
+
+    async with open_system(SupervisorSpec(name="root", children=(play("a"),))) as system:
+        await the(system, "/a").ask(Do(action=ask))
 
 
 async def test_timers_die_with_the_incarnation_that_set_them(autojump_clock: MockClock) -> None:

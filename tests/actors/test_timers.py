@@ -1,5 +1,6 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 import logging
+import math
 
 import pytest
 import trio
@@ -50,6 +51,20 @@ async def test_a_callback_that_raises_is_logged_and_takes_no_other_deadline_with
         await trio.sleep(2)
     assert calls == ["after"]
     assert "faulty callback" in caplog.text
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_infinite_delay_is_never_due_and_one_that_is_no_number_spoils_no_other_deadline(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    timers, calls = Timers(), list[str]()
+    nursery.start_soon(timers.run)
+    timers.call_later(math.inf, lambda: calls.append("never"))
+    with pytest.raises(ValueError, match="a number of seconds, not nan"):
+        timers.call_later(math.nan, lambda: calls.append("nobody knows when"))
+    timers.call_later(1.0, lambda: calls.append("after a second"))
+    await trio.sleep(2)
+    assert calls == ["after a second"]
     nursery.cancel_scope.cancel()
 
 
