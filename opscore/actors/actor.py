@@ -244,12 +244,14 @@ class Routes(dict[type[Any], Handler | None]):
         return found
 
     def is_plain(self, message_type: type[Any]) -> bool:
-        """Return whether there is a handler, and it is a plain function: one that never waits."""
+        """Return whether there is a handler, and it is a plain function: one that never waits.
+
+        A decorated one is as plain as what its decorators say they wrap.
+        """
         plain = self._plain.get(message_type)
         if plain is None:
             handler = self[message_type]
-            plain = handler is not None and not inspect.iscoroutinefunction(handler)
-            self._plain[message_type] = plain
+            plain = self._plain[message_type] = handler is not None and not _is_async(handler)
         return plain
 
 
@@ -284,6 +286,10 @@ class Actor(Generic[ProtocolT]):
 
         It is shielded from cancellation for the `shutdown_s` of the actor's `ChildSpec`.
         """
+
+
+def _is_async(handler: Handler) -> bool:
+    return inspect.iscoroutinefunction(inspect.unwrap(handler, stop=inspect.iscoroutinefunction))
 
 
 def _handlers(cls: type[Any]) -> dict[type[Any], Handler]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -34,7 +35,7 @@ _OVERDUE_EVERY_S: Final = 1.0
 class ActorCell(Cell, Generic[ProtocolT]):
     """The place of one actor in the tree."""
 
-    __slots__ = ("_actor", "_incarnation", "_unanswered", "queue", "ref", "worker")
+    __slots__ = ("_actor", "_begun", "_incarnation", "_unanswered", "queue", "ref", "worker")
 
     spec: ChildSpec[ProtocolT]
 
@@ -47,6 +48,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self.worker: Worker | None = None
         self._actor: Actor[ProtocolT] | None = None
         self._incarnation: Incarnation[ProtocolT] | None = None
+        self._begun: tuple[Reply[Any], Awaitable[Any]] | None = None
         self._unanswered: tuple[Reply[Any], ...] = ()
 
     def wake(self) -> None:
@@ -124,7 +126,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
                 raise
         finally:
             queue.pin_if_marked(self)
-            if mailbox.entries or mailbox.signals or mailbox.sealed:
+            if self._begun is not None or mailbox.entries or mailbox.signals or mailbox.sealed:
                 self.wake()
             else:
                 mailbox.idle = True
@@ -141,7 +143,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
                     # It was stopped before it began.
                     return Turn.ENDED
                 await self._begin()
-            turn = await self._receive(now)
+            turn = await (self._receive(now) if self._begun is None else self._go_on(self._begun))
             self.mailbox.current = None
         except Exception as error:
             self._refuse_current(error)
@@ -207,7 +209,10 @@ class ActorCell(Cell, Generic[ProtocolT]):
                     continue
                 try:
                     value = handler(actor, message)
-                    if type(value) is CoroutineType:
+                    # That there is no such attribute is told fast; that there is proves little of a proxy or a class.
+                    if value is not None and (
+                        type(value) is CoroutineType or (hasattr(value, "__await__") and isinstance(value, Awaitable))
+                    ):
                         value = await value
                 except message.declared_errors as error:
                     self._answer_declared(entry, error)
@@ -245,10 +250,33 @@ class ActorCell(Cell, Generic[ProtocolT]):
         except message.declared_errors as error:
             self._answer_declared(reply, error)
         else:
+            if value is not None and hasattr(value, "__await__") and isinstance(value, Awaitable):
+                # It only looked plain; what it has begun is waited for in a turn of its own.
+                self._begun = (reply, value)
+                return
             if not reply.held:
                 reply.set(value)
         mailbox.current = None
         mailbox.handled += 1
+
+    async def _go_on(self, begun: tuple[Reply[Any], Awaitable[Any]]) -> Turn:
+        """Wait for what a handler returned that looked plain, and answer with that."""
+        self._begun = None
+        signals = self.mailbox.signals
+        if signals and signals[0][0] is Lane.KILL:
+            # When it was killed it was on no worker yet that could be cancelled.
+            assert self.worker is not None, "an actor is on a worker in its turn"
+            self.worker.cancel()
+        reply, awaitable = begun
+        try:
+            value = await awaitable
+        except reply.message.declared_errors as error:
+            self._answer_declared(reply, error)
+        else:
+            if not reply.held:
+                reply.set(value)
+        self.mailbox.handled += 1
+        return Turn.MORE
 
     async def _wind_down(self) -> None:
         """End what the incarnation began, whatever is being cancelled around it."""

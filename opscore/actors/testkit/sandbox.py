@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
 from typing import Any, Generic, TypeVar, cast
 
 import attrs
@@ -158,8 +157,8 @@ class Sandbox(Generic[ProtocolT]):
         effects = self._script.effects = Effects[Any]()
         try:
             value = run()
-            # As in a system: what is no coroutine is the answer of a plain function.
-            effects.reply = await value if type(value) is CoroutineType else value
+            # As in a system: what can't be awaited is the answer of a plain function.
+            effects.reply = await value if isinstance(value, Awaitable) else value
         except Exception as error:  # noqa: BLE001 (what it raised is what the test asks for)
             effects.error = error
         return effects
