@@ -42,8 +42,8 @@ def _as_json(command: _CommandT) -> _CommandT:
 def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
     """Copy the store to DESTINATION while it is in use: one commit, compact, with the API keys beside it.
 
-    DESTINATION is a directory that is not there yet; it appears once everything in it is safe on the disk. To restore,
-    serve from it: `opscore serve --data DESTINATION`.
+    DESTINATION is a directory that is not there yet, and appears once everything in it is safe on the disk; or an
+    empty one, where the data comes last. To restore, serve from it: `opscore serve --data DESTINATION`.
 
     Example: opscore backup backups/2026-11-25
     """
@@ -181,7 +181,7 @@ def export(settings: Settings, file: Path) -> None:
 def import_(settings: Settings, file: Path) -> None:
     """Make the data directory of FILE, which `opscore export` wrote; `-` is the standard input.
 
-    The directory must not be there yet, or be empty. It appears once everything is in it.
+    The directory must not be there yet, or be empty. It, or the data in it, appears once everything is there.
 
     Example: opscore import opscore.jsonl --data opscore-data
     """

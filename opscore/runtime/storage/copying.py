@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ BLOCK_BYTES: Final = 2**20
 def appearing(destination: Path) -> Iterator[Path]:
     """A directory to fill, which gets its name once the block has ended and everything in it is safe.
 
+    An empty directory that is there stays, because it may be a mount point, or be made for one user: what is filled is
+    a hidden directory within, and the files are moved up then, that of the data last. What an earlier process left
+    that was killed is cleared first.
+
     Args:
         destination: its name; nothing may be there, or an empty directory.
 
@@ -28,24 +33,79 @@ def appearing(destination: Path) -> Iterator[Path]:
         StoreError: something is there, or it can't be written. Nothing is left behind then.
     """
     destination = destination.resolve()
+    is_there = destination.is_dir()
+    home = destination if is_there else destination.parent
+    prefix = f".{destination.name}.partial-"
     try:
-        if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        home.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(home, prefix)
+        if destination.exists() and not (is_there and _is_empty(destination)):
             raise StoreError(f"{destination} exists and is not empty; name a directory that is not there")
-        partial = destination.with_name(f".{destination.name}.partial-{os.getpid()}")
-        partial.mkdir(parents=True)
+        partial = Path(tempfile.mkdtemp(prefix=prefix, dir=home))
     except OSError as error:
         raise StoreError(f"{destination} can't be made: {error.strerror or error}") from error
+    claim = _claimed(partial)
     try:
-        yield partial
-        for file in partial.iterdir():
+        # The outer one is for its maker's eyes only; this one has the mode of any new directory.
+        filled = partial / "filled"
+        filled.mkdir()
+        yield filled
+        for file in filled.iterdir():
             sync(file)
-        sync(partial)
-        partial.rename(destination)
-        sync(destination.parent)
+        sync(filled)
+        if is_there:
+            _move_up(filled, destination, besides=partial.name)
+        else:
+            filled.rename(destination)
+            sync(destination.parent)
     except OSError as error:
         raise StoreError(f"{destination} can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if claim is not None:
+            os.close(claim)
+
+
+def _is_empty(directory: Path, besides: str = "") -> bool:
+    """Return whether a directory holds nothing but what every new file system does."""
+    return all(each.name in (besides, "lost+found") for each in directory.iterdir())
+
+
+def _move_up(filled: Path, destination: Path, besides: str) -> None:
+    """Move files into a directory, that of the data last: before it is there, nothing is taken for a store."""
+    if not _is_empty(destination, besides):
+        raise StoreError(f"{destination} is not empty any more; name a directory that nobody else uses")
+    for file in sorted(filled.iterdir(), key=lambda file: file.name == DATA_FILE):
+        if file.name == DATA_FILE:
+            sync(destination)
+        file.rename(destination / file.name)
+    sync(destination)
+
+
+def _clear_leftovers(home: Path, prefix: str) -> None:
+    """Remove what processes left that were killed; who still fills theirs has a lock on it."""
+    with contextlib.suppress(PermissionError):
+        for each in list(home.iterdir()):
+            if each.name.startswith(prefix) and each.is_dir() and not each.is_symlink():
+                claim = _claimed(each)
+                if claim is not None:
+                    shutil.rmtree(each, ignore_errors=True)
+                    os.close(claim)
+
+
+def _claimed(directory: Path) -> int | None:
+    """Lock a directory until its process ends or closes what this returns; None where it can't be had."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        # Another process has it, or the file system knows no such locks: then nobody takes it for a leftover.
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def copy_compact(reader: LmdbReader, directory: Path, on_progress: Callable[[int, int], None]) -> None:

@@ -1,5 +1,6 @@
 """Copies of a store while it is written; what appears, appears whole."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,98 @@ def test_a_directory_that_holds_something_is_left_alone_and_an_empty_one_is_take
     with appearing(tmp_path / "empty") as directory:
         (directory / "file").touch()
     assert (tmp_path / "empty" / "file").exists()
+
+
+def test_an_empty_directory_keeps_its_mode_and_its_owner(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    os.chown(private, 65534, 65534)
+    before = private.stat()
+    with appearing(private) as directory:
+        (directory / "file").touch()
+    after = private.stat()
+    assert (after.st_ino, after.st_mode, after.st_uid) == (before.st_ino, before.st_mode, 65534)
+    assert [each.name for each in private.iterdir()] == ["file"]
+    with appearing(tmp_path / "new") as directory:
+        (directory / "file").touch()
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_an_empty_file_system_is_filled_where_it_is_mounted_with_the_data_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[str] = []
+    rename = Path.rename
+
+    def noted(self: Path, target: Path) -> Path:
+        assert not (target.parent / DATA_FILE).exists()
+        moved.append(self.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", noted)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], check=True)
+    try:
+        (tmp_path / "lost+found").mkdir()
+        with appearing(tmp_path) as directory:
+            for name in (DATA_FILE, "keys.json", "another"):
+                (directory / name).touch()
+            assert not (tmp_path / DATA_FILE).exists()
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["another", DATA_FILE, "keys.json", "lost+found"]
+        assert sorted(moved[:2]) == ["another", "keys.json"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_directory_that_somebody_else_fills_meanwhile_is_theirs(tmp_path: Path) -> None:
+    def fill() -> None:
+        with appearing(tmp_path) as directory:
+            (directory / DATA_FILE).touch()
+            (tmp_path / DATA_FILE).write_text("theirs")
+
+    with pytest.raises(StoreError, match="is not empty any more"):
+        fill()
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [(DATA_FILE, "theirs")]
+
+
+FILLS = """
+import sys
+from pathlib import Path
+from opscore.runtime.storage.copying import appearing
+with appearing(Path(sys.argv[1])) as directory:
+    (directory / "half").touch()
+    print("fills", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_a_killed_process_left_is_cleared_and_what_a_living_one_fills_is_not(
+    is_there: bool, tmp_path: Path
+) -> None:
+    destination = tmp_path / "new"
+    if is_there:
+        destination.mkdir()
+    # Of a release that named them by its process id, which in a container is always the same.
+    (tmp_path / ".new.partial-1").mkdir()
+    home = destination if is_there else tmp_path
+    command = [sys.executable, "-c", FILLS, str(destination)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "fills\n"
+        if is_there:
+            with pytest.raises(StoreError, match="is not empty"), appearing(destination):
+                raise AssertionError("it is not entered")
+        else:
+            with pytest.raises(RuntimeError), appearing(destination):
+                raise RuntimeError
+        (left,) = home.iterdir() if is_there else home.glob(".new.*")
+        child.kill()
+    assert left.is_dir()
+    with appearing(destination) as directory:
+        (directory / "file").touch()
+    assert [each.name for each in destination.iterdir()] == ["file"]
+    assert not left.exists()
 
 
 def test_a_copy_that_finds_no_room_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
