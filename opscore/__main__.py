@@ -1,5 +1,6 @@
 """The first step of the `opscore` command: from here on, also while the rest still loads, Ctrl-C has its exit code."""
 
+import os
 import sys
 
 
@@ -8,12 +9,32 @@ def main() -> None:
     # A server that is told to stop has done what it was asked to; whatever else is interrupted has not.
     code = 0 if sys.argv[1:2] == ["serve"] else 130
     try:
+        _open_closed_streams()
         from opscore.gateway.cli import run  # noqa: PLC0415 (loading it is what may be interrupted)
 
         code = run()
     except KeyboardInterrupt:
         pass
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Have the standard streams that came closed be open: a socket or the store's file would take their numbers.
+
+    Nothing is there to be read, errors go nowhere, and what is written to the standard output fails, as it has to
+    where something was asked for.
+    """
+    for descriptor, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free is this one; commands that are started from here are given it as well.
+            os.set_inheritable(os.open(os.devnull, flags), True)
+    # The interpreter has none where a descriptor was closed when it began, whatever a type checker thinks.
+    streams = vars(sys)
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if streams[name] is None:
+            streams[name] = os.fdopen(descriptor, mode, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 if __name__ == "__main__":

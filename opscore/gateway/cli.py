@@ -10,7 +10,7 @@ import click
 
 from opscore.gateway import config, simulate_command, store_commands, workflow_commands
 from opscore.gateway.config import ConfigError, Settings
-from opscore.gateway.failures import Failed, Misused
+from opscore.gateway.failures import EXIT_FAILED, UNWRITTEN, Failed, Misused, discard_unwritten
 from opscore.gateway.key_file import KeysError
 from opscore.gateway.keys import KeyRing
 
@@ -33,6 +33,13 @@ def run() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITTEN:
+            raise
+        Failed(f"the output: {error.strerror}").show()
+        return EXIT_FAILED
+    finally:
+        discard_unwritten()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

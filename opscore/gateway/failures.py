@@ -1,6 +1,7 @@
 """How a command ends that can't do what it is asked: with one sentence on standard error."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import click
 EXIT_FAILED: Final = 1
 EXIT_MISUSED: Final = 2
 EXIT_INTERRUPTED: Final = 130
+UNWRITTEN: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
+"""Errors of an output that takes nothing: it is closed, or there is no room. They name no file."""
 
 
 class Failed(click.ClickException):
@@ -45,7 +48,19 @@ def failing() -> Iterator[None]:
         raise Failed(str(error)) from error
     except BrokenPipeError:
         # Whoever read the output has had enough; nothing can be said to them any more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(EXIT_FAILED)
     except OSError as error:
         raise Failed(f"{error.filename or 'the output'}: {error.strerror or error}") from error
+
+
+def discard_unwritten() -> None:
+    """Give up what the standard output would not take: the interpreter would try once more at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
