@@ -136,7 +136,14 @@ def key() -> None:
 def create_key(settings: Settings, scope: str, name: str) -> None:
     """Make a key and print it, once; a running server takes it within a second."""
     with _misused_on(KeysError):
-        click.echo(KeyRing(settings.data).create(name or scope, scope))
+        keys = KeyRing(settings.data)
+        token = keys.create(name or scope, scope)
+        try:
+            click.echo(token)
+        except OSError as error:
+            # Nobody has seen it, and nobody ever could: it would be a key that opens everything to no one.
+            keys.revoke(token.split("_")[1])
+            raise Failed(f"the key could not be shown, and is none: the output: {error.strerror}") from error
 
 
 @key.command("list")

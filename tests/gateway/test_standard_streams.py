@@ -82,3 +82,13 @@ def test_a_closed_input_is_an_empty_one_and_closed_errors_keep_no_command_from_i
     assert "is not of a whole export" in refused(run(tmp_path, "<&-", "import", "-", "--data", "new"))
     created = run(tmp_path, "2>&-", "key", "create", "--scope", "viewer")
     assert (created.returncode, created.stdout[:8]) == (0, "opscore_")
+
+
+@pytest.mark.parametrize("where", [">&-", ">/dev/full"])
+def test_a_key_that_could_not_be_shown_is_none(tmp_path: Path, where: str) -> None:
+    assert run(tmp_path, "", "key", "create", "--scope", "viewer").returncode == 0
+    before = run(tmp_path, "", "key", "list").stdout
+    assert "the key could not be shown, and is none" in refused(
+        run(tmp_path, where, "key", "create", "--scope", "admin")
+    )
+    assert run(tmp_path, "", "key", "list").stdout == before
