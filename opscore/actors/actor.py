@@ -128,7 +128,7 @@ class Context(ABC, Generic[ProtocolT]):
 
     @abstractmethod
     def unstash(self) -> None:
-        """Have everything that was put aside come next, in the order it came."""
+        """Have everything that was put aside come next, in the order it came; harmless once the incarnation ended."""
 
     @abstractmethod
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:

@@ -127,7 +127,8 @@ class Incarnation(Context[ProtocolT]):
 
     def unstash(self) -> None:
         """Have everything that was put aside come next."""
-        self._host.mailbox.unstash()
+        if not self._ended:
+            self._host.mailbox.unstash()
 
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run a function beside the handlers until the incarnation ends."""

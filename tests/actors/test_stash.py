@@ -256,3 +256,18 @@ async def test_a_context_that_has_ended_touches_nothing_of_its_successor(autojum
         await ref.ask(Do(action=use_old))
         await ref.ask(Open())
         assert await ref.ask(Recall()) == ()
+
+
+async def test_a_context_that_has_ended_brings_nothing_back_that_its_successor_put_aside(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_system(gated()) as system:
+        ref = the(system, "/a")
+        ended = await ref.ask(Do(action=lambda player: player.context))
+        await expect(ActorFailed, ref, Crash())
+        ref.tell(Note(text="put aside"))
+        await ref.ask(Do(action=lambda player: setattr(player, "opened", True)))
+        ended.unstash()
+        assert await ref.ask(Recall()) == ()
+        ref.tell(Open())
+        assert await ref.ask(Recall()) == ("put aside",)
