@@ -15,8 +15,8 @@ from typing import Any, Final
 import attrs
 import jsonschema
 
-from opscore.runtime.errors import ExpressionFailed, ExpressionInvalid, Fault, InvalidDocument
-from opscore.runtime.expressions import compile_expression
+from opscore.runtime.errors import ExpressionFailed, Fault, InvalidDocument
+from opscore.runtime.expression_patterns import fits
 from opscore.runtime.values import path_of, walk
 
 STEPS_MAX: Final = 1_000_000
@@ -62,9 +62,11 @@ def schema_faults(schema: Any, where: str) -> Iterator[Fault]:
     within = [(where if place is None else f"{where}.{place}", each) for place, _, each in walk(schema)]
     parts = [(path, each) for path, each in within if isinstance(each, dict)]
     anchors = {part.get(name) for _, part in parts for name in _ANCHORS if isinstance(part.get(name), str)}
+    budget = _Budget(STEPS_MAX, DEPTH_MAX)
     for path, part in parts:
         yield from _reference_faults(part, path, schema, anchors)
         yield from _keyword_faults(part, path)
+        yield from _pattern_faults(part, path, budget)
 
 
 def _reference_faults(part: dict[str, Any], where: str, schema: dict[str, Any], anchors: set[Any]) -> Iterator[Fault]:
@@ -96,11 +98,16 @@ def _keyword_faults(schema: dict[str, Any], where: str) -> Iterator[Fault]:
         # A property may be called so, too.
         if name in schema and not where.endswith((".properties", ".$defs", ".dependentSchemas")):
             yield Fault(path=f"{where}.{name}", message=f"it is not supported; use {other}")
+
+
+def _pattern_faults(schema: dict[str, Any], where: str, budget: "_Budget") -> Iterator[Fault]:
     if isinstance(schema.get("pattern"), str):
         try:
-            _matcher(schema["pattern"]).holds({"item": ""})
-        except (ExpressionInvalid, ExpressionFailed) as error:
+            fits("", schema["pattern"], budget.spend)
+        except ExpressionFailed as error:
             yield Fault(path=f"{where}.pattern", message=str(error))
+        except _TooMuch as error:
+            yield Fault(path=f"{where}.pattern", message=f"reading it, and the patterns before it, {error}")
 
 
 def check_input(schema: dict[str, Any], payload: Any) -> None:
@@ -245,20 +252,15 @@ def _brief(value: Any) -> Any:
 # --- keywords that the library would do at a cost that has no bound --------------------------------------------
 
 
-@functools.lru_cache(maxsize=256)
-def _matcher(pattern: str) -> Any:
-    return compile_expression(f"item.matches({json.dumps(pattern)})")
-
-
 def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
     if not isinstance(instance, str):
         return
     try:
-        matches = _matcher(pattern).holds({"item": str(instance)})
-    except (ExpressionFailed, ExpressionInvalid) as error:
+        found = fits(str(instance), pattern, _budget.get().spend)
+    except ExpressionFailed as error:
         yield jsonschema.ValidationError(f"the pattern {pattern!r} can't be tried: {error}")
         return
-    if not matches:
+    if not found:
         yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
 
 

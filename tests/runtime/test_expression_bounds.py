@@ -2,6 +2,7 @@
 
 import gc
 import json
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -40,6 +41,7 @@ LARGEST: dict[str, Any] = {
     "names": {f"a{index:05}": index for index in range(ITEMS_MAX)},
     "text": "a" * (Limits().value_bytes_max - 2),
     "noise": "abbabaaabab" * 1_000,
+    "random": "".join(random.Random(1).choices("ab", k=20_000)),
     "quotes": '"' * 130_000,
 }
 TWINS = json.loads(json.dumps(LARGEST))
@@ -49,6 +51,10 @@ PATTERNS = [
     "(a+)+$b", "(a|b)*a(a|b){13}x", "[ab]*a[ab]{999}x", "(a?){999}(a){999}b", ".*.*.*.*.*x", r"\\pL" * 150,
     r"(\\pL{100}\\pN{100}){9}", "(" * 200 + "a" + ")" * 200, "(.*)" * 100 + "x", "." * 400, r"\\W\\D\\S" * 60, "x",
     "(a|b|ab)*c", r"(\\w+\\s*)+$x", "(?i)" + "é" * 200, "|".join(f"[ab]*a[ab]{{{900 + n}}}x" for n in range(20)),
+    # Repeats within one another, and beside one another.
+    "(([ab]{10}){10}){10}" * 9 + "x", "[ab]*a(([ab]{4}){15}){15}x", "(?:(?:[ab]{1,10}){1,10}){1,10}x",
+    "[ab]*a(.{99}b){9}x", "((a?){31}){31}" * 9, "a{1,999}" * 9 + "x", "k{0,100}" * 40, "(?i)" + "[é-я]{1,999}" * 3,
+    ".*a" + ".{999}" * 8 + "x", ".*a(a|b|ab){999}x", r"(\\pL\\PL|[^\\pL]){9}", "[" * 400, "[[:a" * 100, "(" * 400,
 ]  # fmt: skip
 
 HOSTILE = [
@@ -89,6 +95,7 @@ HOSTILE = [
     "'a'.matches(input.text)",
     *(f"input.text.matches('{pattern}')" for pattern in PATTERNS),
     *(f"input.noise.matches('{pattern}')" for pattern in PATTERNS),
+    *(f"input.random.matches('{pattern}')" for pattern in PATTERNS),
     *(f"input.numbers.all(x, !'abababab'.matches('{pattern}'))" for pattern in PATTERNS),
 ]
 

@@ -7,6 +7,7 @@ import pytest
 
 from opscore.runtime.definitions import parse
 from opscore.runtime.errors import FAULT_CHARACTERS_MAX, Fault, InvalidDocument
+from opscore.runtime.expressions import compile_expression
 from opscore.runtime.input_schemas import FAULTS_MAX, check_input
 from opscore.runtime.limits import Limits
 
@@ -63,6 +64,50 @@ def test_a_schema_that_could_not_be_asked_is_a_fault(schema: dict[str, Any], pat
     assert [fault.path for fault in saving_faults(schema)] == [path]
 
 
+UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+IBAN = "^[A-Z]{2}[0-9]{2}[A-Z0-9]{1,30}$"
+PATTERNS = {
+    "a UUID": (UUID, "01234567-89ab-cdef-0123-456789abcdef"),
+    "an IBAN": (IBAN, "DE89370400440532013000"),
+    "an e-mail address": (r"^[^@\s]{1,64}@[^@\s]{1,255}\.[a-zA-Z]{2,}$", "x" * 64 + "@" + "y" * 200 + ".example"),
+    "an address, in capitals too": (r"(?i)^[a-z0-9._%+-]+@(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,63}$", "A.b@c.example.org"),
+    "as many characters as a name has": ("^[a-zA-Z0-9_-]{1,64}$", "x" * 64),
+    "as many characters as a column has": ("^[a-z]{1,255}$", "x" * 255),
+    "a time": (r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})$", "2027-01-31T12:00:00.5Z"),
+    "braces that repeat nothing": (r"^\x{41}[{9}]\Q{999}{999}\E$", "A{{999}{999}"),
+}
+
+
+@pytest.mark.parametrize(("pattern", "text"), PATTERNS.values(), ids=PATTERNS.keys())
+def test_an_ordinary_pattern_is_taken_and_tried_in_a_schema_and_in_an_expression(pattern: str, text: str) -> None:
+    schema = {"type": "string", "pattern": pattern}
+    assert saving_faults(schema) == ()
+    assert input_faults(schema, text) == ()
+    (fault,) = input_faults(schema, "?" + text)
+    assert "does not match" in fault.message
+    scope = {"input": {"text": text, "pattern": pattern}}
+    assert compile_expression("input.text.matches(input.pattern)").evaluate(scope) is True
+
+
+@pytest.mark.parametrize(("pattern", "text"), [("^[😀-🙏]$", "😃"), ("я" * 400, "я" * 400), ('^"\\\\$', '"\\')])
+def test_a_pattern_of_any_characters_is_taken_and_tried(pattern: str, text: str) -> None:
+    assert saving_faults({"pattern": pattern}) == ()
+    assert input_faults({"pattern": pattern}, text) == ()
+    assert input_faults({"pattern": pattern}, "?") != ()
+
+
+def test_a_list_of_texts_is_tried_with_the_steps_of_one_check() -> None:
+    assert input_faults({"items": {"pattern": UUID}}, ["01234567-89ab-cdef-0123-456789abcdef"] * 1_000) == ()
+
+
+def test_patterns_that_together_take_long_to_read_are_refused_when_saved() -> None:
+    began = time.process_time()
+    faults = saving_faults({"allOf": [{"pattern": r"\pL{10}" + str(number)} for number in range(100)]})
+    assert time.process_time() - began < SECONDS_MAX
+    assert faults[0].path == "inputSchema.allOf[19].pattern"
+    assert faults[0].message == "reading it, and the patterns before it, takes too many steps"
+
+
 TAKEN = {
     "references": {"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"items": {"$ref": "#"}}}},
     "a reference into a list": {"$ref": "#/allOf/1", "allOf": [True, {"type": "object"}]},
@@ -107,7 +152,8 @@ DEAR = {
         "too many steps",
     ),
     "a long text matched often": ({"anyOf": [{"pattern": "^(a|a)*b"}] * 1_000}, "a" * 200_000, "too many steps"),
-    "a pattern that takes long": ({"pattern": "(a|a)*(a|a)*(a|a)*b"}, "a" * 100_000, "can't be tried"),
+    "a pattern that takes long": ({"pattern": "[ab]*a([ab]{9}){99}x"}, "ab" * 50_000, "too many steps"),
+    "texts that each take long": ({"items": {"pattern": "[ab]*a[ab]{999}x"}}, ["ab" * 50] * 1_000, "too many steps"),
 }
 
 
