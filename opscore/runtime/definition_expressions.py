@@ -11,6 +11,7 @@ from opscore.runtime.expressions import (
     OPENS,
     Expression,
     compile_expression,
+    compile_template,
     expressions_in,
     template_faults,
 )
@@ -34,6 +35,11 @@ def bare(text: str) -> str:
     """A condition without the `${…}` that may stand around it."""
     whole = _WHOLE.fullmatch(text)
     return text if whole is None else whole.group(1)
+
+
+def listed(value: Any) -> Any:
+    """What `forEach` says, without the space around an expression, such as the end of line that YAML's `|` leaves."""
+    return value.strip() if isinstance(value, str) else value
 
 
 def expression_faults(document: dict[str, Any], limits: Limits) -> Iterator[Fault]:
@@ -79,10 +85,18 @@ def _syntax_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
             yield Fault(path=f"{where}.when", message=error.message)
     for field in _FILLED:
         yield from _template_faults(task.get(field), f"{where}.{field}")
-    if isinstance(task.get("forEach"), str) and _WHOLE.fullmatch(task["forEach"]) is None:
+    if isinstance(task.get("forEach"), str) and not _gives_any_value(listed(task["forEach"])):
         yield Fault(path=f"{where}.forEach", message="expected a list, or one ${…} that gives a list")
     if task.get("concurrency") is not None and task.get("forEach") is None:
         yield Fault(path=f"{where}.concurrency", message="it means nothing without forEach")
+
+
+def _gives_any_value(text: str) -> bool:
+    """Whether a template may give more than a text; one that can't be read is told already."""
+    try:
+        return compile_template(text).whole
+    except ExpressionInvalid:
+        return True
 
 
 def _template_faults(value: Any, where: str) -> Iterator[Fault]:

@@ -106,6 +106,8 @@ class Template:
     task_keys: frozenset[str]
     constant: bool
     """It holds no expression: its value is always the same."""
+    whole: bool
+    """It is a text that is one expression and nothing beside it, and has that one's value."""
     _part: "_Part" = attrs.field(repr=False, eq=False)
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
@@ -137,6 +139,7 @@ def compile_template(value: Any) -> Template:
         names=frozenset().union(*(each.names for each in reader.expressions)),
         task_keys=frozenset().union(*(each.task_keys for each in reader.expressions)),
         constant=not reader.expressions,
+        whole=isinstance(part, _Text) and len(part.parts) == 1,
         part=part,
     )
 

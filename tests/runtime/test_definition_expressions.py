@@ -32,6 +32,9 @@ EXPRESSIONS = {
     "a task that is not there": ({"forEach": "${tasks.c.result}"}, "tasks[0].forEach"),
     "a list that is a text": ({"forEach": "a, b"}, "tasks[0].forEach"),
     "a list within a text": ({"forEach": "x ${input}"}, "tasks[0].forEach"),
+    "two lists in one text": ({"forEach": "${input}${input}"}, "tasks[0].forEach"),
+    "a list that is not closed": ({"forEach": "${input"}, "tasks[0].forEach"),
+    "a list of space": ({"forEach": " \n"}, "tasks[0].forEach"),
     "a bound without a list": ({"concurrency": 3}, "tasks[0].concurrency"),
     "no expression where one would change who works": ({"agentCapability": "${input}"}, "tasks[0].agentCapability"),
 }
@@ -53,6 +56,13 @@ def test_what_an_expression_can_read_is_valid() -> None:
     ]  # fmt: skip
     definition = parse(workflow(*tasks, outputs={"n": "${size(tasks.b.result)}"}), LIMITS)
     assert definition.by_key["b"].filled.task_keys == {"a"}
+
+
+@pytest.mark.parametrize("text", ["${input}\n", " ${input}", "\n${ input }\n", "${{'}': input}['}']}\n"])
+def test_space_around_the_list_that_is_gone_through_means_nothing(text: str) -> None:
+    for_each = parse(workflow({**A, "forEach": text}), LIMITS).by_key["a"].for_each
+    assert for_each is not None
+    assert for_each.evaluate({"input": [1, 2]}) == [1, 2]
 
 
 def test_a_fallback_reads_what_its_step_could_and_that_step_and_nothing_beside() -> None:
