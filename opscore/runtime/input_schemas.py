@@ -17,7 +17,7 @@ import jsonschema
 
 from opscore.runtime.errors import ExpressionFailed, Fault, InvalidDocument
 from opscore.runtime.expression_patterns import fits
-from opscore.runtime.values import path_of, walk
+from opscore.runtime.values import Place, path_of, walk
 
 STEPS_MAX: Final = 1_000_000
 """What a check may cost: 10 for a keyword that is looked at and for a fault, 1 for a value that it reads."""
@@ -43,6 +43,10 @@ _UNSUPPORTED: Final = {
     "unevaluatedItems": "items",
 }
 """Keywords whose cost can't be counted, and what to use instead."""
+_DATA: Final = frozenset({"const", "default", "enum", "examples"})
+"""Keywords of values, which are no schemas, whatever they look like."""
+_NAMED: Final = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
+"""Keywords of schemas by names that mean nothing, whatever they are."""
 
 
 def schema_faults(schema: Any, where: str) -> Iterator[Fault]:
@@ -59,14 +63,26 @@ def schema_faults(schema: Any, where: str) -> Iterator[Fault]:
     except _TooMuch as error:
         yield Fault(path=where, message=f"checking it {error}")
         return
-    within = [(where if place is None else f"{where}.{place}", each) for place, _, each in walk(schema)]
-    parts = [(path, each) for path, each in within if isinstance(each, dict)]
+    parts = [(where if place is None else f"{where}.{place}", part) for place, part in _parts(schema)]
     anchors = {part.get(name) for _, part in parts for name in _ANCHORS if isinstance(part.get(name), str)}
     budget = _Budget(STEPS_MAX, DEPTH_MAX)
     for path, part in parts:
         yield from _reference_faults(part, path, schema, anchors)
         yield from _keyword_faults(part, path)
         yield from _pattern_faults(part, path, budget)
+
+
+def _parts(value: Any, place: Place | None = None, *, named: bool = False) -> Iterator[tuple[Place | None, Any]]:
+    """Visit every schema within a schema; `named` if the value is none itself, and has schemas by name."""
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _parts(item, Place(place, index))
+    elif isinstance(value, dict):
+        if not named:
+            yield place, value
+        for name, item in value.items():
+            if named or name not in _DATA:
+                yield from _parts(item, Place(place, str(name)), named=not named and name in _NAMED)
 
 
 def _reference_faults(part: dict[str, Any], where: str, schema: dict[str, Any], anchors: set[Any]) -> Iterator[Fault]:
@@ -83,20 +99,21 @@ def _leads_somewhere(reference: str, schema: Any, anchors: set[Any]) -> bool:
         return False
     if not reference.startswith("#/"):
         return reference == "#" or reference[1:] in anchors
+    named = False
     for quoted in reference[2:].split("/"):
         step = urllib.parse.unquote(quoted).replace("~1", "/").replace("~0", "~")
         if isinstance(schema, list):
             schema = dict(zip(map(str, range(len(schema))), schema, strict=True))
-        if not isinstance(schema, dict) or step not in schema:
+        if not isinstance(schema, dict) or step not in schema or (step in _DATA and not named):
             return False
+        named = not named and step in _NAMED
         schema = schema[step]
     return isinstance(schema, dict | bool)
 
 
 def _keyword_faults(schema: dict[str, Any], where: str) -> Iterator[Fault]:
     for name, other in _UNSUPPORTED.items():
-        # A property may be called so, too.
-        if name in schema and not where.endswith((".properties", ".$defs", ".dependentSchemas")):
+        if name in schema:
             yield Fault(path=f"{where}.{name}", message=f"it is not supported; use {other}")
 
 

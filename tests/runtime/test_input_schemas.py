@@ -47,6 +47,18 @@ REFUSED = {
     "a reference to what is no schema": ({"$ref": "#/type", "type": "object"}, "inputSchema.$ref"),
     "a reference into a list by a name": ({"$ref": "#/allOf/x", "allOf": [True]}, "inputSchema.$ref"),
     "a reference to an anchor that is not there": ({"$dynamicRef": "#nope"}, "inputSchema.$dynamicRef"),
+    "a reference into what is no schema": (
+        {"$ref": "#/examples/0", "examples": [{"$ref": "https://example.org/x.json"}]},
+        "inputSchema.$ref",
+    ),
+    "a pattern of a property that is called as data are": (
+        {"properties": {"default": {"pattern": "("}}},
+        "inputSchema.properties.default.pattern",
+    ),
+    "a pattern in a list of schemas": (
+        {"anyOf": [True, {"not": {"pattern": "("}}]},
+        "inputSchema.anyOf[1].not.pattern",
+    ),
     "an identity of a part": ({"properties": {"x": {"$id": "http://["}}}, "inputSchema.properties.x.$id"),
     "a pattern that is none": ({"properties": {"x": {"pattern": "("}}}, "inputSchema.properties.x.pattern"),
     "a pattern of names": ({"patternProperties": {"x": {}}}, "inputSchema.patternProperties"),
@@ -114,6 +126,14 @@ TAKEN = {
     "anchors": {"$anchor": "top", "properties": {"x": {"$ref": "#top"}}},
     "properties that are called as keywords are": {
         "properties": {"unevaluatedItems": {"type": "string"}, "patternProperties": {}},
+    },
+    "a reference to a property that is called as data are": {
+        "properties": {"y": {"$ref": "#/properties/const"}, "const": {"type": "string"}},
+    },
+    "data that look like schemas": {
+        "properties": {"x": {"default": {"pattern": "("}}, "y": {"enum": [{"$ref": "x"}]}},
+        "examples": [{"pattern": "*.log", "patternProperties": {}}, {"x": {"$id": "http://["}}],
+        "anyOf": [{"const": {"$ref": "https://example.org/x.json"}}, True],
     },
     "the levels that are looked at": {"properties": {"x": {"properties": nested(36, {})}}},
 }
