@@ -40,6 +40,8 @@ def _concurrency_key(standing: Standing, task: Task) -> str | None:
     if template is None:
         return None
     key: Any = template.evaluate({} if template.constant else standing.scope(template.task_keys, task))
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)
     if not isinstance(key, str) or not 0 < len(key.encode(errors="replace")) <= KEY_BYTES_MAX:

@@ -85,7 +85,12 @@ async def test_a_retry_holds_no_key_while_it_waits_for_its_delay(tmp_path: Path,
 
 @pytest.mark.parametrize(
     ("key", "found"),
-    [("${input.nothing}", 'input has no field "nothing"'), ("${input}", "found {'a': 1}"), ("${''}", "found ''")],
+    [
+        ("${input.nothing}", 'input has no field "nothing"'),
+        ("${input}", "found {'a': 1}"),
+        ("${''}", "found ''"),
+        ("${0.5}", "found 0.5"),
+    ],
 )
 async def test_what_is_no_key_fails_the_task(tmp_path: Path, autojump_clock: MockClock, key: str, found: str) -> None:
     async with World(tmp_path, look=check_rows).node() as node:
@@ -95,11 +100,14 @@ async def test_what_is_no_key_fails_the_task(tmp_path: Path, autojump_clock: Moc
         assert found in session.error.message
 
 
-async def test_a_whole_number_is_a_key(tmp_path: Path, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("number", [7, 7.0])
+async def test_a_whole_number_is_a_key_however_json_wrote_it(
+    tmp_path: Path, autojump_clock: MockClock, number: float
+) -> None:
     world = World(tmp_path, look=check_rows)
     async with world.node() as node:
         await join(node, "a")
-        await begin(node, one_task(concurrencyKey="${input}"), payload=7)
+        await begin(node, one_task(concurrencyKey="${input}"), payload=number)
     assert slots(world) == {"key/7/0"}
 
 
