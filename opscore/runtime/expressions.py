@@ -29,12 +29,16 @@ _SKIPPED: Final = re.compile(
       [rR](?:\"{3}[\s\S]*?\"{3} | '{3}[\s\S]*?'{3} | "[^"\n]*" | '[^'\n]*')
     | \"{3}(?:\\[\s\S]|[^\\])*?\"{3} | '{3}(?:\\[\s\S]|[^\\])*?'{3}
     | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'
+    | `[\w./\-\ ]+`
     | //[^\n]*
     | [{}]
     """,
     re.VERBOSE,
 )
-"""What a brace may stand in, or a brace: strings of CEL, raw and of several lines too, and comments."""
+"""What a brace may stand in, or a brace: strings of CEL, raw and of several lines too, and comments.
+
+A name in backticks holds no brace, but may hold what would begin a comment.
+"""
 
 
 @attrs.frozen(kw_only=True)
