@@ -18,7 +18,7 @@ from opscore.runtime.models import (
 )
 from opscore.runtime.simulation.promises.keeping import key_is_over
 from opscore.runtime.simulation.rows import Change, Commit, Rows
-from opscore.runtime.tables import SESSIONS, TASKS
+from opscore.runtime.tables import SESSIONS, TASKS, session_of
 
 _TASK_MOVES = {(before, after) for (before, _), after in TASK_TABLE.items()}
 _NEVER_RETRIED = frozenset(
@@ -225,13 +225,19 @@ def records_tell_every_change(commit: Commit, rows: Rows) -> Iterator[str]:
         if (entity_id, kind) not in told:
             yield f"{entity_id} is {kind} now, and no record tells of it"
     for entity_id, kind in told:
-        if kind in (KIND_DEAD, KIND_DISCARDED):
+        if kind == KIND_DEAD or (kind == KIND_DISCARDED and _is_cancelled(entity_id, rows)):
             continue
         row: Task | Session | None = rows.tasks.get(entity_id) or rows.sessions.get(entity_id)
         last = [each for who, each in told if who == entity_id][-1]
         if row is not None and kind == last and not kind.endswith(f".{row.status}"):
             yield f"a record tells {kind} of {entity_id}, which is {row.status}"
     yield from _attempts_told(commit.records, rows)
+
+
+def _is_cancelled(task_id: str, rows: Rows) -> bool:
+    """Whether a task's run was cancelled, which leaves no dead letters of what had failed before."""
+    session = rows.session(session_of(task_id))
+    return session is not None and session.cancelled_at is not None
 
 
 def _statuses(changes: list[Change], entity: str) -> Iterator[tuple[str, str]]:
