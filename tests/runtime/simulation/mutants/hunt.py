@@ -26,7 +26,7 @@ from tests.runtime.simulation.mutants import (
 )
 from tests.runtime.simulation.mutants.mutant import ROOT, Mutant
 
-WORLDS_MAX = 2_000
+WORLDS_MAX = 2_500
 HANG_S = 20.0
 """A world that takes longer never ends: that is found as well."""
 _MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still, short_memory)
