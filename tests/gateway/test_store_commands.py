@@ -214,8 +214,10 @@ def test_an_import_that_is_interrupted_exits_with_130_and_leaves_nothing(path: P
         assert child.stdin is not None
         child.stdin.write(lines[:1_000])
         child.stdin.flush()
-        while not list(path.glob(".copy.partial-*/lock.mdb")):
+        deadline = time.monotonic() + 30
+        while not list(path.glob(".copy.partial-*/filled/lock.mdb")):
             assert child.poll() is None
+            assert time.monotonic() < deadline, "it has not begun to fill anything"
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == 130
