@@ -86,7 +86,7 @@ class ScheduleCalls(Calls):
         strange = tuple(_type_faults(schedule))
         if strange:
             raise InvalidDocument("schedule", strange)
-        if schedule.at is not None:
+        if schedule.at is not None and abs(schedule.at) <= AT_MAX:
             # As its row has it: a whole number is the same time.
             schedule = attrs.evolve(schedule, at=float(schedule.at))
         for _ in range(RACES_MAX):
