@@ -29,8 +29,8 @@ from tests.runtime.simulation.mutants.mutant import ROOT, Mutant
 WORLDS_MAX = 2_500
 HANG_S = 20.0
 """A world that takes longer never ends: that is found as well."""
-_MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still, short_memory)
-MUTANTS: dict[str, Mutant] = {mutant.name: mutant for module in _MODULES for mutant in module.MUTANTS}
+MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still, short_memory)
+MUTANTS: dict[str, Mutant] = {mutant.name: mutant for module in MODULES for mutant in module.MUTANTS}
 
 
 @attrs.frozen(kw_only=True)
