@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.definition_expressions import unspaced
 from opscore.runtime.definitions import Definition, TaskDefinition
 
 FAILED_RUN: Final = ""
@@ -104,7 +105,9 @@ def graph_of(definition: Definition) -> TaskGraph:
 def _node(task: TaskDefinition, written: dict[str, Any]) -> Node:
     kind = NodeKind(written.get("type", NodeKind.AGENT))
     notes = [
-        f"{word} {written[field]}" for field, word in (("when", "when"), ("forEach", "for each")) if field in written
+        f"{word} {unspaced(written[field])}"
+        for field, word in (("when", "when"), ("forEach", "for each"))
+        if field in written
     ]
     field, told = TOLD_OF.get(kind, ("", ""))
     what = task.parameters.get(field)

@@ -37,7 +37,7 @@ def bare(text: str) -> str:
     return text if whole is None else whole.group(1)
 
 
-def listed(value: Any) -> Any:
+def unspaced(value: Any) -> Any:
     """What `forEach` says, without the space around an expression, such as the end of line that YAML's `|` leaves."""
     return value.strip() if isinstance(value, str) else value
 
@@ -85,7 +85,7 @@ def _syntax_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
             yield Fault(path=f"{where}.when", message=error.message)
     for field in _FILLED:
         yield from _template_faults(task.get(field), f"{where}.{field}")
-    if isinstance(task.get("forEach"), str) and not _gives_any_value(listed(task["forEach"])):
+    if isinstance(task.get("forEach"), str) and not _gives_any_value(unspaced(task["forEach"])):
         yield Fault(path=f"{where}.forEach", message="expected a list, or one ${…} that gives a list")
     if task.get("concurrency") is not None and task.get("forEach") is None:
         yield Fault(path=f"{where}.concurrency", message="it means nothing without forEach")

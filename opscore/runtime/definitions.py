@@ -13,7 +13,7 @@ import attrs
 
 from opscore.actors.backoff import Backoff
 from opscore.runtime import definition_faults
-from opscore.runtime.definition_expressions import bare, listed
+from opscore.runtime.definition_expressions import bare, unspaced
 from opscore.runtime.definition_graph import edges_of, handlers_of
 from opscore.runtime.expressions import Expression, Template, compile_expression, compile_template
 from opscore.runtime.limits import Limits
@@ -256,7 +256,7 @@ def _build_task(
         filled=compile_template(task.get("parameters") or {}),
         concurrency_key=None if task.get("concurrencyKey") is None else compile_template(task["concurrencyKey"]),
         when=None if task.get("when") is None else compile_expression(bare(task["when"])),
-        for_each=None if task.get("forEach") is None else compile_template(listed(task["forEach"])),
+        for_each=None if task.get("forEach") is None else compile_template(unspaced(task["forEach"])),
         concurrency=int(task.get("concurrency", limits.items_at_once)),
         items_max=limits.items_max,
         retry=_retry_policy(retry),

@@ -95,3 +95,9 @@ def test_a_box_tells_what_its_kind_of_task_is_about() -> None:
     tasks = [{"taskId": f"a_{kind}", "type": kind, "parameters": given} for kind, given in kinds.items()]
     drawing = drawn(graph_of(restore({"id": "x", "tasks": tasks}, Limits())), Terminal())
     assert [said for said in ("signal: approved", "delay: 30 s", "workflow: billing") if said not in drawing] == []
+
+
+def test_a_condition_and_a_list_that_yaml_writes_on_lines_of_their_own_are_told_without_the_end_of_the_line() -> None:
+    task = {"taskId": "a", "agentCapability": "x", "when": "true\n", "forEach": "${[1, 2]}\n"}
+    (node,) = graph_of(restore({"id": "w", "tasks": [task]}, Limits())).nodes
+    assert node.notes == ("when true", "for each ${[1, 2]}")
