@@ -14,6 +14,20 @@ def new_id(prefix: str, now: float, rng: random.Random) -> str:
     return f"{prefix}_{_digits(int(now * 1000), _TIME_DIGITS)}{_digits(rng.getrandbits(80), _RANDOM_DIGITS)}"
 
 
+def numbered(above: str, place: int, count: int) -> str:
+    """Name one of several that belong to something, so that in the order of their names they stand as they are listed.
+
+    Args:
+        above: the id that they belong to.
+        place: its place among them, from 0.
+        count: how many there are; all have as many digits as the last.
+
+    Returns:
+        an id such as `ses_01jdcz….07`.
+    """
+    return f"{above}.{place:0{len(str(count - 1))}}"
+
+
 def unusable(identity: str) -> str | None:
     """Say what keeps a chosen id from standing in the path of a URL, if anything does.
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from opscore.runtime.codec import encode_json, type_name
 from opscore.runtime.errors import ExpressionFailed
+from opscore.runtime.identity import numbered
 from opscore.runtime.lifecycle import TaskEvent
 from opscore.runtime.models import TASK_WAITS, Failure, Task, TaskStatus
 from opscore.runtime.releasing import release
@@ -75,7 +76,7 @@ def _next(draft: Draft, task: Task, waiting: Iterator[Task], count: int) -> bool
     item, place = next(waiting, None), len(draft.items(task))
     if item is None and place < count:
         item = Task(
-            task_id=f"{task.task_id}.{place}",
+            task_id=numbered(task.task_id, place, count),
             session_id=task.session_id,
             key=task.key,
             ordinal=task.ordinal,

@@ -12,6 +12,7 @@ import attrs
 from opscore.runtime import items, progress, releasing
 from opscore.runtime.definitions import AT_THE_END, Definition, Role, TaskDefinition, TaskKind
 from opscore.runtime.delivery import TIMEOUT
+from opscore.runtime.identity import numbered
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import SESSION_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
@@ -30,7 +31,7 @@ def begin(session: Session, definition: Definition, now: float) -> Step:
         session = attrs.evolve(session, due_at=now + definition.session_timeout_s)
     tasks = tuple(
         Task(
-            task_id=f"{session.session_id}.{task.ordinal}",
+            task_id=numbered(session.session_id, task.ordinal, len(definition.tasks)),
             session_id=session.session_id,
             key=task.key,
             ordinal=task.ordinal,

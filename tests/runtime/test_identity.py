@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opscore.runtime.identity import new_id, unusable
+from opscore.runtime.identity import new_id, numbered, unusable
 
 
 @settings(deadline=None)
@@ -29,6 +29,14 @@ def test_an_id_is_its_prefix_and_letters_that_no_one_mistakes() -> None:
     prefix, _, rest = new_id("ses", 1_700_000_000.0, random.Random(0)).partition("_")
     assert prefix == "ses"
     assert set(rest) <= set("0123456789abcdefghjkmnpqrstvwxyz")
+
+
+@settings(deadline=None)
+@given(count=st.integers(1, 12_000))
+def test_names_of_several_sort_as_they_are_listed(count: int) -> None:
+    names = [numbered("ses_1", place, count) for place in range(count)]
+    assert names == sorted(set(names))
+    assert names[-1] == f"ses_1.{count - 1}"
 
 
 @pytest.mark.parametrize(

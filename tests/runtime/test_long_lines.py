@@ -91,6 +91,31 @@ async def test_after_a_restart_no_more_than_the_first_of_each_line_are_read(
         assert [[assignment.input for assignment in each] for each in got] == [list(range(20))] * 3
 
 
+@pytest.mark.parametrize("anew", [True, False], ids=["after a restart", "in a long line"])
+async def test_what_begins_in_one_commit_is_given_out_as_it_is_listed(
+    tmp_path: Path, autojump_clock: MockClock, *, anew: bool
+) -> None:
+    world = World(tmp_path, limits=Limits(line_window=100) if anew else LIMITS, look=check_rows)
+    independent = {"id": "wide", "tasks": [{"taskId": f"t{at}", "agentCapability": "y"} for at in range(12)]}
+
+    async def given_out(node: Node) -> list[list[str]]:
+        got = [await hire(node, "a"), await hire(node, "b", "y")]
+        await trio.sleep(130)
+        return [[task.task_id for task in each] for each in got]
+
+    async with world.node() as node:
+        of_list = await begin(node, one_task(forEach="${input}", concurrency=120), payload=list(range(120)))
+        of_graph = await begin(node, independent)
+        ids = [] if anew else await given_out(node)
+    if anew:
+        async with world.node() as node:
+            ids = await given_out(node)
+    assert ids == [
+        [f"{of_list.session_id}.0.{at:03}" for at in range(120)],
+        [f"{of_graph.session_id}.{at:02}" for at in range(12)],
+    ]
+
+
 async def test_what_is_urgent_goes_first_also_where_it_comes_behind_a_long_line(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

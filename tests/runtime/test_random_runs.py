@@ -14,7 +14,7 @@ from opscore.runtime.models import Failure, Session, SessionStatus, Signal, Task
 from opscore.runtime.run import DueAt, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
 from tests.runtime.drawn_workflows import PAYLOADS, RESULTS, workflows
 from tests.runtime.happenings import Happening, PlainRun
-from tests.runtime.runs import ERROR, FATAL, LIMITS, LOST, NOW, found
+from tests.runtime.runs import ERROR, FATAL, LIMITS, LOST, NOW
 
 HAPPENINGS_MAX = 60
 BESIDE_MAX = 5
@@ -66,8 +66,8 @@ def begun(definition: Definition, payload: Any) -> Step:
 
 
 def task_of(run: Run, happening: Happening) -> Task:
-    task_id = f"ses.{run.definition.by_key[happening.key].ordinal}"
-    return found(run, task_id if happening.item is None else f"{task_id}.{happening.item}")
+    ordinal = run.definition.by_key[happening.key].ordinal
+    return run.tasks[ordinal] if happening.item is None else run.items[ordinal][happening.item]
 
 
 def moved(run: Run, happening: Happening, now: float, seed: int, said: Any) -> Step:
