@@ -22,6 +22,8 @@ class Tally:
     ended: int = 0
     failed: int = 0
     """Of those that have ended."""
+    out: int = 0
+    """An attempt of them is out with an agent."""
 
     def moved(self, old: Task | None, new: Task) -> "Tally":
         """The tally after an item moved, or came."""
@@ -31,6 +33,7 @@ class Tally:
             self.pending + after.pending - before.pending,
             self.ended + after.ended - before.ended,
             self.failed + after.failed - before.failed,
+            self.out + after.out - before.out,
         )
 
 
@@ -52,6 +55,11 @@ class Run:
     def ended(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self.session.status in SESSION_ENDED
+
+    @property
+    def has_attempts_out(self) -> bool:
+        """Whether an attempt of one of its tasks is out with an agent."""
+        return any(task.is_out for task in self.tasks) or any(tally.out for tally in self.tallies.values())
 
     def find(self, task_id: str) -> Task | None:
         """The task with this id on the wire, if there is one."""
@@ -368,6 +376,7 @@ def tallied(items: Sequence[Task]) -> Tally:
         pending=statuses.count(TaskStatus.PENDING),
         ended=sum(status in TASK_ENDED for status in statuses),
         failed=statuses.count(TaskStatus.FAILED),
+        out=sum(item.is_out for item in items),
     )
 
 

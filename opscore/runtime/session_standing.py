@@ -15,6 +15,7 @@ from opscore.actors.message import Message
 from opscore.runtime import leases, messages, timer_messages, transitions
 from opscore.runtime.addresses import Addresses, hint
 from opscore.runtime.assignments import assignment
+from opscore.runtime.delivery import Failed
 from opscore.runtime.errors import CommitUnanswered, NotReady, Refusal, StaleAttempt, StoreError, Superseded
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
@@ -291,12 +292,13 @@ class SessionStanding(Actor[SessionProtocol]):
         run = self._run
         if run is None or run.find(task.task_id) != task:
             return
-        failure = await self._sub_runs.begin(run.session, task, filled(run.standing(), task))
-        if failure is not None:
-            impossible = messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, failed=failure)
+        begun = await self._sub_runs.begin(run.session, task, filled(run.standing(), task))
+        if isinstance(begun, Failed):
+            impossible = messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, failed=begun)
             await self.context.ref.ask(impossible)
-        else:
-            self.context.ref.tell(messages.Due(what=task.task_id))
+        elif not begun:
+            # It may have ended already, and what it said then may be lost.
+            await self.context.ref.send(messages.Due(what=task.task_id))
 
     async def _call_off_what_is_left(self, run: Run) -> None:
         """Cancel the runs that nobody waits for any more: of the commit that says so, the answer may have been lost."""
@@ -367,7 +369,7 @@ class SessionStanding(Actor[SessionProtocol]):
 
     def _has_work(self) -> bool:
         """Whether something is under way that the rows alone do not tell: an attempt, a commit in doubt, an errand."""
-        out = self._run is not None and any(task.is_out for task in self._run.every())
+        out = self._run is not None and self._run.has_attempts_out
         return out or self._looks_again or self._errands_under_way > 0
 
     def _look_again(self) -> None:

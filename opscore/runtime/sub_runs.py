@@ -94,13 +94,16 @@ class SubRuns:
             return attrs.evolve(child, status=SessionStatus.FAILED, result=None, error=judged.error)
         return child
 
-    async def begin(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | None:
-        """Begin the run that a task waits for, unless it has begun; answers why it can't, if it can't.
+    async def begin(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | bool:
+        """Begin the run that a task waits for, unless it has begun.
 
         Args:
             parent: the run that the task is of.
             task: the task.
             asked: its parameters: the id of a saved workflow, and the input.
+
+        Returns:
+            why it can't begin, if it can't; else whether it has begun only now, and will say itself how it ends.
 
         Raises:
             StoreError, Unavailable: it could not be begun now.
@@ -114,11 +117,11 @@ class SubRuns:
                     continue
         raise NotReady(f"what the run of task {task.task_id!r} follows changes too fast", retry_after_s=1.0)
 
-    async def _begun(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | None:
+    async def _begun(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | bool:
         try:
             found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, asked))
             if found is None:
-                return None
+                return False
             # Only now: a run that has begun is one of those that are counted, and no deeper than it was.
             too_many = self._too_many_with(parent)
             if too_many is not None:
@@ -128,7 +131,7 @@ class SubRuns:
             await self._addresses.session(session.session_id).ask(start)
         except SessionConflict:
             # Nobody waits for it any more.
-            return None
+            return False
         except Unavailable:
             raise
         except DefinitionNotFound as error:
@@ -138,7 +141,7 @@ class SubRuns:
             return Failed(error=Failure(message=str(error), code=error.code))
         except Refusal as error:
             return _impossible(error)
-        return None
+        return True
 
     def _too_many_with(self, parent: Session) -> Failed | None:
         """Why another run below one would be one too many, if it would."""

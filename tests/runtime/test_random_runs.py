@@ -204,6 +204,7 @@ def test_any_run_goes_as_a_plain_interpreter_of_the_rules_says(
     for number in itertools.count():
         run = step.run
         check_same(run, plain)
+        assert run.has_attempts_out == any(task.is_out for task in run.every())
         outside.check(run)
         if number == HAPPENINGS_MAX:
             break

@@ -97,3 +97,26 @@ async def test_the_payload_of_a_run_that_another_began_is_within_the_limits_of_a
         (task,) = node.session(session.session_id).tasks
         assert task.error is not None
         assert (task.status, task.error.code) == (TaskStatus.FAILED, "limit_exceeded")
+
+
+async def test_a_run_that_has_begun_is_looked_at_when_it_ends_and_not_before(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    due: Any = SessionActor.routes[messages.Due]
+
+    async def look(actor: Any, message: messages.Due) -> None:
+        looked_at.append(message.what)
+        await due(actor, message)
+
+    monkeypatch.setattr(SessionActor, "routes", Routes({**SessionActor.routes, messages.Due: look}))
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(WAITS)
+        session = await begin(node, TWO_RUNS)
+        items = node.session(session.session_id).tasks[1:]
+        assert looked_at == []
+        for item in items:
+            await node.signal(item.child_session_id or "", "go")
+            await quiet()
+        assert looked_at == [item.task_id for item in items]
+        assert (await ended(node, session)).status is SessionStatus.COMPLETED
