@@ -43,6 +43,8 @@ class Stage:
     reachable: Callable[[str, bool], None]
     at_work: dict[str, tuple[str, int]]
     """What each local function is at."""
+    by_functions: set[tuple[str, int]]
+    """The attempts that local functions were called for."""
     capability_of: Callable[[Assignment], str | None]
 
 
@@ -59,6 +61,7 @@ class Voice:
     def __init__(self, agent_id: str, model: AgentModel, stage: Stage, seed: int) -> None:
         self.agent_id = agent_id
         self._model = model
+        self._kind = model.kind
         self._stage = stage
         self._rng = random.Random(f"{seed}/agent/{agent_id}")
         self._dice = stage.dice
@@ -70,7 +73,7 @@ class Voice:
         self._calls = 0
 
     async def _register(self, node: Node, handler: Any = None) -> Agent:
-        endpoint = f"{SCHEME}{self.agent_id}" if self._model.kind == "push" else None
+        endpoint = f"{SCHEME}{self.agent_id}" if self._kind == "push" else None
         agent = await node.register_agent(
             self.agent_id, capabilities=tuple(self._model.skills), contact_endpoint=endpoint, handler=handler
         )

@@ -49,7 +49,7 @@ class SimulatedAgent(Voice):
         if self._dice.happens("agent_skews"):
             self._skew_s = self._dice.rng("agent_skews").uniform(-SKEW_S_MAX, SKEW_S_MAX)
         self._disordered = self._dice.happens("agent_disorders")
-        self._doubled = model.kind == "claim" and self._dice.happens("agent_doubles")
+        self._doubled = "claim" in (model.kind, model.returns_as) and self._dice.happens("agent_doubles")
         while True:
             with trio.CancelScope() as life:
                 if model.leaves(self.agent_id) and (model.leaves_at_s or 0.0) > trio.current_time():
@@ -60,6 +60,7 @@ class SimulatedAgent(Voice):
             if model.returns_at_s is None:
                 return
             await trio.sleep(max(0.0, model.returns_at_s - trio.current_time()))
+            self._kind = model.returns_as or model.kind
 
     def _leave(self) -> None:
         self._stage.network.inboxes.pop(self.agent_id, None)
@@ -72,21 +73,21 @@ class SimulatedAgent(Voice):
                 self._work.receive_nowait()
 
     async def _serve(self) -> None:
-        if self._model.kind == "local":
+        if self._kind == "local":
             await self._serve_locally()
         while True:
             await self._enter()
             with contextlib.suppress(_Crashed):
-                await (self._take() if self._model.kind == "push" else self._claim_all())
+                await (self._take() if self._kind == "push" else self._claim_all())
             self._leave()
             await self._dice.pause(self._dice.rng("agent_crashes").uniform(1.0, GONE_S_MAX))
 
     async def _enter(self) -> None:
         """Register, and say that there is nothing to do."""
-        if self._model.kind == "push":
+        if self._kind == "push":
             self._stage.network.inboxes[self.agent_id] = self._receive
         await self._insist(self._register)
-        if self._model.kind == "push":
+        if self._kind == "push":
             self._stage.reachable(self.agent_id, True)
             await self._report("idle")
 
@@ -176,6 +177,7 @@ class SimulatedAgent(Voice):
     async def _run_locally(self, assignment: Assignment) -> Any:
         at_work = self._stage.at_work
         at_work[self.agent_id] = mine = (assignment.task_id, assignment.attempt)
+        self._stage.by_functions.add(mine)
         try:
             return await self._compute(assignment)
         finally:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.simulation.drawing_changes import with_changes
 from opscore.runtime.simulation.drawing_clock import with_clock
 from opscore.runtime.simulation.drawing_corners import with_corners
 from opscore.runtime.simulation.drawing_features import with_features
@@ -55,7 +56,7 @@ def drawn(seed: int) -> Scenario:
     led = with_corners(with_features(plain))
     named = with_names(led, _NAMED)
     timed = with_clock(named, is_plain=led is plain)
-    return with_keeping(timed, is_plain=led is plain and timed is named)
+    return with_changes(with_keeping(timed, is_plain=led is plain and timed is named))
 
 
 def _faults(rng: random.Random) -> Faults:

@@ -76,6 +76,10 @@ class AgentModel:
     leaves_at_s: float | None = None
     """When it is gone, with whatever it has in hand."""
     returns_at_s: float | None = None
+    returns_as: Kind | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.in_(("push", "claim", "local")))
+    )
+    """How it takes work from then on, under the same id; as before, if not said."""
     answers_at_once: float = attrs.field(default=0.0, converter=float)
     """The share of pushes that it answers with the result of its work, instead of reporting that later."""
     leaving_share: float = attrs.field(

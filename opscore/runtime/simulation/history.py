@@ -48,12 +48,16 @@ class Ledger:
     """Until when whoever was pushed an attempt last wishes to be left alone, by the wall; while the node lives."""
     at_work: dict[str, tuple[str, int]] = attrs.field(factory=dict)
     """The attempt that each local function is at."""
+    by_functions: set[tuple[str, int]] = attrs.field(factory=set)
+    """The attempts that local functions were called for."""
     handed: set[tuple[str, int]] = attrs.field(factory=set)
     """The attempts that were handed over by a push."""
     called: set[tuple[str, int]] = attrs.field(factory=set)
     """The attempts that were handed over as calls of tools."""
     taken_away: set[str] = attrs.field(factory=set)
     """The schedules that are no more."""
+    discarded: set[tuple[str, float | None]] = attrs.field(factory=set)
+    """The dead letters that somebody was told are none any more, each with when its task had ended."""
     retried: set[str] = attrs.field(factory=set)
     """The sessions that somebody has asked to try again."""
     reset: set[str] = attrs.field(factory=set)

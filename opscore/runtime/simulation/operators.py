@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 import trio
@@ -10,6 +10,7 @@ import trio
 from opscore.actors.errors import ActorError
 from opscore.runtime.errors import (
     Conflict,
+    DeadLetterNotFound,
     InvalidDocument,
     LimitExceeded,
     OpscoreError,
@@ -21,12 +22,17 @@ from opscore.runtime.node import Node
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.network import Network, Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
-from opscore.runtime.simulation.scenario import Calendar, Cordon, Scenario, Steering, Telling, Trigger
+from opscore.runtime.simulation.scenario import Calendar, Cordon, Scenario, Steering, Sweep, Telling, Trigger
 from opscore.runtime.triggering import IdempotencyKey
+from opscore.runtime.views import DeadLetter, Page
+
+ResultT = TypeVar("ResultT")
 
 AGAIN_S: Final = 1.0
 AGAIN_S_MAX: Final = 16.0
 """How long one who was refused again and again waits until it asks again."""
+SWEPT: Final = "somebody has looked at it"
+"""Why a dead letter is discarded."""
 _ASKED: Final = ("payload", "agent_id", "labels", "business_key")
 """What a trigger asks for of its run."""
 _REFUSED_FOR_GOOD: Final = (Conflict, InvalidDocument, LimitExceeded)
@@ -87,6 +93,8 @@ class Operators:
             nursery.start_soon(self._tell, number, telling)
         for number, calendar in enumerate(self._scenario.calendars):
             nursery.start_soon(self._keep, number, calendar)
+        for sweep in self._scenario.sweeps:
+            nursery.start_soon(self._sweep, sweep)
 
     async def _insist(self, who: str, ask: Callable[[Node], Awaitable[Any]]) -> Any:
         """Ask until the answer comes; nothing where the node refuses for good."""
@@ -207,6 +215,24 @@ class Operators:
             self._replied(Reply(call="signal", arguments={"session_id": session_id}, value=told))
         self._answered()
 
+    async def _sweep(self, sweep: Sweep) -> None:
+        """Discard every dead letter that there is, or try each again; what is none any more was dealt with."""
+        await trio.sleep(sweep.at_s)
+        for letter in (await self._insist("operator", _dead_letters)).items:
+            task_id, session_id = letter.task.task_id, letter.session.session_id
+            if sweep.replays:
+                self._ledger.retried.add(session_id)
+                await self._insist("operator", lambda node, task_id=task_id: _unless_gone(node.replay(task_id)))  # type: ignore[misc]
+            else:
+                discarded = await self._insist(
+                    "operator",
+                    lambda node, task_id=task_id: _unless_gone(node.discard(task_id, SWEPT)),  # type: ignore[misc]
+                )
+                if discarded is not None:
+                    self._note("operator", f"discards {task_id}")
+                    self._replied(Reply(call="discard", arguments={"task_id": task_id}, value=discarded))
+        self._answered()
+
     async def _keep(self, number: int, calendar: Calendar) -> None:
         """Have runs start by themselves for a while."""
         await trio.sleep(calendar.at_s)
@@ -234,6 +260,18 @@ class Operators:
                 await trio.sleep(calendar.lasts_s)
             await self._insist("operator", lambda node: _without(node, schedule_id))
         self._answered()
+
+
+async def _dead_letters(node: Node) -> Page[DeadLetter]:
+    return node.dead_letters()
+
+
+async def _unless_gone(asked: Awaitable[ResultT]) -> ResultT | None:
+    """What came of it; nothing where there is no such dead letter, or none any more."""
+    try:
+        return await asked
+    except DeadLetterNotFound:
+        return None
 
 
 async def _without(node: Node, schedule_id: str) -> None:

@@ -11,6 +11,7 @@ from opscore.runtime.definitions import Definition, TaskDefinition, restore
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import (
     Agent,
+    AgentSource,
     Lease,
     Record,
     SavedDefinition,
@@ -177,6 +178,13 @@ class Rows(Marks):
 
     def _session_of(self, task: Task) -> Session:
         return self.sessions.get(task.session_id) or self.gone[task.session_id]
+
+    def is_functions(self, lease: Lease) -> bool:
+        """Whether a function has an attempt: by whom it was handed to, or will be to what its agent is by now."""
+        agent, attempt = self.agents.get(lease.agent_id), (lease.task_id, lease.attempt)
+        if attempt in self.ledger.by_functions or attempt in self.ledger.handed or lease.claim_ticket is not None:
+            return attempt in self.ledger.by_functions
+        return agent is not None and agent.source is AgentSource.LOCAL
 
     def task_definition(self, task: Task) -> TaskDefinition:
         """What the definition says of a task."""

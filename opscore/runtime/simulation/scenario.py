@@ -69,6 +69,15 @@ class Telling:
 
 
 @attrs.frozen(kw_only=True)
+class Sweep:
+    """An operator who goes through the dead letters that there are at a time."""
+
+    at_s: float = 0.0
+    replays: bool = False
+    """Each is tried again, and not discarded."""
+
+
+@attrs.frozen(kw_only=True)
 class Calendar:
     """An operator who has runs of a saved workflow start by themselves, and takes the schedule away after a while."""
 
@@ -104,6 +113,7 @@ class Scenario:
     steerings: Sequence[Steering] = ()
     tellings: Sequence[Telling] = ()
     calendars: Sequence[Calendar] = ()
+    sweeps: Sequence[Sweep] = ()
     faults: Faults = Faults()
     faults_until_s: float = 300.0
     """From then on nothing goes wrong any more, and every run has to come to its end."""
@@ -117,7 +127,7 @@ class Scenario:
             "from opscore.runtime.limits import DispatchLimit, Limits\n"
             "from opscore.runtime.models import Missed, Move\n"
             "from opscore.runtime.simulation import AgentModel, Calendar, Cordon, Faults, Latency\n"
-            "from opscore.runtime.simulation import Scenario, Skill, Steering, Telling, Trigger, play\n\n"
+            "from opscore.runtime.simulation import Scenario, Skill, Steering, Sweep, Telling, Trigger, play\n\n"
             f"play({_python(self, '')}).check()\n"
         )
 

@@ -121,6 +121,7 @@ class _Shrinking:
             self._try(tellings=_left(self._best.tellings, chunk))
         for chunk in _chunks(lambda: len(self._best.calendars)):
             self._try(calendars=_left(self._best.calendars, chunk))
+        self._try(sweeps=())
         self._try(cordons=())
         self._try(saved=())
 

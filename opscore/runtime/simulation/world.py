@@ -90,7 +90,7 @@ class World:
         self._turns = random.Random(f"{scenario.seed}/turns")
         deaths.bind(self.dice, self._die, self._stop, self._freeze, self._stands_still)
         self._stopping = self._killed = False
-        asked = (scenario.triggers, scenario.steerings, scenario.tellings, scenario.calendars)
+        asked = (scenario.triggers, scenario.steerings, scenario.tellings, scenario.calendars, scenario.sweeps)
         self._asking = sum(map(len, asked))
         self._over = trio.Event()
         self._closed = trio.Event()
@@ -374,6 +374,7 @@ class World:
             elsewhere=lambda: self._epoch + self.elapsed_s,
             reachable=self._note_reachable,
             at_work=self.history.ledger.at_work,
+            by_functions=self.history.ledger.by_functions,
             capability_of=self._capability_of,
         )
 

@@ -206,9 +206,11 @@ def silence_is_as_long_as_a_lease(commit: Commit, rows: Rows) -> Iterator[str]:
 def functions_may_outlast_their_leases(commit: Commit, rows: Rows) -> Iterator[str]:
     """In calm times no attempt of a local function is lost to its lease: the process sees that it runs."""
     for record in commit.records:
-        agent = rows.agents.get(record.entity_id) if record.kind == "agent.lease_expired" else None
-        if agent is not None and agent.source is AgentSource.LOCAL and rows.calm_for(CALM_S):
-            yield f"the attempt of the function {agent.agent_id} is lost, and the process that runs it is there"
+        if record.kind != "agent.lease_expired" or not rows.calm_for(CALM_S):
+            continue
+        lease = next((change.before for change in commit.of(LEASES.name) if change.key == record.entity_id), None)
+        if lease is not None and (lease.task_id, lease.attempt) in rows.ledger.by_functions:
+            yield f"the attempt of the function {lease.agent_id} is lost, and the process that runs it is there"
 
 
 def who_shows_life_has_its_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
@@ -328,7 +330,7 @@ def attempts_are_taken_up(rows: Rows) -> Iterator[str]:
         if agent is None or rows.granted[lease.agent_id] >= rows.opened_at:
             continue
         cut_short = lease.delivered and not (lease.active_seen or lease.heartbeat_seen)
-        if agent.source is AgentSource.LOCAL:
+        if rows.is_functions(lease):
             yield f"{lease.task_id} is still out with {agent.agent_id}, whose process has ended"
         elif not cut_short and lease.expires_at < rows.opened_at + lease.lease_s - _EPSILON_S:
             yield f"the lease of {lease.task_id} with {agent.agent_id} is not that of the process that runs"
@@ -340,8 +342,7 @@ def what_is_due_happens(rows: Rows) -> Iterator[str]:
         return
     now = rows.now()
     for lease in rows.leases.values():
-        agent = rows.agents.get(lease.agent_id)
-        local = agent is not None and agent.source is AgentSource.LOCAL
+        local = rows.is_functions(lease)
         # By the rows: what the runtime takes for due is what is looked at here.
         times = (lease.timeout_at,) if local else (lease.expires_at, lease.timeout_at)
         due_at = min(*times, math.inf if local or lease.silent_at is None else lease.silent_at)

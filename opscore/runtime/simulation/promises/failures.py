@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from opscore.runtime.definitions import Role, TaskDefinition
+from opscore.runtime.lifecycle import KIND_DISCARDED
 from opscore.runtime.models import SESSION_ENDED, Failure, Session, Task, TaskStatus
+from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.promises.sessions import harmless
 from opscore.runtime.simulation.promises.tasks import decided_at
 from opscore.runtime.simulation.rows import Change, Commit, Rows
-from opscore.runtime.tables import SESSIONS
+from opscore.runtime.tables import SESSIONS, TASKS, session_of
 
 _EPSILON_S: Final = 1e-6
 _AT_THE_END: Final = (Role.COMPENSATION, Role.ON_FAILURE)
@@ -68,6 +70,36 @@ def dead_letters_are_what_failed(commit: Commit, rows: Rows) -> Iterator[str]:
             if task.dead != _failed_for_good(task, session, tasks, rows):
                 stands = "a dead letter" if task.dead else "no dead letter"
                 yield f"session {change.key} is {session.status}, and {task.task_id}, {task.status}, is {stands}"
+
+
+def dead_letters_stay_until_somebody_acts(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A task is a dead letter until somebody discards it, which the journal says, or tries its run again; not anew."""
+    for change in commit.of(TASKS.name):
+        before, after = change.before, change.after
+        if before is None or after is None or before.dead == after.dead:
+            continue
+        said = {record.kind for record in commit.records if record.entity_id == change.key}
+        if before.dead and before.status is after.status and KIND_DISCARDED not in said:
+            # A run that is cancelled after it was tried again has none, whatever had failed.
+            if not _is_tried_again(change.key, rows):
+                yield f"task {change.key} is no dead letter any more, and nobody discarded it"
+        elif after.dead and (change.key, after.ended_at) in rows.ledger.discarded:
+            yield f"task {change.key} was discarded, and is a dead letter again"
+
+
+def discards_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
+    """Who was told that a dead letter is discarded finds it so: it stays none, unless its run is tried again."""
+    if reply.call != "discard":
+        return
+    task: Task = reply.value
+    stored = rows.tasks.get(task.task_id)
+    if task.dead or (stored is not None and stored.dead and stored.ended_at == task.ended_at):
+        yield f"task {task.task_id} is discarded, and is a dead letter"
+    rows.ledger.discarded.add((task.task_id, task.ended_at))
+
+
+def _is_tried_again(task_id: str, rows: Rows) -> bool:
+    return session_of(task_id) in rows.ledger.retried
 
 
 def _failed_for_good(task: Task, session: Session, tasks: dict[str, Task], rows: Rows) -> bool:

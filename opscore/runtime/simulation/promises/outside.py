@@ -26,7 +26,7 @@ class Reply:
     """A call that was answered with success."""
 
     call: str
-    """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report`, `claim`, `steer` or `signal`."""
+    """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report`, `claim`, `steer`, `signal` or `discard`."""
     arguments: dict[str, Any]
     value: Any
 

@@ -9,6 +9,7 @@ import attrs
 from opscore.runtime.definitions import Role, TaskKind
 from opscore.runtime.lifecycle import KIND_DEAD, KIND_DISCARDED, TASK_TABLE
 from opscore.runtime.models import (
+    SESSION_ENDED,
     TASK_ENDED,
     Record,
     Session,
@@ -225,7 +226,7 @@ def records_tell_every_change(commit: Commit, rows: Rows) -> Iterator[str]:
         if (entity_id, kind) not in told:
             yield f"{entity_id} is {kind} now, and no record tells of it"
     for entity_id, kind in told:
-        if kind == KIND_DEAD or (kind == KIND_DISCARDED and _is_cancelled(entity_id, rows)):
+        if kind == KIND_DEAD or (kind == KIND_DISCARDED and _may_be_discarded(entity_id, rows)):
             continue
         row: Task | Session | None = rows.tasks.get(entity_id) or rows.sessions.get(entity_id)
         last = [each for who, each in told if who == entity_id][-1]
@@ -234,10 +235,10 @@ def records_tell_every_change(commit: Commit, rows: Rows) -> Iterator[str]:
     yield from _attempts_told(commit.records, rows)
 
 
-def _is_cancelled(task_id: str, rows: Rows) -> bool:
-    """Whether a task's run was cancelled, which leaves no dead letters of what had failed before."""
+def _may_be_discarded(task_id: str, rows: Rows) -> bool:
+    """Whether a task's run has ended, or was cancelled, which leaves no dead letters of what had failed before."""
     session = rows.session(session_of(task_id))
-    return session is not None and session.cancelled_at is not None
+    return session is not None and (session.cancelled_at is not None or session.status in SESSION_ENDED)
 
 
 def _statuses(changes: list[Change], entity: str) -> Iterator[tuple[str, str]]:

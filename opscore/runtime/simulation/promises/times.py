@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, AgentSource, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Task, TaskStatus
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SESSIONS, TASKS
@@ -143,8 +143,7 @@ def agents_may_be_silent_anew(commit: Commit, rows: Rows) -> Iterator[str]:
         lease = rows.leases.get(record.entity_id) if record.kind in ("agent.started", "agent.renewed") else None
         if lease is None or lease.heartbeat_s is None:
             continue
-        agent = rows.agents.get(record.entity_id)
-        goes_on = lease.tool or agent is None or agent.source is AgentSource.LOCAL
+        goes_on = lease.tool or record.entity_id not in rows.agents or rows.is_functions(lease)
         if record.kind == "agent.renewed" and goes_on:
             # That a function or a call is still under way, the node sees itself: nobody has said anything.
             continue

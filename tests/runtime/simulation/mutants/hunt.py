@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import attrs
 
 from tests.runtime.simulation.mutants import (
+    changed,
     fresh,
     language,
     moved_clock,
@@ -29,7 +30,7 @@ from tests.runtime.simulation.mutants.mutant import ROOT, Mutant
 WORLDS_MAX = 2_500
 HANG_S = 20.0
 """A world that takes longer never ends: that is found as well."""
-MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still, short_memory)
+MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still, short_memory, changed)
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for module in MODULES for mutant in module.MUTANTS}
 
 

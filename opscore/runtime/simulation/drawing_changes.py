@@ -1,0 +1,43 @@
+"""Worlds whose agents come back as another kind, and whose operators go through the dead letters: some of all.
+
+Who goes there is drawn from a source of its own, so that all others stay as they are.
+"""
+
+import random
+from typing import Final
+
+import attrs
+
+from opscore.runtime.simulation.fleet import AgentModel, Kind
+from opscore.runtime.simulation.scenario import Scenario, Sweep
+
+_CHANGING_SHARE: Final = 0.06
+_SWEPT_SHARE: Final = 0.06
+_KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
+
+
+def with_changes(scenario: Scenario) -> Scenario:
+    """The scenario, the same with agents that change, or with operators who sweep."""
+    rng = random.Random(f"{scenario.seed}/changes")
+    drawn = rng.random()
+    if drawn < _CHANGING_SHARE:
+        return attrs.evolve(scenario, agents=[_changing(rng, model) for model in scenario.agents])
+    if drawn > 1.0 - _SWEPT_SHARE:
+        return attrs.evolve(scenario, sweeps=_sweeps(rng))
+    return scenario
+
+
+def _changing(rng: random.Random, model: AgentModel) -> AgentModel:
+    """The same, unless it leaves anyway: gone after a while, and back as another kind at once or soon."""
+    if model.leaves_at_s is not None:
+        return model
+    leaves_at_s = model.joins_at_s + rng.uniform(1.0, 90.0)
+    returns_at_s = leaves_at_s + rng.choice((0.0, 0.5, 5.0, 60.0))
+    return attrs.evolve(model, leaves_at_s=leaves_at_s, returns_at_s=returns_at_s, returns_as=rng.choice(_KINDS))
+
+
+def _sweeps(rng: random.Random) -> list[Sweep]:
+    return [
+        Sweep(at_s=rng.uniform(10.0, 600.0), replays=rng.random() < 0.4)  # noqa: PLR2004 (some of them)
+        for _ in range(rng.choice((1, 2, 4)))
+    ]
