@@ -24,11 +24,12 @@ class AgentDeliveries(AgentStanding):
     # --- to the agent -------------------------------------------------------------------------------------
 
     async def _hand_to_claimer(self, lease: Lease, claim: messages.Claim) -> Granted:
+        assignment = await self._described(lease)
         lease = await self._in_time(lease)
         handed = attrs.evolve(lease, delivered=True, function=False, claim_id=claim.claim_id, claim_ticket=claim.ticket)
         if handed != lease:
             await self._rows.commit("agent.handed", lease=handed)
-        return Granted(assignment=await self._described(handed), lease=handed)
+        return Granted(assignment=assignment, lease=handed)
 
     @handles(messages.LeaseGranted)
     async def lease_granted(self, message: messages.LeaseGranted) -> None:
@@ -55,8 +56,9 @@ class AgentDeliveries(AgentStanding):
             self._claim.reply.set(granted)
             self._claim = None
         elif self._courier.reaches(agent):
-            lease = await self._in_time(lease)
+            # Its run may be slow to say what is asked for.
             assignment = await self._described(lease)
+            lease = await self._in_time(lease)
             if lease.tool:
                 # Before it is sent: a call that may have been made is never made again by itself.
                 handed = attrs.evolve(lease, delivered=True, function=agent.source is AgentSource.LOCAL)

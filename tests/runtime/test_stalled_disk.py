@@ -4,23 +4,29 @@
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.actors.actor import Routes
 from opscore.actors.errors import ActorError, AskTimeout
+from opscore.runtime import messages
+from opscore.runtime.agent import AgentActor
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import CommitUnanswered, CommitUncertain, QueueFull
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Assignment, Move, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
+from opscore.runtime.session import SessionActor
 from opscore.runtime.store import Outcomes, Submission
 from opscore.runtime.tables import AGENTS, LEASES
 from tests.runtime.test_sub_runs import child_of, parent
 from tests.runtime.world import (
     ACCEPTED,
     LoopWriter,
+    Strike,
     World,
     begin,
     ended,
@@ -137,6 +143,37 @@ async def test_an_attempt_has_its_time_also_where_the_disk_takes_long_to_give_it
         assert only_task(node, session).attempt == 1
         await node.complete(only_task(node, session).task_id, 1, "done")
         assert (await ended(node, session)).result == {"only": "done"}
+
+
+async def test_an_attempt_has_its_time_also_where_its_run_takes_long_to_describe_it(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe: Any = SessionActor.routes[messages.Describe]
+
+    async def slowly(actor: Any, message: messages.Describe) -> Any:
+        await trio.sleep(20)
+        return await describe(actor, message)
+
+    monkeypatch.setattr(SessionActor, "routes", Routes({**SessionActor.routes, messages.Describe: slowly}))
+    # What was granted is not heard, and its agent starts anew: it has to ask for what it hands over.
+    strike = Strike(monkeypatch, AgentActor, messages.LeaseGranted)
+    strike.armed = True
+    left_s = list[float]()
+
+    def note_left(_: object) -> Fact:
+        lease = lease_of(node, "a")
+        assert lease is not None
+        left_s.append(lease.expires_at - node.now())
+        return ACCEPTED
+
+    world = World(tmp_path)
+    world.messenger.answer = note_left
+    async with world.node() as node:
+        await join(node, "a")
+        await begin(node, one_task(leaseSeconds=30))
+        await trio.sleep(25)
+        assert strike.struck
+        assert left_s == [pytest.approx(30)]
 
 
 async def test_a_run_that_was_committed_while_nobody_waited_any_more_still_runs(
