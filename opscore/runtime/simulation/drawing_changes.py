@@ -8,11 +8,12 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime.simulation.fleet import AgentModel, Kind
+from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency
 from opscore.runtime.simulation.scenario import Scenario, Sweep
 
 _CHANGING_SHARE: Final = 0.06
 _SWEPT_SHARE: Final = 0.06
+_AT_WORK_SHARE: Final = 0.6
 _KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
 
 
@@ -21,7 +22,8 @@ def with_changes(scenario: Scenario) -> Scenario:
     rng = random.Random(f"{scenario.seed}/changes")
     drawn = rng.random()
     if drawn < _CHANGING_SHARE:
-        return attrs.evolve(scenario, agents=[_changing(rng, model) for model in scenario.agents])
+        changing = attrs.evolve(scenario, agents=[_changing(rng, model) for model in scenario.agents])
+        return _at_work(rng, changing) if rng.random() < _AT_WORK_SHARE else changing
     if drawn > 1.0 - _SWEPT_SHARE:
         return attrs.evolve(scenario, sweeps=_sweeps(rng))
     return scenario
@@ -34,6 +36,20 @@ def _changing(rng: random.Random, model: AgentModel) -> AgentModel:
     leaves_at_s = model.joins_at_s + rng.uniform(1.0, 90.0)
     returns_at_s = leaves_at_s + rng.choice((0.0, 0.5, 5.0, 60.0))
     return attrs.evolve(model, leaves_at_s=leaves_at_s, returns_at_s=returns_at_s, returns_as=rng.choice(_KINDS))
+
+
+def _at_work(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The same, with agents that are at work as they change, and a process that dies soon after."""
+    slow = Latency("uniform", 20.0, 200.0)
+    agents = [
+        attrs.evolve(
+            model,
+            skills={name: attrs.evolve(skill, latency=slow) for name, skill in model.skills.items()},
+            report_every_s=rng.choice((5.0, 15.0)),
+        )
+        for model in scenario.agents
+    ]
+    return attrs.evolve(scenario, agents=agents, faults=attrs.evolve(scenario.faults, process_dies=0.002))
 
 
 def _sweeps(rng: random.Random) -> list[Sweep]:

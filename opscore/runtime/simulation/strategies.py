@@ -28,7 +28,16 @@ from opscore.runtime.simulation.documents import CAPABILITIES, CODES, NAMED, def
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Latency, Skill
 from opscore.runtime.simulation.language import BELOW
-from opscore.runtime.simulation.scenario import SETTLE_S, SIMULATED_LIMITS, Cordon, Scenario, Steering, Telling, Trigger
+from opscore.runtime.simulation.scenario import (
+    SETTLE_S,
+    SIMULATED_LIMITS,
+    Cordon,
+    Scenario,
+    Steering,
+    Sweep,
+    Telling,
+    Trigger,
+)
 
 __all__ = [
     "CAPABILITIES",
@@ -263,6 +272,7 @@ def scenarios(
         agents=fleet,
         triggers=triggers,
         cordons=draw(st.lists(cordons, max_size=2)),
+        sweeps=draw(st.lists(st.builds(Sweep, at_s=_LATER, replays=st.booleans()), max_size=1)),
         faults=draw(faults),
         faults_until_s=draw(st.sampled_from((60.0, 300.0, 900.0))),
         settle_s=SETTLE_S,

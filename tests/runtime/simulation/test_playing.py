@@ -19,6 +19,7 @@ from opscore.runtime.simulation import (
     Played,
     Scenario,
     Skill,
+    Sweep,
     Trigger,
     WorldFailed,
     play,
@@ -97,6 +98,25 @@ def test_a_fleet_that_leaves_and_returns_is_waited_for() -> None:
     world.check()
     assert all(session.status is SessionStatus.COMPLETED for session in world.sessions)
     assert world.elapsed_s > 400
+
+
+@pytest.mark.parametrize("after", ["push", "claim", "local"])
+@pytest.mark.parametrize("before", ["push", "claim", "local"])
+def test_an_agent_that_comes_back_as_another_kind_goes_on(before: Any, after: Any) -> None:
+    for seed in range(3):
+        changing = AgentModel(kind=before, skills=SKILLS, leaves_at_s=4.5, returns_at_s=4.5 + seed, returns_as=after)
+        world = play(scenario(seed=seed, agents=[changing], faults=Faults(process_dies=0.001), faults_until_s=40.0))
+        world.check()
+        assert all(session.status is SessionStatus.COMPLETED for session in world.sessions)
+
+
+@pytest.mark.parametrize("replays", [False, True])
+def test_dead_letters_are_discarded_or_tried_again(replays: bool) -> None:
+    failing = AgentModel(skills={"x": Skill(failure_rate=1.0, retryable=False), "y": Skill()})
+    world = play(scenario(agents=[failing], sweeps=[Sweep(at_s=60.0, replays=replays)]))
+    world.check()
+    assert [task.dead for task in world.tasks if task.status is TaskStatus.FAILED] == [replays] * 4
+    assert {task.attempt for task in world.tasks if task.key == "a"} == {2 if replays else 1}
 
 
 def test_a_cordoned_agent_is_left_alone_until_it_is_put_back() -> None:
