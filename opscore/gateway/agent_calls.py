@@ -1,0 +1,161 @@
+"""The part of the SDK that agents use: they register, report, claim, and say what becomes of an attempt."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import httpx
+
+from opscore.gateway.calls import Call, Caller, JsonObject, ProblemError, read_object
+from opscore.gateway.operator_calls import PREFIX, as_json, path_of, report_of, same_json
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """One attempt of one task, handed to the agent that claimed it."""
+
+    task: JsonObject
+    """`taskId`, `taskKey`, `name`, `sessionId`, `workflowId`, `parameters`, `input` and the like."""
+    attempt: int
+    """The fencing token: every report about this attempt carries it."""
+    lease_s: float
+    lease_expires_at: str
+
+    @property
+    def task_id(self) -> str:
+        """The task's id, unique across all runs."""
+        return str(self.task["taskId"])
+
+
+class AgentCalls:
+    """What an agent asks of a server, and says to it.
+
+    Args:
+        caller: What sends.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def register_agent(
+        self,
+        agent_id: str | None = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        capabilities: tuple[str, ...] = (),
+        contact_endpoint: str | None = None,
+        metadata: JsonObject | None = None,
+    ) -> JsonObject:
+        """Introduce an agent, or introduce it anew; without an id the server draws one."""
+        document = {
+            "agentId": agent_id,
+            "agentName": name,
+            "version": version,
+            "capabilities": list(capabilities),
+            "contactEndpoint": contact_endpoint,
+            "metadata": metadata,
+        }
+        body = as_json({key: value for key, value in document.items() if value is not None})
+        # Without an id, a repetition would be a second agent.
+        return await self._caller.document(
+            Call(method="POST", path=f"{PREFIX}/agent", body=body, repeatable=agent_id is not None)
+        )
+
+    async def report_state(
+        self,
+        agent_id: str,
+        state: str,
+        details: JsonObject | None = None,
+        *,
+        timestamp: datetime | None = None,
+    ) -> None:
+        """Report an agent's state, as of now unless a time is given; repetitions carry the same time."""
+        moment = (timestamp or datetime.now(UTC)).isoformat()
+        report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
+        if details is not None:
+            report = {**report, "details": details}
+        await self._caller.answer(Call(method="POST", path=path_of("agent", agent_id, "state"), body=as_json(report)))
+
+    async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
+        """Ask for one task, waiting for it up to `wait_s`; None when there was none.
+
+        Args:
+            agent_id: The agent that claims, which says by this that it is idle.
+            wait_s: How long the server may hold the call.
+            claim_id: The same id gets the same attempt until its first heartbeat, so that a claim whose
+                answer was lost can be made again; drawn afresh if not given.
+        """
+        call = Call(
+            method="POST",
+            path=path_of("agent", agent_id, "claim"),
+            body=as_json({"claimId": claim_id or uuid.uuid4().hex}),
+            params={"waitSeconds": f"{wait_s:g}"},
+            wait_s=wait_s,
+        )
+        response = await self._caller.answer(call)
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return None
+        answer = read_object(response)
+        return Claim(
+            task=answer["task"],
+            attempt=answer["attempt"],
+            lease_s=float(answer["leaseSeconds"]),
+            lease_expires_at=answer["leaseExpiresAt"],
+        )
+
+    async def heartbeat(self, task_id: str, attempt: int, progress: Any = None) -> str:
+        """Show life, which renews the attempt's lease; returns when the lease now ends.
+
+        Args:
+            task_id: The task.
+            attempt: The attempt, as it was claimed.
+            progress: How far it is, in JSON of 4 KiB at most, shown with the task while the attempt is out; None
+                keeps what was said before.
+        """
+        said = {} if progress is None else {"progress": progress}
+        answer = await self._caller.document(report_of(task_id, "heartbeat", {"attempt": attempt, **said}))
+        return str(answer["leaseExpiresAt"])
+
+    async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
+        """Report an attempt's result; a `ProblemError` with status 409 if it is no longer current.
+
+        The same result may be reported again, as where the answer was lost: what was accepted once is.
+        """
+        try:
+            await self._caller.answer(report_of(task_id, "complete", {"attempt": attempt, "result": result}))
+        except ProblemError as error:
+            if not await self._was_taken(error, task_id, attempt, {"status": "completed", "result": result}):
+                raise
+
+    async def fail(
+        self,
+        task_id: str,
+        attempt: int,
+        error: str,
+        *,
+        code: str | None = None,
+        retryable: bool | None = None,
+    ) -> None:
+        """Report that an attempt failed, and whether another may do better; may be reported again as `complete` may."""
+        report = {"attempt": attempt, "error": error, "code": code, "retryable": retryable}
+        try:
+            await self._caller.answer(
+                report_of(task_id, "fail", {key: value for key, value in report.items() if value is not None})
+            )
+        except ProblemError as problem:
+            failure = {"message": error, "code": code or "task_failed"}
+            if not await self._was_taken(problem, task_id, attempt, {"error": failure}):
+                raise
+
+    async def _was_taken(self, problem: ProblemError, task_id: str, attempt: int, outcome: JsonObject) -> bool:
+        """Whether an attempt is refused as over because it has ended just so: its report was accepted before."""
+        if problem.code != "stale_attempt":
+            return False
+        task = await self.task(task_id)
+        return task["attempt"] == attempt and all(same_json(task[name], value) for name, value in outcome.items())
+
+    async def task(self, task_id: str) -> JsonObject:
+        """Show one task of one run."""
+        return await self._caller.document(Call(method="GET", path=path_of("task", task_id)))
