@@ -24,6 +24,8 @@ JsonObject = dict[str, Any]
 TOO_MANY_REQUESTS = 429
 PASSING = frozenset({TOO_MANY_REQUESTS, 502, 503, 504})
 """Answers that say "not now": the next attempt may be taken."""
+KEPT_MAX = 20
+"""Connections that are kept open between calls."""
 ANSWER_TEXT_MAX = 300
 """Characters kept of an answer that is no problem document, such as a proxy's page."""
 
@@ -128,6 +130,8 @@ class Caller:
             base_url=base_url,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             transport=transport,
+            # As many calls at once as are made: a heartbeat must not wait for its turn behind claims that wait.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_MAX),
             # A proxy that the environment names for the world outside has no way to this machine's servers.
             trust_env=not _is_loopback(base_url),
         )
