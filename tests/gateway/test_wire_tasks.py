@@ -182,8 +182,9 @@ def test_a_heartbeat_says_how_far_its_attempt_is_and_the_task_shows_it_while_tha
     agent_id = wire.register(capability)
 
     def shown(task_id: str) -> Any:
+        # Only of this the two have to be one: a failed task is made ready again by itself, also between the reads.
         (task,) = wire.session(session_id)["tasks"]
-        assert wire.get(f"/task/{task_id}").json() == task
+        assert wire.get(f"/task/{task_id}").json()["progress"] == task["progress"]
         return task["progress"]
 
     beats: list[tuple[dict[str, Any], Any]] = [
