@@ -8,6 +8,7 @@ Errors::
 """
 
 import ipaddress
+import math
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -102,7 +103,8 @@ class Caller:
         base_url: Such as `http://127.0.0.1:8080`.
         api_key: Sent as a bearer token.
         timeout_s: How long an answer may take; a call's own wait is added to it.
-        retry_for_s: How long a call is repeated while the server is away or says "not now"; 0 for not at all.
+        retry_for_s: How long a call is repeated while the server is away or says "not now", from when it failed first;
+            0 for not at all.
         backoff: The pauses between repetitions.
         on_retry: Told of each failure that will be retried, and of the pause before that, in seconds.
         transport: Another way to the server, such as `httpx.ASGITransport`.
@@ -145,18 +147,22 @@ class Caller:
         return read_object(await self.answer(call))
 
     async def answer(self, call: Call) -> httpx.Response:
-        """Send a call until it succeeds, fails for good, or `retry_for_s` has passed."""
-        give_up_at = anyio.current_time() + self._retry_for_s
+        """Send a call until it succeeds, fails for good, or `retry_for_s` has passed since it failed first."""
+        give_up_at = math.inf
         failures = 0
         while True:
             try:
                 return await self._once(call)
             except ClientError as error:
                 failures += 1
+                now = anyio.current_time()
+                if failures == 1:
+                    # Not since it was made: until now a claim may have waited at the server, as it was to.
+                    give_up_at = now + self._retry_for_s
                 delay_s = self._backoff.delay_s(failures, self._random)
                 if isinstance(error, ProblemError) and error.retry_after_s is not None:
                     delay_s = max(delay_s, error.retry_after_s)
-                if not may_repeat(call, error) or anyio.current_time() + delay_s > give_up_at:
+                if not self._retry_for_s or not may_repeat(call, error) or now + delay_s > give_up_at:
                     raise
                 if self._on_retry is not None:
                     self._on_retry(error, delay_s)

@@ -52,7 +52,8 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         base_url: Such as `http://127.0.0.1:8080`.
         api_key: Sent as a bearer token.
         timeout_s: How long an answer may take; long-polls add their wait to it.
-        retry_for_s: How long a call is repeated while the server is away or says "not now"; 0 for not at all.
+        retry_for_s: How long a call is repeated while the server is away or says "not now", from when it failed first;
+            0 for not at all.
         backoff: The pauses between repetitions.
         on_retry: Told of each failure that will be retried, and of the pause before that, in seconds.
         transport: Another way to the server, such as `httpx.ASGITransport`.

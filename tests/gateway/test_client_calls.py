@@ -4,10 +4,13 @@ import asyncio
 import json
 from functools import partial
 
+import httpx
 import pytest
 import trio
+from trio.testing import MockClock
 
-from opscore.gateway.client import OpscoreClient, Unreachable
+from opscore.actors.backoff import Backoff
+from opscore.gateway.client import OpscoreClient, ProblemError, Unreachable
 from tests.gateway.raw_server import Sent, answer, raw_server
 from tests.gateway.scripted_server import Answer, scripted_server
 
@@ -45,3 +48,37 @@ async def test_a_heartbeat_waits_for_no_claim_however_many_wait() -> None:
                     await trio.sleep(0.01)
                 assert await client.heartbeat("t-1", 1) == "2030-01-01T00:00:00Z"
                 hold.set()
+
+
+async def test_a_claim_that_waited_for_long_when_the_server_went_is_made_again_all_the_same(
+    autojump_clock: MockClock,
+) -> None:
+    asked: list[float] = []
+
+    async def away_for_a_while(_request: httpx.Request) -> httpx.Response:
+        asked.append(trio.current_time())
+        if len(asked) == 1:
+            await trio.sleep(50.0)
+            raise httpx.ReadError("the server went")
+        if trio.current_time() < 55.0:
+            raise httpx.ConnectError("refused")
+        return httpx.Response(204)
+
+    every_second = Backoff(initial_s=1.0, coefficient=1.0, jitter=0.0)
+    transport = httpx.MockTransport(away_for_a_while)
+    async with OpscoreClient(
+        "http://opscore.test", retry_for_s=10.0, backoff=every_second, transport=transport
+    ) as client:
+        assert await client.claim("a-1", wait_s=60.0) is None
+    assert asked == [0.0, 51.0, 52.0, 53.0, 54.0, 55.0]
+    assert autojump_clock.current_time() == 55.0
+
+
+async def test_a_pause_of_nothing_is_no_leave_to_retry(autojump_clock: MockClock) -> None:
+    statuses = iter([503, 200])
+    transport = httpx.MockTransport(lambda _: httpx.Response(next(statuses), json={}))
+    at_once = Backoff(initial_s=0.0)
+    async with OpscoreClient("http://opscore.test", backoff=at_once, transport=transport) as client:
+        with pytest.raises(ProblemError):
+            await client.ready()
+    assert autojump_clock.current_time() == 0.0
