@@ -25,6 +25,8 @@ JsonObject = dict[str, Any]
 TOO_MANY_REQUESTS = 429
 PASSING = frozenset({TOO_MANY_REQUESTS, 502, 503, 504})
 """Answers that say "not now": the next attempt may be taken."""
+WAIT_S_MAX = 60.0
+"""How long a server holds a call that waits, however long it is asked to."""
 KEPT_MAX = 20
 """Connections that are kept open between calls."""
 ANSWER_TEXT_MAX = 300
@@ -177,7 +179,7 @@ class Caller:
                 content=call.body,
                 params=dict(call.params) or None,
                 headers={**content, **call.headers},
-                timeout=self._timeout_s + call.wait_s,
+                timeout=httpx.Timeout(self._timeout_s, read=self._timeout_s + min(call.wait_s, WAIT_S_MAX)),
             )
         except httpx.RequestError as error:
             sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)

@@ -82,3 +82,18 @@ async def test_a_pause_of_nothing_is_no_leave_to_retry(autojump_clock: MockClock
         with pytest.raises(ProblemError):
             await client.ready()
     assert autojump_clock.current_time() == 0.0
+
+
+@pytest.mark.parametrize(("wait_s", "read_s"), [(0.0, 3.0), (20.0, 23.0), (3600.0, 63.0)])
+async def test_only_an_answer_is_waited_for_longer_and_no_longer_than_a_server_waits(
+    wait_s: float, read_s: float
+) -> None:
+    given: list[dict[str, float]] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        given.append(request.extensions["timeout"])
+        return httpx.Response(204)
+
+    async with OpscoreClient("http://opscore.test", timeout_s=3.0, transport=httpx.MockTransport(note)) as client:
+        await client.claim("a-1", wait_s=wait_s)
+    assert given == [{"connect": 3.0, "read": read_s, "write": 3.0, "pool": 3.0}]
