@@ -9,6 +9,7 @@ import httpx
 
 from opscore.gateway.calls import Call, Caller, JsonObject, ProblemError, read_object
 from opscore.gateway.operator_calls import PREFIX, as_json, path_of, report_of, same_json
+from opscore.runtime.models import shown_text
 
 
 @attrs.frozen(kw_only=True)
@@ -138,14 +139,18 @@ class AgentCalls:
         code: str | None = None,
         retryable: bool | None = None,
     ) -> None:
-        """Report that an attempt failed, and whether another may do better; may be reported again as `complete` may."""
+        """Report that an attempt failed, and whether another may do better; may be reported again as `complete` may.
+
+        Of `error` and `code` is sent what the server keeps, 4,000 characters each.
+        """
+        error, code = shown_text(error), None if code is None else shown_text(code)
         report = {"attempt": attempt, "error": error, "code": code, "retryable": retryable}
         try:
             await self._caller.answer(
                 report_of(task_id, "fail", {key: value for key, value in report.items() if value is not None})
             )
         except ProblemError as problem:
-            failure = {"message": error, "code": code or "task_failed"}
+            failure = {"message": error, "code": "task_failed" if code is None else code}
             if not await self._was_taken(problem, task_id, attempt, {"error": failure}):
                 raise
 

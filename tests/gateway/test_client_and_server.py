@@ -104,6 +104,9 @@ async def test_a_report_whose_answer_was_lost_may_be_sent_again_and_another_is_r
             (client.complete, {"pages": 3}, {"pages": 2}),
             (client.complete, {"pages": (0, 1)}, {"pages": (0, True)}),
             (fail, "no paper", "no ink"),
+            (fail, "of a long traceback, " * 300, "no ink"),
+            (fail, "x" * 2_000_000, "no ink"),
+            (fail, "no such file: \udcff", "no ink"),
         ]
         for report, said, other in reports:
             await client.trigger("ann", "one_task")
