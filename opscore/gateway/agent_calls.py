@@ -38,6 +38,8 @@ class AgentCalls:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+        self._claims_unanswered: dict[str, str] = {}
+        """Their ids, by agent."""
 
     async def register_agent(
         self,
@@ -86,16 +88,24 @@ class AgentCalls:
             agent_id: The agent that claims, which says by this that it is idle.
             wait_s: How long the server may hold the call.
             claim_id: The same id gets the same attempt until its first heartbeat, so that a claim whose
-                answer was lost can be made again; drawn afresh if not given.
+                answer was lost can be made again. If not given, it is that of the agent's last claim by this client
+                where that ended without an answer, cancelled or broken off; else drawn afresh.
         """
+        named = claim_id or self._claims_unanswered.pop(agent_id, None) or uuid.uuid4().hex
         call = Call(
             method="POST",
             path=path_of("agent", agent_id, "claim"),
-            body=as_json({"claimId": claim_id or uuid.uuid4().hex}),
+            body=as_json({"claimId": named}),
             params={"waitSeconds": f"{wait_s:g}"},
             wait_s=wait_s,
         )
-        response = await self._caller.answer(call)
+        try:
+            response = await self._caller.answer(call)
+        except BaseException:
+            # The server may have handed over an attempt, which under another id nobody gets before its lease ends.
+            if not claim_id:
+                self._claims_unanswered[agent_id] = named
+            raise
         if response.status_code == httpx.codes.NO_CONTENT:
             return None
         answer = read_object(response)

@@ -1,0 +1,88 @@
+"""What the SDK's agents say, and what a real server makes of it."""
+
+import functools
+
+import httpx
+import pytest
+import trio
+
+from opscore.gateway.client import OpscoreClient, Unreachable
+from tests.gateway.gateway_process import API_KEY, GatewayProcess, name, one_task
+from tests.gateway.raw_server import Sent, answer, raw_server
+from tests.gateway.scripted_server import Answer, scripted_server
+
+NO_TASK = Answer(status=204)
+HANG_UP = Answer(hang_up=True)
+
+
+class LosingOneAnswer(httpx.AsyncHTTPTransport):
+    """A way to the server on which the first answer to a claim is lost."""
+
+    lost = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if not self.lost and request.url.path.endswith("/claim"):
+            self.lost = True
+            await response.aread()
+            raise httpx.ReadError("the connection broke")
+        return response
+
+
+async def test_an_attempt_whose_claim_had_no_answer_comes_with_the_next_claim(server: GatewayProcess) -> None:
+    async with OpscoreClient(server.url, API_KEY, transport=LosingOneAnswer()) as client:
+        capability = name("cap")
+        agent_id = (await client.register_agent(capabilities=(capability,)))["agentId"]
+        started = await client.trigger(None, one_task(capability))
+        with pytest.raises(Unreachable):
+            await client.claim(agent_id, wait_s=10)
+        claim = await client.claim(agent_id)
+        assert claim is not None
+        assert (claim.task["sessionId"], claim.attempt) == (started.session_id, 1)
+
+
+async def test_a_claim_after_one_without_an_answer_carries_its_id_and_the_one_after_that_another() -> None:
+    with scripted_server(HANG_UP, NO_TASK) as server:
+        async with OpscoreClient(server.url) as client:
+            with pytest.raises(Unreachable):
+                await client.claim("a-1")
+            for agent_id in ("a-2", "a-1", "a-1"):
+                assert await client.claim(agent_id) is None
+    first, other, again, next_one = [call.document["claimId"] for call in server.asked]
+    assert first == again
+    assert len({first, other, next_one}) == 3
+
+
+async def test_a_claim_that_is_cancelled_counts_as_one_without_an_answer_and_of_two_at_once_each_has_its_own() -> None:
+    release = trio.Event()
+
+    async def handle(stream: trio.SocketStream, _: Sent) -> None:
+        await release.wait()
+        await stream.send_all(answer(204))
+
+    async with raw_server(handle) as server, OpscoreClient(server.url) as client:
+        with trio.fail_after(20.0):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(functools.partial(client.claim, "a-1", wait_s=10.0))
+                while not server.sent:
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(functools.partial(client.claim, "a-1", wait_s=10.0))
+                nursery.start_soon(functools.partial(client.claim, "a-1", wait_s=10.0))
+                while len(server.sent) < 3:
+                    await trio.sleep(0.01)
+                release.set()
+    first, *both = [sent.document["claimId"] for sent in server.sent]
+    assert first in both
+    assert len(set(both)) == 2
+
+
+async def test_an_id_that_the_caller_chose_is_his_to_choose_again() -> None:
+    with scripted_server(HANG_UP, NO_TASK) as server:
+        async with OpscoreClient(server.url) as client:
+            with pytest.raises(Unreachable):
+                await client.claim("a-1", claim_id="mine")
+            assert await client.claim("a-1") is None
+    assert server.asked[0].document == {"claimId": "mine"}
+    assert server.asked[1].document != {"claimId": "mine"}
