@@ -1,7 +1,7 @@
 """The part of the SDK that agents use: they register, report, claim, and say what becomes of an attempt."""
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -40,6 +40,8 @@ class AgentCalls:
         self._caller = caller
         self._claims_unanswered: dict[str, str] = {}
         """Their ids, by agent."""
+        self._reported_at: dict[str, datetime] = {}
+        """When each agent last reported, as of the time of the report."""
 
     async def register_agent(
         self,
@@ -74,12 +76,22 @@ class AgentCalls:
         *,
         timestamp: datetime | None = None,
     ) -> None:
-        """Report an agent's state, as of now unless a time is given; repetitions carry the same time."""
-        moment = (timestamp or datetime.now(UTC)).isoformat()
+        """Report an agent's state, as of now unless a time is given; repetitions carry the same time.
+
+        Of reports as of now each is later than the one before, also where this machine's clock was set back meanwhile:
+        what is older than the newest report says nothing to the server.
+        """
+        moment = (timestamp or self._later_than_before(agent_id)).isoformat()
         report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
         if details is not None:
             report = {**report, "details": details}
         await self._caller.answer(Call(method="POST", path=path_of("agent", agent_id, "state"), body=as_json(report)))
+
+    def _later_than_before(self, agent_id: str) -> datetime:
+        now, before = datetime.now(UTC), self._reported_at.get(agent_id)
+        moment = now if before is None else max(now, before + timedelta(microseconds=1))
+        self._reported_at[agent_id] = moment
+        return moment
 
     async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
         """Ask for one task, waiting for it up to `wait_s`; None when there was none.

@@ -1,11 +1,14 @@
 """What the SDK's agents say, and what a real server makes of it."""
 
 import functools
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Self
 
 import httpx
 import pytest
 import trio
 
+from opscore.gateway import agent_calls
 from opscore.gateway.client import OpscoreClient, Unreachable
 from tests.gateway.gateway_process import API_KEY, GatewayProcess, name, one_task
 from tests.gateway.raw_server import Sent, answer, raw_server
@@ -86,3 +89,25 @@ async def test_an_id_that_the_caller_chose_is_his_to_choose_again() -> None:
             assert await client.claim("a-1") is None
     assert server.asked[0].document == {"claimId": "mine"}
     assert server.asked[1].document != {"claimId": "mine"}
+
+
+class SetBack(datetime):
+    """The clock of a machine that was set back by ten minutes."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) - timedelta(minutes=10)
+
+
+async def test_what_an_agent_reports_counts_also_once_its_clock_was_set_back(
+    server: GatewayProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with OpscoreClient(server.url, API_KEY) as client:
+        agent_id = (await client.register_agent())["agentId"]
+        await client.report_state(agent_id, "active")
+        monkeypatch.setattr(agent_calls, "datetime", SetBack)
+        for state in ("idle", "active", "idle"):
+            await client.report_state(agent_id, state)
+            assert (await client.agent_state(agent_id))["state"] == state
+        await client.report_state(agent_id, "error", timestamp=datetime.now(UTC) - timedelta(minutes=1))
+        assert (await client.agent_state(agent_id))["state"] == "idle"
