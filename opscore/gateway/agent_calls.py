@@ -1,6 +1,7 @@
 """The part of the SDK that agents use: they register, report, claim, and say what becomes of an attempt."""
 
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,11 +50,17 @@ class AgentCalls:
         *,
         name: str | None = None,
         version: str | None = None,
-        capabilities: tuple[str, ...] = (),
+        capabilities: Iterable[str] = (),
         contact_endpoint: str | None = None,
         metadata: JsonObject | None = None,
     ) -> JsonObject:
-        """Introduce an agent, or introduce it anew; without an id the server draws one."""
+        """Introduce an agent, or introduce it anew; without an id the server draws one.
+
+        Raises:
+            TypeError: the capabilities are one text, which would be taken for its characters.
+        """
+        if isinstance(capabilities, str):
+            raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
         document = {
             "agentId": agent_id,
             "agentName": name,

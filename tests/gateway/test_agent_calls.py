@@ -111,3 +111,11 @@ async def test_what_an_agent_reports_counts_also_once_its_clock_was_set_back(
             assert (await client.agent_state(agent_id))["state"] == state
         await client.report_state(agent_id, "error", timestamp=datetime.now(UTC) - timedelta(minutes=1))
         assert (await client.agent_state(agent_id))["state"] == "idle"
+
+
+async def test_one_text_is_no_collection_of_capabilities() -> None:
+    with scripted_server(NO_TASK) as server:
+        async with OpscoreClient(server.url) as client:
+            with pytest.raises(TypeError, match="'gpu'"):
+                await client.register_agent("a-1", capabilities="gpu")
+    assert server.asked == []
