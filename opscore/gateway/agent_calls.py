@@ -187,7 +187,11 @@ class AgentCalls:
         """Whether an attempt is refused as over because it has ended just so: its report was accepted before."""
         if problem.code != "stale_attempt":
             return False
-        task = await self.task(task_id)
+        try:
+            task = await self.task(task_id)
+        except ProblemError:
+            # It is not to be seen any more: another agent has it, or it is gone.
+            return False
         return task["attempt"] == attempt and all(same_json(task[name], value) for name, value in outcome.items())
 
     async def task(self, task_id: str) -> JsonObject:

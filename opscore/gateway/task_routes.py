@@ -4,8 +4,13 @@ from starlette.responses import Response
 
 from opscore.gateway.documents import CompleteRequest, FailRequest, HeartbeatRequest, lease_document, task_document
 from opscore.gateway.keys import Scope
+from opscore.gateway.problems import HttpRefusal
 from opscore.gateway.replies import shown
 from opscore.gateway.requests import Call
+from opscore.runtime.errors import StaleAttempt
+from opscore.runtime.history import attempts_of
+from opscore.runtime.models import Task
+from opscore.runtime.views import PAGE_MAX
 
 
 async def show(call: Call) -> Response:
@@ -42,8 +47,33 @@ async def fail(call: Call) -> Response:
 
 
 def _own_task(call: Call) -> str:
-    """The task's id, once it is clear that this key may speak for the agent that has or had it."""
+    """The task's id, once it is clear that this key may speak for the agent that has or had it.
+
+    Raises:
+        HttpRefusal: 403.
+        StaleAttempt: the key's agent had it, and another has it now.
+    """
     call.require_agent()
     task_id = call.path("taskId")
-    call.require(Scope.AGENT, call.node.task(task_id).agent_id)
+    task = call.node.task(task_id)
+    try:
+        call.require(Scope.AGENT, task.agent_id)
+    except HttpRefusal:
+        # Whatever it says is refused; as forbidden, an agent that was silent for long would blame its key.
+        number = _had_before(call, task)
+        if number is None:
+            raise
+        raise StaleAttempt(task_id, number, "another agent has the task since") from None
     return task_id
+
+
+def _had_before(call: Call, task: Task) -> int | None:
+    """The newest attempt of a task that the key's agent had, as far as the newest records of its run tell."""
+    agent_id = None if call.principal is None else call.principal.agent_id
+    records = call.node.history(task.session_id, limit=PAGE_MAX).items
+    had = [
+        each.number
+        for each in attempts_of(records)
+        if each.task_id == task.task_id and each.agent_id is not None and each.agent_id == agent_id
+    ]
+    return max(had, default=None)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from opscore.gateway import agent_calls
-from opscore.gateway.client import OpscoreClient, Unreachable
+from opscore.gateway.client import OpscoreClient, ProblemError, Unreachable
 from tests.gateway.gateway_process import API_KEY, GatewayProcess, name, one_task
 from tests.gateway.raw_server import Sent, answer, raw_server
 from tests.gateway.scripted_server import Answer, scripted_server
@@ -119,3 +119,20 @@ async def test_one_text_is_no_collection_of_capabilities() -> None:
             with pytest.raises(TypeError, match="'gpu'"):
                 await client.register_agent("a-1", capabilities="gpu")
     assert server.asked == []
+
+
+async def test_a_late_result_of_an_agent_that_has_a_key_of_its_own_is_refused_as_stale(
+    server: GatewayProcess, keys: dict[str, str]
+) -> None:
+    capability, other = name("cap"), name("agent")
+    async with OpscoreClient(server.url, API_KEY) as client, OpscoreClient(server.url, keys["agent:eight"]) as eight:
+        await eight.register_agent("eight", capabilities=[capability])
+        await client.trigger(None, one_task(capability))
+        claim = await eight.claim("eight", wait_s=10)
+        assert claim is not None
+        await client.register_agent(other, capabilities=[capability])
+        await client.steer(str(claim.task["sessionId"]), "reset")
+        assert await client.claim(other, wait_s=10) is not None
+        with pytest.raises(ProblemError) as stale:
+            await eight.complete(claim.task_id, claim.attempt, 5)
+        assert (stale.value.status, stale.value.code) == (409, "stale_attempt")

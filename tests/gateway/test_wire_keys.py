@@ -4,7 +4,7 @@ import pytest
 
 from opscore.gateway.app import ENDPOINTS
 from opscore.runtime.models import Move
-from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, one_task, problem
+from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, name, one_task, problem
 
 EVERYONE = {"admin", "operator", "agent", "agent:seven", "viewer"}
 AGENTS = {"admin", "operator", "agent", "agent:seven"}
@@ -105,6 +105,24 @@ def test_the_key_of_one_agent_opens_nothing_of_another(
     with server.client(keys["agent:eight"]) as client:
         answer = client.request(method, f"{PREFIX}{url}", json=body if method == "POST" else None)
     problem(answer, 403, "forbidden")
+
+
+@pytest.mark.parametrize("which", ["heartbeat", "complete", "fail"])
+def test_what_an_agent_says_under_its_own_key_of_a_task_that_another_has_by_now_is_stale(
+    server: GatewayProcess, wire: Wire, keys: dict[str, str], which: str
+) -> None:
+    capability, other = name("cap"), name("agent")
+    wire.register(capability, agent_id="eight")
+    session_id = wire.trigger(one_task(capability))
+    task_id = wire.claimed("eight")["task"]["taskId"]
+    wire.register(capability, agent_id=other)
+    assert wire.post(f"/session/{session_id}/reset").status_code == 200
+    assert wire.claimed(other)["attempt"] == 2
+    path, said = f"{PREFIX}/task/{task_id}/{which}", {"attempt": 1, "error": "no paper"}
+    with server.client(keys["agent:eight"]) as eight, server.client(keys["agent:seven"]) as seven:
+        stale = problem(eight.post(path, json=said), 409, "stale_attempt")
+        assert other not in stale["detail"]
+        problem(seven.post(path, json=said), 403, "forbidden")
 
 
 def test_an_agent_may_introduce_itself_with_its_own_key(server: GatewayProcess, keys: dict[str, str]) -> None:
