@@ -165,6 +165,9 @@ async def _body(response: httpx.Response, timeout_s: float, bytes_max: int) -> b
         try:
             async for chunk in response.aiter_raw():
                 body += chunk
+                # One read may bring thousands of small chunks, and taking them apart one by one waits for nothing.
+                # Whoever is cancelled here would leave httpx's generators open, as below.
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 if len(body) > bytes_max:
                     # Not left by a `return`, which would leave httpx's inner generators open: the next read fails.
                     await response.aclose()

@@ -19,6 +19,7 @@ from tests.gateway.raw_server import ASSIGNMENT, Handle, Sent, answer, free_port
 
 PATIENCE_S = 10.0
 SHORT_S = 0.3
+CHUNKS = 4_000
 
 
 @pytest.fixture
@@ -173,6 +174,30 @@ async def test_of_a_body_that_never_ends_the_status_counts(client: httpx.AsyncCl
             await trio.sleep(SHORT_S / 10)
 
     assert_cut_off(await pushed(client, endless, timeout_s=SHORT_S), 202, "its answer was not complete within")
+
+
+async def test_others_have_their_turn_while_a_body_of_many_small_chunks_is_read(client: httpx.AsyncClient) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async def in_chunks(stream: trio.SocketStream, _: Sent) -> None:
+        nonlocal turns
+        await stream.send_all(b"HTTP/1.1 200 Fine\r\ntransfer-encoding: chunked\r\n\r\n")
+        turns = 0
+        await stream.send_all(b"1\r\n7\r\n" * CHUNKS + b"0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        fact = await pushed(client, in_chunks)
+        assert turns >= CHUNKS
+        nursery.cancel_scope.cancel()
+    assert isinstance(fact, Answered)
+    assert fact.body == int("7" * CHUNKS)
 
 
 @pytest.mark.parametrize("rest", [b"{", b""])
