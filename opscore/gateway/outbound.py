@@ -7,6 +7,7 @@ from one that broke after taking the request, and that would cost the task a min
 import contextlib
 import email.utils
 import json
+import logging
 import time
 from collections.abc import Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -23,6 +24,8 @@ ANSWER_BYTES_MAX: Final = 1024 * 1024
 CONNECT_TIMEOUT_S: Final = 5.0
 SENDER_ID: Final = "opscore_system_id"
 _PLAIN: Final = "identity"
+
+_log = logging.getLogger("opscore.outbound")
 
 
 def open_client() -> httpx.AsyncClient:
@@ -109,6 +112,11 @@ async def post(
     async with contextlib.aclosing(response):
         body = await _body(response, timeout_s, ANSWER_BYTES_MAX)
     read, cut_off = ("", body.reason) if isinstance(body, Broken) else (_decoded(body), None)
+    if cut_off is not None and response.is_success:
+        # The agent has it, and may have said what came of it: nobody else could tell why that is waited for in vain.
+        task_id, attempt = document.get("opscore_task_id"), document.get("opscore_attempt")
+        said = "what was answered %d to task %s attempt %s only says that it was received: %s"
+        _log.warning(said, response.status_code, task_id, attempt, cut_off)
     return Answered(status=response.status_code, body=read, cut_off=cut_off, retry_after_s=_retry_after_s(response))
 
 
