@@ -103,7 +103,7 @@ class Caller:
 
     Args:
         base_url: Such as `http://127.0.0.1:8080`.
-        api_key: Sent as a bearer token.
+        api_key: Sent as a bearer token, without space around it.
         timeout_s: How long an answer may take; a call's own wait is added to it.
         retry_for_s: How long a call is repeated while the server is away or says "not now", from when it failed first;
             0 for not at all.
@@ -132,7 +132,7 @@ class Caller:
         self._random = random.Random()
         self._http = httpx.AsyncClient(
             base_url=base_url,
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            headers=_authorization(api_key or ""),
             transport=transport,
             # As many calls at once as are made: a heartbeat must not wait for its turn behind claims that wait.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_MAX),
@@ -241,6 +241,18 @@ def read_object(response: httpx.Response) -> JsonObject:
             detail=f"{response.url} answered with no JSON object; is it an opscore server?",
         )
     return answer
+
+
+def _authorization(api_key: str) -> dict[str, str]:
+    """The head's line with the key; one that was read from a file may have that file's end of line.
+
+    Raises:
+        ValueError: no line can say it. The key itself is not told: errors are logged.
+    """
+    key = api_key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("the API key is none: it has characters beside those that are printed, in ASCII")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _is_loopback(url: str) -> bool:

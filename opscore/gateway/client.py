@@ -50,13 +50,16 @@ class OpscoreClient(AgentCalls, OperatorCalls):
 
     Args:
         base_url: Such as `http://127.0.0.1:8080`.
-        api_key: Sent as a bearer token.
+        api_key: Sent as a bearer token, without space around it.
         timeout_s: How long an answer may take; long-polls add their wait to it.
         retry_for_s: How long a call is repeated while the server is away or says "not now", from when it failed first;
             0 for not at all.
         backoff: The pauses between repetitions.
         on_retry: Told of each failure that will be retried, and of the pause before that, in seconds.
         transport: Another way to the server, such as `httpx.ASGITransport`.
+
+    Raises:
+        ValueError: The address is none of a server, or the key can't be sent.
     """
 
     def __init__(

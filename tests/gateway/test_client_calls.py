@@ -97,3 +97,18 @@ async def test_only_an_answer_is_waited_for_longer_and_no_longer_than_a_server_w
     async with OpscoreClient("http://opscore.test", timeout_s=3.0, transport=httpx.MockTransport(note)) as client:
         await client.claim("a-1", wait_s=wait_s)
     assert given == [{"connect": 3.0, "read": read_s, "write": 3.0, "pool": 3.0}]
+
+
+async def test_a_key_is_sent_without_the_end_of_the_line_that_it_stood_on() -> None:
+    with scripted_server(Answer(document={})) as server:
+        async with OpscoreClient(server.url, " a-key\r\n") as client:
+            await client.health()
+    assert server.asked[0].headers["authorization"] == "Bearer a-key"
+
+
+@pytest.mark.parametrize("key", ["a-key\nanother", "sch\xfcssel", "nul\x00"])
+def test_a_key_that_can_not_be_sent_is_refused_at_once_and_not_told(key: str) -> None:
+    with pytest.raises(ValueError, match="API key") as refused:
+        OpscoreClient("http://127.0.0.1:1", key)
+    assert key not in str(refused.value)
+    assert repr(key) not in str(refused.value)
