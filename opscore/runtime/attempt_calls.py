@@ -7,14 +7,14 @@ import trio
 
 from opscore.actors.errors import ActorError
 from opscore.actors.ref import Ref
-from opscore.runtime import delivery, messages, views
+from opscore.runtime import delivery, history, messages, views
 from opscore.runtime.calls import Calls
 from opscore.runtime.errors import StaleAttempt, StoreError, TaskNotFound, Unavailable
 from opscore.runtime.models import Failure, Lease, Task, shown_text
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import LEASES, TASKS
 from opscore.runtime.values import check_is_text, check_progress, check_value, deep_copy
-from opscore.runtime.views import TaskView
+from opscore.runtime.views import PAGE_MAX, TaskView
 
 AGAIN_S: Final = 1.0
 """When a local function's heartbeat is sent again that could not be taken."""
@@ -40,7 +40,7 @@ class AttemptCalls(Calls):
         """
         check_progress(progress, self._core.limits)
         beat = messages.Heartbeat(task_id=task_id, attempt=attempt, progress=deep_copy(progress))
-        return await self._holder(task_id, attempt).ask(beat)
+        return await self._speaker(task_id, attempt).ask(beat)
 
     async def _say_alive(self, task_id: str, attempt: int, progress: Any) -> None:
         """Send a local function's heartbeat until it is taken: what keeps the store from it is not its failure."""
@@ -83,7 +83,7 @@ class AttemptCalls(Calls):
 
     async def _finish(self, task_id: str, attempt: int, outcome: delivery.Completed | delivery.Failed) -> None:
         finish = messages.Finish(task_id=task_id, attempt=attempt, outcome=outcome)
-        await self._holder(task_id, attempt).ask(finish)
+        await self._speaker(task_id, attempt).ask(finish)
 
     def task(self, task_id: str) -> Task:
         """Return one task of a run.
@@ -111,13 +111,34 @@ class AttemptCalls(Calls):
         """Return the lease that an agent holds, if it holds one."""
         return self._read(lambda view: LEASES.read(view, agent_id).row)
 
-    def _holder(self, task_id: str, attempt: int) -> Ref[AgentProtocol]:
+    def holder(self, task_id: str, attempt: int) -> str | None:
+        """Return the agent that has or had an attempt: of a past one as the newest 500 records of its run tell.
+
+        Where they do not tell it, or there was no such attempt, it is the agent that had the task last.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        return self._holder(self.task(task_id), attempt)
+
+    def _holder(self, task: Task, attempt: int) -> str | None:
+        if not 0 < attempt < task.attempt:
+            return task.agent_id
+        page = self._read(lambda view: history.history(view, task.session_id, limit=PAGE_MAX, cursor=None))
+        told = [] if page is None else history.attempts_of(page.items)
+        had = [each.agent_id for each in told if (each.task_id, each.number) == (task.task_id, attempt)]
+        return had[0] if had else task.agent_id
+
+    def _speaker(self, task_id: str, attempt: int) -> Ref[AgentProtocol]:
+        """The agent's actor that hears what is said of an attempt: one that is out, or was taken back."""
         task = self.task(task_id)
-        if task.attempt == attempt and task.agent_id is not None and (task.is_out or self._is_taken_back(task)):
-            return self._core.addresses.agent(task.agent_id)
+        agent_id = self._holder(task, attempt)
+        is_out = task.attempt == attempt and task.is_out
+        if agent_id is not None and (is_out or self._is_taken_back(agent_id, task_id, attempt)):
+            return self._core.addresses.agent(agent_id)
         raise StaleAttempt(task_id, attempt, f"the task is {task.status} at attempt {task.attempt}")
 
-    def _is_taken_back(self, task: Task) -> bool:
+    def _is_taken_back(self, agent_id: str, task_id: str, attempt: int) -> bool:
         """Whether the agent has in hand what was taken back from it; its actor refuses the call, and lets it go."""
-        lease = self.lease(task.agent_id or "")
-        return lease is not None and lease.revoked and (lease.task_id, lease.attempt) == (task.task_id, task.attempt)
+        lease = self.lease(agent_id)
+        return lease is not None and lease.revoked and (lease.task_id, lease.attempt) == (task_id, attempt)

@@ -123,6 +123,10 @@ def test_what_an_agent_says_under_its_own_key_of_a_task_that_another_has_by_now_
         stale = problem(eight.post(path, json=said), 409, "stale_attempt")
         assert other not in stale["detail"]
         problem(seven.post(path, json=said), 403, "forbidden")
+        # What the other has is the other's, whoever had the task before.
+        problem(eight.post(path, json={**said, "attempt": 2}), 403, "forbidden")
+        problem(eight.post(path, json={**said, "attempt": "1"}), 403, "forbidden")
+    assert wire.get(f"/task/{task_id}").json()["status"] == "dispatched"
 
 
 def test_an_agent_may_introduce_itself_with_its_own_key(server: GatewayProcess, keys: dict[str, str]) -> None:

@@ -266,8 +266,12 @@ async def test_resetting_gives_what_is_out_to_another_agent_and_refuses_the_firs
         await quiet()
         task = only_task(node, session)
         assert (task.agent_id, task.attempt, task.retries, task.bounces) == ("fresh", 2, 0, 0)
-        with pytest.raises(StaleAttempt):
+        with pytest.raises(StaleAttempt, match="taken back"):
+            await node.heartbeat(task.task_id, 1)
+        assert lease_of(node, "stuck") is not None
+        with pytest.raises(StaleAttempt, match="taken back"):
             await node.complete(task.task_id, 1, "late")
+        assert lease_of(node, "stuck") is None, "it is done with what was taken back"
         await node.complete(task.task_id, 2, "in time")
         assert (await ended(node, session)).result == {"only": "in time"}
 

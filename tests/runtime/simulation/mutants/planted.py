@@ -201,8 +201,8 @@ MUTANTS: tuple[Mutant, ...] = (
         also=(
             (
                 "opscore/runtime/attempt_calls.py",
-                "if task.attempt == attempt and task.agent_id is not None and (",
-                "if task.agent_id is not None and (",
+                "agent_id = self._holder(task, attempt)\n        is_out = task.attempt == attempt and task.is_out\n",
+                "agent_id = task.agent_id\n        is_out = task.is_out\n",
             ),
         ),
     ),
