@@ -54,7 +54,10 @@ class AgentCalls:
         contact_endpoint: str | None = None,
         metadata: JsonObject | None = None,
     ) -> JsonObject:
-        """Introduce an agent, or introduce it anew; without an id the server draws one.
+        """Introduce an agent, or introduce it anew, with what is given now; without an id the server draws one.
+
+        One that starts anew after a crash then reports `initializing`: that gives back at once what it had at hand, of
+        which nobody else gets anything before the end of its lease.
 
         Raises:
             TypeError: the capabilities are one text, which would be taken for its characters.
@@ -152,6 +155,8 @@ class AgentCalls:
         """Report an attempt's result; a `ProblemError` with status 409 if it is no longer current.
 
         The same result may be reported again, as where the answer was lost: what was accepted once is.
+        A result that is too large (`ProblemError`, 422 or 413), or is not JSON (TypeError, ValueError), leaves the
+        attempt open, for a smaller one or for `fail`.
         """
         try:
             await self._caller.answer(report_of(task_id, "complete", {"attempt": attempt, "result": result}))

@@ -1,6 +1,7 @@
 """What the SDK's agents say, and what a real server makes of it."""
 
 import functools
+import math
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Self
 
@@ -136,3 +137,37 @@ async def test_a_late_result_of_an_agent_that_has_a_key_of_its_own_is_refused_as
         with pytest.raises(ProblemError) as stale:
             await eight.complete(claim.task_id, claim.attempt, 5)
         assert (stale.value.status, stale.value.code) == (409, "stale_attempt")
+
+
+async def test_an_agent_that_starts_anew_gives_back_what_it_had_and_gets_it_again(server: GatewayProcess) -> None:
+    capability, agent_id = name("cap"), name("agent")
+    for attempt in (1, 2):
+        async with OpscoreClient(server.url, API_KEY) as client:
+            await client.register_agent(agent_id, capabilities=[capability])
+            await client.report_state(agent_id, "initializing")
+            if attempt == 1:
+                await client.trigger(None, one_task(capability))
+            claim = await client.claim(agent_id, wait_s=10)
+            assert claim is not None
+            assert claim.attempt == attempt
+            await client.heartbeat(claim.task_id, attempt)
+
+
+@pytest.mark.parametrize(
+    ("result", "refused"),
+    [("x" * 300_000, ProblemError), ("x" * 2_000_000, ProblemError), (object(), TypeError), (math.nan, ValueError)],
+    ids=["large", "huge", "object", "nan"],
+)
+async def test_a_result_that_can_not_be_taken_leaves_the_attempt_open(
+    server: GatewayProcess, result: object, refused: type[Exception]
+) -> None:
+    async with OpscoreClient(server.url, API_KEY) as client:
+        capability = name("cap")
+        agent_id = (await client.register_agent(capabilities=[capability]))["agentId"]
+        started = await client.trigger(None, one_task(capability))
+        claim = await client.claim(agent_id, wait_s=10)
+        assert claim is not None
+        with pytest.raises(refused):
+            await client.complete(claim.task_id, claim.attempt, result)
+        await client.complete(claim.task_id, claim.attempt, "less")
+        assert (await client.session(started.session_id, wait_s=10))["result"] == {"only": "less"}
