@@ -92,7 +92,8 @@ class Call:
     path: str
     body: bytes | None = None
     params: Mapping[str, str | list[str]] = attrs.field(factory=dict)
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] | Callable[[], Mapping[str, str]] = attrs.field(factory=dict)
+    """Where they are a function, they are asked for at each repetition."""
     wait_s: float = 0.0
     """How long the server may take its time, on top of the client's timeout."""
     repeatable: bool = True
@@ -172,13 +173,14 @@ class Caller:
 
     async def _once(self, call: Call) -> httpx.Response:
         content = {} if call.body is None else {"Content-Type": "application/json"}
+        headers = call.headers() if callable(call.headers) else call.headers
         try:
             response = await self._http.request(
                 call.method,
                 call.path,
                 content=call.body,
                 params=dict(call.params) or None,
-                headers={**content, **call.headers},
+                headers={**content, **headers},
                 timeout=httpx.Timeout(self._timeout_s, read=self._timeout_s + min(call.wait_s, WAIT_S_MAX)),
             )
         except httpx.RequestError as error:

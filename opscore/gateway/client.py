@@ -8,12 +8,13 @@ cannot have taken it. `calls` has the errors.
 
 import hashlib
 import hmac
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import attrs
 import httpx
@@ -34,6 +35,10 @@ __all__ = [
     "Unreachable",
     "webhook_headers",
 ]
+
+
+SIGNED_S_MAX: Final = 200.0
+"""How long one signature is sent; servers take it for 300 s, by clocks of their own."""
 
 
 @attrs.frozen(kw_only=True)
@@ -113,7 +118,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
     async def notify(self, event_type: str, agent_details: JsonObject, *, secret: str | None = None) -> JsonObject:
         """Send AgentKit's webhook, `REGISTER` or `DEREGISTER`, signed when a secret is given."""
         body = as_json({"event_type": event_type, "agent_details": agent_details})
-        headers = webhook_headers(secret, body) if secret else {}
+        headers: Callable[[], dict[str, str]] = _Signature(secret, body) if secret else dict
         path = f"{PREFIX}/internal/agent/notify"
         return await self._caller.document(Call(method="POST", path=path, body=body, headers=headers))
 
@@ -249,6 +254,21 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         return await self._caller.document(
             Call(method="GET", path=path_of("session", session_id), params=params, wait_s=wait_s)
         )
+
+
+class _Signature:
+    """A webhook's signature: the same for each repetition, by which a server knows it, until it is nearly too old."""
+
+    def __init__(self, secret: str, body: bytes) -> None:
+        self._secret, self._body = secret, body
+        self._at = -math.inf
+        self._headers: dict[str, str] = {}
+
+    def __call__(self) -> dict[str, str]:
+        now = time.time()
+        if not abs(now - self._at) <= SIGNED_S_MAX:
+            self._at, self._headers = now, webhook_headers(self._secret, self._body, at=now)
+        return self._headers
 
 
 def webhook_headers(secret: str, body: bytes, *, at: float | None = None) -> dict[str, str]:
