@@ -87,7 +87,7 @@ class AgentActor(AgentDeliveries):
             over = reports.lets_go(message.state, message.details, lease)
             rest = None if over else KEEP
             await self._rows.commit("agent.reported", agent=newer, lease=rest, data={"state": message.state})
-        elif lease is None or isinstance(meaning, reports.Nothing):
+        elif lease is None or isinstance(meaning, reports.Nothing) or self._answer_may_say_more(newer, lease):
             await self._rows.commit("agent.reported", agent=newer, data={"state": message.state})
         elif isinstance(meaning, reports.Alive):
             await self._show_life(lease, self._in_hand(leases.renewed(lease, now, active=True)), agent=newer)
@@ -105,6 +105,11 @@ class AgentActor(AgentDeliveries):
         if handed or (message.details or {}).get("opscore_task_id") == lease.task_id:
             return reports.meaning(message.state, message.details, lease)
         return reports.meaning_before_handed(message.state)
+
+    def _answer_may_say_more(self, agent: Agent, lease: Lease) -> bool:
+        """Whether the agent is done and has not said with what, and the push that brought the attempt is unanswered."""
+        unanswered = self._courier.carries(lease.task_id, lease.attempt) and not self._runs_here(lease)
+        return unanswered and "result" not in (agent.details or {}) and reports.done(agent, lease) is not None
 
     @handles(messages.SetCordon)
     async def set_cordon(self, message: messages.SetCordon) -> Agent:

@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from opscore.actors.actor import handles
-from opscore.runtime import delivery, leases, messages, process_messages, registration, timer_messages
+from opscore.runtime import delivery, leases, messages, process_messages, registration, reports, timer_messages
 from opscore.runtime.addresses import hint
 from opscore.runtime.agent_rows import KEEP
 from opscore.runtime.agent_standing import DECISIONS_MAX, AgentStanding
@@ -129,9 +129,15 @@ class AgentDeliveries(AgentStanding):
             lease = self._rows.lease
             if lease is not None and is_about(lease, message):
                 meant = delivery.judge_answer(message.fact, tool=lease.tool, idempotent=lease.idempotent)
-                await self._judged(lease, checked(meant, self._limits))
+                said = None if delivery.tells_the_end(meant) else self._said_done(lease)
+                await self._judged(lease, checked(said or meant, self._limits))
 
         await self._decided(decide)
+
+    def _said_done(self, lease: Lease) -> delivery.Completed | None:
+        """What the agent's report said of an attempt whose push had no answer yet."""
+        agent = self._rows.agent
+        return None if agent is None or lease.revoked else reports.done(agent, lease)
 
     async def _judged(self, lease: Lease, judgement: delivery.Judgement) -> None:
         now = self._now()
@@ -167,6 +173,8 @@ class AgentDeliveries(AgentStanding):
             return
         if lease.revoked and (now < lease.due_at or self._runs_here(lease)):
             await self._release(lease)
+        elif now >= lease.due_at and (said := self._said_done(lease)) is not None:
+            await self._end(checked(said, self._limits), "agent.finished")
         elif now >= lease.timeout_at:
             late = _timed_out(lease, f"attempt {lease.attempt} took longer than its timeout", delivery.TIMEOUT)
             await self._end(late, "agent.timed_out")
@@ -212,6 +220,9 @@ class AgentDeliveries(AgentStanding):
                 return
             if self._rows.agent is None or self._is_functions(lease):
                 await self._end(delivery.Lost(reason="the process that ran it ended"), "agent.resumed")
+            elif (said := self._said_done(lease)) is not None:
+                # The answer that might have said with what is lost with the process that waited for it.
+                await self._end(checked(said, self._limits), "agent.resumed")
             else:
                 await self._rows.commit("agent.resumed", lease=leases.resumed(lease, self._now(), self._limits))
                 await self._hand_over()

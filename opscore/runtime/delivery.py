@@ -12,6 +12,8 @@ from opscore.runtime.models import Agent, Assignment, Failure
 
 TIMEOUT: Final = "timeout"
 """The code of an attempt that took longer than it may."""
+OUTCOME_UNKNOWN: Final = "outcome_unknown"
+"""The code of a tool's call of which nobody knows whether it was made."""
 _NOT_DELIVERED: Final = frozenset({404, 429, 503})
 _SUCCESS: Final = range(200, 300)
 _ACCEPTED: Final = 202
@@ -132,6 +134,13 @@ def judge_answer(fact: Fact, *, tool: bool = False, idempotent: bool = False) ->
     return judge_call(_judge_call(fact), idempotent=idempotent) if tool else _judge(fact)
 
 
+def tells_the_end(judgement: Judgement) -> bool:
+    """Whether this says how the attempt ended, and not only whether the agent has it."""
+    if isinstance(judgement, Failed):
+        return judgement.error.code != OUTCOME_UNKNOWN
+    return isinstance(judgement, Completed)
+
+
 def _judge_call(fact: Fact) -> Judgement:
     """What a fact means for the call of a tool, whose answer is its result."""
     if isinstance(fact, Answered) and fact.status in _SUCCESS:
@@ -171,7 +180,7 @@ def judge_call(judgement: Judgement, *, idempotent: bool) -> Judgement:
 
 def unknown_call(reason: str) -> Failure:
     """Why an attempt failed of which nobody knows whether its tool was called."""
-    return Failure(message=f"nobody knows whether the tool was called: {reason}", code="outcome_unknown")
+    return Failure(message=f"nobody knows whether the tool was called: {reason}", code=OUTCOME_UNKNOWN)
 
 
 def _called(body: Any, *, accepted: bool = False, within: bool = False) -> Judgement | None:

@@ -18,6 +18,8 @@ from opscore.runtime.models import (
     STATE_IDLE,
     STATE_INITIALIZING,
     STATE_OFFLINE,
+    Agent,
+    AgentSource,
     Failure,
     Lease,
 )
@@ -97,6 +99,17 @@ def meaning(state: str, details: dict[str, Any] | None, lease: Lease) -> Meaning
         or (task_id is not None and lease.attempt == 1)
     )
     return Completed(result=details.get("result")) if proven else Nothing()
+
+
+def done(agent: Agent, lease: Lease) -> Completed | None:
+    """What the newest report of an agent says of the attempt that it worked on: completed, or nothing.
+
+    Only after an active report in this very lease: before that, idle is what every agent is that is given work.
+    """
+    if not lease.active_seen or agent.source is AgentSource.LOCAL:
+        return None
+    said = meaning(agent.state, agent.details, lease)
+    return said if isinstance(said, Completed) else None
 
 
 def _error_message(details: dict[str, Any]) -> str:
