@@ -163,7 +163,7 @@ class SessionActor(SessionStanding):
         session = await self._decided(decide, otherwise=None, guarded_by=STEERED)
         if session is None:
             raise SessionNotFound(self._session_id)
-        if message.move is Move.RESUME and session.parent_task_id is not None:
+        if message.move in (Move.RESUME, Move.RESET) and session.parent_task_id is not None:
             # While its actor was given up, nobody could tell it that it is waited for no more.
             await self._look_above()
         return session if self._run is None else self._run.session

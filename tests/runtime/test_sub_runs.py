@@ -165,8 +165,9 @@ async def test_what_a_run_gave_up_whose_actor_is_given_up_itself_is_called_off_a
         assert child_of(node, other).status is SessionStatus.STARTED, "that one is waited for"
 
 
+@pytest.mark.parametrize("move", [Move.RESUME, Move.RESET])
 async def test_a_run_that_is_resumed_when_nobody_waits_for_it_any_more_is_called_off(
-    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    move: Move, tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lost(*_: object) -> None:
         """What could not be said to an actor that was given up."""
@@ -184,9 +185,10 @@ async def test_a_run_that_is_resumed_when_nobody_waits_for_it_any_more_is_called
             await node.steer(session.session_id, Move.CANCEL)
             await quiet()
         assert child_of(node, session).status is SessionStatus.PAUSED
-        resumed = await node.steer(child.session_id, Move.RESUME)
+        resumed = await node.steer(child.session_id, move)
         assert (resumed.status, resumed.reason) == (SessionStatus.CANCELLED, "no run waits for it any more")
-        assert (await node.steer(wanted.session_id, Move.RESUME)).status is SessionStatus.STARTED
+        goes_on = await node.steer(wanted.session_id, move)
+        assert goes_on.status in {SessionStatus.STARTED, SessionStatus.RUNNING}, "that one is waited for"
 
 
 async def test_runs_that_start_themselves_come_to_an_end(tmp_path: Path, autojump_clock: MockClock) -> None:
