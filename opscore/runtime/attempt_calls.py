@@ -13,7 +13,7 @@ from opscore.runtime.errors import StaleAttempt, StoreError, TaskNotFound, Unava
 from opscore.runtime.models import Failure, Lease, Task, shown_text
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import LEASES, TASKS
-from opscore.runtime.values import check_is_text, check_progress, check_value, deep_copy
+from opscore.runtime.values import check_is_text, check_progress, copied, deep_copy
 from opscore.runtime.views import PAGE_MAX, TaskView
 
 AGAIN_S: Final = 1.0
@@ -58,12 +58,18 @@ class AttemptCalls(Calls):
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
         """End an attempt with its result.
 
+        Args:
+            task_id: the task.
+            attempt: its number.
+            result: JSON values, which are copied: every task after it reads them as JSON.
+
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
             LimitExceeded: the result is too large.
+            ValueError, TypeError: it is not JSON.
         """
-        check_value(result, self._core.limits)
-        await self._finish(task_id, attempt, delivery.Completed(result=result))
+        completed = delivery.Completed(result=copied(result, self._core.limits))
+        await self._finish(task_id, attempt, completed)
 
     async def fail(
         self, task_id: str, attempt: int, error: str, *, code: str = "task_failed", retryable: bool = True

@@ -15,7 +15,7 @@ from opscore.runtime.errors import InvalidDocument, OpscoreError
 from opscore.runtime.models import AgentSource, Missed, Move, SessionStatus
 from opscore.runtime.node import Node
 from tests.runtime.calendar_stage import EMPTY
-from tests.runtime.world import World, begin, check_rows, join, one_task
+from tests.runtime.world import World, begin, check_rows, ended, join, one_task
 
 NO_TEXT: list[Any] = ["\ud800", b"bytes", 7, object(), ["a list"]]
 
@@ -117,3 +117,31 @@ async def test_what_is_no_text_is_refused_and_no_actor_sees_it(
         assert [agent.agent_id for agent in node.agents().items] == ["a"]
         assert node.session(session.session_id).session.status is not SessionStatus.PAUSED
     assert "failed" not in caplog.text
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_result_that_a_call_gives_is_read_as_json_and_may_be_changed_by_who_gave_it(
+    tmp_path: Path, autojump_clock: MockClock, *, restarts: bool
+) -> None:
+    gate = {"taskId": "gate", "type": "signal"}
+    each = {"taskId": "each", "type": "delay", "forEach": "${tasks.find.result.rows}", "parameters": {"seconds": 0}}
+    outputs = {"rows": "${tasks.find.result.rows}", "by": "${tasks.find.result.by['7']}"}
+    tasks = [{"taskId": "find", "agentCapability": "work"}, gate, each]
+    workflow = {"id": "w", "tasks": tasks, "outputs": outputs}
+    result: dict[str, Any] = {"rows": ([1], 2), "by": {7: "seven"}}
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a", push=False)
+        session = await begin(node, workflow)
+        granted = await node.claim("a", wait_s=1.0)
+        assert granted is not None
+        await node.complete(granted.assignment.task_id, granted.assignment.attempt, result)
+        result["rows"][0].append("changed")
+        if not restarts:
+            await node.signal(session.session_id, "gate")
+            session = await ended(node, session)
+    async with world.node() as node:
+        if restarts:
+            await node.signal(session.session_id, "gate")
+            session = await ended(node, session)
+        assert (session.error, session.result) == (None, {"rows": [[1], 2], "by": "seven"})
