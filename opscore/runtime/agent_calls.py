@@ -26,7 +26,7 @@ from opscore.runtime.models import Agent, AgentSource, Granted, Lease, Registrat
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.registration import names_of
 from opscore.runtime.tables import AGENTS, LEASES
-from opscore.runtime.values import check_is_text, check_texts, check_value, copied
+from opscore.runtime.values import check_is_text, check_texts, check_value, copied, own
 from opscore.runtime.views import Page
 
 ANSWER_MARGIN_S: Final = 30.0
@@ -125,7 +125,7 @@ class AgentCalls(AttemptCalls):
     async def _register(self, register: registration_messages.Register) -> Agent:
         agent_id = register.registration.agent_id
         with self._core.introductions.registers(agent_id):
-            return await self._core.addresses.agent(agent_id).ask(register)
+            return own(await self._core.addresses.agent(agent_id).ask(register))
 
     async def deregister_agent(self, agent_id: str) -> None:
         """Forget an agent; an attempt that it holds is lost, which spends no retry.
@@ -204,7 +204,7 @@ class AgentCalls(AttemptCalls):
 
     async def set_cordon(self, agent_id: str, *, cordoned: bool) -> Agent:
         """Take an agent out of dispatch, or put it back."""
-        return await self._agent_ref(agent_id).ask(messages.SetCordon(cordoned=cordoned))
+        return own(await self._agent_ref(agent_id).ask(messages.SetCordon(cordoned=cordoned)))
 
     async def drain_agent(self, agent_id: str, *, wait_s: float = 0.0) -> Draining:
         """Take an agent out of dispatch, and wait until it holds no lease: it may then go without losing work.
@@ -272,7 +272,8 @@ class AgentCalls(AttemptCalls):
 
         # Outside as well, because the caller may go away when the answer has come and is not yet handed out.
         with _given_up(ref, ticket):
-            return await self.unless_draining(ask)
+            granted = await self.unless_draining(ask)
+        return None if granted is None else Granted(assignment=own(granted.assignment), lease=own(granted.lease))
 
     def abandon_claim(self, agent_id: str, ticket: str) -> None:
         """Say that a claimer is gone: a task that it was handed, and has shown no life for, goes back to the queue."""

@@ -13,7 +13,7 @@ from opscore.runtime.errors import StaleAttempt, StoreError, TaskNotFound, Unava
 from opscore.runtime.models import Failure, Lease, Task, shown_text
 from opscore.runtime.protocols import AgentProtocol
 from opscore.runtime.tables import LEASES, TASKS
-from opscore.runtime.values import check_is_text, check_progress, copied, deep_copy
+from opscore.runtime.values import check_is_text, check_progress, copied, deep_copy, own
 from opscore.runtime.views import PAGE_MAX, TaskView
 
 AGAIN_S: Final = 1.0
@@ -40,7 +40,7 @@ class AttemptCalls(Calls):
         """
         check_progress(progress, self._core.limits)
         beat = messages.Heartbeat(task_id=task_id, attempt=attempt, progress=deep_copy(progress))
-        return await self._speaker(task_id, attempt).ask(beat)
+        return own(await self._speaker(task_id, attempt).ask(beat))
 
     async def _say_alive(self, task_id: str, attempt: int, progress: Any) -> None:
         """Send a local function's heartbeat until it is taken: what keeps the store from it is not its failure."""

@@ -11,7 +11,7 @@ from opscore.runtime.messages import Discard
 from opscore.runtime.models import Move, Session, Task, shown_text
 from opscore.runtime.session_calls import SessionCalls
 from opscore.runtime.tables import session_of
-from opscore.runtime.values import check_is_text
+from opscore.runtime.values import check_is_text, own
 from opscore.runtime.views import PAGE_MAX, DeadLetter, Page
 
 
@@ -135,4 +135,4 @@ class DeadLetterCalls(SessionCalls):
             raise InvalidDocument("call", (fault,))
         self.dead_letter(task_id)
         message = Discard(task_id=task_id, reason=shown_text(reason))
-        return await self._core.addresses.session(session_of(task_id)).ask(message)
+        return own(await self._core.addresses.session(session_of(task_id)).ask(message))

@@ -26,7 +26,7 @@ from opscore.runtime.models import SESSION_ENDED, Move, SavedDefinition, Session
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import DEFINITIONS, REVISIONS, SESSIONS
 from opscore.runtime.triggering import IdempotencyKey, Trigger
-from opscore.runtime.values import check_is_text, check_texts, copied
+from opscore.runtime.values import check_is_text, check_texts, copied, deep_copy, own
 from opscore.runtime.views import Page, SessionView
 
 
@@ -65,7 +65,7 @@ class SessionCalls(Calls):
         raise NotReady(f"workflow {definition.workflow_id!r} is being saved by too many at once", retry_after_s=1.0)
 
     def definition(self, workflow_id: str) -> tuple[SavedDefinition, Definition]:
-        """Return what a workflow id stands for.
+        """Return what a workflow id stands for. Its document may be changed, and saved as the next revision.
 
         Raises:
             DefinitionNotFound: nothing is saved under it.
@@ -75,7 +75,8 @@ class SessionCalls(Calls):
             saved = DEFINITIONS.read(view, workflow_id).row
             if saved is None:
                 raise DefinitionNotFound(workflow_id)
-            return saved, self._core.library.find(view, saved.definition_key)
+            found = self._core.library.find(view, saved.definition_key)
+            return saved, attrs.evolve(found, document=deep_copy(found.document))
 
         return self._read(read)
 
@@ -136,7 +137,7 @@ class SessionCalls(Calls):
                 return prepared
             self._admit()
             try:
-                return await self._core.start(prepared)
+                return own(await self._core.start(prepared))
             except Superseded:
                 continue
         raise NotReady("its idempotency key is being used by too many at once", retry_after_s=1.0)
@@ -258,7 +259,7 @@ class SessionCalls(Calls):
         check_texts((reason,), self._core.limits)
         steer = Steer(move=chosen(Move, move, "call", "move"), reason=reason)
         self._known_session(session_id)
-        return await self._core.addresses.session(session_id).ask(steer)
+        return own(await self._core.addresses.session(session_id).ask(steer))
 
     async def signal(self, session_id: str, name: str, *, payload: Any = None, signal_id: str | None = None) -> Signal:
         """Tell a run something by name. It is kept until a task of the run waits for it.
@@ -281,7 +282,7 @@ class SessionCalls(Calls):
         if signal_id is not None and len(signal_id.encode()) > self._core.limits.id_bytes_max:
             raise LimitExceeded("id_bytes_max", self._core.limits.id_bytes_max, len(signal_id.encode()))
         told = SendSignal(name=name, payload=copied(payload, self._core.limits), signal_id=signal_id)
-        return await self._core.addresses.session(session_id).ask(told)
+        return own(await self._core.addresses.session(session_id).ask(told))
 
     def _known_session(self, session_id: str) -> None:
         """Look a session up first, so that rubbish ids activate nothing."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -10,7 +10,9 @@ from opscore.runtime.codec import decode_json, encode_json
 from opscore.runtime.delivery import Completed, Failed, Judgement
 from opscore.runtime.errors import Fault, LimitExceeded
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Failure
+from opscore.runtime.models import Agent, Assignment, Failure, Lease, Session, Signal, Task
+
+RowT = TypeVar("RowT", Agent, Assignment, Lease, Session, Signal, Task)
 
 _ATOMS: Final = frozenset({type(None), bool, int, float, str})
 _NAMES: Final = frozenset({str})
@@ -219,6 +221,13 @@ def deep_copy(value: Any) -> Any:
     if kind is list:
         return [deep_copy(item) for item in value]
     return decode_json(encode_json(value))
+
+
+def own(row: RowT) -> RowT:
+    """Return a row with copies of its JSON: whoever is handed it may change them, and nobody else reads that."""
+    fields = {field.name: getattr(row, field.name) for field in attrs.fields(type(row))}
+    copies = {name: deep_copy(value) for name, value in fields.items() if isinstance(value, dict | list)}
+    return attrs.evolve(row, **copies) if copies else row
 
 
 def checked(judgement: Judgement, limits: Limits) -> Judgement:
