@@ -126,6 +126,9 @@ def reading_faults(document: dict[str, Any], *, in_order: bool) -> Iterator[Faul
         elif in_order and role == "fallback":
             step = next(each["taskId"] for each in steps if each.get("fallbackTaskId") == key)
             known = _before(edges, step) | {step}
+        elif role is not None:
+            # Where it stands itself changes as it is handed over, and it has to read the same then as when it began.
+            known = every - {key}
         items = {"item", "index"} if task.get("forEach") is not None else set()
         names = {"input", "tasks", "session"} | ({"error"} if role is not None else set())
         yield from _unread(_condition(task.get("when")), f"{where}.when", names, known, every)

@@ -74,6 +74,18 @@ def test_a_fallback_reads_what_its_step_could_and_that_step_and_nothing_beside()
     assert list(faults(workflow(*tasks))) == ["tasks[2].parameters"]
 
 
+def test_what_undoes_a_run_reads_every_task_but_itself() -> None:
+    undo = {"taskId": "undo", "parameters": {"x": "${tasks.b.result}", "y": "${tasks.told.status}"}}
+    told = {"taskId": "told", "parameters": {"x": "${tasks.b.result}", "y": "${tasks.undo.status}"}}
+    steps = [{"taskId": "a", "compensateTaskId": "undo"}, B]
+    parse(workflow(*steps, undo, told, onFailure="told"), LIMITS)
+    of_itself = "${tasks.undo.status == 'pending' ? 1 : input.gone}"
+    document = workflow(*steps, {**undo, "parameters": {"x": of_itself}}, told, onFailure="told")
+    assert faults(document) == {"tasks[2].parameters": "task 'undo' is not over when this is evaluated"}
+    document = workflow(*steps, undo, {**told, "concurrencyKey": "${tasks.told.status}"}, onFailure="told")
+    assert faults(document) == {"tasks[3].concurrencyKey": "task 'told' is not over when this is evaluated"}
+
+
 def test_the_expressions_of_a_document_are_bounded_together() -> None:
     tasks = [{"taskId": f"t{number}", "parameters": {"x": "${" + "1+" * 900 + "1}"}} for number in range(20)]
     assert "expression_characters_max allows 32,768" in faults(workflow(*tasks))[""]
