@@ -102,6 +102,10 @@ class Addresses:
         """The session's actor, activated if it is not there."""
         return self._activated(SESSIONS_PATH, session_id, self.session_spec)
 
+    def active_session(self, session_id: str) -> Ref[SessionProtocol] | None:
+        """The session's actor, if it is there."""
+        return self._pools[SESSIONS_PATH].child(child_name(session_id))
+
     def new_session(self, session_id: str) -> Ref[SessionProtocol]:
         """The actor of a session whose id was made just now."""
         return self._activated(SESSIONS_PATH, session_id, self.new_session_spec)

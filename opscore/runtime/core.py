@@ -275,6 +275,11 @@ class Core:
             self.courier.cancel(lease.task_id, lease.attempt)
             with contextlib.suppress(ActorError):
                 await self.addresses.agent(lease.agent_id).send(messages.Recheck())
+        active = self.addresses.active_session(session_id)
+        if active is not None:
+            # Somebody spoke to the run before it was paused, and who was begun for that knows nothing of it.
+            with contextlib.suppress(ActorError):
+                await active.send(messages.AnnounceSession())
         try:
             await self._sub_runs.have_them_look_above(session_id)
         except OpscoreError as error:

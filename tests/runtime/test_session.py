@@ -17,6 +17,7 @@ from opscore.runtime.agent import AgentActor
 from opscore.runtime.commit_line import CommitLine
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.dispatcher import DispatcherActor
+from opscore.runtime.errors import InvalidDocument
 from opscore.runtime.journal import JournalActor
 from opscore.runtime.models import Assignment, Move, SessionStatus, TaskStatus
 from opscore.runtime.session import SessionActor
@@ -231,6 +232,31 @@ async def test_a_run_whose_actor_always_crashes_is_paused_and_the_others_go_on(
         await trio.sleep(60)
         assert node.session(poison.session_id).session.status is SessionStatus.PAUSED
         assert (await ended(node, await node.trigger(one_task()), within_s=60)).status is SessionStatus.COMPLETED
+
+
+async def test_a_run_that_is_spoken_to_before_it_is_paused_for_its_crashes_is_resumed_all_the_same(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    strike = Strike(monkeypatch, SessionActor, messages.SendSignal, times=6)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, {"id": "w", "tasks": [*one_task()["tasks"], {"taskId": "gate", "type": "signal"}]})
+        strike.armed = True
+        world.fill(full=True)
+        for _ in range(6):
+            await trio.sleep(6)
+            with pytest.raises(ActorError):
+                await node.signal(session.session_id, "gate")
+        await quiet()
+        with pytest.raises(InvalidDocument):
+            await node.signal(session.session_id, "no such gate")
+        await trio.sleep(3)
+        world.fill(full=False)
+        await trio.sleep(3)
+        assert node.session(session.session_id).session.status is SessionStatus.PAUSED
+        answered = await node.steer(session.session_id, Move.RESUME)
+        assert answered.status is node.session(session.session_id).session.status is SessionStatus.RUNNING
 
 
 @pytest.mark.parametrize("push", [True, False], ids=["remote", "local"])
