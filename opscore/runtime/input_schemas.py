@@ -283,9 +283,24 @@ def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iter
 
 def _unique(_validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
     if wanted and isinstance(instance, list):
-        seen = {json.dumps(item, sort_keys=True) for item in instance}
+        seen = {_identity(item) for item in instance}
         if len(seen) < len(instance):
             yield jsonschema.ValidationError("an item is there more than once")
+
+
+def _identity(value: Any) -> Any:
+    """What two values have in common that are the same to JSON Schema: 1 and 1.0 are, and neither is true."""
+    if isinstance(value, list | dict):
+        return "json", json.dumps(_numbered(value), sort_keys=True)
+    return (bool, value) if isinstance(value, bool) else value
+
+
+def _numbered(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_numbered(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _numbered(item) for name, item in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _unsupported(_validator: Any, _wanted: Any, _instance: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:

@@ -171,6 +171,11 @@ DEAR = {
         [{**LARGE, "y": 0}],
         "too many steps",
     ),
+    "many items compared often": (
+        {"anyOf": [{"uniqueItems": True, "maxItems": 1}] * 1_000},
+        [float(number) for number in range(40_000)],
+        "too many steps",
+    ),
     "a long text matched often": ({"anyOf": [{"pattern": "^(a|a)*b"}] * 1_000}, "a" * 200_000, "too many steps"),
     "a pattern that takes long": ({"pattern": "[ab]*a([ab]{9}){99}x"}, "ab" * 50_000, "too many steps"),
     "texts that each take long": ({"items": {"pattern": "[ab]*a[ab]{999}x"}}, ["ab" * 50] * 1_000, "too many steps"),
@@ -185,6 +190,22 @@ def test_a_schema_that_costs_too_much_refuses_and_holds_nobody_up(schema: Any, v
     assert time.process_time() - began < SECONDS_MAX
     assert said in fault.message
     assert len(fault.message) <= FAULT_CHARACTERS_MAX
+
+
+@pytest.mark.parametrize(
+    ("items", "twice"),
+    [
+        ([1, 1.0], True),
+        ([0, -0.0, 5], True),
+        ([{"a": [2.0], "b": 1}, {"b": 1, "a": [2]}], True),
+        ([1, True, "1", 1.5, None, "1.0"], False),
+        ([2**53 + 1, float(2**53)], False),
+        ([[1], [True]], False),
+    ],
+)
+def test_items_that_are_the_same_are_found_however_their_numbers_are_written(items: list[Any], *, twice: bool) -> None:
+    faults = input_faults({"uniqueItems": True}, items)
+    assert [fault.message for fault in faults] == ["an item is there more than once"] * twice
 
 
 def test_what_one_input_cost_is_not_missed_by_the_next() -> None:
