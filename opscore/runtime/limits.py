@@ -13,6 +13,9 @@ NESTING_MAX: Final = 100
 """Deeper JSON is not even read: Python's reader and writer recurse."""
 
 QUIET_S_MIN: Final = 0.5
+_LEAST: Final = "least"
+_FROM_1: Final = {_LEAST: 1}
+"""Of a limit that is no limit at 0, but an end of everything that it bounds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -43,7 +46,7 @@ class Limits:
     """What one node admits, keeps and waits for.
 
     Raises:
-        ValueError: a value is below 0, or of another kind than its field.
+        ValueError: a value is below 0, or of another kind than its field; `items_at_once` or `replays_max` is 0.
     """
 
     id_bytes_max: int = 128
@@ -60,7 +63,7 @@ class Limits:
     """Values in a workflow document: every string, number, list and object counts one."""
     items_max: int = 10_000
     """Items of the list that a task goes through."""
-    items_at_once: int = 100
+    items_at_once: int = attrs.field(default=100, metadata=_FROM_1)
     """How many of them are done at once, where the task does not say."""
     expression_characters_max: int = 32_768
     """Of all the expressions in a workflow document: reading them takes a few microseconds a character."""
@@ -75,7 +78,7 @@ class Limits:
     business_key_bytes_max: int = 256
     signals_max: int = 1_000
     """Signals of one run, waiting or taken."""
-    replays_max: int = 100
+    replays_max: int = attrs.field(default=100, metadata=_FROM_1)
     """Dead letters whose runs one call tries again."""
     sessions_open_max: int = 100_000
     """Unfinished sessions; the next trigger is refused until one ends."""
@@ -129,15 +132,15 @@ class Limits:
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):
-            wanted = _wrong(getattr(self, field.name), field.default)
+            wanted = _wrong(getattr(self, field.name), field.default, field.metadata.get(_LEAST, 0))
             if wanted is not None:
                 raise ValueError(f"{field.name}: expected {wanted}, found {getattr(self, field.name)!r}")
 
 
-def _wrong(value: Any, default: Any) -> str | None:
+def _wrong(value: Any, default: Any, least: int) -> str | None:
     """What a limit should be, where it is not."""
     if isinstance(default, int):
-        return None if type(value) is int and value >= 0 else "a whole number from 0 on"
+        return None if type(value) is int and value >= least else f"a whole number from {least} on"
     if isinstance(default, float):
         return None if _is_number(value) and value >= 0 else "a number from 0 on"
     are_limits = isinstance(value, Mapping) and all(isinstance(each, DispatchLimit) for each in value.values())

@@ -37,6 +37,8 @@ def test_a_limit_of_what_is_given_out_that_would_let_nothing_or_everything_throu
         {"sessions_open_max": "many"},
         {"signals_max": 1.5},
         {"replays_max": False},
+        {"replays_max": 0},
+        {"items_at_once": 0},
         {"workflow_limits": {"w": "100/min"}},
         {"capability_limits": [DispatchLimit(at_once=1)]},
     ],
