@@ -136,9 +136,13 @@ class SessionActor(SessionStanding):
             step = transitions.due(run, message.what, self._now(), self.context.clock.random, child)
             if step.changed or step.run.session is not run.session:
                 await self._commit(run, step, await self._guard(run, step))
-            elif task is not None and task.due_at is not None and task.due_at > self._now():
-                # It was looked at for another reason, which may have taken the place of its own time.
-                self._follow(DueAt(what=message.what, due_at=task.due_at), self._version)
+                return
+            of_whole = message.what == self._session_id
+            due_at = run.session.due_at if of_whole else None if task is None else task.due_at
+            if due_at is not None and due_at > self._now():
+                # It was looked at for another reason, which may have taken the place of its own time, or the clock was
+                # set back while this waited.
+                self._follow(DueAt(what=message.what, due_at=due_at), self._version)
 
         try:
             await self._decided(decide, otherwise=None, guarded_by=STEERED)

@@ -340,3 +340,25 @@ async def test_a_commit_in_doubt_is_what_a_host_learns_also_when_it_was_leaving(
 
     with pytest.raises(CommitUncertain):
         await leave()
+
+
+async def test_the_time_of_a_run_comes_also_where_the_clock_was_set_back_while_the_disk_stalled(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    tasks = [*one_task()["tasks"], {"taskId": "gate", "type": "signal"}]
+    world = World(tmp_path)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, {"id": "w", "sessionTimeoutSeconds": 100, "tasks": tasks})
+        began_at = world.clock.now()
+        await trio.sleep(90)
+        writers[0].stalls_s = 25.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.signal, session.session_id, "gate")
+            await trio.sleep(15)
+            world.clock.shift(-80)
+        assert world.clock.now() < began_at + 100
+        session = await ended(node, session, within_s=100)
+        assert session.error is not None
+        assert session.error.code == "session_timeout"
+        assert world.clock.now() - began_at == pytest.approx(100, abs=1)
