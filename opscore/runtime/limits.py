@@ -13,9 +13,10 @@ NESTING_MAX: Final = 100
 """Deeper JSON is not even read: Python's reader and writer recurse."""
 
 QUIET_S_MIN: Final = 0.5
-_LEAST: Final = "least"
-_FROM_1: Final = {_LEAST: 1}
-"""Of a limit that is no limit at 0, but an end of everything that it bounds."""
+_FROM_1: Final = frozenset({"items_at_once", "replays_max"})
+"""What is no limit at 0, but an end of everything that it bounds."""
+_IN_ROWS: Final = frozenset({"lease_s", "timeout_s"})
+"""What becomes times in rows, which are JSON: that knows no infinity, and such a row could not be read again."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +47,8 @@ class Limits:
     """What one node admits, keeps and waits for.
 
     Raises:
-        ValueError: a value is below 0, or of another kind than its field; `items_at_once` or `replays_max` is 0.
+        ValueError: a value is below 0, or of another kind than its field, or without end where rows keep it;
+            `items_at_once` or `replays_max` is 0.
     """
 
     id_bytes_max: int = 128
@@ -63,7 +65,7 @@ class Limits:
     """Values in a workflow document: every string, number, list and object counts one."""
     items_max: int = 10_000
     """Items of the list that a task goes through."""
-    items_at_once: int = attrs.field(default=100, metadata=_FROM_1)
+    items_at_once: int = 100
     """How many of them are done at once, where the task does not say."""
     expression_characters_max: int = 32_768
     """Of all the expressions in a workflow document: reading them takes a few microseconds a character."""
@@ -78,7 +80,7 @@ class Limits:
     business_key_bytes_max: int = 256
     signals_max: int = 1_000
     """Signals of one run, waiting or taken."""
-    replays_max: int = attrs.field(default=100, metadata=_FROM_1)
+    replays_max: int = 100
     """Dead letters whose runs one call tries again."""
     sessions_open_max: int = 100_000
     """Unfinished sessions; the next trigger is refused until one ends."""
@@ -132,20 +134,26 @@ class Limits:
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):
-            wanted = _wrong(getattr(self, field.name), field.default, field.metadata.get(_LEAST, 0))
+            least, finite = int(field.name in _FROM_1), field.name in _IN_ROWS
+            wanted = _wrong(getattr(self, field.name), field.default, least=least, finite=finite)
             if wanted is not None:
                 raise ValueError(f"{field.name}: expected {wanted}, found {getattr(self, field.name)!r}")
 
 
-def _wrong(value: Any, default: Any, least: int) -> str | None:
+def _wrong(value: Any, default: Any, *, least: int, finite: bool) -> str | None:
     """What a limit should be, where it is not."""
     if isinstance(default, int):
         return None if type(value) is int and value >= least else f"a whole number from {least} on"
     if isinstance(default, float):
-        return None if _is_number(value) and value >= 0 else "a number from 0 on"
+        fits = _is_number(value) and value >= 0 and not (finite and math.isinf(value))
+        return None if fits else f"a {'finite ' if finite else ''}number from 0 on"
     are_limits = isinstance(value, Mapping) and all(isinstance(each, DispatchLimit) for each in value.values())
     return None if are_limits else "a DispatchLimit for each name"
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and not math.isnan(value)
+    try:
+        return type(value) in (int, float) and not math.isnan(value)
+    except OverflowError:
+        # A whole number that no time is counted in.
+        return False

@@ -34,6 +34,9 @@ def test_a_limit_of_what_is_given_out_that_would_let_nothing_or_everything_throu
     [
         {"timeout_s": -1.0},
         {"lease_s": math.nan},
+        {"lease_s": math.inf},
+        {"timeout_s": math.inf},
+        {"passivate_s": 10**400},
         {"sessions_open_max": "many"},
         {"signals_max": 1.5},
         {"replays_max": False},
@@ -42,7 +45,7 @@ def test_a_limit_of_what_is_given_out_that_would_let_nothing_or_everything_throu
         {"workflow_limits": {"w": "100/min"}},
         {"capability_limits": [DispatchLimit(at_once=1)]},
     ],
-    ids=repr,
+    ids=lambda wrong: repr(wrong)[:40],
 )
 def test_a_limit_of_a_node_that_is_none_is_refused_by_name(wrong: dict[str, Any]) -> None:
     (name,) = wrong
