@@ -24,6 +24,11 @@ TOLD_MAX: Final = 3
 """Errors that are told of a group with several."""
 TOLD_CHARACTERS_MAX: Final = 500
 """Characters of each of them, so that none takes the room of all."""
+LEFT_OPEN: Final = (
+    "its function ended and left a nursery open, whose tasks were cancelled; "
+    "an async generator that opens one is closed by contextlib.aclosing"
+)
+"""What an attempt fails with whose function spoilt its task."""
 
 _log = logging.getLogger("opscore.local")
 
@@ -74,8 +79,7 @@ class LocalAgents:
         try:
             with trio.move_on_after(assignment.timeout_s) as scope:
                 task = TaskContext(assignment=own, say_alive=function.say_alive, deadline=scope.deadline)
-                with working_on(task):
-                    fact = await _outcome(function.handler, own)
+                fact = await _apart(function.handler, own, task)
         finally:
             self._at_work.remove(agent.agent_id)
         # Whatever it says after that, it took too long.
@@ -86,6 +90,31 @@ def is_async(handler: Handler) -> bool:
     """Whether calling it gives something to await: an async function, a partial of one, or an object like one."""
     inner = handler.func if isinstance(handler, functools.partial) else handler
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 (the method itself is looked at)
+
+
+async def _apart(handler: Handler, assignment: Assignment, context: TaskContext) -> Fact:
+    """Run a function in a task of its own.
+
+    What it leaves open, such as the nursery of an async generator that it did not go through to its end, spoils that
+    task alone: in the one of the delivery it would end the node, at every start again.
+    """
+    facts: list[Fact] = []
+
+    async def work() -> None:
+        with working_on(context):
+            facts.append(await _outcome(handler, assignment))
+
+    try:
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            nursery.start_soon(work)
+    except BaseExceptionGroup as group:
+        beyond, own = group.split((KeyboardInterrupt, trio.Cancelled))
+        if own is not None:
+            _log.warning("agent %s spoilt task %s", assignment.agent_id, assignment.task_id, exc_info=own)
+        if beyond is not None:
+            raise beyond from None
+        return Raised(message=LEFT_OPEN)
+    return facts[0]
 
 
 async def _outcome(handler: Handler, assignment: Assignment) -> Fact:

@@ -2,6 +2,7 @@
 """What a local function raises: what fails its attempt, and what goes on to its host."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,61 @@ async def test_a_cancellation_that_was_another_tasks_fails_the_attempt_and_the_n
         await hire(node, "b", "other")
         done.append((await ended(node, await node.trigger(one_task("next", agentCapability="other")))).status)
     assert done == [SessionStatus.COMPLETED], "the block was not left before its end"
+
+
+async def _pages() -> AsyncIterator[str]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        yield "first"
+        yield "second"
+
+
+async def _timed_pages() -> AsyncIterator[str]:
+    with trio.move_on_after(1):
+        yield "first"
+        yield "second"
+
+
+async def _first_of(pages: AsyncIterator[str]) -> str:
+    async for page in pages:
+        return page
+    raise AssertionError("there is one")
+
+
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_function_that_leaves_a_nursery_open_fails_its_attempt_and_the_node_goes_on(
+    tmp_path: Path, autojump_clock: MockClock, kept: bool
+) -> None:
+    left: list[AsyncIterator[str]] = []
+
+    async def work(assignment: Assignment) -> str:
+        pages = _pages()
+        if kept:
+            left.append(pages)
+        return await _first_of(pages)
+
+    done: list[SessionStatus] = []
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        failed = await ended(node, await node.trigger(one_task(**ONCE)))
+        assert only_task(node, failed).error == Failure(code="task_failed", message=local.LEFT_OPEN)
+        await hire(node, "b", "other")
+        done.append((await ended(node, await node.trigger(one_task("next", agentCapability="other")))).status)
+    assert done == [SessionStatus.COMPLETED], "the block was not left before its end"
+
+
+async def test_what_a_function_returns_counts_though_it_left_a_cancel_scope_open(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    left: list[AsyncIterator[str]] = []
+
+    async def work(assignment: Assignment) -> str:
+        left.append(_timed_pages())
+        return await _first_of(left[0])
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        session = await ended(node, await node.trigger(one_task(**ONCE)))
+        await trio.sleep(2)
+        assert (session.result, only_task(node, session).attempt) == ({"only": "first"}, 1)
