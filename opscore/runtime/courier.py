@@ -46,7 +46,7 @@ class Courier:
         self._variables = contextvars.copy_context()
         self._under_way: dict[tuple[str, int], _UnderWay] = {}
         self._interrupted: set[str] = set()
-        """Agents of this process whose function was cancelled by nobody here: the node is about to end."""
+        """Agents of this process whose function was ended by nobody here: the node is about to end."""
         self._waiting = trio.lowlevel.ParkingLot()
         """Who waits for one of them to end."""
 
@@ -116,7 +116,8 @@ class Courier:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 ended = DeliveryEnded(task_id=assignment.task_id, attempt=assignment.attempt, fact=fact)
                 await self._bring(agent.agent_id, ended)
-        except trio.Cancelled:
+        except BaseException:
+            # A cancellation, also as a group where the function had a nursery open, or an interrupt: the node ends.
             if agent.source is AgentSource.LOCAL:
                 self._interrupted.add(agent.agent_id)
             raise

@@ -323,15 +323,26 @@ async def test_a_function_that_goes_on_while_the_node_ends_hears_that_its_attemp
     assert function.attempts == [1, 2]
 
 
+async def wait_deep(depth: int) -> None:
+    """Wait in nurseries within nurseries, which takes long to be cancelled."""
+    if not depth:
+        await trio.sleep_forever()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_deep, depth - 1)
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
 @pytest.mark.parametrize("leave", ["the block ends", "it is cancelled", "it raises"])
 async def test_a_process_that_is_stopped_in_order_gives_back_what_its_functions_have_however_often(
-    tmp_path: Path, autojump_clock: MockClock, leave: str
+    tmp_path: Path, autojump_clock: MockClock, leave: str, tasks: int
 ) -> None:
     attempts: list[int] = []
 
     async def work(assignment: Assignment) -> str:
         attempts.append(assignment.attempt)
-        await trio.sleep(0 if len(attempts) > STOPS else 600)
+        async with trio.open_nursery() as nursery:
+            for _ in range(tasks):
+                nursery.start_soon(trio.sleep, 0 if len(attempts) > STOPS else 600)
         return "done"
 
     class LeftError(Exception):
@@ -348,7 +359,7 @@ async def test_a_process_that_is_stopped_in_order_gives_back_what_its_functions_
                 assert only_task(node, session).is_out
                 if leave == "it is cancelled":
                     scope.cancel()
-                    await trio.lowlevel.checkpoint()
+                    await wait_deep(8)
                 if leave == "it raises":
                     raise LeftError
     assert session is not None
