@@ -287,6 +287,8 @@ class ActorCell(Cell, Generic[ProtocolT]):
         await incarnation.end()
         if actor is not None and type(actor).on_stop is not Actor.on_stop:
             await self._say_farewell(actor)
+        assert self.worker is not None, "an actor is on a worker while it ends"
+        await self.worker.close_left_open(self.path)
         self._unanswered += incarnation.deferred
 
     async def _say_farewell(self, actor: Actor[ProtocolT]) -> None:

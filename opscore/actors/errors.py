@@ -155,7 +155,9 @@ class StartFailed(ActorError):
 
 
 class NurseryLeftOpen(ActorError):
-    """A nursery that an actor left open between messages was cancelled, most likely by a failure of one of its tasks.
+    """A nursery or a cancel scope that an actor left open between messages was cancelled.
+
+    Most likely a task of the nursery failed, or the time of the scope was over.
 
     Attributes:
         actor: Path of the actor, which fails with this.
@@ -163,8 +165,9 @@ class NurseryLeftOpen(ActorError):
 
     def __init__(self, actor: str, cause: BaseException) -> None:
         super().__init__(
-            f"{actor} left a nursery open between messages, and it was cancelled, most likely because one of its tasks "
-            "failed; let `context.start_soon` run what has to live as long as the actor"
+            f"{actor} left a nursery or a cancel scope open between messages, and it was cancelled, "
+            "most likely because one of its tasks failed or its time was over; "
+            "let `context.start_soon` run what has to live as long as the actor"
         )
         self.__cause__ = cause
         self.actor = actor

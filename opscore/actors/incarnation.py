@@ -12,6 +12,7 @@ import trio
 from opscore.actors.actor import Context, Terminated
 from opscore.actors.dead_letters import DeadLetterReason
 from opscore.actors.errors import ActorStopped, MailboxFull
+from opscore.actors.left_open import close_left_open, is_left_open
 from opscore.actors.mailbox import Lane
 from opscore.actors.reply import Reply
 from opscore.actors.timers import Timer
@@ -271,7 +272,12 @@ class Incarnation(Context[ProtocolT]):
     ) -> None:
         try:
             with scope:
-                await async_fn(*args)
+                try:
+                    await async_fn(*args)
+                finally:
+                    task = trio.lowlevel.current_task()
+                    if is_left_open(task, scope):
+                        await close_left_open(task, scope, self.name)
         except Exception as error:  # noqa: BLE001 (it crashes the actor, and its supervisor judges it)
             self._host.fail(error)
         finally:

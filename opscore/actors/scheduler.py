@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from opscore.actors.errors import NurseryLeftOpen
+from opscore.actors.left_open import close_left_open, is_left_open
 from opscore.actors.steps import Steps, steps_of
 
 if TYPE_CHECKING:
@@ -238,11 +239,18 @@ class Worker:
         self._queue = queue
         self._scope = trio.CancelScope()
         self._cancelled = False
+        self._spoilt = False
 
     def cancel(self) -> None:
         """Cancel what the actor on this worker is doing."""
         self._cancelled = True
         self._scope.cancel()
+
+    async def close_left_open(self, actor: str) -> None:
+        """Close what the actor that ends leaves open; this worker ends with it."""
+        if is_left_open(self.task, self._scope):
+            self._spoilt = True
+            await close_left_open(self.task, self._scope, actor)
 
     # Ctrl-C belongs to whoever opened the system, who stops it in order, and not to the handler that happens to run.
     @trio.lowlevel.enable_ki_protection
@@ -325,7 +333,7 @@ class Worker:
         queue = self._queue
         self.actor = actor.worker = None
         actor.queue = queue.shared
-        can_go_on = queue is queue.shared and not self._is_marked()
+        can_go_on = queue is queue.shared and not self._spoilt and not self._is_marked()
         if not can_go_on:
             self._hand_over()
         actor.finish(cause)
@@ -371,7 +379,7 @@ class Worker:
 
     def _is_marked(self) -> bool:
         """Return whether an actor left something behind in the task that others must not see."""
-        return _differ(copy_context(), self._variables) or bool(self.task.child_nurseries)
+        return _differ(copy_context(), self._variables) or is_left_open(self.task, self._scope)
 
     def _pin(self, actor: Runnable) -> RunQueue:
         """Let this worker run the one actor only."""
