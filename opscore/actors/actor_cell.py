@@ -102,6 +102,8 @@ class ActorCell(Cell, Generic[ProtocolT]):
         """Return the state of this actor."""
         return [self.snapshot()]
 
+    # Ctrl-C belongs to whoever opened the system, though the asker may be the very task that it is raised in.
+    @trio.lowlevel.enable_ki_protection
     def answer_now(self, reply: Reply[Any]) -> bool:
         """Answer a question in its asker's task, if the handler is a plain function, which never waits.
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any, ClassVar
 
 import attrs
@@ -72,6 +73,9 @@ class Plain(Actor["Plain"]):
             raise Refused
         if message.what == "interrupt":
             raise KeyboardInterrupt
+        if message.what == "be interrupted":
+            signal.raise_signal(signal.SIGINT)
+            self.count += 1
         if message.what == "defer":
             self.deferred.append(self.context.defer())
             return self.deferred[-1]
@@ -263,3 +267,24 @@ async def test_what_ends_the_program_comes_out_of_a_plain_handler(autojump_clock
             ref = start(system)
             await ref.ask(Count())
             await ref.ask(Act(what="interrupt"))
+
+
+def test_a_plain_handler_comes_to_its_end_when_ctrl_c_comes_in_its_midst() -> None:
+    seen: list[Any] = []
+
+    async def main() -> None:
+        async with open_system(ROOT) as system:
+            ref = start(system)
+            await ref.ask(Count())
+            try:
+                await ref.ask(Act(what="be interrupted"))
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    seen.append(
+                        (await ref.ask(Count()), await ref.ask(Act(what="incarnation")), system.dead_letters.total)
+                    )
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert seen == [(3, 1, 0)]
