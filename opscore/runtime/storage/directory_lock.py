@@ -18,6 +18,7 @@ class DirectoryLock:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
+        self._process = os.getpid()
 
     @classmethod
     def acquire(cls, directory: Path) -> Self:
@@ -50,5 +51,8 @@ class DirectoryLock:
     def release(self) -> None:
         """Give the directory free; the file stays, because removing it would race with the next holder."""
         if self._descriptor >= 0:
+            if os.getpid() == self._process:
+                # A process that was forked off meanwhile has the descriptor as well, and would go on to hold the lock.
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1

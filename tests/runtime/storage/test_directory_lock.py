@@ -71,6 +71,41 @@ def test_a_program_that_the_holder_starts_does_not_inherit_the_lock(tmp_path: Pa
         child.communicate()
 
 
+FORKS = """
+import os, sys
+from pathlib import Path
+from opscore.runtime.errors import StoreLocked
+from opscore.runtime.storage.directory_lock import DirectoryLock
+
+lock = DirectoryLock.acquire(Path(sys.argv[1]))
+if os.fork() == 0:
+    lock.release() if sys.argv[2] == "released in the child" else sys.stdin.read()
+    os._exit(0)
+if sys.argv[2] == "released in the child":
+    os.wait()
+else:
+    lock.release()
+try:
+    DirectoryLock.acquire(Path(sys.argv[1]))
+except StoreLocked:
+    print("locked")
+else:
+    print("free")
+"""
+
+
+@pytest.mark.parametrize(("who", "then"), [("released in the child", "locked"), ("released in the parent", "free")])
+def test_a_process_that_is_forked_off_neither_keeps_the_lock_nor_gives_it_free(
+    tmp_path: Path, who: str, then: str
+) -> None:
+    forks = [sys.executable, "-c", FORKS, str(tmp_path), who]
+    with subprocess.Popen(forks, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{then}\n"
+        process.communicate()
+    assert process.returncode == 0
+
+
 def test_a_lock_file_without_a_name_in_it_still_refuses(tmp_path: Path) -> None:
     lock = DirectoryLock.acquire(tmp_path)
     os.truncate(tmp_path / LOCK_NAME, 0)
