@@ -115,8 +115,15 @@ class Guest(Generic[T]):
 
         Raises:
             GuestClosed: Closing had begun (`begun` is false), or began while the call ran (`begun` is true).
+            RuntimeError: It is called in another loop than the one that opened the guest; nothing was done.
             BaseException: Whatever the function raised, as it is.
         """
+        if _running_loop() is not self._loop:
+            # Trio would start the task in the run of this thread, if there is one, and spoil both.
+            raise RuntimeError(
+                "a guest is called in the loop that opened it: from another thread "
+                "`asyncio.run_coroutine_threadsafe(guest.call(…), loop)`"
+            )
         if self._closing:
             raise GuestClosed(begun=False)
         call: _Call[R] = _Call(self._loop.create_future())
@@ -291,6 +298,13 @@ async def open_guest(open_value: Callable[[], AbstractAsyncContextManager[T]]) -
             yield guest
     finally:
         await guest._leave()  # noqa: SLF001
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 async def _outlast(future: "asyncio.Future[Any]") -> bool:

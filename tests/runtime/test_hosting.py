@@ -53,6 +53,29 @@ def test_a_call_hands_on_positional_and_keyword_arguments_whatever_they_are_call
     run(main)
 
 
+def test_a_call_from_another_loop_is_refused_and_says_how_it_is_made(run: Run[None]) -> None:
+    async def main() -> None:
+        async with open_guest(nothing) as guest:
+
+            async def in_another_loop() -> str:
+                async with open_guest(nothing):
+                    return await guest.call(echo, "wrong")
+
+            async def in_another_trio() -> str:
+                return await guest.call(echo, "wrong")
+
+            with pytest.raises(RuntimeError, match="run_coroutine_threadsafe"):
+                await asyncio.to_thread(asyncio.run, in_another_loop())
+            with pytest.raises(RuntimeError, match="run_coroutine_threadsafe"):
+                await asyncio.to_thread(trio.run, in_another_trio)
+            assert guest.statistics() == GuestStatistics(calls_open=0, calls_begun=0)
+            loop = asyncio.get_running_loop()
+            right = await asyncio.to_thread(asyncio.run_coroutine_threadsafe, guest.call(echo, "right"), loop)
+            assert await asyncio.wrap_future(right) == "right"
+
+    run(main)
+
+
 def test_a_library_for_both_loops_finds_its_own_on_each_side(run: Run[None]) -> None:
     async def main() -> None:
         async with open_guest(nothing) as guest:
