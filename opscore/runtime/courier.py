@@ -45,6 +45,7 @@ class Courier:
         # Deliveries start from the host's context variables, not from those of the handler that began them.
         self._variables = contextvars.copy_context()
         self._under_way: dict[tuple[str, int], _UnderWay] = {}
+        self._is_ending = False
         self._interrupted: set[str] = set()
         """Agents of this process whose function was ended by nobody here: the node is about to end."""
         self._waiting = trio.lowlevel.ParkingLot()
@@ -70,7 +71,10 @@ class Courier:
         return delivery is not None and delivery.agent.source is AgentSource.LOCAL
 
     def start(self, assignment: Assignment, agent: Agent) -> None:
-        """Begin to deliver, by the first way that reaches the agent."""
+        """Begin to deliver, by the first way that reaches the agent; no more once the node ends."""
+        if self._is_ending:
+            # Nobody would cancel it: a function that shields itself would wait for ever for its heartbeats.
+            return
         delivery = _UnderWay(assignment=assignment, agent=agent)
         self._under_way[assignment.task_id, assignment.attempt] = delivery
         self._variables.run(self._nursery.start_soon, self._carry, delivery)
@@ -89,7 +93,8 @@ class Courier:
         return at_work | self._interrupted
 
     def cancel_all(self) -> None:
-        """Stop every delivery, because the node ends."""
+        """Stop every delivery, and begin no other, because the node ends."""
+        self._is_ending = True
         for task_id, attempt in list(self._under_way):
             self.cancel(task_id, attempt)
 

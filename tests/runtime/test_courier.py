@@ -171,3 +171,18 @@ async def test_a_task_that_reaches_nobody_spends_a_retry_after_as_many_attempts_
         assert session.error.code == "undelivered"
         task = only_task(node, session)
         assert (task.attempt, task.retries) == (8, 2)
+
+
+async def test_nothing_is_handed_over_any_more_once_the_deliveries_were_stopped_because_the_node_ends(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    handed: list[Assignment] = []
+
+    async def work(assignment: Assignment) -> None:
+        handed.append(assignment)
+
+    async with World(tmp_path).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        node._core.courier.cancel_all()  # noqa: SLF001 (its end does that a moment before it stops its actors)
+        session = await begin(node)
+        assert (handed, only_task(node, session).status) == ([], TaskStatus.DISPATCHED)
