@@ -53,6 +53,10 @@ PUT_IN_LINE: Final = 500
 """Tasks that are put in line in one commit."""
 GIVE_BACK_S: Final = 1.0
 """How long the end of the node waits until what its functions have is put back."""
+OFFERS_S: Final = 0.25
+"""How long of that it waits, at most, until no offer is under way any more."""
+OFFERS_LOOK_S: Final = 0.01
+"""How often it looks."""
 STOPPED: Final = "it has stopped"
 RACES_MAX: Final = 8
 """How often a write that another one overtook is decided anew."""
@@ -205,11 +209,30 @@ class Core:
     async def _give_back(self) -> None:
         """Put back what functions of this process have; what can't be in time is lost at the next opening."""
         self.offering = False
-        holders = self.courier.functions_at_work()
         with trio.move_on_after(GIVE_BACK_S, shield=True):
+            # A run that begins just now may be about to give its first task to a function.
+            given = await self._functions_given_work()
             async with trio.open_nursery() as nursery:
-                for agent_id in sorted(holders):
+                for agent_id in sorted(given | self.courier.functions_at_work()):
                     nursery.start_soon(self._ask_back, agent_id)
+
+    async def _functions_given_work(self) -> set[str]:
+        """The agents of this process that hold a lease, also where their functions have not begun yet."""
+        try:
+            with trio.move_on_after(OFFERS_S):
+                await self._offers_ended()
+            with self.store.snapshot() as view:
+                return set(recovery.functions_with_leases(view))
+        except (OpscoreError, ActorError) as error:
+            _log.info("what functions were given that have not begun is given back at the next opening: %s", error)
+            return set()
+
+    async def _offers_ended(self) -> None:
+        while True:
+            depths = await self.addresses.dispatcher.ask(messages.GetDepths())
+            if not depths.offers:
+                return
+            await trio.sleep(OFFERS_LOOK_S)
 
     async def _ask_back(self, agent_id: str) -> None:
         try:

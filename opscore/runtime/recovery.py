@@ -14,7 +14,7 @@ from opscore.runtime.gates import WORKFLOW, limited
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import AgentAvailable
-from opscore.runtime.models import Agent, Record, Session, SessionStatus, Slot, TaskStatus
+from opscore.runtime.models import Agent, AgentSource, Record, Session, SessionStatus, Slot, TaskStatus
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import (
     AGENTS,
@@ -243,6 +243,14 @@ def _sub_runs(view: Snapshot) -> list[str]:
 def lease_holders(view: Snapshot) -> list[str]:
     """The agents that held an attempt when the node stopped."""
     return [lease.agent_id for lease, _ in LEASES.sound_rows(view)]
+
+
+def functions_with_leases(view: Snapshot) -> Iterator[str]:
+    """The agents that are functions of this process, and hold an attempt."""
+    for agent_id in lease_holders(view):
+        agent = AGENTS.read(view, agent_id).row
+        if agent is not None and agent.source is AgentSource.LOCAL:
+            yield agent_id
 
 
 def suspicions(view: Snapshot) -> dict[str, float]:

@@ -370,3 +370,25 @@ async def test_a_process_that_is_stopped_in_order_gives_back_what_its_functions_
         await node.register_agent("a", capabilities=["work"], handler=work)
         assert (await ended(node, session)).result == {"only": "done"}
     assert attempts == list(range(1, STOPS + 2))
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_what_a_run_gives_to_a_function_that_begins_as_the_node_ends_is_given_back(
+    tmp_path: Path, autojump_clock: MockClock, steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(assignment: Assignment) -> None:
+        await trio.sleep(600)
+
+    world = World(tmp_path, look=check_rows)
+    with trio.CancelScope() as scope:
+        async with world.node() as node, trio.open_nursery() as nursery:
+            await node.register_agent("a", capabilities=["work"], handler=work)
+            nursery.start_soon(begin, node, one_task(**ONCE))
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+    async with world.node() as node:
+        for session in node.sessions().items:
+            task = only_task(node, session)
+            assert (task.status, task.bounces, task.retries) == (TaskStatus.READY, 0, 0)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
