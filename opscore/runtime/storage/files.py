@@ -1,12 +1,19 @@
 """The files of a data directory, and how they are made to outlast a loss of power."""
 
+import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Final
 
+from opscore.runtime.errors import StoreFull
+
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 """What LMDB's readers and writer share, across processes; it means nothing once they have ended."""
+LOCK_BYTES: Final = 8_192
+"""What LMDB makes it of at least."""
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync(path: Path) -> None:
@@ -16,3 +23,28 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_lock_file(directory: Path) -> None:
+    """Give the file that LMDB's readers share its room on the disk; call it before LMDB opens the directory.
+
+    LMDB sets its length alone, and writes to it as to memory: on a full disk that ends the process by SIGBUS. What else
+    keeps it from being made is for LMDB to judge, which does without it where nothing can be written at all.
+
+    Raises:
+        StoreFull: there is no room for it.
+    """
+    path = directory / LOCK_FILE
+    with contextlib.suppress(OSError):
+        if path.stat().st_blocks:
+            # Left alone where LMDB has made it: to close a file gives up the locks that this process has on it.
+            return
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(descriptor, 0, max(os.fstat(descriptor).st_size, LOCK_BYTES))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise StoreFull(str(directory), f"there is no room for {LOCK_FILE}") from error

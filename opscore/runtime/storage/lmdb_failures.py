@@ -9,9 +9,9 @@ import lmdb
 
 from opscore.runtime.errors import StoreDamaged, StoreError, StoreFull, StoreIncompatible, StoreReadOnly
 from opscore.runtime.storage import room
+from opscore.runtime.storage.files import NO_ROOM
 
 _FREE_BYTES_MIN: Final = 1024**2
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_PERMITTED: Final = (errno.EROFS, errno.EPERM, errno.EACCES)
 
 
@@ -19,7 +19,7 @@ def full(error: lmdb.Error | OSError, path: Path) -> StoreFull | None:
     """Tell a full disk from a broken one: LMDB calls a write that was cut short an I/O error, so look for room."""
     if isinstance(error, lmdb.MapFullError):
         return StoreFull(str(path), "the map is at its configured size")
-    reason = next((text for text in map(os.strerror, _NO_ROOM) if text in str(error)), None)
+    reason = next((text for text in map(os.strerror, NO_ROOM) if text in str(error)), None)
     if reason is None and room.growth(path) < _FREE_BYTES_MIN:
         reason = "no space left on the disk"
     return None if reason is None else StoreFull(str(path), reason)

@@ -12,7 +12,7 @@ import lmdb
 
 from opscore.runtime.errors import StoreDamaged, StoreError, StoreIncompatible
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers
-from opscore.runtime.storage.files import DATA_FILE
+from opscore.runtime.storage.files import DATA_FILE, make_lock_file
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, Reading
 from opscore.runtime.storage.measures import StoreMeasure
 from opscore.runtime.store import JOURNAL_TABLE
@@ -29,6 +29,7 @@ class LmdbReader:
     Raises:
         StoreIncompatible: a newer release wrote it, or it is not a store.
         StoreDamaged: its file lost its end.
+        StoreFull: the disk has no room for what its readers share.
         StoreError: there is none, or it can't be read.
     """
 
@@ -43,6 +44,7 @@ class LmdbReader:
                 raise StoreError(f"{self.path} holds no store: there is no {DATA_FILE}")
             _refuse_truncated(file)
             reserved = max(map_bytes, extent.map_bytes(file))
+            make_lock_file(self.path)
             self._env = lmdb.open(
                 os.fsencode(self.path), readonly=True, create=False, map_size=reserved, max_dbs=len(tables) + 8
             )

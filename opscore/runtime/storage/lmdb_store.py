@@ -19,7 +19,7 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers, room
 from opscore.runtime.storage.directory_lock import DirectoryLock
-from opscore.runtime.storage.files import DATA_FILE, sync
+from opscore.runtime.storage.files import DATA_FILE, make_lock_file, sync
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, Reading
 from opscore.runtime.storage.lmdb_writing import WriteTransaction
 from opscore.runtime.storage.measures import StoreMeasure
@@ -49,6 +49,7 @@ class LmdbStore:
         StoreLocked: another process writes here.
         StoreIncompatible: a newer release wrote it, or it is not a store.
         StoreDamaged: its file lost its end.
+        StoreFull: the disk has no room for what its readers share.
         StoreError: the directory can't be made or written.
     """
 
@@ -85,6 +86,7 @@ class LmdbStore:
         try:
             if not (self.path / DATA_FILE).exists():
                 self._create()
+            make_lock_file(self.path)
             self._env = lmdb.open(
                 os.fsencode(self.path), map_size=self.map_bytes, max_dbs=len(self._names) + 8, max_readers=READERS_MAX
             )

@@ -3,17 +3,21 @@
 Its arguments are what to do and the data directory.
 """
 
+import contextlib
 import os
 import resource
 import sys
 from pathlib import Path
 
 from opscore.runtime.errors import CommitUncertain, StoreError, StoreFull
+from opscore.runtime.storage.files import LOCK_FILE
+from opscore.runtime.storage.lmdb_reader import LmdbReader
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import JOURNAL_TABLE, Put, Submission
 
 TABLES = ("left", "right")
 NOBODY = 65_534
+MAP_BYTES = 64 * 1024**2
 
 
 def say(line: str) -> None:
@@ -90,6 +94,23 @@ def both(number: int) -> Submission:
     return Submission(writes=tuple(Put(table, key, os.urandom(90_000), 1) for table in TABLES))
 
 
+def crowded(path: Path) -> None:
+    """Open a store on a disk that became full, without the file that readers share, as of a backup; then with room."""
+    LmdbStore(path, tables=TABLES, map_bytes=MAP_BYTES).close()
+    (path / LOCK_FILE).unlink()
+    with contextlib.suppress(OSError), (path / "else").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4_096))
+    for _ in range(2):
+        for opened in (LmdbReader, LmdbStore):
+            try:
+                opened(path, tables=TABLES, map_bytes=MAP_BYTES).close()
+                say("open")
+            except StoreFull as error:
+                say(f"{opened.__name__} {error}")
+        (path / "else").unlink(missing_ok=True)
+
+
 def unprivileged(path: Path) -> None:
     """Open the store as a user who may only read the directory."""
     os.chdir(path)
@@ -103,5 +124,5 @@ def unprivileged(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    work = (hold, commit, until_uncertain, limited, fill, unprivileged)
+    work = (hold, commit, until_uncertain, limited, fill, crowded, unprivileged)
     {each.__name__: each for each in work}[sys.argv[1]](Path(sys.argv[2]))

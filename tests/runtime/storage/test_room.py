@@ -93,21 +93,38 @@ def test_the_last_twentieth_is_kept_from_new_work_and_used_to_finish_and_to_make
         assert isinstance(store.apply([new_work(b"more")])[0], int)
 
 
+def on_small_disk(path: Path, command: Sequence[str]) -> list[str] | None:
+    """The command with a small disk of its own mounted there; None where that is not allowed.
+
+    A namespace of one's own may mount it without touching the machine's.
+    """
+    mount = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=4m", "none"]
+    if subprocess.run([*mount, str(path)], capture_output=True, check=False).returncode:
+        return None
+    script = 'mount -t tmpfs -o size=4m none "$1" && shift && exec "$@"'
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(path), *command]
+
+
 @pytest.mark.parametrize("way", ["tmpfs", "limited"])
 def test_a_full_disk_refuses_new_work_leaves_nothing_half_written_and_reads_go_on(way: str, tmp_path: Path) -> None:
     command = [*PROCESS, "limited", str(tmp_path)]
     if way == "tmpfs":
-        # A namespace of one's own, where that is allowed, may mount a small disk without touching the machine's.
-        mount = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=4m", "none"]
-        if subprocess.run([*mount, str(tmp_path)], capture_output=True, check=False).returncode == 0:
-            script = 'mount -t tmpfs -o size=4m none "$1" && shift && exec "$@"'
-            fill = [*PROCESS, "fill", str(tmp_path)]
-            command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(tmp_path), *fill]
+        command = on_small_disk(tmp_path, [*PROCESS, "fill", str(tmp_path)]) or command
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     full, *rest = done.stdout.splitlines()
     assert full.startswith(f"full {tmp_path} is full (")
     assert rest == ["whole", "small fits"]
+
+
+def test_a_full_disk_without_the_file_that_readers_share_refuses_to_open_until_there_is_room(tmp_path: Path) -> None:
+    command = on_small_disk(tmp_path, [*PROCESS, "crowded", str(tmp_path)])
+    if command is None:
+        pytest.skip("no disk may be mounted here")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    full = f"{tmp_path} is full (there is no room for lock.mdb); free space and the same request will be taken"
+    assert done.stdout.splitlines() == [f"LmdbReader {full}", f"LmdbStore {full}", "open", "open"]
 
 
 @pytest.mark.parametrize("step", [0, 1])
