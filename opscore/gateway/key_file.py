@@ -13,6 +13,8 @@ from typing import Any
 
 import attrs
 
+from opscore.runtime.storage.files import give
+
 FILE_NAME = "keys.json"
 FILE_VERSION = 1
 
@@ -71,6 +73,8 @@ def load(file: Path) -> tuple[Key, ...]:
 def store(file: Path, keys: tuple[Key, ...]) -> None:
     """Replace the file, readable by its owner alone; a crash at any instant leaves the old or the new one.
 
+    Its owner stays the same; a first one belongs to whom the directory does.
+
     Raises:
         KeysError: The file cannot be written.
     """
@@ -80,6 +84,7 @@ def store(file: Path, keys: tuple[Key, ...]) -> None:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                give(descriptor, (file if file.exists() else file.parent).stat())
                 json.dump(document, stream, indent=2)
                 stream.write("\n")
                 stream.flush()

@@ -237,3 +237,20 @@ def test_an_older_format_is_read_as_it_is(tmp_path: Path) -> None:
     said = says(run("verify", "--json", cwd=tmp_path))
     assert (said["format"], said["findings"]) == (1, 0)
     assert gzip.compress((tmp_path / "opscore-data" / "data.mdb").read_bytes(), mtime=0) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in other people's directories that lock them out")
+def test_what_root_does_in_a_directory_leaves_it_to_its_owner(path: Path) -> None:
+    data = path / "opscore-data"
+    (data / "keys.json").unlink()
+    (data / "data.mdb").chmod(0o600)
+    (path / "saved").mkdir()
+    for each in (data, data / "data.mdb", path / "saved"):
+        os.chown(each, 65_534, 65_534)
+    for arguments in (["stats"], ["backup", "saved"], ["compact"], *[["key", "create", "--scope", "viewer"]] * 2):
+        assert run(*arguments, cwd=path).returncode == 0
+    made = {each.name: each.stat() for each in data.iterdir()}
+    assert set(made) == {"data.mdb", "keys.json", "lock.mdb", "opscore.lock"}
+    assert made["data.mdb"].st_mode & 0o777 == 0o600
+    made["saved"] = (path / "saved" / "data.mdb").stat()
+    assert {name: (each.st_uid, each.st_gid) for name, each in made.items()} == dict.fromkeys(made, (65_534, 65_534))

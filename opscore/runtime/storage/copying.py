@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Final
 
 from opscore.runtime.errors import StoreError, StoreLocked
 from opscore.runtime.storage.directory_lock import DirectoryLock
-from opscore.runtime.storage.files import DATA_FILE, LOCK_FILE, sync
+from opscore.runtime.storage.files import DATA_FILE, LOCK_FILE, give, sync
 from opscore.runtime.storage.lmdb_reader import LmdbReader
 
 BLOCK_BYTES: Final = 2**20
@@ -23,8 +24,8 @@ def appearing(destination: Path) -> Iterator[Path]:
     """A directory to fill, which gets its name once the block has ended and everything in it is safe.
 
     An empty directory that is there stays, because it may be a mount point, or be made for one user: what is filled is
-    a hidden directory within, and the files are moved up then, that of the data last. What an earlier process left
-    that was killed is cleared first.
+    a hidden directory within, and the files are moved up then, as its owner's, that of the data last. What an earlier
+    process left that was killed is cleared first.
 
     Args:
         destination: its name; nothing may be there, or an empty directory.
@@ -78,6 +79,7 @@ def _move_up(filled: Path, destination: Path, besides: str) -> None:
     for file in sorted(filled.iterdir(), key=lambda file: file.name == DATA_FILE):
         if file.name == DATA_FILE:
             sync(destination)
+        give(file, destination.stat())
         file.rename(destination / file.name)
     sync(destination)
 
@@ -152,6 +154,8 @@ def copy_compact(reader: LmdbReader, directory: Path, on_progress: Callable[[int
 def compact(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
     """Put a compact copy in place of a store's file, while nobody else has it open, to read it or to write.
 
+    Owner and mode stay as they were.
+
     Args:
         path: the data directory.
         on_progress: as `copy_compact` tells it.
@@ -167,17 +171,19 @@ def compact(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, i
     partial = path / "compact.partial"
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        before = (path / DATA_FILE).stat().st_blocks * 512
+        partial.mkdir(mode=0o700)
+        found = (path / DATA_FILE).stat()
         with LmdbReader(path, tables=(), map_bytes=0) as reader:
             copy_compact(reader, partial, on_progress)
+        (partial / DATA_FILE).chmod(stat.S_IMODE(found.st_mode))
+        give(partial / DATA_FILE, found)
         sync(partial / DATA_FILE)
         with _nobody_reading(path):
             (partial / DATA_FILE).rename(path / DATA_FILE)
             sync(path)
             # What readers and the writer share is in another file, which has to learn of the new one before they look.
             LmdbReader(path, tables=(), map_bytes=0).close()
-        return before, (path / DATA_FILE).stat().st_blocks * 512
+        return found.st_blocks * 512, (path / DATA_FILE).stat().st_blocks * 512
     except OSError as error:
         raise StoreError(f"{path} can't be compacted: {error.strerror or error}") from error
     finally:

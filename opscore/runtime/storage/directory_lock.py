@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from opscore.runtime.errors import StoreError, StoreLocked
+from opscore.runtime.storage.files import give
 
 LOCK_NAME: Final = "opscore.lock"
 
@@ -42,6 +43,8 @@ class DirectoryLock:
         except OSError as error:
             os.close(descriptor)
             raise StoreError(f"{path} can't be locked: {error.strerror or error}") from error
+        if not os.fstat(descriptor).st_size:
+            give(descriptor, directory.stat())
         with contextlib.suppress(OSError):
             # A full disk must not keep a store from being opened to make room in it.
             os.ftruncate(descriptor, 0)

@@ -1,4 +1,4 @@
-"""The files of a data directory, and how they are made to outlast a loss of power."""
+"""The files of a data directory: how they are made, whose they are, and how they outlast a loss of power."""
 
 import contextlib
 import errno
@@ -25,6 +25,19 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def give(file: int | Path, owner: os.stat_result) -> None:
+    """Give a file to whom another one belongs, where this process may.
+
+    What root makes or replaces in somebody else's directory would lock them out.
+
+    Args:
+        file: its descriptor, or its path.
+        owner: what is known of the other one.
+    """
+    with contextlib.suppress(OSError):
+        os.chown(file, owner.st_uid, owner.st_gid)
+
+
 def make_lock_file(directory: Path) -> None:
     """Give the file that LMDB's readers share its room on the disk; call it before LMDB opens the directory.
 
@@ -42,6 +55,7 @@ def make_lock_file(directory: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            give(descriptor, directory.stat())
             os.posix_fallocate(descriptor, 0, max(os.fstat(descriptor).st_size, LOCK_BYTES))
         finally:
             os.close(descriptor)
