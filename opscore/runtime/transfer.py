@@ -10,18 +10,18 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from opscore.runtime.errors import StoreError, TransferError
+from opscore.runtime.errors import LimitExceeded, StoreError, TransferError
 from opscore.runtime.opening import open_store
 from opscore.runtime.storage import formats
 from opscore.runtime.storage.copying import appearing
 from opscore.runtime.storage.directory_lock import LOCK_NAME
 from opscore.runtime.storage.files import LOCK_FILE
 from opscore.runtime.storage.lmdb_store import MAP_BYTES
-from opscore.runtime.store import JOURNAL_TABLE, Put, Snapshot, Stored
+from opscore.runtime.store import JOURNAL_TABLE, KEY_BYTES_MAX, SCHEMA_MAX, Put, Snapshot, Stored
 from opscore.runtime.tables import ALL_TABLES, RECORDS, sequence_key
 from opscore.runtime.typed_tables import Table
 
@@ -30,18 +30,24 @@ IMPORTED_AT_ONCE: Final = 2_000
 """Rows in one commit."""
 
 
+# What a store can hold: other numbers are no export's, and nothing could be made of them.
+_Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Schema = Annotated[int, msgspec.Meta(ge=0, le=SCHEMA_MAX)]
+_Key = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class _Header(msgspec.Struct):
     opscore: str
     version: int
     format: int
-    sequence: int
+    sequence: _Sequence
 
 
 class _Row(msgspec.Struct):
     table: str
-    key: str | int
-    schema: int
-    version: int
+    key: _Key | _Sequence
+    schema: _Schema
+    version: _Sequence
     row: msgspec.Raw
 
 
@@ -154,9 +160,11 @@ class _Reading:
         if table is None:
             raise TransferError(f"line {number} is of table {found.table!r}, which this release does not know")
         key = sequence_key(found.key) if isinstance(found.key, int) else found.key.encode()
+        if isinstance(found.key, int) is not (found.table == JOURNAL_TABLE) or len(key) > KEY_BYTES_MAX:
+            raise TransferError(f"line {number} has a key that is none of table {found.table!r}")
         try:
             return table.kept(key, Stored(bytes(found.row), found.schema, found.version)), found.version
-        except StoreError as error:
+        except (StoreError, LimitExceeded) as error:
             raise TransferError(f"line {number} can't be taken: {error}") from error
 
     def check_end(self) -> None:

@@ -101,6 +101,17 @@ def _no_row(lines: list[bytes]) -> list[bytes]:
     return [lines[0], b'{"table":"agents","key":"a","schema":1,"version":1,"row":[]}\n', *lines[2:]]
 
 
+def _with(number: int, **fields: object) -> Any:
+    """Have a line, counted from 1 or from the end, say something else."""
+    index = number - 1 if number > 0 else number
+
+    def spoil(lines: list[bytes]) -> list[bytes]:
+        changed = json.dumps({**json.loads(lines[index]), **fields}).encode() + b"\n"
+        return [*lines[:index], changed, *lines[index:][1:]]
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -113,6 +124,15 @@ def _no_row(lines: list[bytes]) -> list[bytes]:
         (_newer_schema, "line 2 can't be taken: .* schema 7"),
         (_newer_export, "reads exports up to version 1"),
         (_no_row, "line 2 can't be taken: agents b'a' is damaged"),
+        *[(_with(1, sequence=number), "line 1 is not of a whole export") for number in (-1, 2**64)],
+        *[(_with(2, version=number), "line 2 is not of a whole export") for number in (-1, 2**64)],
+        *[(_with(2, schema=number), "line 2 is not of a whole export") for number in (-1, 2**16)],
+        *[(_with(-2, key=number), "line 96 is not of a whole export") for number in (-1, 2**64, 2**70)],
+        (_with(2, key=""), "line 2 is not of a whole export"),
+        (_with(2, key="x" * 512), "line 2 has a key that is none of table 'agents'"),
+        (_with(2, key="x" * 511), "line 2 can't be taken: key_bytes_max"),
+        (_with(-2, key="x"), "line 96 has a key that is none of table 'journal'"),
+        (_with(2, key=7), "line 2 has a key that is none of table 'agents'"),
         (lambda _: [], "line 1 is not of a whole export"),
         (lambda _: [b"hello\n"], "line 1 is not of a whole export"),
     ],
