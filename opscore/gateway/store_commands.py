@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import click
 
-from opscore.gateway import config
+from opscore.gateway import config, interpreter
 from opscore.gateway.config import Settings
 from opscore.gateway.failures import EXIT_FAILED, Failed, failing
 from opscore.gateway.key_file import FILE_NAME
@@ -22,6 +23,8 @@ from opscore.gateway.output_file import written
 from opscore.gateway.setting import about
 
 FINDINGS_SHOWN: Final = 50
+BY_A_PAGE: Final = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"})
+"""What a damaged page may end a process with; any other signal came from somebody else."""
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
 
@@ -88,8 +91,11 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
         return
     at, findings, result = "its pages", [], None
     with failing(), _progress("checking", "rows") as progress:
-        command = [sys.executable, "-m", "opscore", "verify", "--in-process", str(path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        # No file of settings is read once more: it may be another one, or be wrong.
+        settled = [f"--config={os.devnull}", f"--data={path.absolute()}"]
+        command = interpreter.running("opscore", "verify", "--in-process", *settled)
+        surroundings = interpreter.environment(os.environ)
+        with subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
             assert child.stdout is not None
             assert child.stderr is not None
             try:
@@ -106,6 +112,8 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
         raise Failed(complaint.removeprefix("opscore: ") or "the check failed")
     if result is None:
         name = signal.Signals(-child.returncode).name
+        if name not in BY_A_PAGE:
+            raise Failed(f"{name} ended the check at {at}: it has to be done again")
         what = f"a page is damaged: reading it ended the check with {name}; restore a backup"
         findings.append({"where": f"{path}, at {at}", "what": what})
         result = {"rows": None, "findings": len(findings), "sequence": None, "format": None}

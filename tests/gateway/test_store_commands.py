@@ -239,6 +239,30 @@ def test_an_older_format_is_read_as_it_is(tmp_path: Path) -> None:
     assert gzip.compress((tmp_path / "opscore-data" / "data.mdb").read_bytes(), mtime=0) == before
 
 
+def test_a_check_runs_nothing_that_lies_where_it_is_begun_and_reads_no_other_settings(path: Path) -> None:
+    (path / "json.py").write_text("raise SystemExit(7)")
+    (path / "opscore.toml").write_text("not TOML")
+    (path / "opscore-data").rename(path / "-data")
+    for arguments in (["--data", "-data"], ["--", "-data"]):
+        command = [sys.executable, "-P", "-m", "opscore", "verify", "--config", os.devnull, *arguments]
+        done = subprocess.run(command, cwd=path, capture_output=True, timeout=60, check=False)
+        assert b"is sound: 141 values" in done.stdout, done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(signal.SIGBUS, b"a page is damaged"), (signal.SIGKILL, b"opscore: SIGKILL ended the check at its pages")],
+)
+def test_a_check_that_somebody_ended_tells_of_no_damage(number: int, told: bytes, path: Path) -> None:
+    (path / "sitecustomize.py").write_text(
+        f"import os, sys\nif '--in-process' in sys.orig_argv: os.kill(os.getpid(), {number:d})"
+    )
+    command = [sys.executable, "-m", "opscore", "verify"]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, cwd=path, env=variables, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, told in done.stdout + done.stderr) == (1, True), done.stderr.decode()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files in other people's directories that lock them out")
 def test_what_root_does_in_a_directory_leaves_it_to_its_owner(path: Path) -> None:
     data = path / "opscore-data"

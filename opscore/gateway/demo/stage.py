@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Self
 
 import trio
+
+from opscore.gateway import interpreter
 
 CLEAR_S = 10.0
 """How long the keeper may take to clear everything away; it needs two seconds at worst."""
@@ -55,12 +56,12 @@ class Stage:
         """
         with self.log_path(name).open("ab") as log:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", module, *arguments],
+                interpreter.running(module, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if talks else log,
                 stderr=log,
                 cwd=self.directory,
-                env={**_without_settings(os.environ), **environment},
+                env=interpreter.environment({**_without_settings(os.environ), **environment}),
                 process_group=self._group,
             )
         self._processes.append(process)
@@ -84,7 +85,8 @@ async def open_stage(*, keep: bool) -> AsyncIterator[Stage]:
         keep: Leave the directory where it is.
     """
     keeper = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "opscore.gateway.demo.keeper", *(["--keep"] if keep else [])],
+        interpreter.running("opscore.gateway.demo.keeper", *(["--keep"] if keep else [])),
+        env=interpreter.environment(os.environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # Ctrl-C in the terminal is the demo's business alone.
