@@ -19,7 +19,8 @@ def document(survey: Survey, path: Path) -> dict[str, Any]:
 
 def shown(survey: Survey, path: Path, now: float) -> str:
     """A page for the terminal."""
-    console = Console(width=100, record=False, highlight=False)
+    # Nothing in a name means anything: "[/a]" would be the end of a style, and ":smile:" a face.
+    console = Console(width=100, record=False, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(_overview(survey, path, now))
         console.print(_tables(survey))

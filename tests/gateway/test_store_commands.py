@@ -66,6 +66,14 @@ def test_a_directory_may_have_a_name_that_is_no_utf_8(path: Path, monkeypatch: p
     assert "� takes" in run("compact", "--data", name, cwd=path).stdout.decode()
 
 
+def test_brackets_and_colons_in_the_name_of_a_directory_are_shown_as_they_are(path: Path) -> None:
+    name = "a[bold]b[/c]:smile:"
+    (path / name).parent.mkdir()
+    (path / "opscore-data").rename(path / name)
+    done = run("stats", "--data", name, cwd=path)
+    assert f"{name}, format" in done.stdout.decode(), done.stderr.decode()
+
+
 def test_the_commands_work_beside_a_process_that_has_the_directory_open(path: Path) -> None:
     with open_store(path / "opscore-data"):
         assert b"is sound: 141 values" in run("verify", cwd=path).stdout
