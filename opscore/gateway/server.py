@@ -273,7 +273,8 @@ def _contained(app: ASGIApp) -> ASGIApp:
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
+        # A name with more than 63 characters between two dots can't even be asked for.
         raise CannotListen(host, port, "the host name is unknown") from None
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

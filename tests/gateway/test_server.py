@@ -129,7 +129,8 @@ def test_a_port_in_use_is_one_clear_sentence_and_nothing_is_opened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "reason"), [("192.0.2.1", "none of this machine's"), ("no.such.host.invalid", "unknown")]
+    ("host", "reason"),
+    [("192.0.2.1", "none of this machine's"), ("no.such.host.invalid", "unknown"), ("x" * 64, "unknown")],
 )
 def test_a_host_that_is_not_ours_is_one_clear_sentence(host: str, reason: str) -> None:
     side = TrioSide(note=lambda *_: None)
