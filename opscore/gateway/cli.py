@@ -105,7 +105,19 @@ def _check_data(settings: Settings) -> None:
 def _print_first_key(keys: KeyRing) -> None:
     token = keys.create_first()
     if token is not None:
-        click.echo(f"No API key was configured, so one was made. It is shown once, keep it:\n\n  {token}\n", err=True)
+        with _shown_or_none(keys, token):
+            said = f"No API key was configured, so one was made. It is shown once, keep it:\n\n  {token}\n"
+            click.echo(said, err=True)
+
+
+@contextmanager
+def _shown_or_none(keys: KeyRing, token: str) -> Iterator[None]:
+    """Take a key back that could not be shown: it would open everything to no one, and nobody could know it."""
+    try:
+        yield
+    except OSError as error:
+        keys.revoke(token.split("_")[1])
+        raise Failed(f"the key could not be shown, and is none: the output: {error.strerror}") from error
 
 
 @main.command()
@@ -138,12 +150,8 @@ def create_key(settings: Settings, scope: str, name: str) -> None:
     with _misused_on(KeysError):
         keys = KeyRing(settings.data)
         token = keys.create(name or scope, scope)
-        try:
+        with _shown_or_none(keys, token):
             click.echo(token)
-        except OSError as error:
-            # Nobody has seen it, and nobody ever could: it would be a key that opens everything to no one.
-            keys.revoke(token.split("_")[1])
-            raise Failed(f"the key could not be shown, and is none: the output: {error.strerror}") from error
 
 
 @key.command("list")

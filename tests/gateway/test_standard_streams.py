@@ -92,3 +92,8 @@ def test_a_key_that_could_not_be_shown_is_none(tmp_path: Path, where: str) -> No
         run(tmp_path, where, "key", "create", "--scope", "admin")
     )
     assert run(tmp_path, "", "key", "list").stdout == before
+
+
+def test_a_first_key_that_could_not_be_shown_is_none_so_that_the_next_start_makes_one(tmp_path: Path) -> None:
+    assert run(tmp_path, "2>/dev/full", "serve", "--data", "data", "--port", "0").returncode == 1
+    assert run(tmp_path, "", "key", "list", "--data", "data").stdout == ""
