@@ -16,16 +16,18 @@ import trio
 
 from opscore.actors.actor import Actor
 from opscore.runtime.commit_line import CommitLine, Place
-from opscore.runtime.errors import CommitUnanswered, CommitUncertain, OpscoreError
+from opscore.runtime.errors import CommitUnanswered, CommitUncertain, OpscoreError, StoreFull, StoreReadOnly
 from opscore.runtime.feed import Feed
 from opscore.runtime.protocols import JournalProtocol
-from opscore.runtime.store import Store, Submission
+from opscore.runtime.store import Outcomes, Store, Submission
 from opscore.runtime.writer import Writer
 
 BATCH_MAX: Final = 4_096
 """Submissions in one transaction."""
 ANSWER_TIMEOUT_S: Final = 120.0
 """How long the disk may take for a batch before everyone who waits is told that it does not answer."""
+TOLD_EVERY_S: Final = 60.0
+"""How soon the log says again that the store takes nothing."""
 LATENCIES_MAX: Final = 1_024
 """Commits whose duration is remembered."""
 
@@ -108,6 +110,9 @@ class JournalActor(Actor[JournalProtocol]):
         self._under_way = False
         self._patience = trio.CancelScope()
         self._meter = meter
+        self._refusal: StoreFull | StoreReadOnly | None = None
+        """Why the store refused new work, as the log says, until it takes some again."""
+        self._told_again_from = -math.inf
 
     async def on_start(self) -> None:
         """Wait for what a former incarnation left with the writer, then begin."""
@@ -151,6 +156,7 @@ class JournalActor(Actor[JournalProtocol]):
         except OpscoreError as error:
             for place in line:
                 place.fail(error)
+            self._note_refusal(error)
             if isinstance(error, CommitUncertain):
                 # Whoever stands in line could not end with the node: nothing of theirs will be applied any more.
                 self._line.close(str(error))
@@ -169,7 +175,24 @@ class JournalActor(Actor[JournalProtocol]):
             else:
                 refused += 1
                 place.fail(outcome)
+                self._note_refusal(outcome)
+        if self._refusal is not None:
+            self._note_whether_it_is_over(submissions, outcomes)
         self._meter.count(submissions=len(line), refused=refused, seconds=seconds)
+
+    def _note_refusal(self, error: BaseException) -> None:
+        """Have the log say, once a minute at most, that the store takes nothing: those who ask are all that know it."""
+        if isinstance(error, StoreFull | StoreReadOnly) and trio.current_time() >= self._told_again_from:
+            self._refusal, self._told_again_from = error, trio.current_time() + TOLD_EVERY_S
+            self.context.log.warning("%s", error)
+
+    def _note_whether_it_is_over(self, submissions: Sequence[Submission], outcomes: Outcomes) -> None:
+        """A store that is full finishes what it had accepted; not before new work is taken again does it take all."""
+        is_new = [each.new_work for each in submissions]
+        taken = [each for each, outcome in zip(is_new, outcomes, strict=True) if isinstance(outcome, int)]
+        if any(taken) or (taken and isinstance(self._refusal, StoreReadOnly)):
+            self._refusal = None
+            self.context.log.info("the store takes new work again")
 
     def _read(self, place: Place, read: Callable[[Any], Any]) -> None:
         try:

@@ -1,6 +1,7 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """A node whose real store runs full: what was accepted is finished out of the reserve, what is new waits outside."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,9 @@ async def fill(node: Node) -> int:
 
 
 async def test_a_node_with_a_full_store_finishes_what_it_accepted_and_takes_new_work_once_there_is_room(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     limits = Limits(sessions_keep_s=3_600.0, records_keep_s=3_600.0)
     world = World(tmp_path, limits=limits, map_bytes=SMALL)
     async with world.node() as node:
@@ -55,3 +57,7 @@ async def test_a_node_with_a_full_store_finishes_what_it_accepted_and_takes_new_
         await hire(node, "busy")
         assert (await ended(node, await begin(node, one_task(), payload=PAYLOAD))).status is SessionStatus.COMPLETED
         assert len(node.sessions(limit=500).items) == 1
+    said = [each.getMessage() for each in caplog.records if "the last 5%" in each.getMessage() or "again" in each.msg]
+    assert len(said) == 3, "once for each node, and not for each refusal"
+    assert all(str(tmp_path) in each for each in said[:2])
+    assert said[2] == "the store takes new work again"
