@@ -15,6 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from opscore.gateway.config import LogFormat, Settings
+from opscore.gateway.terminal import shows_colours
 
 REDACTED = "[redacted]"
 SECRET_CHARACTERS_MIN = 4
@@ -42,7 +43,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     on_console = settings.log_format is LogFormat.CONSOLE or (settings.log_format is LogFormat.AUTO and stream.isatty())
     secrets = [secret for secret in (settings.api_key, settings.webhook_secret) if secret]
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(secrets, on_console=on_console, colors=stream.isatty()))
+    handler.setFormatter(_formatter(secrets, on_console=on_console, colors=shows_colours(stream)))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import sys
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import attrs
 import click
@@ -30,17 +30,21 @@ class Terminal:
         """Look at the standard output, COLUMNS, TERM and NO_COLOR (https://no-color.org)."""
         show_all_signs()
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
         width = shutil.get_terminal_size((WIDTH, 1)).columns
         return cls(
             width=max(width, WIDTH_MIN),
-            coloured=sys.stdout.isatty() and not plain,
+            coloured=shows_colours(sys.stdout),
             draws="┌▼▽┄".encode(encoding, errors="ignore").decode(encoding) == "┌▼▽┄",
         )
 
     def styled(self, text: str, **style: Any) -> str:
         """Give text a colour or weight, as `click.style` names them, where colours are shown."""
         return click.style(text, **style) if self.coloured else text
+
+
+def shows_colours(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that has colours, and that is wanted to."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def show_all_signs() -> None:

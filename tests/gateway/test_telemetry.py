@@ -103,7 +103,9 @@ async def test_fields_follow_into_tasks_and_do_not_leak_between_them(out: io.Str
     assert sorted((r["number"], r["request_id"]) for r in records(out)) == [(n, f"r{n}") for n in range(5)]
 
 
-def test_a_terminal_gets_readable_lines_and_a_pipe_json(out: io.StringIO) -> None:
+def test_a_terminal_gets_readable_lines_and_a_pipe_json(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal()
     telemetry.configure(Settings(), stream=terminal)
     logging.getLogger("opscore").info("hello", extra={"agent_id": "a7"})
@@ -118,6 +120,17 @@ def test_a_terminal_gets_readable_lines_and_a_pipe_json(out: io.StringIO) -> Non
     assert "hello" in out.getvalue()
     assert "\x1b[" not in out.getvalue()
     assert not out.getvalue().startswith("{")
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_a_terminal_that_is_to_have_no_colours_gets_none(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    telemetry.configure(Settings(), stream=(terminal := Terminal()))
+    logging.getLogger("opscore").info("hello", extra={"agent_id": "a7"})
+    assert "hello" in terminal.getvalue()
+    assert "\x1b" not in terminal.getvalue()
 
 
 def test_records_below_the_level_are_not_written(out: io.StringIO) -> None:
