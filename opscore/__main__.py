@@ -10,6 +10,14 @@ def main() -> None:
     code = 0 if sys.argv[1:2] == ["serve"] else 130
     try:
         _open_closed_streams()
+        try:
+            os.getcwd()  # noqa: PTH109 (pathlib takes milliseconds to load)
+        except OSError as error:
+            # Much of what is loaded asks for it.
+            sys.stderr.write(
+                f"opscore: the directory that this was begun in: {error.strerror}; change to another one\n"
+            )
+            sys.exit(2)
         from opscore.gateway.cli import run  # noqa: PLC0415 (loading it is what may be interrupted)
 
         code = run()

@@ -98,7 +98,11 @@ def _open_keys(settings: Settings) -> KeyRing:
 
 
 def _check_data(settings: Settings) -> None:
-    if not settings.data.is_dir():
+    try:
+        is_directory = settings.data.is_dir()
+    except OSError as error:
+        raise ConfigError(f"data = {str(settings.data)!r} can't be looked at: {error.strerror}.") from error
+    if not is_directory:
         raise ConfigError(f"data = {str(settings.data)!r} is no directory.")
 
 

@@ -177,7 +177,7 @@ def load(options: Mapping[str, object], *, directory: Path, config_file: Path | 
     file = directory / (config_file or CONFIG_FILE_DEFAULT)
     state = SettingsState(Settings, (), (), setting.make_converter(), directory)
     given = [
-        *(_from_file(file, state.options) if config_file or file.exists() else ()),
+        *(_from_file(file, state.options) if config_file or _is_there(file) else ()),
         *_from_variables(state.options, directory),
         *_from_options(options, directory),
     ]
@@ -275,6 +275,15 @@ def check_exposure(settings: Settings, keys: KeyRing) -> None:
             f"host = {settings.host!r} listens beyond this machine, which takes an API key: "
             f"set {VARIABLE_PREFIX}API_KEY or create one with `opscore key create`."
         )
+
+
+def _is_there(file: Path) -> bool:
+    """Whether a file can be seen; in a directory that may not be looked into there is none to us."""
+    try:
+        file.stat()
+    except OSError:
+        return False
+    return True
 
 
 def _from_file(file: Path, known: OptionList) -> Iterator[LoadedSettings]:
