@@ -58,8 +58,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
     with failing(), _progress("copying", "bytes") as progress, open_reader(settings.data) as reader:
         with appearing(destination) as directory:
             copy_compact(reader, directory, progress)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copy2(settings.data / FILE_NAME, directory / FILE_NAME)
+            _copy_keys(settings.data / FILE_NAME, directory / FILE_NAME)
         with open_reader(destination) as copy, copy.snapshot() as view:
             sequence = view.last_sequence()
             size = copy.measure().file_bytes
@@ -70,6 +69,18 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
         _say_json({"path": str(destination), "sequence": sequence, "bytes": size, "seconds": round(seconds, 3)})
     else:
         click.echo(f"{click.format_filename(destination)} holds commit {sequence:,}: {about(size)}, in {seconds:.1f} s")
+
+
+def _copy_keys(source: Path, copy: Path) -> None:
+    try:
+        source.open("rb").close()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Failed(
+            f"the API keys in {source} can't be read: {error.strerror}; a backup without them is none"
+        ) from error
+    shutil.copy2(source, copy)
 
 
 @click.command()
