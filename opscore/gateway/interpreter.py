@@ -1,9 +1,14 @@
 """Processes of this interpreter that a command begins, which import what it imported itself."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
+
+AGAIN: Final = "OPSCORE_BEGUN_AGAIN"
+"""The variable that a command finds which another one has begun in its place."""
 
 
 def running(module: str, *arguments: str) -> list[str]:
@@ -22,3 +27,16 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     """
     path = os.pathsep.join(each or str(Path.cwd()) for each in sys.path)
     return {**base, "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
+
+
+def begun_again() -> int | None:
+    """Have the command done by a process of another number.
+
+    Returns:
+        its exit code; nothing where this is that process already.
+    """
+    if AGAIN in os.environ:
+        return None
+    with subprocess.Popen(running("opscore", *sys.argv[1:]), env=environment({**os.environ, AGAIN: "1"})) as child:
+        code = child.wait()
+    return code if code >= 0 else 128 - code

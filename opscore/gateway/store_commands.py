@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 import click
@@ -21,6 +21,9 @@ from opscore.gateway.failures import EXIT_FAILED, Failed, failing
 from opscore.gateway.key_file import FILE_NAME
 from opscore.gateway.output_file import written
 from opscore.gateway.setting import about
+
+if TYPE_CHECKING:
+    from opscore.runtime.storage.lmdb_reader import LmdbReader
 
 FINDINGS_SHOWN: Final = 50
 BY_A_PAGE: Final = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"})
@@ -55,7 +58,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
     from opscore.runtime.storage.files import LOCK_FILE
 
     started = time.monotonic()
-    with failing(), _progress("copying", "bytes") as progress, open_reader(settings.data) as reader:
+    with failing(), _progress("copying", "bytes") as progress, _opened(settings.data) as reader:
         with appearing(destination) as directory:
             copy_compact(reader, directory, progress)
             _copy_keys(settings.data / FILE_NAME, directory / FILE_NAME)
@@ -69,6 +72,20 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
         _say_json({"path": str(destination), "sequence": sequence, "bytes": size, "seconds": round(seconds, 3)})
     else:
         click.echo(f"{click.format_filename(destination)} holds commit {sequence:,}: {about(size)}, in {seconds:.1f} s")
+
+
+def _opened(path: Path) -> "LmdbReader":
+    """Open a store to read it: as a process of another number, where the server in another container has this one's."""
+    from opscore.runtime.errors import SameNumber
+    from opscore.runtime.opening import open_reader
+
+    try:
+        return open_reader(path)
+    except SameNumber:
+        code = interpreter.begun_again()
+        if code is None:
+            raise
+        sys.exit(code)
 
 
 def _copy_keys(source: Path, copy: Path) -> None:
@@ -134,14 +151,13 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
 
 def _verify_here(path: Path) -> None:
     """Check in this process, and say line by line how it goes; it may end by a signal."""
-    from opscore.runtime.opening import open_reader
     from opscore.runtime.storage import formats
     from opscore.runtime.verification import Verification
 
     def at(table: str, rows: int) -> None:
         _say_json({"at": table, "rows": rows})
 
-    with failing(), open_reader(path) as reader, reader.snapshot() as view:
+    with failing(), _opened(path) as reader, reader.snapshot() as view:
         check, count = Verification(view, indexed=reader.format >= formats.ENTRIES_SINCE, on_progress=at), 0
         for finding in check.findings():
             count += 1
@@ -178,12 +194,11 @@ def export(settings: Settings, file: Path) -> None:
     Example: opscore export - | gzip > opscore.jsonl.gz
     """
     from opscore.runtime import transfer
-    from opscore.runtime.opening import open_reader
 
     with (
         failing(),
         _progress("exporting", "rows") as progress,
-        open_reader(settings.data) as reader,
+        _opened(settings.data) as reader,
         reader.snapshot() as view,
         written(file, anew=True) as out,
     ):
@@ -236,11 +251,10 @@ def compact(settings: Settings) -> None:
 def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
     """Tell sizes, counts, rates and how long commits take. The server may run meanwhile."""
     from opscore.gateway.store_statistics import document, shown
-    from opscore.runtime.opening import open_reader
     from opscore.runtime.survey import surveyed
 
     now = time.time()
-    with failing(), open_reader(settings.data) as reader:
+    with failing(), _opened(settings.data) as reader:
         survey = surveyed(reader, now)
     if as_json:
         _say_json(document(survey, settings.data))

@@ -15,6 +15,7 @@
     ├── Superseded                  a precondition of a submission no longer held (internal)
     └── StoreError
         ├── StoreLocked             another process writes here
+        │   └── SameNumber          by a process of another container
         ├── StoreFull               disk or map full; reads go on
         ├── StoreReadOnly           its file may no longer be written; reads go on
         ├── StoreDamaged            a value whose checksum does not match, a truncated file
@@ -305,6 +306,13 @@ class StoreLocked(StoreError):
         self.path = path
         self.owner = owner
         super().__init__(f"{path} is in use by {owner}; stop that process or choose another directory")
+
+
+class SameNumber(StoreLocked):
+    """A process of the same number has the store open; processes are told apart by it, and containers count alike."""
+
+    def __init__(self, path: str, number: int) -> None:
+        super().__init__(path, f"a process that has the number {number} as well, as in another container")
 
 
 class StoreFull(StoreError):

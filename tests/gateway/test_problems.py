@@ -59,6 +59,7 @@ EXAMPLES: list[tuple[Exception, int, str]] = [
     (errors.Superseded("agents", "x"), 503, "superseded"),
     (errors.StoreError("broken"), 500, "store_error"),
     (errors.StoreLocked("data", "another"), 500, "store_locked"),
+    (errors.SameNumber("data", 1), 500, "store_locked"),
     (errors.StoreFull("data", "disk"), 507, "store_full"),
     (errors.StoreDamaged("a value", "bits"), 500, "store_damaged"),
     (errors.StoreIncompatible("data", "newer"), 500, "store_incompatible"),

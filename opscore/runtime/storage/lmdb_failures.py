@@ -7,7 +7,14 @@ from typing import Final
 
 import lmdb
 
-from opscore.runtime.errors import StoreDamaged, StoreError, StoreFull, StoreIncompatible, StoreReadOnly
+from opscore.runtime.errors import (
+    SameNumber,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreIncompatible,
+    StoreReadOnly,
+)
 from opscore.runtime.storage import room
 from opscore.runtime.storage.files import NO_ROOM
 
@@ -39,4 +46,7 @@ def translated(error: lmdb.Error | OSError, path: Path) -> StoreError:
         return StoreIncompatible(str(path), "another LMDB version wrote it")
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
         return StoreDamaged(str(path), str(error))
+    if os.strerror(errno.EAGAIN) in str(error):
+        # A reader locks the byte of its number, in a file that the other one sees as well.
+        return SameNumber(str(path), os.getpid())
     return full(error, path) or StoreError(f"{path} can't be used: {error}")
