@@ -101,7 +101,9 @@ class LmdbStore:
             self._tables |= {name: self._env.open_db(name.encode()) for name in self._names}
             self._page_bytes = self._env.stat()["psize"]
             sync(self.path)
-            sync(self.path.resolve().parent)
+            with contextlib.suppress(PermissionError):
+                # Who may not look there has not made the directory, and its name is somebody else's to keep.
+                sync(self.path.resolve().parent)
             self.upkeep()
             with self.snapshot() as view:
                 self._sequence = view.last_sequence()

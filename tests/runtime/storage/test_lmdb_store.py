@@ -187,6 +187,17 @@ def test_a_directory_that_may_only_be_read_is_a_store_error(tmp_path: Path) -> N
     assert done.stdout.startswith("StoreError opscore.lock can't be opened for writing: Permission denied")
 
 
+def test_a_directory_is_used_although_the_one_above_may_not_be_looked_into(tmp_path: Path) -> None:
+    data = tmp_path / "above" / "data"
+    data.mkdir(parents=True)
+    data.chmod(0o777)
+    (tmp_path / "above").chmod(0o311)
+    done = subprocess.run([*PROCESS, "unprivileged", str(data)], capture_output=True, text=True, check=True)
+    (tmp_path / "above").chmod(0o755)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert (data / DATA_FILE).exists()
+
+
 def test_a_data_file_that_may_not_be_read_is_a_store_error(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     tmp_path.chmod(0o777)
