@@ -70,7 +70,10 @@ class Settings:
     """Everything that can be configured about a server; the help texts say what each is, with its unit."""
 
     data: Path = setting.option(
-        Path("opscore-data"), "Directory of the store; made when missing.", metavar="PATH", expected="a path"
+        Path("opscore-data"),
+        "Directory of the store; made when missing.",
+        metavar="PATH",
+        expected="a path without control characters",
     )
     host: str = setting.option(
         "127.0.0.1",

@@ -24,6 +24,7 @@ SHOWN: Final = "opscore.shown"
 """Where a field's metadata has the default as a person writes it."""
 
 _SIZE: Final = re.compile(r"\s*(\d+)\s*([kmgt]i)?b?\s*", re.IGNORECASE)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HOST: Final = r"(?i:([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?)"
 # Digits and dots that are no network are a slip (10.1.2.3/16, 10.1.2), never the name of a host.
 _HOSTS: Final = rf"(?![\d.]+\Z)(\*\.)?{_HOST}"
@@ -150,6 +151,9 @@ class _HomePath(PathConverter):
     def __call__(self, value: Path | str, cls: type[_P]) -> _P:
         if not str(value).strip():
             # An empty path is a variable that somebody forgot, not the directory that paths start from.
+            raise ValueError(value)
+        if _CONTROL.search(str(value)):
+            # "/data\r" is the line of a file that was written on Windows: a fresh store would be made beside /data.
             raise ValueError(value)
         return super().__call__(cls(value).expanduser(), cls)
 

@@ -137,6 +137,8 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
         ("host", "no such host"),
         ("host", "*"),
         ("api_key", "with space"),
+        ("data", "store\r"),
+        ("data", "store\n"),
         ("webhook_unsigned", "maybe"),
         ("agentkit_api_url", "kit.example"),
         ("agentkit_api_url", "ftp://kit.example"),
