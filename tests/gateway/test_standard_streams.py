@@ -73,7 +73,7 @@ def test_a_server_with_closed_streams_serves_and_ends_in_order(tmp_path: Path, c
 @pytest.mark.parametrize("where", [">&-", ">/dev/full"])
 def test_an_output_that_takes_nothing_is_told_in_a_sentence(store: Path, where: str, unbuffered: str) -> None:
     why = "Bad file descriptor" if where == ">&-" else "No space left on device"
-    for arguments in (["export", "-"], ["stats"], ["verify", "--json"], ["--version"]):
+    for arguments in (["export", "-"], ["stats"], ["verify", "--json"], ["--version"], ["demo", "--plain"]):
         done = run(store, where, *arguments, PYTHONUNBUFFERED=unbuffered)
         assert refused(done) == f"opscore: the output: {why}"
 

@@ -39,11 +39,15 @@ def main(*, keep: bool = False, plain: bool = False, runs: int = RUNS) -> int:
     Returns:
         The exit code: 0 when every run completed and nothing was lost or repeated, 1 when not, 130 after
         SIGINT or SIGTERM. In every case each process has ended and, unless kept, the directory is gone.
+
+    Raises:
+        OSError: the output takes nothing.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that has no sign for "completed" shows another one, and the demo goes on.
         sys.stdout.reconfigure(errors="replace")
     code = EXIT_INTERRUPTED
+    unwritten: BaseException | None = None
     try:
         code = trio.run(_perform_until_stopped, Console(), keep, plain, runs)
     except* KeyboardInterrupt:
@@ -52,6 +56,13 @@ def main(*, keep: bool = False, plain: bool = False, runs: int = RUNS) -> int:
     except* SystemExit:
         # Rich ends so when nobody reads any more, as in `opscore demo | head`.
         code = EXIT_FAILED
+    except* OSError as failures:
+        unwritten = failures
+    while isinstance(unwritten, BaseExceptionGroup):
+        # The first of them alone, as from a command without nurseries: an output that takes nothing is told so.
+        unwritten = unwritten.exceptions[0]
+    if unwritten is not None:
+        raise unwritten
     return code
 
 
