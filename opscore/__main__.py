@@ -1,13 +1,22 @@
-"""The first step of the `opscore` command: from here on, also while the rest still loads, Ctrl-C has its exit code."""
+"""The first step of the `opscore` command.
+
+From here on, also while the rest still loads, Ctrl-C has its exit code, and a server that is told to stop stops.
+"""
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Load the command line, run it, and end with its exit code."""
     # A server that is told to stop has done what it was asked to; whatever else is interrupted has not.
-    code = 0 if sys.argv[1:2] == ["serve"] else 130
+    serves = sys.argv[1:2] == ["serve"]
+    code = 0 if serves else 130
+    before = signal.getsignal(signal.SIGTERM)
+    if serves:
+        # Until the server takes its signals itself. Process 1, as in a container, would not even hear of this one.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _open_closed_streams()
         try:
@@ -23,6 +32,8 @@ def main() -> None:
         code = run()
     except KeyboardInterrupt:
         pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code)
 
 

@@ -304,8 +304,11 @@ def test_the_first_signal_ends_it_with_0_and_without_a_traceback(tmp_path: Path,
         assert "Aborted" not in process.log()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.15])
-def test_an_interrupt_while_it_starts_leaves_no_traceback(tmp_path: Path, delay_s: float) -> None:
+def test_a_signal_while_it_starts_ends_it_with_0_and_leaves_no_traceback(
+    tmp_path: Path, delay_s: float, number: signal.Signals
+) -> None:
     popen = subprocess.Popen(
         command("serve", "--data", str(tmp_path / "data"), "--port", "0"),
         env=environment({"OPSCORE_API_KEY": API_KEY}),
@@ -314,7 +317,7 @@ def test_an_interrupt_while_it_starts_leaves_no_traceback(tmp_path: Path, delay_
     )
     assert eventually((tmp_path / "data").exists)  # Making it is the first thing that the command does.
     time.sleep(delay_s)
-    popen.send_signal(signal.SIGINT)
+    popen.send_signal(number)
     _, err = popen.communicate(timeout=PATIENCE_S)
     assert popen.returncode == 0
     assert "Traceback" not in err
