@@ -53,3 +53,11 @@ def test_orders_come_to_an_end_whatever_happens(path: Path) -> None:
     done = subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
+
+
+def test_promises_of_ones_own_are_kept_or_broken_as_the_guide_says(path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "promises_test.py"]
+    done = subprocess.run(command, cwd=path, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert "1 failed, 1 passed" in done.stdout
+    assert "nobody_is_charged_twice: ses_" in done.stdout
+    assert "is charged again, in attempt 2" in done.stdout

@@ -1,10 +1,11 @@
 """What has to hold in every world; a user's own promises stand beside the runtime's.
 
 An invariant is a function that yields a sentence for everything that breaks it, and nothing when all is well. Its name
-is what a failure shows, its docstring what it promises.
+is what a failure shows, its docstring what it promises. One that raises is broken as well, be it by an `assert` or by a
+mistake of its own: whoever called it is deep inside the node, which would take that for trouble of its own.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Self, TypeAlias
 
 import attrs
@@ -27,10 +28,10 @@ from opscore.runtime.simulation.promises import (
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Commit, Rows
 
-OnCommit: TypeAlias = Callable[[Commit, Rows], Iterator[str]]
-OnReply: TypeAlias = Callable[[Reply, Rows], Iterator[str]]
-OnHanded: TypeAlias = Callable[[Assignment, Rows], Iterator[str]]
-OnScan: TypeAlias = Callable[[Rows], Iterator[str]]
+OnCommit: TypeAlias = Callable[[Commit, Rows], Iterable[str] | None]
+OnReply: TypeAlias = Callable[[Reply, Rows], Iterable[str] | None]
+OnHanded: TypeAlias = Callable[[Assignment, Rows], Iterable[str] | None]
+OnScan: TypeAlias = Callable[[Rows], Iterable[str] | None]
 
 
 class InvariantBroken(AssertionError):
@@ -70,18 +71,31 @@ class Invariants:
     def named(self) -> dict[str, str]:
         """The promise of each, by its name."""
         every = (*self.on_commit, *self.on_reply, *self.on_handed, *self.on_scan, *self.at_end)
-        return {each.__name__: (each.__doc__ or "").strip().splitlines()[0] for each in every}
+        return {_name(each): next(iter((each.__doc__ or "").strip().splitlines()), "") for each in every}
 
 
-def check(invariants: tuple[Callable[..., Iterator[str]], ...], *arguments: Any) -> None:
+def check(invariants: tuple[Callable[..., Iterable[str] | None], ...], *arguments: Any) -> None:
     """Ask all of them.
 
     Raises:
-        InvariantBroken: the first that is broken.
+        InvariantBroken: the first that is broken; its cause is what that raised, where it did.
     """
     for invariant in invariants:
-        for what in invariant(*arguments):
-            raise InvariantBroken(invariant.__name__, what)
+        try:
+            what = next(iter(invariant(*arguments) or ()), None)
+        except Exception as error:
+            raise InvariantBroken(_name(invariant), _said(error)) from error
+        if what is not None:
+            raise InvariantBroken(_name(invariant), what)
+
+
+def _said(error: Exception) -> str:
+    """What a promise that raised says is broken."""
+    return str(error) if isinstance(error, AssertionError) and str(error) else f"it raised {error!r}"
+
+
+def _name(invariant: object) -> str:
+    return getattr(invariant, "__name__", None) or repr(invariant)
 
 
 STANDARD: Final = Invariants(

@@ -62,7 +62,7 @@ class Played:
             WorldFailed: one was not.
         """
         if self.broken is not None:
-            raise WorldFailed(self)
+            raise WorldFailed(self) from self.broken
 
 
 def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:

@@ -1,5 +1,6 @@
 """Worlds are played: what happens in them happens, what breaks is told, and what is told plays again."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -183,6 +184,35 @@ def test_a_promise_of_ones_own_is_named_with_what_it_says() -> None:
 def _first_of(world: Played) -> tuple[Any, Any]:
     assert world.broken is not None
     raise world.broken
+
+
+def asserts(*_: object) -> None:
+    assert not _, "nothing is ever looked at"
+
+
+def errs(*_: object) -> Iterator[str]:
+    yield {"reserve": "it is reserved"}["charge"]
+
+
+@pytest.mark.parametrize("when", ["on_commit", "on_reply", "on_handed", "on_scan", "at_end"])
+@pytest.mark.parametrize(("promise", "what"), [(asserts, "nothing is ever looked at"), (errs, "it raised KeyError")])
+def test_a_promise_that_raises_is_broken_and_not_the_nodes_trouble(when: str, promise: Any, what: str) -> None:
+    world = play(scenario(), STANDARD + Invariants(**{when: (promise,)}))
+    with pytest.raises(WorldFailed, match=f"{promise.__name__}: .*{what}") as failed:
+        world.check()
+    assert isinstance(failed.value.__cause__, InvariantBroken)
+    assert isinstance(failed.value.__cause__.__cause__, AssertionError | KeyError)
+
+
+def test_a_promise_that_says_nothing_is_kept_and_one_without_a_name_or_docstring_is_told_as_it_is() -> None:
+    def silent(*_: object) -> None:
+        pass
+
+    play(scenario(), STANDARD + Invariants(on_commit=(silent,), on_handed=(silent,), at_end=(silent,))).check()
+    mine = Invariants(on_scan=(silent, functools.partial(errs, 1)))
+    assert next(iter(mine.named().values())) == ""
+    with pytest.raises(InvariantBroken, match=r"functools\.partial.*KeyError"):
+        check(mine.on_scan)
 
 
 def test_what_is_broken_is_told_with_seed_scenario_and_timeline() -> None:
