@@ -103,7 +103,7 @@ class Outcome:
         # A run that another one began is a part of that.
         begun = [session for session in played.sessions if session.parent_task_id is None]
         signals = _signals_of(played.scenario)
-        runs = [_run(session, played.tasks, signals, cut_short=broken is not None) for session in begun]
+        runs = [_run(session, played, signals, cut_short=broken is not None) for session in begun]
         triggers = played.scenario.triggers
         wanted = len({trigger.key or f"trigger-{number}" for number, trigger in enumerate(triggers)})
         refused = [f"it was refused: {why}" for why in played.history.ledger.refused.values()]
@@ -153,20 +153,21 @@ def _signals_of(scenario: Scenario) -> dict[tuple[str, str], str]:
     }
 
 
-def _run(session: Session, tasks: Iterable[Task], signals: Mapping[tuple[str, str], str], *, cut_short: bool) -> Run:
+def _run(session: Session, played: Played, signals: Mapping[tuple[str, str], str], *, cut_short: bool) -> Run:
+    seconds = played.lasted.get(session.session_id)
     if session.status is SessionStatus.COMPLETED:
-        return Run(ending=Ending.COMPLETED, seconds=_seconds(session))
+        return Run(ending=Ending.COMPLETED, seconds=seconds)
     if session.status in (SessionStatus.FAILED, SessionStatus.CANCELLED):
         error = session.error
         why = "it was cancelled" if error is None else f"{error.message} ({error.code})"
-        return Run(ending=Ending.FAILED, seconds=_seconds(session), why=why, cause=_cause(error))
+        return Run(ending=Ending.FAILED, seconds=seconds, why=why, cause=_cause(error))
     if cut_short:
         return Run(ending=Ending.CUT_SHORT)
     if session.status is SessionStatus.PAUSED:
         return Run(ending=Ending.PAUSED, why=session.reason or "")
     stands = [
         f"task {task.key} {_standing(task, signals.get((session.workflow_id, task.key)))}"
-        for task in tasks
+        for task in played.tasks
         if task.session_id == session.session_id and task.status not in (TaskStatus.COMPLETED, TaskStatus.PENDING)
     ]
     return Run(ending=Ending.UNENDED, why=", ".join(stands) or f"it is {session.status}")
@@ -181,10 +182,6 @@ def _cause(error: Failure | None) -> str:
 
 def _standing(task: Task, signal: str | None) -> str:
     return f"waits for the signal {signal!r}" if signal is not None and task.awaits else f"is {task.status}"
-
-
-def _seconds(session: Session) -> float | None:
-    return None if session.ended_at is None else session.ended_at - session.created_at
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 import functools
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -44,6 +45,8 @@ class Played:
     sessions: tuple[Session, ...]
     """As they ended."""
     tasks: tuple[Task, ...]
+    lasted: Mapping[str, float]
+    """How long each run took that has ended, by its id, in virtual seconds, whatever the node's wall clock showed."""
     attempts: Counter[TaskStatus]
     """Of the attempts that are over, how many sent their task to which status; `ready` is for those that were lost or
     never delivered, which spend no retry."""
@@ -90,6 +93,7 @@ async def _play(scenario: Scenario, invariants: Invariants, deaths: Deaths) -> P
         commits=world.commits,
         sessions=tuple(world.rows.sessions.values()),
         tasks=tuple(world.rows.tasks.values()),
+        lasted=world.durations.of,
         attempts=Counter(ends[0] for ends in world.rows.ends.values()),
         faults=Counter(world.dice.happened),
     )

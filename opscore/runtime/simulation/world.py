@@ -18,6 +18,7 @@ from opscore.runtime.simulation.agents import SimulatedAgent
 from opscore.runtime.simulation.crashes import POISONED_S, Crashes
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.disk import Disk, SimulatedStore
+from opscore.runtime.simulation.durations import Durations
 from opscore.runtime.simulation.faults import IN_THE_NODE, Dice
 from opscore.runtime.simulation.history import History
 from opscore.runtime.simulation.invariants import InvariantBroken, Invariants, check
@@ -78,6 +79,7 @@ class World:
             faults=frozenset(scenario.faults.on()),
             now=self.clock.now,
         )
+        self.durations = Durations(self.clock.now, lambda: self.elapsed_s)
         self._disk = Disk(tables=[table.name for table in ALL_TABLES], indexes=INDEX_NAMES)
         self._room = Room()
         self.network = Network(self.dice, history.ledger, self._handed, self.clock.now)
@@ -198,6 +200,7 @@ class World:
                 self.note("world", f"the clock is moved by {seconds:+,.1f} s")
                 self.clock.shift(seconds)
                 self.rows.clock_moved(seconds)
+                self.durations.clock_moved(seconds)
                 self._unsettled_until += seconds
                 self._disturb("clock_moves")
 
@@ -321,6 +324,7 @@ class World:
     def _applied(self, submission: Submission, version: int) -> None:
         self._commits += 1
         commit = self.rows.follow(submission, version)
+        self.durations.follow(commit)
         number = version - len(submission.records) + 1
         for place, put in enumerate(submission.records):
             self.history.record(number + place, put.body)

@@ -166,6 +166,32 @@ def test_runs_of_a_world_that_broke_a_promise_are_cut_short_and_count_neither_wa
     assert (wrong.kind, wrong.promise) == ("nothing_completes", True)
 
 
+def test_runs_take_as_long_as_they_take_wherever_the_clock_of_the_node_is_set_meanwhile() -> None:
+    slow = (AgentModel(name="slow", count=4, skills={"x": Skill(latency=Latency("constant", 50.0))}),)
+    one = {"id": "one", "tasks": [{"taskId": "a", "agentCapability": "x"}]}
+    moved = Scenario(
+        workflows=(one,),
+        agents=slow,
+        triggers=tuple(Trigger(at_s=at * 60.0) for at in range(5)),
+        faults=Faults(clock_moves=1.0),
+        faults_until_s=600.0,
+    )
+    outcomes = campaign(moved, range(6))
+    figures = Figures.of(outcomes, within_s=55.0)
+    assert figures.faults["clock_moves"] > 10
+    assert figures.seconds == pytest.approx([50.0] * 30, abs=0.1)
+    assert (figures.late, figures.well) == (0, True)
+
+
+def test_a_run_that_is_tried_again_took_as_long_as_to_its_last_end() -> None:
+    never = attrs.evolve(FLEET[1], skills={"payment": attrs.evolve(QUICK, failure_rate=1.0)})
+    again = Steering(move=Move.RETRY, when_ended=True, at_s=100.0)
+    played = play(attrs.evolve(CALM, agents=(FLEET[0], never), triggers=(Trigger(),), steerings=(again,)))
+    (run,) = Outcome.of(played).runs
+    assert run.ending is Ending.FAILED
+    assert run.seconds == pytest.approx(101.0, abs=2.0)
+
+
 def test_figures_add_up() -> None:
     ended = [Run(ending=Ending.COMPLETED, seconds=float(seconds)) for seconds in range(1, 101)]
     figures = Figures.of(
