@@ -8,7 +8,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
-from opscore.runtime.simulation.campaign import Ending, Figures, Weakness, Wrong
+from opscore.runtime.simulation.campaign import Ending, Figures, Weakness, Wrong, python
 from opscore.runtime.simulation.scenario import Scenario
 
 BINS: Final = 12
@@ -82,7 +82,11 @@ def document(report: Report) -> dict[str, Any]:
             {"fault": each.fault, "seed": each.scenario.seed, "why": each.wrong.why} for each in report.weaknesses
         ],
         "smallest": [
-            {"why": each.wrong.why, "python": each.scenario.python(), "timeline": list(each.timeline)}
+            {
+                "why": each.wrong.why,
+                "python": python(each.scenario, each.wrong, report.within_s),
+                "timeline": list(each.timeline),
+            }
             for each in report.smallest
         ],
     }
@@ -96,7 +100,7 @@ def shown(report: Report) -> str:
     overview = "\n".join(line.rstrip() for line in captured.get().splitlines())
     parts = [_headline(report), overview, VIRTUAL_TIME, *_chart(report.figures)]
     parts += [*_reasons(report), *_weaknesses(report)]
-    parts += [part for each in report.smallest for part in _smallest(each)]
+    parts += [part for each in report.smallest for part in _smallest(each, report.within_s)]
     return "\n\n".join(parts)
 
 
@@ -198,7 +202,7 @@ def _weaknesses(report: Report) -> Iterator[str]:
         yield "No fault was enough alone in the worlds that were tried: see which are left in the smallest scenario."
 
 
-def _smallest(found: Smallest) -> Iterator[str]:
+def _smallest(found: Smallest, within_s: float | None) -> Iterator[str]:
     how = "The smallest scenario found" if found.done else "The smallest scenario found until then"
-    yield f"{how} in which {found.wrong.why}\n\n{found.scenario.python().rstrip()}"
+    yield f"{how} in which {found.wrong.why}\n\n{python(found.scenario, found.wrong, within_s).rstrip()}"
     yield "What happens in it:\n\n" + "\n".join(line.rstrip() for line in found.timeline)

@@ -71,12 +71,26 @@ def test_a_fault_that_is_not_survived_is_named_and_the_smallest_scenario_fails_a
     assert "× task 'charge' failed: the agent reported error: it broke (agent_error)" in done.stdout
     assert "Faults that it does not survive, each alone:\n\n  agent_breaks: a run has failed" in done.stdout
     assert "agent_answers_twice:" not in done.stdout
-    python = done.stdout[done.stdout.index("from opscore.runtime.limits") : done.stdout.index("What happens in it:")]
-    script = python.replace("play(Scenario(", "played = play(Scenario(").replace(").check()", ")")
-    (path / "again.py").write_text(f"{script}print(played.sessions[0].status)")
-    again = subprocess.run([sys.executable, "again.py"], cwd=path, capture_output=True, text=True, check=False)
-    assert (again.returncode, again.stdout) == (0, "failed\n"), again.stderr
     assert "task.failed" in done.stdout[done.stdout.index("What happens in it:") :]
+    assert "AssertionError: a run has failed: task 'charge' failed: the agent reported" in pasted(done.stdout, path)
+
+
+def pasted(shown: str, path: Path) -> str:
+    """What becomes of the Python that was shown, as it stands there."""
+    (path / "again.py").write_text(
+        shown[shown.index("from opscore.runtime.limits") : shown.index("What happens in it:")]
+    )
+    again = subprocess.run([sys.executable, "again.py"], cwd=path, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    return again.stderr
+
+
+def test_the_smallest_scenario_that_is_late_is_late_when_it_is_pasted(path: Path) -> None:
+    done = run("orders.yaml", "--faults", "none", "--seeds", "1", "--runs", "1", "--within", "0.3", cwd=path)
+    assert done.returncode == 1
+    late = done.stdout.split("The smallest scenario found in which ")[1].splitlines()[0]
+    assert re.fullmatch(r"a run takes \S+ s", late)
+    assert f"AssertionError: {late}" in pasted(done.stdout, path)
 
 
 def test_json_has_the_figures_and_the_same_seeds_have_the_same(path: Path) -> None:

@@ -20,7 +20,7 @@ from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.invariants import STANDARD, Invariants
 from opscore.runtime.simulation.playing import Played, play
 from opscore.runtime.simulation.promises import outside
-from opscore.runtime.simulation.scenario import Scenario
+from opscore.runtime.simulation.scenario import IMPORTS, Scenario
 
 Scenarios: TypeAlias = Scenario | Callable[[int], Scenario]
 """One scenario for every seed, or what makes the scenario of a seed."""
@@ -141,6 +141,24 @@ class Outcome:
         if within_s is not None and slowest > within_s:
             return Wrong(kind="late", why=f"a run takes {slowest:,.1f} s")
         return None
+
+
+def python(scenario: Scenario, wrong: Wrong, within_s: float | None = None) -> str:
+    """A scenario as Python that plays it again, and fails by what is wrong with it.
+
+    Args:
+        scenario: in which something goes wrong.
+        wrong: what does.
+        within_s: how long a run may take, if there is a limit.
+    """
+    if wrong.promise:
+        return scenario.python()
+    limit = "" if within_s is None else f"within_s={within_s!r}"
+    return (
+        f"{IMPORTS}from opscore.runtime.simulation.campaign import Outcome\n\n"
+        f"wrong = Outcome.of(play({scenario.source()})).wrong({limit})\n"
+        "assert wrong is None, wrong.why\n"
+    )
 
 
 def _signals_of(scenario: Scenario) -> dict[tuple[str, str], str]:

@@ -25,9 +25,10 @@ class WorldFailed(AssertionError):
     def __init__(self, played: "Played") -> None:
         self.played = played
         assert played.broken is not None, "a world that failed broke something"
+        own = played.broken.invariant if played.broken.invariant in played.own else None
         super().__init__(
             f"{_FAILED}: {played.broken}\n\nseed {played.scenario.seed}, {revision()}; to play it again:\n\n"
-            f"{played.scenario.python()}\n" + "\n".join(played.history.timeline())
+            f"{played.scenario.python(own)}\n" + "\n".join(played.history.timeline())
         )
 
 
@@ -39,6 +40,8 @@ class Played:
     history: History
     broken: InvariantBroken | None
     """The first promise that was broken, if any."""
+    own: frozenset[str]
+    """The names of the promises that it was played with beside the runtime's."""
     elapsed_s: float
     """Virtual seconds that it took."""
     commits: int
@@ -89,6 +92,7 @@ async def _play(scenario: Scenario, invariants: Invariants, deaths: Deaths) -> P
         scenario=scenario,
         history=world.history,
         broken=broken,
+        own=frozenset(invariants.named().keys() - STANDARD.named().keys()),
         elapsed_s=world.elapsed_s,
         commits=world.commits,
         sessions=tuple(world.rows.sessions.values()),

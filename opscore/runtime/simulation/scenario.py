@@ -15,6 +15,15 @@ SIMULATED_LIMITS: Final = Limits(close_grace_s=0.1, passivate_s=5.0)
 """As usual, but what passes after a while does so within a short world."""
 
 
+IMPORTS: Final = """\
+from opscore.runtime.limits import DispatchLimit, Limits
+from opscore.runtime.models import Missed, Move
+from opscore.runtime.simulation import AgentModel, Calendar, Cordon, Faults, Latency
+from opscore.runtime.simulation import Scenario, Skill, Steering, Sweep, Telling, Trigger, play
+"""
+"""What a scenario that is told as Python begins with."""
+
+
 @attrs.frozen(kw_only=True)
 class Trigger:
     """A client that starts a run, and asks again until it is accepted."""
@@ -121,15 +130,21 @@ class Scenario:
     """Within so long after that."""
     limits: Limits = SIMULATED_LIMITS
 
-    def python(self) -> str:
-        """This scenario as Python that plays it again."""
-        return (
-            "from opscore.runtime.limits import DispatchLimit, Limits\n"
-            "from opscore.runtime.models import Missed, Move\n"
-            "from opscore.runtime.simulation import AgentModel, Calendar, Cordon, Faults, Latency\n"
-            "from opscore.runtime.simulation import Scenario, Skill, Steering, Sweep, Telling, Trigger, play\n\n"
-            f"play({_python(self, '')}).check()\n"
-        )
+    def python(self, own: str | None = None) -> str:
+        """This scenario as Python that plays it again.
+
+        Args:
+            own: the promise that it broke, where that is not one of the runtime's: what it was played with has to be
+                given again then.
+        """
+        if own is None:
+            return f"{IMPORTS}\nplay({self.source()}).check()\n"
+        said = f"# `invariants` is what it was played with: {own} is no promise of opscore's."
+        return f"{IMPORTS}\n{said}\nplay({self.source()}, invariants).check()\n"
+
+    def source(self) -> str:
+        """This scenario as an expression, for which `IMPORTS` has all names."""
+        return _python(self, "")
 
 
 def _python(value: Any, indent: str) -> str:

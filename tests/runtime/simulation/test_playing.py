@@ -226,6 +226,17 @@ def test_what_is_broken_is_told_with_seed_scenario_and_timeline() -> None:
     assert f"world                    {world.broken}" in told
 
 
+def test_what_breaks_a_promise_of_ones_own_is_told_with_the_place_where_that_has_to_be_given_again() -> None:
+    with pytest.raises(WorldFailed) as failed:
+        play(scenario(), MINE).check()
+    told = str(failed.value)
+    source = told[told.index("from opscore") : told.rindex("\n\n")]
+    with pytest.raises(NameError, match="invariants"):
+        exec(source, {})  # noqa: S102 (as a user would)
+    with pytest.raises(WorldFailed, match="b_is_never_first: ses_"):
+        exec(source, {"invariants": MINE})  # noqa: S102 (as a user would)
+
+
 def test_the_scenario_that_is_told_is_python_that_makes_it_again() -> None:
     original = scenario(
         seed=5,
