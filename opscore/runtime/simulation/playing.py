@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from opscore.runtime.definitions import parse
 from opscore.runtime.models import Session, Task, TaskStatus
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.deaths import BETWEEN_STEPS, Deaths
@@ -72,7 +73,13 @@ class Played:
 
 
 def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:
-    """Play a scenario to its end, or to the first promise that is broken."""
+    """Play a scenario to its end, or to the first promise that is broken.
+
+    Raises:
+        InvalidDocument: one of its workflows is not valid: no run of it would begin, and nothing break.
+    """
+    for document in (*scenario.workflows, *scenario.saved):
+        parse(document, scenario.limits)
     deaths = Deaths()
     # Being told of every step costs a world some of its time: only where something may come between two of them.
     instruments = [deaths] if any(name in BETWEEN_STEPS for name in scenario.faults.on()) else []

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
+from opscore.runtime.errors import InvalidDocument
 from opscore.runtime.models import Missed, SessionStatus, TaskStatus
 from opscore.runtime.simulation import (
     STANDARD,
@@ -158,6 +159,13 @@ def test_runs_that_nobody_can_do_are_told() -> None:
     assert world.broken.invariant == "everything_ends"
     with pytest.raises(WorldFailed, match="a ready"):
         world.check()
+
+
+@pytest.mark.parametrize("place", ["workflows", "saved"])
+def test_a_workflow_that_is_not_valid_is_refused_before_a_world_in_which_nothing_happens_passes(place: str) -> None:
+    misspelt = {"id": "w", "tasks": [{"taskId": "a", "agentCapabilty": "x"}]}
+    with pytest.raises(InvalidDocument, match="unknown field 'agentCapabilty'"):
+        play(scenario(**{place: [misspelt]}))
 
 
 # --- promises of one's own ------------------------------------------------------------------------------------
