@@ -16,7 +16,7 @@ and of anything else only what the failure needs.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -53,6 +53,11 @@ __all__ = [
     "skills",
     "values",
 ]
+
+
+_PAIR: Final = "pair"
+_OF_A_PAIR: Final = frozenset(agent_id for agent_id in NAMED if agent_id.startswith(f"{_PAIR}-"))
+"""Two of one kind, where drawn workflows name one of them."""
 
 
 # --- agents -------------------------------------------------------------------------------------------------
@@ -115,14 +120,15 @@ def agents(draw: st.DrawFn, documents: Sequence[Mapping[str, Any]]) -> list[Agen
         documents: the workflows.
     """
     # Whoever is always there is drawn first, so that a world with fewer tasks has the same agents, or fewer.
-    first, way = draw(_models("agent", None, stays=True)), draw(skills())
     tasks = [task for document in documents for task in document["tasks"]]
-    families = sorted({agent_id.partition("-")[0] for task in tasks if (agent_id := task.get("agentId"))})
+    named = {str(agent_id) for task in tasks if (agent_id := task.get("agentId"))}
+    families = sorted({_PAIR if agent_id in _OF_A_PAIR else agent_id for agent_id in named})
+    first, way = draw(_models(_unlike("agent", named), None, stays=True)), draw(skills())
     stays = draw(st.lists(st.booleans(), max_size=2))
     fleet = [
         first,
-        *(draw(_models(f"other{number}", None, stays=each)) for number, each in enumerate(stays)),
-        *(draw(_models(name, 2 if name == "pair" else 1, stays=True)) for name in families),
+        *(draw(_models(_unlike(f"other{number}", named), None, stays=each)) for number, each in enumerate(stays)),
+        *(draw(_models(name, 2 if name == _PAIR else 1, stays=True)) for name in families),
     ]
     steady = [place for place, model in enumerate(fleet) if _is_steady(model)]
     served = {capability for place in steady for capability in fleet[place].skills}
@@ -130,6 +136,13 @@ def agents(draw: st.DrawFn, documents: Sequence[Mapping[str, Any]]) -> list[Agen
     place = draw(st.sampled_from(steady))
     fleet[place] = attrs.evolve(fleet[place], skills={**fleet[place].skills, **dict.fromkeys(missing, way)})
     return fleet
+
+
+def _unlike(name: str, named: Collection[str]) -> str:
+    """A name under which no agent has an id that a workflow names."""
+    while any(agent_id.partition("-")[0] == name for agent_id in named):
+        name += "x"
+    return name
 
 
 def _is_steady(model: AgentModel) -> bool:

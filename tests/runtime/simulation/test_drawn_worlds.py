@@ -12,11 +12,11 @@ from opscore.runtime import transitions
 from opscore.runtime.definitions import parse
 from opscore.runtime.models import Task
 from opscore.runtime.run import Run, Step
-from opscore.runtime.simulation import Faults, Scenario, play
+from opscore.runtime.simulation import AgentModel, Faults, Scenario, play
 from opscore.runtime.simulation.drawing import drawn
 from opscore.runtime.simulation.faults import fault_names
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS
-from opscore.runtime.simulation.strategies import definitions, faults, scenarios, schema_fields
+from opscore.runtime.simulation.strategies import agents, definitions, faults, scenarios, schema_fields
 
 SHORT = settings(max_examples=60, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 LOOK = settings(
@@ -99,6 +99,21 @@ def test_agents_of_every_kind_are_drawn_and_everything_is_served_by_somebody_who
 
     look()
     assert kinds == {"push", "claim", "local"}
+
+
+def test_agents_that_a_workflow_of_ones_own_names_are_there_under_just_their_ids() -> None:
+    own = ["billing-bot", "agent", "other0-1", "pair-1", "ø 1"]
+    document = {"id": "own", "tasks": [{"taskId": f"t{place}", "agentId": each} for place, each in enumerate(own)]}
+
+    @seed(1)
+    @settings(LOOK, max_examples=100)
+    @given(agents([document]))
+    def look(fleet: list[AgentModel]) -> None:
+        ids = [agent_id for model in fleet for agent_id in model.ids()]
+        assert set(own) <= set(ids)
+        assert len(ids) == len(set(ids))
+
+    look()
 
 
 def test_a_planted_bug_is_found_and_shrinks_to_one_task_one_agent_one_trigger_and_no_fault(
