@@ -216,7 +216,7 @@ class _Findings:
 
         note(scenario)
         fails = self._counted("making it smaller", lambda found: found.kind == wrong.kind)
-        note(smallest(scenario, fails, on_smaller=note), done=True)
+        note(smallest(scenario, fails, promise=wrong.promise, on_smaller=note), done=True)
 
     def _counted(self, doing: str, wanted: "Callable[[Wrong], bool]") -> "Callable[[Played], Wrong | None]":
         """Say of a world whether it goes wrong as wanted, and tell how many were looked at."""

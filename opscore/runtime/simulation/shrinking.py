@@ -34,12 +34,14 @@ def smallest(
     plays: int = PLAYS,
     seeds: int = SEEDS,
     invariants: Invariants = STANDARD,
+    promise: bool = False,
     on_smaller: Callable[[Scenario], None] | None = None,
 ) -> Scenario:
     """Make a scenario smaller for as long as it fails.
 
     Fewer faults, then fewer triggers, tasks and agents, then smaller rates and less time for faults, over and over
-    until nothing more can go. Where every task has somebody who can do it, that stays so.
+    until nothing more can go. Whoever a task needs stays: somebody who can do it, who tells the run the signal that it
+    waits for, and as many agents as there are, where fewer would be too few by themselves.
 
     Args:
         scenario: one that fails, with its seed.
@@ -47,9 +49,11 @@ def smallest(
         plays: how many small worlds may be played for this; a world of many runs counts as several.
         seeds: how many of them each smaller scenario gets at most.
         invariants: what has to hold in each world.
+        promise: whether it is a promise that is broken, and no workflow's failure: signals and the number of agents may
+            go then as well, because the lack of them breaks none.
         on_smaller: told of every smaller scenario that fails.
     """
-    return _Shrinking(scenario, fails, plays, seeds, invariants, on_smaller).run()
+    return _Shrinking(scenario, fails, plays, seeds, invariants, on_smaller, promise=promise).run()
 
 
 class _Shrinking:
@@ -61,6 +65,8 @@ class _Shrinking:
         seeds: int,
         invariants: Invariants,
         on_smaller: Callable[[Scenario], None] | None,
+        *,
+        promise: bool,
     ) -> None:
         self._best = scenario
         self._fails = fails
@@ -68,7 +74,8 @@ class _Shrinking:
         self._seeds = seeds
         self._invariants = invariants
         self._on_smaller = on_smaller
-        self._served = _served(scenario)
+        self._promise = promise
+        self._lacking = self._lacks(scenario)
         self._tried: set[str] = set()
 
     def run(self) -> Scenario:
@@ -84,11 +91,11 @@ class _Shrinking:
             self._take_rates_and_time()
         return self._best
 
-    def _try(self, *, seeds: int | None = None, **changes: Any) -> bool:
-        """Change the best so far where it still fails so."""
+    def _try(self, *, seeds: int | None = None, by_faults: bool = False, **changes: Any) -> bool:
+        """Change the best so far where it still fails so, and does without faults as well only where that may be."""
         candidate = attrs.evolve(self._best, **changes)
         key = repr(attrs.evolve(candidate, seed=0))
-        if candidate == self._best or key in self._tried or (self._served and not _served(candidate)):
+        if candidate == self._best or key in self._tried or self._lacks(candidate) - self._lacking:
             return False
         self._tried.add(key)
         runs = max(1, len(candidate.triggers))
@@ -97,12 +104,22 @@ class _Shrinking:
                 return False
             self._left -= 1 + runs // SMALL
             seeded = attrs.evolve(candidate, seed=candidate.seed + step)
-            if self._fails(play(seeded, self._invariants)):
+            if self._fails(play(seeded, self._invariants)) and not (by_faults and self._fails_anyway(seeded)):
                 self._best = seeded
                 if self._on_smaller is not None:
                     self._on_smaller(seeded)
                 return True
         return False
+
+    def _fails_anyway(self, scenario: Scenario) -> bool:
+        """Whether no fault is needed for it, so that what was changed just now is enough."""
+        return not scenario.faults.on() or bool(
+            self._fails(play(attrs.evolve(scenario, faults=Faults()), self._invariants))
+        )
+
+    def _lacks(self, scenario: Scenario) -> set[str]:
+        """What the tasks of its runs need, and nobody gives them."""
+        return {*_unserved(scenario), *(() if self._promise else _untold(scenario))}
 
     def _take_faults(self) -> None:
         names = self._best.faults.on()
@@ -157,13 +174,15 @@ class _Shrinking:
         for place in reversed(range(len(self._best.agents))):
             self._try(agents=(*self._best.agents[:place], *self._best.agents[place + 1 :]))
         for place in range(len(self._best.agents)):
-            for change in _smaller_agent(self._best.agents[place]):
-                self._change_agent(place, **change)
+            for change in _fewer_agents(self._best.agents[place]):
+                self._change_agent(place, by_faults=not self._promise, count=change)
+            for changes in _steadier_agent(self._best.agents[place]):
+                self._change_agent(place, **changes)
 
-    def _change_agent(self, place: int, **changes: Any) -> bool:
+    def _change_agent(self, place: int, *, by_faults: bool = False, **changes: Any) -> bool:
         agents = list(self._best.agents)
         agents[place] = attrs.evolve(agents[place], **changes)
-        return self._try(agents=tuple(agents))
+        return self._try(by_faults=by_faults, agents=tuple(agents))
 
     def _take_rates_and_time(self) -> None:
         for name in self._best.faults.on():
@@ -194,12 +213,14 @@ def _of_triggers(scenario: Scenario, places: list[int]) -> Scenario:
     )
 
 
-def _smaller_agent(model: AgentModel) -> Iterator[dict[str, Any]]:
-    """What to change of a kind of agent, so that less is left of it."""
+def _fewer_agents(model: AgentModel) -> Iterator[int]:
+    """How many agents of a kind to leave."""
     if model.count > 1:
-        yield {"count": 1}
-        yield {"count": (model.count + 1) // 2}
-        yield {"count": model.count - 1}
+        yield from (1, (model.count + 1) // 2, model.count - 1)
+
+
+def _steadier_agent(model: AgentModel) -> Iterator[dict[str, Any]]:
+    """What to change of a kind of agent, so that less is left of what it does."""
     if model.leaves_at_s is not None:
         yield {"leaves_at_s": None, "returns_at_s": None, "leaving_share": 1.0}
     if model.joins_at_s:
@@ -208,16 +229,21 @@ def _smaller_agent(model: AgentModel) -> Iterator[dict[str, Any]]:
     yield {"skills": steady, "default": attrs.evolve(model.default, failure_rate=0.0)}
 
 
-def _served(scenario: Scenario) -> bool:
-    """Whether each task of each run has somebody who can do it."""
+def _unserved(scenario: Scenario) -> Iterator[str]:
+    """Say of each task that runs come to, also below them, which agent is missing."""
+    below = [parse(document, scenario.limits) for document in scenario.saved]
+    for workflow in {trigger.workflow for trigger in scenario.triggers}:
+        yield from unserved(parse(scenario.workflows[workflow], scenario.limits), scenario.agents, below)
     ids = {agent_id for model in scenario.agents for agent_id in model.ids()}
-    for trigger in scenario.triggers:
-        definition = parse(scenario.workflows[trigger.workflow], scenario.limits)
-        if next(unserved(definition, scenario.agents), None) is not None:
-            return False
-        if trigger.agent_id is not None and trigger.agent_id not in ids:
-            return False
-    return True
+    yield from {trigger.agent_id for trigger in scenario.triggers if trigger.agent_id is not None} - ids
+
+
+def _untold(scenario: Scenario) -> Iterator[str]:
+    """The signals that some run waits for and is not told."""
+    told = {(telling.trigger, telling.name) for telling in scenario.tellings}
+    awaited = [parse(document, scenario.limits).signals for document in scenario.workflows]
+    for number, trigger in enumerate(scenario.triggers):
+        yield from (f"signal {name}" for name in awaited[trigger.workflow] if (number, name) not in told)
 
 
 def _without_task(workflow: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Campaigns: what came of many worlds, which faults are not survived, and the smallest world that shows it."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -53,6 +54,18 @@ BREAKING = attrs.evolve(CALM, faults=Faults(agent_breaks=0.3, agent_answers_twic
 
 def judged(played: Played) -> Wrong | None:
     return Outcome.of(played).wrong()
+
+
+def alike(scenario: Scenario) -> Callable[[Played], bool]:
+    """Whether a world goes wrong as that of a scenario does."""
+    first = judged(play(scenario))
+    assert first is not None
+
+    def fails(played: Played) -> bool:
+        found = judged(played)
+        return found is not None and found.kind == first.kind
+
+    return fails
 
 
 def outcome(*runs: Run, seed: int = 0, broken: str | None = None) -> Outcome:
@@ -268,6 +281,57 @@ def test_a_scenario_is_not_made_small_by_taking_away_who_does_the_work() -> None
     assert [task["taskId"] for task in small.workflows[0]["tasks"]] == ["charge"]
 
 
+def test_a_scenario_is_not_made_small_by_taking_away_who_tells_a_run_what_it_waits_for() -> None:
+    approved = {
+        "id": "approved",
+        "tasks": [
+            {"taskId": "approve", "type": "signal", "timeoutSeconds": 60},
+            {"taskId": "second", "type": "signal"},
+            {"taskId": "charge", "agentCapability": "payment"},
+        ],
+    }
+    gone = attrs.evolve(FLEET[1], count=1, kind="claim", leaves_at_s=10.0)
+    told = [Telling(name=name, trigger=run, at_s=20.0) for run in (0, 1) for name in ("approve", "second")]
+    original = Scenario(
+        workflows=(approved,), agents=(gone,), triggers=(Trigger(), Trigger()), tellings=told, settle_s=300.0
+    )
+    small = smallest(original, alike(original))
+    wrong = judged(play(small))
+    assert wrong is not None
+    assert wrong.why == "a run has not ended: task charge is ready"
+    # It takes the wait for its agent to be gone by then.
+    assert [task["taskId"] for task in small.workflows[0]["tasks"]] == ["approve", "charge"]
+    assert [telling.name for telling in small.tellings] == ["approve"]
+    late = attrs.evolve(original, agents=FLEET, tellings=[attrs.evolve(each, at_s=60.5) for each in told])
+    small = smallest(late, alike(late))
+    assert [(each.name, each.at_s) for each in small.tellings] == [("approve", 60.5)]
+
+
+def test_a_scenario_is_not_made_small_by_leaving_too_few_agents() -> None:
+    few = attrs.evolve(CALM, triggers=(Trigger(),) * 8)
+
+    def late(played: Played) -> object:
+        return Outcome.of(played).wrong(within_s=7.5)
+
+    assert late(play(few))
+    assert [model.count for model in smallest(few, late).agents] == [2]
+    hanging = attrs.evolve(CALM, triggers=(Trigger(),) * 4, faults=Faults(agent_hangs=0.3))
+    small = smallest(hanging, late)
+    assert small.faults.on() == ("agent_hangs",)
+    assert not late(play(attrs.evolve(small, faults=Faults())))
+
+
+def test_agents_of_a_run_below_are_not_taken_away() -> None:
+    above = {"id": "above", "tasks": [{"taskId": "pack", "type": "workflow", "parameters": {"workflowId": "below"}}]}
+    below = {
+        "id": "below",
+        "tasks": [{"taskId": "box", "agentCapability": "stock"}, {"taskId": "go", "type": "signal"}],
+    }
+    waits = Scenario(workflows=(above,), saved=(below,), agents=FLEET, triggers=(Trigger(),), settle_s=300.0)
+    small = smallest(waits, alike(waits))
+    assert [model.name for model in small.agents] == ["stock"]
+
+
 def test_no_more_worlds_are_played_than_allowed() -> None:
     count = 0
 
@@ -308,7 +372,7 @@ def test_a_promise_can_be_what_is_shrunk_for() -> None:
     failing = next(
         each.scenario for each in campaign(BREAKING, range(6), invariants=invariants) if each.broken is not None
     )
-    small = smallest(failing, lambda played: played.broken is not None, invariants=invariants)
+    small = smallest(failing, lambda played: played.broken is not None, invariants=invariants, promise=True)
     broken = play(small, invariants).broken
     assert isinstance(broken, InvariantBroken)
     assert broken.invariant == "nobody_breaks"
