@@ -207,7 +207,19 @@ class _Reading:
             return known, None
         model = AgentModel(**said)
         self._check_times(at, model)
+        if model.kind == "local":
+            self._check_function(at, model)
         return known, model
+
+    def _check_function(self, at: _At, model: AgentModel) -> None:
+        """A function fails by raising, of which no code and nothing for good is known."""
+        skills = [(at.child("skills").child(name), skill) for name, skill in model.skills.items() if skill != Skill()]
+        for where, skill in (*skills, (at.child("default"), model.default)):
+            for name, field in (("failureCode", "failure_code"), ("retryable", "retryable")):
+                usual = getattr(attrs.fields(Skill), field).default
+                if getattr(skill, field) != usual:
+                    said = f"a local agent is a function that raises: that is always {name} {str(usual).lower()}"
+                    self._wrong(where.child(name), said)
 
     def _check_times(self, at: _At, model: AgentModel) -> None:
         leaves, returns = model.leaves_at_s, model.returns_at_s

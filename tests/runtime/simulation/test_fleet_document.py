@@ -145,6 +145,16 @@ def test_every_fault_is_told_at_once_each_with_its_place() -> None:
         ({"leavingShare": 0.5}, "leavingShare", "nothing without leavesAt"),
         ({"leavesAt": 5, "kind": "local"}, "leavesAt", "never leaves"),
         ({"name": "a/b"}, "name", 'contains "/"'),
+        (
+            {"kind": "local", "skills": {"collect": {"failureCode": "declined"}}},
+            "skills.collect.failureCode",
+            "a function that raises: that is always failureCode task_failed",
+        ),
+        (
+            {"kind": "local", "default": {"retryable": False}},
+            "default.retryable",
+            "a function that raises: that is always retryable true",
+        ),
     ],
 )
 def test_what_makes_no_sense_together_is_refused(agent: dict[str, Any], path: str, said: str) -> None:
