@@ -30,6 +30,8 @@ from opscore.runtime.values import document_faults
 AGENTS_MAX: Final = 10_000
 """Of one fleet: each is a task of its own in every world."""
 SECONDS_MAX: Final = 31_536_000.0
+SPREAD_MAX: Final = 10.0
+"""Of a lognormal latency: two attempts of three are within 22,000 times the median, and a few hundred is no number."""
 DERIVED_COUNT: Final = 2
 """How many agents a derived fleet has for each capability."""
 SESSION_AGENT: Final = "session-agent"
@@ -307,8 +309,9 @@ class _Reading:
             self._wrong(numbers, f"expected {wanted}, found {len(values)}")
             return None
         listed = isinstance(numbers.value, list)
+        most = (SECONDS_MAX, SPREAD_MAX if shape == "lognormal" else SECONDS_MAX)
         read = [
-            self._number(_At(f"{numbers.path}[{index}]" if listed else numbers.path, value), 0.0, SECONDS_MAX)
+            self._number(_At(f"{numbers.path}[{index}]" if listed else numbers.path, value), 0.0, most[index])
             for index, value in enumerate(values)
         ]
         found = [number for number in read if number is not None]

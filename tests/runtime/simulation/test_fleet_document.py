@@ -146,6 +146,11 @@ def test_every_fault_is_told_at_once_each_with_its_place() -> None:
         ({"leavesAt": 5, "kind": "local"}, "leavesAt", "never leaves"),
         ({"name": "a/b"}, "name", 'contains "/"'),
         (
+            {"skills": {"collect": {"latency": {"lognormal": [3, 31_536_000]}}}},
+            "skills.collect.latency.lognormal[1]",
+            "from 0 to 10, found 31536000",
+        ),
+        (
             {"kind": "local", "skills": {"collect": {"failureCode": "declined"}}},
             "skills.collect.failureCode",
             "a function that raises: that is always failureCode task_failed",
