@@ -1,7 +1,7 @@
 """What happened in a world: a timeline to read, a ledger of what was promised, and the journal's fingerprint."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -86,9 +86,25 @@ class History:
         return self._digest.hexdigest()
 
     def timeline(self, lines: int = TIMELINE_LINES) -> Iterator[str]:
-        """The last of what happened, to be read."""
-        left_out = len(self.events) - lines
-        if left_out > 0:
-            yield f"… {left_out:,} earlier events"
-        for event in self.events[-lines:]:
+        """The last of what happened, to be read; without what agents report again and again while nothing happens."""
+        told = list(_news(self.events))
+        routine = len(self.events) - len(told)
+        if len(told) > lines:
+            yield f"… {len(told) - lines:,} earlier events"
+        if routine:
+            yield f"… {routine:,} reports that tell the same as the one before are left out"
+        for event in told[-lines:]:
             yield f"{event.at_s:12.3f} s  {event.who:<24} {event.what}"
+
+
+def _news(events: Sequence[Event]) -> Iterator[Event]:
+    """All but the reports of agents of which the last that the journal has is the same report."""
+    newest: dict[str, tuple[str, object]] = {}
+    for event in events:
+        record = event.noted
+        if isinstance(record, Record):
+            said = (record.kind, record.data)
+            if record.kind == "agent.reported" and newest.get(record.entity_id) == said:
+                continue
+            newest[record.entity_id] = said
+        yield event

@@ -245,6 +245,20 @@ def test_what_breaks_a_promise_of_ones_own_is_told_with_the_place_where_that_has
         exec(source, {"invariants": MINE})  # noqa: S102 (as a user would)
 
 
+def test_a_timeline_is_not_filled_by_idle_agents_that_say_so_again_and_again() -> None:
+    idle = [AgentModel(name="idle", count=5, skills={"z": Skill()})]
+    world = play(scenario(agents=idle, triggers=[Trigger()], settle_s=3_600.0))
+    lines = list(world.history.timeline())
+    assert (
+        lines[0]
+        == f"… {len(world.history.events) - len(lines) + 1:,} reports that tell the same as the one before are left out"
+    )
+    assert any("session.started" in line for line in lines)
+    assert sum("agent.reported" in line for line in lines) == 5
+    # Nothing is left out of what is no such report.
+    assert len([event for event in world.history.events if "agent.reported" not in event.what]) == len(lines) - 6
+
+
 def test_the_scenario_that_is_told_is_python_that_makes_it_again() -> None:
     original = scenario(
         seed=5,
