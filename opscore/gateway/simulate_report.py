@@ -76,6 +76,7 @@ def document(report: Report) -> dict[str, Any]:
         "failures": figures.failures,
         "lost": figures.lost,
         "reasons": dict(figures.reasons.most_common()),
+        "handlers": dict(figures.handlers.most_common()),
         "faults": dict(figures.faults.most_common()),
         "broken_promises": [{"seed": seed, "what": what} for seed, what in figures.broken],
         "not_survived": [
@@ -186,6 +187,10 @@ def _reasons(report: Report) -> Iterator[str]:
     if reasons:
         lines = "\n".join(f"{count:>6,} × {reason}" for reason, count in reasons)
         yield f"Why runs did not complete:\n\n{lines}"
+    handlers = report.figures.handlers.most_common(REASONS_SHOWN)
+    if handlers:
+        lines = "\n".join(f"{count:>6,} × {reason}" for reason, count in handlers)
+        yield f"What was to undo runs that failed, or to be done then, and failed itself:\n\n{lines}"
     if report.figures.broken:
         lines = "\n".join(f"  seed {seed}: {what}" for seed, what in report.figures.broken[:REASONS_SHOWN])
         yield f"Promises that opscore broke, whatever the workflow says; please report them:\n\n{lines}"

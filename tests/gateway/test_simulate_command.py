@@ -75,6 +75,30 @@ def test_a_fault_that_is_not_survived_is_named_and_the_smallest_scenario_fails_a
     assert "AssertionError: a run has failed: task 'charge' failed: the agent reported" in pasted(done.stdout, path)
 
 
+def test_what_was_to_undo_runs_and_failed_itself_is_told(path: Path) -> None:
+    wrong = {
+        "id": "trip",
+        "onFailure": "tell",
+        "tasks": [
+            {"taskId": "hotel", "agentCapability": "inn", "compensateTaskId": "cancel"},
+            {"taskId": "charge", "agentCapability": "bank", "retry": {"maxRetries": 0}},
+            {"taskId": "cancel", "agentCapability": "inn", "parameters": {"ref": "${tasks.hotel.result.ref}"}},
+            {"taskId": "tell", "agentCapability": "inn"},
+        ],
+    }
+    broke = {"agents": [{"name": "a", "skills": {"inn": {}, "bank": {"failureRate": 1}}}]}
+    (path / "trip.json").write_text(json.dumps(wrong))
+    (path / "broke.json").write_text(json.dumps(broke))
+    given = ("trip.json", "--agents", "broke.json", "--faults", "none", "--seeds", "1", "--runs", "3")
+    done = run(*given, cwd=path)
+    assert done.returncode == 1
+    said = done.stdout.split("What was to undo runs that failed, or to be done then, and failed itself:\n\n")[1]
+    assert re.match(r" +3 × compensation 'cancel' failed: .*\"ref\" \(expression_failed\)\n\n", said)
+    (reason,) = says(run(*given, "--json", cwd=path), 1)["handlers"].items()
+    assert reason[0].startswith("compensation 'cancel' failed: ")
+    assert reason[1] == 3
+
+
 def pasted(shown: str, path: Path) -> str:
     """What becomes of the Python that was shown, as it stands there."""
     (path / "again.py").write_text(

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from opscore.runtime.definitions import TaskKind
+from opscore.runtime.definitions import Role, TaskKind, parse
 from opscore.runtime.models import Failure, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.invariants import STANDARD, Invariants
@@ -43,6 +43,8 @@ class Ending(StrEnum):
     """Its world broke a promise, and ended with that."""
 
 
+_SAID_OF: Final = {Role.COMPENSATION: "compensation", Role.ON_FAILURE: "onFailure"}
+"""What the report calls that which is done when a run unwinds."""
 _SAID: Final = {
     Ending.FAILED: "failed",
     Ending.PAUSED: "been paused",
@@ -95,6 +97,8 @@ class Outcome:
     promise: str | None
     """Its name."""
     elapsed_s: float
+    handlers: Counter[str] = attrs.field(factory=Counter)
+    """Why what was to undo a run that failed, or to be done then, failed for good itself."""
 
     @classmethod
     def of(cls, played: Played) -> "Outcome":
@@ -122,6 +126,7 @@ class Outcome:
             broken=None if broken is None else str(broken),
             promise=None if broken is None else broken.invariant,
             elapsed_s=played.elapsed_s,
+            handlers=Counter(_failed_handlers(played)),
         )
 
     def wrong(self, within_s: float | None = None) -> Wrong | None:
@@ -169,6 +174,21 @@ def _signals_of(scenario: Scenario) -> dict[tuple[str, str], str]:
         for task in document["tasks"]
         if task.get("type") == TaskKind.SIGNAL
     }
+
+
+def _failed_handlers(played: Played) -> Iterator[str]:
+    documents = (*played.scenario.workflows, *played.scenario.saved)
+    said = {
+        (definition.workflow_id, task.key): _SAID_OF[task.role]
+        for definition in (parse(document, played.scenario.limits) for document in documents)
+        for task in definition.tasks
+        if task.role in _SAID_OF
+    }
+    ran = {session.session_id: session.workflow_id for session in played.sessions}
+    for task in played.tasks:
+        what = said.get((ran.get(task.session_id, ""), task.key))
+        if what is not None and task.status is TaskStatus.FAILED and task.error is not None:
+            yield f"{what} {task.key!r} failed: {task.error.message} ({task.error.code})"
 
 
 def _run(session: Session, played: Played, signals: Mapping[tuple[str, str], str], *, cut_short: bool) -> Run:
@@ -225,6 +245,8 @@ class Figures:
     """How often each fault happened."""
     broken: tuple[tuple[int, str], ...]
     """The worlds that broke a promise, by their seed, and which."""
+    handlers: Counter[str]
+    """Why what was to undo runs that failed, or to be done then, failed itself, and how often."""
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], within_s: float | None = None) -> "Figures":
@@ -249,6 +271,7 @@ class Figures:
             lost=sum(outcome.lost for outcome in outcomes),
             faults=sum((outcome.faults for outcome in outcomes), Counter[str]()),
             broken=tuple((each.scenario.seed, each.broken) for each in outcomes if each.broken is not None),
+            handlers=sum((outcome.handlers for outcome in outcomes), Counter[str]()),
         )
 
     @property
