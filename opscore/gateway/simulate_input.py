@@ -19,6 +19,10 @@ from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Scenario, Tell
 
 FAULTS_FOR_S: Final = 300.0
 """How long faults go on after the last run was started."""
+SETTLE_S: Final = 6 * 3_600.0
+"""How long a run has to end once nothing goes wrong any more, beside what it waits by its own word."""
+WAITS_S_MAX: Final = 7 * 86_400.0
+"""How much of that is waited for: idle agents report all the while, and a week of it takes minutes."""
 SIGNAL_S_MAX: Final = 31_536_000.0
 
 
@@ -73,7 +77,20 @@ def scenario_of(
         ),
         faults=faults,
         faults_until_s=(load.runs - 1) * load.every_s + FAULTS_FOR_S,
+        settle_s=SETTLE_S + min(sum(map(_waits_s, (definition, *below))), WAITS_S_MAX),
     )
+
+
+def _waits_s(definition: Definition) -> float:
+    """How long a run may wait by what its workflow says, all delays and signals one after another."""
+    waits: list[float] = []
+    for task in definition.tasks:
+        seconds = task.parameters.get("seconds") if task.kind is TaskKind.DELAY else None
+        if isinstance(seconds, int | float):
+            waits.append(seconds)
+        if task.kind is TaskKind.SIGNAL and task.timeout_s is not None:
+            waits.append(task.timeout_s)
+    return sum(waits)
 
 
 def _check_payload(workflow: Path, definition: Definition, payload: Any) -> None:

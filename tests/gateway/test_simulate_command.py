@@ -75,6 +75,22 @@ def test_a_fault_that_is_not_survived_is_named_and_the_smallest_scenario_fails_a
     assert "AssertionError: a run has failed: task 'charge' failed: the agent reported" in pasted(done.stdout, path)
 
 
+def test_a_run_that_waits_for_longer_than_six_hours_by_its_own_word_has_the_time(path: Path) -> None:
+    tasks = [
+        {"taskId": "cool", "type": "delay", "parameters": {"seconds": 43_200}},
+        {"taskId": "approve", "type": "signal", "timeoutSeconds": 43_200, "fallbackTaskId": "escalate"},
+        {"taskId": "escalate", "agentCapability": "boss"},
+    ]
+    (path / "slow.json").write_text(json.dumps({"id": "slow", "tasks": tasks}))
+    (path / "boss.json").write_text(
+        json.dumps({"agents": [{"name": "boss", "skills": ["boss"], "reportEvery": 3_600}]})
+    )
+    given = ("slow.json", "--agents", "boss.json", "--faults", "none", "--seeds", "1", "--runs", "1", "--json")
+    done = says(run(*given, cwd=path), 0)
+    assert done["runs"]["completed"] == 1
+    assert done["run_seconds"]["longest"] > 86_400
+
+
 def test_what_was_to_undo_runs_and_failed_itself_is_told(path: Path) -> None:
     wrong = {
         "id": "trip",
