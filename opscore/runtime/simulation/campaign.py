@@ -294,6 +294,13 @@ class Figures:
         """Whether every run completed, in time, and no promise was broken."""
         return self.completed == self.endings.total() and not self.late and not self.broken
 
+    @property
+    def shortcomings(self) -> tuple[str, ...]:
+        """What keeps it from being well, each with how often; nothing where it is."""
+        late = (f"{self.late} × took longer than it may",) if self.late else ()
+        broken = (f"seed {seed}: {what}" for seed, what in self.broken)
+        return (*(f"{count} × {why}" for why, count in self.reasons.most_common()), *late, *broken)
+
     def percentile(self, percent: float) -> float | None:
         """How long the runs that completed took at most, for so many of a hundred."""
         if not self.seconds:

@@ -193,7 +193,7 @@ def test_runs_take_as_long_as_they_take_wherever_the_clock_of_the_node_is_set_me
     figures = Figures.of(outcomes, within_s=55.0)
     assert figures.faults["clock_moves"] > 10
     assert figures.seconds == pytest.approx([50.0] * 30, abs=0.1)
-    assert (figures.late, figures.well) == (0, True)
+    assert (figures.late, figures.well, figures.shortcomings) == (0, True, ())
 
 
 def test_a_run_that_is_tried_again_took_as_long_as_to_its_last_end() -> None:
@@ -220,6 +220,7 @@ def test_figures_add_up() -> None:
     assert figures.faults == Counter(agent_breaks=4)
     assert figures.broken == ((9, "x"),)
     assert figures.reasons == Counter(why=1)
+    assert figures.shortcomings == ("1 × why", "2 × took longer than it may", "seed 9: x")
 
 
 def test_no_worlds_make_no_figures() -> None:
