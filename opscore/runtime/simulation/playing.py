@@ -47,7 +47,7 @@ class Played:
     """Virtual seconds that it took."""
     commits: int
     sessions: tuple[Session, ...]
-    """As they ended."""
+    """As they ended, those that retention has removed since as well."""
     tasks: tuple[Task, ...]
     lasted: Mapping[str, float]
     """How long each run took that has ended, by its id, in virtual seconds, whatever the node's wall clock showed."""
@@ -102,8 +102,8 @@ async def _play(scenario: Scenario, invariants: Invariants, deaths: Deaths) -> P
         own=frozenset(invariants.named().keys() - STANDARD.named().keys()),
         elapsed_s=world.elapsed_s,
         commits=world.commits,
-        sessions=tuple(world.rows.sessions.values()),
-        tasks=tuple(world.rows.tasks.values()),
+        sessions=(*world.rows.gone.values(), *world.rows.sessions.values()),
+        tasks=(*world.rows.gone_tasks.values(), *world.rows.tasks.values()),
         lasted=world.durations.of,
         attempts=Counter(ends[0] for ends in world.rows.ends.values()),
         faults=Counter(world.dice.happened),

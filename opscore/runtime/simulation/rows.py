@@ -143,7 +143,8 @@ class Rows(Marks):
         """The newest commit that wrote of each session."""
         self.gone: dict[str, Session] = {}
         """The sessions that retention has removed, as they were."""
-        self._gone_tasks: dict[str, Task] = {}
+        self.gone_tasks: dict[str, Task] = {}
+        """Their tasks, as they were."""
         self.journal: deque[tuple[int, float]] = deque()
         """The records that are left, by their sequence numbers, and when each was written."""
         self._definitions: dict[str, Definition] = {}
@@ -170,7 +171,7 @@ class Rows(Marks):
 
     def task(self, task_id: str) -> Task:
         """A task as it is, or was when it was removed."""
-        return self.tasks.get(task_id) or self._gone_tasks[task_id]
+        return self.tasks.get(task_id) or self.gone_tasks[task_id]
 
     def session(self, session_id: str) -> Session | None:
         """A session as it is, or was when it was removed."""
@@ -284,7 +285,7 @@ class Rows(Marks):
             self.heard[key] = self.now()
         if table is TASKS:
             if after is None and before is not None:
-                self._gone_tasks[key] = before
+                self.gone_tasks[key] = before
             self._note_task(key, before, after)
         elif table in (AGENTS, LEASES, SESSIONS):
             self.touched[key] = self.now()

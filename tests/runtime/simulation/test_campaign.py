@@ -205,6 +205,14 @@ def test_a_run_that_is_tried_again_took_as_long_as_to_its_last_end() -> None:
     assert run.seconds == pytest.approx(101.0, abs=2.0)
 
 
+def test_runs_that_retention_has_removed_have_ended_all_the_same() -> None:
+    forgetful = attrs.evolve(Scenario().limits, sessions_keep_s=5.0, idempotency_keep_s=5.0)
+    late = (Trigger(), Trigger(), Trigger(at_s=4_000.0))
+    (found,) = campaign(attrs.evolve(CALM, triggers=late, limits=forgetful, faults_until_s=4_100.0), [0])
+    assert [run.ending for run in found.runs] == [Ending.COMPLETED] * 3
+    assert found.attempts == 9
+
+
 def test_figures_add_up() -> None:
     ended = [Run(ending=Ending.COMPLETED, seconds=float(seconds)) for seconds in range(1, 101)]
     figures = Figures.of(
