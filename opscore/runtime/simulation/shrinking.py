@@ -222,7 +222,7 @@ def _fewer_agents(model: AgentModel) -> Iterator[int]:
 def _steadier_agent(model: AgentModel) -> Iterator[dict[str, Any]]:
     """What to change of a kind of agent, so that less is left of what it does."""
     if model.leaves_at_s is not None:
-        yield {"leaves_at_s": None, "returns_at_s": None, "leaving_share": 1.0}
+        yield {"leaves_at_s": None, "returns_at_s": None, "returns_as": None, "leaving_share": 1.0}
     if model.joins_at_s:
         yield {"joins_at_s": 0.0}
     steady = {name: attrs.evolve(skill, failure_rate=0.0) for name, skill in model.skills.items()}

@@ -45,7 +45,7 @@ def test_a_failure_tells_its_seed_its_commit_and_how_to_play_it_again() -> None:
         triggers=[Trigger()],
     )
     with pytest.raises(WorldFailed) as caught:
-        play(scenario, Invariants(at_end=(never,))).check()  # type: ignore[arg-type]
+        play(scenario, Invariants(at_end=(never,))).check()
     told = str(caught.value)
     assert f"seed 7, {revision()}; to play it again:" in told
     assert "play(Scenario(\n    seed=7," in told
