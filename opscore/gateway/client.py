@@ -164,7 +164,15 @@ class OpscoreClient(AgentCalls, OperatorCalls):
             idempotency_key: Makes repetitions one run, also across processes; drawn afresh if not given.
             labels: What the run is found by, beside the labels of its definition.
             business_key: What the run is called in the caller's business.
+
+        Raises:
+            ValueError: The key has characters that no header can carry, or space around it.
         """
+        key = idempotency_key or uuid.uuid4().hex
+        if not (key.isascii() and key.isprintable() and key == key.strip()):
+            raise ValueError(
+                f"an idempotency key has printable characters of ASCII and no space around it, not {key!r}"
+            )
         given = {"initialPayload": payload, "labels": labels, "businessKey": business_key}
         body: JsonObject = {key: value for key, value in given.items() if value is not None}
         if agent_id is not None:
@@ -178,7 +186,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         else:
             await self.save_workflow(workflow)
             path = path_of("workflow", str(workflow["id"]), "trigger")
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        headers = {"Idempotency-Key": key}
         answer = await self._caller.document(Call(method="POST", path=path, body=as_json(body), headers=headers))
         return Triggered(
             session_id=answer["sessionId"],

@@ -112,3 +112,12 @@ def test_a_key_that_can_not_be_sent_is_refused_at_once_and_not_told(key: str) ->
         OpscoreClient("http://127.0.0.1:1", key)
     assert key not in str(refused.value)
     assert repr(key) not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["order 17\n", " 17", "bestellung-\xfc", "17\x00"])
+async def test_an_idempotency_key_that_no_header_can_carry_is_refused_before_anything_is_sent(key: str) -> None:
+    with scripted_server(Answer(document={})) as server:
+        async with OpscoreClient(server.url, retry_for_s=0.5) as client:
+            with pytest.raises(ValueError, match="an idempotency key has"):
+                await client.trigger(None, {"id": "w"}, idempotency_key=key)
+    assert server.asked == []
