@@ -39,8 +39,11 @@ class AgentActor(AgentDeliveries):
             ):
                 return before
             agent = registration.registered(before, given, self._now(), by_report=message.by_report)
+            # What a function has stays its own, whatever its id is from now on.
+            lease = self._rows.lease
+            noted = self._in_hand(lease) if lease is not None and self._runs_here(lease) else KEEP
             try:
-                await self._rows.commit("agent.registered", agent=agent, data={"source": agent.source})
+                await self._rows.commit("agent.registered", agent=agent, lease=noted, data={"source": agent.source})
             except CommitUnanswered:
                 # It may count yet, and a function that nobody can call would leave its agent without one.
                 message.attach()

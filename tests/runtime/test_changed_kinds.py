@@ -119,14 +119,16 @@ async def test_a_remote_attempt_outlives_a_restart_also_once_its_id_is_registere
 
 
 @pytest.mark.parametrize("killed", [False, True])
-async def test_the_attempt_of_a_function_that_spoke_ends_by_a_restart_also_once_its_id_is_registered_as_a_remote_agent(
-    tmp_path: Path, autojump_clock: MockClock, *, killed: bool
+@pytest.mark.parametrize("push", [False, True])
+@pytest.mark.parametrize("says", [False, True])
+async def test_the_attempt_of_a_function_ends_by_a_restart_also_once_its_id_is_registered_as_a_remote_agent(
+    tmp_path: Path, autojump_clock: MockClock, *, says: bool, push: bool, killed: bool
 ) -> None:
     world = World(tmp_path, look=check_rows)
     async with world.node() as node:
-        await hire_for_long(node, says=True)
-        session = await begin(node)
-        await join(node, "a", state="idle", push=False)
+        await hire_for_long(node, says=says)
+        session = await begin(node, one_task(agentCapability="work"))
+        await join(node, "a", "other", push=push)
         assert lease_of(node, "a") is not None
         if killed:
             world.sever()
@@ -135,20 +137,6 @@ async def test_the_attempt_of_a_function_that_spoke_ends_by_a_restart_also_once_
         task = only_task(node, session)
         assert (task.status, task.retries, task.bounces) == (TaskStatus.READY, 0, int(killed))
         assert lease_of(node, "a") is None
-
-
-async def test_an_attempt_that_nobody_is_known_to_have_goes_to_what_its_id_is_after_a_crash(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    world = World(tmp_path, look=check_rows)
-    async with world.node() as node:
-        await hire_for_long(node)
-        await begin(node)
-        await node.register_agent("a", capabilities=["work"], contact_endpoint=ENDPOINT)
-        world.sever()
-    async with world.node():
-        await quiet()
-        assert [each.attempt for each in world.messenger.delivered] == [1]
 
 
 @pytest.mark.parametrize("local", [False, True])
