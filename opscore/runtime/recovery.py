@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 import attrs
 
+from opscore.runtime import leases
 from opscore.runtime.availability import announcement, available, fresh_s, silence_s
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.gates import WORKFLOW, limited
@@ -54,6 +55,8 @@ ResultT = TypeVar("ResultT")
 
 RECORDS_LOOKED_AT_MAX: Final = 100_000
 """How far back the journal is read for what has begun lately."""
+COMMITS_TAKE_S: Final = 120.0
+"""How long a commit may take, after which everybody is told that the disk does not answer."""
 
 _log = logging.getLogger("opscore.recovery")
 
@@ -211,19 +214,29 @@ def beginnings(view: Snapshot, *, library: Library, limits: Limits, now: float) 
     found: dict[str, list[float]] = {name: [] for name in bounded}
     since = now - max((limit.interval_s for limit in bounded.values()), default=0.0)
     records = RECORDS.scan(view, reverse=True) if bounded else ()
+    handed = {(task_id, attempt): at for task_id, attempt, at in _handed_over(view, now)} if bounded else {}
     try:
         for record, _ in itertools.islice(records, RECORDS_LOOKED_AT_MAX):
-            if record.at < since or all(
+            if record.at < since - COMMITS_TAKE_S or all(
                 len(found[name]) >= (limit.per_interval or 0) for name, limit in bounded.items()
             ):
                 break
             if record.kind == f"task.{TaskStatus.DISPATCHED}":
-                for name in _gates_of(view, record, library):
+                # It tells when that was decided: the attempt began once its commit was through.
+                began = max(record.at, handed.get((record.entity_id, record.data["attempt"]), record.at))
+                for name in _gates_of(view, record, library) if began >= since else ():
                     if name in found:
-                        found[name].append(record.at)
+                        found[name].append(began)
     except StoreDamaged:
         _log.exception("what began before this record is not counted")
-    return {name: times[::-1] for name, times in found.items()}
+    return {name: sorted(times) for name, times in found.items()}
+
+
+def _handed_over(view: Snapshot, now: float) -> Iterator[tuple[str, int, float]]:
+    """The attempts whose agents have shown no life yet, and since when, about, they have them; now, if not yet."""
+    for lease, _ in LEASES.sound_rows(view):
+        if not leases.shows_life(lease):
+            yield lease.task_id, lease.attempt, lease.expires_at - lease.lease_s if lease.delivered else now
 
 
 def _gates_of(view: Snapshot, record: Record, library: Library) -> Iterator[str]:

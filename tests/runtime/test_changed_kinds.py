@@ -15,7 +15,6 @@ from opscore.runtime.opening import open_store
 from opscore.runtime.store import Submission
 from opscore.runtime.tables import LEASES
 from tests.runtime.world import (
-    ENDPOINT,
     World,
     begin,
     check_rows,

@@ -16,7 +16,7 @@ from opscore.runtime import messages
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import CommitUnanswered, CommitUncertain, QueueFull
-from opscore.runtime.limits import Limits
+from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import Assignment, Move, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.session import SessionActor
@@ -174,6 +174,27 @@ async def test_an_attempt_has_its_time_also_where_its_run_takes_long_to_describe
         await trio.sleep(25)
         assert strike.struck
         assert left_s == [pytest.approx(30)]
+
+
+async def test_what_began_once_its_commit_was_through_counts_from_then_also_after_a_restart(
+    tmp_path: Path, autojump_clock: MockClock, writers: list[StallingWriter]
+) -> None:
+    limit = DispatchLimit(per_interval=1, interval_s=60.0)
+    world = World(tmp_path, limits=Limits(capability_limits={"work": limit}))
+    async with world.node() as node:
+        for agent_id in "ab":
+            await join(node, agent_id)
+        writers[0].stalls_at, writers[0].stalls_s = LEASES.name, 100.0
+        with contextlib.suppress(AskTimeout):
+            await node.trigger(one_task("v"))
+        await trio.sleep(80)
+        assert len(world.messenger.delivered) == 1
+    async with world.node() as node:
+        session = await begin(node, one_task("w"))
+        await trio.sleep(45)
+        assert only_task(node, session).status is TaskStatus.READY
+        await trio.sleep(20)
+        assert only_task(node, session).status is TaskStatus.DISPATCHED
 
 
 async def test_a_run_that_was_committed_while_nobody_waited_any_more_still_runs(

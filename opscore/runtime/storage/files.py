@@ -56,7 +56,8 @@ def make_lock_file(directory: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             give(descriptor, directory.stat())
-            os.posix_fallocate(descriptor, 0, max(os.fstat(descriptor).st_size, LOCK_BYTES))
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, max(os.fstat(descriptor).st_size, LOCK_BYTES))
         finally:
             os.close(descriptor)
     except OSError as error:
