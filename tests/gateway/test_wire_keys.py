@@ -5,6 +5,7 @@ import pytest
 from opscore.gateway.app import ENDPOINTS
 from opscore.runtime.models import Move
 from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, name, one_task, problem
+from tests.gateway.raw_client import post
 
 EVERYONE = {"admin", "operator", "agent", "agent:seven", "viewer"}
 AGENTS = {"admin", "operator", "agent", "agent:seven"}
@@ -127,6 +128,24 @@ def test_what_an_agent_says_under_its_own_key_of_a_task_that_another_has_by_now_
         problem(eight.post(path, json={**said, "attempt": 2}), 403, "forbidden")
         problem(eight.post(path, json={**said, "attempt": "1"}), 403, "forbidden")
     assert wire.get(f"/task/{task_id}").json()["status"] == "dispatched"
+
+
+def test_a_key_of_one_agent_ends_no_attempt_of_another_though_its_body_comes_late(
+    server: GatewayProcess, wire: Wire, keys: dict[str, str]
+) -> None:
+    capability = name("cap")
+    wire.register(capability, agent_id="eight")
+    session_id = wire.trigger(one_task(capability))
+    task_id = wire.claimed("eight")["task"]["taskId"]
+    late = post(f"{PREFIX}/task/{task_id}/complete", b'{"attempt": 2}', f"authorization: Bearer {keys['agent:eight']}")
+    with server.raw() as raw:
+        raw.send(late[:-1])
+        assert wire.get(f"/task/{task_id}").json()["agentId"] == "eight"
+        # It loses what it has in hand to another agent, as one that starts anew does.
+        assert wire.report("eight", "initializing").status_code == 202
+        assert wire.claimed(wire.register(capability))["attempt"] == 2
+        assert raw.ask(late[-1:]).status == 403
+    assert wire.session(session_id)["status"] == "running"
 
 
 def test_an_agent_may_introduce_itself_with_its_own_key(server: GatewayProcess, keys: dict[str, str]) -> None:
