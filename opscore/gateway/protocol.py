@@ -19,6 +19,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from opscore.gateway import offers
 from opscore.gateway.flow import HeldFlow, WriteClock
 
 
@@ -134,6 +135,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.timeout_keep_alive = config.limits.idle_timeout_s  # type: ignore[assignment]
         self._refused = False
         self._head_refused = False
+        self._head_again = b""  # Of a request that is read again, without what it offers.
         self._answering: RequestResponseCycle | None = None
         # Bytes since the last byte of a body or the end of a message: what the parser had to keep or skip.
         self._unframed_bytes = 0
@@ -206,9 +208,14 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_bytes() > self._limits.header_bytes_max:
             self._head_refused = True
             raise _RefusedError
-        if self.parser.should_upgrade() and not self._may_ignore_upgrade():
-            detail = "This server speaks plain HTTP/1.1 and takes no upgrade to another protocol."
-            self.app = Problem(status=400, code="upgrade_refused", detail=detail)
+        if self.parser.should_upgrade():
+            if not offers.may_be_ignored(self.headers):
+                detail = "This server speaks plain HTTP/1.1 and takes no upgrade to another protocol."
+                self.app = Problem(status=400, code="upgrade_refused", detail=detail)
+            elif offers.has_body(self.headers):
+                method, version = self.parser.get_method(), self.parser.get_http_version()
+                self._head_again = offers.head_without(method, self.url, version, self.headers)
+                return
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -218,6 +225,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note the end of a request."""
+        if self._head_again:
+            return
         self._unframed_bytes = 0
         self._disarm_body_timer()
         super().on_message_complete()
@@ -268,7 +277,12 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             # The parser stops behind the head that offers it. Where the offer is ignored, HTTP/1.1 goes on there.
             rest = data[offer.args[0] :]
-            if rest and not isinstance(self.app, Problem):
+            if self._head_again:
+                head, self._head_again = self._head_again, b""
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn has it.
+                self._parse(head)
+            if rest and not self._refused and not isinstance(self.app, Problem):
                 self._parse(rest)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -307,13 +321,6 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def _may_ignore_upgrade(self) -> bool:
-        # The parser ends a request at the head when an upgrade is offered. Without a body it can be served as
-        # if there were no offer (`curl --http2` sends one with every request); a body would be misread.
-        fields = dict(self.headers)
-        has_body = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
-        return fields.get(b"upgrade", b"").lower() != b"websocket" and not has_body
 
     def _head_too_large(self) -> Problem:
         limits = self._limits

@@ -228,13 +228,42 @@ def test_an_upgrade_to_websocket_is_refused_plainly(serving: Serving) -> None:
         assert client.rest() == b""
 
 
-def test_an_offer_of_http2_is_ignored_unless_a_body_would_be_misread(serving: Serving) -> None:
-    offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n"
+OFFER = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+
+
+def test_an_offer_of_http2_is_ignored(serving: Serving) -> None:
+    fields = "".join(f"{field}\r\n" for field in OFFER).encode()
     with serving() as server, server.client() as client:
-        assert client.ask(GET[:-2] + offer + b"\r\n").body == b"hello"
+        assert client.ask(GET[:-2] + fields + b"\r\n").body == b"hello"
         assert client.ask(GET).body == b"hello"
-        with_body = post("/echo", b"abc", "connection: upgrade", "upgrade: h2c")
-        assert client.ask(with_body).problem()["code"] == "upgrade_refused"
+
+
+@pytest.mark.parametrize("piece", [1, 7, 10_000])
+def test_a_body_that_comes_with_an_offer_of_http2_is_read(serving: Serving, piece: int) -> None:
+    head = "POST /echo HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n"
+    in_chunks = "".join((head, *(f"{field}\r\n" for field in OFFER), "\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"))
+    sent = post("/echo", b"abc", *OFFER) + in_chunks.encode() + post("/echo", b"abc", *OFFER) + GET
+    with serving() as server, server.client() as client:
+        for start in range(0, len(sent), piece):
+            client.send(sent[start : start + piece])
+        assert [client.answer().body for _ in range(4)] == [b"abc", b"abc", b"abc", b"hello"]
+
+
+def test_a_body_that_comes_with_an_offer_has_its_bounds(serving: Serving) -> None:
+    with serving(request_body_timeout_s=0.1) as server, server.client() as client:
+        assert client.ask(post("/echo", b"abc", *OFFER)[:-1]).problem()["code"] == "request_timeout"
+    with serving() as server, server.client() as client:
+        chunked = (*OFFER, "transfer-encoding: chunked")
+        assert client.ask(post("/echo", b"abc", *chunked)).problem()["code"] == "malformed_request"
+
+
+def test_what_is_sent_along_with_connect_is_not_begun(serving: Serving) -> None:
+    with serving() as server, server.client() as client:
+        hidden = post("/echo", b"hidden")
+        client.send(b"CONNECT test:80 HTTP/1.1\r\nhost: test\r\nupgrade: h2c\r\nconnection: upgrade\r\n")
+        client.send(b"content-length: %d\r\n\r\n%s" % (len(hidden), hidden))
+        assert client.answer().status == 400
+        assert client.rest() == b""
 
 
 def test_what_follows_an_offer_of_http2_in_the_same_segment_is_served_as_well(serving: Serving) -> None:
@@ -254,7 +283,7 @@ def test_what_follows_an_offer_of_http2_in_the_same_segment_is_served_as_well(se
 def test_what_follows_an_upgrade_that_is_refused_is_not_begun(serving: Serving) -> None:
     with serving() as server, server.client() as client:
         body = post("/echo", b"hidden")
-        client.send(post("/echo", body, "connection: upgrade", "upgrade: h2c"))
+        client.send(post("/echo", body, "connection: upgrade", "upgrade: websocket"))
         assert client.answer().problem()["code"] == "upgrade_refused"
         assert client.rest() == b""
 
