@@ -45,7 +45,7 @@ def checked(check: Check, **options: Any) -> Any:
 
 def of_any_length(**options: Any) -> Any:
     """Make an attrs field of a text that is cut to what the runtime keeps of it: whatever is said has to be taken."""
-    return attrs.field(converter=shown_text, **options)
+    return attrs.field(converter=attrs.converters.optional(shown_text), **options)
 
 
 def faults(document: Any, kind: type[attrs.AttrsInstance], rules: Rules, path: str = "") -> Iterator[Fault]:

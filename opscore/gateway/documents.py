@@ -158,8 +158,8 @@ class FailRequest:
 
     attempt: int
     error: str = checks.of_any_length()
-    code: str = checks.of_any_length(default="task_failed")
-    retryable: bool = True
+    code: str | None = checks.of_any_length(default=None)
+    retryable: bool | None = None
 
 
 @attrs.frozen(kw_only=True)

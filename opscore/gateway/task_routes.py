@@ -38,9 +38,9 @@ async def complete(call: Call) -> Response:
 async def fail(call: Call) -> Response:
     """End an attempt as failed."""
     task_id, request = await _said(call, FailRequest)
-    await call.run(
-        call.node.fail, task_id, request.attempt, request.error, code=request.code, retryable=request.retryable
-    )
+    given = {} if request.code is None else {"code": request.code}
+    retryable = request.retryable is not False
+    await call.run(call.node.fail, task_id, request.attempt, request.error, retryable=retryable, **given)
     return shown({"status": "success", "message": "The failure is recorded."})
 
 

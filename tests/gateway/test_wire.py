@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from opscore.gateway.app import ENDPOINTS, Endpoint
-from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, faults, gateway, name, problem
+from tests.gateway.gateway_process import PREFIX, GatewayProcess, Wire, faults, gateway, name, one_task, problem
 from tests.gateway.raw_client import post
 
 JSON = {"Content-Type": "application/json"}
@@ -192,6 +192,24 @@ def test_a_cursor_that_was_never_given_out_does_no_harm(wire: Wire, listing: str
         return
     assert answer.status_code == 200
     assert set(answer.json()) == {"items", "nextCursor"}
+
+
+def test_what_may_be_left_out_of_a_request_may_be_null(wire: Wire) -> None:
+    capability, agent_id = name("cap"), name("agent")
+    about = dict.fromkeys(("agentName", "version", "contactEndpoint", "metadata"))
+    assert wire.post("/agent", {"agentId": agent_id, "capabilities": [capability], **about}).status_code == 201
+    definition = one_task(capability, retry={"initialDelaySeconds": 0, "jitter": False})
+    assert wire.post("/workflow", definition).status_code == 201
+    asked = dict.fromkeys(("initialPayload", "labels", "businessKey"))
+    started = wire.post(f"/workflow/{definition['id']}/trigger", asked)
+    assert started.status_code == 202
+    task = f"/task/{wire.claimed(agent_id)['task']['taskId']}"
+    assert wire.post(f"{task}/heartbeat", {"attempt": 1, "progress": None}).status_code == 200
+    assert wire.post(f"{task}/fail", {"attempt": 1, "error": "x", "code": None, "retryable": None}).status_code == 200
+    assert wire.claimed(agent_id)["attempt"] == 2
+    assert wire.get(task).json()["error"] == {"code": "task_failed", "message": "x"}
+    assert wire.post(f"{task}/complete", {"attempt": 2, "result": None}).status_code == 200
+    assert wire.ended(started.json()["sessionId"])["status"] == "completed"
 
 
 def test_every_answer_carries_a_request_id_of_its_own(wire: Wire) -> None:

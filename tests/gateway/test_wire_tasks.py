@@ -277,7 +277,7 @@ def test_every_fault_of_a_failure_is_told_at_once(wire: Wire) -> None:
     capability = name("cap")
     wire.trigger(one_task(capability))
     task_id = wire.claimed(wire.register(capability))["task"]["taskId"]
-    wrong = {"attempt": "1", "error": 5, "code": None, "retryable": "false"}
+    wrong = {"attempt": "1", "error": 5, "code": 5, "retryable": "false"}
     assert set(faults(wire.post(f"/task/{task_id}/fail", wrong))) == {"attempt", "error", "code", "retryable"}
     assert set(faults(wire.post(f"/task/{task_id}/fail", {}))) == {"attempt", "error"}
 
