@@ -115,6 +115,16 @@ def test_another_content_type_is_415(wire: Wire, path: str) -> None:
         problem(wire.http.post(path, content=b"a=b", headers={"Content-Type": kind}), 415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("body", [b"", b" \r\n"])
+def test_a_body_that_is_empty_where_none_is_needed_may_be_called_anything(wire: Wire, body: bytes) -> None:
+    session_id = wire.trigger(one_task(name("cap")))
+    agent_id = wire.register(name("cap"))
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for path in (f"/session/{session_id}/cancel", f"/agent/{agent_id}/claim"):
+        assert wire.http.post(f"{PREFIX}{path}", content=body, headers=form).is_success
+    problem(wire.http.post(f"{PREFIX}/agent", content=body, headers=form), 415, "unsupported_media_type")
+
+
 def test_json_is_taken_with_a_charset_with_a_suffix_and_without_a_content_type(server: GatewayProcess) -> None:
     body = b'{"agentId": "typed"}'
     with server.client() as client:
