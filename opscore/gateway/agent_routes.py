@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -37,12 +37,9 @@ _EVENTS: Final = {REGISTER: "registered", "DEREGISTER": "deregistered"}
 async def notify(call: Call) -> Response:
     """AgentKit registers or deregisters an agent."""
     signature = await _authenticate_webhook(call)
-    notification = await call.document(Notification)
+    notification = call.structured(_what_counts(await call.json()), Notification)
     agent_id = notification.agent_details.agent_id
     call.require(Scope.AGENT, agent_id)
-    if notification.event_type not in _EVENTS:
-        detail = f"The event_type {notification.event_type!r} is not known; expected REGISTER or DEREGISTER."
-        raise HttpRefusal(400, "unknown_event", detail)
     # The answer follows from the body alone, so that a replay is answered as the first time, without effect.
     if signature is None or not await call.run(call.node.seen_before, signature):
         if notification.event_type == REGISTER:
@@ -52,6 +49,22 @@ async def notify(call: Call) -> Response:
         if signature is not None:
             await call.run(call.node.remember_signature, signature)
     return shown({"status": "success", "message": f"Agent {agent_id} is {_EVENTS[notification.event_type]}."})
+
+
+def _what_counts(document: Any) -> Any:
+    """What a notification is judged by: of an agent that leaves, who it is and nothing else.
+
+    Raises:
+        HttpRefusal: 400 for another event, whatever it says of the agent.
+    """
+    match document:
+        case {"event_type": str(event)} if event not in _EVENTS:
+            detail = f"The event_type {event[:64]!r} is not known; expected REGISTER or DEREGISTER."
+            raise HttpRefusal(400, "unknown_event", detail)
+        case {"event_type": "DEREGISTER", "agent_details": {"agentId": agent_id}}:
+            return {**document, "agent_details": {"agentId": agent_id}}
+        case _:
+            return document
 
 
 async def _authenticate_webhook(call: Call) -> str | None:

@@ -88,9 +88,19 @@ def test_a_deregister_takes_an_agent_away_and_of_an_unknown_one_is_fine(wire: Wi
     problem(wire.get(f"/agent/{agent_id}"), 404, "agent_not_found")
 
 
+def test_who_leaves_may_be_described_as_nobody_could_come(wire: Wire) -> None:
+    agent_id = wire.register()
+    forbidden = {"capabilities": [""] * 200, "contactEndpoint": "http://169.254.169.254/", "version": 5}
+    details = {"agentId": agent_id, **forbidden}
+    answer = wire.post("/internal/agent/notify", {"event_type": "DEREGISTER", "agent_details": details})
+    assert (answer.status_code, answer.json()) == (200, done(agent_id, "deregistered"))
+    problem(wire.get(f"/agent/{agent_id}"), 404, "agent_not_found")
+
+
 @pytest.mark.parametrize("event", ["UPDATE", "register", "", "REGISTERED"])
-def test_another_event_is_400(wire: Wire, event: str) -> None:
-    document = {"event_type": event, "agent_details": {"agentId": name("agent")}}
+@pytest.mark.parametrize("details", [{"agentId": "somebody"}, {}, None])
+def test_another_event_is_400_whatever_it_says(wire: Wire, event: str, details: Any) -> None:
+    document = {"event_type": event, "agent_details": details}
     problem(wire.post("/internal/agent/notify", document), 400, "unknown_event")
 
 
