@@ -256,6 +256,16 @@ class QueryFaults:
         return found
 
 
+def within(field: str, error: InvalidDocument) -> InvalidDocument:
+    """The same faults, under the field of the request that holds the document."""
+    faults = (attrs.evolve(fault, path=f"{field}{_going_on(fault.path)}") for fault in error.faults)
+    return InvalidDocument(error.what, tuple(faults))
+
+
+def _going_on(path: str) -> str:
+    return f".{path}" if path and not path.startswith("[") else path
+
+
 def _bad_parameter(name: str, message: str) -> InvalidDocument:
     return InvalidDocument("query", (Fault(path=name, message=message),))
 

@@ -6,7 +6,9 @@ from starlette.responses import Response
 
 from opscore.gateway.documents import ScheduleRequest, schedule_document, schedule_view_document
 from opscore.gateway.replies import created, no_content, page, shown
-from opscore.gateway.requests import Call
+from opscore.gateway.requests import Call, within
+from opscore.runtime.errors import InvalidDocument
+from opscore.runtime.input_schemas import INPUT
 from opscore.runtime.models import Missed, Schedule
 from opscore.runtime.views import PAGE_MAX
 
@@ -16,17 +18,22 @@ DUE_TIMES_SHOWN: Final = 5
 async def create(call: Call) -> Response:
     """Have runs of a workflow start by themselves; the same again under one id answers what is there."""
     request = await call.document(ScheduleRequest)
-    schedule = await call.run(
-        call.node.create_schedule,
-        request.workflow_definition_id,
-        cron=request.cron,
-        at=request.at_s(),
-        time_zone=request.time_zone or "UTC",
-        missed=Missed(request.missed or Missed.ONCE),
-        payload=request.payload,
-        agent_id=request.agent_id,
-        schedule_id=request.schedule_id,
-    )
+    try:
+        schedule = await call.run(
+            call.node.create_schedule,
+            request.workflow_definition_id,
+            cron=request.cron,
+            at=request.at_s(),
+            time_zone=request.time_zone or "UTC",
+            missed=Missed(request.missed or Missed.ONCE),
+            payload=request.payload,
+            agent_id=request.agent_id,
+            schedule_id=request.schedule_id,
+        )
+    except InvalidDocument as error:
+        if error.what != INPUT:
+            raise
+        raise within("payload", error) from error
     return created(_document(call, schedule))
 
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from opscore.gateway.documents import (
+    Json,
     PayloadRequest,
     TriggerRequest,
     definition_document,
@@ -14,8 +15,9 @@ from opscore.gateway.documents import (
 )
 from opscore.gateway.history_documents import history_document
 from opscore.gateway.replies import accepted, created, page, shown
-from opscore.gateway.requests import Call, QueryFaults
+from opscore.gateway.requests import Call, QueryFaults, within
 from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.input_schemas import INPUT
 from opscore.runtime.models import Session
 from opscore.runtime.triggering import IdempotencyKey
 from opscore.runtime.views import PAGE_MAX
@@ -30,36 +32,34 @@ async def trigger_for_agent(call: Call) -> Response:
         request = call.structured(document, TriggerRequest)
     except InvalidDocument as error:
         raise InvalidDocument(error.what, (*error.faults, *_inline_faults(call, document))) from error
-    definition = request.definition()
-    try:
-        session = await call.run(
-            call.node.trigger,
-            definition,
-            payload=request.initial_payload,
-            agent_id=call.path("agentId"),
-            idempotency=_idempotency(call, document),
-            labels=request.labels,
-            business_key=request.business_key,
-        )
-    except InvalidDocument as error:
-        if isinstance(definition, str):
-            raise
-        raise _within("workflowDefinition", error) from error
-    return accepted(_triggered(session))
+    return await _trigger(call, document, request, request.definition(), agent_id=call.path("agentId"))
 
 
 async def trigger(call: Call) -> Response:
     """Start a run that is routed by capability alone."""
     document = await call.json(optional=True)
-    request = call.structured(document, PayloadRequest)
-    session = await call.run(
-        call.node.trigger,
-        call.path("workflowId"),
-        payload=request.initial_payload,
-        idempotency=_idempotency(call, document),
-        labels=request.labels,
-        business_key=request.business_key,
-    )
+    return await _trigger(call, document, call.structured(document, PayloadRequest), call.path("workflowId"))
+
+
+async def _trigger(
+    call: Call, document: Any, request: PayloadRequest, definition: str | Json, *, agent_id: str | None = None
+) -> Response:
+    try:
+        session = await call.run(
+            call.node.trigger,
+            definition,
+            payload=request.initial_payload,
+            agent_id=agent_id,
+            idempotency=_idempotency(call, document),
+            labels=request.labels,
+            business_key=request.business_key,
+        )
+    except InvalidDocument as error:
+        if error.what == INPUT:
+            raise within("initialPayload", error) from error
+        if isinstance(definition, str):
+            raise
+        raise within("workflowDefinition", error) from error
     return accepted(_triggered(session))
 
 
@@ -81,16 +81,8 @@ def _inline_faults(call: Call, document: Any) -> tuple[Fault, ...]:
     try:
         call.node.validate(inline)
     except InvalidDocument as error:
-        return _within("workflowDefinition", error).faults
+        return within("workflowDefinition", error).faults
     return ()
-
-
-def _within(field: str, error: InvalidDocument) -> InvalidDocument:
-    """The same faults, under the field of the request that holds the document."""
-    faults = tuple(
-        Fault(path=f"{field}.{fault.path}" if fault.path else field, message=fault.message) for fault in error.faults
-    )
-    return InvalidDocument(error.what, faults)
 
 
 async def save(call: Call) -> Response:

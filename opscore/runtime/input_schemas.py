@@ -19,6 +19,8 @@ from opscore.runtime.errors import ExpressionFailed, Fault, InvalidDocument
 from opscore.runtime.expression_patterns import fits
 from opscore.runtime.values import Place, path_of, walk
 
+INPUT: Final = "input"
+"""What an input is called in the refusal of one: whoever passes it on knows where it was sent."""
 STEPS_MAX: Final = 1_000_000
 """What a check may cost: 10 for a keyword that is looked at and for a fault, 1 for a value that it reads."""
 DEPTH_MAX: Final = 100
@@ -142,7 +144,7 @@ def check_input(schema: dict[str, Any], payload: Any) -> None:
         told = f"its schema can't be applied to it: {type(error).__name__}: {error}"
         faults = [Fault(path="", message=told).shortened()]
     if faults:
-        raise InvalidDocument("input", tuple(faults))
+        raise InvalidDocument(INPUT, tuple(faults))
 
 
 def said_of(error: jsonschema.ValidationError) -> str:
