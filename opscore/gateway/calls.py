@@ -29,6 +29,8 @@ WAIT_S_MAX = 60.0
 """How long a server holds a call that waits, however long it is asked to."""
 KEPT_MAX = 20
 """Connections that are kept open between calls."""
+IN_DOUBT = frozenset({"commit_uncertain", "commit_unanswered", "guest_closed", "guest_ended", "stopped", "unavailable"})
+"""Codes of a 503 with which the server does not say whether the call took effect: it does not know."""
 ANSWER_TEXT_MAX = 300
 """Characters kept of an answer that is no problem document, such as a proxy's page."""
 
@@ -199,7 +201,8 @@ def may_repeat(call: Call, error: ClientError) -> bool:
             return call.repeatable or not error.sent
         case ProblemError():
             # A gateway between us and the server (502, 504) may have passed the call on.
-            taken = error.status not in {TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
+            not_now = error.status in {TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
+            taken = not not_now or error.code in IN_DOUBT
             return error.status in PASSING and (call.repeatable or not taken)
         case _:
             return False

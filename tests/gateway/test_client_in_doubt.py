@@ -1,0 +1,32 @@
+"""What the SDK repeats, and what it makes of the answer, where nobody knows whether the call before had its effect."""
+
+import pytest
+
+from opscore.actors.backoff import Backoff
+from opscore.gateway import calls
+from opscore.gateway.client import OpscoreClient, ProblemError
+from tests.gateway.scripted_server import Answer, scripted_server
+
+
+def unavailable(code: str) -> Answer:
+    document = {"title": "Service Unavailable", "status": 503, "detail": "Not now.", "code": code}
+    return Answer(status=503, document=document)
+
+
+@pytest.mark.parametrize("code", sorted(calls.IN_DOUBT))
+async def test_what_may_have_been_done_and_does_harm_twice_is_not_asked_for_again(code: str) -> None:
+    with scripted_server(unavailable(code), Answer(document={})) as server:
+        async with OpscoreClient(server.url, retry_for_s=30.0, backoff=Backoff(initial_s=0.001)) as client:
+            with pytest.raises(ProblemError) as told:
+                await client.steer("ses_x", "reset")
+            await client.steer("ses_x", "cancel")
+    assert told.value.code == code
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("code", ["not_ready", "queue_full", "too_many_connections", "said_by_a_proxy"])
+async def test_what_was_not_taken_is_asked_for_again_also_where_it_does_harm_twice(code: str) -> None:
+    with scripted_server(unavailable(code), Answer(document={})) as server:
+        async with OpscoreClient(server.url, retry_for_s=30.0, backoff=Backoff(initial_s=0.001)) as client:
+            await client.steer("ses_x", "reset")
+    assert len(server.asked) == 2
