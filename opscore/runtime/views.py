@@ -1,7 +1,7 @@
 """What can be read from outside: one page of a listing, one session with its tasks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
@@ -32,6 +32,11 @@ RowT = TypeVar("RowT")
 PAGE_MAX: Final = 500
 SCANNED_MAX: Final = 2_000
 """Rows looked at for one page: a filter that few rows pass gives short pages, and never holds the loop for long."""
+READ_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Of stored rows, read for one page: reading a megabyte can take more than ten milliseconds, and rows may be large."""
+
+Sized: TypeAlias = tuple[RowT, int]
+"""What was read, and how many bytes that took."""
 
 
 @attrs.frozen(kw_only=True)
@@ -235,12 +240,11 @@ def dead_letter(view: Snapshot, task_id: str) -> DeadLetter | None:
     return None if task is None or session is None else DeadLetter(task=task, session=session)
 
 
-def _dead_letters(view: Snapshot, after: bytes | None) -> Iterator[DeadLetter]:
+def _dead_letters(view: Snapshot, after: bytes | None) -> Iterator[Sized[DeadLetter]]:
     for _, key in TASKS_DEAD.lines(view, after=after, reverse=True):
-        letter = dead_letter(view, key)
-        if letter is None:
-            raise StoreDamaged(f"{TASKS_DEAD.name} at {key!r}", "it leads to a task or a run that is not there")
-        yield letter
+        task, task_bytes = _sized(view, TASKS, key, TASKS_DEAD.name)
+        session, session_bytes = _sized(view, SESSIONS, task.session_id, TASKS_DEAD.name)
+        yield DeadLetter(task=task, session=session), task_bytes + session_bytes
 
 
 def _dead_cursor(letter: DeadLetter) -> str:
@@ -258,30 +262,46 @@ def _dead_line(cursor: str) -> bytes:
         raise InvalidDocument("query", (fault,)) from error
 
 
-def _rows(view: Snapshot, table: Table[RowT], cursor: str | None, *, reverse: bool = False) -> Iterator[RowT]:
-    return (row for row, _ in table.scan(view, after=cursor or None, reverse=reverse))
+def _rows(view: Snapshot, table: Table[RowT], cursor: str | None, *, reverse: bool = False) -> Iterator[Sized[RowT]]:
+    after = cursor.encode() if cursor else None
+    for key, stored in view.scan(table.name, after=after, reverse=reverse):
+        yield table.decode(key, stored), len(stored.body)
 
 
 def _indexed_rows(
     view: Snapshot, table: Table[RowT], index: Index[RowT], place: bytes, cursor: str | None, *, reverse: bool = False
-) -> Iterator[RowT]:
+) -> Iterator[Sized[RowT]]:
     """The rows at one place of an index, which stand there by their keys."""
     after = place + cursor.encode() if cursor else None
     for _, key in index.lines(view, prefix=place, after=after, reverse=reverse):
-        row = table.read(view, key).row
-        if row is None:
-            raise StoreDamaged(f"{index.name} at {key!r}", "it leads to a row that is not there")
-        yield row
+        yield _sized(view, table, key, index.name)
 
 
-def _page(rows: Iterator[RowT], key: Callable[[RowT], str], wanted: Callable[[RowT], bool], limit: int) -> Page[RowT]:
+def _sized(view: Snapshot, table: Table[RowT], key: str, index: str) -> Sized[RowT]:
+    """Read a row that an index leads to.
+
+    Raises:
+        StoreDamaged: it is not there.
+    """
+    packed = key.encode()
+    stored = view.get(table.name, packed)
+    if stored is None:
+        raise StoreDamaged(f"{index} at {key!r}", f"it leads to a row of {table.name} that is not there")
+    return table.decode(packed, stored), len(stored.body)
+
+
+def _page(
+    rows: Iterator[Sized[RowT]], key: Callable[[RowT], str], wanted: Callable[[RowT], bool], limit: int
+) -> Page[RowT]:
     check_limit(limit)
     items: list[RowT] = []
     last: RowT | None = None
-    for scanned, row in enumerate(rows):
-        if last is not None and (len(items) == limit or scanned == SCANNED_MAX):
+    read_bytes = 0
+    for scanned, (row, row_bytes) in enumerate(rows):
+        if last is not None and (len(items) == limit or scanned == SCANNED_MAX or read_bytes >= READ_BYTES_MAX):
             return Page(items=tuple(items), next_cursor=key(last))
         last = row
+        read_bytes += row_bytes
         if wanted(row):
             items.append(row)
     return Page(items=tuple(items))
