@@ -143,7 +143,8 @@ class Call:
         Raises:
             HttpRefusal: 400 for one that is empty or too long.
         """
-        key = self.request.headers.get("idempotency-key")
+        header = self.request.headers.get("idempotency-key")
+        key = None if header is None else _said(header)
         if key is not None and not 0 < len(key.encode()) <= KEY_BYTES_MAX:
             detail = f"The Idempotency-Key must have 1 to {KEY_BYTES_MAX} bytes."
             raise HttpRefusal(400, "bad_idempotency_key", detail)
@@ -254,6 +255,14 @@ class QueryFaults:
         if found is None or self._found:
             raise InvalidDocument("query", tuple(self._found))
         return found
+
+
+def _said(header: str) -> str:
+    """What a header field says, which comes here as if it were Latin-1: clients write UTF-8, and some really that."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return header
 
 
 def within(field: str, error: InvalidDocument) -> InvalidDocument:
