@@ -31,6 +31,10 @@ T = TypeVar("T")
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+NAME_CHARACTERS_SHOWN: Final = 100
+"""Of a name that is told of: it may be as long as the document."""
+
+
 class _NotJson(ValueError):
     """JSON by its grammar that is none all the same."""
 
@@ -108,7 +112,8 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         counts = Counter(name for name, _ in pairs)
-        raise _NotJson(f"the name {max(counts, key=counts.__getitem__)!r} is given twice in one object")
+        twice = max(counts, key=counts.__getitem__)
+        raise _NotJson(f"the name {twice[:NAME_CHARACTERS_SHOWN]!r} is given twice in one object")
     return found
 
 

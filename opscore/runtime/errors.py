@@ -205,6 +205,7 @@ class InvalidDocument(Refusal):
         if len(faults) > FAULTS_MAX:
             count = f"more than {FAULTS_MAX} faults"
             faults = (*faults[:FAULTS_MAX], Fault(path="", message=f"there are {count}; these are the first"))
+        faults = tuple(fault.shortened() for fault in faults)
         self.faults = faults
         listed = "; ".join(f"{fault.path or what}: {fault.message}" for fault in faults[:FAULTS_SHOWN])
         super().__init__(f"the {what} has {count}: {listed}{'; …' if len(faults) > FAULTS_SHOWN else ''}")

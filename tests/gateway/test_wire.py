@@ -222,6 +222,18 @@ def test_what_may_be_left_out_of_a_request_may_be_null(wire: Wire) -> None:
     assert wire.ended(started.json()["sessionId"])["status"] == "completed"
 
 
+def test_a_refusal_quotes_no_more_than_the_beginning_of_what_was_sent(wire: Wire) -> None:
+    session_id, long = wire.trigger(one_task(name("cap"))), "x" * 500_000
+    twice = f'{{"{long}": 1, "{long}": 2}}'.encode()
+    answers = [
+        wire.post(f"/session/{session_id}/signal", {"name": long}),
+        wire.post("/deadletter/replay", {long: 1}),
+        wire.http.post(f"{PREFIX}/workflow", content=twice, headers=JSON),
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422, 400]
+    assert max(len(answer.content) for answer in answers) < 2_000
+
+
 def test_every_answer_carries_a_request_id_of_its_own(wire: Wire) -> None:
     answers = [wire.get("/agent"), wire.get("/agent/nobody"), wire.http.get("/health")]
     assert len({answer.headers["x-request-id"] for answer in answers}) == 3
