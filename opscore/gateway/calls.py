@@ -154,12 +154,15 @@ class Caller:
     async def answer(self, call: Call) -> httpx.Response:
         """Send a call until it succeeds, fails for good, or `retry_for_s` has passed since it failed first."""
         give_up_at = math.inf
-        failures = 0
+        failures, taken = 0, False
         while True:
             try:
                 return await self._once(call)
             except ClientError as error:
-                failures += 1
+                if call.method == "DELETE" and taken and _is_missing(error):
+                    # It is gone: an attempt of which nothing was heard may well have been the one.
+                    return httpx.Response(httpx.codes.NO_CONTENT)
+                failures, taken = failures + 1, taken or may_be_taken(error)
                 now = anyio.current_time()
                 if failures == 1:
                     # Not since it was made: until now a claim may have waited at the server, as it was to.
@@ -196,16 +199,25 @@ class Caller:
 
 def may_repeat(call: Call, error: ClientError) -> bool:
     """Whether a failed call may be made again without harm, and with a chance."""
+    has_a_chance = not isinstance(error, ProblemError) or error.status in PASSING
+    return has_a_chance and (call.repeatable or not may_be_taken(error))
+
+
+def may_be_taken(error: ClientError) -> bool:
+    """Whether a call that failed so may have had its effect all the same."""
     match error:
         case Unreachable():
-            return call.repeatable or not error.sent
+            return error.sent
         case ProblemError():
             # A gateway between us and the server (502, 504) may have passed the call on.
             not_now = error.status in {TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
-            taken = not not_now or error.code in IN_DOUBT
-            return error.status in PASSING and (call.repeatable or not taken)
+            return error.status in PASSING and (not not_now or error.code in IN_DOUBT)
         case _:
-            return False
+            return True
+
+
+def _is_missing(error: ClientError) -> bool:
+    return isinstance(error, ProblemError) and error.status == httpx.codes.NOT_FOUND
 
 
 def problem(response: httpx.Response) -> ProblemError:

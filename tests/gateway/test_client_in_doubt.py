@@ -30,3 +30,24 @@ async def test_what_was_not_taken_is_asked_for_again_also_where_it_does_harm_twi
         async with OpscoreClient(server.url, retry_for_s=30.0, backoff=Backoff(initial_s=0.001)) as client:
             await client.steer("ses_x", "reset")
     assert len(server.asked) == 2
+
+
+GONE = Answer(status=404, document={"status": 404, "detail": "It does not exist.", "code": "schedule_not_found"})
+
+
+@pytest.mark.parametrize("lost", [Answer(hang_up=True), Answer(status=504), unavailable("stopped")])
+async def test_what_is_gone_when_it_is_to_go_once_more_was_let_go_before(lost: Answer) -> None:
+    with scripted_server(lost, GONE) as server:
+        async with OpscoreClient(server.url, retry_for_s=30.0, backoff=Backoff(initial_s=0.001)) as client:
+            await client.delete_schedule("s")
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("before", [(), (unavailable("not_ready"),)])
+async def test_what_was_never_there_can_not_go(before: tuple[Answer, ...]) -> None:
+    with scripted_server(*before, GONE) as server:
+        async with OpscoreClient(server.url, retry_for_s=30.0, backoff=Backoff(initial_s=0.001)) as client:
+            with pytest.raises(ProblemError) as missing:
+                await client.delete_schedule("s")
+    assert missing.value.code == "schedule_not_found"
+    assert len(server.asked) == 1 + len(before)
