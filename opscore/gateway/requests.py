@@ -158,12 +158,12 @@ class Call:
         Raises:
             HttpRefusal: 415 for another content type, 400 for what is not JSON.
         """
-        if optional and not (await self.request.body()).strip():
+        if optional and not (await self._body()).strip():
             return {}
         kind = self._content_type()
         if kind not in _JSON and not kind.endswith("+json"):
             raise HttpRefusal(415, "unsupported_media_type", f"Expected {also}application/json, found {kind}.")
-        body = await self.request.body()
+        body = await self._body()
         try:
             return codec.decode_json(body, names_once=names_once)
         except ValueError as error:
@@ -177,12 +177,23 @@ class Call:
         """
         if self._content_type() not in _YAML:
             return await self.json(also="application/yaml or ", names_once=True)
-        body = await self.request.body()
+        body = await self._body()
         if len(body) > plain_yaml.BYTES_MAX:
             detail = f"A body in YAML may have {plain_yaml.BYTES_MAX:,} bytes; one in JSON may be larger."
             raise HttpRefusal(413, "yaml_too_large", detail)
         async with self.gateway.yaml_turn:
             return await asyncio.to_thread(_read_yaml, body)
+
+    async def _body(self) -> bytes:
+        """Read the body, which may take its time; whoever sends it is asked for once more.
+
+        Raises:
+            HttpRefusal: 401 where the key was revoked meanwhile.
+        """
+        body = await self.request.body()
+        if self.principal is not None:
+            self.authenticate()
+        return body
 
     async def document(self, kind: type[DocumentT], *, optional: bool = False) -> DocumentT:
         """Read the body as a strict value.

@@ -20,6 +20,7 @@ from tests.gateway.gateway_process import (
     one_task,
     problem,
 )
+from tests.gateway.raw_client import post
 
 KEY = "authorization: Bearer a-key-with-every-scope"
 
@@ -111,6 +112,24 @@ def test_a_key_that_is_revoked_while_it_waits_for_a_session_is_not_shown_it(
         until_known(watcher, known=False)
         assert wire.post(f"/session/{session_id}/cancel").status_code == 200
         problem(watching.result(PATIENCE_S), 401, "unauthorized")
+
+
+def test_a_key_that_is_revoked_while_its_request_is_on_its_way_changes_nothing(
+    stage: tuple[GatewayProcess, Wire],
+) -> None:
+    server, wire = stage
+    ring = KeyRing(server.data)
+    token = ring.create("leaver", "operator")
+    leaver = Wire(http=server.client(token))
+    until_known(leaver)
+    saving = post(f"{PREFIX}/workflow", b'{"id": "late", "tasks": []}', f"authorization: Bearer {token}")
+    with server.raw() as raw:
+        raw.send(saving[:-1])
+        assert leaver.get("/workflow/late").status_code == 404
+        ring.revoke(ring.list()[0].id)
+        until_known(leaver, known=False)
+        assert raw.ask(saving[-1:]).status == 401
+    assert wire.get("/workflow/late").status_code == 404
 
 
 def until_idle(wire: Wire, agent_id: str) -> None:
