@@ -348,6 +348,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 cycle.keep_alive = False
                 return
             cycle.disconnected = True
+            cycle.waiting_for_100_continue = False  # Nothing is written behind the refusal.
             cycle.message_event.set()
             if cycle.response_started or self.pipeline:
                 self.transport.close()

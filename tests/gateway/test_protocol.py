@@ -177,6 +177,15 @@ def test_what_is_not_http_is_one_line_of_the_log_with_its_sender(
     assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
+def test_who_asks_for_a_body_that_is_refused_already_is_told_that_its_client_has_left(serving: Serving) -> None:
+    fields = b"expect: 100-continue\r\ntransfer-encoding: chunked\r\n"
+    with serving() as server, server.client() as client:
+        answer = client.ask(b"POST /echo HTTP/1.1\r\nhost: test\r\n%s\r\nno chunk\r\n" % fields)
+        assert answer.problem()["code"] == "malformed_request"
+        assert client.rest() == b""
+        server.wait_for(("echo", "disconnected"))
+
+
 def test_noise_after_a_good_request_does_not_spoil_its_answer(serving: Serving) -> None:
     with serving() as server, server.client() as client:
         client.send(b"GET /toil/0.1 HTTP/1.1\r\nhost: test\r\n\r\nnoise\r\n\r\n")
