@@ -13,8 +13,8 @@ T = TypeVar("T")
 
 
 def shown(document: Any, status: int = HTTPStatus.OK) -> Response:
-    """Answer with a document."""
-    return Response(codec.encode_json(document), status_code=status, media_type="application/json")
+    """Answer with a document; a run with its tasks can take megabytes, and nothing else goes on while it is written."""
+    return Response(codec.encode_shown(document), status_code=status, media_type="application/json")
 
 
 def accepted(document: Any) -> Response:

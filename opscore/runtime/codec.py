@@ -3,8 +3,8 @@
 The disk's converter trusts what the store's checksum has already proven. The wire's trusts nothing: `5` is not
 a string, `"7"` is not a number, `true` is neither, and the faults of a document are reported at once under the
 names that the sender used, as many as are worth reading. JSON is the standard library's, because it keeps
-integers of any size exact; rows are written and read by msgspec, which keeps them as well and takes a tenth of the
-time.
+integers of any size exact; rows are written, read and shown by msgspec, which keeps them as well and takes a tenth of
+the time.
 """
 
 import functools
@@ -138,6 +138,17 @@ _ROW_ENCODER: Final = msgspec.json.Encoder()
 FREE: Final = (Any, dict[str, Any], dict[str, Any] | None, list[Any] | None)
 """What a field that holds any JSON is said to be."""
 _PLAIN: Final = frozenset({type(None), bool, int, str})
+
+
+def encode_shown(document: Any) -> bytes:
+    """Write what is made of rows as compact JSON, in a fifth of the time that `encode_json` takes, or less.
+
+    What is stored was found to be JSON when it came. Of anything else no more is known: NaN would become null.
+
+    Raises:
+        TypeError: the document holds something that is not JSON at all.
+    """
+    return _ROW_ENCODER.encode(document)
 
 
 def encode_row(row: Any) -> bytes:
