@@ -342,6 +342,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._disarm_body_timer()
         self._unset_keepalive_if_required()
         cycle = self._cycle_open()
+        if cycle is not None and cycle.more_body and self.pipeline and not self._is_free():
+            self.pipeline.popleft()  # It has not begun, and never will.
+            cycle = self.cycle = self.pipeline[0][0] if self.pipeline else cast("RequestResponseCycle", self._answering)
         if cycle is not None:
             if not cycle.more_body:
                 # What is wrong came after a good request: that one is answered, then the connection closes.

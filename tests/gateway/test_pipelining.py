@@ -58,6 +58,17 @@ def test_a_client_that_leaves_while_requests_wait_is_missed_by_the_one_under_way
         server.wait_for(("poll", "client gone"))
 
 
+@pytest.mark.parametrize("before", [1, 3])
+def test_a_body_that_is_no_http_does_not_spoil_the_answers_before_it(serving: Serving, before: int) -> None:
+    toil = b"GET /toil/0.05 HTTP/1.1\r\nhost: test\r\n\r\n"
+    bad = b"POST /echo HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n\r\n"
+    with serving() as server, server.client() as client:
+        client.send(toil * before + bad + GET)
+        assert [client.answer().body for _ in range(before)] == [b"worked"] * before
+        assert client.rest() == b""
+        assert ("echo", "disconnected") not in server.notes
+
+
 def test_a_client_that_leaves_is_missed_also_where_much_has_waited_before(serving: Serving) -> None:
     with serving(waiting_bytes_max=1_000) as server:
         with server.client() as client:
