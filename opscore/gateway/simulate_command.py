@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import click
 
 from opscore.gateway.failures import EXIT_FAILED, EXIT_INTERRUPTED, Misused, failing
@@ -132,6 +133,7 @@ class _Findings:
         """Play the worlds, and look into what went wrong; Ctrl-C ends it with what is known by then."""
         try:
             with self._progress:
+                self._let_faults_outlast_runs()
                 self._play()
                 self._look_into_it()
         except BaseException as error:
@@ -161,6 +163,20 @@ class _Findings:
             took_s=time.monotonic() - self._started,
             interrupted=self.interrupted,
         )
+
+    def _let_faults_outlast_runs(self) -> None:
+        """Have faults go on for as long as runs do without any: what comes late in a run is to be tried as well."""
+        from opscore.gateway.simulate_input import FAULTS_FOR_S
+        from opscore.runtime.simulation.faults import Faults
+        from opscore.runtime.simulation.playing import play
+
+        if not self._scenario.faults.on():
+            return
+        self._progress.tell("a world without faults")
+        calm = play(attrs.evolve(self._scenario, seed=self._seeds.start, faults=Faults()))
+        if calm.broken is None:
+            until_s = max(self._scenario.faults_until_s, math.ceil(calm.elapsed_s) + FAULTS_FOR_S)
+            self._scenario = attrs.evolve(self._scenario, faults_until_s=until_s)
 
     def _play(self) -> None:
         from opscore.runtime.simulation.campaign import campaign

@@ -18,7 +18,7 @@ from opscore.runtime.simulation.fleet_document import derived_fleet, fleet_of, s
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Scenario, Telling, Trigger
 
 FAULTS_FOR_S: Final = 300.0
-"""How long faults go on after the last run was started."""
+"""How long faults go on after the last run was started, and after it would have ended without any."""
 SETTLE_S: Final = 6 * 3_600.0
 """How long a run has to end once nothing goes wrong any more, beside what it waits by its own word."""
 WAITS_S_MAX: Final = 7 * 86_400.0

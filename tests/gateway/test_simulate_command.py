@@ -75,6 +75,18 @@ def test_a_fault_that_is_not_survived_is_named_and_the_smallest_scenario_fails_a
     assert "AssertionError: a run has failed: task 'charge' failed: the agent reported" in pasted(done.stdout, path)
 
 
+def test_what_comes_late_in_a_run_is_tried_with_faults_as_well(path: Path) -> None:
+    tasks = [
+        {"taskId": "cool", "type": "delay", "parameters": {"seconds": 900}},
+        {"taskId": "charge", "agentCapability": "bank", "retry": {"maxRetries": 0}},
+    ]
+    (path / "late.json").write_text(json.dumps({"id": "late", "tasks": tasks}))
+    given = ("late.json", "--faults", "agent_breaks=1", "--seeds", "1", "--runs", "2", "--json")
+    done = says(run(*given, cwd=path), 1)
+    assert done["runs"]["failed"] == 2
+    assert [each["fault"] for each in done["not_survived"]] == ["agent_breaks"]
+
+
 def test_a_run_that_waits_for_longer_than_six_hours_by_its_own_word_has_the_time(path: Path) -> None:
     tasks = [
         {"taskId": "cool", "type": "delay", "parameters": {"seconds": 43_200}},
