@@ -23,6 +23,8 @@ SETTLE_S: Final = 6 * 3_600.0
 """How long a run has to end once nothing goes wrong any more, beside what it waits by its own word."""
 WAITS_S_MAX: Final = 7 * 86_400.0
 """How much of that is waited for: idle agents report all the while, and a week of it takes minutes."""
+OF_NO_WORKFLOW: Final = ("run_poisoned",)
+"""What `usual` leaves out: a run that it befalls is paused until somebody resumes it, whatever its workflow says."""
 SIGNAL_S_MAX: Final = 31_536_000.0
 
 
@@ -209,13 +211,19 @@ def read_faults(text: str) -> Faults:
     for part in (part.strip() for part in text.split(",")):
         name, given, rate = part.partition("=")
         try:
-            usual = Faults() if name == "none" else Faults.usual(*(() if name == "usual" else (name,)))
+            usual = _named(name)
         except UnknownFault as error:
             raise BadInput(f"--faults: {error}; --faults list says what they mean") from error
         if name == "none":
             rates.clear()
         rates |= {each: _rate(part, rate) if given else getattr(usual, each) for each in usual.on()}
     return Faults(**rates)
+
+
+def _named(name: str) -> Faults:
+    if name == "none":
+        return Faults()
+    return Faults.usual().without(OF_NO_WORKFLOW) if name == "usual" else Faults.usual(name)
 
 
 def _rate(part: str, text: str) -> float:
@@ -231,7 +239,10 @@ def _rate(part: str, text: str) -> float:
 def faults_listed() -> str:
     """Every fault with its usual rate and what it means."""
     usual = Faults.usual()
-    return "\n".join(f"{name:<26}{getattr(usual, name):<8g}{fault_meaning(name)}" for name in fault_names())
+    left_out = dict.fromkeys(OF_NO_WORKFLOW, "; not among `usual`: its run is paused, whatever the workflow says")
+    return "\n".join(
+        f"{name:<26}{getattr(usual, name):<8g}{fault_meaning(name)}{left_out.get(name, '')}" for name in fault_names()
+    )
 
 
 def _listed(path: Path, error: InvalidDocument) -> str:

@@ -193,6 +193,7 @@ def test_the_faults_are_listed_with_what_they_mean(path: Path) -> None:
     done = run("--faults", "list", cwd=path)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(fault_names())
+    assert [line.split()[0] for line in done.stdout.splitlines() if "not among `usual`" in line] == ["run_poisoned"]
     assert re.search(r"agent_hangs +0.02 +it says nothing more of its work for hours \(a chance for each", done.stdout)
 
 
@@ -261,11 +262,14 @@ def test_ctrl_c_tells_what_is_known_and_exits_with_130(path: Path) -> None:
 def test_what_comes_later_in_a_list_of_faults_goes_over_what_came_before() -> None:
     from opscore.gateway.simulate_input import read_faults
 
-    assert read_faults("usual") == Faults.usual()
+    most = Faults.usual().without(["run_poisoned"])
+    assert read_faults("usual") == most
+    assert read_faults("usual,run_poisoned") == Faults.usual()
+    assert read_faults("run").on() == ("run_poisoned",)
     assert read_faults("none") == Faults()
     assert read_faults("usual, none, agent_hangs") == Faults.usual("agent_hangs")
     assert read_faults("agent,agent_hangs=0.2").agent_hangs == 0.2
-    assert read_faults("usual,process_dies=0") == Faults.usual().without(["process_dies"])
+    assert read_faults("usual,process_dies=0") == most.without(["process_dies"])
     assert set(read_faults("delivery=0.5").on()) == {name for name in fault_names() if name.startswith("delivery_")}
 
 
