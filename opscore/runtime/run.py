@@ -61,6 +61,11 @@ class Run:
         """Whether an attempt of one of its tasks is out with an agent."""
         return any(task.is_out for task in self.tasks) or any(tally.out for tally in self.tallies.values())
 
+    def dismissed(self) -> Iterator[str]:
+        """The agents that may have in hand what was taken back: of tasks that are neither out nor completed."""
+        gone = (task for task in self.every() if not task.is_out and task.status is not TaskStatus.COMPLETED)
+        return (task.agent_id for task in gone if task.agent_id is not None)
+
     def find(self, task_id: str) -> Task | None:
         """The task with this id on the wire, if there is one."""
         above, _, place = task_id.rpartition(".")

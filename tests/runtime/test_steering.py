@@ -8,8 +8,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.actors.errors import ActorFailed
+from opscore.runtime import messages
 from opscore.runtime.errors import SessionConflict, SessionNotFound, StaleAttempt
 from opscore.runtime.models import Assignment, Move, SessionStatus, TaskStatus
+from opscore.runtime.session import SessionActor
 from tests.runtime.world import World, begin, check_rows, ended, hire, join, lease_of, one_task, only_task, quiet
 
 NEVER = {"retry": {"maxRetries": 0}}
@@ -54,6 +57,39 @@ async def test_cancelling_stops_a_local_function_and_frees_its_agent_at_once(
         assert lease_of(node, "a") is None
         assert (await ended(node, await begin(node, payload="quick"), within_s=5)).status is SessionStatus.COMPLETED
         assert await node.steer(session.session_id, Move.CANCEL) == cancelled, "what is so already changes nothing"
+
+
+@pytest.mark.parametrize("move", [Move.CANCEL, Move.RESET])
+async def test_a_function_is_stopped_also_where_its_run_crashes_before_it_says_so(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, move: Move
+) -> None:
+    stopped: list[str] = []
+    fallen: list[object] = []
+    tell = SessionActor._tell_agent  # noqa: SLF001 (between the commit and the news there is no message)
+
+    async def slow(task: Assignment) -> None:
+        try:
+            await trio.sleep(1_000)
+        except trio.Cancelled:
+            stopped.append(task.task_id)
+            raise
+
+    def fall(actor: SessionActor, agent_id: str, message: messages.LeaseGranted | messages.AnnounceAgent) -> None:
+        if fallen or not isinstance(message, messages.AnnounceAgent):
+            tell(actor, agent_id, message)
+        else:
+            fallen.append(message)
+            raise RuntimeError("struck by the test")
+
+    monkeypatch.setattr(SessionActor, "_tell_agent", fall)
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=slow)
+        session = await begin(node)
+        with pytest.raises(ActorFailed):
+            await node.steer(session.session_id, move)
+        await trio.sleep(1)
+        assert fallen
+        assert stopped == [only_task(node, session).task_id]
 
 
 async def test_why_a_run_was_cancelled_stands_whatever_it_is_paused_for_while_it_is_undone(
