@@ -55,8 +55,6 @@ GIVE_BACK_S: Final = 1.0
 """How long the end of the node waits until what its functions have is put back."""
 OFFERS_S: Final = 0.25
 """How long of that it waits, at most, until no offer is under way any more."""
-OFFERS_LOOK_S: Final = 0.01
-"""How often it looks."""
 STOPPED: Final = "it has stopped"
 RACES_MAX: Final = 8
 """How often a write that another one overtook is decided anew."""
@@ -220,19 +218,12 @@ class Core:
         """The agents of this process that hold a lease, also where their functions have not begun yet."""
         try:
             with trio.move_on_after(OFFERS_S):
-                await self._offers_ended()
+                await self.addresses.dispatcher.ask(process_messages.AwaitOffers())
             with self.store.snapshot() as view:
                 return set(recovery.functions_with_leases(view))
         except (OpscoreError, ActorError) as error:
             _log.info("what functions were given that have not begun is given back at the next opening: %s", error)
             return set()
-
-    async def _offers_ended(self) -> None:
-        while True:
-            depths = await self.addresses.dispatcher.ask(messages.GetDepths())
-            if not depths.offers:
-                return
-            await trio.sleep(OFFERS_LOOK_S)
 
     async def _ask_back(self, agent_id: str) -> None:
         try:

@@ -11,7 +11,8 @@ from outcome import Error, Outcome
 from opscore.actors.actor import Actor, handles
 from opscore.actors.errors import ActorError, ActorFailed, ActorRestarted, ActorStopped, AskTimeout
 from opscore.actors.mailbox_spec import MailboxSpec
-from opscore.runtime import messages, recovery
+from opscore.actors.reply import Reply
+from opscore.runtime import messages, process_messages, recovery
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.courier import Courier
 from opscore.runtime.errors import CommitUnanswered, Refusal, StoreError, Superseded
@@ -54,6 +55,8 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         self._limits = limits
         self._book = MatchBook(limits)
         self._may_offer = may_offer
+        self._offers_under_way = 0
+        self._awaiting_offers: list[Reply[None]] = []
 
     async def on_start(self) -> None:
         """After a crash, read the rows again; the first time, the node says when."""
@@ -127,7 +130,9 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         """Close an offer, and make those that follow; one of a former incarnation is not this one's to close."""
         if message.incarnation != self.context.incarnation:
             return
+        self._offers_under_way -= 1
         self._make(self._book.offer_ended(message, self._steady()))
+        self._answer_if_over()
 
     @handles(messages.GateDue)
     def gate_due(self, message: messages.GateDue) -> None:
@@ -144,6 +149,20 @@ class DispatcherActor(Actor[DispatcherProtocol]):
     def depths(self, _: messages.GetDepths) -> QueueDepths:
         """Say how much waits."""
         return self._book.depths()
+
+    @handles(process_messages.AwaitOffers)
+    def await_offers(self, _: process_messages.AwaitOffers) -> Reply[None]:
+        """Answer once no offer is under way."""
+        reply: Reply[None] = self.context.defer()
+        self._awaiting_offers.append(reply)
+        self._answer_if_over()
+        return reply
+
+    def _answer_if_over(self) -> None:
+        if not self._offers_under_way:
+            awaiting, self._awaiting_offers = self._awaiting_offers, []
+            for reply in awaiting:
+                reply.set(None)
 
     def _make(self, matches: list[Match]) -> None:
         """Make offers, unless the node is on its way out: then the rows keep them for the next opening."""
@@ -175,6 +194,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
                 return
 
     def _offer(self, match: Match) -> None:
+        self._offers_under_way += 1
         try:
             session = self._addresses.session(match.task.session_id)
         except ActorStopped as stopped:

@@ -1,4 +1,4 @@
-"""What the node tells an agent's actor of the process itself: that it has begun, or is about to end."""
+"""What the node tells its actors of the process itself: that it has begun, or is about to end."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ import attrs
 
 from opscore.actors.message import Message
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.protocols import AgentProtocol
+from opscore.runtime.protocols import AgentProtocol, DispatcherProtocol
 
 
 class _Message(Message[AgentProtocol, None]):
@@ -21,3 +21,8 @@ class Resume(_Message):
 @attrs.frozen(kw_only=True)
 class GiveBack(_Message):
     """The node is about to end: what a function of this process has goes back to the queue, and does not count."""
+
+
+@attrs.frozen(kw_only=True)
+class AwaitOffers(Message[DispatcherProtocol, None]):
+    """The node makes no offers any more, because it is about to end: answer once none is under way."""
