@@ -34,6 +34,9 @@ def _overview(survey: Survey, path: Path, now: float) -> Table:
     )
     sessions = f"{survey.sessions_unfinished:,} unfinished, {survey.sessions_ended:,} ended"
     grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    # A path is shown whole, however long.
+    grid.add_column(overflow="fold")
     grid.add_row("store", f"{click.format_filename(path)}, format {survey.format}, commit {survey.sequence:,}")
     grid.add_row("size", sizes + (" (only the reserve is left)" if survey.only_reserve_left else ""))
     grid.add_row("sessions", sessions + _since(survey.oldest_ended_at, now))
