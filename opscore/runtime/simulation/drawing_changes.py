@@ -39,11 +39,13 @@ def _changing(rng: random.Random, model: AgentModel) -> AgentModel:
 
 
 def _at_work(rng: random.Random, scenario: Scenario) -> Scenario:
-    """The same, with agents that are at work as they change, and a process that dies soon after."""
+    """The same, with agents, most of them functions, that are at work as they change, and a process that dies then."""
     slow = Latency("uniform", 20.0, 200.0)
     agents = [
         attrs.evolve(
             model,
+            kind=rng.choice(("local", "local", model.kind)),
+            returns_as=rng.choice(("push", "claim", model.returns_as)),
             skills={name: attrs.evolve(skill, latency=slow) for name, skill in model.skills.items()},
             report_every_s=rng.choice((5.0, 15.0)),
         )
