@@ -51,6 +51,9 @@ QUARANTINE_AGAIN_S: Final = 1.0
 """When to try again to pause a run whose actor crashed too often."""
 PUT_IN_LINE: Final = 500
 """Tasks that are put in line in one commit."""
+TAKING_UP_S: Final = 86_400.0
+"""How long a part of the node may take to read its rows. A disk that does not answer is told long before; but a process
+that is stopped while it opens, as by SIGSTOP, goes on where it was, however long that was."""
 GIVE_BACK_S: Final = 1.0
 """How long the end of the node waits until what its functions have is put back."""
 OFFERS_S: Final = 0.25
@@ -239,9 +242,9 @@ class Core:
         # Before the timers: a lease that ran out while the node was away is extended, not ended.
         for agent_id in holders:
             await self.addresses.agent(agent_id).send(process_messages.Resume())
-        await self.addresses.timers.ask(timer_messages.ReadDueTimes(), timeout_s=600.0)
-        await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=600.0)
-        await self.addresses.schedules.ask(KeepSchedules(), timeout_s=600.0)
+        await self.addresses.timers.ask(timer_messages.ReadDueTimes(), timeout_s=TAKING_UP_S)
+        await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=TAKING_UP_S)
+        await self.addresses.schedules.ask(KeepSchedules(), timeout_s=TAKING_UP_S)
         if self.open_sessions:
             _log.info("took up %d unfinished sessions, %d open attempts", len(self.open_sessions), len(holders))
 

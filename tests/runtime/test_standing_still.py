@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
+from opscore.actors.actor import Routes
 from opscore.actors.errors import ActorFailed
 from opscore.runtime import leases, messages
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.agent_rows import AgentRows
 from opscore.runtime.delivery import Answered
+from opscore.runtime.dispatcher import DispatcherActor
 from opscore.runtime.errors import CommitUnanswered
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, TaskStatus
@@ -288,3 +291,19 @@ async def test_an_agent_is_as_fresh_as_it_was_lately_heard_whatever_the_clock_sh
         third = await begin(node, one_task("x"))
         await trio.sleep(5)
         assert only_task(node, third).attempt == 0, "it has been silent for too long"
+
+
+async def test_a_node_that_stands_still_while_it_opens_goes_on_where_it_was(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Any = DispatcherActor.routes[messages.ReadRows]
+
+    async def stand_still(actor: Any, message: messages.ReadRows) -> None:
+        autojump_clock.jump(HOUR_S)
+        await trio.lowlevel.checkpoint()
+        await read(actor, message)
+
+    monkeypatch.setattr(DispatcherActor, "routes", Routes({**DispatcherActor.routes, messages.ReadRows: stand_still}))
+    async with World(tmp_path, look=check_rows).node() as node:
+        await join(node, "a")
+        assert only_task(node, await begin(node)).attempt == 1
