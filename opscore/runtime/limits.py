@@ -13,8 +13,8 @@ NESTING_MAX: Final = 100
 """Deeper JSON is not even read: Python's reader and writer recurse."""
 
 QUIET_S_MIN: Final = 0.5
-_FROM_1: Final = frozenset({"items_at_once", "replays_max"})
-"""What is no limit at 0, but an end of everything that it bounds."""
+_LEAST: Final[Mapping[str, float]] = {"items_at_once": 1, "replays_max": 1, "schedule_late_s": 1}
+"""What may not be 0, because that would be no limit but an end of everything that it bounds."""
 _IN_ROWS: Final = frozenset({"lease_s", "timeout_s"})
 """What becomes times in rows, which are JSON: that knows no infinity, and such a row could not be read again."""
 
@@ -48,7 +48,7 @@ class Limits:
 
     Raises:
         ValueError: a value is below 0, or of another kind than its field, or without end where rows keep it;
-            `items_at_once` or `replays_max` is 0.
+            `items_at_once`, `replays_max` or `schedule_late_s` is below 1.
     """
 
     id_bytes_max: int = 128
@@ -134,19 +134,19 @@ class Limits:
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):
-            least, finite = int(field.name in _FROM_1), field.name in _IN_ROWS
+            least, finite = _LEAST.get(field.name, 0), field.name in _IN_ROWS
             wanted = _wrong(getattr(self, field.name), field.default, least=least, finite=finite)
             if wanted is not None:
                 raise ValueError(f"{field.name}: expected {wanted}, found {getattr(self, field.name)!r}")
 
 
-def _wrong(value: Any, default: Any, *, least: int, finite: bool) -> str | None:
+def _wrong(value: Any, default: Any, *, least: float, finite: bool) -> str | None:
     """What a limit should be, where it is not."""
     if isinstance(default, int):
         return None if type(value) is int and value >= least else f"a whole number from {least} on"
     if isinstance(default, float):
-        fits = _is_number(value) and value >= 0 and not (finite and math.isinf(value))
-        return None if fits else f"a {'finite ' if finite else ''}number from 0 on"
+        fits = _is_number(value) and value >= least and not (finite and math.isinf(value))
+        return None if fits else f"a {'finite ' if finite else ''}number from {least} on"
     are_limits = isinstance(value, Mapping) and all(isinstance(each, DispatchLimit) for each in value.values())
     return None if are_limits else "a DispatchLimit for each name"
 

@@ -42,6 +42,7 @@ def test_a_limit_of_what_is_given_out_that_would_let_nothing_or_everything_throu
         {"replays_max": False},
         {"replays_max": 0},
         {"items_at_once": 0},
+        {"schedule_late_s": 0.0},
         {"workflow_limits": {"w": "100/min"}},
         {"capability_limits": [DispatchLimit(at_once=1)]},
     ],
