@@ -69,12 +69,12 @@ class Housekeeper:
                 self._sweep_records,
                 self._sweep_signatures,
                 self._note_vitals,
+                self._free_pages,
             ):
                 try:
                     await chore()
                 except (OpscoreError, ActorError) as error:
                     _log.warning("housekeeping is put off: %s", error)
-            self._store.upkeep()
 
     async def _sweep_sessions(self) -> None:
         if trio.current_time() < self._sessions_rest_until:
@@ -141,6 +141,9 @@ class Housekeeper:
         except Superseded:
             return False
         return True
+
+    async def _free_pages(self) -> None:
+        self._store.upkeep()
 
     async def _note_vitals(self) -> None:
         """Note how commits fare, for whoever looks at the store from outside; an idle node writes nothing."""

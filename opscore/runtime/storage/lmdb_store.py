@@ -192,8 +192,15 @@ class LmdbStore:
             return measures.measured(self._env, transaction, self._tables)
 
     def upkeep(self) -> None:
-        """Let pages be used again that a reader kept which was killed."""
-        self._env.reader_check()
+        """Let pages be used again that a reader kept which was killed.
+
+        Raises:
+            StoreError: it can't be told who reads.
+        """
+        try:
+            self._env.reader_check()
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self.path) from error
 
     def apply(self, batch: Sequence[Submission]) -> Outcomes:
         """Apply a batch in one transaction and one sync; in several, where it does not fit as a whole.
