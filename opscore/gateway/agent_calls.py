@@ -22,7 +22,10 @@ class Claim:
     attempt: int
     """The fencing token: every report about this attempt carries it."""
     lease_s: float
+    """How long its agent may be silent, in seconds: a heartbeat begins that anew."""
     lease_expires_at: str
+    timeout_s: float
+    """How long the attempt may take, whatever its agent says meanwhile."""
 
     @property
     def task_id(self) -> str:
@@ -136,6 +139,7 @@ class AgentCalls:
             attempt=answer["attempt"],
             lease_s=float(answer["leaseSeconds"]),
             lease_expires_at=answer["leaseExpiresAt"],
+            timeout_s=float(answer["timeoutSeconds"]),
         )
 
     async def heartbeat(self, task_id: str, attempt: int, progress: Any = None) -> str:

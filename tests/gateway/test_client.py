@@ -25,6 +25,7 @@ CLAIMED = Answer(
     document={
         "task": {"taskId": "t-1", "taskKey": "step_1", "name": "First", "sessionId": "s-1", "parameters": {}},
         "attempt": 2,
+        "timeoutSeconds": 3_600,
         "leaseSeconds": 900,
         "leaseExpiresAt": "2030-01-01T00:00:00Z",
     }
@@ -148,7 +149,11 @@ async def test_a_claim_whose_answer_was_lost_is_made_again_under_the_same_id() -
         async with OpscoreClient(server.url, retry_for_s=5.0, backoff=AT_ONCE) as client:
             claim = await client.claim("a-1", wait_s=0.5)
     assert claim == Claim(
-        task=CLAIMED.document["task"], attempt=2, lease_s=900.0, lease_expires_at="2030-01-01T00:00:00Z"
+        task=CLAIMED.document["task"],
+        attempt=2,
+        lease_s=900.0,
+        lease_expires_at="2030-01-01T00:00:00Z",
+        timeout_s=3_600.0,
     )
     assert claim.task_id == "t-1"
     assert [call.path for call in server.asked] == ["/v1/opscore/agent/a-1/claim?waitSeconds=0.5"] * 2

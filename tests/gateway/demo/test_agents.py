@@ -230,5 +230,6 @@ def claim_answer(task_id: str, *, attempt: int = 1) -> Answer:
             "attempt": attempt,
             "leaseSeconds": 900,
             "leaseExpiresAt": "2030-01-01T00:00:00Z",
+            "timeoutSeconds": 3_600,
         }
     )
