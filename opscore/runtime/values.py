@@ -1,12 +1,13 @@
 """What may be stored as a payload, a result or a document: JSON, within a size and a depth."""
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 import attrs
 
-from opscore.runtime.codec import decode_json, encode_json
+from opscore.runtime.codec import FREE, decode_json, encode_json
 from opscore.runtime.delivery import Completed, Failed, Judgement
 from opscore.runtime.errors import Fault, LimitExceeded
 from opscore.runtime.limits import Limits
@@ -225,9 +226,15 @@ def deep_copy(value: Any) -> Any:
 
 def own(row: RowT) -> RowT:
     """Return a row with copies of its JSON: whoever is handed it may change them, and nobody else reads that."""
-    fields = {field.name: getattr(row, field.name) for field in attrs.fields(type(row))}
-    copies = {name: deep_copy(value) for name, value in fields.items() if isinstance(value, dict | list)}
+    kind: Any = type(row)
+    values = ((name, getattr(row, name)) for name in _fields_of_json(kind))
+    copies = {name: deep_copy(value) for name, value in values if isinstance(value, dict | list)}
     return attrs.evolve(row, **copies) if copies else row
+
+
+@functools.cache
+def _fields_of_json(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind) if field.type in (*FREE, dict[str, str]))
 
 
 def checked(judgement: Judgement, limits: Limits) -> Judgement:
