@@ -213,11 +213,12 @@ class Verification:
         """A run has a task for each of its definition, and the items of a list without a gap."""
         prefix = f"{session.session_id}."
         tasks: set[str] = set()
-        items: dict[str, set[str]] = {}
+        items: dict[str, list[int]] = {}
         for key, _ in self._view.scan_raw(TASKS.name, prefix=prefix.encode()):
             task, _, item = key.decode(errors="replace").removeprefix(prefix).partition(".")
             if item:
-                items.setdefault(task, set()).add(item)
+                # Of a longer list, all places have as many digits as the last.
+                items.setdefault(task, []).append(int(item) if item.isdecimal() else -1)
             else:
                 tasks.add(task)
         if len(tasks) != wanted:
@@ -225,7 +226,7 @@ class Verification:
         for task, found in items.items():
             if task not in tasks:
                 yield f"it has items of task {task}, which is not there"
-            missing = next((place for place in map(str, range(len(found))) if place not in found), None)
+            missing = next((place for place, item in enumerate(sorted(found)) if item != place), None)
             if missing is not None:
                 yield f"it has {len(found)} items of task {task}, and lacks item {missing}"
 

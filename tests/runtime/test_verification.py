@@ -77,6 +77,15 @@ def test_a_sound_store_of_any_format_has_no_findings(number: int, tmp_path: Path
     assert found_in(restored(number, tmp_path)) == []
 
 
+async def test_a_run_of_more_than_ten_tasks_and_items_is_sound(tmp_path: Path, autojump_clock: MockClock) -> None:
+    wide = [{"taskId": f"t{at}", "agentCapability": "work"} for at in range(11)]
+    async with World(tmp_path, look=check_rows).node() as node:
+        await hire(node, "a")
+        listed = {"taskId": "each", "agentCapability": "work", "forEach": list(range(12))}
+        await ended(node, await begin(node, {"id": "wide", "tasks": [*wide, listed]}))
+    assert found_in(tmp_path) == []
+
+
 async def test_what_was_taken_back_from_an_agent_that_says_nothing_may_be_gone_with_its_run(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
