@@ -9,7 +9,7 @@ from opscore.gateway.keys import Scope
 from opscore.gateway.problems import HttpRefusal
 from opscore.gateway.replies import shown
 from opscore.gateway.requests import Call
-from opscore.runtime.errors import InvalidDocument, StaleAttempt
+from opscore.runtime.errors import InvalidDocument
 
 SaidT = TypeVar("SaidT", HeartbeatRequest, CompleteRequest, FailRequest)
 
@@ -59,7 +59,4 @@ async def _said(call: Call, kind: type[SaidT]) -> tuple[str, SaidT]:
         call.require(Scope.AGENT, task.agent_id)
         raise
     call.require(Scope.AGENT, call.node.holder(task_id, request.attempt))
-    if request.attempt > task.attempt:
-        # It may begin at any moment, with another agent.
-        raise StaleAttempt(task_id, request.attempt, f"the task is {task.status} at attempt {task.attempt}")
     return task_id, request

@@ -120,7 +120,8 @@ class AttemptCalls(Calls):
     def holder(self, task_id: str, attempt: int) -> str | None:
         """Return the agent that has or had an attempt: of a past one as the newest 500 records of its run tell.
 
-        Where they do not tell it, or there was no such attempt, it is the agent that had the task last.
+        Where they do not tell it, it is the agent that had the task last. An attempt that is still to come is nobody's:
+        it may begin with any other agent at any moment.
 
         Raises:
             TaskNotFound: there is none.
@@ -128,7 +129,9 @@ class AttemptCalls(Calls):
         return self._holder(self.task(task_id), attempt)
 
     def _holder(self, task: Task, attempt: int) -> str | None:
-        if not 0 < attempt < task.attempt:
+        if attempt > task.attempt:
+            return None
+        if attempt == task.attempt or attempt < 1:
             return task.agent_id
         page = self._read(lambda view: history.history(view, task.session_id, limit=PAGE_MAX, cursor=None))
         told = [] if page is None else history.attempts_of(page.items)

@@ -342,7 +342,7 @@ class SessionStanding(Actor[SessionProtocol]):
             return
         if any(task.child_session_id is not None for task in run.every()):
             self._run_errand(self._call_off_what_is_left, run)
-        for agent_id in run.dismissed():
+        for agent_id in dict.fromkeys(run.dismissed()):
             self._tell_agent(agent_id, messages.AnnounceAgent())
         if run.ended:
             # Whoever waits for it may not have been told.

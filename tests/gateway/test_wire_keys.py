@@ -130,6 +130,18 @@ def test_what_an_agent_says_under_its_own_key_of_a_task_that_another_has_by_now_
     assert wire.get(f"/task/{task_id}").json()["status"] == "dispatched"
 
 
+def test_an_attempt_that_is_still_to_come_is_not_its_agents_either(
+    server: GatewayProcess, wire: Wire, keys: dict[str, str]
+) -> None:
+    capability = name("cap")
+    wire.register(capability, agent_id="eight")
+    wire.trigger(one_task(capability))
+    path = f"{PREFIX}/task/{wire.claimed('eight')['task']['taskId']}/complete"
+    with server.client(keys["agent:eight"]) as eight:
+        problem(eight.post(path, json={"attempt": 2}), 403, "forbidden")
+        assert eight.post(path, json={"attempt": 1}).status_code == 200
+
+
 def test_a_key_of_one_agent_ends_no_attempt_of_another_though_its_body_comes_late(
     server: GatewayProcess, wire: Wire, keys: dict[str, str]
 ) -> None:
