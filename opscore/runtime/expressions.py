@@ -5,6 +5,7 @@ converted or copied, every step is counted, and nothing reads a clock or a rando
 same scope has the same value, or the same failure, everywhere. ADR 14 tells why.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -21,6 +22,8 @@ from opscore.runtime.expression_values import boolean
 from opscore.runtime.limits import NESTING_MAX
 from opscore.runtime.values import Place
 
+_KEPT_MAX: Final = 512
+"""Expressions that are kept compiled: to check a definition takes each of them three times."""
 OPENS: Final = "${"
 """What a text has to hold to be more than itself."""
 _OPENING: Final = re.compile(r"\$?\$\{")
@@ -83,8 +86,9 @@ class Expression:
         return boolean(self.evaluate(scope), "a condition")
 
 
+@functools.lru_cache(maxsize=_KEPT_MAX)
 def compile_expression(text: str) -> Expression:
-    """Read and check an expression.
+    """Read and check an expression; the same text is read once while it is in use.
 
     Raises:
         ExpressionInvalid: it is no CEL, names what does not exist, or is beyond the bounds of `expression_bounds`.

@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from opscore.runtime.definitions import parse
 from opscore.runtime.errors import ExpressionFailed, ExpressionInvalid
 from opscore.runtime.expression_bounds import DEPTH_MAX, EXPRESSION_CHARACTERS_MAX, NODES_MAX
 from opscore.runtime.expressions import compile_expression, compile_template
+from opscore.runtime.limits import Limits
 from tests.runtime.expression_scope import SCOPE, exactly
 
 
@@ -219,6 +221,12 @@ def test_an_expression_is_a_value_with_its_text() -> None:
     assert expression == compile_expression("input.n")
     with pytest.raises(AttributeError):
         expression.text = "input.f"  # type: ignore[misc]
+
+
+def test_an_expression_is_compiled_once_while_it_is_in_use() -> None:
+    document = {"id": "w", "tasks": [{"taskId": "a", "agentCapability": "c", "when": "${input.once == 'compiled'}"}]}
+    first, second = (parse(document, Limits()).by_key["a"].when for _ in range(2))
+    assert first is second is compile_expression("input.once == 'compiled'")
 
 
 def test_a_condition_has_to_be_a_boolean() -> None:
