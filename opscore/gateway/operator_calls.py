@@ -10,8 +10,8 @@ import attrs
 from opscore.gateway.calls import Call, Caller, JsonObject
 
 PREFIX: Final = "/v1/opscore"
-Move = Literal["cancel", "pause", "resume", "retry", "reset"]
-_AS_OFTEN_AS_ONE_LIKES: Final = frozenset({"cancel", "pause", "resume"})
+Move = Literal["cancel", "pause", "resume", "retry", "reset", "terminate"]
+_AS_OFTEN_AS_ONE_LIKES: Final = frozenset({"cancel", "pause", "resume", "terminate"})
 
 
 @attrs.frozen(kw_only=True)
@@ -28,12 +28,13 @@ class OperatorCalls:
     _caller: Caller
 
     async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> JsonObject:
-        """Cancel, pause, resume, retry or reset a run; returns the session as it is then.
+        """Cancel, pause, resume, retry, reset or terminate a run; returns the session as it is then.
 
         Args:
             session_id: The run.
-            move: What to do; what is so already changes nothing.
-            reason: Kept with the session where it is cancelled or paused.
+            move: What to do; what is so already changes nothing. `terminate` ends the run at once, as cancelled, and
+                leaves what has not been undone as it is.
+            reason: Kept with the session where it is cancelled, terminated or paused.
         """
         body = None if reason is None else as_json({"reason": reason})
         # To reset twice takes what is under way from agents twice, and to retry twice is a conflict.

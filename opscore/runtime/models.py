@@ -63,6 +63,7 @@ class Move(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     RESET = "reset"
+    TERMINATE = "terminate"
 
 
 class Missed(StrEnum):

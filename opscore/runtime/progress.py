@@ -162,7 +162,7 @@ def _unwind(draft: Draft) -> None:
                 _bury(draft, each)
     if any(each.is_out for task in draft.in_role(*_STEPS) for each in (task, *draft.items(task))):
         return
-    if all(_is_done(draft, handler) for handler in _handlers(draft)):
+    if all(_is_done(draft, handler) for handler in handlers(draft)):
         _skip_unused(draft)
         draft.move_session(SessionEvent.SETTLE, ended_at=draft.now, due_at=None)
 
@@ -171,7 +171,7 @@ def _is_called_off(task: Task) -> bool:
     return task.awaits or task.status in (TaskStatus.READY, TaskStatus.PENDING_RETRY)
 
 
-def _handlers(draft: Draft) -> Iterable[Task]:
+def handlers(draft: Draft) -> Iterable[Task]:
     """What the end of the run calls for, in its order: what was done last is undone first."""
     ended: dict[str, tuple[float, int]] = {}
     for place, step in enumerate(draft.definition.steps):

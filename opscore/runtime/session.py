@@ -154,7 +154,7 @@ class SessionActor(SessionStanding):
 
     @handles(messages.Steer)
     async def steer(self, message: messages.Steer) -> Session:
-        """Cancel, pause, resume, retry or reset the run."""
+        """Cancel, pause, resume, retry, reset or terminate the run."""
 
         async def decide(run: Run) -> Session:
             step = steering.steered(run, message.move, message.reason, self._now())

@@ -240,15 +240,16 @@ class SessionCalls(Calls):
         return self.session(session_id)
 
     async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> Session:
-        """Cancel, pause, resume, retry or reset a run; returns the session as it is then.
+        """Cancel, pause, resume, retry, reset or terminate a run; returns the session as it is then.
 
         Cancelling ends what is out with agents and undoes what was done; retrying begins again from what failed;
-        resetting takes what is out with agents from them and gives it out again. What is so already changes nothing.
+        resetting takes what is out with agents from them and gives it out again; terminating ends the run at once, as
+        cancelled, and undoes nothing more. What is so already changes nothing.
 
         Args:
             session_id: the run.
             move: what to do.
-            reason: kept with the session where it is cancelled or paused.
+            reason: kept with the session where it is cancelled, terminated or paused.
 
         Raises:
             SessionNotFound: there is none.

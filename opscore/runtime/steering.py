@@ -1,8 +1,8 @@
-"""What may be asked of a run from outside: to cancel, pause, resume, retry or reset it, and what each comes to."""
+"""What may be asked of a run from outside, such as to cancel or to retry it, and what each comes to."""
 
 import random
 
-from opscore.runtime import transitions
+from opscore.runtime import reviving, transitions
 from opscore.runtime.definitions import digest
 from opscore.runtime.errors import (
     DeadLetterNotFound,
@@ -29,15 +29,17 @@ def steered(run: Run, move: Move, reason: str | None, now: float) -> Step | None
     session = run.session
     if move is Move.RETRY:
         _check_revivable(run)
-        return transitions.revive(run, now)
+        return reviving.revive(run, now)
     if run.ended:
-        if move is Move.CANCEL and session.status is SessionStatus.CANCELLED:
+        if move in (Move.CANCEL, Move.TERMINATE) and session.status is SessionStatus.CANCELLED:
             return None
         raise SessionConflict(session.session_id, f"it is {session.status}")
     paused = session.status is SessionStatus.PAUSED
     match move:
         case Move.CANCEL:
             return None if session.cancelled_at is not None else transitions.cancel(run, reason, now)
+        case Move.TERMINATE:
+            return transitions.terminate(run, reason, now)
         case Move.PAUSE:
             return None if paused else transitions.pause(run, reason, now)
         case Move.RESUME:
@@ -53,7 +55,7 @@ def _check_revivable(run: Run) -> None:
     if session.parent_task_id is not None:
         reason = f"session {session_of(session.parent_task_id)!r} began it; try that one again"
         raise SessionConflict(session.session_id, reason)
-    if transitions.compensated(run):
+    if reviving.compensated(run):
         raise SessionConflict(session.session_id, "what it did has been compensated, and can't be gone on with")
 
 

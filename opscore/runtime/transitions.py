@@ -10,12 +10,12 @@ from typing import Any
 import attrs
 
 from opscore.runtime import items, progress, releasing
-from opscore.runtime.definitions import AT_THE_END, Definition, Role, TaskDefinition, TaskKind
+from opscore.runtime.definitions import AT_THE_END, Definition, TaskDefinition, TaskKind
 from opscore.runtime.delivery import TIMEOUT
 from opscore.runtime.identity import numbered
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import SESSION_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.run import Draft, Run, Step
 from opscore.runtime.values import RESULT_TOO_LARGE
 
@@ -274,14 +274,34 @@ def _is_for(run: Run, task: Task, signal: Signal) -> bool:
 def cancel(run: Run, reason: str | None, now: float) -> Step:
     """Call everything off: what is out with agents is taken from them, then what was done is undone."""
     draft = Draft(run, now)
-    draft.move_session(SessionEvent.CANCEL, cancelled_at=now, reason=reason, due_at=None)
+    _cancel(draft, reason)
+    progress.follow(draft)
+    return draft.step()
+
+
+def terminate(run: Run, reason: str | None, now: float) -> Step:
+    """End the run at once: what is out with agents is taken from them, and what has not been undone stays as it is."""
+    draft = Draft(run, now)
+    if draft.session.cancelled_at is None:
+        _cancel(draft, reason)
+    elif draft.session.status is SessionStatus.PAUSED:
+        _resume(draft)
+    for handler in tuple(progress.handlers(draft)):
+        if handler.is_out:
+            draft.revoke(handler)
+        if handler.status not in TASK_ENDED:
+            draft.end(handler, TaskEvent.CANCEL)
+    progress.follow(draft)
+    return draft.step()
+
+
+def _cancel(draft: Draft, reason: str | None) -> None:
+    draft.move_session(SessionEvent.CANCEL, cancelled_at=draft.now, reason=reason, due_at=None)
     _call_back(draft)
     for task in draft.every():
         if task.dead and draft.of(task).role not in AT_THE_END:
             # Nothing of a run that is cancelled is tried again, whatever had failed of it before.
             draft.change(task, dead=False)
-    progress.follow(draft)
-    return draft.step()
 
 
 def _call_back(draft: Draft) -> None:
@@ -317,58 +337,6 @@ def _resume(draft: Draft) -> None:
     elif draft.session.error is not None:
         event = SessionEvent.RESUME_FAILING
     draft.move_session(event, reason=reason)
-
-
-def revive(run: Run, now: float) -> Step:
-    """Try a failed run again from where it failed: what was completed stays, everything else begins anew."""
-    draft = Draft(run, now)
-    timeout_s = run.definition.session_timeout_s
-    due_at = None if timeout_s is None else now + timeout_s
-    again = [task for task in draft.every() if _begins_anew(draft, task)]
-    draft.move_session(SessionEvent.REVIVE, error=None, ended_at=None, reason=None, due_at=due_at)
-    for task in again:
-        _renew(draft, task)
-    progress.follow(draft)
-    return draft.step()
-
-
-def _begins_anew(draft: Draft, task: Task) -> bool:
-    """Whether a failed run that is tried again has this task still, or again, to do."""
-    match draft.of(task).role:
-        case Role.STEP:
-            # An item is done anew where its list is gone through anew, and it was not done.
-            step = draft.tasks[task.ordinal]
-            failed = step.status is TaskStatus.FAILED and not progress.tolerated(draft, step)
-            again = failed or step.status is TaskStatus.CANCELLED
-            return again and task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
-        case Role.FALLBACK:
-            return not progress.tolerated(draft, progress.step_of(draft, task))
-        case _:
-            return True
-
-
-def _renew(draft: Draft, task: Task) -> None:
-    """Have a task begin anew; its attempts go on counting, because they fence one another."""
-    draft.move(
-        task,
-        TaskEvent.REVIVE,
-        retries=0,
-        bounces=0,
-        ready_at=None,
-        due_at=None,
-        closes_at=None,
-        ended_at=None,
-        items=None,
-        result=None,
-        error=None,
-        dead=False,
-    )
-
-
-def compensated(run: Run) -> bool:
-    """Whether undoing the run has begun, so that it can't be tried again."""
-    handlers = (task for task in run.tasks if run.task_definition(task).role is Role.COMPENSATION)
-    return any(task.status not in (TaskStatus.PENDING, TaskStatus.SKIPPED) for task in handlers)
 
 
 def reset(run: Run, now: float) -> Step:

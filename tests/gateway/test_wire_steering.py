@@ -77,6 +77,20 @@ def test_a_reset_takes_an_attempt_from_its_agent_and_gives_it_out_again(wire: Wi
     assert (again["task"]["taskId"], again["attempt"]) == (task_id, 2)
 
 
+def test_a_run_whose_undoing_nobody_takes_is_terminated(wire: Wire) -> None:
+    capability = name("cap")
+    worker = wire.register(capability)
+    step = {"taskId": "book", "agentCapability": capability, "compensateTaskId": "unbook", "nextTaskId": "pay"}
+    others = [{"taskId": key, "agentCapability": name("nobody")} for key in ("pay", "unbook")]
+    session_id = wire.trigger({"id": name("flow"), "tasks": [step, *others]})
+    task_id = wire.claimed(worker)["task"]["taskId"]
+    wire.post(f"/task/{task_id}/complete", {"attempt": 1})
+    assert steer(wire, session_id, "cancel", {"reason": "not wanted"})["status"] == "cancelling"
+    told = steer(wire, session_id, "terminate", {"reason": "nobody is left to undo it"})
+    assert (told["status"], told["reason"]) == ("cancelled", "not wanted")
+    assert [task["status"] for task in wire.session(session_id)["tasks"]] == ["completed", "cancelled", "cancelled"]
+
+
 def test_a_move_from_where_there_is_no_way_is_409(wire: Wire) -> None:
     ended = wire.trigger({"id": name("flow"), "tasks": []})
     for move in Move:

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from opscore.runtime.models import SessionStatus, TaskStatus
-from tests.runtime.interpreter import LOSSES_MAX, Interpreter, Thing
+from tests.runtime.interpreter import ENDS, LOSSES_MAX, Interpreter, Thing
 
 SIGNALS_EARLY_MAX = 3
 COMPLETE, FAIL, LOSE, DUE, SIGNAL = "complete", "fail", "lose", "due", "signal"
@@ -76,6 +76,7 @@ class PlainRun(Interpreter):
         if self.over is None:
             yield Happening("resume" if self.paused else "pause")
             yield Happening("reset")
+            yield Happening("terminate")
             if not self.cancelled:
                 yield Happening("cancel")
             for name in sorted({self.signal_of(thing) for thing in self.things.values() if self.kind(thing) == SIGNAL}):
@@ -177,15 +178,16 @@ class PlainRun(Interpreter):
         """Something happens to the run as a whole."""
         match happening.what:
             case "signal":
-                self.signals.append((happening.name, said))
-                waiting = [thing for thing in self.every() if self.awaits(thing) and not self.has_list(thing)]
-                named = [each for each in waiting if self.kind(each) == SIGNAL]
-                named = [each for each in named if self.signal_of(each) == happening.name]
-                for thing in sorted(named, key=lambda each: each["since"])[:1]:
-                    self.hear(thing)
+                self.told(happening.name, said)
             case "cancel":
                 self.cancelled, self.paused, self.session_due = True, False, None
                 self.take_back()
+            case "terminate":
+                self.cancelled, self.paused, self.session_due = True, False, None
+                self.take_back()
+                for handler in self.to_do():
+                    if handler["is"] not in ENDS:
+                        self.close(handler, TaskStatus.CANCELLED)
             case "pause":
                 self.paused = True
             case "resume":
@@ -198,6 +200,14 @@ class PlainRun(Interpreter):
                 self.time_is_over()
             case "retry":
                 self.retry()
+
+    def told(self, name: str, said: Any) -> None:
+        """A signal comes."""
+        self.signals.append((name, said))
+        waiting = [thing for thing in self.every() if self.awaits(thing) and not self.has_list(thing)]
+        named = [each for each in waiting if self.kind(each) == SIGNAL and self.signal_of(each) == name]
+        for thing in sorted(named, key=lambda each: each["since"])[:1]:
+            self.hear(thing)
 
     def time_is_over(self) -> None:
         """The run's own time has passed."""

@@ -8,7 +8,7 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opscore.runtime import definitions, transitions
+from opscore.runtime import definitions, reviving, transitions
 from opscore.runtime.definitions import Definition, Role
 from opscore.runtime.models import Failure, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.run import DueAt, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
@@ -109,10 +109,12 @@ def moved_as_a_whole(run: Run, happening: Happening, now: float, rng: random.Ran
             return transitions.due(run, run.session.session_id, now, rng)
         case "cancel":
             return transitions.cancel(run, None, now)
+        case "terminate":
+            return transitions.terminate(run, None, now)
         case "pause":
             return transitions.pause(run, None, now)
         case what:
-            moves = {"resume": transitions.resume, "reset": transitions.reset, "retry": transitions.revive}
+            moves = {"resume": transitions.resume, "reset": transitions.reset, "retry": reviving.revive}
             return moves[what](run, now)
 
 
@@ -151,7 +153,7 @@ def check_same(run: Run, plain: PlainRun) -> None:
     assert {place: stands.get(place) for place in differing} == {place: should.get(place) for place in differing}
     session = run.session
     assert session.status == plain.status
-    assert transitions.compensated(run) == plain.compensated
+    assert reviving.compensated(run) == plain.compensated
     assert (session.due_at, session.result) == (plain.session_due, plain.result)
     assert [(each.name, each.payload) for each in run.signals] == plain.signals
     assert (session.error and session.error.code) == (plain.failure and plain.failure["code"])

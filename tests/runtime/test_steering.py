@@ -231,6 +231,62 @@ async def test_a_run_that_fails_is_undone_and_told_of_last(tmp_path: Path, autoj
     assert order_of(got) == ["book", "pay", "refund", "unbook", "tell"]
 
 
+def saga_that_nobody_undoes() -> dict[str, Any]:
+    document = saga()
+    tasks = [task | {"agentCapability": "nobody"} if task["taskId"] == "refund" else task for task in document["tasks"]]
+    return document | {"tasks": tasks}
+
+
+@pytest.mark.parametrize("before", [(), (Move.PAUSE,), (Move.CANCEL,), (Move.CANCEL, Move.PAUSE)])
+async def test_terminating_ends_a_run_that_nobody_can_undo_at_once(
+    tmp_path: Path, autojump_clock: MockClock, before: tuple[Move, ...]
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        got = await hire(node, "a")
+        session = await begin(node, saga_that_nobody_undoes())
+        await trio.sleep(10)
+        for move in before:
+            assert (await node.steer(session.session_id, move, reason="first")).status is not SessionStatus.CANCELLED
+        await trio.sleep(10)
+        over = await node.steer(session.session_id, Move.TERMINATE, reason="nobody refunds")
+        assert over.status is SessionStatus.CANCELLED
+        assert over.reason == ("first" if Move.CANCEL in before else "nobody refunds")
+        assert await node.steer(session.session_id, Move.TERMINATE, reason="again") == over
+        statuses = {task.key: task.status.value for task in node.session(session.session_id).tasks}
+        told = [entry.record.data.get("reason") for entry in node.history(session.session_id).items]
+        assert "nobody refunds" in told
+        assert not node.dead_letters().items
+        with pytest.raises(SessionConflict, match="only a failed one"):
+            await node.steer(session.session_id, Move.RETRY)
+    assert order_of(got) == ["book", "pay"]
+    assert statuses == {
+        "book": "completed", "pay": "completed", "ship": "cancelled",
+        "unbook": "cancelled", "refund": "cancelled", "tell": "skipped",
+    }  # fmt: skip
+
+
+async def test_terminating_takes_what_undoes_a_run_from_its_agent(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await hire(node, "a")
+        await join(node, "remote", "nobody")
+        session = await begin(node, saga_that_nobody_undoes())
+        await trio.sleep(10)
+        await node.steer(session.session_id, Move.CANCEL)
+        await quiet()
+        (refund,) = (task for task in node.session(session.session_id).tasks if task.is_out)
+        assert (refund.key, refund.agent_id) == ("refund", "remote")
+        await node.steer(session.session_id, Move.TERMINATE)
+        with pytest.raises(StaleAttempt, match="taken back"):
+            await node.complete(refund.task_id, 1, "too late")
+        await node.report_state("remote", "idle")
+        assert lease_of(node, "remote") is None
+    async with world.node() as node:
+        await quiet()
+        assert node.session(session.session_id).session.status is SessionStatus.CANCELLED
+
+
 async def test_a_failed_run_is_tried_again_from_what_failed(tmp_path: Path, autojump_clock: MockClock) -> None:
     world = World(tmp_path, look=check_rows)
     document = {"id": "w", "tasks": [{"taskId": key, "agentCapability": key, **NEVER} for key in ("one", "two")]}
@@ -326,7 +382,7 @@ async def test_a_run_that_was_quarantined_goes_on_when_it_is_resumed(tmp_path: P
         assert (only_task(node, session).status, only_task(node, session).attempt) == (TaskStatus.DISPATCHED, 2)
 
 
-@pytest.mark.parametrize("move", [Move.PAUSE, Move.RESUME, Move.RESET, Move.CANCEL])
+@pytest.mark.parametrize("move", [Move.PAUSE, Move.RESUME, Move.RESET, Move.CANCEL, Move.TERMINATE])
 async def test_a_run_that_has_ended_is_steered_no_more(tmp_path: Path, autojump_clock: MockClock, move: Move) -> None:
     async with World(tmp_path).node() as node:
         await hire(node, "a")

@@ -22,7 +22,7 @@ from opscore.runtime.models import (
     Task,
     TaskStatus,
 )
-from opscore.runtime.run import Ended, Run, Step, Withdrawn
+from opscore.runtime.run import DueAt, Ended, Ready, Run, RunAwaited, Step, Withdrawn
 from tests.runtime.runs import (
     ERROR,
     FATAL,
@@ -230,6 +230,17 @@ def test_only_what_is_out_is_taken_from_an_agent() -> None:
                 )
                 assert all(task.is_out for task in step.revoked)
                 assert not any(task.is_out and task.key in "abf" for task in step.run.tasks)
+
+
+def test_terminating_ends_a_run_from_wherever_it_stands_and_begins_nothing() -> None:
+    for run in small_runs().values():
+        for before, _ in explored(run):
+            if not before.ended:
+                step = transitions.terminate(before, "enough", NOW)
+                assert step.run.session.status is SessionStatus.CANCELLED
+                assert all(task.status in TASK_ENDED for task in step.run.tasks)
+                assert {task.task_id for task in step.revoked} == {task.task_id for task in before.tasks if task.is_out}
+                assert not [effect for effect in step.effects if isinstance(effect, Ready | DueAt | RunAwaited)]
 
 
 # --- the session's end --------------------------------------------------------------------------------------

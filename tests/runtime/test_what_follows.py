@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime import transitions
+from opscore.runtime import reviving, transitions
 from opscore.runtime.models import Failure, SessionStatus, Signal, TaskStatus
 from opscore.runtime.run import Ready, Run, Step, tallied
 from tests.runtime.runs import (
@@ -37,7 +37,7 @@ def test_a_long_list_is_tried_again_in_a_time_that_grows_with_it_and_not_with_it
         session = attrs.evolve(run.session, status=SessionStatus.FAILED, error=ERROR, ended_at=NOW)
         over = attrs.evolve(run, session=session, tasks=(task,), items={0: items}, tallies={0: tallied(items)})
         began = time.process_time()
-        again = transitions.revive(over, NOW).run
+        again = reviving.revive(over, NOW).run
         took_s = time.process_time() - began
         assert items_of(again) == ["ready"] * count
         return took_s
@@ -158,7 +158,7 @@ def test_a_step_whose_fallback_is_done_while_its_run_fails_is_no_dead_letter() -
     assert dead_of(run) == ["ses.1"], "nobody knows yet whether the first one does any harm"
     run = completed(run, "ses.2").run
     assert (run.session.status, dead_of(run)) == (SessionStatus.FAILED, ["ses.1"])
-    again = transitions.revive(run, NOW).run
+    again = reviving.revive(run, NOW).run
     assert completed(dispatched(again, "ses.1"), "ses.1").run.session.status is SessionStatus.COMPLETED
 
 
@@ -188,7 +188,7 @@ def test_a_run_whose_time_is_over_while_it_fails_has_what_is_out_taken_back() ->
 
 def test_a_run_that_is_tried_again_has_its_whole_time_anew_and_says_so_when_that_is_over() -> None:
     run = failed(dispatched(run_of({"taskId": "a", **NEVER}, sessionTimeoutSeconds=60), "ses.0"), "ses.0").run
-    again = transitions.revive(run, NOW + 1_000).run
+    again = reviving.revive(run, NOW + 1_000).run
     assert again.session.due_at == NOW + 1_060
     error = due(again, "ses", NOW + 1_060).run.session.error
     assert error == Failure(message="it took longer than 60 s", code="session_timeout")

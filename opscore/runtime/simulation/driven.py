@@ -130,10 +130,7 @@ class DrivenWorld(World):
 
     async def steer(self, session_id: str, move: Move) -> None:
         """Steer a run."""
-        if move is Move.RETRY:
-            self.history.ledger.retried.add(session_id)
-        if move is Move.RESET:
-            self.history.ledger.reset.add(session_id)
+        self.history.ledger.ask(session_id, move)
         session = await self.network.call(lambda node: node.steer(session_id, move))
         self._replied(Reply(call="steer", arguments={"session_id": session_id, "move": move}, value=session))
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.models import Record
+from opscore.runtime.models import Move, Record
 
 TIMELINE_LINES: Final = 200
 """How much of a timeline is shown: its end is where things went wrong."""
@@ -62,6 +62,18 @@ class Ledger:
     """The sessions that somebody has asked to try again."""
     reset: set[str] = attrs.field(factory=set)
     """The sessions that somebody has asked to reset."""
+    terminated: set[str] = attrs.field(factory=set)
+    """The sessions that somebody has asked to terminate."""
+
+    def ask(self, session_id: str, move: Move) -> None:
+        """Note that somebody asks to steer a session."""
+        match move:
+            case Move.RETRY:
+                self.retried.add(session_id)
+            case Move.RESET:
+                self.reset.add(session_id)
+            case Move.TERMINATE:
+                self.terminated.add(session_id)
 
 
 class History:

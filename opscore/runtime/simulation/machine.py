@@ -160,7 +160,7 @@ class WorldMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._world.rows.sessions)
     @rule(which=_SOME, move=st.sampled_from(Move))
     def steer(self, which: int, move: Move) -> None:
-        """An operator cancels, pauses, resumes, retries or resets a run."""
+        """An operator cancels, pauses, resumes, retries, resets or terminates a run."""
         session_id = self._session(which)
         self._do(lambda: self._world.steer(session_id, move))
 

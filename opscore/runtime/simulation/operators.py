@@ -191,10 +191,7 @@ class Operators:
         self._answered()
 
     async def _move(self, session_id: str, move: Move, reason: str | None = None) -> None:
-        if move is Move.RETRY:
-            self._ledger.retried.add(session_id)
-        if move is Move.RESET:
-            self._ledger.reset.add(session_id)
+        self._ledger.ask(session_id, move)
         session = await self._insist("operator", lambda node: node.steer(session_id, move, reason=reason))
         if session is not None:
             self._note("operator", f"{move} of {session_id}: it is {session.status}")
@@ -221,7 +218,7 @@ class Operators:
         for letter in (await self._insist("operator", _dead_letters)).items:
             task_id, session_id = letter.task.task_id, letter.session.session_id
             if sweep.replays:
-                self._ledger.retried.add(session_id)
+                self._ledger.ask(session_id, Move.RETRY)
                 await self._insist("operator", lambda node, task_id=task_id: _unless_gone(node.replay(task_id)))  # type: ignore[misc]
             else:
                 discarded = await self._insist(

@@ -73,11 +73,13 @@ def a_key_starts_one_session(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def steering_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
-    """What steers a run has done so by the time it is answered: who is cancelled is never completed after that."""
-    if reply.call == "steer" and reply.arguments["move"] is Move.CANCEL:
+    """What steers a run has done so by the time it is answered: it is cancelled, or terminated and at its end."""
+    if reply.call == "steer" and reply.arguments["move"] in (Move.CANCEL, Move.TERMINATE):
         session = rows.session(reply.arguments["session_id"])
         if session is None or session.cancelled_at is None:
             yield f"session {reply.arguments['session_id']} is cancelled, and not on the disk"
+        elif reply.arguments["move"] is Move.TERMINATE and session.status is not SessionStatus.CANCELLED:
+            yield f"session {session.session_id} was terminated, and is {session.status}"
 
 
 def steered_runs_go_on(reply: Reply, rows: Rows) -> Iterator[str]:

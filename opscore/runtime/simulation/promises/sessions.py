@@ -256,9 +256,15 @@ def _undone(session: Session, tasks: dict[str, Task], rows: Rows) -> Iterator[st
     for step in rows.definition(session).tasks:
         undone_by = tasks.get(step.compensation or "")
         done = tasks[step.key].status is TaskStatus.COMPLETED
-        if undone_by is not None and done != (undone_by.status in _BEGUN):
+        if undone_by is None or (done and undone_by.status is TaskStatus.CANCELLED and _was_terminated(session, rows)):
+            continue
+        if done != (undone_by.status in _BEGUN):
             stands = f"{tasks[step.key].status}, and {undone_by.key} {undone_by.status}"
             yield f"{step.key} of session {session.session_id} is {stands}"
+
+
+def _was_terminated(session: Session, rows: Rows) -> bool:
+    return session.status is SessionStatus.CANCELLED and session.session_id in rows.ledger.terminated
 
 
 def failing_sessions_start_nothing(commit: Commit, rows: Rows) -> Iterator[str]:

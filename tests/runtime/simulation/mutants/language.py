@@ -7,8 +7,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="cancelled-run-leaves-its-attempts-out",
         breaks="Cancelling takes what is out with agents from them, in that very commit.",
         module="opscore/runtime/transitions.py",
-        old="cancelled_at=now, reason=reason, due_at=None)\n    _call_back(draft)\n",
-        new="cancelled_at=now, reason=reason, due_at=None)\n",
+        old="cancelled_at=draft.now, reason=reason, due_at=None)\n    _call_back(draft)\n",
+        new="cancelled_at=draft.now, reason=reason, due_at=None)\n",
     ),
     Mutant(
         name="undone-in-the-order-of-doing",
@@ -111,14 +111,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="retried-run-counts-attempts-anew",
         breaks="Attempts fence one another, also when a failed run is tried again.",
-        module="opscore/runtime/transitions.py",
+        module="opscore/runtime/reviving.py",
         old="        TaskEvent.REVIVE,\n        retries=0,\n",
         new="        TaskEvent.REVIVE,\n        attempt=0,\n        retries=0,\n",
     ),
     Mutant(
         name="retry-of-a-run-does-all-again",
         breaks="A run that is tried again keeps what was completed.",
-        module="opscore/runtime/transitions.py",
+        module="opscore/runtime/reviving.py",
         old="            return again and task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)\n",
         new="            return again or task.status is TaskStatus.COMPLETED\n",
     ),

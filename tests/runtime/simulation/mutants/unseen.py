@@ -32,7 +32,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="retried-run-has-its-retries-spent",
         breaks="What is done anew in a run that is tried again has all its retries: here those of before count.",
-        module="opscore/runtime/transitions.py",
+        module="opscore/runtime/reviving.py",
         old="        TaskEvent.REVIVE,\n        retries=0,\n",
         new="        TaskEvent.REVIVE,\n",
     ),
