@@ -26,6 +26,9 @@ _STEERED: Final[tuple[tuple[Move, ...], ...]] = (
     (Move.PAUSE, Move.CANCEL, Move.PAUSE),
     (Move.PAUSE, Move.RESET, Move.CANCEL),
     (Move.RETRY, Move.RETRY),
+    (Move.TERMINATE,),
+    (Move.CANCEL, Move.TERMINATE),
+    (Move.PAUSE, Move.TERMINATE),
 )
 
 Document = dict[str, Any]

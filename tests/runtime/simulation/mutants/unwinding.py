@@ -63,4 +63,25 @@ MUTANTS: tuple[Mutant, ...] = (
         old="    draft.move_session(SessionEvent.PAUSE, reason=kept)\n",
         new="    draft.move_session(SessionEvent.PAUSE, reason=reason)\n",
     ),
+    Mutant(
+        name="terminated-run-is-only-cancelled",
+        breaks="Who terminates a run is answered once it has ended: here what undoes it goes on.",
+        module="opscore/runtime/transitions.py",
+        old="        if handler.status not in TASK_ENDED:\n            draft.end(handler",
+        new="        if False:\n            draft.end(handler",
+    ),
+    Mutant(
+        name="terminated-run-leaves-its-handler-with-an-agent",
+        breaks="Terminating takes what undoes the run from its agent: here its lease stays open.",
+        module="opscore/runtime/transitions.py",
+        old="        if handler.is_out:\n            draft.revoke(handler)\n",
+        new="",
+    ),
+    Mutant(
+        name="terminated-run-undoes-what-had-not-been-begun",
+        breaks="Nothing of a run that is terminated begins any more: here the compensations that nobody had yet do.",
+        module="opscore/runtime/transitions.py",
+        old="        if handler.status not in TASK_ENDED:\n",
+        new="        if handler.status not in (*TASK_ENDED, TaskStatus.PENDING):\n",
+    ),
 )
