@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from opscore.runtime import leases
-from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.identity import new_id
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import (

@@ -10,7 +10,7 @@ from opscore.gateway import checks
 from opscore.gateway.checks import checked
 from opscore.runtime import zones
 from opscore.runtime.dead_letter_calls import Replayed
-from opscore.runtime.definitions import Definition
+from opscore.runtime.definitions.definition import Definition
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Schedule, Session, Signal, Task
 from opscore.runtime.views import DeadLetter, SessionView

@@ -7,8 +7,8 @@ from starlette.responses import Response
 from opscore.gateway.documents import ScheduleRequest, schedule_document, schedule_view_document
 from opscore.gateway.replies import created, no_content, page, shown
 from opscore.gateway.requests import Call, within
+from opscore.runtime.definitions.input_schemas import INPUT
 from opscore.runtime.errors import InvalidDocument
-from opscore.runtime.input_schemas import INPUT
 from opscore.runtime.models import Missed, Schedule
 from opscore.runtime.views import PAGE_MAX
 

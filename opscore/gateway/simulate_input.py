@@ -8,10 +8,10 @@ import attrs
 
 from opscore.gateway import plain_yaml
 from opscore.runtime.codec import decode_json
-from opscore.runtime.definitions import Definition, TaskKind, parse
+from opscore.runtime.definitions.definition import Definition, TaskKind, parse
+from opscore.runtime.definitions.input_schemas import check_input
 from opscore.runtime.errors import InvalidDocument
-from opscore.runtime.expressions import OPENS
-from opscore.runtime.input_schemas import check_input
+from opscore.runtime.expressions.expression import OPENS
 from opscore.runtime.simulation.faults import Faults, UnknownFault, fault_meaning, fault_names
 from opscore.runtime.simulation.fleet import AgentModel
 from opscore.runtime.simulation.fleet_document import derived_fleet, fleet_of, session_agent

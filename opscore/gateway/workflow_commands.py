@@ -11,7 +11,7 @@ from opscore.gateway.failures import EXIT_FAILED, EXIT_MISUSED, Failed, Misused,
 
 if TYPE_CHECKING:
     from opscore.gateway.terminal import Terminal
-    from opscore.runtime.definitions import Definition
+    from opscore.runtime.definitions.definition import Definition
 
 _FILE = click.Path(path_type=Path, allow_dash=True)
 
@@ -103,11 +103,11 @@ def graph(file: Path, shape: str, output: Path) -> None:
 
 
 def _drawing(definition: "Definition", shape: str, terminal: "Terminal") -> str:
-    from opscore.gateway.graph_layout import NotDrawable
-    from opscore.gateway.graph_mermaid import mermaid
-    from opscore.gateway.graph_svg import svg
-    from opscore.gateway.graph_text import drawn
-    from opscore.gateway.task_graph import graph_of
+    from opscore.gateway.graphs.layout import NotDrawable
+    from opscore.gateway.graphs.mermaid import mermaid
+    from opscore.gateway.graphs.svg import svg
+    from opscore.gateway.graphs.tasks import graph_of
+    from opscore.gateway.graphs.text import drawn
 
     tasks = graph_of(definition)
     if shape == "text":

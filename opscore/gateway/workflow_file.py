@@ -10,7 +10,7 @@ import attrs
 
 from opscore.gateway import json_positions, plain_yaml, yaml_positions
 from opscore.gateway.document_positions import Part, Positions, Span, SyntaxFault
-from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.errors import FAULTS_MAX, InvalidDocument
 from opscore.runtime.limits import Limits
 

@@ -16,8 +16,8 @@ from opscore.gateway.documents import (
 from opscore.gateway.history_documents import history_document
 from opscore.gateway.replies import accepted, created, page, shown
 from opscore.gateway.requests import Call, QueryFaults, within
+from opscore.runtime.definitions.input_schemas import INPUT
 from opscore.runtime.errors import Fault, InvalidDocument
-from opscore.runtime.input_schemas import INPUT
 from opscore.runtime.models import Session
 from opscore.runtime.triggering import IdempotencyKey
 from opscore.runtime.views import PAGE_MAX

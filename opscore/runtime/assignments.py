@@ -1,6 +1,6 @@
 """What an agent is handed: one attempt of one task, as the run and its definition say."""
 
-from opscore.runtime.definitions import TaskKind
+from opscore.runtime.definitions.definition import TaskKind
 from opscore.runtime.models import Assignment, Task
 from opscore.runtime.releasing import filled
 from opscore.runtime.run import Run

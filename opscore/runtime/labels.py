@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from opscore.runtime.definitions import Definition
+from opscore.runtime.definitions.definition import Definition
 from opscore.runtime.errors import Fault
 from opscore.runtime.limits import Limits
 

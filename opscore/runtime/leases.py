@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.definitions import TaskDefinition, TaskKind
+from opscore.runtime.definitions.definition import TaskDefinition, TaskKind
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Task
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
-from opscore.runtime.definitions import Definition, digest, parse, restore
+from opscore.runtime.definitions.definition import Definition, digest, parse, restore
 from opscore.runtime.errors import StoreDamaged
 from opscore.runtime.limits import Limits
 from opscore.runtime.store import Snapshot

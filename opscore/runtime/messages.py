@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 
 from opscore.actors.message import Message
-from opscore.runtime.definitions import Definition
+from opscore.runtime.definitions.definition import Definition
 from opscore.runtime.delivery import Completed, Fact, Failed, Lost, Undelivered
 from opscore.runtime.errors import OpscoreError
 from opscore.runtime.models import (

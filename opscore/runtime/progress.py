@@ -7,7 +7,7 @@ not on how they came to be. A paused run stands still: what happened meanwhile i
 from collections.abc import Iterable
 
 from opscore.runtime import items
-from opscore.runtime.definitions import Role
+from opscore.runtime.definitions.definition import Role
 from opscore.runtime.errors import ExpressionFailed, LimitExceeded
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.models import (

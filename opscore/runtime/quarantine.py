@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime.definitions import AT_THE_END, TaskDefinition
+from opscore.runtime.definitions.definition import AT_THE_END, TaskDefinition
 from opscore.runtime.delivery import unknown_call
 from opscore.runtime.errors import StoreError
 from opscore.runtime.lease_rows import release_of

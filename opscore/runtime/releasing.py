@@ -5,8 +5,8 @@ import reprlib
 from typing import Any, Final
 
 from opscore.runtime.codec import encode_json
-from opscore.runtime.definition_kinds import DELAY_S_MAX
-from opscore.runtime.definitions import TaskDefinition, TaskKind
+from opscore.runtime.definitions.definition import TaskDefinition, TaskKind
+from opscore.runtime.definitions.kinds import DELAY_S_MAX
 from opscore.runtime.errors import ExpressionFailed
 from opscore.runtime.lifecycle import TaskEvent
 from opscore.runtime.models import Failure, Task

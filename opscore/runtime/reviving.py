@@ -1,7 +1,7 @@
 """How a failed run is tried again: from where it failed, with everything that was completed kept."""
 
 from opscore.runtime import progress
-from opscore.runtime.definitions import Role
+from opscore.runtime.definitions.definition import Role
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent
 from opscore.runtime.models import Task, TaskStatus
 from opscore.runtime.run import Draft, Run, Step

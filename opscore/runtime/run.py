@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime.definitions import Definition, Role, TaskDefinition
+from opscore.runtime.definitions.definition import Definition, Role, TaskDefinition
 from opscore.runtime.lifecycle import SESSION_TABLE, TASK_TABLE, ImpossibleTransition, SessionEvent, TaskEvent
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.scopes import Standing

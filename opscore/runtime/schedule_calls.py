@@ -6,10 +6,11 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime import definitions, due_times, schedule_rows, triggering, views
+from opscore.runtime import due_times, schedule_rows, triggering, views
 from opscore.runtime.addresses import hint
 from opscore.runtime.calls import Calls, chosen
 from opscore.runtime.core import RACES_MAX
+from opscore.runtime.definitions.definition import digest
 from opscore.runtime.errors import (
     Fault,
     InvalidDocument,
@@ -245,7 +246,7 @@ def _type_faults(schedule: Any) -> Iterator[Fault]:
 
 def _content(schedule: Schedule) -> str:
     """Stands for what a schedule says, however its payload's fields are ordered."""
-    return definitions.digest({name: getattr(schedule, name) for name in _CONTENT})
+    return digest({name: getattr(schedule, name) for name in _CONTENT})
 
 
 def _never(_: Schedule) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime.definitions import Definition, Role, TaskDefinition
+from opscore.runtime.definitions.definition import Definition, Role, TaskDefinition
 from opscore.runtime.models import Failure, Session, Task, TaskStatus
 
 

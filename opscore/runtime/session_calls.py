@@ -6,10 +6,10 @@ from typing import Any
 import attrs
 import trio
 
-from opscore.runtime import definitions, history, triggering, views
+from opscore.runtime import history, triggering, views
 from opscore.runtime.calls import Calls, chosen
 from opscore.runtime.core import RACES_MAX
-from opscore.runtime.definitions import Definition
+from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.errors import (
     DefinitionNotFound,
     InvalidDocument,
@@ -41,7 +41,7 @@ class SessionCalls(Calls):
         Raises:
             InvalidDocument: with every fault.
         """
-        return definitions.parse(document, self._core.limits)
+        return parse(document, self._core.limits)
 
     async def save_definition(self, document: Mapping[str, Any]) -> SavedDefinition:
         """Save a workflow under its id; other content makes a new revision, the same content changes nothing."""

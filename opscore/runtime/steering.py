@@ -3,7 +3,7 @@
 import random
 
 from opscore.runtime import reviving, transitions
-from opscore.runtime.definitions import digest
+from opscore.runtime.definitions.definition import digest
 from opscore.runtime.errors import (
     DeadLetterNotFound,
     Fault,

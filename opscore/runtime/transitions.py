@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from opscore.runtime import items, progress, releasing
-from opscore.runtime.definitions import AT_THE_END, Definition, TaskDefinition, TaskKind
+from opscore.runtime.definitions.definition import AT_THE_END, Definition, TaskDefinition, TaskKind
 from opscore.runtime.delivery import TIMEOUT
 from opscore.runtime.identity import numbered
 from opscore.runtime.lifecycle import SessionEvent, TaskEvent

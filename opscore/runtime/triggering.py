@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime import definitions
-from opscore.runtime.definitions import Definition
+from opscore.runtime.definitions.definition import Definition, digest
+from opscore.runtime.definitions.input_schemas import check_input
 from opscore.runtime.errors import (
     AgentNotFound,
     DefinitionNotFound,
@@ -17,7 +17,6 @@ from opscore.runtime.errors import (
     InvalidDocument,
 )
 from opscore.runtime.identity import new_id
-from opscore.runtime.input_schemas import check_input
 from opscore.runtime.labels import labels_of
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
@@ -33,7 +32,7 @@ from opscore.runtime.tables import (
     Revision,
 )
 
-_NO_BODY: Final = definitions.digest(None)
+_NO_BODY: Final = digest(None)
 """What an earlier release kept where no body was given: it stands for whatever is asked for."""
 KEY_BYTES_MAX: Final = 255
 """Of an idempotency key."""
@@ -107,9 +106,9 @@ class Trigger:
             TypeError, ValueError, RecursionError: the definition is no JSON.
         """
         if key.body is not Body.WHAT_IS_ASKED:
-            return definitions.digest(key.body)
+            return digest(key.body)
         asked = (self.definition, self.payload, self.agent_id, dict(self.labels), self.business_key)
-        return definitions.digest([dict(each) if isinstance(each, Mapping) else each for each in asked])
+        return digest([dict(each) if isinstance(each, Mapping) else each for each in asked])
 
 
 @attrs.frozen(kw_only=True)

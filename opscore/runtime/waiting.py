@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime.definitions import TaskDefinition
+from opscore.runtime.definitions.definition import TaskDefinition
 from opscore.runtime.models import Session, Task
 
 AGING_S: Final = 600.0

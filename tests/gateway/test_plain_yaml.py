@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from opscore.gateway import plain_yaml, yaml_positions
 from opscore.gateway.simulate_input import read_document
-from opscore.runtime.definitions import parse
+from opscore.runtime.definitions.definition import parse
 from opscore.runtime.errors import InvalidDocument
 from opscore.runtime.limits import Limits
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from opscore.runtime.models import SessionStatus, TaskStatus
-from tests.runtime.plain_expressions import Names, NoValueError, condition, list_of, value_of
+from tests.runtime.expressions.plain_expressions import Names, NoValueError, condition, list_of, value_of
 
 Thing = dict[str, Any]
 LOSSES_MAX = 3

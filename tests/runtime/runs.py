@@ -3,7 +3,8 @@
 import random
 from typing import Any
 
-from opscore.runtime import definitions, transitions
+from opscore.runtime import transitions
+from opscore.runtime.definitions.definition import parse
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Failure, Session, Task
 from opscore.runtime.run import Run, Step
@@ -21,7 +22,7 @@ def begun(*tasks: dict[str, Any], **fields: Any) -> Step:
         "tasks": [task if "type" in task else {"agentCapability": "any", **task} for task in tasks],
         **fields,
     }
-    definition = definitions.parse(document, LIMITS)
+    definition = parse(document, LIMITS)
     session = Session(session_id="ses", workflow_id="w", definition_key=definition.digest, created_at=NOW)
     return transitions.begin(session, definition, NOW)
 

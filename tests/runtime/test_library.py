@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.errors import InvalidDocument, StoreDamaged
 from opscore.runtime.library import KEPT_MAX, Library
 from opscore.runtime.limits import Limits

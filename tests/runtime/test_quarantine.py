@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from opscore.runtime import leases, quarantine, steering, transitions, triggering
-from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.errors import Superseded
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits

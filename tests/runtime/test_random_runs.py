@@ -8,8 +8,8 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opscore.runtime import definitions, reviving, transitions
-from opscore.runtime.definitions import Definition, Role
+from opscore.runtime import reviving, transitions
+from opscore.runtime.definitions.definition import Definition, Role, parse
 from opscore.runtime.models import Failure, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.run import DueAt, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
 from tests.runtime.drawn_workflows import PAYLOADS, RESULTS, workflows
@@ -198,7 +198,7 @@ def drawn(data: st.DataObject, plain: PlainRun, beside_left: int) -> Happening |
 def test_any_run_goes_as_a_plain_interpreter_of_the_rules_says(
     document: dict[str, Any], payload: Any, data: st.DataObject
 ) -> None:
-    step = begun(definitions.parse(document, LIMITS), payload)
+    step = begun(parse(document, LIMITS), payload)
     plain = PlainRun(document, payload, NOW)
     outside = Outside()
     outside.hear(step)

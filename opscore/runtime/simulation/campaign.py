@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from opscore.runtime.definitions import Role, TaskKind, parse
+from opscore.runtime.definitions.definition import Role, TaskKind, parse
 from opscore.runtime.models import Failure, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.invariants import STANDARD, Invariants

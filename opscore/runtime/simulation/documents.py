@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from opscore.runtime.definition_schema import WORKFLOW_SCHEMA
-from opscore.runtime.definitions import parse
+from opscore.runtime.definitions.definition import parse
+from opscore.runtime.definitions.schema import WORKFLOW_SCHEMA
 from opscore.runtime.limits import Limits
 from opscore.runtime.simulation.language import enriched, timed
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS

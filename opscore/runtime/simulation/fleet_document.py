@@ -20,7 +20,7 @@ from typing import Any, Final, get_args
 import attrs
 
 from opscore.runtime.codec import type_name
-from opscore.runtime.definitions import Definition
+from opscore.runtime.definitions.definition import Definition
 from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
 from opscore.runtime.identity import unusable
 from opscore.runtime.limits import Limits

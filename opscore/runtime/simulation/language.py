@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from opscore.runtime.definition_kinds import WITHOUT
+from opscore.runtime.definitions.kinds import WITHOUT
 
 BELOW: Final[dict[str, Any]] = {
     "id": "below",

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from opscore.actors.errors import ActorError
-from opscore.runtime.definitions import parse
+from opscore.runtime.definitions.definition import parse
 from opscore.runtime.errors import OpscoreError
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Assignment, Move

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime.definitions import parse
+from opscore.runtime.definitions.definition import parse
 from opscore.runtime.models import Session, Task, TaskStatus
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.deaths import BETWEEN_STEPS, Deaths

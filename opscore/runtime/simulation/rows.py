@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.definitions import Definition, TaskDefinition, restore
+from opscore.runtime.definitions.definition import Definition, TaskDefinition, restore
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import (
     Agent,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.definitions import parse
+from opscore.runtime.definitions.definition import parse
 from opscore.runtime.errors import InvalidDocument
 from opscore.runtime.simulation.campaign import alone
 from opscore.runtime.simulation.faults import Faults

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, seed, settings
 
 from opscore.runtime import transitions
-from opscore.runtime.definitions import parse
+from opscore.runtime.definitions.definition import parse
 from opscore.runtime.models import Task
 from opscore.runtime.run import Run, Step
 from opscore.runtime.simulation import AgentModel, Faults, Scenario, play

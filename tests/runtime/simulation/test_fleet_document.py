@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from opscore.runtime.definitions import Definition, parse
+from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.errors import InvalidDocument
 from opscore.runtime.limits import Limits
 from opscore.runtime.simulation import AgentModel, Latency, Skill

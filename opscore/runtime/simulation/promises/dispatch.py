@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from opscore.runtime.availability import fresh_s, is_suspected, silence_s
-from opscore.runtime.definitions import Role
+from opscore.runtime.definitions.definition import Role
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.bounds import may_be_held_back
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.definitions import Role, TaskDefinition
+from opscore.runtime.definitions.definition import Role, TaskDefinition
 from opscore.runtime.lifecycle import KIND_DISCARDED
 from opscore.runtime.models import SESSION_ENDED, Failure, Session, Task, TaskStatus
 from opscore.runtime.simulation.promises.outside import Reply

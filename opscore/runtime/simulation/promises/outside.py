@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.definitions import TaskKind
+from opscore.runtime.definitions.definition import TaskKind
 from opscore.runtime.labels import label_faults
 from opscore.runtime.models import SESSION_ENDED, Assignment, Lease, Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.keeping import key_is_over

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from opscore.runtime.definitions import Role, TaskDefinition
+from opscore.runtime.definitions.definition import Role, TaskDefinition
 from opscore.runtime.lifecycle import SESSION_TABLE
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Failure, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.rows import Commit, Rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from opscore.runtime.definitions import TaskKind
+from opscore.runtime.definitions.definition import TaskKind
 from opscore.runtime.models import Signal, Task, TaskStatus
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import SIGNALS, TASKS

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime.definitions import Role, TaskKind
+from opscore.runtime.definitions.definition import Role, TaskKind
 from opscore.runtime.lifecycle import KIND_DEAD, KIND_DISCARDED, TASK_TABLE
 from opscore.runtime.models import (
     SESSION_ENDED,

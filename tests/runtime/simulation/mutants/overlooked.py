@@ -319,7 +319,7 @@ def passed_over""",
     Mutant(
         name="cap-of-the-delay-is-not-kept",
         breaks="A retry waits for maxDelaySeconds at most.",
-        module="opscore/runtime/definitions.py",
+        module="opscore/runtime/definitions/definition.py",
         old="            max_s=self.max_delay_s,\n",
         new="            max_s=max(self.max_delay_s, 300.0),\n",
     ),

@@ -1,0 +1,1 @@
+"""Workflows drawn: where tasks and lines lie, and the picture as text, SVG or Mermaid."""

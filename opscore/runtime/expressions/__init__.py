@@ -1,0 +1,1 @@
+"""Expressions and templates of workflow definitions: CEL over JSON, checked and bounded."""

@@ -1,0 +1,137 @@
+"""Regular expressions in expressions: those of RE2, which the library of the parser brings along.
+
+RE2 takes a time that is linear in the text, but times the states of the pattern, and `[ab]{999}` has a thousand
+(https://github.com/google/re2/wiki/WhyRE2). So a pattern is weighed first: what stands side by side is added up, and
+only what is repeated is multiplied.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from cel_expr_python import cel
+
+from opscore.runtime.errors import ExpressionExhausted, ExpressionFailed
+from opscore.runtime.expressions.bounds import PATTERN_CHARACTERS_MAX, Budget
+from opscore.runtime.expressions.values import shown, text
+
+_PART: Final = re.compile(
+    r"""
+      \{(?P<least>\d+)(?P<open>,(?P<most>\d*))?\}
+    | \\[pP](?:\{[^}]*\} | .) | \\x\{[^}]*\} | \\Q.*?(?:\\E|\Z) | \\.
+    | \[\^?\]?(?:\[:\^?\w+:\] | \\. | [^\]\\])*(?:\]|\Z)
+    | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""How often something is repeated, an escape, a class, or a character."""
+_RANGE: Final = re.compile(r"[!-Z^-~]-[!-Z^-~]")
+_OPTIONAL: Final = "?"
+_ONCE_AND_MORE: Final = ("*", "+", _OPTIONAL)
+_WIDE: Final = re.compile(r"\A\.|\[:?\^|\\[DSW]")
+"""Parts that nearly every character fits: their states are those of all lengths that UTF-8 has."""
+_WIDE_STATES: Final = 5
+_UNICODE_CLASS: Final = re.compile(r"\\[pP]")
+_UNICODE_CLASS_STATES: Final = 60
+_UNICODE_CLASS_STEPS: Final = 5_000
+"""To read one: some have hundreds of ranges."""
+_FOLDING: Final = re.compile(r"\(\?[a-zA-Z-]*i")
+_FOLDED_STATES: Final = 4
+"""For each where capital letters are as good as small ones."""
+_REPEATS_MAX: Final = 1_000
+"""RE2 repeats nothing more often."""
+_STEPS_TO_ASK: Final = 20
+"""Of the library, whatever it is asked."""
+_STEPS_A_CHARACTER: Final = 4
+"""Of a pattern, to weigh it."""
+_STEPS_A_STATE: Final = 2
+"""To read a pattern, which the library does whenever it is asked."""
+_OPTIONAL_A_STEP: Final = 150
+"""Of a pattern's optional parts, each times all of them: to read `a{0,500}a{0,500}` takes four times `a{0,500}`."""
+_MATCHED_A_STEP: Final = 16
+"""Characters of a text, times the states of a pattern, that RE2 looks at in the time of a step."""
+
+
+def matches(budget: Budget, value: Any, pattern: Any) -> bool:
+    """Whether a pattern fits somewhere in a text; what that may cost is spent before it is tried."""
+    return fits(text(value, "matches"), text(pattern, "matches"), budget.spend)
+
+
+def fits(within: str, pattern: str, spend: Callable[[int], object]) -> bool:
+    """Find whether a pattern fits somewhere in a text.
+
+    Args:
+        within: the text.
+        pattern: of RE2.
+        spend: called with the steps that it may cost, before it is tried; what it raises is passed on.
+
+    Raises:
+        ExpressionFailed: the pattern is none, or either is no text that UTF-8 can write.
+        ExpressionExhausted: the pattern is too long.
+    """
+    if len(pattern) > PATTERN_CHARACTERS_MAX:
+        raise ExpressionExhausted(f"a pattern has at most {PATTERN_CHARACTERS_MAX} characters")
+    states, reading = _weighed(pattern)
+    spend(_STEPS_TO_ASK + reading + states * len(within) // _MATCHED_A_STEP)
+    try:
+        found = _match().eval(data={"text": within, "pattern": pattern})
+    except RuntimeError:
+        raise ExpressionFailed("the text or the pattern of matches holds half of a surrogate pair") from None
+    if found.type() == cel.Type.BOOL:
+        return bool(found.value())
+    raise ExpressionFailed(f"{shown(pattern)} is no pattern: {str(found.value()).rpartition('expression: ')[2]}")
+
+
+@functools.cache
+def _match() -> cel.Expression:
+    names = {"text": cel.Type.STRING, "pattern": cel.Type.STRING}
+    return cel.NewEnv(variables=names).compile("text.matches(pattern)")
+
+
+@functools.lru_cache(maxsize=256)
+def _weighed(pattern: str) -> tuple[int, int]:
+    """How many states a pattern has at most, and the steps to read it."""
+    states = 1 + _added_up(pattern, _states_of)
+    if _FOLDING.search(pattern):
+        states *= _FOLDED_STATES
+    optional = _added_up(pattern, _optional_of)
+    classes = _added_up(pattern, _unicode_classes_of) if _UNICODE_CLASS.search(pattern) else 0
+    reading = _STEPS_A_CHARACTER * len(pattern) + _STEPS_A_STATE * states + _UNICODE_CLASS_STEPS * classes
+    return states, reading + optional**2 // _OPTIONAL_A_STEP
+
+
+def _added_up(pattern: str, count: Callable[[str], int]) -> int:
+    """Count something in every part of a pattern, as often as the part, and each group around it, is repeated."""
+    groups, last = [0], 0
+    for part in _PART.finditer(pattern):
+        written = part[0]
+        before = last
+        if part["least"] is not None:
+            times = max(1, min(_REPEATS_MAX, int(part["most"] or part["least"])))
+            last = (last + (count(_OPTIONAL) if part["open"] else 0)) * times
+        elif written in _ONCE_AND_MORE:
+            last += count(written)
+        elif written == "(":
+            groups.append(0)
+            before, last = 0, count(written)
+        elif written == ")" and len(groups) > 1:
+            before, last = 0, groups.pop() + count(written)
+        else:
+            before, last = 0, count(written)
+        groups[-1] += last - before
+    return sum(groups)
+
+
+def _states_of(part: str) -> int:
+    """As many as are written, in bytes; a range is one."""
+    written = len(_RANGE.sub("-", part).encode(errors="replace"))
+    return written + _WIDE_STATES * len(_WIDE.findall(part)) + _UNICODE_CLASS_STATES * _unicode_classes_of(part)
+
+
+def _optional_of(part: str) -> int:
+    return int(part == _OPTIONAL)
+
+
+def _unicode_classes_of(part: str) -> int:
+    return len(_UNICODE_CLASS.findall(part))
