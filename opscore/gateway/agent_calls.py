@@ -26,11 +26,19 @@ class Claim:
     lease_expires_at: str
     timeout_s: float
     """How long the attempt may take, whatever its agent says meanwhile."""
+    heartbeat_s: float | None = None
+    """How long its agent may be silent once it has sent a heartbeat, in seconds, where its workflow says so."""
 
     @property
     def task_id(self) -> str:
         """The task's id, unique across all runs."""
         return str(self.task["taskId"])
+
+    @property
+    def heartbeat_every_s(self) -> float:
+        """How often to send a heartbeat: three in the time for which the agent may be silent."""
+        silent_s = self.lease_s if self.heartbeat_s is None else min(self.lease_s, self.heartbeat_s)
+        return silent_s / 3
 
 
 class AgentCalls:
@@ -140,6 +148,7 @@ class AgentCalls:
             lease_s=float(answer["leaseSeconds"]),
             lease_expires_at=answer["leaseExpiresAt"],
             timeout_s=float(answer["timeoutSeconds"]),
+            heartbeat_s=_seconds(answer.get("heartbeatSeconds")),
         )
 
     async def heartbeat(self, task_id: str, attempt: int, progress: Any = None) -> str:
@@ -206,3 +215,7 @@ class AgentCalls:
     async def task(self, task_id: str) -> JsonObject:
         """Show one task of one run."""
         return await self._caller.document(Call(method="GET", path=path_of("task", task_id)))
+
+
+def _seconds(given: float | None) -> float | None:
+    return None if given is None else float(given)

@@ -171,3 +171,21 @@ async def test_a_result_that_can_not_be_taken_leaves_the_attempt_open(
             await client.complete(claim.task_id, claim.attempt, result)
         await client.complete(claim.task_id, claim.attempt, "less")
         assert (await client.session(started.session_id, wait_s=10))["result"] == {"only": "less"}
+
+
+@pytest.mark.parametrize(
+    ("times", "every_s"),
+    [({"leaseSeconds": 60}, 20), ({"leaseSeconds": 60, "heartbeatSeconds": 6}, 2), ({"heartbeatSeconds": 3_000}, 300)],
+    ids=["by the lease", "by the task", "by the shorter"],
+)
+async def test_a_claim_says_how_often_its_agent_should_show_life(
+    server: GatewayProcess, times: dict[str, int], every_s: float
+) -> None:
+    async with OpscoreClient(server.url, API_KEY) as client:
+        capability = name("cap")
+        agent_id = (await client.register_agent(capabilities=[capability]))["agentId"]
+        await client.trigger(None, one_task(capability, **times))
+        claim = await client.claim(agent_id, wait_s=10)
+        assert claim is not None
+        assert claim.heartbeat_s == times.get("heartbeatSeconds")
+        assert claim.heartbeat_every_s == every_s
