@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import httpx
 
-from opscore.gateway.calls import Call, Caller, JsonObject, ProblemError, read_object
+from opscore.gateway.calls import Call, Caller, JsonObject, ProblemError, StaleAttempt, read_object
 from opscore.gateway.operator_calls import PREFIX, as_json, path_of, report_of, same_json
 from opscore.runtime.models import shown_text
 
@@ -152,7 +152,7 @@ class AgentCalls:
         )
 
     async def heartbeat(self, task_id: str, attempt: int, progress: Any = None) -> str:
-        """Show life, which renews the attempt's lease; returns when the lease now ends.
+        """Show life, which renews the attempt's lease; returns when the lease now ends. A `StaleAttempt` if it is over.
 
         Args:
             task_id: The task.
@@ -165,7 +165,7 @@ class AgentCalls:
         return str(answer["leaseExpiresAt"])
 
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
-        """Report an attempt's result; a `ProblemError` with status 409 if it is no longer current.
+        """Report an attempt's result; a `StaleAttempt` if it is over, and ended otherwise.
 
         The same result may be reported again, as where the answer was lost: what was accepted once is.
         A result that is too large (`ProblemError`, 422 or 413), or is not JSON (TypeError, ValueError), leaves the
@@ -173,8 +173,8 @@ class AgentCalls:
         """
         try:
             await self._caller.answer(report_of(task_id, "complete", {"attempt": attempt, "result": result}))
-        except ProblemError as error:
-            if not await self._was_taken(error, task_id, attempt, {"status": "completed", "result": result}):
+        except StaleAttempt:
+            if not await self._ended_so(task_id, attempt, {"status": "completed", "result": result}):
                 raise
 
     async def fail(
@@ -196,15 +196,13 @@ class AgentCalls:
             await self._caller.answer(
                 report_of(task_id, "fail", {key: value for key, value in report.items() if value is not None})
             )
-        except ProblemError as problem:
+        except StaleAttempt:
             failure = {"message": error, "code": "task_failed" if code is None else code}
-            if not await self._was_taken(problem, task_id, attempt, {"error": failure}):
+            if not await self._ended_so(task_id, attempt, {"error": failure}):
                 raise
 
-    async def _was_taken(self, problem: ProblemError, task_id: str, attempt: int, outcome: JsonObject) -> bool:
+    async def _ended_so(self, task_id: str, attempt: int, outcome: JsonObject) -> bool:
         """Whether an attempt is refused as over because it has ended just so: its report was accepted before."""
-        if problem.code != "stale_attempt":
-            return False
         try:
             task = await self.task(task_id)
         except ProblemError:

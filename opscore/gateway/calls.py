@@ -5,6 +5,7 @@ Errors::
     ClientError
     ├── Unreachable      no answer came: refused, broken, unreadable or timed out
     └── ProblemError     the server answered with a problem document
+        └── StaleAttempt     what was said is of an attempt that is over
 """
 
 import ipaddress
@@ -31,6 +32,8 @@ KEPT_MAX = 20
 """Connections that are kept open between calls."""
 IN_DOUBT = frozenset({"commit_uncertain", "commit_unanswered", "guest_closed", "guest_ended", "stopped", "unavailable"})
 """Codes of a 503 with which the server does not say whether the call took effect: it does not know."""
+STALE = "stale_attempt"
+"""The code of what is said of an attempt that is over."""
 ANSWER_TEXT_MAX = 300
 """Characters kept of an answer that is no problem document, such as a proxy's page."""
 
@@ -84,6 +87,10 @@ class ProblemError(ClientError):
         self.retry_after_s = retry_after_s
         faults = "".join(f"; {fault.get('path', '')}: {fault.get('message', '')}" for fault in errors)
         super().__init__(f"{status} {code}: {detail or title}{faults}")
+
+
+class StaleAttempt(ProblemError):
+    """What was said is of an attempt that is over, 409: it ended, timed out, was lost or taken back."""
 
 
 @attrs.frozen(kw_only=True)
@@ -233,9 +240,11 @@ def problem(response: httpx.Response) -> ProblemError:
         retry_after_s = float(response.headers["Retry-After"])
     except (KeyError, ValueError):
         retry_after_s = None
-    return ProblemError(
+    code = str(document.get("code", f"http_{response.status_code}"))
+    kind = StaleAttempt if code == STALE else ProblemError
+    return kind(
         status=response.status_code,
-        code=str(document.get("code", f"http_{response.status_code}")),
+        code=code,
         title=str(document.get("title", response.reason_phrase)),
         detail=str(document.get("detail", "")),
         errors=tuple(fault for fault in faults if isinstance(fault, dict)) if isinstance(faults, list) else (),

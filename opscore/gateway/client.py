@@ -21,7 +21,7 @@ import httpx
 
 from opscore.actors.backoff import Backoff
 from opscore.gateway.agent_calls import AgentCalls, Claim
-from opscore.gateway.calls import Call, Caller, ClientError, JsonObject, ProblemError, Unreachable
+from opscore.gateway.calls import Call, Caller, ClientError, JsonObject, ProblemError, StaleAttempt, Unreachable
 from opscore.gateway.operator_calls import PREFIX, OperatorCalls, Page, as_json, path_of
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "OpscoreClient",
     "Page",
     "ProblemError",
+    "StaleAttempt",
     "Triggered",
     "Unreachable",
     "webhook_headers",
