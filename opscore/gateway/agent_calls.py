@@ -86,7 +86,13 @@ class AgentCalls:
         body = as_json({key: value for key, value in document.items() if value is not None})
         # Without an id, a repetition would be a second agent.
         return await self._caller.document(
-            Call(method="POST", path=f"{PREFIX}/agent", body=body, repeatable=agent_id is not None)
+            Call(
+                method="POST",
+                path=f"{PREFIX}/agent",
+                body=body,
+                repeatable=agent_id is not None,
+                outlasts_full_store=True,
+            )
         )
 
     async def report_state(
@@ -106,7 +112,8 @@ class AgentCalls:
         report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
         if details is not None:
             report = {**report, "details": details}
-        await self._caller.answer(Call(method="POST", path=path_of("agent", agent_id, "state"), body=as_json(report)))
+        path = path_of("agent", agent_id, "state")
+        await self._caller.answer(Call(method="POST", path=path, body=as_json(report), outlasts_full_store=True))
 
     def _later_than_before(self, agent_id: str) -> datetime:
         now, before = datetime.now(UTC), self._reported_at.get(agent_id)
@@ -131,6 +138,7 @@ class AgentCalls:
             body=as_json({"claimId": named}),
             params={"waitSeconds": f"{wait_s:g}"},
             wait_s=wait_s,
+            outlasts_full_store=True,
         )
         try:
             response = await self._caller.answer(call)

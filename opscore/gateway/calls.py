@@ -34,6 +34,8 @@ IN_DOUBT = frozenset({"commit_uncertain", "commit_unanswered", "guest_closed", "
 """Codes of a 503 with which the server does not say whether the call took effect: it does not know."""
 STALE = "stale_attempt"
 """The code of what is said of an attempt that is over."""
+STORE_FULL = "store_full"
+"""The code of what finds no room in the store; it was not taken."""
 ANSWER_TEXT_MAX = 300
 """Characters kept of an answer that is no problem document, such as a proxy's page."""
 
@@ -106,6 +108,8 @@ class Call:
     wait_s: float = 0.0
     """How long the server may take its time, on top of the client's timeout."""
     repeatable: bool = True
+    outlasts_full_store: bool = False
+    """Whether it is repeated while the store is full: what an agent says of its work nobody else can say."""
 
 
 class Caller:
@@ -206,7 +210,8 @@ class Caller:
 
 def may_repeat(call: Call, error: ClientError) -> bool:
     """Whether a failed call may be made again without harm, and with a chance."""
-    has_a_chance = not isinstance(error, ProblemError) or error.status in PASSING
+    full = isinstance(error, ProblemError) and error.code == STORE_FULL
+    has_a_chance = not isinstance(error, ProblemError) or error.status in PASSING or (full and call.outlasts_full_store)
     return has_a_chance and (call.repeatable or not may_be_taken(error))
 
 
