@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.gateway.gateway_process import API_KEY, PATIENCE_S, POLL_S, GatewayProcess, Wire, gone, name, one_task
@@ -182,3 +183,17 @@ def test_the_smallest_agent_answers_with_its_result(wire: Wire, start: Start) ->
     start("shouter.py", "shouter-1", capability)
     until_idle(wire, "shouter-1")
     assert ended_task(wire, wire.trigger(one_task(capability), payload="hello"))["result"] == "HELLO"
+
+
+def test_an_attempt_that_is_pushed_again_is_not_begun_again_and_no_other_beside_it(wire: Wire, start: Start) -> None:
+    capability, agent_id = name("cap"), name("agent")
+    process = start("printer.py", agent_id, capability)
+    session_id = wire.trigger(one_task(capability), payload=["a page"] * 8)
+    task_id = wire.until_task(session_id, "running")["taskId"]
+    endpoint = wire.get(f"/agent/{agent_id}").json()["contactEndpoint"]
+    pushed = {"opscore_task_id": task_id, "opscore_attempt": 1, "payload": {"input": ["a page"] * 8}}
+    assert httpx.post(endpoint, json=pushed, trust_env=False).status_code == 202
+    assert httpx.post(endpoint, json={**pushed, "opscore_attempt": 2}, trust_env=False).status_code == 503
+    assert ended_task(wire, session_id)["result"] == 8
+    process.send_signal(signal.SIGTERM)
+    assert said_at_the_end(process).count("a page\n") == 8
