@@ -73,9 +73,9 @@ def said_at_the_end(process: "subprocess.Popen[str]") -> str:
     return said
 
 
-LONG = {"translator.py": ["one"] * 8, "printer.py": ["a page"] * 8}
-"""Takes the better part of a second."""
-DONE = {"translator.py": ["eins"] * 8, "printer.py": 8}
+LONG = {"translator.py": ["one"] * 15, "printer.py": ["a page"] * 15}
+"""Takes a second and a half."""
+DONE = {"translator.py": ["eins"] * 15, "printer.py": 15}
 PACE = {"translator.py": {"parameters": {"pause_s": 0.1}}, "printer.py": {}}
 each_agent = pytest.mark.parametrize("file", ["translator.py", "printer.py"])
 
@@ -188,12 +188,12 @@ def test_the_smallest_agent_answers_with_its_result(wire: Wire, start: Start) ->
 def test_an_attempt_that_is_pushed_again_is_not_begun_again_and_no_other_beside_it(wire: Wire, start: Start) -> None:
     capability, agent_id = name("cap"), name("agent")
     process = start("printer.py", agent_id, capability)
-    session_id = wire.trigger(one_task(capability), payload=["a page"] * 8)
+    session_id = wire.trigger(one_task(capability), payload=LONG["printer.py"])
     task_id = wire.until_task(session_id, "running")["taskId"]
     endpoint = wire.get(f"/agent/{agent_id}").json()["contactEndpoint"]
-    pushed = {"opscore_task_id": task_id, "opscore_attempt": 1, "payload": {"input": ["a page"] * 8}}
+    pushed = {"opscore_task_id": task_id, "opscore_attempt": 1, "payload": {"input": LONG["printer.py"]}}
     assert httpx.post(endpoint, json=pushed, trust_env=False).status_code == 202
     assert httpx.post(endpoint, json={**pushed, "opscore_attempt": 2}, trust_env=False).status_code == 503
-    assert ended_task(wire, session_id)["result"] == 8
+    assert ended_task(wire, session_id)["result"] == DONE["printer.py"]
     process.send_signal(signal.SIGTERM)
-    assert said_at_the_end(process).count("a page\n") == 8
+    assert said_at_the_end(process).count("a page\n") == DONE["printer.py"]
