@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import httpx
 
-from opscore.gateway.calls import Call, Caller, JsonObject, ProblemError, read_object
+from opscore.gateway.calls import Call, Caller, JsonObject, ProblemError, StaleAttempt, read_object
 from opscore.gateway.operator_calls import PREFIX, as_json, path_of, report_of, same_json
 from opscore.runtime.models import shown_text
 
@@ -26,11 +26,19 @@ class Claim:
     lease_expires_at: str
     timeout_s: float
     """How long the attempt may take, whatever its agent says meanwhile."""
+    heartbeat_s: float | None = None
+    """How long its agent may be silent once it has sent a heartbeat, in seconds, where its workflow says so."""
 
     @property
     def task_id(self) -> str:
         """The task's id, unique across all runs."""
         return str(self.task["taskId"])
+
+    @property
+    def heartbeat_every_s(self) -> float:
+        """How often to send a heartbeat: three in the time for which the agent may be silent."""
+        silent_s = self.lease_s if self.heartbeat_s is None else min(self.lease_s, self.heartbeat_s)
+        return silent_s / 3
 
 
 class AgentCalls:
@@ -78,7 +86,13 @@ class AgentCalls:
         body = as_json({key: value for key, value in document.items() if value is not None})
         # Without an id, a repetition would be a second agent.
         return await self._caller.document(
-            Call(method="POST", path=f"{PREFIX}/agent", body=body, repeatable=agent_id is not None)
+            Call(
+                method="POST",
+                path=f"{PREFIX}/agent",
+                body=body,
+                repeatable=agent_id is not None,
+                outlasts_full_store=True,
+            )
         )
 
     async def report_state(
@@ -98,7 +112,8 @@ class AgentCalls:
         report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
         if details is not None:
             report = {**report, "details": details}
-        await self._caller.answer(Call(method="POST", path=path_of("agent", agent_id, "state"), body=as_json(report)))
+        path = path_of("agent", agent_id, "state")
+        await self._caller.answer(Call(method="POST", path=path, body=as_json(report), outlasts_full_store=True))
 
     def _later_than_before(self, agent_id: str) -> datetime:
         now, before = datetime.now(UTC), self._reported_at.get(agent_id)
@@ -123,6 +138,7 @@ class AgentCalls:
             body=as_json({"claimId": named}),
             params={"waitSeconds": f"{wait_s:g}"},
             wait_s=wait_s,
+            outlasts_full_store=True,
         )
         try:
             response = await self._caller.answer(call)
@@ -140,10 +156,11 @@ class AgentCalls:
             lease_s=float(answer["leaseSeconds"]),
             lease_expires_at=answer["leaseExpiresAt"],
             timeout_s=float(answer["timeoutSeconds"]),
+            heartbeat_s=_seconds(answer.get("heartbeatSeconds")),
         )
 
     async def heartbeat(self, task_id: str, attempt: int, progress: Any = None) -> str:
-        """Show life, which renews the attempt's lease; returns when the lease now ends.
+        """Show life, which renews the attempt's lease; returns when the lease now ends. A `StaleAttempt` if it is over.
 
         Args:
             task_id: The task.
@@ -156,7 +173,7 @@ class AgentCalls:
         return str(answer["leaseExpiresAt"])
 
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
-        """Report an attempt's result; a `ProblemError` with status 409 if it is no longer current.
+        """Report an attempt's result; a `StaleAttempt` if it is over, and ended otherwise.
 
         The same result may be reported again, as where the answer was lost: what was accepted once is.
         A result that is too large (`ProblemError`, 422 or 413), or is not JSON (TypeError, ValueError), leaves the
@@ -164,8 +181,8 @@ class AgentCalls:
         """
         try:
             await self._caller.answer(report_of(task_id, "complete", {"attempt": attempt, "result": result}))
-        except ProblemError as error:
-            if not await self._was_taken(error, task_id, attempt, {"status": "completed", "result": result}):
+        except StaleAttempt:
+            if not await self._ended_so(task_id, attempt, {"status": "completed", "result": result}):
                 raise
 
     async def fail(
@@ -187,15 +204,13 @@ class AgentCalls:
             await self._caller.answer(
                 report_of(task_id, "fail", {key: value for key, value in report.items() if value is not None})
             )
-        except ProblemError as problem:
+        except StaleAttempt:
             failure = {"message": error, "code": "task_failed" if code is None else code}
-            if not await self._was_taken(problem, task_id, attempt, {"error": failure}):
+            if not await self._ended_so(task_id, attempt, {"error": failure}):
                 raise
 
-    async def _was_taken(self, problem: ProblemError, task_id: str, attempt: int, outcome: JsonObject) -> bool:
+    async def _ended_so(self, task_id: str, attempt: int, outcome: JsonObject) -> bool:
         """Whether an attempt is refused as over because it has ended just so: its report was accepted before."""
-        if problem.code != "stale_attempt":
-            return False
         try:
             task = await self.task(task_id)
         except ProblemError:
@@ -206,3 +221,7 @@ class AgentCalls:
     async def task(self, task_id: str) -> JsonObject:
         """Show one task of one run."""
         return await self._caller.document(Call(method="GET", path=path_of("task", task_id)))
+
+
+def _seconds(given: float | None) -> float | None:
+    return None if given is None else float(given)

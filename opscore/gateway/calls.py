@@ -5,6 +5,7 @@ Errors::
     ClientError
     ├── Unreachable      no answer came: refused, broken, unreadable or timed out
     └── ProblemError     the server answered with a problem document
+        └── StaleAttempt     what was said is of an attempt that is over
 """
 
 import ipaddress
@@ -31,6 +32,10 @@ KEPT_MAX = 20
 """Connections that are kept open between calls."""
 IN_DOUBT = frozenset({"commit_uncertain", "commit_unanswered", "guest_closed", "guest_ended", "stopped", "unavailable"})
 """Codes of a 503 with which the server does not say whether the call took effect: it does not know."""
+STALE = "stale_attempt"
+"""The code of what is said of an attempt that is over."""
+STORE_FULL = "store_full"
+"""The code of what finds no room in the store; it was not taken."""
 ANSWER_TEXT_MAX = 300
 """Characters kept of an answer that is no problem document, such as a proxy's page."""
 
@@ -86,6 +91,10 @@ class ProblemError(ClientError):
         super().__init__(f"{status} {code}: {detail or title}{faults}")
 
 
+class StaleAttempt(ProblemError):
+    """What was said is of an attempt that is over, 409: it ended, timed out, was lost or taken back."""
+
+
 @attrs.frozen(kw_only=True)
 class Call:
     """One request, before it is sent."""
@@ -99,6 +108,8 @@ class Call:
     wait_s: float = 0.0
     """How long the server may take its time, on top of the client's timeout."""
     repeatable: bool = True
+    outlasts_full_store: bool = False
+    """Whether it is repeated while the store is full: what an agent says of its work nobody else can say."""
 
 
 class Caller:
@@ -199,7 +210,8 @@ class Caller:
 
 def may_repeat(call: Call, error: ClientError) -> bool:
     """Whether a failed call may be made again without harm, and with a chance."""
-    has_a_chance = not isinstance(error, ProblemError) or error.status in PASSING
+    full = isinstance(error, ProblemError) and error.code == STORE_FULL
+    has_a_chance = not isinstance(error, ProblemError) or error.status in PASSING or (full and call.outlasts_full_store)
     return has_a_chance and (call.repeatable or not may_be_taken(error))
 
 
@@ -233,9 +245,11 @@ def problem(response: httpx.Response) -> ProblemError:
         retry_after_s = float(response.headers["Retry-After"])
     except (KeyError, ValueError):
         retry_after_s = None
-    return ProblemError(
+    code = str(document.get("code", f"http_{response.status_code}"))
+    kind = StaleAttempt if code == STALE else ProblemError
+    return kind(
         status=response.status_code,
-        code=str(document.get("code", f"http_{response.status_code}")),
+        code=code,
         title=str(document.get("title", response.reason_phrase)),
         detail=str(document.get("detail", "")),
         errors=tuple(fault for fault in faults if isinstance(fault, dict)) if isinstance(faults, list) else (),

@@ -21,7 +21,7 @@ import httpx
 
 from opscore.actors.backoff import Backoff
 from opscore.gateway.agent_calls import AgentCalls, Claim
-from opscore.gateway.calls import Call, Caller, ClientError, JsonObject, ProblemError, Unreachable
+from opscore.gateway.calls import Call, Caller, ClientError, JsonObject, ProblemError, StaleAttempt, Unreachable
 from opscore.gateway.operator_calls import PREFIX, OperatorCalls, Page, as_json, path_of
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "OpscoreClient",
     "Page",
     "ProblemError",
+    "StaleAttempt",
     "Triggered",
     "Unreachable",
     "webhook_headers",
@@ -58,7 +59,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         api_key: Sent as a bearer token, without space around it.
         timeout_s: How long an answer may take; long-polls add their wait to it.
         retry_for_s: How long a call is repeated while the server is away or says "not now", from when it failed first;
-            0 for not at all.
+            0 for not at all. What agents say is also repeated while the store is full.
         backoff: The pauses between repetitions.
         on_retry: Told of each failure that will be retried, and of the pause before that, in seconds.
         transport: Another way to the server, such as `httpx.ASGITransport`.

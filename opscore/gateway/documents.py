@@ -249,6 +249,7 @@ def granted_document(granted: Granted) -> Json:
         "attempt": assignment.attempt,
         "timeoutSeconds": assignment.timeout_s,
         **lease_document(granted.lease),
+        "heartbeatSeconds": granted.lease.heartbeat_s,
     }
 
 

@@ -167,4 +167,5 @@ def _canonical(value: Any) -> str:
 
 def report_of(task_id: str, what: str, body: JsonObject) -> Call:
     """The call by which an agent says something of an attempt."""
-    return Call(method="POST", path=path_of("task", task_id, what), body=as_json(body))
+    path = path_of("task", task_id, what)
+    return Call(method="POST", path=path, body=as_json(body), outlasts_full_store=True)

@@ -25,7 +25,7 @@ async def heartbeat(call: Call) -> Response:
     """Renew the lease of an attempt, and take in how far it is."""
     task_id, request = await _said(call, HeartbeatRequest)
     lease = await call.run(call.node.heartbeat, task_id, request.attempt, progress=request.progress)
-    return shown(lease_document(lease))
+    return shown({**lease_document(lease), "heartbeatSeconds": lease.heartbeat_s})
 
 
 async def complete(call: Call) -> Response:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from opscore.gateway import agent_calls
-from opscore.gateway.client import OpscoreClient, ProblemError, Unreachable
+from opscore.gateway.client import OpscoreClient, ProblemError, StaleAttempt, Unreachable
 from tests.gateway.gateway_process import API_KEY, GatewayProcess, name, one_task
 from tests.gateway.raw_server import Sent, answer, raw_server
 from tests.gateway.scripted_server import Answer, scripted_server
@@ -171,3 +171,40 @@ async def test_a_result_that_can_not_be_taken_leaves_the_attempt_open(
             await client.complete(claim.task_id, claim.attempt, result)
         await client.complete(claim.task_id, claim.attempt, "less")
         assert (await client.session(started.session_id, wait_s=10))["result"] == {"only": "less"}
+
+
+@pytest.mark.parametrize(
+    ("times", "every_s"),
+    [({"leaseSeconds": 60}, 20), ({"leaseSeconds": 60, "heartbeatSeconds": 6}, 2), ({"heartbeatSeconds": 3_000}, 300)],
+    ids=["by the lease", "by the task", "by the shorter"],
+)
+async def test_a_claim_says_how_often_its_agent_should_show_life(
+    server: GatewayProcess, times: dict[str, int], every_s: float
+) -> None:
+    async with OpscoreClient(server.url, API_KEY) as client:
+        capability = name("cap")
+        agent_id = (await client.register_agent(capabilities=[capability]))["agentId"]
+        await client.trigger(None, one_task(capability, **times))
+        claim = await client.claim(agent_id, wait_s=10)
+        assert claim is not None
+        assert claim.heartbeat_s == times.get("heartbeatSeconds")
+        assert claim.heartbeat_every_s == every_s
+
+
+async def test_what_is_said_of_an_attempt_that_is_over_is_an_error_of_its_own_and_other_conflicts_are_not(
+    server: GatewayProcess,
+) -> None:
+    async with OpscoreClient(server.url, API_KEY) as client:
+        capability = name("cap")
+        agent_id = (await client.register_agent(capabilities=[capability]))["agentId"]
+        started = await client.trigger(None, one_task(capability))
+        claim = await client.claim(agent_id, wait_s=10)
+        assert claim is not None
+        await client.steer(started.session_id, "cancel")
+        for say in (client.heartbeat, client.complete, functools.partial(client.fail, error="no paper")):
+            with pytest.raises(StaleAttempt, match="is not open") as refused:
+                await say(claim.task_id, claim.attempt)
+            assert (refused.value.status, refused.value.code) == (409, "stale_attempt")
+        with pytest.raises(ProblemError) as conflict:
+            await client.steer(started.session_id, "retry")
+        assert (type(conflict.value), conflict.value.status) == (ProblemError, 409)

@@ -1,5 +1,8 @@
 """What the SDK repeats, and what it makes of the answer, where nobody knows whether the call before had its effect."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import pytest
 
 from opscore.actors.backoff import Backoff
@@ -51,3 +54,33 @@ async def test_what_was_never_there_can_not_go(before: tuple[Answer, ...]) -> No
                 await client.delete_schedule("s")
     assert missing.value.code == "schedule_not_found"
     assert len(server.asked) == 1 + len(before)
+
+
+FULL = Answer(status=507, document={"status": 507, "detail": "The disk is full.", "code": "store_full"})
+SAYINGS: dict[str, Callable[[OpscoreClient], Awaitable[Any]]] = {
+    "complete": lambda client: client.complete("t-1", 1, {"pages": 2}),
+    "fail": lambda client: client.fail("t-1", 1, "no paper"),
+    "heartbeat": lambda client: client.heartbeat("t-1", 1),
+    "report": lambda client: client.report_state("a-1", "idle"),
+    "claim": lambda client: client.claim("a-1"),
+    "register": lambda client: client.register_agent("a-1"),
+    "register without an id": lambda client: client.register_agent(),
+}
+
+
+@pytest.mark.parametrize("saying", SAYINGS)
+async def test_what_an_agent_says_is_said_again_until_there_is_room_for_it(saying: str) -> None:
+    last = Answer(status=204) if saying == "claim" else Answer(document={"leaseExpiresAt": "2030-01-01T00:00:00Z"})
+    with scripted_server(FULL, FULL, last) as server:
+        async with OpscoreClient(server.url, retry_for_s=30.0, backoff=Backoff(initial_s=0.001)) as client:
+            await SAYINGS[saying](client)
+    assert len(server.asked) == 3
+    assert server.asked[0] == server.asked[2]
+
+
+async def test_new_work_for_which_there_is_no_room_is_refused_at_once() -> None:
+    with scripted_server(FULL, Answer(status=202, document={})) as server:
+        async with OpscoreClient(server.url, retry_for_s=30.0, backoff=Backoff(initial_s=0.001)) as client:
+            with pytest.raises(ProblemError) as refused:
+                await client.trigger("a-1", "w")
+    assert (refused.value.code, len(server.asked)) == ("store_full", 1)

@@ -70,3 +70,14 @@ def test_the_page_names_where_a_task_and_a_session_can_stand() -> None:
     tasks, sessions = SHOWN.partition("A task is ")[2].split("; a session ")
     assert re.findall(r"`(\w+)`", tasks) == list(TaskStatus)
     assert re.findall(r"`(\w+)`", sessions) == list(SessionStatus)
+
+
+@pytest.mark.parametrize(("told", "times"), [(None, {}), (20, {"heartbeatSeconds": 20})], ids=["by the lease", "less"])
+def test_a_claim_and_a_heartbeat_say_how_long_their_agent_may_be_silent(
+    wire: Wire, told: int | None, times: dict[str, int]
+) -> None:
+    capability = name("cap")
+    wire.trigger(one_task(capability, leaseSeconds=60, **times))
+    claimed = wire.claimed(wire.register(capability))
+    beat = wire.post(f"/task/{claimed['task']['taskId']}/heartbeat", {"attempt": 1}).json()
+    assert [(each["leaseSeconds"], each["heartbeatSeconds"]) for each in (claimed, beat)] == [(60, told)] * 2

@@ -169,7 +169,7 @@ def test_a_heartbeat_renews_the_lease_and_starts_the_task(wire: Wire) -> None:
     time.sleep(0.01)
     answer = verdict(wire, task_id, "heartbeat", 1)
     assert answer.status_code == 200
-    assert set(answer.json()) == {"leaseSeconds", "leaseExpiresAt"}
+    assert set(answer.json()) == {"leaseSeconds", "leaseExpiresAt", "heartbeatSeconds"}
     assert answer.json()["leaseExpiresAt"] > claimed["leaseExpiresAt"]
     shown = wire.get(f"/task/{task_id}").json()
     assert (shown["status"], shown["sessionId"], shown["attempt"]) == ("running", session_id, 1)
