@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from opscore.gateway.client import OpscoreClient
-    from opscore.runtime.context import TaskContext, current_task
+    from opscore.runtime.context import TaskContext, TaskFailed, current_task
     from opscore.runtime.errors import OpscoreError
     from opscore.runtime.limits import DispatchLimit, Limits
     from opscore.runtime.models import Agent, Assignment, Missed, Move, Session, Task
@@ -37,6 +37,7 @@ __all__ = [
     "Session",
     "Task",
     "TaskContext",
+    "TaskFailed",
     "current_task",
     "open_runtime",
 ]
@@ -55,6 +56,7 @@ _PLACES: Final = {
     "Session": ("opscore.runtime.models", "Session"),
     "Task": ("opscore.runtime.models", "Task"),
     "TaskContext": ("opscore.runtime.context", "TaskContext"),
+    "TaskFailed": ("opscore.runtime.context", "TaskFailed"),
     "current_task": ("opscore.runtime.context", "current_task"),
     "open_runtime": ("opscore.runtime.node", "open_node"),
 }

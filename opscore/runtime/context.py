@@ -11,11 +11,36 @@ import trio
 from opscore.runtime.home import Home
 from opscore.runtime.models import Assignment
 
+DEFAULT_CODE: Final = "task_failed"
+"""The code of a failure that has none of its own."""
 SayAlive = Callable[[str, int, Any], Awaitable[None]]
 """Renews the lease of an attempt of a task, and says how far it is."""
 
 # A variable of the context, not of the module: each function sees its own attempt, in what it calls and starts as well.
 _current: Final[ContextVar["TaskContext"]] = ContextVar("opscore.task")
+
+
+class TaskFailed(Exception):
+    """Raised by the function of an agent: its attempt has failed, and this is why.
+
+    Any other exception fails the attempt as well, with its type and text and the code `task_failed`, and is retried.
+
+    Args:
+        message: A sentence for people.
+        code: A name for programs, by which `nonRetryable` and the dead letters know it.
+        retryable: Whether another attempt may do better; if not, no retry follows.
+
+    Raises:
+        TypeError: message or code is no text.
+    """
+
+    def __init__(self, message: str, *, code: str = DEFAULT_CODE, retryable: bool = True) -> None:
+        if not all(isinstance(each, str) for each in (message, code)):
+            raise TypeError("a task fails with a message and a code that are texts")
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.retryable = retryable
 
 
 @attrs.frozen(kw_only=True, eq=False)

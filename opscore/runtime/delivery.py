@@ -61,6 +61,8 @@ class Raised:
 
     message: str
     code: str = "task_failed"
+    retryable: bool = True
+    timed_out: bool = False
 
 
 Fact = Answered | NotReached | Broken | Returned | Raised
@@ -147,7 +149,7 @@ def _judge_call(fact: Fact) -> Judgement:
         if fact.cut_off is not None:
             return Unknown(reason=f"its answer could not be read: {fact.cut_off}")
         return _called(fact.body, accepted=fact.status == _ACCEPTED) or _judge(fact)
-    if isinstance(fact, Raised) and fact.code == TIMEOUT:
+    if isinstance(fact, Raised) and fact.timed_out:
         return Unknown(reason=fact.message)
     return _judge(fact)
 
@@ -156,8 +158,8 @@ def _judge(fact: Fact) -> Judgement:
     match fact:
         case Returned(result=result):
             return Completed(result=result)
-        case Raised(message=message, code=code):
-            return Failed(error=Failure(message=message, code=code))
+        case Raised(message=message, code=code, retryable=retryable):
+            return Failed(error=Failure(message=message, code=code), retryable=retryable)
         case NotReached(reason=reason):
             return Undelivered(reason=reason)
         case Broken(reason=reason):

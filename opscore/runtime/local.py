@@ -12,13 +12,16 @@ import trio
 
 from opscore.actors.errors import text_of
 from opscore.actors.groups import leaves
-from opscore.runtime.context import SayAlive, TaskContext, working_on
+from opscore.runtime.context import SayAlive, TaskContext, TaskFailed, working_on
 from opscore.runtime.delivery import TIMEOUT, Fact, Raised, Returned
 from opscore.runtime.models import Agent, AgentSource, Assignment
 from opscore.runtime.values import deep_copy
 
 Handler = Callable[[Assignment], Awaitable[Any]]
-"""Takes an attempt, returns its result (JSON), raises to fail it; `current_task` tells it more while it works."""
+"""Takes an attempt and returns its result (JSON), or raises to fail it: a `TaskFailed`, or anything else.
+
+While it works, `current_task` tells it more.
+"""
 
 TOLD_MAX: Final = 3
 """Errors that are told of a group with several."""
@@ -73,7 +76,9 @@ class LocalAgents:
         function = self._functions[agent.agent_id]
         # A copy of its own: what a function does to its arguments must not reach the next attempt, or the store.
         own = attrs.evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
-        late: Fact = Raised(message=f"attempt {assignment.attempt} took longer than its timeout", code=TIMEOUT)
+        late: Fact = Raised(
+            message=f"attempt {assignment.attempt} took longer than its timeout", code=TIMEOUT, timed_out=True
+        )
         fact = late
         self._at_work.add(agent.agent_id)
         try:
@@ -152,6 +157,11 @@ def _beyond() -> tuple[type[BaseException], ...]:
 
 
 def _failed(assignment: Assignment, error: BaseException) -> Fact:
+    errors = leaves(error)
+    if len(errors) == 1 and isinstance(errors[0], TaskFailed):
+        said = errors[0]
+        _log.warning("agent %s failed task %s: %s", assignment.agent_id, assignment.task_id, said)
+        return Raised(message=said.message, code=said.code, retryable=said.retryable)
     _log.warning("agent %s failed task %s: %r", assignment.agent_id, assignment.task_id, error, exc_info=error)
     return Raised(message=_told(error))
 

@@ -87,9 +87,16 @@ def test_a_push_that_broke_after_it_was_sent_leaves_the_outcome_unknown() -> Non
         (Returned(result=None), Completed(result=None)),
         (Returned(result={"n": 1}), Completed(result={"n": 1})),
         (Raised(message="boom"), Failed(error=Failure(message="boom", code="task_failed"))),
-        (Raised(message="slow", code="timeout"), Failed(error=Failure(message="slow", code="timeout"))),
+        (
+            Raised(message="slow", code="timeout", timed_out=True),
+            Failed(error=Failure(message="slow", code="timeout")),
+        ),
+        (
+            Raised(message="gone", code="page_gone", retryable=False),
+            Failed(error=Failure(message="gone", code="page_gone"), retryable=False),
+        ),
     ],
-    ids=["returned nothing", "returned", "raised", "timed out"],
+    ids=["returned nothing", "returned", "raised", "timed out", "failed for good"],
 )
 def test_what_a_local_function_did_decides_by_itself(fact: Fact, judgement: Judgement) -> None:
     assert judge_answer(fact) == judgement

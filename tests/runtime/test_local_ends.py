@@ -182,7 +182,7 @@ async def test_whatever_a_function_says_after_its_time_it_has_taken_too_long(
         nursery.start_soon(deliver)
         await trio.sleep(5)
         assert not agents.reaches(an_agent()), "it is at work"
-    assert facts == [Raised(code="timeout", message="attempt 1 took longer than its timeout")]
+    assert facts == [Raised(code="timeout", message="attempt 1 took longer than its timeout", timed_out=True)]
     assert agents.reaches(an_agent())
 
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore import TaskFailed
 from opscore.runtime import local
 from opscore.runtime.models import Assignment, Failure, Session, SessionStatus, TaskStatus
 from tests.runtime.world import World, check_rows, ended, hire, one_task, only_task
@@ -45,6 +46,57 @@ async def test_whatever_a_function_raises_that_is_not_for_the_program_fails_its_
         failed = await ended(node, await node.trigger(one_task(**ONCE)))
         assert failed.error is not None
         assert failed.error.code == "task_failed"
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize(
+    ("raised", "failure", "attempts"),
+    [
+        (TaskFailed("gone"), Failure(message="gone", code="task_failed"), 3),
+        (TaskFailed("gone", code="page_gone"), Failure(message="gone", code="page_gone"), 3),
+        (TaskFailed("gone", code="not_here"), Failure(message="gone", code="not_here"), 1),
+        (TaskFailed("gone", retryable=False), Failure(message="gone", code="task_failed"), 1),
+        (TaskFailed("gone", code="timeout", retryable=False), Failure(message="gone", code="timeout"), 1),
+    ],
+)
+async def test_a_function_says_by_task_failed_why_and_whether_another_attempt_may_do_better(
+    tmp_path: Path, autojump_clock: MockClock, raised: TaskFailed, failure: Failure, attempts: int, grouped: bool
+) -> None:
+    async def fail() -> None:
+        raise raised
+
+    async def work(assignment: Assignment) -> None:
+        if not grouped:
+            await fail()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        document = one_task(retry={"maxRetries": 2, "nonRetryable": ["not_here"]})
+        failed = await ended(node, await node.trigger(document))
+        task = only_task(node, failed)
+        assert (task.status, task.error, task.attempt) == (TaskStatus.FAILED, failure, attempts)
+
+
+@pytest.mark.parametrize("code", ["timeout", "out_of_paper"])
+async def test_a_tool_that_says_by_task_failed_why_was_called_whatever_the_code(
+    tmp_path: Path, autojump_clock: MockClock, code: str
+) -> None:
+    async def work(assignment: Assignment) -> None:
+        raise TaskFailed("no paper", code=code)
+
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+        tool = one_task(type="tool", parameters={"tool": "print", "arguments": {}}, **ONCE)
+        failed = await ended(node, await node.trigger(tool))
+        assert only_task(node, failed).error == Failure(message="no paper", code=code)
+
+
+@pytest.mark.parametrize("given", [{"message": None}, {"message": "gone", "code": 5}])
+def test_a_task_fails_with_texts(given: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="that are texts"):
+        TaskFailed(**given)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
