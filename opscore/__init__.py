@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from opscore.gateway.client import OpscoreClient
-    from opscore.runtime.context import TaskContext, TaskFailed, current_task
+    from opscore.runtime.context import TaskContext, current_task
     from opscore.runtime.errors import OpscoreError
     from opscore.runtime.limits import DispatchLimit, Limits
     from opscore.runtime.models import Agent, Assignment, Missed, Move, Session, Task
     from opscore.runtime.node import Node
     from opscore.runtime.node import open_node as open_runtime
+    from opscore.runtime.raised import TaskFailed
     from opscore.runtime.triggering import IdempotencyKey
 
 __all__ = [
@@ -56,7 +57,7 @@ _PLACES: Final = {
     "Session": ("opscore.runtime.models", "Session"),
     "Task": ("opscore.runtime.models", "Task"),
     "TaskContext": ("opscore.runtime.context", "TaskContext"),
-    "TaskFailed": ("opscore.runtime.context", "TaskFailed"),
+    "TaskFailed": ("opscore.runtime.raised", "TaskFailed"),
     "current_task": ("opscore.runtime.context", "current_task"),
     "open_runtime": ("opscore.runtime.node", "open_node"),
 }

@@ -9,9 +9,10 @@ cannot have taken it. `calls` has the errors.
 import hashlib
 import hmac
 import math
+import signal
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -23,6 +24,7 @@ from opscore.actors.backoff import Backoff
 from opscore.gateway.agent_calls import AgentCalls, Claim
 from opscore.gateway.calls import Call, Caller, ClientError, JsonObject, ProblemError, StaleAttempt, Unreachable
 from opscore.gateway.operator_calls import PREFIX, OperatorCalls, Page, as_json, path_of
+from opscore.gateway.worker import STOP_WITHIN_S, Work, Worker
 
 __all__ = [
     "Claim",
@@ -107,6 +109,49 @@ class OpscoreClient(AgentCalls, OperatorCalls):
     async def aclose(self) -> None:
         """Close the connection pool, for those who do not use `async with`."""
         await self._caller.aclose()
+
+    async def work(
+        self,
+        agent_id: str,
+        work: Work,
+        *,
+        capabilities: Iterable[str],
+        name: str | None = None,
+        version: str | None = None,
+        metadata: JsonObject | None = None,
+        stop_on: Iterable[signal.Signals] = (),
+        stop_within_s: float = STOP_WITHIN_S,
+    ) -> None:
+        """Be an agent: register it, claim tasks one after the other, and have a function do them, until stopped.
+
+        The function takes an `opscore.Assignment` and returns the result (JSON), as that of a local agent does. It
+        fails its attempt by raising `opscore.TaskFailed`, or anything else. Heartbeats are sent while it works, and
+        `opscore.current_task()` reports progress. When the attempt is over, because it timed out or its run was
+        cancelled, the function is cancelled. An attempt that does not come to its end here is given back.
+
+        Give the client `retry_for_s=math.inf`, so that the agent outlives a server that restarts. Several agents run
+        side by side in one task group, each with an id of its own, which it keeps across restarts.
+
+        Args:
+            agent_id: The agent.
+            work: The function.
+            capabilities: What the agent can do.
+            name, version, metadata: As of `register_agent`.
+            stop_on: Signals, such as SIGTERM and SIGINT, at the first of which the agent claims no more and ends what
+                is under way; at the second it stops at once. Only in the program's main thread.
+            stop_within_s: How long an attempt may go on after that first signal.
+
+        Raises:
+            ClientError: The server refuses the agent, or was away for longer than `retry_for_s`.
+            TypeError: As `register_agent`.
+        """
+
+        async def introduce() -> None:
+            await self.register_agent(
+                agent_id, name=name, version=version, capabilities=capabilities, metadata=metadata
+            )
+
+        await Worker(self, agent_id, work, introduce).run_until(tuple(stop_on), stop_within_s)
 
     async def health(self) -> JsonObject:
         """Ask whether the process lives."""

@@ -6,13 +6,9 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import attrs
-import trio
 
-from opscore.runtime.home import Home
 from opscore.runtime.models import Assignment
 
-DEFAULT_CODE: Final = "task_failed"
-"""The code of a failure that has none of its own."""
 SayAlive = Callable[[str, int, Any], Awaitable[None]]
 """Renews the lease of an attempt of a task, and says how far it is."""
 
@@ -20,48 +16,23 @@ SayAlive = Callable[[str, int, Any], Awaitable[None]]
 _current: Final[ContextVar["TaskContext"]] = ContextVar("opscore.task")
 
 
-class TaskFailed(Exception):
-    """Raised by the function of an agent: its attempt has failed, and this is why.
-
-    Any other exception fails the attempt as well, with its type and text and the code `task_failed`, and is retried.
-
-    Args:
-        message: A sentence for people.
-        code: A name for programs, by which `nonRetryable` and the dead letters know it.
-        retryable: Whether another attempt may do better; if not, no retry follows.
-
-    Raises:
-        TypeError: message or code is no text.
-    """
-
-    def __init__(self, message: str, *, code: str = DEFAULT_CODE, retryable: bool = True) -> None:
-        if not all(isinstance(each, str) for each in (message, code)):
-            raise TypeError("a task fails with a message and a code that are texts")
-        super().__init__(message)
-        self.message = message
-        self.code = code
-        self.retryable = retryable
-
-
 @attrs.frozen(kw_only=True, eq=False)
 class TaskContext:
     """The attempt that a function works on; `current_task` returns it.
 
-    Its values may be read anywhere. What is awaited is awaited in trio: a thread goes through `trio.from_thread.run`,
-    a function of an asyncio host through `guest.call`.
+    Its values may be read anywhere. What is awaited is awaited where the function runs: in the runtime's own process
+    in trio, so a thread goes through `trio.from_thread.run` and a function of an asyncio host through `guest.call`.
     """
 
     assignment: Assignment
     """What the function was handed: task, attempt, session, parameters."""
-    _say_alive: SayAlive
-    _deadline: float
-    """By trio's clock."""
-    _clock: trio.abc.Clock = attrs.field(factory=trio.lowlevel.current_clock, init=False)
-    _home: Home = attrs.field(factory=Home, init=False)
+    _say: Callable[[Any], Awaitable[None]]
+    """Renews the lease, and says how far the attempt is, unless that is None."""
+    _time_left_s: Callable[[], float]
 
     def time_left_s(self) -> float:
         """How many seconds are left until the attempt takes longer than its timeout and is cancelled; 0 at least."""
-        return max(0.0, self._deadline - self._clock.current_time())
+        return max(0.0, self._time_left_s())
 
     async def heartbeat(self) -> None:
         """Say that the function is alive; once this returns, that is committed.
@@ -88,12 +59,6 @@ class TaskContext:
             ValueError, TypeError: it is not JSON.
         """
         await self._say(value)
-
-    async def _say(self, progress: Any) -> None:
-        self._home.require_task("a heartbeat is sent in trio", "task.heartbeat")
-        # Who was cancelled is to end, and needs no other reason.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        await self._say_alive(self.assignment.task_id, self.assignment.attempt, progress)
 
 
 def current_task() -> TaskContext:

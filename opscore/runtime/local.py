@@ -10,11 +10,12 @@ from typing import Any, Final
 import attrs
 import trio
 
-from opscore.actors.errors import text_of
-from opscore.actors.groups import leaves
-from opscore.runtime.context import SayAlive, TaskContext, TaskFailed, working_on
+from opscore.actors.groups import unwrapped
+from opscore.runtime.context import SayAlive, TaskContext, working_on
 from opscore.runtime.delivery import TIMEOUT, Fact, Raised, Returned
+from opscore.runtime.home import Home
 from opscore.runtime.models import Agent, AgentSource, Assignment
+from opscore.runtime.raised import TaskFailed, raised
 from opscore.runtime.values import deep_copy
 
 Handler = Callable[[Assignment], Awaitable[Any]]
@@ -23,10 +24,6 @@ Handler = Callable[[Assignment], Awaitable[Any]]
 While it works, `current_task` tells it more.
 """
 
-TOLD_MAX: Final = 3
-"""Errors that are told of a group with several."""
-TOLD_CHARACTERS_MAX: Final = 500
-"""Characters of each of them, so that none takes the room of all."""
 LEFT_OPEN: Final = (
     "its function ended and left a nursery open, whose tasks were cancelled; "
     "an async generator that opens one is closed by contextlib.aclosing"
@@ -83,12 +80,24 @@ class LocalAgents:
         self._at_work.add(agent.agent_id)
         try:
             with trio.move_on_after(assignment.timeout_s) as scope:
-                task = TaskContext(assignment=own, say_alive=function.say_alive, deadline=scope.deadline)
+                task = _context(own, function.say_alive, scope.deadline)
                 fact = await _apart(function.handler, own, task)
         finally:
             self._at_work.remove(agent.agent_id)
         # Whatever it says after that, it took too long.
         return late if scope.cancel_called else fact
+
+
+def _context(assignment: Assignment, say_alive: SayAlive, deadline: float) -> TaskContext:
+    home, clock = Home(), trio.lowlevel.current_clock()
+
+    async def say(progress: Any) -> None:
+        home.require_task("a heartbeat is sent in trio", "task.heartbeat")
+        # Who was cancelled is to end, and needs no other reason.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await say_alive(assignment.task_id, assignment.attempt, progress)
+
+    return TaskContext(assignment=assignment, say=say, time_left_s=lambda: deadline - clock.current_time())
 
 
 def is_async(handler: Handler) -> bool:
@@ -157,25 +166,14 @@ def _beyond() -> tuple[type[BaseException], ...]:
 
 
 def _failed(assignment: Assignment, error: BaseException) -> Fact:
-    errors = leaves(error)
-    if len(errors) == 1 and isinstance(errors[0], TaskFailed):
-        said = errors[0]
-        _log.warning("agent %s failed task %s: %s", assignment.agent_id, assignment.task_id, said)
-        return Raised(message=said.message, code=said.code, retryable=said.retryable)
-    _log.warning("agent %s failed task %s: %r", assignment.agent_id, assignment.task_id, error, exc_info=error)
-    return Raised(message=_told(error))
-
-
-def _told(error: BaseException) -> str:
-    """Tell an error by its kind and text; of a group, which says nothing itself, what is in it."""
-    errors = leaves(error)
-    if len(errors) == 1:
-        return _named(errors[0])
-    told = [_named(each) for each in errors[:TOLD_MAX]]
-    told = [each if len(each) <= TOLD_CHARACTERS_MAX else each[: TOLD_CHARACTERS_MAX - 1] + "…" for each in told]
-    return f"{len(errors)} errors: {'; '.join(told)}{'; …' if len(errors) > TOLD_MAX else ''}"
-
-
-def _named(error: BaseException) -> str:
-    text = text_of(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    fact = raised(error)
+    # Who says why by a `TaskFailed` needs no traceback.
+    expected = isinstance(unwrapped(error), TaskFailed)
+    _log.warning(
+        "agent %s failed task %s: %s",
+        assignment.agent_id,
+        assignment.task_id,
+        fact.message if expected else repr(error),
+        exc_info=None if expected else error,
+    )
+    return fact

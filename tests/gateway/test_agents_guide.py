@@ -162,7 +162,7 @@ def test_what_can_never_be_translated_is_not_tried_again(wire: Wire, start: Star
     capability = name("cap")
     start("translator.py", name("agent"), capability)
     task = ended_task(wire, wire.trigger(one_task(capability), payload=["one", "million"]))
-    assert task["error"] == {"code": "translating", "message": "NoTranslation: million"}
+    assert task["error"] == {"code": "no_translation", "message": "there is no translation of 'million'"}
     assert task["attempt"] == 1
 
 
