@@ -53,6 +53,8 @@ class Worker:
         self._stopping = False
         self._over = False
         """Whether the server said that the attempt under way is over."""
+        self._reporting = False
+        """Whether the function is done, and what came of it is being reported."""
         self._claiming = anyio.CancelScope()
         self._working = anyio.CancelScope()
 
@@ -127,7 +129,7 @@ class Worker:
             say=lambda progress: self._say(claim, progress),
             time_left_s=lambda: deadline - anyio.current_time(),
         )
-        self._working, self._over = anyio.CancelScope(deadline=deadline), False
+        self._working, self._over, self._reporting = anyio.CancelScope(deadline=deadline), False, False
         report: Report | None = None
         try:
             async with anyio.create_task_group() as tasks:
@@ -135,6 +137,7 @@ class Worker:
                 with self._working:
                     report = await self._outcome(task)
                 if report is not None and not self._over:
+                    self._reporting = True
                     await self._reported(claim, report)
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -146,7 +149,8 @@ class Worker:
             with working_on(task):
                 result = await self._work(task.assignment)
         except Exception as error:  # noqa: BLE001 (whatever the function raises fails its attempt)
-            _log.warning("agent %s failed task %s: %r", self._agent_id, task.assignment.task_id, error)
+            if not self._over:
+                _log.warning("agent %s failed task %s: %r", self._agent_id, task.assignment.task_id, error)
             failure = raised(error)
             return lambda claim: self._fail(claim, failure)
         return lambda claim: self._complete(claim, result)
@@ -189,7 +193,8 @@ class Worker:
             await self._client.heartbeat(claim.task_id, claim.attempt, progress)
         except ProblemError as error:
             if error.status in _OVER:
-                if not self._over:
+                # A heartbeat that crosses with what ends the attempt is refused as well.
+                if not self._over and not self._reporting:
                     _log.warning("agent %s stops task %s: %s", self._agent_id, claim.task_id, error.detail)
                 self._over = True
                 self._working.cancel()
