@@ -1,5 +1,6 @@
 """The `opscore` command."""
 
+import errno
 import logging
 import os
 import sys
@@ -75,7 +76,7 @@ def serve(settings: Settings) -> None:
         # Only now: a start that fails must not leave a key behind that nobody noticed.
         _print_first_key(keys)
 
-    with _misused_on(ConfigError, KeysError, CannotListen):
+    with _after_the_log(), _misused_on(ConfigError, KeysError, CannotListen):
         keys = _open_keys(settings)
         config.check_exposure(settings, keys)
         try:
@@ -87,6 +88,20 @@ def serve(settings: Settings) -> None:
         except (OpscoreError, ActorError) as error:
             raise Failed(str(error)) from error
     sys.exit(code)
+
+
+@contextmanager
+def _after_the_log() -> Iterator[None]:
+    """Have the log written before the sentence that ends the server, which is left out where nobody reads."""
+    from opscore.gateway import telemetry
+
+    try:
+        yield
+    except Failed as error:
+        if not telemetry.flush():
+            # To say it as well would wait for ever, and whoever starts the server anew waits for its end.
+            sys.exit(error.exit_code)
+        raise
 
 
 def _open_keys(settings: Settings) -> KeyRing:
@@ -107,9 +122,13 @@ def _check_data(settings: Settings) -> None:
 
 
 def _print_first_key(keys: KeyRing) -> None:
+    from opscore.gateway import telemetry
+
     token = keys.create_first()
     if token is not None:
         with _shown_or_none(keys, token):
+            if not telemetry.flush():
+                raise BlockingIOError(errno.EAGAIN, "nobody reads it")
             said = f"No API key was configured, so one was made. It is shown once, keep it:\n\n  {token}\n"
             click.echo(said, err=True)
 
