@@ -14,6 +14,7 @@ from opscore.gateway.config import ConfigError, Settings
 from opscore.gateway.failures import EXIT_FAILED, UNWRITTEN, Failed, Misused, discard_unwritten
 from opscore.gateway.key_file import KeysError
 from opscore.gateway.keys import KeyRing
+from opscore.runtime.storage.files import make_directory
 
 _log = logging.getLogger("opscore.gateway")
 
@@ -46,7 +47,12 @@ def run() -> int:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="opscore", message="opscore %(version)s")
 def main() -> None:
-    """Durable agent operations: hand work to idle agents, and lose none of it."""
+    """Durable agent operations: hand work to idle agents, and lose none of it.
+
+    Every command exits with 0 when all is well, with 1 when it failed or found something wrong, with 2 when it was
+    misused or the data directory is in use by another process or was written by another release or program, and with
+    130 after Ctrl-C; a server that is told to stop with 0.
+    """
 
 
 @main.command()
@@ -63,7 +69,7 @@ def serve(settings: Settings) -> None:
     from opscore.actors.errors import ActorError
     from opscore.gateway import garbage, service, telemetry
     from opscore.gateway.server import Address, CannotListen
-    from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreError
+    from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreDamaged, StoreError, StoreFull
 
     telemetry.configure(settings)
     stray = config.stray_variables(os.environ)
@@ -81,7 +87,7 @@ def serve(settings: Settings) -> None:
         config.check_exposure(settings, keys)
         try:
             code = service.serve(settings, keys, announce)
-        except CommitUncertain as error:
+        except (CommitUncertain, StoreDamaged, StoreFull) as error:
             raise Failed(str(error)) from error
         except StoreError as error:
             raise Misused(str(error)) from error
@@ -106,7 +112,7 @@ def _after_the_log() -> Iterator[None]:
 
 def _open_keys(settings: Settings) -> KeyRing:
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        make_directory(settings.data)
     except OSError as error:
         raise ConfigError(f"data = {str(settings.data)!r} can't be made a directory: {error.strerror}.") from error
     return KeyRing(settings.data, configured=str(settings.api_key) if settings.api_key else None)

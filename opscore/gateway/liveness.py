@@ -1,4 +1,4 @@
-"""What a connection too many is answered: that the process lives, if it asks for that, and else that it is one too many.
+"""What a connection too many is answered: that the process lives, if it asks for that, else that it is too many.
 
 A server that serves as many clients as it may is busy and not dead: who restarts what is dead has to be able to tell.
 """

@@ -19,7 +19,7 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers, room
 from opscore.runtime.storage.directory_lock import DirectoryLock
-from opscore.runtime.storage.files import DATA_FILE, make_lock_file, sync
+from opscore.runtime.storage.files import DATA_FILE, clear_compacted, make_directory, make_lock_file, sync
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, Reading
 from opscore.runtime.storage.lmdb_writing import WriteTransaction
 from opscore.runtime.storage.measures import StoreMeasure
@@ -68,11 +68,12 @@ class LmdbStore:
         self._applying = threading.Lock()
         self._uncertain: CommitUncertain | None = None
         try:
-            _make_directory(path)
+            make_directory(path)
         except OSError as error:
             raise StoreError(f"{path} can't be used as data directory: {error.strerror or error}") from error
         self._lock = DirectoryLock.acquire(path)
         try:
+            clear_compacted(path)
             self._open()
         except BaseException:
             self._lock.release()
@@ -329,11 +330,3 @@ class LmdbStore:
         with self._applying, self._writing() as transaction:
             transaction.transaction.delete(formats.UPGRADING_KEY, db=self._tables[META_TABLE])
         self.upgrading = None
-
-
-def _make_directory(path: Path) -> None:
-    """Make a directory and those above it, in a way that outlasts a loss of power."""
-    missing = [each for each in (path, *path.parents) if not each.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for each in missing:
-        sync(each.resolve().parent)
