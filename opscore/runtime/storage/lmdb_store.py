@@ -100,12 +100,12 @@ class LmdbStore:
             self.upgrading = self._check_format()
             """The format whose rows have to be brought up to this one before anything else; nothing as a rule."""
             self._tables |= {name: self._env.open_db(name.encode()) for name in self._names}
-            self._page_bytes = self._env.stat()["psize"]
             sync(self.path)
             with contextlib.suppress(PermissionError):
                 # Who may not look there has not made the directory, and its name is somebody else's to keep.
                 sync(self.path.resolve().parent)
             self.upkeep()
+            self._note_map()
             with self.snapshot() as view:
                 self._sequence = view.last_sequence()
         except (lmdb.Error, OSError) as error:
@@ -155,6 +155,20 @@ class LmdbStore:
                 transaction.put(formats.UPGRADING_KEY, before, db=meta)
                 transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
             return None if before is None else int(before)
+
+    def _note_map(self) -> None:
+        """Have who looks at the store from outside know what it may grow to, where the file says something else."""
+        meta = self._tables[META_TABLE]
+        try:
+            with self._env.begin() as transaction:
+                noted = transaction.get(formats.MAP_KEY, db=meta)
+            known = extent.map_bytes(self.path / DATA_FILE) if noted is None else int(noted)
+            if known != self.map_bytes:
+                with self._env.begin(write=True) as transaction:
+                    transaction.put(formats.MAP_KEY, b"%d" % self.map_bytes, db=meta)
+        except lmdb.Error:
+            # A full disk must not keep a store from being opened to make room in it.
+            _log.debug("what the store may grow to could not be noted", exc_info=True)
 
     def close(self) -> None:
         """Close the files and give the directory free; closing twice is fine.
@@ -257,15 +271,7 @@ class LmdbStore:
         return outcomes
 
     def _reserve_refusal(self, transaction: lmdb.Transaction) -> StoreFull | None:
-        file_bytes = (self._env.info()["last_pgno"] + 1) * self._page_bytes
-        capacity = room.capacity(self.path, map_bytes=self.map_bytes, file_bytes=file_bytes)
-        # The pages are counted only where the file has grown near to what it may.
-        if not room.only_reserve_left(capacity, file_bytes):
-            return None
-        held = readers.commits_held(self._env) > room.HELD_COMMITS_MAX
-        # What was given back since a snapshot that is still open can't be used again before it ends.
-        used = file_bytes if held else measures.used_bytes(transaction, self._tables)
-        if not room.only_reserve_left(capacity, used):
+        if not measures.only_reserve_left(self._env, transaction, self._tables, self.path, self.map_bytes):
             return None
         return StoreFull(str(self.path), f"the last {room.RESERVE:.0%} are kept for finishing what was accepted")
 
