@@ -162,6 +162,7 @@ def _verify_here(path: Path) -> None:
         _say_json({"at": table, "rows": rows})
 
     count = 0
+    about_all: dict[str, int | None]
     with failing():
         try:
             with _opened(path) as reader, reader.snapshot() as view:
@@ -174,7 +175,7 @@ def _verify_here(path: Path) -> None:
         except StoreDamaged as error:
             # Of the whole: where one value is, that is a finding like any other.
             count += 1
-            about_all = {"rows": None, "sequence": None, "format": None}
+            about_all = dict.fromkeys(("rows", "sequence", "format"))
             _say_json({"finding": {"where": str(path), "what": str(error)}})
     _say_json({"result": {"findings": count, **about_all}})
 
