@@ -63,8 +63,8 @@ def serve(settings: Settings) -> None:
     Each option can also be set as OPSCORE_<NAME> in the environment, or in a TOML file under [opscore], where
     names are written with underscores (lease_s = 60). A variable that begins so and is no setting is warned of,
     an unknown name in a file is refused. The API key and the webhook's secret have no option, because `ps` would
-    show them: set OPSCORE_API_KEY and OPSCORE_WEBHOOK_SECRET. SIGTERM or Ctrl-C drains and exits with 0; a
-    second one exits at once.
+    show them: set OPSCORE_API_KEY and OPSCORE_WEBHOOK_SECRET. SIGTERM, SIGHUP or Ctrl-C drains and exits with
+    0; a second one exits at once.
     """
     from opscore.actors.errors import ActorError
     from opscore.gateway import garbage, service, telemetry
