@@ -16,10 +16,12 @@ from opscore.runtime.errors import (
     StoreError,
     StoreFull,
     StoreIncompatible,
+    StoreReadOnly,
 )
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers, room
-from opscore.runtime.storage.directory_lock import DirectoryLock
-from opscore.runtime.storage.files import DATA_FILE, clear_compacted, make_directory, make_lock_file, sync
+from opscore.runtime.storage.directory_lock import LOCK_NAME, DirectoryLock
+from opscore.runtime.storage.files import DATA_FILE, LOCK_FILE, clear_compacted, make_directory, make_lock_file, sync
+from opscore.runtime.storage.held_files import HeldFiles
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, Reading
 from opscore.runtime.storage.lmdb_writing import WriteTransaction
 from opscore.runtime.storage.measures import StoreMeasure
@@ -108,6 +110,7 @@ class LmdbStore:
             self._note_map()
             with self.snapshot() as view:
                 self._sequence = view.last_sequence()
+            self._files = HeldFiles(self.path, (DATA_FILE, LOCK_FILE, LOCK_NAME))
         except (lmdb.Error, OSError) as error:
             self._env.close()
             raise lmdb_failures.translated(error, self.path) from error
@@ -181,6 +184,7 @@ class LmdbStore:
             return
         try:
             self._env.close()
+            self._files.close()
             self._lock.release()
         finally:
             self._applying.release()
@@ -275,6 +279,16 @@ class LmdbStore:
             return None
         return StoreFull(str(self.path), f"the last {room.RESERVE:.0%} are kept for finishing what was accepted")
 
+    def _refuse_displaced(self) -> None:
+        """Refuse to write to files that are not the directory's any more.
+
+        Who removes or replaces them under a server, to restore a backup for example, would lose all that it went on to
+        acknowledge; and without the lock's file another server could have begun to write.
+        """
+        name = self._files.displaced()
+        if name is not None:
+            raise StoreReadOnly(str(self.path), f"its {name} was removed or replaced: put it back, or start again")
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[WriteTransaction]:
         """A transaction that is committed, and synced, unless the block raises.
@@ -286,6 +300,7 @@ class LmdbStore:
         if self._uncertain is not None:
             # The kernel forgets pages whose sync failed, and a sync after that says that all is well.
             raise self._uncertain
+        self._refuse_displaced()
         try:
             transaction = self._env.begin(write=True)
         except lmdb.PanicError as error:
