@@ -74,6 +74,17 @@ def test_where_there_is_no_store_is_1_and_says_so(arguments: list[str], tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_map_that_the_process_has_no_room_for_is_2_and_says_what_to_lower(tmp_path: Path) -> None:
+    bounded = ["sh", "-c", 'ulimit -v 3000000 && exec "$@"', "sh", *command("serve", "--port", "0")]
+    variables = environment({"OPSCORE_API_KEY": API_KEY})
+    done = subprocess.run(
+        bounded, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert done.returncode == 2
+    assert "opscore-data can't be mapped: " in done.stderr
+    assert "lower map_bytes, or raise this process's limit (ulimit -v)" in done.stderr
+
+
 def test_a_damaged_store_is_a_verdict_of_verify_that_programs_can_read(data: Path) -> None:
     os.truncate(data / "data.mdb", 40_000)
     code, out, err = run(data.parent, "verify", "--json")
