@@ -23,8 +23,8 @@ def written(file: Path, *, anew: bool = False) -> Iterator[BinaryIO]:
         anew: refuse a file that is there.
 
     Raises:
-        Failed: it is a directory, or there already.
-        OSError: it can't be written.
+        Failed: it is a directory, or there already, or a file that can't be written.
+        OSError: the output can't be written.
     """
     if str(file) == "-":
         yield sys.stdout.buffer
@@ -40,6 +40,8 @@ def written(file: Path, *, anew: bool = False) -> Iterator[BinaryIO]:
         return
     # Where a link leads to a file, that file is replaced and not the link, which may be /dev/stdout.
     file = file.resolve()
+    if not file.parent.is_dir():
+        raise Failed(f"{file.parent} is no directory; make it first")
     prefix = f".{file.name}.partial-"
     _clear_leftovers(file.parent, prefix)
     partial = file.with_name(f"{prefix}{os.getpid()}")
@@ -50,6 +52,11 @@ def written(file: Path, *, anew: bool = False) -> Iterator[BinaryIO]:
             out.flush()
             os.fsync(out.fileno())
         partial.rename(file)
+    except OSError as error:
+        # A full disk, for example, names no file; and nobody has named this one.
+        if error.filename in (None, str(partial)):
+            raise Failed(f"{file} can't be written: {error.strerror}") from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
