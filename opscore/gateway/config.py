@@ -66,6 +66,9 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+_WORDS = (bool, UnknownAgents, LogFormat, LogLevel)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """Everything that can be configured about a server; the help texts say what each is, with its unit."""
@@ -319,8 +322,7 @@ def _from_variables(known: OptionList, directory: Path) -> Iterator[LoadedSettin
     for each in known:
         for variable in variables(each.name):
             loaded = EnvLoader(variable.removesuffix(each.name.upper()))(Settings, (each,)).settings
-            field = attrs.fields_dict(Settings)[each.name]
-            if field.type is bool or (isinstance(field.type, type) and issubclass(field.type, StrEnum)):
+            if attrs.fields_dict(Settings)[each.name].type in _WORDS:
                 # As with a number, the space of a file of variables (NAME= value) is none of it.
                 loaded = {name: str(value).strip() for name, value in loaded.items()}
             if loaded.get(each.name):
