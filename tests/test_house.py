@@ -234,6 +234,12 @@ def test_importing_opscore_alone_loads_nothing_yet() -> None:
     assert loaded & {"attrs", "cattrs", "httpx", "lmdb", "starlette", "trio", "uvicorn"} == set()
 
 
+def test_little_is_loaded_before_a_command_takes_its_interrupts() -> None:
+    loaded = loaded_by("import opscore.__main__") - loaded_by("")
+    assert loaded >= {"opscore", "opscore.__main__"}
+    assert loaded & {"typing", "re", "importlib.util", "inspect", "logging"} == set()
+
+
 def test_every_relative_link_of_a_page_points_at_something() -> None:
     broken = [
         f"{place(page, number)}: {target}"

@@ -1,5 +1,6 @@
 """The `opscore` command."""
 
+import errno
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ from opscore.gateway.config import ConfigError, Settings
 from opscore.gateway.failures import EXIT_FAILED, UNWRITTEN, Failed, Misused, discard_unwritten
 from opscore.gateway.key_file import KeysError
 from opscore.gateway.keys import KeyRing
+from opscore.runtime.storage.files import make_directory
 
 _log = logging.getLogger("opscore.gateway")
 
@@ -45,7 +47,12 @@ def run() -> int:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="opscore", message="opscore %(version)s")
 def main() -> None:
-    """Durable agent operations: hand work to idle agents, and lose none of it."""
+    """Durable agent operations: hand work to idle agents, and lose none of it.
+
+    Every command exits with 0 when all is well, with 1 when it failed or found something wrong, with 2 when it was
+    misused or the data directory is in use by another process or was written by another release or program, and with
+    130 after Ctrl-C; a server that is told to stop with 0.
+    """
 
 
 @main.command()
@@ -56,13 +63,13 @@ def serve(settings: Settings) -> None:
     Each option can also be set as OPSCORE_<NAME> in the environment, or in a TOML file under [opscore], where
     names are written with underscores (lease_s = 60). A variable that begins so and is no setting is warned of,
     an unknown name in a file is refused. The API key and the webhook's secret have no option, because `ps` would
-    show them: set OPSCORE_API_KEY and OPSCORE_WEBHOOK_SECRET. SIGTERM or Ctrl-C drains and exits with 0; a
-    second one exits at once.
+    show them: set OPSCORE_API_KEY and OPSCORE_WEBHOOK_SECRET. SIGTERM, SIGHUP or Ctrl-C drains and exits with
+    0; a second one exits at once.
     """
     from opscore.actors.errors import ActorError
     from opscore.gateway import garbage, service, telemetry
     from opscore.gateway.server import Address, CannotListen
-    from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreError
+    from opscore.runtime.errors import CommitUncertain, OpscoreError, StoreDamaged, StoreError, StoreFull
 
     telemetry.configure(settings)
     stray = config.stray_variables(os.environ)
@@ -75,12 +82,12 @@ def serve(settings: Settings) -> None:
         # Only now: a start that fails must not leave a key behind that nobody noticed.
         _print_first_key(keys)
 
-    with _misused_on(ConfigError, KeysError, CannotListen):
+    with _after_the_log(), _misused_on(ConfigError, KeysError, CannotListen):
         keys = _open_keys(settings)
         config.check_exposure(settings, keys)
         try:
             code = service.serve(settings, keys, announce)
-        except CommitUncertain as error:
+        except (CommitUncertain, StoreDamaged, StoreFull) as error:
             raise Failed(str(error)) from error
         except StoreError as error:
             raise Misused(str(error)) from error
@@ -89,9 +96,23 @@ def serve(settings: Settings) -> None:
     sys.exit(code)
 
 
+@contextmanager
+def _after_the_log() -> Iterator[None]:
+    """Have the log written before the sentence that ends the server, which is left out where nobody reads."""
+    from opscore.gateway import telemetry
+
+    try:
+        yield
+    except Failed as error:
+        if not telemetry.flush():
+            # To say it as well would wait for ever, and whoever starts the server anew waits for its end.
+            sys.exit(error.exit_code)
+        raise
+
+
 def _open_keys(settings: Settings) -> KeyRing:
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        make_directory(settings.data)
     except OSError as error:
         raise ConfigError(f"data = {str(settings.data)!r} can't be made a directory: {error.strerror}.") from error
     return KeyRing(settings.data, configured=str(settings.api_key) if settings.api_key else None)
@@ -107,9 +128,13 @@ def _check_data(settings: Settings) -> None:
 
 
 def _print_first_key(keys: KeyRing) -> None:
+    from opscore.gateway import telemetry
+
     token = keys.create_first()
     if token is not None:
         with _shown_or_none(keys, token):
+            if not telemetry.flush():
+                raise BlockingIOError(errno.EAGAIN, "nobody reads it")
             said = f"No API key was configured, so one was made. It is shown once, keep it:\n\n  {token}\n"
             click.echo(said, err=True)
 

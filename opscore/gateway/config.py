@@ -8,6 +8,7 @@ show them.
 import difflib
 import functools
 import ipaddress
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -65,6 +66,9 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+_WORDS = (bool, UnknownAgents, LogFormat, LogLevel)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """Everything that can be configured about a server; the help texts say what each is, with its unit."""
@@ -73,7 +77,7 @@ class Settings:
         Path("opscore-data"),
         "Directory of the store; made when missing.",
         metavar="PATH",
-        expected="a path without control characters",
+        expected="a path without control characters, and without spaces at its ends",
     )
     host: str = setting.option(
         "127.0.0.1",
@@ -295,6 +299,8 @@ def _from_file(file: Path, known: OptionList) -> Iterator[LoadedSettings]:
     except (OSError, UnicodeDecodeError, TsError) as error:
         cause = error.__cause__ or error
         fault = f"cannot be read: {cause.strerror}" if isinstance(cause, OSError) else f"is not valid TOML: {cause}"
+        if not isinstance(cause, OSError) and file.read_bytes().startswith(BOM_UTF8):
+            fault = "begins with a byte order mark: save it as UTF-8 without one"
         raise ConfigError(f"The configuration file {file} {fault}.") from error
     except RecursionError as error:
         raise ConfigError(f"The configuration file {file} is not valid TOML: it nests too deeply.") from error
@@ -316,6 +322,9 @@ def _from_variables(known: OptionList, directory: Path) -> Iterator[LoadedSettin
     for each in known:
         for variable in variables(each.name):
             loaded = EnvLoader(variable.removesuffix(each.name.upper()))(Settings, (each,)).settings
+            if attrs.fields_dict(Settings)[each.name].type in _WORDS:
+                # As with a number, the space of a file of variables (NAME= value) is none of it.
+                loaded = {name: str(value).strip() for name, value in loaded.items()}
             if loaded.get(each.name):
                 yield LoadedSettings(loaded, LoaderMeta(f"variable {variable}", directory))
 

@@ -36,13 +36,13 @@ class Misused(Failed):
 def failing() -> Iterator[None]:
     """End the command with 1 and one sentence where the store can't do what is asked.
 
-    A store that another process has is told by 2, as `serve` tells it.
+    A directory that another process has, or that another release or program wrote, is the wrong one: that is 2.
     """
-    from opscore.runtime.errors import OpscoreError, StoreLocked
+    from opscore.runtime.errors import OpscoreError, StoreIncompatible, StoreLocked
 
     try:
         yield
-    except StoreLocked as error:
+    except (StoreLocked, StoreIncompatible) as error:
         raise Misused(str(error)) from error
     except OpscoreError as error:
         raise Failed(str(error)) from error

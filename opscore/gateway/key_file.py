@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from opscore.runtime.storage.files import give
+from opscore.runtime.storage.files import give, make_directory
 
 FILE_NAME = "keys.json"
 FILE_VERSION = 1
@@ -105,7 +105,7 @@ def locked(file: Path) -> Iterator[None]:
         KeysError: The directory cannot be made or opened.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(file.parent)
         # The directory is locked: the file is replaced by every change, and a lock on it would go with it.
         descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:

@@ -1,6 +1,7 @@
 """Where a command writes what it was asked for: the standard output, or a file that appears whole."""
 
 import contextlib
+import fcntl
 import os
 import sys
 from collections.abc import Iterator
@@ -14,15 +15,16 @@ from opscore.gateway.failures import Failed
 def written(file: Path, *, anew: bool = False) -> Iterator[BinaryIO]:
     """Standard output for `-`, or a file that appears once it is whole, in the place of the one that was there.
 
-    What is there and is no regular file, such as a FIFO or a device, is written to as it is.
+    What is there and is no regular file, such as a FIFO or a device, is written to as it is. A file is hidden until
+    it is whole; what an earlier process left so that was killed is cleared first.
 
     Args:
         file: its name.
         anew: refuse a file that is there.
 
     Raises:
-        Failed: it is a directory, or there already.
-        OSError: it can't be written.
+        Failed: it is a directory, or there already, or a file that can't be written.
+        OSError: the output can't be written.
     """
     if str(file) == "-":
         yield sys.stdout.buffer
@@ -38,12 +40,41 @@ def written(file: Path, *, anew: bool = False) -> Iterator[BinaryIO]:
         return
     # Where a link leads to a file, that file is replaced and not the link, which may be /dev/stdout.
     file = file.resolve()
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    if not file.parent.is_dir():
+        raise Failed(f"{file.parent} is no directory; make it first")
+    prefix = f".{file.name}.partial-"
+    _clear_leftovers(file.parent, prefix)
+    partial = file.with_name(f"{prefix}{os.getpid()}")
     try:
         with partial.open("wb") as out:
+            _claim(out)
             yield out
             out.flush()
             os.fsync(out.fileno())
         partial.rename(file)
+    except OSError as error:
+        # A full disk, for example, names no file; and nobody has named this one.
+        if error.filename in (None, str(partial)):
+            raise Failed(f"{file} can't be written: {error.strerror}") from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _claim(file: BinaryIO) -> bool:
+    """Lock a file until it is closed or its process ends; `False` where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _clear_leftovers(directory: Path, prefix: str) -> None:
+    """Remove what processes left that were killed; who still writes has a lock on it."""
+    with contextlib.suppress(OSError):
+        for each in list(directory.iterdir()):
+            if each.name.startswith(prefix) and each.is_file() and not each.is_symlink():
+                with each.open("rb") as leftover:
+                    if _claim(leftover):
+                        each.unlink()

@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 
 from opscore.gateway import offers
 from opscore.gateway.flow import HeldFlow, WriteClock
+from opscore.gateway.liveness import LivenessAlone
 
 
 @attrs.frozen(kw_only=True)
@@ -28,8 +29,9 @@ class ServerLimits:
     """What clients may take of the server.
 
     Attributes:
-        connections_max: Connections served at once; one more is answered 503.
-        refusals_max: Connections beyond those that are still given that answer; the next is just closed.
+        connections_max: Connections served at once; one more is answered 503, or that the process lives.
+        refusals_max: Connections beyond those that are still answered; the next is just closed.
+        liveness_path: What is answered on these as on any other connection.
         retry_after_s: The wait that such an answer proposes.
         header_bytes_max: Request line and header fields together.
         header_fields_max: Header fields of one request; each takes far more memory than its bytes.
@@ -47,6 +49,7 @@ class ServerLimits:
 
     connections_max: int = 10_000
     refusals_max: int = 100
+    liveness_path: str = "/health"
     retry_after_s: int = 5
     header_bytes_max: int = 64 * 1024
     header_fields_max: int = 100
@@ -146,8 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, and start the clock for its first request."""
         super().connection_made(transport)
-        self.flow = HeldFlow(transport, self._holds_much)
-        limits = self._limits
+        limits, self.flow = self._limits, HeldFlow(transport, self._holds_much)
         self._write_clock = WriteClock(transport, self.loop, limits.write_timeout_s)
         excess = len(self.connections) - limits.connections_max
         if excess > limits.refusals_max:
@@ -155,9 +157,9 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if excess > 0:
             detail = f"The server has as many connections as it takes, {limits.connections_max:,}."
-            self.app = Problem(
-                status=503, code="too_many_connections", detail=detail, retry_after_s=limits.retry_after_s
-            )
+            wait_s = limits.retry_after_s
+            refusal = Problem(status=503, code="too_many_connections", detail=detail, retry_after_s=wait_s)
+            self.app = LivenessAlone(self.app, limits.liveness_path, refusal)
         self._arm_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,9 +1,10 @@
 """The HTTP server: uvicorn with trio as its guest, started, drained and stopped in order.
 
-`serve` owns the signals. The first SIGTERM or SIGINT begins the drain: `Drain.begun` turns true at once, so
+`serve` owns the signals. The first SIGTERM, SIGINT or SIGHUP begins the drain: `Drain.begun` turns true at once, so
 readiness fails and long-polls answer early; the listener stays open until the requests under way have ended,
 for at most `drain_s`; then it closes, then trio's side closes in order, and the exit code is 0. A second
-signal ends the process where it stands, with 128 + its number, after flushing the logs.
+signal ends the process where it stands, with 128 + its number, after flushing the logs. Where SIGHUP is ignored, as
+under nohup, it stays so.
 
     CannotListen    the address cannot be listened on; the command line exits with 2
 
@@ -143,7 +144,7 @@ async def serve(
         limits: What clients may take.
         on_listening: Called with the address once requests are served.
         drain: Begin it to stop the server; made here when none is given.
-        handle_signals: Take SIGTERM and SIGINT; never done outside the main thread.
+        handle_signals: Take SIGTERM, SIGINT and SIGHUP; never done outside the main thread.
 
     Returns:
         The exit code: 0.
@@ -299,7 +300,7 @@ def _reason(error: OSError) -> str:
 
 @contextmanager
 def _signals(on_first: Callable[[], object], *, wanted: bool) -> Iterator[None]:
-    """Turn the first SIGTERM or SIGINT into a call in the event loop, and let the second end the process."""
+    """Turn the first SIGTERM, SIGINT or SIGHUP into a call in the event loop, and let the second end the process."""
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -315,7 +316,10 @@ def _signals(on_first: Callable[[], object], *, wanted: bool) -> Iterator[None]:
         seen = True
         loop.call_soon_threadsafe(on_first)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

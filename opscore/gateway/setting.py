@@ -155,6 +155,9 @@ class _HomePath(PathConverter):
         if _CONTROL.search(str(value)):
             # "/data\r" is the line of a file that was written on Windows: a fresh store would be made beside /data.
             raise ValueError(value)
+        if str(value) != str(value).strip():
+            # So would " /data" be one, in the directory that paths start from.
+            raise ValueError(value)
         return super().__call__(cls(value).expanduser(), cls)
 
 

@@ -17,7 +17,7 @@ import click
 
 from opscore.gateway import config, interpreter
 from opscore.gateway.config import Settings
-from opscore.gateway.failures import EXIT_FAILED, Failed, failing
+from opscore.gateway.failures import EXIT_FAILED, EXIT_MISUSED, Failed, Misused, failing
 from opscore.gateway.key_file import FILE_NAME
 from opscore.gateway.output_file import written
 from opscore.gateway.setting import about
@@ -55,11 +55,11 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
     """
     from opscore.runtime.opening import open_reader
     from opscore.runtime.storage.copying import appearing, copy_compact
-    from opscore.runtime.storage.files import LOCK_FILE
+    from opscore.runtime.storage.files import LOCK_FILE, PRIVATE
 
     started = time.monotonic()
     with failing(), _progress("copying", "bytes") as progress, _opened(settings.data) as reader:
-        with appearing(destination) as directory:
+        with appearing(destination, mode=PRIVATE) as directory:
             copy_compact(reader, directory, progress)
             _copy_keys(settings.data / FILE_NAME, directory / FILE_NAME)
         with open_reader(destination) as copy, copy.snapshot() as view:
@@ -108,8 +108,10 @@ def _copy_keys(source: Path, copy: Path) -> None:
 def verify(settings: Settings, directory: Path | None, as_json: bool, in_process: bool) -> None:  # noqa: FBT001
     """Check every value, index and invariant of the store, or of the one in DIRECTORY, such as a backup.
 
-    Exits with 1 when something is wrong, and says what is wrong where. A damaged page may end the check, which then
-    runs in a process of its own and is told by that. The server may run meanwhile.
+    Exits with 1 when something is wrong, and says on the standard output what is wrong where; with 2 when another
+    process keeps it from being read, or another release wrote it. What kept it from a verdict is said on the standard
+    error. A damaged page may end the check, which then runs in a process of its own and is told by that. The server may
+    run meanwhile.
 
     Example: opscore verify backups/2026-11-25
     """
@@ -137,7 +139,8 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
                 child.kill()
             complaint = child.stderr.read().decode(errors="replace").strip()
     if result is None and child.returncode > 0:
-        raise Failed(complaint.removeprefix("opscore: ") or "the check failed")
+        ended = Misused if child.returncode == EXIT_MISUSED else Failed
+        raise ended(complaint.removeprefix("opscore: ") or "the check failed")
     if result is None:
         name = signal.Signals(-child.returncode).name
         if name not in BY_A_PAGE:
@@ -151,20 +154,30 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
 
 def _verify_here(path: Path) -> None:
     """Check in this process, and say line by line how it goes; it may end by a signal."""
+    from opscore.runtime.errors import StoreDamaged
     from opscore.runtime.storage import formats
     from opscore.runtime.verification import Verification
 
     def at(table: str, rows: int) -> None:
         _say_json({"at": table, "rows": rows})
 
-    with failing(), _opened(path) as reader, reader.snapshot() as view:
-        check, count = Verification(view, indexed=reader.format >= formats.ENTRIES_SINCE, on_progress=at), 0
-        for finding in check.findings():
+    count = 0
+    about_all: dict[str, int | None]
+    with failing():
+        try:
+            with _opened(path) as reader, reader.snapshot() as view:
+                check = Verification(view, indexed=reader.format >= formats.ENTRIES_SINCE, on_progress=at)
+                for finding in check.findings():
+                    count += 1
+                    if count <= FINDINGS_SHOWN:
+                        _say_json({"finding": attrs.asdict(finding)})
+                about_all = {"rows": check.rows, "sequence": view.last_sequence(), "format": reader.format}
+        except StoreDamaged as error:
+            # Of the whole: where one value is, that is a finding like any other.
             count += 1
-            if count <= FINDINGS_SHOWN:
-                _say_json({"finding": attrs.asdict(finding)})
-        found = {"rows": check.rows, "findings": count, "sequence": view.last_sequence(), "format": reader.format}
-        _say_json({"result": found})
+            about_all = dict.fromkeys(("rows", "sequence", "format"))
+            _say_json({"finding": {"where": str(path), "what": str(error)}})
+    _say_json({"result": {"findings": count, **about_all}})
 
 
 def _report(path: Path, findings: list[dict[str, str]], result: dict[str, Any], *, as_json: bool) -> None:

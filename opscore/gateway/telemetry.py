@@ -15,6 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from opscore.gateway.config import LogFormat, Settings
+from opscore.gateway.log_writer import LogWriter
 from opscore.gateway.terminal import shows_colours
 
 REDACTED = "[redacted]"
@@ -33,7 +34,8 @@ _QUIETED = ("httpcore", "httpx")
 def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     """Send every log record of this process to `stream`, in the form and from the level that are set.
 
-    It replaces what was set up before, so calling it twice does not log twice.
+    It replaces what was set up before, so calling it twice does not log twice. A stream with a descriptor, such as
+    standard error, is written to by a thread: nobody who logs waits for it.
 
     Args:
         settings: Level, format, and the secrets that must not be written.
@@ -42,7 +44,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     stream = stream if stream is not None else sys.stderr
     on_console = settings.log_format is LogFormat.CONSOLE or (settings.log_format is LogFormat.AUTO and stream.isatty())
     secrets = [secret for secret in (settings.api_key, settings.webhook_secret) if secret]
-    handler = logging.StreamHandler(stream)
+    handler = _handler(stream)
     handler.setFormatter(_formatter(secrets, on_console=on_console, colors=shows_colours(stream)))
     root = logging.getLogger()
     for old in root.handlers[:]:
@@ -63,6 +65,21 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def flush() -> bool:
+    """Wait until what was logged is written, for a second at most; `False` where nobody seems to read it."""
+    writers = [handler for handler in logging.getLogger().handlers if isinstance(handler, LogWriter)]
+    return all(writer.written() for writer in writers)
+
+
+def _handler(stream: TextIO) -> logging.Handler:
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        # Memory takes everything at once.
+        return logging.StreamHandler(stream)
+    return LogWriter(descriptor, encoding=stream.encoding or "utf-8")
 
 
 def fields(**values: str) -> AbstractContextManager[Any]:

@@ -327,7 +327,10 @@ class StoreFull(StoreError):
 
 
 class StoreReadOnly(StoreError):
-    """The file, or the file system it is on, may no longer be written; work is refused, reads go on."""
+    """The file may no longer be written, as on a file system that may not be, or is not the directory's any more.
+
+    Work is refused, reads go on.
+    """
 
     code = "store_read_only"
 

@@ -8,7 +8,6 @@ import attrs
 
 from opscore.runtime.storage.lmdb_reader import LmdbReader
 from opscore.runtime.storage.measures import StoreMeasure
-from opscore.runtime.storage.room import capacity, only_reserve_left
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot
 from opscore.runtime.tables import OPEN_SESSIONS, RECORDS, SESSIONS_ENDED, VITALS
 from opscore.runtime.typed_tables import time_at
@@ -41,7 +40,6 @@ class Survey:
 def surveyed(reader: LmdbReader, now: float) -> Survey:
     """Look at a store; a bounded number of rows is read."""
     measure = reader.measure()
-    room = capacity(reader.path, map_bytes=measure.map_bytes, file_bytes=measure.file_bytes)
     with reader.snapshot() as view:
         oldest = next(SESSIONS_ENDED.lines(view), None)
         first = next(view.scan(JOURNAL_TABLE), None)
@@ -49,7 +47,7 @@ def surveyed(reader: LmdbReader, now: float) -> Survey:
             format=reader.format,
             sequence=view.last_sequence(),
             measure=measure,
-            only_reserve_left=only_reserve_left(room, measure.used_bytes),
+            only_reserve_left=reader.only_reserve_left(),
             sessions_unfinished=view.count(OPEN_SESSIONS.name),
             sessions_ended=view.count(SESSIONS_ENDED.name),
             oldest_ended_at=None if oldest is None else time_at(oldest[0]),

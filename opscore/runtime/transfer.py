@@ -19,7 +19,7 @@ from opscore.runtime.opening import open_store
 from opscore.runtime.storage import formats
 from opscore.runtime.storage.copying import appearing
 from opscore.runtime.storage.directory_lock import LOCK_NAME
-from opscore.runtime.storage.files import LOCK_FILE
+from opscore.runtime.storage.files import LOCK_FILE, PRIVATE
 from opscore.runtime.storage.lmdb_store import MAP_BYTES
 from opscore.runtime.store import JOURNAL_TABLE, KEY_BYTES_MAX, SCHEMA_MAX, Put, Snapshot, Stored
 from opscore.runtime.tables import ALL_TABLES, RECORDS, sequence_key
@@ -103,7 +103,7 @@ def imported(
     map_bytes: int = MAP_BYTES,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Make a data directory of an export; it appears once everything is in it and safe.
+    """Make a data directory of an export, which appears once everything is in it and safe, as its owner's alone.
 
     Args:
         lines: the lines of the export, each with its end.
@@ -118,7 +118,7 @@ def imported(
         TransferError: the export is not whole, or not as it was written; the line is named.
         StoreError: the directory can't be made or written.
     """
-    with appearing(destination) as directory, open_store(directory, map_bytes=map_bytes) as store:
+    with appearing(destination, mode=PRIVATE) as directory, open_store(directory, map_bytes=map_bytes) as store:
         reading = _Reading(iter(lines))
         while rows := list(itertools.islice(reading.rows(), IMPORTED_AT_ONCE)):
             store.rewrite(rows)
@@ -138,9 +138,14 @@ class _Reading:
         self._digest = hashlib.sha256()
         first = next(lines, b"")
         self.header = _parsed(_HEADER, first, 1)
-        if self.header.opscore != "export" or self.header.version > EXPORT_VERSION:
+        if self.header.opscore != "export" or not 0 < self.header.version <= EXPORT_VERSION:
             found = f"{self.header.opscore} of version {self.header.version}"
             raise TransferError(f"this is {found}; this release reads exports up to version {EXPORT_VERSION}")
+        if not 0 < self.header.format <= formats.FORMAT:
+            found = f"an export of a store of format {self.header.format}"
+            raise TransferError(
+                f"this is {found}; this release reads up to {formats.FORMAT}: import it with a newer one"
+            )
         self._digest.update(first)
         self._held: bytes | None = next(lines, None)
         self.count = 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opscore.gateway import config, setting
-from opscore.gateway.config import ConfigError, LogFormat, Settings, UnknownAgents, check_exposure
+from opscore.gateway.config import ConfigError, LogFormat, LogLevel, Settings, UnknownAgents, check_exposure
 from opscore.gateway.keys import KeyRing
 
 
@@ -123,6 +123,20 @@ def test_agentkits_own_variable_is_accepted_and_ours_is_stronger(tmp_path: Path)
     assert load(tmp_path, environ=both).agentkit_api_url == "http://ours.example"
 
 
+def test_the_spaces_around_a_value_in_a_variable_are_none_of_it(tmp_path: Path) -> None:
+    environ = {
+        "OPSCORE_PORT": " 81 ",
+        "OPSCORE_HOST": " 127.0.0.2 ",
+        "OPSCORE_WEBHOOK_UNSIGNED": " true ",
+        "OPSCORE_LOG_LEVEL": " debug ",
+        "OPSCORE_PUSH_ALLOW": " a.example , b.example ",
+        "OPSCORE_AGENTS_UNKNOWN": " ",
+    }
+    found = load(tmp_path, environ=environ)
+    assert (found.port, found.host, found.webhook_unsigned) == (81, "127.0.0.2", True)
+    assert (found.log_level, found.push_allow) == (LogLevel.DEBUG, ("a.example", "b.example"))
+
+
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
     assert load(tmp_path, environ={"OPSCORE_API_KEY": "", "OPSCORE_PORT": ""}) == Settings()
 
@@ -139,6 +153,8 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
         ("api_key", "with space"),
         ("data", "store\r"),
         ("data", "store\n"),
+        ("data", " store"),
+        ("data", "store "),
         ("webhook_unsigned", "maybe"),
         ("agentkit_api_url", "kit.example"),
         ("agentkit_api_url", "ftp://kit.example"),
@@ -240,6 +256,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest_name(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("\ufeff[opscore]\nport = 1\n", "begins with a byte order mark: save it as UTF-8 without one"),
         ("port = 8080\n", "has 'port' where only a table [opscore] is expected"),
         ("opscore = 1\n", "has 'opscore' where only a table [opscore] is expected"),
         ("[opscore\n", "is not valid TOML"),

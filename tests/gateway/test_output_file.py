@@ -1,6 +1,7 @@
 """Where a command writes: whole files, the files that links lead to, and what is no file at all."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,20 @@ def test_a_file_that_has_to_be_new_is_refused_where_there_is_one(tmp_path: Path)
     with pytest.raises(Failed, match="exists; name a file that is not there"), written(tmp_path / "file", anew=True):
         pass
     assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_a_file_that_can_not_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(Failed, match=f"{nowhere} is no directory; make it first"), written(nowhere / "file"):
+        pass
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(Failed, match="/file can't be written: File too large"), written(tmp_path / "file") as out:
+            out.write(b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_drawing_never_takes_the_place_of_its_workflow(tmp_path: Path) -> None:

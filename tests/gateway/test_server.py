@@ -177,7 +177,7 @@ class Process:
         return self.popen.returncode, [tuple(json.loads(line)) for line in out.splitlines()], log
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_drains_then_closes_trio_in_order_and_exits_with_0(number: signal.Signals) -> None:
     with Process() as process:
         process.wait_for("listening")
@@ -199,10 +199,29 @@ def test_a_signal_drains_then_closes_trio_in_order_and_exits_with_0(number: sign
             Client(process.address)
 
 
+def test_a_hangup_that_is_ignored_as_under_nohup_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = Process()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        process.wait_for("listening")
+        process.popen.send_signal(signal.SIGHUP)
+        with Client(process.address) as client:
+            assert client.ask(b"GET /ready HTTP/1.1\r\nhost: test\r\n\r\n").body == b"ready"
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.end()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("numbers", "code"),
-    [((signal.SIGTERM, signal.SIGTERM), 143), ((signal.SIGTERM, signal.SIGINT), 130)],
-    ids=["terminate twice", "then interrupt"],
+    [
+        ((signal.SIGTERM, signal.SIGTERM), 143),
+        ((signal.SIGTERM, signal.SIGINT), 130),
+        ((signal.SIGTERM, signal.SIGHUP), 129),
+    ],
+    ids=["terminate twice", "then interrupt", "then hang up"],
 )
 @pytest.mark.parametrize("path", ["/toil/60", "/hang"])
 def test_a_second_signal_exits_at_once(path: str, numbers: tuple[int, int], code: int) -> None:

@@ -1,5 +1,6 @@
 """The commands on a data directory, as a person or a script runs them."""
 
+import fcntl
 import gzip
 import json
 import os
@@ -231,6 +232,44 @@ def test_an_import_that_is_interrupted_exits_with_130_and_leaves_nothing(path: P
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == 130
     assert sorted(each.name for each in path.iterdir()) == ["opscore-data"]
+
+
+def test_what_a_killed_export_leaves_is_hidden_and_the_next_one_clears_it(path: Path) -> None:
+    leftover, other = path / ".all.jsonl.partial-1", path / ".other.jsonl.partial-1"
+    with leftover.open("wb") as out:
+        fcntl.flock(out, fcntl.LOCK_EX)
+        assert run("export", "all.jsonl", cwd=path).returncode == 0
+        assert leftover.exists(), "it is still being written"
+    (path / "all.jsonl").unlink()
+    other.touch()
+    assert run("export", "all.jsonl", cwd=path).returncode == 0
+    assert sorted(each.name for each in path.glob("*.jsonl*")) == [other.name, "all.jsonl"]
+
+
+def test_what_a_killed_compaction_leaves_is_cleared_when_the_directory_is_opened_again(path: Path) -> None:
+    leftover = path / "opscore-data" / "compact.partial"
+    leftover.mkdir()
+    (leftover / "data.mdb").write_bytes(b"half a copy")
+    assert run("stats", cwd=path).returncode == 0
+    assert leftover.exists(), "a reader can't know whether it is being made"
+    with open_store(path / "opscore-data"):
+        assert not leftover.exists()
+
+
+def test_a_directory_that_is_made_is_its_owners_alone_and_one_that_is_there_stays_as_it_is(path: Path) -> None:
+    def mode(name: str) -> int:
+        return (path / name).stat().st_mode & 0o777
+
+    (path / "opscore-data").chmod(0o755)
+    with open_store(path / "opscore-data"), open_store(path / "above" / "opened"):
+        pass
+    assert run("backup", "saved", cwd=path).returncode == 0
+    assert run("export", "all.jsonl", cwd=path).returncode == 0
+    assert run("import", "all.jsonl", "--data", "imported", cwd=path).returncode == 0
+    assert run("key", "create", "--scope", "viewer", "--data", "keys", cwd=path).returncode == 0
+    made = ("above/opened", "saved", "imported", "keys")
+    assert {name: oct(mode(name)) for name in made} == dict.fromkeys(made, "0o700")
+    assert mode("opscore-data") == 0o755
 
 
 def test_help_names_every_command_with_an_example() -> None:

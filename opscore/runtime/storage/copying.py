@@ -13,14 +13,14 @@ from typing import Final
 
 from opscore.runtime.errors import StoreError, StoreLocked
 from opscore.runtime.storage.directory_lock import DirectoryLock
-from opscore.runtime.storage.files import DATA_FILE, LOCK_FILE, give, sync
+from opscore.runtime.storage.files import COMPACTED, DATA_FILE, LOCK_FILE, PRIVATE, clear_compacted, give, sync
 from opscore.runtime.storage.lmdb_reader import LmdbReader
 
 BLOCK_BYTES: Final = 2**20
 
 
 @contextlib.contextmanager
-def appearing(destination: Path) -> Iterator[Path]:
+def appearing(destination: Path, *, mode: int = 0o777) -> Iterator[Path]:
     """A directory to fill, which gets its name once the block has ended and everything in it is safe.
 
     An empty directory that is there stays, because it may be a mount point, or be made for one user: what is filled is
@@ -29,6 +29,7 @@ def appearing(destination: Path) -> Iterator[Path]:
 
     Args:
         destination: its name; nothing may be there, or an empty directory.
+        mode: of one that is made, less the process's umask.
 
     Raises:
         StoreError: something is there, or it can't be written. Nothing is left behind then.
@@ -47,9 +48,9 @@ def appearing(destination: Path) -> Iterator[Path]:
         raise StoreError(f"{destination} can't be made: {error.strerror or error}") from error
     claim = _claimed(partial)
     try:
-        # The outer one is for its maker's eyes only; this one has the mode of any new directory.
+        # The outer one is for its maker's eyes only.
         filled = partial / "filled"
-        filled.mkdir()
+        filled.mkdir(mode)
         yield filled
         for file in filled.iterdir():
             sync(file)
@@ -167,11 +168,13 @@ def compact(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, i
         StoreLocked: another process has it open.
         StoreError: there is none, or no room for the copy, or it can't be written; the file is as it was.
     """
+    if not (path / DATA_FILE).exists():
+        raise StoreError(f"{path} holds no store: there is no {DATA_FILE}")
     lock = DirectoryLock.acquire(path)
-    partial = path / "compact.partial"
+    partial = path / COMPACTED
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(mode=0o700)
+        clear_compacted(path)
+        partial.mkdir(PRIVATE)
         found = (path / DATA_FILE).stat()
         with LmdbReader(path, tables=(), map_bytes=0) as reader:
             copy_compact(reader, partial, on_progress)

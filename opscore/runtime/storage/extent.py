@@ -42,14 +42,19 @@ class _Meta:
 
 
 def map_bytes(path: Path) -> int:
-    """What a data file says its map reserves; nothing where it says nothing that LMDB understands.
+    """The most that a data file says its map ever reserved; nothing where it says nothing that LMDB understands.
+
+    A commit says so in one of the two first pages, which take turns.
 
     Raises:
         OSError: it can't be read.
     """
     with path.open("rb") as file:
-        meta = _meta(os.pread(file.fileno(), _META.size, _META_AT))
-    return 0 if meta is None else meta.map_bytes
+        first = _meta(os.pread(file.fileno(), _META.size, _META_AT))
+        if first is None:
+            return 0
+        second = _meta(os.pread(file.fileno(), _META.size, first.page_bytes + _META_AT))
+    return max(first.map_bytes, 0 if second is None else second.map_bytes)
 
 
 def newest_commit(path: Path) -> int:

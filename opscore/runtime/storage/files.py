@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,10 @@ LOCK_FILE: Final = "lock.mdb"
 """What LMDB's readers and writer share, across processes; it means nothing once they have ended."""
 LOCK_BYTES: Final = 8_192
 """What LMDB makes it of at least."""
+COMPACTED: Final = "compact.partial"
+"""The directory that a compact copy is made in; one that is found by who has the lock was never finished."""
+PRIVATE: Final = 0o700
+"""The mode of a data directory that is made: what is in it, such as payloads, is its owner's alone."""
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -23,6 +28,24 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Make a data directory and those above it, in a way that outlasts a loss of power; one that is there stays.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    for each in missing:
+        sync(each.resolve().parent)
+
+
+def clear_compacted(directory: Path) -> None:
+    """Remove the copy that a process left which was killed; call it with the directory locked."""
+    if (directory / COMPACTED).exists():
+        shutil.rmtree(directory / COMPACTED, ignore_errors=True)
 
 
 def give(file: int | Path, owner: os.stat_result) -> None:

@@ -12,6 +12,8 @@ have."""
 ENTRIES_SINCE: Final = 3
 """Rows of this format and of later ones have the entries in indexes that they have now."""
 FORMAT_KEY: Final = b"format"
+MAP_KEY: Final = b"map_bytes"
+"""There, where the file may not grow as far as LMDB says: of all that it was ever opened with, that keeps the most."""
 UPGRADING_KEY: Final = b"upgrading"
 """There, with the number of the format before, while the rows of a file are being brought up to this one."""
 

@@ -49,4 +49,8 @@ def translated(error: lmdb.Error | OSError, path: Path) -> StoreError:
     if os.strerror(errno.EAGAIN) in str(error):
         # A reader locks the byte of its number, in a file that the other one sees as well.
         return SameNumber(str(path), os.getpid())
+    if os.strerror(errno.ENOMEM) in str(error):
+        return StoreError(
+            f"{path} can't be mapped: {error}; lower map_bytes, or raise this process's limit (ulimit -v)"
+        )
     return full(error, path) or StoreError(f"{path} can't be used: {error}")

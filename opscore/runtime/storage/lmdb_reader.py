@@ -107,11 +107,30 @@ class LmdbReader:
         try:
             with self._env.begin() as transaction:
                 found = measures.measured(self._env, transaction, self._tables)
-            return attrs.evolve(found, map_bytes=extent.map_bytes(self.path / DATA_FILE))
+                return attrs.evolve(found, map_bytes=self._map_bytes(transaction))
         except lmdb.Error as error:
             raise lmdb_failures.translated(error, self.path) from error
         except OSError as error:
             raise StoreError(f"{self.path / DATA_FILE} can't be read: {error.strerror or error}") from error
+
+    def only_reserve_left(self) -> bool:
+        """Whether its writer refuses new work, as far as that can be told from outside.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        try:
+            with self._env.begin() as transaction:
+                map_bytes = self._map_bytes(transaction)
+                return measures.only_reserve_left(self._env, transaction, self._tables, self.path, map_bytes)
+        except lmdb.Error as error:
+            raise lmdb_failures.translated(error, self.path) from error
+        except OSError as error:
+            raise StoreError(f"{self.path / DATA_FILE} can't be read: {error.strerror or error}") from error
+
+    def _map_bytes(self, transaction: lmdb.Transaction) -> int:
+        noted = transaction.get(formats.MAP_KEY, db=self._tables[META_TABLE])
+        return extent.map_bytes(self.path / DATA_FILE) if noted is None else int(noted)
 
     def copy_to(self, descriptor: int) -> None:
         """Write a compact copy of one commit to a file or pipe, while others may write to the store; it is not synced.

@@ -16,10 +16,12 @@ from opscore.runtime.errors import (
     StoreError,
     StoreFull,
     StoreIncompatible,
+    StoreReadOnly,
 )
 from opscore.runtime.storage import extent, formats, lmdb_failures, measures, readers, room
-from opscore.runtime.storage.directory_lock import DirectoryLock
-from opscore.runtime.storage.files import DATA_FILE, make_lock_file, sync
+from opscore.runtime.storage.directory_lock import LOCK_NAME, DirectoryLock
+from opscore.runtime.storage.files import DATA_FILE, LOCK_FILE, clear_compacted, make_directory, make_lock_file, sync
+from opscore.runtime.storage.held_files import HeldFiles
 from opscore.runtime.storage.lmdb_snapshot import META_TABLE, LmdbSnapshot, Reading
 from opscore.runtime.storage.lmdb_writing import WriteTransaction
 from opscore.runtime.storage.measures import StoreMeasure
@@ -68,11 +70,12 @@ class LmdbStore:
         self._applying = threading.Lock()
         self._uncertain: CommitUncertain | None = None
         try:
-            _make_directory(path)
+            make_directory(path)
         except OSError as error:
             raise StoreError(f"{path} can't be used as data directory: {error.strerror or error}") from error
         self._lock = DirectoryLock.acquire(path)
         try:
+            clear_compacted(path)
             self._open()
         except BaseException:
             self._lock.release()
@@ -99,14 +102,15 @@ class LmdbStore:
             self.upgrading = self._check_format()
             """The format whose rows have to be brought up to this one before anything else; nothing as a rule."""
             self._tables |= {name: self._env.open_db(name.encode()) for name in self._names}
-            self._page_bytes = self._env.stat()["psize"]
             sync(self.path)
             with contextlib.suppress(PermissionError):
                 # Who may not look there has not made the directory, and its name is somebody else's to keep.
                 sync(self.path.resolve().parent)
             self.upkeep()
+            self._note_map()
             with self.snapshot() as view:
                 self._sequence = view.last_sequence()
+            self._files = HeldFiles(self.path, (DATA_FILE, LOCK_FILE, LOCK_NAME))
         except (lmdb.Error, OSError) as error:
             self._env.close()
             raise lmdb_failures.translated(error, self.path) from error
@@ -155,6 +159,20 @@ class LmdbStore:
                 transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
             return None if before is None else int(before)
 
+    def _note_map(self) -> None:
+        """Have who looks at the store from outside know what it may grow to, where the file says something else."""
+        meta = self._tables[META_TABLE]
+        try:
+            with self._env.begin() as transaction:
+                noted = transaction.get(formats.MAP_KEY, db=meta)
+            known = extent.map_bytes(self.path / DATA_FILE) if noted is None else int(noted)
+            if known != self.map_bytes:
+                with self._env.begin(write=True) as transaction:
+                    transaction.put(formats.MAP_KEY, b"%d" % self.map_bytes, db=meta)
+        except lmdb.Error:
+            # A full disk must not keep a store from being opened to make room in it.
+            _log.debug("what the store may grow to could not be noted", exc_info=True)
+
     def close(self) -> None:
         """Close the files and give the directory free; closing twice is fine.
 
@@ -166,6 +184,7 @@ class LmdbStore:
             return
         try:
             self._env.close()
+            self._files.close()
             self._lock.release()
         finally:
             self._applying.release()
@@ -256,17 +275,19 @@ class LmdbStore:
         return outcomes
 
     def _reserve_refusal(self, transaction: lmdb.Transaction) -> StoreFull | None:
-        file_bytes = (self._env.info()["last_pgno"] + 1) * self._page_bytes
-        capacity = room.capacity(self.path, map_bytes=self.map_bytes, file_bytes=file_bytes)
-        # The pages are counted only where the file has grown near to what it may.
-        if not room.only_reserve_left(capacity, file_bytes):
-            return None
-        held = readers.commits_held(self._env) > room.HELD_COMMITS_MAX
-        # What was given back since a snapshot that is still open can't be used again before it ends.
-        used = file_bytes if held else measures.used_bytes(transaction, self._tables)
-        if not room.only_reserve_left(capacity, used):
+        if not measures.only_reserve_left(self._env, transaction, self._tables, self.path, self.map_bytes):
             return None
         return StoreFull(str(self.path), f"the last {room.RESERVE:.0%} are kept for finishing what was accepted")
+
+    def _refuse_displaced(self) -> None:
+        """Refuse to write to files that are not the directory's any more.
+
+        Who removes or replaces them under a server, to restore a backup for example, would lose all that it went on to
+        acknowledge; and without the lock's file another server could have begun to write.
+        """
+        name = self._files.displaced()
+        if name is not None:
+            raise StoreReadOnly(str(self.path), f"its {name} was removed or replaced: put it back, or start again")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[WriteTransaction]:
@@ -279,6 +300,7 @@ class LmdbStore:
         if self._uncertain is not None:
             # The kernel forgets pages whose sync failed, and a sync after that says that all is well.
             raise self._uncertain
+        self._refuse_displaced()
         try:
             transaction = self._env.begin(write=True)
         except lmdb.PanicError as error:
@@ -329,11 +351,3 @@ class LmdbStore:
         with self._applying, self._writing() as transaction:
             transaction.transaction.delete(formats.UPGRADING_KEY, db=self._tables[META_TABLE])
         self.upgrading = None
-
-
-def _make_directory(path: Path) -> None:
-    """Make a directory and those above it, in a way that outlasts a loss of power."""
-    missing = [each for each in (path, *path.parents) if not each.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for each in missing:
-        sync(each.resolve().parent)

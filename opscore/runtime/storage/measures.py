@@ -1,12 +1,13 @@
 """Sizes and counts of a store, as they are at one commit."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 import lmdb
 
-from opscore.runtime.storage import readers
+from opscore.runtime.storage import readers, room
 
 
 @attrs.frozen(kw_only=True)
@@ -49,6 +50,28 @@ def measured(environment: lmdb.Environment, transaction: lmdb.Transaction, table
 def used_bytes(transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> int:
     """What the pages of the tables and indexes take that hold something."""
     return sum(each.bytes for each in _tables(transaction, tables).values())
+
+
+def only_reserve_left(
+    environment: lmdb.Environment, transaction: lmdb.Transaction, tables: Mapping[str, Any], path: Path, map_bytes: int
+) -> bool:
+    """Whether new work has to be refused: the one rule, for who writes and for who looks.
+
+    Args:
+        environment: the store.
+        transaction: reads it.
+        tables: its tables and indexes.
+        path: its directory.
+        map_bytes: the most that it may grow to.
+    """
+    file_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    capacity = room.capacity(path, map_bytes=map_bytes, file_bytes=file_bytes)
+    # The pages are counted only where the file has grown near to what it may.
+    if not room.only_reserve_left(capacity, file_bytes):
+        return False
+    held = readers.commits_held(environment) > room.HELD_COMMITS_MAX
+    # What was given back since a snapshot that is still open can't be used again before it ends.
+    return room.only_reserve_left(capacity, file_bytes if held else used_bytes(transaction, tables))
 
 
 def _tables(transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> dict[str, TableMeasure]:
