@@ -72,7 +72,7 @@ def handles(message_type: type[MessageT]) -> Handles[MessageT]:
 
     A plain method can't wait, and costs less: an idle actor that is asked runs it in the asker's task, without a task
     switch. An async method may wait. Either takes the message and returns the reply, or the `Reply` that
-    `context.defer()` or `context.stash()` returned; type checkers compare this with the message's reply type. An
+    `context.defer()` or `context.stash()` returned; type checkers check it against the message's reply type. An
     error that the message declares is an answer; any other error crashes the actor.
 
     Args:
@@ -128,7 +128,7 @@ class Context(ABC, Generic[ProtocolT]):
 
     @abstractmethod
     def unstash(self) -> None:
-        """Put the stashed messages before those that wait, in order of arrival; no effect after the incarnation."""
+        """Put the stashed messages before those that wait, in order of arrival, unless the incarnation has ended."""
 
     @abstractmethod
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:

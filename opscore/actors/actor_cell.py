@@ -237,7 +237,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
         """Return how the turn ends, now that nothing seems to wait."""
         mailbox = self.mailbox
         if mailbox.entries or mailbox.signals:
-            # The first message has replaced the mailbox's queue since the turn began.
+            # The mailbox has created its queue since the turn began, for its first message.
             return Turn.MORE
         # A sealed mailbox that is empty has been drained.
         mailbox.idle = not mailbox.sealed

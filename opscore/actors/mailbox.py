@@ -263,7 +263,7 @@ class Mailbox:
             self._return(entry)
 
     def take_back(self, entry: Entry) -> bool:
-        """Put a message whose handler did not complete back at the head, if it may be redelivered; return whether."""
+        """Put an unfinished message back at the head, if it may be redelivered; return whether it was put back."""
         again = entry if isinstance(entry, Reply) else Reply(self.name, entry)
         again.failures += 1
         if again.failures > self._spec.redeliveries or self.closed or again.done:

@@ -361,7 +361,7 @@ class Worker:
             owner = self._queue.owner
             if owner is None or not self._is_stray(error):
                 raise
-            # `fail` needs a worker, and this one is coming.
+            # This worker counts as called, so that `fail` calls no other.
             self._queue.expect()
             owner.fail(NurseryLeftOpen(owner.mailbox.name, error))
             self._queue.arrive(self)

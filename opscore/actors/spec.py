@@ -108,7 +108,7 @@ class ChildSpec(Generic[ProtocolT]):
     shutdown_s: float = attrs.field(default=5.0, validator=attrs.validators.ge(0.0))
     """Seconds from the stop message to cancellation, and after that as many again for a shielded `on_stop`."""
     drain: bool = False
-    """Whether the child, before it stops for the last time, handles the messages that wait, within `shutdown_s`, and
+    """Whether a child that is stopped, and not restarted, first handles the messages that wait, within `shutdown_s`. It
     takes no new ones."""
     on_given_up: Callable[[str, BaseException], None] | None = None
     """Called with the child's name and last error when the child has exceeded its budget and is given up."""

@@ -69,7 +69,7 @@ class SupervisorCell(Cell):
         return cell.ref
 
     async def stop_child(self, name: str) -> None:
-        """Stop a child, with no restart to follow, and wait until it is gone."""
+        """Stop a child, without a restart, and wait until it is gone."""
         cell = self.children.get(name)
         if cell is None:
             cell = self._leaving.get(name)
@@ -81,7 +81,7 @@ class SupervisorCell(Cell):
         await cell.wait_ended()
 
     def child_leaves(self, cell: Cell) -> None:
-        """Free the name of a child that is ending, with no restart to follow."""
+        """Free the name of a child that is ending, without a restart."""
         del self.children[cell.spec.name]
         if cell.running:
             self._leaving[cell.spec.name] = cell
@@ -379,7 +379,7 @@ class Supervisor:
         return len(self._cell.children)
 
     async def stop_child(self, name: str) -> None:
-        """Stop a child, with no restart to follow, and wait until it is gone; do nothing if there is none.
+        """Stop a child, without a restart, and wait until it is gone; do nothing if there is none.
 
         The name is free at once. Cancelling this call does not keep the child from stopping.
 

@@ -1,6 +1,6 @@
 """Regular expressions within expressions: those of RE2, which comes with the parser's library.
 
-RE2 takes time linear in the text, but proportional to the number of states of the pattern, and `[ab]{999}` has a
+RE2 takes time in proportion to the length of the text times the number of states of the pattern, and `[ab]{999}` has a
 thousand (https://github.com/google/re2/wiki/WhyRE2). So the states of a pattern are estimated before it is used:
 sequences and alternatives add up their states, and only repetition multiplies them.
 """
@@ -68,7 +68,7 @@ def fits(within: str, pattern: str, spend: Callable[[int], object]) -> bool:
         spend: called with the steps that matching may cost, before it begins; it may raise.
 
     Raises:
-        ExpressionFailed: the pattern is not valid, or one of both can't be encoded in UTF-8.
+        ExpressionFailed: the pattern is not valid, or it or the text can't be encoded in UTF-8.
         ExpressionExhausted: the pattern is too long.
     """
     if len(pattern) > PATTERN_CHARACTERS_MAX:

@@ -63,14 +63,14 @@ def finite(number: float) -> float:
 
 
 def boolean(value: Any, what: str) -> bool:
-    """Return a boolean, or raise if the value is none."""
+    """Return a boolean, or raise if the value is not one."""
     if isinstance(value, bool):
         return value
     raise ExpressionFailed(f"{what} takes booleans, not {kind(value)}")
 
 
 def whole_of(value: Any, what: str) -> int:
-    """Return a whole number, which may be written as `1.0`, or raise if the value is none."""
+    """Return a whole number, which may be written as `1.0`, or raise if the value is not one."""
     if kind(value) == "a number":
         if isinstance(value, int):
             return whole(value)
@@ -90,7 +90,7 @@ def double(number: float) -> float:
 
 
 def text(value: Any, what: str) -> str:
-    """Return a text, or raise if the value is none."""
+    """Return a text, or raise if the value is not one."""
     if isinstance(value, str):
         return value
     raise ExpressionFailed(f"{what} takes text, not {kind(value)}")
