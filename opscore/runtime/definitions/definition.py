@@ -20,7 +20,7 @@ from opscore.runtime.limits import Limits
 
 
 class TaskKind(StrEnum):
-    """What a task consists of."""
+    """The kinds of tasks."""
 
     AGENT = "agent"
     SIGNAL = "signal"
@@ -242,7 +242,7 @@ def _build_task(
     settings = {**defaults, **task}
     retry = {**defaults.get("retry", {}), **task.get("retry", {})}
     kind = TaskKind(task.get("type", TaskKind.AGENT))
-    # Only tasks of agents have a default timeout: a signal or a child run may take for ever.
+    # Only tasks that agents do have a default timeout: a signal or a child run may take for ever.
     timeout = settings.get("timeoutSeconds", limits.timeout_s) if kind in BY_AGENTS else task.get("timeoutSeconds")
     return TaskDefinition(
         key=task["taskId"],

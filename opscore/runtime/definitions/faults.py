@@ -44,7 +44,7 @@ def check(document: Any, limits: Limits) -> None:
 
 
 def _can_be_read(document: Any, limits: Limits) -> bool:
-    """Return whether what expressions read can be checked: the tasks have distinct ids, and neither are too many."""
+    """Return whether what expressions read can be checked: task ids are distinct, and there is not too much of it."""
     tasks = document.get("tasks") if isinstance(document, dict) else None
     if (
         not isinstance(tasks, list)
@@ -75,7 +75,7 @@ def _faults(document: Any, limits: Limits) -> Iterator[Fault]:
 
 
 def _path_faults(workflow_id: Any) -> Iterator[Fault]:
-    """Check that the workflow's id can be part of a URL, as the ids of its tasks never are."""
+    """Check that the workflow's id can be part of a URL; the ids of its tasks never are."""
     why = unusable(workflow_id) if isinstance(workflow_id, str) and workflow_id.strip() else None
     if why is not None:
         yield Fault(path="id", message=f"{workflow_id!r} {why}")
