@@ -1,4 +1,4 @@
-"""What every page of results shares: how a figure is read, whether a bar is passed, where it was measured."""
+"""What all pages of results share: how a figure is read, whether a bar is passed, where it was measured."""
 
 import argparse
 import json
@@ -23,14 +23,14 @@ class Figure:
     title: str
     unit: str
     scale: float = 1
-    """What a number is multiplied with to have the unit."""
+    """The factor that converts a number to the unit."""
     form: str = "{:,.0f}"
 
     def shown(self, value: float) -> str:
         return self.form.format(value * self.scale)
 
     def cell(self, values: Sequence[float] | None) -> str:
-        """The median, and how far the rounds lie apart."""
+        """Return the median and the range of the rounds."""
         if not values:
             return "–"
         median = self.shown(statistics.median(values))
@@ -79,12 +79,12 @@ def loads(at_start: float) -> str:
 
 @attrs.frozen(kw_only=True)
 class Page(ABC):
-    """What a run becomes: printed, written as markdown, and as JSON with the raw figures."""
+    """The report of a run: printed, written as Markdown, and as JSON with the raw figures."""
 
     HEADER: ClassVar[str]
 
     raw: dict[str, dict[str, list[float]]]
-    """Of each thing that is compared, of each figure, one number a round."""
+    """The figures by contender and name, one number per round."""
     rounds: int
     load_at_start: float = attrs.field(factory=lambda: os.getloadavg()[0])
 
@@ -126,7 +126,7 @@ class Page(ABC):
         }
 
     def publish(self, output: Path | None, raw: Path | None) -> None:
-        """Print it, and write it where it is wanted."""
+        """Print the report, and write it to the files that were named."""
         print(*self.lines(), sep="\n")
         if output is not None:
             output.write_text(self.markdown(), encoding="utf-8")

@@ -7,7 +7,7 @@ Where things are:
     opscore.gateway    everything that touches a socket, the environment or a terminal: HTTP, SDK, command line
 
 Imports point one way: gateway to runtime to actors. The names below are loaded when they are first used, so
-that importing a part of the package loads nothing of the others.
+that importing one part of the package does not load the others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The first step of the `opscore` command.
+"""The entry point of the `opscore` command.
 
-From here on, also while the rest still loads, Ctrl-C has its exit code, and a server that is told to stop stops.
+It handles signals before the rest is loaded: Ctrl-C ends with the right exit code, and SIGTERM stops a server.
 """
 
 import os
@@ -10,22 +10,21 @@ import sys
 
 def main() -> None:
     """Load the command line, run it, and end with its exit code."""
-    # A server that is told to stop has done what it was asked to; whatever else is interrupted has not.
+    # Stopping a server is success; any other command that is interrupted has not done its work.
     serves = sys.argv[1:2] == ["serve"]
     code = 0 if serves else 130
     before = signal.getsignal(signal.SIGTERM)
     if serves:
-        # Until the server takes its signals itself. Process 1, as in a container, would not even hear of this one.
+        # This holds until the server handles signals itself. The kernel drops a SIGTERM that process 1, as in a
+        # container, has no handler for.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _open_closed_streams()
         try:
             os.getcwd()  # noqa: PTH109 (pathlib takes milliseconds to load)
         except OSError as error:
-            # Much of what is loaded asks for it.
-            sys.stderr.write(
-                f"opscore: the directory that this was begun in: {error.strerror}; change to another one\n"
-            )
+            # Many of the modules loaded below need the current directory.
+            sys.stderr.write(f"opscore: can't use the current directory: {error.strerror}; change to another one\n")
             sys.exit(2)
         from opscore.gateway.cli import run  # noqa: PLC0415 (loading it is what may be interrupted)
 
@@ -38,18 +37,18 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Have the standard streams that came closed be open: a socket or the store's file would take their numbers.
+    """Open the standard streams that were closed at the start: else a socket or the store's file gets their numbers.
 
-    Nothing is there to be read, errors go nowhere, and what is written to the standard output fails, as it has to
-    where something was asked for.
+    Standard input is then empty and standard error is discarded. Writing to standard output fails, because a command
+    whose output is lost must not succeed.
     """
     for descriptor, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest number that is free is this one; commands that are started from here are given it as well.
+            # `os.open` takes the lowest free descriptor, which is this one. Child processes inherit it.
             os.set_inheritable(os.open(os.devnull, flags), True)
-    # The interpreter has none where a descriptor was closed when it began, whatever a type checker thinks.
+    # A stream whose descriptor was closed when the interpreter started is None, though its type does not say so.
     streams = vars(sys)
     for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if streams[name] is None:

@@ -1,13 +1,12 @@
 """Compares actor libraries: `python -m bench.actors [--rounds N] [--peers NAME ...] [--workloads NAME ...] ...`.
 
-Every measurement runs in a fresh process pinned to one core. A round measures every workload once with every peer,
-and the order of the peers turns with each round, so that what else happens on the machine falls on
-all of them alike: the ratios are to be read, not the rates. What counts is what the actors handled; a wrong number
-ends the run. What is not installed is left out:
-`pip install --group bench-actors`, and `erl` from the system's packages. Linux only.
+Every measurement runs in a fresh process pinned to one core. A round measures every workload once with every peer. The
+order of the peers rotates with each round, so that other load on the machine affects all of them alike: compare the
+ratios, not the rates. Only messages that the actors handled count, and a wrong number ends the run. Peers that are not
+installed are left out: `pip install --group bench-actors`, and `erl` from the system's packages. Linux only.
 
-The table goes to the terminal as each round ends, and with `--output FILE` into a page with everything that has to be
-known about the run; `--json FILE` takes the raw figures.
+The table is printed after each round; `--output FILE` writes a page with it and with all that has to be known about
+the run, and `--json FILE` writes the raw figures.
 """
 
 import argparse
@@ -33,7 +32,7 @@ class Turn:
 
 
 def turns(rounds: int, peers: list[str], workloads: list[str]) -> Iterator[Turn]:
-    """Say who is measured when."""
+    """Return the order in which peers and workloads are measured."""
     for round_ in range(rounds):
         for workload in workloads:
             if round_ >= ROUNDS_MAX.get(workload, rounds):

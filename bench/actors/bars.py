@@ -7,12 +7,12 @@ import attrs
 from bench.page import Verdict
 
 Medians = Mapping[str, Mapping[str, float]]
-"""Of each peer, of each figure."""
+"""The medians by peer and figure."""
 
 
 @attrs.frozen(kw_only=True)
 class Bar:
-    """At least so many times a figure of a peer's."""
+    """The minimum ratio to the figure of a peer."""
 
     figure: str
     times: float
@@ -23,7 +23,7 @@ class Bar:
 
 @attrs.frozen(kw_only=True)
 class Ceiling:
-    """At most so much."""
+    """The maximum."""
 
     figure: str
     most: float
@@ -50,7 +50,7 @@ CEILINGS = (
 
 
 def verdicts(medians: Medians, slice_ms: float) -> Iterator[Verdict]:
-    """Hold the medians against every bar; what was not measured is neither passed nor failed."""
+    """Compare the medians with every bar; a figure that was not measured neither passes nor fails."""
     ours = medians.get("opscore", {})
     for bar in BARS:
         mine = ours.get(bar.figure)

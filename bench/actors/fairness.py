@@ -1,8 +1,8 @@
 """How long an actor under a flood keeps its neighbour waiting: opscore only.
 
-A producer keeps the mailbox of one actor full, whose handler computes for so many microseconds without a pause. Beside
-it another actor is told something, again and again with a pause between, and takes the time from there to its handler.
-The flood has to be one: the flooded actor's handlers must have computed for a good part of the time.
+A producer keeps the mailbox of one actor full, whose handler computes for a number of microseconds without a pause.
+Another actor is told a message again and again, with pauses, and measures the time until its handler runs. The flood is
+checked: the flooded actor's handlers must have computed for a good part of the time.
 """
 
 import time
@@ -19,7 +19,7 @@ from opscore.actors.system import open_system
 
 SEED = 7
 PAUSE_S = 0.002
-"""The longest pause between two messages; without one they would keep step with the flood."""
+"""The longest pause between two messages; without pauses the messages would fall into step with the flood."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +47,7 @@ class Poke(Message["Neighbour", None]):
 
 @attrs.frozen(kw_only=True)
 class Settle(Message["Neighbour", None]):
-    """Answered once everything before it was handled."""
+    """Asks for a reply, which comes once all messages before it are handled."""
 
 
 class Neighbour(Actor["Neighbour"]):
@@ -65,13 +65,13 @@ class Neighbour(Actor["Neighbour"]):
 
 @attrs.frozen(kw_only=True)
 class Latencies:
-    """Seconds, in ascending order."""
+    """Delays in seconds, in ascending order."""
 
     seconds: tuple[float, ...]
     handled: int
-    """Messages, as the neighbour counted them."""
+    """Messages that the neighbour counted."""
     busy_share: float
-    """Of the time, what the flooded actor's handlers took."""
+    """Share of the time that the flooded actor's handlers took."""
 
     def quantile(self, share: float) -> float:
         return self.seconds[min(int(share * len(self.seconds)), len(self.seconds) - 1)]

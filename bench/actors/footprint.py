@@ -1,7 +1,7 @@
 """How much a process grew, by one of two measures.
 
-`rss` is the resident set as the kernel counts it: all that is really taken, stacks and the allocator's slack included.
-`traced` is what tracemalloc sees: Python's own objects, exactly. Garbage is collected before each look.
+`rss` is the resident set that the kernel counts: all memory that is used, including stacks and the allocator's slack.
+`traced` is what tracemalloc counts: exactly the memory of Python's objects. Garbage is collected before each reading.
 """
 
 import gc
@@ -16,18 +16,18 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Growth:
-    """Bytes that all actors of a run took together."""
+    """Bytes that all actors of a run take together."""
 
     started_bytes: int
     """Once all had started and none had handled anything."""
     handled_bytes: int
     """Once each had handled one message and was idle again."""
     handled: int
-    """As the actors counted it."""
+    """Messages that the actors counted."""
 
 
 class Footprint:
-    """Measures from `mark` on."""
+    """Measures the growth since `mark`."""
 
     def __init__(self, *, traced: bool) -> None:
         self._traced = traced

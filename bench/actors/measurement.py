@@ -26,7 +26,7 @@ def measure(peer: str, workload: str, core: int, sizes: Sizes) -> Figures:
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     if answer.returncode != 0:
         raise RuntimeError(f"{workload} of {peer} failed:\n{answer.stderr}")
-    # What a peer prints itself stands before it.
+    # The figures are on the last line; a peer may print something before.
     figures: Figures = json.loads(answer.stdout.splitlines()[-1])
     return figures
 
@@ -45,7 +45,7 @@ def main() -> None:
     peer, workload, core, sizes = sys.argv[1:]
     os.sched_setaffinity(0, {int(core)})
     print(json.dumps(run(peer, workload, Sizes(**json.loads(sizes)))), flush=True)
-    # Some peers leave threads or an event loop behind that would keep the process; it has said what it had to say.
+    # Some peers leave threads or an event loop behind that would keep the process alive; the figures are printed.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What the actors of the peers send one another; opscore's own messages stand beside its actors.
+"""The messages of the peers' actors; those of opscore are in the module of its actors.
 
 They are dataclasses because autogen-core serialises those, and takes no attrs class.
 """
@@ -18,7 +18,7 @@ class GetCount:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Goes round the ring."""
+    """The token that goes round the ring."""
 
 
 @dataclass(frozen=True, slots=True)

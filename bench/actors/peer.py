@@ -1,10 +1,10 @@
-"""What every peer of the comparison does, so that all of them do the same work.
+"""The workloads that every peer of the comparison implements, so that all of them do the same work.
 
-A counter adds up the `Add`s it is given and answers `GetCount`. A node passes a token on to the next. A sender, told
-to flood, gives a counter so many messages. A method sets its actors up, starts the clock, does its work, stops the
-clock once everything was handled, and returns how long that took and how much was handled, as the actors tell it:
-a reply that comes after all the messages, or the last message itself, ends a measurement, never the last `tell`.
-Messages are immutable values made beforehand: what is measured is passing them on.
+A counter adds up the `Add`s that it gets and answers `GetCount`. A node passes a token on to the next. A sender that is
+told to flood sends a counter a number of messages. A method creates its actors, starts the clock, does its work, stops
+the clock once everything is handled, and returns the time and the number of messages that the actors say they handled.
+A measurement ends with a reply that comes after all messages, or with the last message itself, never with the last
+`tell`. Messages are immutable values created beforehand, so that only passing them on is measured.
 """
 
 import time
@@ -16,20 +16,20 @@ import attrs
 from bench.actors.footprint import Footprint, Growth
 
 CAPACITY = 1024
-"""Messages that wait at most where the sender has to wait for room."""
+"""Capacity of the mailboxes at which senders wait for room."""
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What one run of a workload took."""
+    """The outcome of one run of a workload."""
 
     seconds: float
     handled: int
-    """As the actors counted it."""
+    """Messages that the actors counted."""
 
 
 class Stopwatch:
-    """Starts when it is made."""
+    """A clock that starts when it is created."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -65,7 +65,7 @@ class Peer(ABC):
 
     @abstractmethod
     def ask(self, asks: int, askers: int) -> Outcome:
-        """So many askers at a time ask one counter; each asks again once it has its reply."""
+        """A number of askers ask one counter at the same time; each asks again once it has its reply."""
 
     def tell_async(self, messages: int) -> Outcome:
         """As `tell`, to a handler that could wait."""
@@ -93,4 +93,4 @@ class Peer(ABC):
 
     @abstractmethod
     def idle(self, actors: int, footprint: Footprint) -> Growth:
-        """Start counters, note the growth; tell each one message, and note it once they are idle again."""
+        """Start counters and note the growth; tell each one message, and note the growth once they are idle again."""

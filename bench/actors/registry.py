@@ -1,4 +1,4 @@
-"""The peers: where each is implemented, what it needs, and how large a share of the messages it can do in time."""
+"""The peers: where each is implemented, what it needs, and what share of the messages it gets, so as to end in time."""
 
 import importlib
 import importlib.metadata
@@ -16,15 +16,15 @@ class Entry:
     """One peer."""
 
     module: str
-    """In `bench.actors.peers`."""
+    """The module in `bench.actors.peers`."""
     kind: str
-    """The class in it."""
+    """The class in that module."""
     package: str | None
-    """What has to be installed; None for what comes with Python."""
+    """The distribution that has to be installed; None if it comes with Python."""
     program: str | None = None
-    """What has to be on the PATH."""
+    """The program that has to be on the PATH."""
     used: str
-    """How, in a few words."""
+    """How the peer is used, in a few words."""
     install: str = "pip install --group bench-actors"
     share: float = 1.0
     bounded: bool = False

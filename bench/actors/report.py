@@ -1,4 +1,4 @@
-"""What a run becomes: a table, the bars, the surroundings, and the raw figures as JSON."""
+"""The report of a run: a table, the bars, the environment, and the raw figures as JSON."""
 
 import importlib.metadata
 import os
@@ -14,7 +14,7 @@ from bench.actors.workloads import FIGURES, ROUNDS_MAX, Sizes
 from bench.page import Page, Verdict, bar_rows, commit, loads, machine
 
 Raw = dict[str, dict[str, list[float]]]
-"""Of each peer, of each figure, one number a round."""
+"""The figures by peer and name, one number per round."""
 
 
 @attrs.frozen(kw_only=True)

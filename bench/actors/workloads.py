@@ -14,15 +14,15 @@ class Sizes:
     """How much of each; slow peers do a share of the messages, so that a turn takes some tenths of a second."""
 
     messages: int = 200_000
-    """Of tell, send and both kinds of fan-in; divisible by the senders after each share."""
+    """Messages of tell, send and both kinds of fan-in; every peer's share is divisible by the number of senders."""
     asks: int = 20_000
     askers: int = 100
-    """Of ask100, and the senders of fan-in."""
+    """Askers of ask100, and senders of fan-in."""
     hops: int = 50_000
     actors: int = 10_000
-    """Of spawn and idle; no share of them, for what an actor costs depends on their number."""
+    """Actors of spawn and idle, the same for every peer, because the cost of an actor depends on their number."""
     flood_s: float = 1.5
-    """How long each fairness measurement takes."""
+    """Duration of each fairness measurement, in seconds."""
 
     def share(self, share: float) -> "Sizes":
         """Return these sizes with a share of the messages, in whole rounds of askers and senders."""
@@ -41,7 +41,7 @@ class Sizes:
 
 
 class WrongCountError(Exception):
-    """The actors handled another number of messages than they were sent."""
+    """The number of messages that were handled is not the number that were sent."""
 
     def __init__(self, workload: str, handled: int, expected: int) -> None:
         super().__init__(f"{workload}: {handled} handled instead of {expected}")
@@ -93,7 +93,7 @@ def _fairness(workload: str, handler_s: float) -> Run:
         found = latencies(handler_s, sizes.flood_s)
         if found.handled != len(found.seconds):
             raise WrongCountError(workload, found.handled, len(found.seconds))
-        # A test's sizes are too small for a flood to build up.
+        # With the small sizes of a test, no flood builds up.
         if found.busy_share < FLOOD_SHARE_MIN and sizes.flood_s >= 0.5:
             raise ValueError(f"{workload}: the flood took {found.busy_share:.0%} of the time only")
         return {

@@ -1,12 +1,12 @@
 """Compares commits: `python -m bench.durability [--rounds N] [--stores NAME ...] [--waiters N ...] ...`.
 
-Every measurement runs in a fresh process and a fresh directory. A round measures every store once with every number
-of waiters, and the order of the stores turns with each round, so that what else happens on the machine and its disk
-falls on all of them alike: the ratios are to be read, not the rates. What counts is what was acknowledged as durable;
-if an operation of those is not there when the store is opened again, the run ends.
+Every measurement runs in a fresh process and a fresh directory. A round measures every store once with every number of
+waiters. The order of the stores rotates with each round, so that other load on the machine and its disk affects all of
+them alike: compare the ratios, not the rates. Operations count when they were acknowledged as durable; if one of them
+is missing when the store is opened again, the run ends.
 
-`--folder` has to be on the disk that is meant: nothing is durable on a tmpfs. The table goes to the terminal, and with
-`--output FILE` into a page with everything that has to be known about the run; `--json FILE` takes the raw figures.
+`--folder` has to be on the disk to measure: nothing is durable on a tmpfs. The table is printed; `--output FILE` writes
+a page with it and with all that has to be known about the run, and `--json FILE` writes the raw figures.
 """
 
 import argparse
@@ -34,7 +34,7 @@ class Turn:
 
 
 def turns(rounds: int, stores: list[str], waiters: list[int]) -> Iterator[Turn]:
-    """Say what is measured when."""
+    """Return the order of the measurements."""
     for round_ in range(rounds):
         first = round_ % len(stores)
         for count in waiters:

@@ -8,12 +8,12 @@ import attrs
 from bench.page import Verdict
 
 Medians = Mapping[str, Mapping[str, float]]
-"""Of each store, of each figure."""
+"""The medians by store and figure."""
 
 
 @attrs.frozen(kw_only=True)
 class RateBar:
-    """At least so many times the commits of another store, with so many waiters."""
+    """The minimum ratio to the commits of another store, with a given number of waiters."""
 
     waiters: int
     times: float
@@ -39,7 +39,7 @@ ANONYMOUS_GROWTH_BYTES_MAX: Final = 8 * 1024**2
 
 
 def p99_in_commits(figures: Mapping[str, float]) -> float | None:
-    """The slowest hundredth among many waiters, in times of a commit that waits for no other."""
+    """The slowest hundredth among many waiters, as a multiple of a commit that waits for no other."""
     p99, alone = figures.get(f"p99@{P99_WAITERS}"), figures.get("p50@1")
     return None if p99 is None or alone is None else p99 / alone
 
@@ -63,7 +63,7 @@ def commit_verdicts(medians: Medians) -> Iterator[Verdict]:
 
 
 def opening_verdicts(medians: Medians) -> Iterator[Verdict]:
-    """Hold the openings against their bars, by the cold ones, which are the slower."""
+    """Compare the cold openings, which are the slower ones, with their bars."""
     for finished, unfinished, most_s in (
         (0, OPENING_UNFINISHED, OPENING_UNFINISHED_S_MAX),
         (OPENING_FINISHED, 0, OPENING_FINISHED_S_MAX),

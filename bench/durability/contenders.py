@@ -1,12 +1,11 @@
-"""The stores beside one another. Each makes operations of about 200 bytes durable, and says afterwards which it has.
+"""The stores that are compared. Each makes operations of about 200 bytes durable, and lists afterwards which it has.
 
 opscore: the real journal in a running actor system, the real writer's thread, the real store. An operation is a step
-of a task as the domain commits it: the task's row, encoded by the domain's codec, under the precondition that it stands
-at the version that the step before wrote, with its record in the journal. Every fourth step begins another task.
-The floor makes the same rows durable by the same calls of LMDB under the same precondition, and has nothing around
-them: neither actors nor indexes, no typed errors, no unit that is refused alone. Python can't do with less.
-The others get a number for a key, always the next one, and 200 bytes that are there already: what they have to beat is
-nothing but their own sync.
+of a task as the domain commits it: the task's row, encoded by the domain's codec, with the precondition that it has
+the version which the step before wrote, and its record in the journal. Every fourth step begins another task.
+The floor makes the same rows durable by the same LMDB calls with the same precondition, and has nothing else: no
+actors, no indexes, no typed errors, no submission that is refused alone. Less is not possible in Python.
+The others write 200 bytes made beforehand under the next number as key: they have no other work than their own sync.
 """
 
 import json
@@ -51,7 +50,7 @@ Running = Callable[[Path, list[float]], AbstractAsyncContextManager[Submit]]
 
 @attrs.frozen(kw_only=True)
 class Contender:
-    """One store: how it runs in a directory, noting how long its batches take, and what it holds when reopened."""
+    """One store: runs in a directory, notes how long its batches take, and lists what it holds when reopened."""
 
     used: str
     running: Running
@@ -62,7 +61,7 @@ class Contender:
 
 
 class _TimedWriter:
-    """The real writer, and how long its batches take."""
+    """The real writer; it also notes how long its batches take."""
 
     def __init__(self, store: OpscoreStore, batch_seconds: list[float]) -> None:
         self._writer = ThreadWriter(store)
@@ -122,7 +121,7 @@ def _raise(error: CommitUncertain) -> None:
 
 
 def _opscore_found(path: Path) -> Collection[int]:
-    """The numbers in the journal, provided that every row stands where its last record says."""
+    """Return the numbers in the journal, if every row has the version that its last record says."""
     numbers, last_kinds = [], dict[str, str]()
     with open_store(path, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
         for _, stored in view.scan(JOURNAL_TABLE):
@@ -149,7 +148,7 @@ class _Rows:
 
 
 class Floor:
-    """The rows that opscore writes, and a check that each replaces what it must."""
+    """Writes the rows that opscore writes, and checks that each replaces the expected version."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -228,7 +227,7 @@ async def _handing_over(store: Store[OperationT], batch_seconds: list[float]) ->
 
 
 class RawLmdb:
-    """One table of LMDB, and nothing around it."""
+    """One LMDB table, and nothing else."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -283,7 +282,7 @@ def _sqlite_found(path: Path) -> Collection[int]:
 
 
 class Append:
-    """A file that each batch is appended to with one write and one fdatasync: what a disk gives at most."""
+    """A file to which each batch is appended with one write and one fdatasync: the most that a disk can do."""
 
     def __init__(self, path: Path) -> None:
         self._file = path / "operations.log"
@@ -320,6 +319,6 @@ CONTENDERS: Final = {
 
 
 def operation() -> str:
-    """Say what opscore's operation weighs, without the checks around it."""
+    """Return the size of opscore's operation, without the checks around it."""
     row, _ = Steps().next_of(0)
     return f"a row of {len(TASKS.put(row).body)} bytes and a record of {len(record(line_of(row, 1)).body)}"

@@ -1,7 +1,7 @@
 """One measurement in a process of its own: `python -m bench.durability.measurement STORE WAITERS SECONDS FOLDER`.
 
-The parent starts it; it prints its figures as JSON, and fails if an operation that was acknowledged is not there when
-the store is opened again.
+The parent starts it; it prints its figures as JSON, and fails if an operation that was acknowledged is missing when the
+store is opened again.
 """
 
 import gc
@@ -21,13 +21,13 @@ from bench.durability.waiters import Outcome, run_waiters
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 300
 WARM_UP_SHARE = 0.15
-"""Of the time, for what is not measured: caches fill and files begin to grow."""
+"""Share of the time that is a warm-up and not measured: caches fill and files begin to grow."""
 
 Figures = dict[str, float]
 
 
 class LostError(Exception):
-    """What was acknowledged is not there."""
+    """An operation that was acknowledged is missing."""
 
     def __init__(self, store: str, lost: int, acknowledged: int) -> None:
         super().__init__(f"{store} lost {lost} of {acknowledged} operations that it had acknowledged")
@@ -46,7 +46,7 @@ def measure(store: str, waiters: int, seconds: float, folder: Path) -> Figures:
 
 
 def run(store: str, waiters: int, seconds: float, path: Path, contender: Contender | None = None) -> Figures:
-    """Measure in this process, and look afterwards whether everything is there."""
+    """Measure in this process, and check afterwards that nothing is missing."""
     contender = contender or CONTENDERS[store]
     batch_seconds: list[float] = []
     warm, outcome = trio.run(_waited, contender, waiters, seconds, path, batch_seconds)

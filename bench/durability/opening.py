@@ -1,13 +1,13 @@
 """Measures openings: `python -m bench.durability.opening [--finished N ...] [--unfinished N ...] [--rounds N] ...`.
 
 First every store is built by a process of its own, which writes one-task sessions through the store in large batches
-and is killed with SIGKILL. Then each is opened again and again by fresh processes, interleaved: a node is opened on it
-with everything that belongs to one, and the time runs until all that was left to do has been taken up. That process is
-ended without closing anything either, so that every opening is one after a crash. Python has loaded by then.
+and is killed with SIGKILL. Then fresh processes open each store again and again, interleaved: each opens a complete
+node on it, and the clock runs until all unfinished work has been taken up. The time to load Python is not included.
+These processes end without closing anything, so that every opening follows a crash.
 
-Each round opens a store twice: cold, after the kernel was asked to forget the file's pages, so that all that is read
-comes from the disk; and warm, right after. Memory is that of the warm one, with the node open: anonymous is the
-process's own, file-backed is what is mapped, the store's pages above all, which the kernel takes back when it needs to.
+Each round opens a store twice: cold, after the kernel was asked to drop the file's pages, so that everything is read
+from the disk; and warm, right after. Memory is that of the warm opening, while the node is open: anonymous memory is
+the process's own; file-backed memory is mapped, mostly pages of the store, and the kernel can reclaim it.
 """
 
 import argparse
@@ -44,7 +44,7 @@ FIGURES: Final = {
 
 @attrs.frozen(kw_only=True)
 class Kind:
-    """What a store holds."""
+    """The contents of a store."""
 
     finished: int
     unfinished: int
@@ -123,7 +123,7 @@ def build(kind: Kind, directory: Path) -> Built:
 
 
 def forget(file: Path) -> None:
-    """Ask the kernel to drop what it holds of a file; what is not on the disk yet is written first."""
+    """Write a file to the disk, then ask the kernel to drop its cached pages."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -22,14 +22,14 @@ KIB = 1024
 
 
 def memory() -> Figures:
-    """Bytes of this process that are resident: its own, and those of files, above all of the store's map."""
+    """Return the resident bytes of this process: its own, and those of files, mostly of the store's map."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     sizes = {name: int(size.split()[0]) * KIB for name, size in (line.split(":") for line in lines)}
     return {"anonymous": sizes["Anonymous"], "file": sizes["Rss"] - sizes["Anonymous"]}
 
 
 async def opened(path: Path, unfinished: int) -> Figures:
-    """Open the node, have a look what it holds once everything is taken up, and close it."""
+    """Open the node, read its memory once everything has been taken up, and close it."""
     async with _open(path, unfinished) as figures:
         return figures
 

@@ -1,4 +1,4 @@
-"""What a run of commits becomes: a table, the bars, the surroundings, and the raw figures as JSON."""
+"""The report of a run of commits: a table, the bars, the environment, and the raw figures as JSON."""
 
 import importlib.metadata
 import os
@@ -16,7 +16,7 @@ from bench.durability.contenders import CONTENDERS
 from bench.page import Figure, Page, Verdict, bar_rows, commit, loads, machine
 
 Raw = dict[str, dict[str, list[float]]]
-"""Of each store, of each figure, one number a round."""
+"""The figures by store and name, one number per round."""
 FIGURES: Final[Mapping[str, Figure]] = {
     "rate": Figure(title="durable operations", unit="1/s"),
     "p50": Figure(title="latency, median", unit="ms", scale=1_000, form="{:,.2f}"),
@@ -41,7 +41,7 @@ the top of [waiters.py](waiters.py), how turns are taken at the top of [__main__
     waiters: list[int]
     seconds: float
     operation: str
-    """What opscore's operation weighs."""
+    """Size of opscore's operation."""
 
     def verdicts(self) -> Iterator[Verdict]:
         return commit_verdicts(self.medians())

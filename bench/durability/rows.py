@@ -39,10 +39,10 @@ from opscore.runtime.tables import (
 
 SEED: Final = 7
 AGENTS_MAX: Final = 1_000
-"""Each holds one lease; what is not out with an agent waits."""
+"""Agents, each of which holds one lease; all other tasks wait."""
 RETRY_FROM_S: Final = 3_600.0
 RETRY_TO_S: Final = 86_400.0
-"""When retry delays end: none does while it is measured."""
+"""When retry delays end: after the measurement."""
 BEGAN_BEFORE_S: Final = 86_400.0
 BEGUN_EVERY_S: Final = 0.01
 PAYLOAD: Final = {"incident": "login codes arrive twice", "severity": 2}
@@ -50,10 +50,10 @@ RESULT: Final = {"summary": "collected", "alerts": 17}
 
 
 class Rows:
-    """Makes sessions of one workflow, as submissions.
+    """Builds sessions of one workflow, as submissions.
 
     Args:
-        now: the wall time that everything happened at, or will.
+        now: the wall time of all events.
     """
 
     def __init__(self, now: float) -> None:
@@ -102,7 +102,7 @@ class Rows:
                 yield self._delayed() if index % 2 else self._ready()
 
     def _begun(self) -> tuple[Session, Task]:
-        # One after another, as triggers come: their ids begin with the time.
+        # Ids begin with the time, and so are in the order of the triggers.
         self._begun_s += BEGUN_EVERY_S
         session_id = new_id("ses", self._begun_s, self._random)
         session = Session(

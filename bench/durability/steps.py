@@ -1,4 +1,4 @@
-"""What an operation is: a step of a task, as the domain commits it. What rows say is decided before the clock runs."""
+"""Operations: steps of a task, as the domain commits them. Their contents are decided before the clock starts."""
 
 from collections.abc import Iterator
 from random import Random
@@ -24,7 +24,7 @@ class Steps:
         self._left: dict[int, Iterator[Task]] = {}
 
     def next_of(self, waiter: int) -> tuple[Task, bool]:
-        """A waiter's next row, and whether it is a task's first."""
+        """Return a waiter's next row, and whether it is the first of its task."""
         row = next(self._left.get(waiter, iter(())), None)
         if row is not None:
             return row, False
@@ -42,7 +42,7 @@ def steps_of(session_id: str) -> list[Task]:
 
 
 def line_of(row: Task, number: int) -> Record:
-    """What the journal says of a step; the operation's number stands in it."""
+    """Return the journal record of a step, which contains the number of the operation."""
     return Record(
         at=BEGAN_AT,
         entity="task",

@@ -1,6 +1,6 @@
-"""The waiters, and how what they submit reaches a thread: the same for every store.
+"""The waiters, and how their operations reach a thread; this is the same for every store.
 
-Each waiter is a task of trio that submits an operation, waits until it is durable, and submits the next. They begin
+Each waiter is a trio task that submits an operation, waits until it is durable, and submits the next. They begin
 together, and none begins another operation once the time is over.
 """
 
@@ -18,27 +18,27 @@ import trio
 from opscore.runtime.commit_line import GATHERED_ROUNDS_MAX
 
 Submit = Callable[[int, int], Awaitable[None]]
-"""Of a waiter's number and an operation's number; back once it is durable."""
+"""Takes a waiter's number and an operation's number; returns once the operation is durable."""
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What a run of waiters yields; times in seconds."""
+    """The outcome of a run of waiters; times are in seconds."""
 
     seconds: float
     cpu_s: float
-    """Of the whole process, all its threads."""
+    """Processor time of the whole process, all its threads included."""
     latencies: list[float]
-    """In ascending order, one for each operation."""
+    """Latencies in ascending order, one for each operation."""
     acknowledged: list[int]
-    """The numbers of the operations that were said to be durable."""
+    """Numbers of the operations that were acknowledged as durable."""
 
     def quantile(self, share: float) -> float:
         return self.latencies[min(int(share * len(self.latencies)), len(self.latencies) - 1)]
 
 
 async def run_waiters(submit: Submit, *, waiters: int, seconds: float, numbers: "itertools.count[int]") -> Outcome:
-    """Have them all submit for so long."""
+    """Let all waiters submit for a time."""
     latencies: list[float] = []
     acknowledged: list[int] = []
     clock = time.perf_counter
@@ -68,16 +68,16 @@ AppliedT_contra = TypeVar("AppliedT_contra", contravariant=True)
 
 
 class Store(Protocol[AppliedT_contra]):
-    """What the thread calls; all of it in that thread."""
+    """What the thread calls, all of it in that thread."""
 
     def open(self) -> None:
-        """Open what it writes."""
+        """Open the store."""
 
     def apply(self, operations: Sequence[AppliedT_contra]) -> None:
         """Make these operations durable, with one sync."""
 
     def close(self) -> None:
-        """Close it."""
+        """Close the store."""
 
 
 @attrs.frozen(eq=False)
@@ -88,9 +88,9 @@ class _Job:
 
 
 class HandOver(Generic[OperationT]):
-    """Group commit before any store: one task gathers what waits while a thread of its own makes the rest durable.
+    """Group commit in front of any store: one task gathers operations while a thread makes the last batch durable.
 
-    It is what `JournalActor` and `ThreadWriter` do, without actors, checks or codec.
+    This is what `JournalActor` and `ThreadWriter` do, without actors, checks and codec.
     """
 
     def __init__(self, store: Store[OperationT], batch_seconds: list[float]) -> None:
@@ -110,12 +110,12 @@ class HandOver(Generic[OperationT]):
         await trio.lowlevel.wait_task_rescheduled(_not_cancellable)
 
     async def gather(self) -> None:
-        """Serve until it is cancelled."""
+        """Serve until cancelled."""
         while True:
             if not self._waiting:
                 self._more = trio.Event()
                 await self._more.wait()
-            # As the journal does: whoever the batch before woke is about to come.
+            # As in the journal: the waiters that the last batch woke are about to submit.
             seen = rounds = 0
             while seen < len(self._waiting) and rounds < GATHERED_ROUNDS_MAX:
                 seen, rounds = len(self._waiting), rounds + 1

@@ -1,7 +1,7 @@
 """One server of the comparison: `python -m bench.gateway.echo_app KIND`; prints its port, then serves.
 
-Every kind takes the same state report, validates it into an attrs value in the way that comes natural to its
-framework, asks a trio actor over the bridge, and answers 202 with a small document.
+Every kind takes the same state report, validates it into an attrs value in the way that is usual in its framework,
+asks a trio actor over the bridge, and answers 202 with a small document.
 
     bare            no framework and no validation, only `json`: the ceiling
     starlette       a Starlette route; the project's strict cattrs converter

@@ -1,9 +1,9 @@
 """Compares ASGI frameworks on the project's own server: `python -m bench.gateway.frameworks [--rounds N] ...`.
 
 All servers run at once on the first core and idle until their turn; `wrk` loads them from the second, one after
-the other in an order that turns with each round. A round counts only if every answer was 2xx and the actor
-behind the server handled what wrk counted. Beside the rate it shows the server's processor time for a request,
-which other work on the machine disturbs far less. Needs `wrk`, two cores, and the peers: `pip install litestar`.
+the other in an order that rotates with each round. A round counts only if every answer was 2xx and the actor behind
+the server handled as many requests as wrk counted. Beside the rate it shows the server's processor time per request,
+which other load on the machine affects far less. Needs `wrk`, two cores, and the peers: `pip install litestar`.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def load(server: Server, script: Path, connections: int, seconds: int) -> Turn:
     assert "Non-2xx" not in report, report
     assert "Socket errors" not in report, report
     counted = int(re.findall(r"(\d+) requests in", report)[0])
-    # What was under way when wrk stopped was handled but not counted.
+    # Requests in flight when wrk stopped were handled but not counted.
     handled = server.handled() - handled
     assert counted <= handled <= counted + connections, report
     number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s)", report)[0]

@@ -1,8 +1,8 @@
 """How fast worlds are played: `python -m bench.simulation [--rounds N] [--seconds S] [--output FILE]`.
 
-On one core, with garbage collected as seldom as by `opscore simulate`. Worlds of the sample workflow with 5 agents and
-one run, with the standard promises and without any, with the usual faults and without; then one world of 1,000 agents
-and 10,000 runs, and one a tenth of that. A round measures each once, one after the other.
+It uses one core and collects garbage as seldom as `opscore simulate`. It plays worlds of the sample workflow with 5
+agents and one run, each with and without the standard promises and the usual faults; then one world of 1,000 agents and
+10,000 runs, and one a tenth of that size. A round measures each once, one after the other.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def small(seed: int, faults: Faults) -> Scenario:
 
 
 def large(agents: int, sessions: int) -> Scenario:
-    """As many runs as there are, begun within a minute."""
+    """Return a world in which all runs begin within a minute."""
     return Scenario(
         workflows=[SAMPLE],
         agents=[AgentModel(count=agents, skills=SKILLS)],
@@ -74,7 +74,7 @@ def large(agents: int, sessions: int) -> Scenario:
 
 
 def many(seconds: float, faults: Faults, invariants: Invariants) -> dict[str, float]:
-    """Play small worlds for so long."""
+    """Play small worlds for a time."""
     began = time.perf_counter()
     worlds: list[Played] = []
     while time.perf_counter() < began + seconds:

@@ -1,18 +1,18 @@
 """Compares tasks a second: `python -m bench.tasks [--rounds N] [--contenders NAME ...] [--seconds S] ...`.
 
-A run here is one task that is a trivial function, unless it is said to be a chain; it is durable at each of its steps
-before anyone learns of that: triggered, handed out, done. A round measures every workload once with every contender,
-and the order of the contenders turns with each round, so that what else happens on the machine and its disk falls on
-all of them alike: the ratios are to be read, not the rates. Where the number of workers is a setting, 1, 10 and 100 are
-tried before the first round, and the best is taken. What a contender needs and is not installed
-(`pip install --group bench-tasks`, `apt-get install redis-server postgresql`) leaves it not measured.
+A run is one task that is a trivial function, unless the workload is a chain. Each of its steps (triggered, handed out,
+done) is durable before anyone sees it. A round measures every workload once with every contender. The order of the
+contenders rotates with each round, so that other load on the machine and its disk affects all of them alike: compare
+the ratios, not the rates. If the number of workers is a setting, 1, 10 and 100 are tried before the first round, and
+the best is taken. A contender whose requirements are not installed (`pip install --group bench-tasks`,
+`apt-get install redis-server postgresql`) is not measured.
 
-A size is measured of opscore alone: what a decision of the dispatcher's costs, and what memory a node takes, with up to
-10,000 agents and 100,000 tasks that wait.
+Sizes are measured for opscore alone: the cost of a decision of the dispatcher, and the memory of a node, with up to
+10,000 agents and 100,000 waiting tasks.
 
-`--folder` has to be on the disk that is meant: nothing is durable on a tmpfs. Tables go to the terminal, and with
-`--output FILE` into a page with everything that has to be known about the run, with a drawing beside it;
-`--json FILE` takes the raw figures. Linux only.
+`--folder` has to be on the disk to measure: nothing is durable on a tmpfs. The tables are printed; `--output FILE`
+writes a page with them and with all that has to be known about the run, and a drawing beside it; `--json FILE` writes
+the raw figures. Linux only.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def compare(options: argparse.Namespace) -> Report:
 def try_workers(
     report: Report, contenders: list[str], options: argparse.Namespace, server: Serving
 ) -> dict[tuple[str, str], int]:
-    """Try the numbers of workers; returns the best of each contender and workload."""
+    """Try the numbers of workers; return the best for each contender and workload."""
     best = {}
     for name in contenders:
         for workload in options.workloads:
@@ -99,7 +99,7 @@ def _told(progress: str, turn: Turn, shown: str) -> None:
 
 
 def _measure_sizes(report: Report, round_: int, folder: Path) -> None:
-    """The book in every round, the whole runtime in the first: it takes minutes, and most of them to trigger."""
+    """Measure the book in every round, the whole runtime only in the first: it takes minutes, mostly for triggers."""
     for size in report.sizes:
         for what in ("book", "runtime") if round_ == 0 else ("book",):
             figures = sizes.measured(what, size, report.size_seconds, folder)

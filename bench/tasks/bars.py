@@ -7,7 +7,7 @@ from bench.page import Verdict
 from bench.tasks.sizes import LARGEST, SMALLEST
 
 Medians = Mapping[str, Mapping[str, float]]
-"""Of each contender or size, of each figure."""
+"""The medians by contender or size, and by figure."""
 
 DBOS: Final = "DBOS, SQLite"
 QUEUES: Final = ("huey", "dramatiq", "Celery", "Procrastinate")
@@ -22,18 +22,18 @@ NOT_MEASURED: Final = "not measured"
 
 
 def best_of_dbos(medians: Medians) -> float | None:
-    """The highest rate of DBOS on SQLite, however it is called; None unless every way was measured."""
+    """Return the highest rate of DBOS on SQLite over all ways to call it; None unless all were measured."""
     rates = [medians.get(DBOS, {}).get(f"rate@{way}") for way in ("sequential", "threads", "queue")]
     return _highest(rates)
 
 
 def best_of_queues(medians: Medians) -> float | None:
-    """The highest rate of the task queues; None unless all of them were measured."""
+    """Return the highest rate of the task queues; None unless all of them were measured."""
     return _highest([medians.get(queue, {}).get("rate@concurrent") for queue in QUEUES])
 
 
 def task_verdicts(medians: Medians) -> Iterator[Verdict]:
-    """Hold rates and latency against their bars."""
+    """Compare rates and latency with their bars."""
     ours = medians.get("opscore", {})
     yield _times(
         "one run at a time",
@@ -62,7 +62,7 @@ def task_verdicts(medians: Medians) -> Iterator[Verdict]:
 
 
 def size_verdicts(medians: Medians) -> Iterator[Verdict]:
-    """Hold the cost of a decision, and memory, against their bars."""
+    """Compare the cost of a decision, and memory, with their bars."""
     small, large = medians.get(SMALLEST.name, {}), medians.get(LARGEST.name, {})
     for figure, what in (("decision", "MatchBook, a decision"), ("task_cpu", "the whole runtime, CPU a task")):
         least, most = small.get(figure), large.get(figure)

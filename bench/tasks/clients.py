@@ -1,6 +1,6 @@
 """Clients in threads: each starts runs, waits for the oldest of them, and starts another one for it.
 
-They begin together, and none starts another run once the time is over; the clock stops when the last result is there.
+They begin together, and none starts another run once the time is over; the clock stops at the last result.
 """
 
 import time
@@ -16,7 +16,7 @@ RunT = TypeVar("RunT")
 
 
 class WrongResultError(Exception):
-    """A run ended with another result than its task returns."""
+    """The result of a run is not the one that its task returns."""
 
     def __init__(self, number: int, result: object) -> None:
         super().__init__(f"the run that was given {number} returned {result!r}")
@@ -32,7 +32,7 @@ def run_clients(
     numbers: Iterator[int],
     processor: Processor,
 ) -> Outcome:
-    """Have them all ask for so long."""
+    """Let all clients start runs for a time."""
     clock = time.perf_counter
 
     def ask(until: float) -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""What processor time processes have taken, all threads: this one, those it began, and a server's."""
+"""Processor time of processes, all threads included: this one, those it began, and those of a server."""
 
 import os
 import resource
@@ -8,21 +8,21 @@ from typing import Final
 
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _PARENT, _TIMES = 1, slice(11, 15)
-"""Among the fields of /proc/PID/stat behind the name: the parent; user and system time, and that of ended children."""
+"""Indexes of the fields of /proc/PID/stat after the name: the parent; user and system time, also of ended children."""
 
 
 class Processor:
     """Adds up processor time.
 
     Args:
-        servers: processes to be counted beside this one, with all that they begin; 0 is none.
+        servers: processes to count beside this one, with all processes that they begin; 0 means none.
     """
 
     def __init__(self, servers: Iterable[int] = ()) -> None:
         self._servers = tuple(pid for pid in servers if pid)
 
     def seconds(self) -> float:
-        """Until now. The kernel counts others in hundredths of a second, this process precisely."""
+        """Return the seconds so far; those of other processes in hundredths, as the kernel counts them."""
         fields = _processes()
         own = resource.getrusage(resource.RUSAGE_SELF)
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -40,7 +40,7 @@ def _processes() -> dict[int, list[str]]:
             try:
                 text = (entry / "stat").read_text()
             except OSError:
-                # It has ended meanwhile.
+                # The process has ended in the meantime.
                 continue
             found[int(entry.name)] = text.rpartition(")")[2].split()
     return found

@@ -1,4 +1,4 @@
-"""Who is asked for what, and when: every measurement in a fresh process, a fresh directory, an empty server."""
+"""Runs the measurements: each in a fresh process, with a fresh directory and an empty server."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from bench.tasks.servers import Server, ServerError, running
 
 TIMEOUT_S: Final = 300.0
 TRIAL_SHARE: Final = 0.5
-"""Of the seconds of a measurement, for each number of workers that is tried."""
+"""Share of a measurement's seconds for each number of workers that is tried."""
 
 Serving = Callable[[str], Server]
 
@@ -30,7 +30,7 @@ class Turn:
 
 
 def turns(rounds: int, contenders: Sequence[str], workloads: Sequence[str]) -> Iterator[Turn]:
-    """Say what is measured when: each round every workload, once with each contender that has it."""
+    """Return the order of the measurements: in each round, every workload once with each contender that has it."""
     for round_ in range(rounds):
         for workload in workloads:
             taking = [name for name in contenders if workload in CONTENDERS[name].workloads]
@@ -44,7 +44,7 @@ def serving(contenders: Sequence[str], folder: Path) -> Iterator[tuple[Serving, 
     """Run the servers that these contenders need.
 
     Yields:
-        how a server is got by name, and why those were left out that did not begin.
+        a function that returns a server by name, and the reasons why servers did not start.
     """
     needed = {entry.server for name in contenders if (entry := CONTENDERS[name]).server is not None}
     with contextlib.ExitStack() as stack:
@@ -62,7 +62,7 @@ def measure(name: str, workload: str, *, seconds: float, workers: int, folder: P
     """Measure one contender at one workload.
 
     Raises:
-        RuntimeError: it failed, or what it did was wrong.
+        RuntimeError: it failed, or its results were wrong.
     """
     entry = CONTENDERS[name]
     own = None if entry.server is None else server(entry.server)
@@ -81,13 +81,13 @@ def measure(name: str, workload: str, *, seconds: float, workers: int, folder: P
         answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     if answer.returncode != 0:
         raise RuntimeError(f"{workload} of {name} failed:\n{answer.stderr}")
-    # What a contender prints itself stands before it.
+    # The figures are on the last line; a contender may print something before.
     figures: Figures = json.loads(answer.stdout.splitlines()[-1])
     return figures
 
 
 def tried(name: str, workload: str, *, seconds: float, folder: Path, server: Serving) -> dict[int, float]:
-    """Tasks a second with each number of workers; in which they differ, where the contender has any."""
+    """Return the tasks per second with each number of workers, if the contender has such a setting."""
     if workload not in CONTENDERS[name].tried:
         return {}
     return {

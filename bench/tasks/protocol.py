@@ -1,9 +1,9 @@
-"""How a contender is asked: a process of its own, a role and parameters on its command line, figures as JSON in its
-last line.
+"""How a contender is run: as a process, with a role and parameters on its command line, and figures as JSON in its last
+line.
 
-A module of `peers` calls `answer` with what it does: `measure`, and `work` where its workers are a process of theirs.
-The same function is the task of every contender: it takes a number and returns the next. A result that is not the next
-number ends the run, so what is counted is what was handled.
+A module of `peers` calls `answer` with its functions: `measure`, and `work` if its workers are a process of their own.
+Every contender has the same function as its task: it takes a number and returns the next. A result that is not the next
+number ends the run, so only tasks that were done are counted.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from bench.tasks.cpu import Processor
 
 ROOT: Final = Path(__file__).parents[2]
 WARM_UP_SHARE: Final = 0.15
-"""Of the time, for what is not measured: connections and workers come up, caches fill."""
+"""Share of the time that is a warm-up and not measured: connections and workers start, caches fill."""
 END_S: Final = 10.0
 """How long a worker may take to end before it is killed."""
 
@@ -35,23 +35,23 @@ RunT = TypeVar("RunT")
 
 @attrs.frozen(kw_only=True)
 class Parameters:
-    """What a contender is asked to do."""
+    """The parameters of one measurement of a contender."""
 
     workload: str
     """One of `registry.WORKLOADS`."""
     seconds: float
     folder: str
-    """An empty directory on the disk that is meant."""
+    """An empty directory on the disk to measure."""
     clients: int = 1
-    """Who asks for runs at the same time."""
+    """Number of clients that start runs at the same time."""
     in_flight: int = 1
-    """How many runs each of them waits for at once."""
+    """Number of runs that each client waits for at once."""
     workers: int = 1
-    """How many tasks the contender's workers do at once; what that means is said in its module."""
+    """Number of tasks that the contender's workers do at once; its module says what that means."""
     server: str = ""
-    """Where its server listens."""
+    """Address of its server."""
     server_pid: int = 0
-    """The server's process, whose CPU counts; 0 without one."""
+    """Process of the server, whose processor time counts; 0 if there is none."""
 
     def line(self) -> str:
         return json.dumps(attrs.asdict(self))
@@ -63,7 +63,7 @@ def work(number: int) -> int:
 
 
 def figures(outcome: Outcome, tasks_each: int = 1) -> Figures:
-    """What a measurement yields: runs and tasks a second, latencies of a run, and CPU seconds a task."""
+    """The figures of a measurement: runs and tasks per second, latencies of a run, and CPU seconds per task."""
     runs = len(outcome.acknowledged)
     if not runs:
         raise RuntimeError("no run ended")
@@ -76,12 +76,12 @@ def figures(outcome: Outcome, tasks_each: int = 1) -> Figures:
 
 
 def measured(start: Callable[[int], RunT], finish: Callable[[RunT], int], parameters: Parameters) -> Figures:
-    """Have clients in threads start runs and wait for them.
+    """Let clients in threads start runs and wait for them.
 
     Args:
         start: takes a number, begins a run, and returns it once it is durable.
         finish: waits until a run has ended, and returns its result.
-        parameters: how many clients, and for how long.
+        parameters: number of clients, and duration.
     """
     numbers = itertools.count(1)
     processor = Processor((parameters.server_pid,))
@@ -117,13 +117,13 @@ def workers(module: str, parameters: Parameters) -> Iterator[None]:
 
 
 def answer(measure: Callable[[Parameters], Figures], work: Callable[[Parameters], Any] | None = None) -> None:
-    """Do what the command line asks for."""
+    """Carry out the role that the command line names."""
     role, line = sys.argv[1:]
     parameters = Parameters(**json.loads(line))
     if role == "work":
         assert work is not None, "its workers have no process of their own"
         work(parameters)
         return
-    # Some contenders leave threads behind that would keep the process; it has said what it had to say.
+    # Some contenders leave threads behind that would keep the process alive; the figures are printed.
     print(json.dumps(measure(parameters)), flush=True)
     os._exit(0)

@@ -1,4 +1,4 @@
-"""What is measured, and the contenders: where each is implemented, what it needs, what of its settings is tried."""
+"""The workloads and the contenders: where each is implemented, what it needs, and which settings are tried."""
 
 import importlib.metadata
 from typing import Final
@@ -13,7 +13,7 @@ TRIED_WORKERS: Final = (1, 10, 100)
 
 @attrs.frozen(kw_only=True)
 class Workload:
-    """How runs are asked for."""
+    """How runs are started."""
 
     title: str
     clients: int
@@ -26,19 +26,19 @@ class Entry:
     """One contender."""
 
     module: str
-    """In `bench.tasks.peers`."""
+    """The module in `bench.tasks.peers`."""
     workloads: dict[str, Workload]
     used: str
-    """How, in a few words."""
+    """How the contender is used, in a few words."""
     package: str | None = None
-    """What has to be installed beside opscore."""
+    """The distribution that has to be installed beside opscore."""
     server: str | None = None
-    """Which of `SERVERS` it needs."""
+    """The name in `SERVERS` of the server that it needs."""
     tried: tuple[str, ...] = ()
-    """The workloads of which the number of workers is tried before the rounds; the best is taken."""
+    """The workloads for which numbers of workers are tried before the rounds; the best is taken."""
 
     def missing(self) -> str | None:
-        """Say what is not installed and how to install it, or nothing."""
+        """Return what is not installed and how to install it, or None."""
         if self.package is not None:
             try:
                 importlib.metadata.version(self.package)
@@ -56,7 +56,7 @@ WAITING: Final = {
     "concurrent": Workload(title="100 runs at once", clients=100),
     "chain": Workload(title="100 runs at once, of 10 tasks in a row", clients=100),
 }
-"""Clients that are tasks of trio: each waits for its own run."""
+"""Workloads whose clients are trio tasks: each waits for its own run."""
 QUEUED: Final = Workload(title="100 runs at once", clients=10, in_flight=10)
 THREADED: Final = Workload(title="10 threads, a run at a time each", clients=10)
 CALLED: Final = {
@@ -129,4 +129,4 @@ FIGURES: Final = {
     "syncs": Figure(title="syncs a task", unit="", form="{:,.3f}"),
 }
 LATENCIES: Final = ("p50", "p99")
-"""Shown of one run at a time alone: of many, they say more about how many are asked for."""
+"""Shown only for one run at a time: with many, latencies mostly depend on how many runs are started."""

@@ -1,4 +1,4 @@
-"""What a run becomes: tables, the bars, the surroundings, a drawing, and the raw figures as JSON."""
+"""The report of a run: tables, the bars, the environment, a drawing, and the raw figures as JSON."""
 
 import importlib.metadata
 import os
@@ -18,7 +18,7 @@ from bench.tasks.registry import CONTENDERS, FIGURES, LATENCIES, WORKLOADS
 from bench.tasks.sizes import Size
 
 BESIDE: Final = ("redis", "psycopg", "sqlalchemy")
-"""Packages of the contenders' that their speed depends on."""
+"""Packages on which the speed of the contenders depends."""
 
 
 @attrs.frozen(kw_only=True)
@@ -35,13 +35,13 @@ how turns are taken at the top of [\\_\\_main\\_\\_.py](__main__.py), and what a
     sizes: list[Size]
     size_seconds: float
     left_out: dict[str, str] = attrs.field(factory=dict)
-    """Contenders that were not measured, and why."""
+    """Contenders that were not measured, with the reasons."""
     tried: dict[str, dict[str, dict[int, float]]] = attrs.field(factory=dict)
-    """Of each contender, of each workload, tasks a second by workers."""
+    """Tasks per second by contender, workload and number of workers."""
     servers: list[str] = attrs.field(factory=list)
-    """Those that ran, with their versions."""
+    """The servers that ran, with their versions."""
     drawing: str | None = None
-    """The file beside the page that the sizes are drawn in."""
+    """The file beside the page with the drawing of the sizes."""
 
     def contenders(self) -> list[str]:
         return [name for name in CONTENDERS if name in self.raw or name in self.left_out]
@@ -108,7 +108,7 @@ how turns are taken at the top of [\\_\\_main\\_\\_.py](__main__.py), and what a
         yield f"Commit {commit()}. {machine()}, {len(os.sched_getaffinity(0))} cores. {loads(self.load_at_start)}."
 
     def publish(self, output: Path | None, raw: Path | None) -> None:
-        """Print it, and write it and its drawing where it is wanted."""
+        """Print the report, and write it and its drawing to the files that were named."""
         lines = sizes.curves(self.sizes, self.medians())
         page = self
         if output is not None and lines and sizes.missing() is None:

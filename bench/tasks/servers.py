@@ -1,4 +1,4 @@
-"""The servers that contenders need: begun in a folder of their own, on a socket there, and ended again.
+"""The servers that contenders need: each is started in a folder of its own, on a socket there, and stopped again.
 
 Redis syncs its append-only file before it answers a write (`appendfsync always`). PostgreSQL syncs its write-ahead log
 before it answers a commit (`fsync`, `synchronous_commit`); it refuses to run as root, so root runs it as `postgres`.
@@ -25,7 +25,7 @@ SYSTEM_USER: Final = "postgres"
 
 
 class ServerError(Exception):
-    """A server did not begin."""
+    """A server did not start."""
 
 
 class Server(ABC):
@@ -49,15 +49,15 @@ class Server(ABC):
 
     @abstractmethod
     def begin(self) -> None:
-        """Begin it, without waiting until it answers."""
+        """Start the server, and wait until it answers."""
 
     @abstractmethod
     def answers(self) -> bool:
-        """Whether it answers."""
+        """Return whether the server answers."""
 
     @abstractmethod
     def fresh(self) -> str:
-        """An empty place in it, and how it is reached."""
+        """Return the address of an empty database in the server."""
 
     @abstractmethod
     def version(self) -> str: ...
@@ -70,7 +70,7 @@ class Server(ABC):
     def end(self) -> None:
         if self._process is None:
             return
-        # To PostgreSQL it means: at once, but in order.
+        # To PostgreSQL this signal means a fast but orderly shutdown.
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(END_S)
@@ -172,7 +172,7 @@ class Postgres(Server):
 
     @staticmethod
     def program(name: str) -> str:
-        """One of the programs that come with it."""
+        """Return the path of a program that comes with the server."""
         programs = _postgres_programs()
         assert programs is not None, "it was asked for"
         return str(programs / name)
@@ -186,7 +186,7 @@ def running(name: str, parent: Path) -> Iterator[Server]:
     """Run a server in a folder of its own inside the parent.
 
     Raises:
-        ServerError: it did not begin.
+        ServerError: it did not start.
     """
     with tempfile.TemporaryDirectory(dir=parent, prefix=f"{name}-") as folder:
         server = SERVERS[name](Path(folder))
@@ -206,7 +206,7 @@ def _postgres_programs() -> Path | None:
 
 
 def _as_user() -> dict[str, Any] | None:
-    """How a process becomes one that PostgreSQL runs in; None if it can't."""
+    """Return the arguments of `Popen` for a user that PostgreSQL runs as; None if there is none."""
     if os.geteuid() != 0:
         return {}
     try:

@@ -12,19 +12,19 @@ from opscore.runtime.tables import SESSIONS, TASKS
 CAPABILITY: Final = "counting"
 CHAIN_TASKS: Final = 10
 TASKS_EACH: Final = {"sequential": 1, "concurrent": 1, "chain": CHAIN_TASKS}
-"""Of each workload, how many a session has, one after the other."""
+"""Number of tasks in a row of a session, by workload."""
 MAP_BYTES: Final = 8 * 1024**3
 
 
 class LostRunError(Exception):
-    """A run that was said to have ended is not there."""
+    """A run that was reported as ended is missing."""
 
     def __init__(self, lost: int, acknowledged: int) -> None:
         super().__init__(f"{lost} of {acknowledged} runs that were said to have ended have not, after a reopening")
 
 
 def workflow(tasks: int) -> dict[str, Any]:
-    """A workflow of so many tasks in a row."""
+    """Return a workflow of a number of tasks in a row."""
     last = tasks - 1
     return {
         "id": "counted",
@@ -37,13 +37,13 @@ def workflow(tasks: int) -> dict[str, Any]:
 
 
 def check_result(session: Session, number: int, tasks: int) -> None:
-    """The last task of a run has to have returned the next number."""
+    """Check that the last task of a run has returned the next number."""
     if session.result != {f"task-{tasks - 1}": number + 1}:
         raise WrongResultError(number, session.result)
 
 
 def check_completed(path: Path, acknowledged: set[str], tasks: int) -> None:
-    """Open the store again, and look whether every run of these has completed, with so many tasks."""
+    """Open the store again, and check that each of these runs has completed, with all of its tasks."""
     with open_store(path, map_bytes=MAP_BYTES) as store, store.snapshot() as view:
         sessions = {
             session.session_id for session, _ in SESSIONS.scan(view) if session.status is SessionStatus.COMPLETED

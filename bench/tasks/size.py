@@ -1,21 +1,21 @@
 """What dispatch costs at a size: `python -m bench.tasks.size book|runtime AGENTS TASKS SECONDS FOLDER`.
 
-Each in a process of its own, which prints its figures as JSON. So many tasks wait before the first agent is there, of
-ten capabilities and ten priorities, drawn from a seed; then the agents come, and each that has done its task comes
-again.
+Each measurement has a process of its own, which prints its figures as JSON. The tasks wait before the first agent is
+there; they have ten capabilities and ten priorities, drawn from a seed. Then the agents come, and each is idle again as
+soon as it has done its task.
 
-book: `MatchBook` alone, which decides who gets what: every task is put into it, matched, and its offer closed; the rest
-of a long line it reads from a list that stands for the store. It is done again until the time is over, and every task
-has to be matched once. Cost is processor time.
+book: `MatchBook` alone, which decides which agent gets which task. Every task is put into it and matched, and its offer
+is closed. The rest of a long line is read from a list that stands for the store. This is repeated until the time is
+over, and every task has to be matched once. The cost is processor time.
 
-runtime: a node with everything that belongs to one. The tasks are sessions of their own, triggered through the API and
-durable before the first agent is registered; agents are functions of the process, which are given their first task when
-they register, and hold it until all have registered. Then the clock runs, until the time is over or no task is left. A
-hundred agents at a time are between two tasks: whenever one is given another, the one that has held its own for longest
-ends. So what is under way when the clock starts is as much as when it stops, at every size. Garbage is collected as
-seldom as by `opscore serve`. Cost is processor time, since the disk takes as long as it takes. Memory is read with all
-the tasks waiting and again at the end, and the larger counts: anonymous is the process's own, the rest above all the
-store's pages, which the kernel takes back.
+runtime: a complete node. The tasks are sessions of their own, triggered through the API and durable before the first
+agent registers. Agents are local functions, which get their first task when they register and hold it until all have
+registered. Then the clock runs until the time is over or no task is left. A hundred agents at a time are between two
+tasks: whenever one is given another task, the agent that has held its task for the longest time ends it. So, at every
+size, as much is in progress when the clock starts as when it stops. Garbage is collected as seldom as by `opscore
+serve`. The cost is processor time, which does not depend on the disk. Memory is read while all tasks wait and again at
+the end, and the larger value counts: anonymous memory is the process's own, the rest is mostly pages of the store,
+which the kernel can reclaim.
 """
 
 import bisect
@@ -51,7 +51,7 @@ Figures = dict[str, float]
 
 
 class UnmatchedError(Exception):
-    """Tasks were not given to an agent once each."""
+    """Some task was not given to an agent exactly once."""
 
     def __init__(self, matched: int, tasks: int) -> None:
         super().__init__(f"{matched} of {tasks} tasks were matched")
@@ -87,7 +87,7 @@ def free_agents(count: int) -> list[AgentAvailable]:
 
 
 class _Rows:
-    """What waits, in the order of its lines, as the store has it for who reads a line on."""
+    """The waiting tasks in the order of their lines; it stands for the store, from which long lines are read."""
 
     def __init__(self, tasks: list[ReadyTask]) -> None:
         self._lines: dict[Requirement, list[tuple[float, str]]] = {}
@@ -98,7 +98,7 @@ class _Rows:
             line.sort()
 
     def read_on(self, book: MatchBook, window: int, now: float) -> list[Match]:
-        """Have the book read what it asks for; answers the offers that follow."""
+        """Give the book the pages that it asks for; return the matches that follow."""
         found: list[Match] = []
         for requirement, after in list(book.take_wanted()):
             line = self._lines[requirement]
@@ -114,7 +114,7 @@ class _Rows:
 
 
 def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float, float, int]:
-    """Have every task matched; returns processor seconds to put them in line and for the rest, and the matches."""
+    """Match every task; return the processor seconds to put them in line, those for the rest, and the matches."""
     rows, limits = _Rows(tasks), Limits()
     book, now = MatchBook(limits), float(len(tasks))
     clock = time.process_time
@@ -133,7 +133,7 @@ def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float,
                 task_id=match.task.task_id, agent_id=match.agent.agent_id, outcome=OfferOutcome.TAKEN, version=2
             )
             book.offer_ended(taken, now)
-            # It has done its task, and is free again.
+            # The agent has done its task and is idle again.
             following += book.agent_available(match.agent, now)
             following += rows.read_on(book, limits.line_window, now)
         under_way = following
@@ -144,7 +144,7 @@ def played(tasks: list[ReadyTask], agents: list[AgentAvailable]) -> tuple[float,
 
 
 def book(agents: int, tasks: int, seconds: float) -> Figures:
-    """Play it again and again; cost is processor seconds a task."""
+    """Repeat the measurement; the cost is in processor seconds per task."""
     waiting, free = ready_tasks(tasks), free_agents(agents)
     in_line = decided = 0.0
     matches = 0
@@ -172,11 +172,11 @@ class _Work:
         self._holding: deque[trio.Event] = deque()
         self._running = False
         self.last: dict[str, str] = {}
-        """Each agent's last run."""
+        """The last run of each agent."""
         self.done = trio.Event()
 
     def begin(self) -> None:
-        """All agents are there."""
+        """Set once all agents have registered."""
         self._running = True
         self._let_go(BETWEEN_TASKS)
 
@@ -199,7 +199,7 @@ class _Work:
 
 
 async def _triggered(runtime: opscore.Node, tasks: int) -> None:
-    """Make so many sessions, many at once."""
+    """Trigger a number of sessions, many at a time."""
     random = Random(SEED)
     for capability in CAPABILITIES:
         for priority in range(PRIORITIES):
@@ -233,7 +233,7 @@ def _cpu_s() -> float:
 
 
 async def runtime(agents: int, tasks: int, seconds: float, folder: Path) -> Figures:
-    """Let a node work for so long; cost is processor seconds a task, memory is in bytes."""
+    """Let a node work for a time; the cost is in processor seconds per task, memory in bytes."""
     work = _Work(tasks)
     async with opscore.open_runtime(folder, map_bytes=MAP_BYTES) as node:
         collect_seldom()
@@ -246,7 +246,7 @@ async def runtime(agents: int, tasks: int, seconds: float, folder: Path) -> Figu
         work.begin()
         with trio.move_on_after(seconds) as scope:
             await work.done.wait()
-            # The last of them are about to be committed.
+            # The last ones are about to be committed.
             for session_id in work.last.values():
                 await node.wait(session_id)
         lasted, cpu_s = time.perf_counter() - began, _cpu_s() - cpu_began

@@ -1,4 +1,4 @@
-"""The sizes: what dispatch is measured at, by processes of `size.py`, and how it is drawn."""
+"""The sizes at which processes of `size.py` measure dispatch, and how the figures are drawn."""
 
 import importlib.util
 import json
@@ -17,12 +17,12 @@ from bench.tasks.protocol import ROOT
 
 TIMEOUT_S: Final = 900.0
 SALT: Final = "opscore"
-"""Ids in a drawing are made from it, so that the same figures give the same file."""
+"""Seed of the ids in a drawing, so that the same figures give the same file."""
 
 
 @attrs.frozen(kw_only=True)
 class Size:
-    """So many agents, and tasks that wait."""
+    """A number of agents and of waiting tasks."""
 
     agents: int
     tasks: int
@@ -75,7 +75,7 @@ def measured(what: str, size: Size, seconds: float, folder: Path) -> Figures:
 
 
 Curves = dict[str, list[tuple[int, float]]]
-"""Of each line that is drawn, tasks and microseconds."""
+"""Points of tasks and microseconds, by the title of the line that is drawn."""
 
 
 def curves(sizes: Sequence[Size], medians: Mapping[str, Mapping[str, float]]) -> Curves:
@@ -90,7 +90,7 @@ def curves(sizes: Sequence[Size], medians: Mapping[str, Mapping[str, float]]) ->
 
 
 def missing() -> str | None:
-    """Say what drawing needs and is not installed."""
+    """Return the package that drawing needs, if it is not installed."""
     return None if importlib.util.find_spec("matplotlib") else "matplotlib"
 
 
@@ -115,7 +115,7 @@ def drawn(lines: Curves, path: Path) -> None:
 
 
 def as_text(lines: Curves) -> Iterator[str]:
-    """Draw the same for a terminal: a bar for each size, of each line as long as its cost."""
+    """Draw the same for a terminal: for each line, a bar per size whose length is the cost."""
     for title, points in lines.items():
         yield f"{title}, µs; by tasks that wait"
         largest = max(cost for _, cost in points)

@@ -2,17 +2,17 @@
 
     from opscore.actors import Actor, ChildSpec, Message, SupervisorSpec, handles, open_system
 
-The names below are all that users need; they are loaded when they are first used. What runs them:
+The names below are all that users need; they are loaded when they are first used. The modules behind them:
 
-    message · actor · ref · reply     what is said, who answers, and how to reach them
+    message · actor · ref · reply     messages, actors, their addresses and their replies
     spec · mailbox_spec · backoff     what a tree consists of
-    supervision                       what a supervisor decides, a pure function
+    supervision                       what a supervisor decides: a pure function
     system · supervisor               a running tree
     mailbox · dead_letters            where messages wait, and where lost ones go
     actor_cell · cell · incarnation   one place of the tree, and what lives in it
     scheduler · steps · timers · clock  tasks, deadlines, time and randomness
-    registry · snapshot               names, and what a system shows of itself
-    testkit                           for the tests of actors
+    registry · snapshot               names, and the observable state of a system
+    testkit                           tools to test actors with
 """
 
 from importlib import import_module

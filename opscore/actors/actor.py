@@ -1,4 +1,4 @@
-"""What an actor is: typed handlers, hooks, and the context it runs in."""
+"""Actors: typed handlers, hooks, and the context that an actor runs in."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _MARK = "__opscore_handles__"
 
 @attrs.frozen(kw_only=True)
 class Terminated(Message[Any, None]):
-    """Tells a watcher that an actor is gone for good."""
+    """Tells a watcher that an actor is gone."""
 
     actor: str
     """Path of the actor that is gone."""
     cause: BaseException | None = None
-    """The error its last incarnation failed with; None if it ended normally or was stopped."""
+    """The error that its last incarnation failed with; None if it ended normally or was stopped."""
 
 
 class Handles(Generic[MessageT_co]):
@@ -50,7 +50,7 @@ class Handles(Generic[MessageT_co]):
     def __init__(self, message_type: type[MessageT_co]) -> None:
         self._message_type = message_type
 
-    # The explicit `self` lets a type checker derive the reply's type from the message's.
+    # The explicit `self` lets a type checker derive the type of the reply from that of the message.
     @overload
     def __call__(
         self: Handles[Message[ProtocolT, ReplyT]],
@@ -68,24 +68,24 @@ class Handles(Generic[MessageT_co]):
 
 
 def handles(message_type: type[MessageT]) -> Handles[MessageT]:
-    """Make a method the handler of a message type, subclasses of it included.
+    """Make a method the handler of a message type and its subclasses.
 
-    A plain method answers at once and costs less: a question to an idle actor is answered in its asker's task,
-    without a switch. An async one may wait. Either takes the message and returns the reply, or the `Reply` it took
-    with `context.defer()` or `context.stash()`; type checkers hold it to the message's reply type. An error that the
-    message declares is an answer, any other crashes the actor.
+    A plain method can't wait, and costs less: an idle actor that is asked runs it in the asker's task, without a task
+    switch. An async method may wait. Either takes the message and returns the reply, or the `Reply` that
+    `context.defer()` or `context.stash()` returned; type checkers check it against the message's reply type. An
+    error that the message declares is an answer; any other error crashes the actor.
 
     Args:
-        message_type: The messages the method is for; a handler of a subclass goes before that of its base.
+        message_type: Type of the messages; the handler of a subclass takes precedence over that of its base.
 
     Raises:
-        TypeError: Two methods handle one type; raised when the class is made.
+        TypeError: Two methods handle one type; raised when the class is created.
     """
     return Handles(message_type)
 
 
 class Context(ABC, Generic[ProtocolT]):
-    """What an incarnation of an actor can ask of the system it runs in."""
+    """An actor's access to the system that it runs in; each incarnation has its own."""
 
     __slots__ = ()
 
@@ -98,18 +98,18 @@ class Context(ABC, Generic[ProtocolT]):
     registry: Registry
     """The system's well-known names."""
     incarnation: int
-    """Counts the starts of this actor, from 1."""
+    """Number of this incarnation, from 1."""
 
     @property
     @abstractmethod
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """Logger `opscore.actors`, bound with the actor's name and incarnation."""
+        """The logger `opscore.actors`, bound to the actor's name and incarnation."""
 
     @abstractmethod
     def defer(self) -> Reply[Any]:
-        """Take the reply of the message being handled, to answer later; the handler returns it.
+        """Return the reply of the message being handled, to be given later; the handler returns it.
 
-        For a told message it is a sink.
+        If the message was told, the reply goes nowhere.
 
         Raises:
             RuntimeError: No message is being handled.
@@ -117,27 +117,28 @@ class Context(ABC, Generic[ProtocolT]):
 
     @abstractmethod
     def stash(self) -> Reply[Any]:
-        """Put the message being handled aside; the handler returns what this returns.
+        """Stash the message being handled; the handler returns what this returns.
 
-        It waits for `unstash`, or for the next incarnation; its asker goes on waiting.
+        The message comes back with `unstash`, or first of all in the next incarnation. Its asker goes on waiting.
 
         Raises:
             RuntimeError: No message is being handled.
-            StashFull: As many as the mailbox's `stash_max` are put aside already.
+            StashFull: The stash holds `MailboxSpec.stash_max` messages already.
         """
 
     @abstractmethod
     def unstash(self) -> None:
-        """Have everything that was put aside come next, in the order it came; harmless once the incarnation ended."""
+        """Put the stashed messages before those that wait, in order of arrival, unless the incarnation has ended."""
 
     @abstractmethod
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
-        """Run a function beside the handlers until the incarnation ends.
+        """Run a function as a background task, until the incarnation ends.
 
-        Its exception crashes the actor. It is cancelled and awaited before `on_stop` is called.
+        An exception that it raises crashes the actor. When the incarnation ends, the task is cancelled and awaited
+        before `on_stop` is called.
 
         Args:
-            async_fn: What to run.
+            async_fn: The function to run.
             *args: Its arguments.
 
         Raises:
@@ -153,17 +154,17 @@ class Context(ABC, Generic[ProtocolT]):
         *,
         timeout_s: float = 30.0,
     ) -> None:
-        """Ask another actor and go on; what comes of it is given to a function. It costs no task, as `start_soon` does.
+        """Ask another actor without waiting, and pass the outcome to a function. Unlike `start_soon` it needs no task.
 
-        The function is called in the midst of whatever happens then, another handler of this actor included: it had
-        better tell the actor a message. What it raises crashes the actor. Once the incarnation has ended it is not
-        called any more.
+        The function is called in the middle of whatever runs at that moment, perhaps another handler of this actor,
+        so it should only tell the actor a message. An exception that it raises crashes the actor. It is not called
+        once the incarnation has ended.
 
         Args:
             ref: The other actor.
             message: What to ask.
             then: Called once, with the reply or with the error that `ask` would raise.
-            timeout_s: Seconds to wait at most; finite.
+            timeout_s: Maximum seconds to wait; finite.
 
         Raises:
             ValueError: `timeout_s` is not positive and finite.
@@ -171,16 +172,16 @@ class Context(ABC, Generic[ProtocolT]):
 
     @abstractmethod
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
-        """Tell the actor itself a message after a delay, unless the incarnation ends before.
+        """Tell this actor a message after a delay, unless the incarnation ends before.
 
-        Where the mailbox is full then, and its policy is to reject, the message becomes a dead letter.
+        If the mailbox is then full and its policy is to reject, the message becomes a dead letter.
 
         Args:
-            delay_s: Seconds to wait at least; infinite is never, as for `trio.sleep`, and none or fewer is at once.
+            delay_s: Minimum delay in seconds. Infinity means never, as for `trio.sleep`; 0 or less means at once.
             message: What to tell.
 
         Returns:
-            What cancels it.
+            The timer, which can be cancelled.
 
         Raises:
             ValueError: The delay is NaN.
@@ -188,16 +189,16 @@ class Context(ABC, Generic[ProtocolT]):
 
     @abstractmethod
     def tell_every(self, interval_s: float, message: Message[ProtocolT, Any]) -> Timer:
-        """Tell the actor itself a message after every interval, until cancelled or the incarnation ends.
+        """Tell this actor a message at every interval, until the timer is cancelled or the incarnation ends.
 
-        A message that finds the one before it still waiting is left out: a slow actor is not buried in its own timer.
+        A tick is left out while the one before it still waits, so that a timer can't bury a slow actor.
 
         Args:
-            interval_s: Seconds from one to the next, and to the first.
+            interval_s: Seconds between ticks, and before the first.
             message: What to tell.
 
         Returns:
-            What cancels it.
+            The timer, which can be cancelled.
 
         Raises:
             ValueError: The interval is not positive.
@@ -205,10 +206,10 @@ class Context(ABC, Generic[ProtocolT]):
 
     @abstractmethod
     def watch(self, ref: Ref[Any]) -> None:
-        """Have `Terminated` delivered once another actor is gone for good, at once if it is.
+        """Deliver `Terminated` to this actor once another actor is gone, at once if it is gone already.
 
-        `Terminated` goes before all messages that wait. Watching twice is watching once. The watch ends with the
-        incarnation.
+        `Terminated` goes before all messages that wait. Watching an actor twice has no further effect. The watch ends
+        with the incarnation.
 
         Args:
             ref: The other actor.
@@ -216,23 +217,23 @@ class Context(ABC, Generic[ProtocolT]):
 
     @abstractmethod
     def unwatch(self, ref: Ref[Any]) -> None:
-        """End a watch; what was delivered before may still wait. Harmless without a watch."""
+        """End a watch, if there is one; a `Terminated` that was delivered already may still wait in the mailbox."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End normally after the current message.
+        """End the incarnation normally after the current message.
 
-        A permanent actor is restarted and keeps its mailbox. Any other is gone: its name is free at once, unless it
-        is significant, and what still waits in its mailbox becomes dead letters, unless its `ChildSpec` says `drain`.
+        A permanent actor is restarted and keeps its mailbox. Any other actor is gone: its name is free at once, unless
+        it is significant, and the messages that wait become dead letters, unless its `ChildSpec` says `drain`.
         """
 
     @abstractmethod
     def stop_if_quiet(self) -> bool:
-        """Stop as `stop` does, but only if no message waits; return whether it did."""
+        """Stop as `stop` does, but only if no message waits or is stashed; return whether it stopped."""
 
 
 class Routes(dict[type[Any], Handler | None]):
-    """Finds the handler of a message type, or that of its nearest base, and remembers it; None where there is none."""
+    """Maps a message type to its handler, or to that of its nearest base, and caches it; None if there is none."""
 
     def __init__(self, handlers: Mapping[type[Any], Handler | None] = MappingProxyType({})) -> None:
         super().__init__(handlers)
@@ -244,9 +245,9 @@ class Routes(dict[type[Any], Handler | None]):
         return found
 
     def is_plain(self, message_type: type[Any]) -> bool:
-        """Return whether there is a handler, and it is a plain function: one that never waits.
+        """Return whether there is a handler and it is a plain function, which never waits.
 
-        A decorated one is as plain as what its decorators say they wrap.
+        A decorated handler is judged by the function that its decorators say they wrap.
         """
         plain = self._plain.get(message_type)
         if plain is None:
@@ -256,17 +257,17 @@ class Routes(dict[type[Any], Handler | None]):
 
 
 class Actor(Generic[ProtocolT]):
-    """Base of every actor: subclass it, keep state in attributes, and mark handlers with `handles`.
+    """Base class of all actors: subclass it, keep state in attributes, and mark handlers with `handles`.
 
-    A restart makes a new instance through the factory of its `ChildSpec`.
+    A restart creates a new instance with the factory of the actor's `ChildSpec`.
     """
 
     handler_table: ClassVar[Mapping[type[Any], Handler]] = MappingProxyType({})
     """The handler of each message type, inherited ones included."""
     routes: Routes = Routes()
-    """The same, for every type that ever came: subclasses of messages go to the handler of their nearest base.
+    """The handler of each message type that has arrived, subclasses included.
 
-    One that is set on an instance holds for that instance alone: so a test kit gets between messages and handlers.
+    Setting it on an instance overrides it for that instance alone, which lets a test kit intercept messages.
     """
 
     context: Context[ProtocolT]
@@ -279,10 +280,10 @@ class Actor(Generic[ProtocolT]):
         cls.routes = Routes(handlers)
 
     async def on_start(self) -> None:
-        """Prepare to handle messages; raising is a failed start, after which `on_stop` is not called."""
+        """Prepare to handle messages. If it raises, the start has failed, and `on_stop` is not called."""
 
     async def on_stop(self) -> None:
-        """Let go of what was taken; called whenever `on_start` came to its end.
+        """Release resources; called whenever `on_start` has completed, also after a crash.
 
         It is shielded from cancellation for the `shutdown_s` of the actor's `ChildSpec`.
         """
@@ -293,7 +294,7 @@ def _is_async(handler: Handler) -> bool:
 
 
 def _handlers(cls: type[Any]) -> dict[type[Any], Handler]:
-    """Find the handlers of a class; an override without the decorator keeps the type it overrides."""
+    """Find the handlers of a class; an override without the decorator handles the type of the method it overrides."""
     table: dict[type[Any], Handler] = {}
     taken_by: dict[type[Any], str] = {}
     for name in dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base)):

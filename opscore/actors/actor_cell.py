@@ -1,4 +1,4 @@
-"""Running one actor: its turns, and what becomes of the messages it leaves."""
+"""The cell of an actor: it runs the actor's turns, and accounts for the messages that an incarnation leaves behind."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self._unanswered: tuple[Reply[Any], ...] = ()
 
     def wake(self) -> None:
-        """Have a turn: something came."""
+        """Queue for a turn: a message has arrived."""
         self.queue.push(self)
 
     def leave(self) -> None:
-        """End this incarnation normally after the current message; for good unless the actor is permanent."""
+        """End this incarnation normally after the current message; no other follows unless the actor is permanent."""
         if self.spec.restart is not Restart.PERMANENT and not self.mailbox.sealed:
             if self.spec.drain:
                 self.mailbox.seal()
@@ -64,14 +64,14 @@ class ActorCell(Cell, Generic[ProtocolT]):
             elif not self.spec.significant:
                 self.close()
             if not self.spec.significant:
-                # Of a significant child the supervisor has to decide what its end means: until then it may come back.
+                # What the end of a significant child means is for the supervisor to decide; until then the child stays.
                 self.parent.child_leaves(self)
         self._signal_stop()
 
     def kill(self) -> None:
-        """Cancel whatever the incarnation is doing, and name it every second from then on until it is gone."""
+        """Cancel what the incarnation is doing, and name it in the log every second until it has ended."""
         self.state = State.STOPPING
-        # The signal stops a loop of handlers that never let a cancellation through.
+        # The signal ends the turn even if every handler swallows the cancellation.
         self.mailbox.signal(Lane.KILL)
         if self.worker is not None:
             self.worker.cancel()
@@ -79,13 +79,13 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self._timer = self.environment.timers.call_later(_OVERDUE_EVERY_S, self._log_overdue)
 
     def fail(self, cause: BaseException) -> None:
-        """Crash the incarnation from outside its handlers."""
+        """Crash the incarnation from outside of its handlers."""
         if self.crash is None:
             self.crash = cause
         self.kill()
 
     def close(self) -> None:
-        """Let no other incarnation follow: what waits becomes dead letters, asks get `ActorStopped`."""
+        """Prevent further incarnations: messages that wait become dead letters, and asks get `ActorStopped`."""
         if self.running:
             self.mailbox.close()
             return
@@ -95,19 +95,19 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self._answer(ActorStopped(self.path))
 
     def restarting(self) -> None:
-        """Tell askers whose replies were deferred that the incarnation is gone."""
+        """Answer the asks that the ended incarnation left open with `ActorRestarted`."""
         self._answer(ActorRestarted(self.path))
 
     def snapshots(self) -> list[ActorSnapshot]:
         """Return the state of this actor."""
         return [self.snapshot()]
 
-    # Ctrl-C belongs to whoever opened the system, though the asker may be the very task that it is raised in.
+    # Ctrl-C is for the task that opened the system. If that is the asker, it must not be raised inside the handler.
     @trio.lowlevel.enable_ki_protection
     def answer_now(self, reply: Reply[Any]) -> bool:
-        """Answer a question in its asker's task, if the handler is a plain function, which never waits.
+        """Handle an ask in the asker's task, if the actor's handler is a plain function, which never waits.
 
-        The actor is idle. Return whether the question was taken: the reply may have been deferred.
+        The actor is idle. Return whether the message was taken; its reply may have been deferred.
         """
         queue, mailbox, actor, message = self.queue, self.mailbox, self._actor, reply.message
         if actor is None or not actor.routes.is_plain(type(message)) or queue is not queue.shared:
@@ -135,14 +135,14 @@ class ActorCell(Cell, Generic[ProtocolT]):
         return True
 
     async def turn(self, now: float) -> Turn:
-        """Start if that is to be done, and handle messages until there is none, its time is over, or a stop came.
+        """Start if necessary, then handle messages until none waits, the turn is over, or a stop message comes.
 
-        There is no checkpoint in it but those of the hooks and handlers themselves.
+        It has no checkpoints except those of hooks and handlers.
         """
         try:
             if self._actor is None:
                 if self.mailbox.signals:
-                    # It was stopped before it began.
+                    # The incarnation was stopped before it began.
                     return Turn.ENDED
                 await self._begin()
             turn = await (self._receive(now) if self._begun is None else self._go_on(self._begun))
@@ -169,11 +169,11 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self._actor = actor
         self._mark_started()
 
-    # Every message comes through here: a call for each part of the loop would be a good part of what it costs.
+    # Every message passes through this loop. It is one function because calls would be a large part of its cost.
     async def _receive(self, now: float) -> Turn:  # noqa: C901, PLR0912, PLR0915
         mailbox, actor, worker = self.mailbox, self._actor, self.worker
         assert actor is not None, "an actor has started before it handles messages"
-        assert worker is not None, "it is on a worker while it does"
+        assert worker is not None, "an actor is on a worker during its turn"
         routes, entries, task = actor.routes, mailbox.entries, worker.steps
         entry: Any
         message: Any
@@ -198,7 +198,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
                     return self._rest()
                 mailbox.current = entry
                 if type(entry) is kind:
-                    # Told, and of the type of the one before: the usual case in a stream of messages.
+                    # It was told and has the type of the message before it: the usual case in a stream of messages.
                     message = entry
                 elif type(entry) is Reply:
                     message, kind = entry.message, None
@@ -211,7 +211,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
                     continue
                 try:
                     value = handler(actor, message)
-                    # That there is no such attribute is told fast; that there is proves little of a proxy or a class.
+                    # A missing attribute is found out fast; a present one may mislead, in a proxy or a class.
                     if value is not None and (
                         type(value) is CoroutineType or (hasattr(value, "__await__") and isinstance(value, Awaitable))
                     ):
@@ -223,7 +223,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
                         entry.set(value)
                 mailbox.handled += 1
                 if task._schedule_points != steps:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-                    # It has waited, and nobody knows how long.
+                    # The handler has waited for an unknown time, so look at the clock.
                     break
             if not entries and not mailbox.signals:
                 return self._rest()
@@ -234,10 +234,10 @@ class ActorCell(Cell, Generic[ProtocolT]):
         return Turn.MORE
 
     def _rest(self) -> Turn:
-        """Leave the turn because nothing waits."""
+        """Return how the turn ends, now that nothing seems to wait."""
         mailbox = self.mailbox
         if mailbox.entries or mailbox.signals:
-            # The mailbox was opened meanwhile.
+            # The mailbox has created its queue since the turn began, for its first message.
             return Turn.MORE
         # A sealed mailbox that is empty has been drained.
         mailbox.idle = not mailbox.sealed
@@ -246,14 +246,14 @@ class ActorCell(Cell, Generic[ProtocolT]):
     def _answer_plainly(self, actor: Actor[ProtocolT], reply: Reply[Any]) -> None:
         mailbox, message = self.mailbox, reply.message
         handler = actor.routes[type(message)]
-        assert handler is not None, "what is plain is a handler"
+        assert handler is not None, "only a handler is plain"
         try:
             value = self.queue.aside.run(handler, actor, message)
         except message.declared_errors as error:
             self._answer_declared(reply, error)
         else:
             if value is not None and hasattr(value, "__await__") and isinstance(value, Awaitable):
-                # It only looked plain; what it has begun is waited for in a turn of its own.
+                # The handler only looked plain; what it returned is awaited in a turn.
                 self._begun = (reply, value)
                 return
             if not reply.held:
@@ -262,12 +262,12 @@ class ActorCell(Cell, Generic[ProtocolT]):
         mailbox.handled += 1
 
     async def _go_on(self, begun: tuple[Reply[Any], Awaitable[Any]]) -> Turn:
-        """Wait for what a handler returned that looked plain, and answer with that."""
+        """Await what a handler that looked plain has returned, and answer with the result."""
         self._begun = None
         signals = self.mailbox.signals
         if signals and signals[0][0] is Lane.KILL:
-            # When it was killed it was on no worker yet that could be cancelled.
-            assert self.worker is not None, "an actor is on a worker in its turn"
+            # The kill found the actor on no worker, and so had nothing to cancel.
+            assert self.worker is not None, "an actor is on a worker during its turn"
             self.worker.cancel()
         reply, awaitable = begun
         try:
@@ -281,11 +281,11 @@ class ActorCell(Cell, Generic[ProtocolT]):
         return Turn.MORE
 
     async def _wind_down(self) -> None:
-        """End what the incarnation began, whatever is being cancelled around it."""
+        """End the incarnation, even under cancellation: its tasks and timers, `on_stop`, then what it left open."""
         self.mailbox.idle = False
         actor, self._actor = self._actor, None
         incarnation, self._incarnation = self._incarnation, None
-        assert incarnation is not None, "what ends has begun"
+        assert incarnation is not None, "an incarnation that ends has begun"
         await incarnation.end()
         if actor is not None and type(actor).on_stop is not Actor.on_stop:
             await self._say_farewell(actor)
@@ -296,11 +296,11 @@ class ActorCell(Cell, Generic[ProtocolT]):
     async def _say_farewell(self, actor: Actor[ProtocolT]) -> None:
         scope = trio.CancelScope(deadline=trio.current_time() + self.spec.shutdown_s, shield=True)
         try:
-            # The scope stands inside, because it takes its own cancellation out of what a nursery collected.
+            # The scope is inside of `try`, because leaving it removes its own cancellation from an exception group.
             with scope:
                 await actor.on_stop()
         except Exception:
-            # The incarnation has ended already; how it cleaned up does not change why.
+            # The incarnation's exit is decided already; an error of its cleanup must not replace it.
             _LOGGER.exception("on_stop of %s raised", self.path, extra={"actor": self.path})
         if scope.cancelled_caught:
             _LOGGER.warning(
@@ -308,7 +308,7 @@ class ActorCell(Cell, Generic[ProtocolT]):
             )
 
     def _launch(self) -> None:
-        # One that was leaving, and was overtaken by a restart, takes messages again.
+        # An actor that was stopping by itself when a group restart overtook it takes messages again.
         self.mailbox.reopen()
         self.wake()
 
@@ -320,13 +320,13 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self._signal_stop()
 
     def _signal_stop(self) -> None:
-        """Stop after the current message, or after what waits if the mailbox is sealed for that."""
+        """Send the stop message, unless the mailbox is draining: then the actor ends once it is empty."""
         if self.mailbox.closed or not self.mailbox.sealed or not self.mailbox.entries:
             self.mailbox.signal(Lane.STOP)
 
     def _answer_declared(self, entry: Entry, error: Exception) -> None:
         if self.mailbox.current is None:
-            # It was stashed, and is answered when it is handled again.
+            # The message was stashed; it is answered when it is handled again.
             return
         if isinstance(entry, Reply):
             entry.fail(error)
@@ -341,11 +341,11 @@ class ActorCell(Cell, Generic[ProtocolT]):
         self.mailbox.discard(entry, DeadLetterReason.UNHANDLED, ActorFailed(self.path, error))
 
     def _refuse_current(self, cause: BaseException) -> None:
-        """Answer the asker of the message whose handler raised, unless it is handled again."""
+        """Make the message whose handler raised a dead letter and answer its asker, unless it is redelivered."""
         mailbox = self.mailbox
         entry, mailbox.current = mailbox.current, None
         if entry is None and self._actor is not None:
-            # It was stashed by a handler that then raised: nobody has counted it.
+            # The handler stashed the message and then raised. The stash has taken one off the count; add it again.
             mailbox.handled += 1
         if entry is not None and not mailbox.take_back(entry):
             mailbox.discard(entry, DeadLetterReason.FAILED, ActorFailed(self.path, cause))
@@ -353,11 +353,11 @@ class ActorCell(Cell, Generic[ProtocolT]):
     def _close_down(self, cause: BaseException | None) -> None:
         mailbox = self.mailbox
         if cause is not None:
-            # An exception group or a background task's failure reaches here with the message still open.
+            # After an exception group or the failure of a background task, the message is still open here.
             self._refuse_current(cause)
         entry, mailbox.current = mailbox.current, None
         if entry is not None and mailbox.take_back(entry):
-            # It was deferred, perhaps; now it waits again.
+            # Its reply may have been deferred; now the message waits again.
             self._unanswered = tuple(reply for reply in self._unanswered if reply is not entry)
         elif entry is not None:
             self.environment.dead_letters.record(self.path, message_of(entry), DeadLetterReason.INTERRUPTED)

@@ -1,4 +1,4 @@
-"""A place in the tree: what runs in it comes and goes, its name and mailbox stay."""
+"""A cell: one place in the tree, whose name and mailbox outlive the incarnations that run in it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RUNNING = {State.STARTING, State.RUNNING, State.STOPPING}
 
 @attrs.frozen(kw_only=True)
 class Environment:
-    """What every cell of one system shares."""
+    """What all cells of one system share."""
 
     clock: Clock
     timers: Timers
@@ -42,7 +42,8 @@ class Environment:
     queue: RunQueue
     nursery: trio.Nursery
     variables: Variables
-    """Context variables of whoever opened the system; actors start from these, not from their starter's."""
+    """Context variables of the task that opened the system; actors start from these, not from those of the task that
+    starts them."""
 
     def spawn(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run a function as a task of the system."""
@@ -50,14 +51,14 @@ class Environment:
 
 
 class Parent(Protocol):
-    """Who learns how the incarnations of a cell end."""
+    """The owner of a cell, which is told how the cell's incarnations end."""
 
     def child_ended(self, cell: Cell, exit_: Exit) -> None:
         """Note the end of an incarnation."""
         ...
 
     def child_leaves(self, cell: Cell) -> None:
-        """Note that a child is ending for good by itself; its name is free."""
+        """Note that a child is stopping by itself and will not come back; its name is free."""
         ...
 
 
@@ -95,7 +96,7 @@ class Cell(ABC):
         self.path = path
         self.spec = spec
         self.mailbox = mailbox
-        """Where its messages wait; of a supervisor, the exits of its children."""
+        """The mailbox; that of a supervisor holds the exits of its children."""
         self.state = State.NEW
         self.incarnation = 0
         self.failed = 0
@@ -105,22 +106,22 @@ class Cell(ABC):
         self.parent = parent
         self.environment = environment
         self.crash: BaseException | None = None
-        """What ends the incarnation, when that does not come out of it by itself."""
+        """The error that the incarnation ends with; it takes precedence over one that the incarnation raises itself."""
         self.asked_to_stop = False
         self._started_at: float | None = None
-        # Made by whoever waits first: few ever do, and an event is heavier than what it tells.
+        # The first task that waits creates the event: few cells are ever waited for, and an event takes memory.
         self._settled: trio.Event | None = None
         self._ended: trio.Event | None = None
         self._timer: Timer | None = None
 
     @property
     def running(self) -> bool:
-        """Whether an incarnation runs, be it only starting or stopping."""
+        """Whether an incarnation is starting, running or stopping."""
         return self.state in _RUNNING
 
     @property
     def has_started(self) -> bool:
-        """Whether the newest incarnation came through its start, even if it has ended since."""
+        """Whether the newest incarnation has completed its start, even if it has ended since."""
         return self._started_at is not None
 
     def start(self) -> None:
@@ -142,7 +143,7 @@ class Cell(ABC):
         self._timer = self.environment.timers.call_later(delay_s, self.start)
 
     def forgo_restart(self) -> None:
-        """Stay down if a restart is due later."""
+        """Cancel the pending restart, if there is one."""
         if not self.running:
             self._cancel_timer()
 
@@ -161,7 +162,7 @@ class Cell(ABC):
             await self._ended.wait()
 
     def request_stop(self, *, final: bool) -> None:
-        """Ask the incarnation to end: the stop message now, cancellation after `shutdown_s`.
+        """Send the incarnation a stop message, and cancel it after `shutdown_s`.
 
         Args:
             final: Whether no other incarnation follows.
@@ -186,7 +187,7 @@ class Cell(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let no other incarnation follow."""
+        """Prevent further incarnations."""
 
     @abstractmethod
     def restarting(self) -> None:
@@ -198,7 +199,7 @@ class Cell(ABC):
 
     @abstractmethod
     def _launch(self) -> None:
-        """Have the incarnation begin."""
+        """Begin to run the incarnation."""
 
     @abstractmethod
     def _ask_to_stop(self, *, final: bool) -> None:
@@ -206,7 +207,7 @@ class Cell(ABC):
 
     @abstractmethod
     def _close_down(self, cause: BaseException | None) -> None:
-        """Account for what the incarnation left unfinished."""
+        """Account for the messages that the incarnation left unfinished."""
 
     def snapshot(self) -> ActorSnapshot:
         """Return the state of this cell."""
@@ -228,7 +229,7 @@ class Cell(ABC):
         )
 
     def finish(self, cause: BaseException | None) -> None:
-        """Take note that the incarnation is over, and report it."""
+        """Record that the incarnation has ended, and report it to the parent."""
         cause = self.crash if self.crash is not None else cause
         self._cancel_timer()
         self.state = State.DOWN

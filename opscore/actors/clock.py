@@ -1,4 +1,4 @@
-"""Wall time and seeded randomness, so that a simulated system owns both."""
+"""Wall time and randomness, which a simulated system replaces with its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import trio
 
 
 class Clock(Protocol):
-    """Where a system takes its wall time and its randomness from."""
+    """A system's source of wall time and randomness."""
 
     random: random.Random
-    """Where jitter comes from."""
+    """The source of jitter."""
 
     def now(self) -> float:
         """Return the wall time in Unix seconds."""
@@ -21,10 +21,10 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's wall time, and randomness seeded by the operating system unless a seed is given."""
+    """The machine's wall time, and randomness that the operating system seeds unless a seed is given."""
 
     def __init__(self, seed: int | None = None) -> None:
-        # Jitter and tie-breaking need no secrecy, but they must be repeatable under a seed.
+        # Jitter and tie-breaking need no cryptographic randomness, but must be repeatable with a seed.
         self.random = random.Random(seed)
 
     def now(self) -> float:
@@ -33,9 +33,9 @@ class SystemClock:
 
 
 class VirtualClock:
-    """Wall time that follows trio's clock, for worlds whose time is simulated.
+    """Wall time that follows trio's clock, for simulated time.
 
-    Create it inside `trio.run`: its epoch is the moment of creation.
+    Create it inside `trio.run`: the moment of creation is `epoch_s`.
     """
 
     def __init__(self, epoch_s: float = 1_700_000_000.0, seed: int = 0) -> None:
@@ -43,9 +43,9 @@ class VirtualClock:
         self._offset_s = epoch_s - trio.current_time()
 
     def now(self) -> float:
-        """Return the epoch plus the trio time that passed since creation, in seconds."""
+        """Return `epoch_s` plus the trio time that has passed since creation, in seconds."""
         return self._offset_s + trio.current_time()
 
     def shift(self, seconds: float) -> None:
-        """Set the wall clock forward, or back by negative seconds; trio's own goes on as it did."""
+        """Set the wall clock forward, or back if `seconds` is negative; trio's clock does not change."""
         self._offset_s += seconds

@@ -1,4 +1,4 @@
-"""Where messages go that no actor handled to the end."""
+"""Dead letters: messages that no actor handled to the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOGGED_WITHIN_S = 10.0
 
 
 class DeadLetterReason(enum.Enum):
-    """Why nobody handled a message to the end."""
+    """Why a message became a dead letter."""
 
     STOPPED = "the actor is gone"
     FAILED = "its handler raised"
@@ -41,17 +41,17 @@ class DeadLetter:
     message: object
     """The message itself."""
     reason: DeadLetterReason
-    """Why nobody handled it to the end."""
+    """Why it is a dead letter."""
     at: float
     """Wall time in Unix seconds."""
 
 
 class DeadLetters:
-    """Keeps the newest dead letters, tells subscribers and logs within a limit."""
+    """Keeps the newest dead letters, passes each to the subscribers, and logs at a limited rate."""
 
     def __init__(self, clock: Clock) -> None:
         self.total = 0
-        """How many there have been since the system was opened."""
+        """Number of dead letters since the system was opened."""
         self._clock = clock
         self._recent: deque[DeadLetter] = deque(maxlen=_RECENT_MAX)
         self._subscribers: list[Callable[[DeadLetter], None]] = []
@@ -59,10 +59,10 @@ class DeadLetters:
         self._window_count = 0
 
     def subscribe(self, callback: Callable[[DeadLetter], None]) -> Callable[[], None]:
-        """Call back with every dead letter from now on, in the task of whoever lost it.
+        """Call a function with every dead letter from now on, in the task in which the message was lost.
 
         Args:
-            callback: Must not wait; what it raises is logged.
+            callback: Must not wait; exceptions that it raises are logged.
 
         Returns:
             A function that ends the subscription.
@@ -80,7 +80,7 @@ class DeadLetters:
         return tuple(self._recent)
 
     def record(self, actor: str, message: object, reason: DeadLetterReason) -> None:
-        """Take a message that nobody will handle."""
+        """Record a dead letter, log it and pass it to the subscribers."""
         letter = DeadLetter(actor=actor, message=message, reason=reason, at=self._clock.now())
         self.total += 1
         self._recent.append(letter)
@@ -89,7 +89,7 @@ class DeadLetters:
             try:
                 callback(letter)
             except Exception:
-                # The sender of a lost message must not fail because an observer did.
+                # A subscriber's error must not reach the task in which the message was lost.
                 _LOGGER.exception("a dead letter subscriber raised")
 
     def _log(self, letter: DeadLetter) -> None:

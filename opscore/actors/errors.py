@@ -1,15 +1,15 @@
-"""What can go wrong between actors.
+"""The errors of the actor library.
 
 ActorError
-├── MailboxFull      the mailbox has no room; the undelivered message rides back
-├── StashFull        the actor has put aside as many messages as it may; the message rides back
-├── AskTimeout       no reply before the deadline
-├── AskCycle         the asked actor is itself waiting for the asker
+├── MailboxFull      the mailbox is full; the error carries the message
+├── StashFull        the actor's stash is full; the error carries the message
+├── AskTimeout       no reply came before the deadline
+├── AskCycle         the actor that was asked is itself waiting for the asker
 ├── ActorFailed      the handler raised an error that its message does not declare
 ├── ActorRestarted   the actor was restarted before it answered
-├── ActorStopped     the actor was gone, or went, before it answered
+├── ActorStopped     the actor stopped before it answered, or was gone already
 ├── StartFailed      an actor's factory or `on_start` raised
-├── NurseryLeftOpen  a nursery that an actor left open between messages was cancelled
+├── NurseryLeftOpen  a nursery or cancel scope that an actor left open between messages was cancelled
 ├── NameTaken        another live actor is registered under the name
 └── SystemFailed     the root supervisor gave up
 """
@@ -18,22 +18,22 @@ from __future__ import annotations
 
 
 def text_of(error: BaseException) -> str:
-    """Return the text of an error, for messages that must not fail because of it."""
+    """Return `str(error)`, or a substitute if that raises."""
     try:
         return str(error)
-    except Exception as failure:  # noqa: BLE001 (an error may fail at its own text)
+    except Exception as failure:  # noqa: BLE001 (an error's `__str__` may raise anything)
         return f"its text raised {type(failure).__name__}"
 
 
 class ActorError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base class of the errors that this library raises on purpose."""
 
 
 class MailboxFull(ActorError):
-    """The mailbox is at its capacity and its policy refuses this message.
+    """The mailbox is full and its overflow policy refuses the message.
 
     Attributes:
-        actor: Path of the actor that was addressed.
+        actor: Path of the actor that the message was sent to.
         message: The undelivered message.
     """
 
@@ -47,11 +47,11 @@ class MailboxFull(ActorError):
 
 
 class StashFull(ActorError):
-    """The actor has put aside as many messages as its `MailboxSpec.stash_max` allows.
+    """The actor has stashed as many messages as its `MailboxSpec.stash_max` allows.
 
     Attributes:
         actor: Path of the actor.
-        message: The message that was to be put aside; unless its handler catches this, it fails.
+        message: The message that was to be stashed; unless its handler catches this error, the actor crashes.
     """
 
     def __init__(self, actor: str, message: object) -> None:
@@ -69,7 +69,7 @@ class AskTimeout(ActorError):
     Attributes:
         actor: Path of the actor that was asked.
         message: The unanswered message.
-        timeout_s: How long the asker waited, in seconds.
+        timeout_s: Seconds that the asker waited.
     """
 
     def __init__(self, actor: str, message: object, timeout_s: float) -> None:
@@ -83,10 +83,11 @@ class AskTimeout(ActorError):
 
 
 class AskCycle(ActorError):
-    """The ask would wait for an actor that is waiting for the asker.
+    """The ask would make actors wait for each other in a circle.
 
     Attributes:
-        cycle: Paths of the actors in asking order; the last is the one asked, who asked first.
+        cycle: Paths of the actors, each waiting for the next. It begins and ends with the actor that was asked; the
+            one before the end is the asker.
     """
 
     def __init__(self, cycle: tuple[str, ...]) -> None:
@@ -102,7 +103,7 @@ class ActorFailed(ActorError):
 
     Attributes:
         actor: Path of the actor that failed.
-        cause: The error as the handler raised it.
+        cause: The error that the handler raised.
     """
 
     def __init__(self, actor: str, cause: BaseException) -> None:
@@ -116,7 +117,7 @@ class ActorFailed(ActorError):
 
 
 class ActorRestarted(ActorError):
-    """The incarnation that took the message was replaced before it answered.
+    """The incarnation that had the message was replaced before it answered.
 
     Attributes:
         actor: Path of the actor that was restarted.
@@ -128,10 +129,10 @@ class ActorRestarted(ActorError):
 
 
 class ActorStopped(ActorError):
-    """The actor is gone for good, and with it the message.
+    """The actor is gone or is stopping, and will not handle the message.
 
     Attributes:
-        actor: Path of the actor that is gone.
+        actor: Path of the actor.
     """
 
     def __init__(self, actor: str) -> None:
@@ -144,7 +145,7 @@ class StartFailed(ActorError):
 
     Attributes:
         actor: Path of the actor that could not start.
-        cause: The error as it was raised.
+        cause: The error that was raised.
     """
 
     def __init__(self, actor: str, cause: BaseException) -> None:
@@ -157,17 +158,17 @@ class StartFailed(ActorError):
 class NurseryLeftOpen(ActorError):
     """A nursery or a cancel scope that an actor left open between messages was cancelled.
 
-    Most likely a task of the nursery failed, or the time of the scope was over.
+    Most likely a task of the nursery failed, or the scope's deadline passed.
 
     Attributes:
-        actor: Path of the actor, which fails with this.
+        actor: Path of the actor, which crashes with this error.
     """
 
     def __init__(self, actor: str, cause: BaseException) -> None:
         super().__init__(
             f"{actor} left a nursery or a cancel scope open between messages, and it was cancelled, "
-            "most likely because one of its tasks failed or its time was over; "
-            "let `context.start_soon` run what has to live as long as the actor"
+            "most likely because one of its tasks failed or its deadline passed; "
+            "use `context.start_soon` for what has to run as long as the actor"
         )
         self.__cause__ = cause
         self.actor = actor
@@ -188,10 +189,10 @@ class NameTaken(ActorError):
 
 
 class SystemFailed(ActorError):
-    """The root supervisor exceeded its restart intensity; nothing of the system runs any more.
+    """The root supervisor exceeded its restart intensity; the whole system has stopped.
 
     Attributes:
-        cause: The error of the last failure, the one that exceeded the intensity.
+        cause: The error of the failure that exceeded the intensity.
     """
 
     def __init__(self, cause: BaseException) -> None:

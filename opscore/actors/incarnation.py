@@ -1,4 +1,4 @@
-"""Everything that lives and dies with one incarnation of an actor."""
+"""The context of an actor, which owns all that ends with one incarnation: tasks, timers, watches, deferred replies."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Host(Protocol[ProtocolT_co]):
 
 
 class Incarnation(Context[ProtocolT]):
-    """The context of a running actor; `end` takes its tasks, timers and watches down.
+    """The context of one incarnation of an actor; `end` ends its tasks, timers and watches.
 
-    What most actors never use is made when it is first used.
+    What most actors never use is created when it is first used.
     """
 
     __slots__ = (
@@ -98,18 +98,18 @@ class Incarnation(Context[ProtocolT]):
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """Logger `opscore.actors`, bound with the actor's name and incarnation."""
+        """The logger `opscore.actors`, bound to the actor's name and incarnation."""
         if self._log is None:
             self._log = logging.LoggerAdapter(_LOGGER, {"actor": self.name, "incarnation": self.incarnation})
         return self._log
 
     @property
     def deferred(self) -> tuple[Reply[Any], ...]:
-        """Replies that were taken with `defer` and not given yet."""
+        """Replies that were deferred and not given yet."""
         return tuple(self._deferred or ())
 
     def defer(self) -> Reply[Any]:
-        """Take the reply of the message being handled."""
+        """Return the reply of the message being handled, to be given later."""
         entry = self._handling("defer()")
         if not isinstance(entry, Reply):
             return Reply(self.name, entry)
@@ -121,20 +121,20 @@ class Incarnation(Context[ProtocolT]):
         return entry
 
     def stash(self) -> Reply[Any]:
-        """Put the message being handled aside."""
+        """Stash the message being handled."""
         entry = self._handling("stash()")
         self._host.mailbox.stash()
         return entry if isinstance(entry, Reply) else Reply(self.name, entry)
 
     def unstash(self) -> None:
-        """Have everything that was put aside come next."""
+        """Put the stashed messages before those that wait."""
         if not self._ended:
             self._host.mailbox.unstash()
 
     def start_soon(self, async_fn: Callable[..., Awaitable[object]], *args: object) -> None:
-        """Run a function beside the handlers until the incarnation ends."""
+        """Run a function as a background task, until the incarnation ends."""
         if self._ended:
-            raise RuntimeError(f"{self.name} starts no tasks any more: incarnation {self.incarnation} is ending")
+            raise RuntimeError(f"{self.name} can't start a task: incarnation {self.incarnation} is ending")
         scope = trio.CancelScope()
         if self._scopes is None:
             self._scopes = set()
@@ -149,7 +149,7 @@ class Incarnation(Context[ProtocolT]):
         *,
         timeout_s: float = 30.0,
     ) -> None:
-        """Ask another actor and go on; what comes of it is given to a function."""
+        """Ask another actor without waiting, and pass the outcome to a function."""
         if not 0.0 < timeout_s < math.inf:
             msg = f"timeout_s must be positive and finite, not {timeout_s!r}"
             raise ValueError(msg)
@@ -172,7 +172,7 @@ class Incarnation(Context[ProtocolT]):
             self._host.environment.timers.add(timeout_s, reply)
 
     def tell_after(self, delay_s: float, message: Message[ProtocolT, Any]) -> Timer:
-        """Tell the actor itself a message later."""
+        """Tell this actor a message after a delay."""
         if math.isnan(delay_s):
             msg = f"delay_s must be a number of seconds, not {delay_s!r}"
             raise ValueError(msg)
@@ -183,7 +183,7 @@ class Incarnation(Context[ProtocolT]):
         return timer
 
     def tell_every(self, interval_s: float, message: Message[ProtocolT, Any]) -> Timer:
-        """Tell the actor itself a message after every interval."""
+        """Tell this actor a message at every interval."""
         if not interval_s > 0.0:
             msg = f"interval_s must be positive, not {interval_s!r}"
             raise ValueError(msg)
@@ -194,7 +194,7 @@ class Incarnation(Context[ProtocolT]):
             timer.done = False
             self._host.environment.timers.add(interval_s, timer)
             if last is None or last.done:
-                # Its reply, which nobody waits for, tells whether it was handled.
+                # No one waits for this reply; it shows whether the message was handled.
                 last = Reply(self.name, message)
                 self._remind(last)
 
@@ -205,7 +205,7 @@ class Incarnation(Context[ProtocolT]):
         return timer
 
     def watch(self, ref: Ref[Any]) -> None:
-        """Have `Terminated` delivered once another actor is gone for good."""
+        """Deliver `Terminated` to this actor once another actor is gone."""
         if self._watches is None:
             self._watches = {}
         watched, mailbox = ref.mailbox, self._host.mailbox
@@ -230,12 +230,12 @@ class Incarnation(Context[ProtocolT]):
             unwatch()
 
     def stop(self) -> None:
-        """End normally after the current message."""
+        """End the incarnation normally after the current message."""
         if not self._ended:
             self._host.leave()
 
     def stop_if_quiet(self) -> bool:
-        """Stop only if no message waits."""
+        """Stop only if no message waits or is stashed."""
         statistics = self._host.mailbox.statistics()
         if self._ended or statistics.depth or statistics.stashed:
             return False
@@ -243,7 +243,7 @@ class Incarnation(Context[ProtocolT]):
         return True
 
     async def end(self) -> None:
-        """Cancel what runs beside the handlers, wait for it, and forget timers and watches."""
+        """Cancel timers and end watches, then cancel the background tasks and wait for them."""
         self._ended = True
         timers, self._timers = self._timers, None
         for timer in timers or ():
@@ -265,7 +265,7 @@ class Incarnation(Context[ProtocolT]):
             raise RuntimeError(msg)
         return entry
 
-    # Ctrl-C belongs to whoever opened the system, who stops it in order.
+    # Ctrl-C is for the task that opened the system, which stops it in order.
     @trio.lowlevel.enable_ki_protection
     async def _run_beside(
         self, scope: trio.CancelScope, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
@@ -281,26 +281,26 @@ class Incarnation(Context[ProtocolT]):
         except Exception as error:  # noqa: BLE001 (it crashes the actor, and its supervisor judges it)
             self._host.fail(error)
         finally:
-            assert self._scopes is not None, "this one stands in it"
+            assert self._scopes is not None, "it holds at least this scope"
             self._scopes.discard(scope)
             if not self._scopes and self._quiet is not None:
                 self._quiet.set()
 
     def _remember(self, timer: Timer) -> None:
-        """Have a timer end with the incarnation, at once if that has ended."""
+        """Make a timer end with the incarnation; cancel it at once if the incarnation has ended."""
         if self._ended:
             timer.cancel()
             return
         if self._timers is None:
             self._timers = []
         elif len(self._timers) >= self._timers_swept_at:
-            # Only timers still pending are worth remembering: an actor may set them for years.
+            # Forget timers that are done: an actor may go on setting timers for years.
             self._timers = [each for each in self._timers if not each.done]
             self._timers_swept_at = 2 * len(self._timers) + _TIMERS_SWEPT_AT
         self._timers.append(timer)
 
     def _remind(self, entry: Entry) -> None:
-        """Put what a timer tells into the mailbox; where that takes nothing new the timer is about to end as well."""
+        """Put a timer's message into the mailbox, unless that is sealed, because the actor is ending."""
         if self._host.mailbox.sealed:
             return
         try:

@@ -1,4 +1,4 @@
-"""A bounded queue with lanes, which outlives the incarnations of the actor that reads it."""
+"""A mailbox: a bounded queue with control lanes, which outlives the incarnations of its actor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOGGER = logging.getLogger("opscore.actors")
 
 
 class Lane(enum.IntEnum):
-    """Control lanes in the order they are read; they go before user messages and never refuse."""
+    """Control lanes, in the order in which they are read: before user messages. They never refuse a message."""
 
     KILL = 0
     STOP = 1
@@ -38,14 +38,14 @@ class Lane(enum.IntEnum):
 
 
 class Reader(Protocol):
-    """Who reads a mailbox, and has nothing to read."""
+    """The reader of a mailbox, as the mailbox calls it while it is idle."""
 
     def wake(self) -> None:
-        """Read again: something came."""
+        """Read again: a message has arrived."""
         ...
 
     def answer_now(self, reply: Reply[Any]) -> bool:
-        """Answer a question at once, without a queue, if that takes no waiting; return whether it was taken."""
+        """Handle an ask at once, without the queue, if its handler never waits; return whether it was taken."""
         ...
 
 
@@ -63,15 +63,15 @@ class _ParkedTask:
 
 
 _PASSED_OVER_MAX: Final = 32
-"""Messages taken while somebody waits for room, before one of those who wait is let in."""
+"""Messages that are taken from a mailbox while senders wait for room, before one of them is let in early."""
 _NOT_OPENED: Final[deque[Entry]] = deque(maxlen=0)
 _NO_ONE_WAITS: Final[Mapping[trio.lowlevel.Task, Entry]] = MappingProxyType({})
 
 
 class Mailbox:
-    """Holds what an actor has yet to handle, across its restarts.
+    """The messages that an actor has yet to handle, kept across its restarts.
 
-    Queues are made when they are first used, because a deque is most of what an idle actor would weigh.
+    Queues are created when they are first used, because a deque would take most of the memory of an idle actor.
     """
 
     __slots__ = (
@@ -103,23 +103,23 @@ class Mailbox:
     def __init__(self, name: str, spec: MailboxSpec, dead_letters: DeadLetters) -> None:
         self.name = name
         self.sealed = False
-        """Takes nothing new; what waits may still be handled."""
+        """Whether it takes no new messages; those that wait may still be handled."""
         self.closed = False
-        """Sealed and empty: the actor may still be ending, and handles no other message."""
+        """Whether it is sealed and emptied; the actor may still be ending, but handles no further message."""
         self.gone = False
-        """Whether the actor is gone for good."""
+        """Whether the actor is gone."""
         self.cause: BaseException | None = None
-        """What it failed with, if that is why it is gone."""
+        """The error that the actor failed with, if it is gone because of one."""
         self.idle = False
         """Whether `reader` wants to be woken."""
         self.reader: Reader | None = None
         self.current: Entry | None = None
-        """What is being handled."""
+        """The entry that is being handled."""
         self.since = 0.0
         """When its handler began, by trio's clock."""
         self.asks: tuple[tuple[Mailbox, Reply[Any]], ...] = ()
-        """Whom the actor's handlers are waiting for."""
-        # Whoever reads the mailbox looks at these without a call between: they are emptied in place.
+        """The asks that the actor's handlers are waiting for."""
+        # To save calls, the reader reads these directly and keeps a reference to `entries`, which is emptied in place.
         self.signals: list[tuple[Lane, int, Any]] | tuple[()] = ()
         self.entries: deque[Entry] = _NOT_OPENED
         self.senders: dict[trio.lowlevel.Task, Entry] | Mapping[trio.lowlevel.Task, Entry] = _NO_ONE_WAITS
@@ -128,24 +128,24 @@ class Mailbox:
         self._spec = spec
         self._dead_letters = dead_letters
         self.limit = 0
-        """How many may wait: 0 for one that is sealed or not opened yet, so that one comparison tells."""
+        """Capacity, or 0 while the mailbox is sealed or not opened yet, so that `put` needs one comparison."""
         self.high_water = 0
-        """The most that ever waited when the reader looked, which is when there can be no more."""
+        """Highest depth that the reader has found; only the reader lowers the depth, so it misses no peak."""
         self._order = 0
         self._passed_over = 0
         self._stash: list[Entry] | None = None
         self._watchers: dict[object, Callable[[], None]] | None = None
 
     def __len__(self) -> int:
-        """Return how many user messages wait."""
+        """Return the number of user messages that wait."""
         return len(self.entries)
 
     def put(self, entry: Entry) -> None:
-        """Queue a message without waiting; a full mailbox follows its policy.
+        """Queue a message without waiting; a full mailbox follows its overflow policy.
 
         Raises:
-            MailboxFull: The policy is to reject, or it would drop an ask.
-            ActorStopped: An ask came to an actor that is gone. A told message becomes a dead letter.
+            MailboxFull: The policy is to reject, or it is to drop the newest and the message was asked.
+            ActorStopped: The message was asked, and the mailbox is sealed. A told message becomes a dead letter.
         """
         entries = self.entries
         if len(entries) >= self.limit:
@@ -156,10 +156,10 @@ class Mailbox:
             self.wake()
 
     async def put_when_room(self, entry: Entry) -> None:
-        """Queue a message, waiting for room in order of arrival; a checkpoint only when it waits.
+        """Queue a message, waiting for room in order of arrival. It is a checkpoint only if it waits.
 
         Raises:
-            ActorStopped: The actor is gone, or went while this waited.
+            ActorStopped: The mailbox is sealed, or was sealed during the wait.
         """
         if self.sealed:
             raise ActorStopped(self.name)
@@ -179,7 +179,7 @@ class Mailbox:
         await trio.lowlevel.wait_task_rescheduled(abandon)
 
     def signal(self, lane: Lane, item: object = None) -> None:
-        """Queue a control message; it is never refused and goes before every user message."""
+        """Queue a control message; it is never refused and goes before all user messages."""
         if not isinstance(self.signals, list):
             self.signals = []
         self._order += 1
@@ -207,11 +207,11 @@ class Mailbox:
         return entry
 
     def admit(self) -> None:
-        """Let in those who wait for room, longest first; called after every take while anybody waits.
+        """Let in the senders that wait for room, longest wait first; called after every take while any wait.
 
-        They wait until half of the mailbox is free: each then has room for more than the one message that it waited
-        with, so that a stream of messages does not cost a switch of tasks each. One is let in earlier now and then,
-        because tells may keep the mailbox fuller than that.
+        They wait until half of the mailbox is free. Each then finds room for more than one message, so that a stream
+        of messages does not cost a task switch for each. Now and then one sender is let in earlier, because tells may
+        keep the mailbox more than half full.
         """
         self._passed_over += 1
         if 2 * len(self.entries) <= self._spec.capacity:
@@ -221,14 +221,14 @@ class Mailbox:
             self._admit_one()
 
     def _admit_one(self) -> None:
-        assert isinstance(self.senders, dict), "those who wait stand in a dictionary"
+        assert isinstance(self.senders, dict), "waiting senders are kept in a dictionary"
         self._passed_over = 0
         task = next(iter(self.senders))
         self.entries.append(self.senders.pop(task))
         trio.lowlevel.reschedule(task)
 
     async def wait(self) -> None:
-        """Wait until there is something to take; a checkpoint only when it waits."""
+        """Wait until there is something to take. It is a checkpoint only if it waits."""
         if self.entries or self.signals:
             return
         assert not self.idle, "a mailbox has one reader"
@@ -237,33 +237,33 @@ class Mailbox:
         await trio.lowlevel.wait_task_rescheduled(self._leave)
 
     def stash(self) -> None:
-        """Put the message being handled aside.
+        """Stash the message being handled.
 
         Raises:
-            StashFull: As many as `stash_max` are put aside already; the message rides back.
+            StashFull: The stash holds `stash_max` messages already; the error carries the message.
         """
         entry = self.current
-        assert entry is not None, "only what is being handled can be put aside"
+        assert entry is not None, "only a message that is being handled can be stashed"
         if self._stash is None:
             self._stash = []
         if len(self._stash) >= self._spec.stash_max:
             raise StashFull(self.name, message_of(entry))
         self._stash.append(entry)
         self.current = None
-        # The end of the handler counts it as handled.
+        # When the handler returns, the message is counted as handled, which it is not.
         self.handled -= 1
         if isinstance(entry, Reply):
             entry.undefer()
             entry.held = True
 
     def unstash(self) -> None:
-        """Put everything that was set aside before what waits, in the order it came, even beyond the capacity."""
+        """Put the stashed messages before those that wait, in order of arrival, even beyond the capacity."""
         stashed, self._stash = self._stash, None
         for entry in reversed(stashed or ()):
             self._return(entry)
 
     def take_back(self, entry: Entry) -> bool:
-        """Put a message whose handler did not end first again, if it may be redelivered; return whether it was."""
+        """Put an unfinished message back at the head, if it may be redelivered; return whether it was put back."""
         again = entry if isinstance(entry, Reply) else Reply(self.name, entry)
         again.failures += 1
         if again.failures > self._spec.redeliveries or self.closed or again.done:
@@ -272,7 +272,7 @@ class Mailbox:
         return True
 
     def seal(self) -> None:
-        """Take nothing new; what waits is still there to be handled, and who waits for room is refused."""
+        """Take no new messages and refuse the senders that wait for room; messages that wait may still be handled."""
         if self.sealed:
             return
         self.sealed = True
@@ -290,7 +290,7 @@ class Mailbox:
                 self.limit = self._spec.capacity
 
     def close(self) -> None:
-        """Refuse everything from now on; what waits becomes dead letters and asks get `ActorStopped`."""
+        """Refuse everything from now on; messages that wait become dead letters, and asks get `ActorStopped`."""
         if self.closed:
             return
         self.seal()
@@ -302,22 +302,22 @@ class Mailbox:
             self.discard(entry, DeadLetterReason.STOPPED, ActorStopped(self.name))
 
     def bury(self, cause: BaseException | None = None) -> None:
-        """Close, and tell those who watch that the actor is gone for good.
+        """Close the mailbox and tell the watchers that the actor is gone.
 
         Args:
-            cause: What the actor failed with.
+            cause: The error that the actor failed with, if it did.
         """
         self.close()
         self.gone = True
         self.cause = cause
-        # Who read it is gone as well, and shall not wait for the garbage collector because they refer to each other.
+        # The reader and the mailbox refer to each other; this frees both without the garbage collector.
         self.reader, self.idle = None, False
         watchers, self._watchers = self._watchers, None
         for watcher in tuple((watchers or {}).values()):
             try:
                 watcher()
             except Exception:
-                # Neither the actor that is gone nor the others who watch it answer for one of them.
+                # An error in one watcher must affect neither the end of the actor nor the other watchers.
                 _LOGGER.exception("a watch on %s raised", self.name, extra={"actor": self.name})
 
     def discard(self, entry: Entry, reason: DeadLetterReason, error: Exception) -> None:
@@ -327,7 +327,7 @@ class Mailbox:
         self._dead_letters.record(self.name, message_of(entry), reason)
 
     def watch(self, on_gone: Callable[[], None]) -> Callable[[], None]:
-        """Call back once the actor is gone for good, at once if it is; returns what ends the watch."""
+        """Call a function once the actor is gone, at once if it is gone already; return what ends the watch."""
         key = object()
         if self.gone:
             on_gone()
@@ -343,7 +343,7 @@ class Mailbox:
         return unwatch
 
     def statistics(self) -> MailboxStatistics:
-        """Return the mailbox as it is now."""
+        """Return the current statistics."""
         return MailboxStatistics(
             depth=len(self.entries),
             high_water=max(self.high_water, len(self.entries)),
@@ -353,7 +353,7 @@ class Mailbox:
         )
 
     def put_at_limit(self, entry: Entry) -> None:
-        """Queue a message where `limit` is reached: open the mailbox, or follow its policy; raises as `put` does."""
+        """Queue a message when `limit` is reached: open the mailbox or follow its policy. Raises as `put` does."""
         asked = isinstance(entry, Reply)
         message = message_of(entry)
         if self.sealed:
@@ -389,9 +389,9 @@ class Mailbox:
             self.wake()
 
     def wake(self) -> None:
-        """Wake the reader, who is idle."""
+        """Wake the idle reader."""
         self.idle = False
-        assert self.reader is not None, "who is idle has said how to be woken"
+        assert self.reader is not None, "an idle mailbox has a reader to wake"
         self.reader.wake()
 
     def _leave(self, _: Callable[[], None]) -> trio.lowlevel.Abort:

@@ -1,4 +1,4 @@
-"""How much a mailbox holds and what it does beyond that, and its figures: values."""
+"""The specification and the statistics of a mailbox."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import attrs
 
 
 class Overflow(enum.Enum):
-    """What a full mailbox does with a tell; the fourth policy is the sender's: `send` waits for room under each."""
+    """What a full mailbox does with a message that is told or asked. `send` waits for room under any policy."""
 
     REJECT = "reject"
     """Raise `MailboxFull` to the sender."""
     DROP_OLDEST = "drop_oldest"
-    """The oldest waiting message becomes a dead letter."""
+    """The oldest waiting message becomes a dead letter; if it was asked, its asker gets `MailboxFull`."""
     DROP_NEWEST = "drop_newest"
-    """The message told becomes a dead letter; an ask gets `MailboxFull`."""
+    """The new message becomes a dead letter; a new ask gets `MailboxFull`."""
 
 
 @attrs.frozen(kw_only=True)
 class MailboxSpec:
-    """How much a mailbox holds, and what it does beyond that."""
+    """How much a mailbox holds, and what it does when it is full."""
 
     capacity: int = attrs.field(default=1024, validator=attrs.validators.ge(1))
-    """User messages that may wait at a time."""
+    """How many user messages may wait."""
     overflow: Overflow = Overflow.REJECT
-    """What happens to a message beyond that."""
+    """What happens to a message that arrives when the mailbox is full."""
     stash_max: int = attrs.field(default=1024, validator=attrs.validators.ge(0))
-    """Messages that the actor may put aside at a time."""
+    """How many messages the actor may stash."""
     redeliveries: int = attrs.field(default=0, validator=attrs.validators.ge(0))
-    """How often a message whose handler crashed, or was cancelled, comes before what waits with the next
-    incarnation. Its asker goes on waiting. After that, and by default at once, it is a dead letter."""
+    """How often a message whose handler crashed or was cancelled is redelivered to the next incarnation, before the
+    messages that wait. Its asker goes on waiting. After the last redelivery it becomes a dead letter."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,12 +38,12 @@ class MailboxStatistics:
     """A mailbox as it was at one moment."""
 
     depth: int
-    """User messages waiting."""
+    """User messages that wait."""
     high_water: int
-    """The most that ever waited at a time."""
+    """Highest depth so far."""
     stashed: int
-    """User messages put aside by the actor."""
+    """Stashed messages."""
     handled: int
     """Messages whose handler returned or answered with a declared error."""
     dropped: int
-    """Messages that the overflow policy dropped."""
+    """Messages that the overflow policy has dropped."""

@@ -1,4 +1,4 @@
-"""What actors send one another."""
+"""The messages that actors send each other."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ ReplyT_co = TypeVar("ReplyT_co", covariant=True)
 
 
 class Message(Generic[ProtocolT_contra, ReplyT_co]):
-    """Base of every message: `class GetCount(Message["Counter", int])`.
+    """Base class of all messages: `class GetCount(Message["Counter", int])`.
 
-    The first parameter is the protocol that takes it, an actor class or a marker class; the second is the
-    type of its reply. Subclasses are frozen values: `@attrs.frozen(kw_only=True)`.
+    The first type parameter is the protocol that takes the message, an actor class or a marker class; the second is
+    the type of the reply. Make subclasses frozen values: `@attrs.frozen(kw_only=True)`.
     """
 
     __slots__ = ()
 
     declared_errors: ClassVar[tuple[type[Exception], ...]] = ()
-    """Errors a handler may raise as an answer, subclasses included; any other crashes the actor."""
+    """Errors, subclasses included, that a handler may raise as its answer; any other error crashes the actor."""

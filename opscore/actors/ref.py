@@ -21,9 +21,9 @@ ReplyT = TypeVar("ReplyT")
 
 
 class Ref(Generic[ProtocolT_co]):
-    """The address of an actor; it stays valid across restarts and is dead once the actor is gone for good.
+    """The address of an actor. It stays valid across restarts, until the actor is gone.
 
-    Use it from the trio thread only.
+    Use it in the trio thread only.
     """
 
     __slots__ = ("__weakref__", "_mailbox", "_timers", "name")
@@ -40,24 +40,24 @@ class Ref(Generic[ProtocolT_co]):
 
     @property
     def alive(self) -> bool:
-        """Whether the actor takes messages: while it is restarted, yes; once it stops for good, no."""
+        """Whether the actor takes messages. It does so during a restart, but not once it is stopping without one."""
         return not self._mailbox.sealed
 
     @property
     def mailbox(self) -> Mailbox:
-        """The mailbox behind the reference, for the runtime of the actors and for introspection."""
+        """The mailbox behind the address, for the library itself and for introspection."""
         return self._mailbox
 
     def tell(self, message: Message[ProtocolT_co, Any]) -> None:
-        """Queue a message and never wait; if the actor is gone it becomes a dead letter.
+        """Queue a message without waiting. If the actor is gone, the message becomes a dead letter.
 
         Args:
-            message: What to tell; what its handler returns goes nowhere.
+            message: What to tell; the value that its handler returns is ignored.
 
         Raises:
             MailboxFull: The mailbox is full and its policy is to reject.
         """
-        # This is `Mailbox.put`, without a call: it is the way of most messages.
+        # This is `Mailbox.put` inlined, because most messages are told.
         mailbox = self._mailbox
         entries = mailbox.entries
         if len(entries) >= mailbox.limit:
@@ -68,15 +68,15 @@ class Ref(Generic[ProtocolT_co]):
             mailbox.wake()
 
     async def send(self, message: Message[ProtocolT_co, Any]) -> None:
-        """Queue a message, waiting for room; a checkpoint only when it waits.
+        """Queue a message, waiting for room in the mailbox. It is a checkpoint only if it waits.
 
-        Cancelled while it waits, the message was not sent. Those who wait are served in the order they came.
+        A call that is cancelled while it waits has not sent the message. Senders that wait are served in order.
 
         Args:
-            message: What to send; what its handler returns goes nowhere.
+            message: What to send; the value that its handler returns is ignored.
 
         Raises:
-            ActorStopped: The actor is gone, or went while this waited.
+            ActorStopped: The actor is gone or is stopping, perhaps since this call began to wait.
         """
         mailbox = self._mailbox
         if mailbox.senders or len(mailbox.entries) >= mailbox.limit:
@@ -85,23 +85,23 @@ class Ref(Generic[ProtocolT_co]):
         mailbox.put(message)
 
     async def ask(self, message: Message[ProtocolT_co, ReplyT], *, timeout_s: float = 30.0) -> ReplyT:
-        """Send a message and wait for its reply; a checkpoint if it waits, and every now and then if it does not.
+        """Send a message and wait for its reply. It is a checkpoint if it waits, and now and then if it does not.
 
-        An idle actor whose handler is a plain function answers at once. Cancelled while it waits, the message may
-        still be handled; its reply is ignored.
+        An idle actor whose handler is a plain function answers at once. After cancellation the message may still be
+        handled, and its reply is ignored.
 
         Args:
             message: What to ask.
-            timeout_s: Seconds to wait at most; finite.
+            timeout_s: Maximum seconds to wait; finite.
 
         Raises:
-            MailboxFull: The mailbox has no room for the question.
+            MailboxFull: The mailbox has no room for the message, or dropped it for a newer one.
             AskTimeout: No reply came in time.
             AskCycle: The actor is waiting for the asker.
             ActorFailed: The handler raised an undeclared error.
             ActorRestarted: The actor was restarted before it answered.
-            ActorStopped: The actor is gone.
-            Exception: An error that the message declares, or that `Reply.fail` was given.
+            ActorStopped: The actor is gone or is stopping.
+            Exception: An error that the message declares, or that was passed to `Reply.fail`.
             ValueError: `timeout_s` is not positive and finite.
         """
         if not 0.0 < timeout_s < math.inf:
@@ -130,7 +130,10 @@ class Ref(Generic[ProtocolT_co]):
 
 
 def _refuse_cycle(asking: Mailbox, target: Mailbox) -> None:
-    """Follow who waits for whom from the target on; a reply that was deferred keeps nobody waiting in a handler."""
+    """Raise `AskCycle` if the target waits for the asker, directly or through others.
+
+    An ask whose message was deferred or stashed does not count: the actor that has it can handle other messages.
+    """
     paths: list[tuple[Mailbox, ...]] = [(target,)]
     seen = {target}
     while paths:

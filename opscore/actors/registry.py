@@ -1,4 +1,4 @@
-"""Well-known names of one system's actors."""
+"""Well-known names of the actors of one system."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ ProtocolT = TypeVar("ProtocolT")
 
 @attrs.frozen
 class Name(Generic[ProtocolT]):
-    """A name, typed by the protocol of who answers to it: `LEDGER: Name[Ledger] = Name("ledger")`."""
+    """A name, typed by the protocol of the actor that has it: `LEDGER: Name[Ledger] = Name("ledger")`."""
 
     value: str = attrs.field(validator=attrs.validators.min_len(1))
-    """The name itself; not empty."""
+    """The name; not empty."""
 
 
 class Registry:
-    """Who answers to which name, within one system; a name is free again once its actor is gone for good.
+    """The names of one system's actors.
 
-    It survives restarts, as references do. Every actor has a path beside it, which `System.ref` finds.
+    A name survives restarts of its actor and is free again once the actor is gone. Independently of names, every actor
+    has a path, by which `System.ref` finds it.
     """
 
     def __init__(self) -> None:
@@ -35,11 +36,11 @@ class Registry:
         self._unwatch: dict[str, Callable[[], None]] = {}
 
     def register(self, name: Name[ProtocolT], ref: Ref[ProtocolT]) -> None:
-        """Have an actor answer to a name; repeating it is harmless.
+        """Give an actor a name; repeating it changes nothing.
 
         Raises:
             NameTaken: Another live actor has the name.
-            ActorStopped: The actor is gone for good.
+            ActorStopped: The actor is gone or is stopping.
         """
         taken_by = self._refs.get(name.value)
         if taken_by is ref:
@@ -53,18 +54,18 @@ class Registry:
         self._unwatch[name.value] = ref.mailbox.watch(lambda: self.unregister(name))
 
     def unregister(self, name: Name[Any]) -> None:
-        """Free a name; harmless when nobody has it."""
+        """Free a name; a name that no actor has is ignored."""
         self._refs.pop(name.value, None)
         unwatch = self._unwatch.pop(name.value, None)
         if unwatch is not None:
             unwatch()
 
     def find(self, name: Name[ProtocolT]) -> Ref[ProtocolT] | None:
-        """Return the address of the actor that answers to a name, or None."""
+        """Return the address of the actor that has a name, or None."""
         ref = self._refs.get(name.value)
-        # One that is still handling its last messages takes no new ones.
+        # An actor that is draining keeps its name but takes no new messages.
         return ref if ref is not None and ref.alive else None
 
     def names(self) -> tuple[str, ...]:
-        """Return every name in use, in the order they were registered."""
+        """Return all names in use, in the order in which they were registered."""
         return tuple(self._refs)

@@ -1,4 +1,4 @@
-"""The answer to one ask, now or later."""
+"""The reply to one ask, given now or later."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ReplyT = TypeVar("ReplyT")
 
 @final
 class Reply(Generic[ReplyT]):
-    """A reply that can be given later: the first answer wins, later ones are ignored.
+    """A reply that can be given later: the first answer counts, later ones are ignored.
 
-    A handler takes it with `context.defer()` and returns it. If the incarnation ends before it is answered,
-    the asker gets `ActorRestarted` or `ActorStopped`.
+    A handler gets it from `context.defer()` and returns it. If the incarnation ends before the reply is given, the
+    asker gets `ActorRestarted` or `ActorStopped`.
     """
 
     __slots__ = (
@@ -44,13 +44,13 @@ class Reply(Generic[ReplyT]):
         self.actor = actor
         """Path of the actor that was asked."""
         self.message = message
-        """The message it answers."""
+        """The message that is answered."""
         self.done = False
-        """Whether it was answered, or nobody waits any more."""
+        """Whether the answer was given, or the ask was abandoned."""
         self.held = False
-        """Whether the end of the handler leaves it open: it was deferred, or its message stashed."""
+        """Whether it stays open when the handler returns: it was deferred, or its message was stashed."""
         self.failures = 0
-        """How often the message was taken back because its handler did not come to its end."""
+        """How often the message's handler did not complete."""
         self._timeout_s = timeout_s
         self._task: trio.lowlevel.Task | None = None
         self._value: ReplyT | None = None
@@ -65,32 +65,32 @@ class Reply(Generic[ReplyT]):
             self._finish()
 
     def fail(self, error: Exception) -> None:
-        """Answer with an error, which is raised where the ask waits."""
+        """Answer with an error, which the ask raises."""
         if not self.done:
             self._error = error
             self._finish()
 
     def expire(self) -> None:
-        """Answer with `AskTimeout`; called at the deadline."""
+        """Answer with `AskTimeout`; called when the deadline has passed."""
         self.fail(AskTimeout(self.actor, self.message, self._timeout_s))
 
     def hold(self, on_done: Callable[[Reply[Any]], None]) -> None:
-        """Keep the handler's end from answering; `on_done` is called once it is answered or abandoned."""
+        """Keep it open when the handler returns; `on_done` is called once it is answered or abandoned."""
         self.held = True
         self._on_done = on_done
 
     def undefer(self) -> None:
-        """Forget that it was deferred: its message waits again."""
+        """Undo a `hold`, because the message goes back to the mailbox or the stash."""
         on_done, self._on_done = self._on_done, None
         if on_done is not None:
             on_done(self)
 
     def call_back(self, then: Callable[[Outcome[ReplyT]], None]) -> None:
-        """Have a function called with the answer, where nobody waits for it."""
+        """Call a function with the answer; for asks that no task waits for."""
         self._then = then
 
     async def wait(self) -> ReplyT:
-        """Wait for the answer; cancellation abandons it."""
+        """Wait for the answer; cancellation abandons the ask."""
         if not self.done:
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abandon)
@@ -100,7 +100,7 @@ class Reply(Generic[ReplyT]):
             try:
                 raise error
             finally:
-                # Break the cycle from the error's traceback through this frame to the error.
+                # Break the reference cycle from the error's traceback through this frame back to the error.
                 del error
         value, self._value = self._value, None
         return cast("ReplyT", value)
@@ -124,9 +124,9 @@ class Reply(Generic[ReplyT]):
 
 
 Entry: TypeAlias = Message[Any, Any] | Reply[Any]
-"""What waits in a mailbox: a told message, or the reply of an asked one."""
+"""What waits in a mailbox: the message itself if it was told, its reply if it was asked."""
 
 
 def message_of(entry: Entry) -> Message[Any, Any]:
-    """Return the message itself, be it told or asked."""
+    """Return the message of an entry, whether told or asked."""
     return entry.message if isinstance(entry, Reply) else entry

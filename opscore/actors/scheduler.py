@@ -1,8 +1,8 @@
-"""Many actors on few tasks: an actor takes a task only while it has something to do.
+"""The scheduler, which runs many actors on few tasks: an actor occupies a task only while it has something to do.
 
-A worker is a trio task with a cancel scope. It gives actors that have mail their turns, one after the other; a
-handler that waits keeps its worker, and another one goes on with the rest. Cancelling an actor cancels the scope of
-the worker it is on, and nobody else is ever on that one. ADR 8 tells why, and what was measured.
+A worker is a trio task with a cancel scope. It gives actors that have mail their turns, one after the other. A handler
+that waits keeps its worker, and another worker goes on with the rest. Cancelling an actor cancels the scope of the
+worker that it is on, which no other actor shares at that time. ADR 8 gives the reasons and the measurements.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ if TYPE_CHECKING:
 SLICE_S: Final = 0.001
 """Seconds that actors may run before the rest of the program gets a turn."""
 TURN_S: Final = SLICE_S / 2
-"""Seconds that one actor may run before the others get a turn; it may exceed them by one message."""
+"""Seconds that one actor may run before the others get a turn; it may exceed this by one message."""
 BATCH_MAX: Final = 64
-"""Messages that an actor may handle in one turn where the clock stands still, as virtual ones do."""
+"""Messages that an actor may handle in one turn while the clock stands still, as a virtual clock does."""
 MESSAGES_MAX: Final = 128
-"""About how many messages are handled before the rest of the program gets a turn, where the clock stands still."""
+"""About how many messages are handled before the rest of the program gets a turn, while the clock stands still."""
 STRIDE: Final = 8
-"""Messages handled from one look at the clock to the next, as long as they are quick."""
+"""Messages handled between two reads of the clock, as long as they are quick."""
 QUICK_S: Final = SLICE_S / 8
-"""A stride, or a first message, that took longer than this has every message after it looked at."""
+"""After a stride or a first message that took longer than this, the clock is read after each message."""
 ANSWERS_MAX: Final = 32
-"""Questions that are answered at once in one pass of trio's loop, at least, before one is queued: others get a turn."""
+"""Asks answered at once before one is queued, so that others get a turn; the count restarts when a worker arrives."""
 REACH_MAX: Final = 32
-"""Workers that are sent on their way at once, at most."""
+"""Maximum number of workers that are called at once."""
 IDLE_MAX: Final = 256
-"""Workers kept for later when there is nothing to do."""
+"""Maximum number of idle workers that are kept."""
 
 WORKER: ContextVar[Worker | None] = ContextVar("opscore_actors_worker", default=None)
-"""The worker whose task the current one came from; `asker` tells whether its actor waits for it."""
+"""The worker whose task the current task descends from; `asker` tells whether its actor waits for the current task."""
 
 
 class Turn(enum.Enum):
     """How an actor left its turn."""
 
     IDLE = "idle"
-    """It wants to be woken."""
+    """It has nothing to do, and wants to be woken by the next message."""
     MORE = "more"
     """It has more to do."""
     ENDED = "ended"
@@ -62,34 +62,34 @@ class Turn(enum.Enum):
 
 
 class Runnable(Protocol):
-    """What workers run."""
+    """An actor as workers see it."""
 
     queue: RunQueue
     worker: Worker | None
 
     @property
     def mailbox(self) -> Mailbox:
-        """Where its messages wait."""
+        """The actor's mailbox."""
         ...
 
     async def turn(self, now: float) -> Turn:
-        """Do what there is to do, for `TURN_S` at most from `now` on, which is by the queue's clock."""
+        """Handle messages, for at most `TURN_S` from `now`, which is a time of the queue's clock."""
         ...
 
     def fail(self, cause: BaseException) -> None:
-        """Crash the incarnation from outside its turn."""
+        """Crash the incarnation from outside of its turn."""
         ...
 
     def finish(self, cause: BaseException | None) -> None:
-        """Take note that the incarnation is over."""
+        """Record that the incarnation has ended."""
         ...
 
 
 def asker() -> Mailbox | None:
-    """Return the mailbox of the actor that waits for the current task, if one does.
+    """Return the mailbox of the actor that waits for the current task, or None.
 
-    A handler waits for what it runs and for the nurseries it opens, not for what it starts in a nursery of others,
-    though that inherits its context variables.
+    A handler waits for its own task and for the nurseries that it opens. It does not wait for a task that it starts in
+    another nursery, though that task inherits its context variables.
     """
     worker = WORKER.get()
     if worker is None or worker.actor is None:
@@ -103,25 +103,25 @@ def asker() -> Mailbox | None:
 
 @attrs.frozen(kw_only=True)
 class SchedulerStatistics:
-    """The workers of one system as they were at one moment."""
+    """The workers of one system at one moment."""
 
     workers: int
-    """Tasks that run actors, those of pinned actors included."""
+    """Number of workers, including those of pinned actors."""
     idle: int
-    """How many of them have nothing to do."""
+    """Number of workers that have nothing to do."""
     ready: int
-    """Actors that wait for their turn."""
+    """Number of actors that wait for their turn."""
 
 
 class RunQueue:
-    """Actors that wait for their turn, and the workers that give it to them.
+    """The actors that wait for their turn, and the workers that serve them.
 
-    Whenever an actor waits here, a worker is on its way: it was rescheduled (`called`), or it is running and looks
-    here again before it does anything else.
+    Whenever an actor waits here, a worker is coming: it was rescheduled (`called`), or it is running and looks here
+    again before it does anything else.
 
-    A worker whose handler waits is followed by another one within the next pass of trio's loop. Where handlers wait
-    one after the other, as they do who commit, each pass sends twice as many: a hundred actors take eight passes and
-    not a hundred.
+    If a handler waits, another worker follows within the next pass of trio's loop. If one handler after the other
+    waits, as when all of them commit, each pass calls twice as many workers as the last: a hundred actors take eight
+    passes instead of a hundred.
     """
 
     def __init__(
@@ -135,19 +135,19 @@ class RunQueue:
         self.ready: deque[Runnable] = deque() if ready is None else ready
         self.idle: list[Worker] = []
         self.called = 0
-        """Workers that were idle and are on their way; they arrive within one pass of trio's loop."""
+        """Number of workers that were called and have not arrived; they arrive within one pass of trio's loop."""
         self.began = -math.inf
-        """When the newest slice began: workers that arrive in one pass share it."""
+        """When the newest slice began; workers that arrive in the same pass share it."""
         self.workers = 0
         self.clock = clock
         self.shared = self if shared is None else shared
-        """The queue of most actors; another one is that of a single, pinned actor."""
+        """The queue that most actors share; any other queue belongs to a single, pinned actor."""
         self.aside = variables.copy()
-        """Context variables for questions that are answered in their askers' tasks."""
+        """Context variables for handlers that run in the asker's task."""
         self.owner: Runnable | None = None
-        """The pinned actor whose own queue it is."""
+        """The pinned actor that this queue belongs to, if any."""
         self.answered = 0
-        """Questions that were, since the last one that was not, or since a worker came."""
+        """Asks answered in the asker's task since one was last queued or a worker last arrived."""
         self._spawn = spawn
         self._variables = variables
         self._newest: Worker | None = None
@@ -155,13 +155,13 @@ class RunQueue:
         self._is_open = False
 
     def push(self, actor: Runnable) -> None:
-        """Have an actor run."""
+        """Queue an actor for a turn."""
         self.ready.append(actor)
         if not self.called:
             self.call()
 
     def call(self) -> None:
-        """Send a worker on its way."""
+        """Call a worker: wake an idle one, or start another."""
         self.expect()
         if self.idle:
             trio.lowlevel.reschedule(self.idle.pop().task)
@@ -169,23 +169,23 @@ class RunQueue:
             self._spawn(Worker(self), self._variables)
 
     def call_followers(self) -> None:
-        """Send those on their way who go on with the rest, should the handler wait that is about to run.
+        """Call the workers that go on with the rest if the next handler waits.
 
-        They are two for each worker that was found waiting since the last ones were sent.
+        They are two for each worker that was found waiting since the last such call, and at least one.
         """
         count, self._waiting = max(1, 2 * self._waiting), 0
         for _ in range(min(count, REACH_MAX, len(self.ready))):
             self.call()
 
     def expect(self) -> None:
-        """Note that a worker is on its way; what it finds is for the next slice."""
+        """Note that a worker was called; its arrival begins the next slice."""
         self.called += 1
         self._is_open = False
 
     def arrive(self, worker: Worker) -> None:
-        """Note that a worker has come; the first of those that come in one pass begins the slice."""
+        """Note that a worker has arrived; the first to arrive in a pass begins the slice."""
         self.called -= 1
-        # It has waited for its turn, and so has everyone had one.
+        # By the time a worker arrives, all other tasks that were ready have had a turn.
         self.answered = 0
         before, self._newest = self._newest, worker
         if before is not None and before is not worker and before.actor is not None:
@@ -195,64 +195,64 @@ class RunQueue:
             self.began = self.clock()
 
     def pin(self, actor: Runnable, variables: Variables) -> None:
-        """Give an actor a queue of its own, whose worker starts from the context variables that it set."""
+        """Give an actor a queue of its own, whose worker starts with the context variables that the actor has set."""
         actor.queue = RunQueue(self._spawn, self.clock, variables, self)
         actor.queue.owner = actor
 
     def pin_if_marked(self, actor: Runnable) -> None:
-        """See whether an answer set context variables, and pin the actor that gave it if so."""
+        """Pin the actor if its handler, which ran in the asker's task, has set context variables."""
         if _differ(self.aside, self._variables):
             self.pin(actor, self.aside)
             self.aside = self._variables.copy()
 
     def statistics(self) -> SchedulerStatistics:
-        """Return the workers as they are now."""
+        """Return the current figures."""
         return SchedulerStatistics(workers=self.workers, idle=len(self.idle), ready=len(self.ready))
 
 
 def _differ(now: Variables, before: Variables) -> bool:
     """Return whether any context variable is another object than before."""
     try:
-        # Two contexts that share their contents, as these do nearly always, are compared by identity within.
+        # This is fast: the two contexts nearly always share their contents, and identity is checked first.
         if now != before:
             return True
-    except Exception:  # noqa: BLE001 (values that cannot be compared, such as arrays, are others)
+    except Exception:  # noqa: BLE001 (values that can't be compared, such as arrays, count as different)
         return True
-    # What equals the value before may be another object, which its actor may change later.
+    # An equal value may still be another object, which the actor may change later.
     return not all(map(operator.is_, now.values(), before.values()))
 
 
 class Worker:
     """A task that runs one actor at a time.
 
-    What an actor sets in context variables is its own for as long as it lives, and nobody else's: one that does so, or
-    that leaves a nursery open between messages, is pinned: it keeps its worker for itself until it ends.
+    Context variables that an actor sets must last as long as the actor and be seen by no other. So an actor that sets
+    some, or that leaves a nursery open between messages, is pinned: it keeps its worker to itself until it ends.
     """
 
     task: trio.lowlevel.Task
 
     def __init__(self, queue: RunQueue) -> None:
         self.actor: Runnable | None = None
-        """Whose turn it is."""
+        """The actor whose turn it is."""
         self.steps: Steps
-        """What tells whether its task has waited."""
+        """Tells whether the worker's task has waited."""
         self._queue = queue
         self._scope = trio.CancelScope()
         self._cancelled = False
         self._spoilt = False
 
     def cancel(self) -> None:
-        """Cancel what the actor on this worker is doing."""
+        """Cancel what the current actor is doing."""
         self._cancelled = True
         self._scope.cancel()
 
     async def close_left_open(self, actor: str) -> None:
-        """Close what the actor that ends leaves open; this worker ends with it."""
+        """Close what the ending actor has left open, if anything; then this worker ends as well."""
         if is_left_open(self.task, self._scope):
             self._spoilt = True
             await close_left_open(self.task, self._scope, actor)
 
-    # Ctrl-C belongs to whoever opened the system, who stops it in order, and not to the handler that happens to run.
+    # Ctrl-C is for the task that opened the system, which stops it in order, not for the handler that happens to run.
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Run actors for as long as this worker is needed."""
@@ -265,7 +265,7 @@ class Worker:
         shared.workers += 1
         try:
             while await self._run_until_cancelled():
-                # A cancel scope serves once: the next actor gets a new one.
+                # A cancel scope can be used only once, so the next actor gets a new one.
                 self._scope = trio.CancelScope()
                 self._cancelled = False
         finally:
@@ -281,11 +281,11 @@ class Worker:
             cause = error
         except BaseException as error:
             if not self._is_stray(error):
-                # The whole program is on its way out: whoever waits for this actor's end must not wait for ever.
+                # The whole program is ending: tasks that wait for the end of this actor must not wait for ever.
                 if self.actor is not None:
                     self._ended(self.actor, None)
                 raise
-            assert self.actor is not None, "only an actor leaves something open"
+            assert self.actor is not None, "only an actor leaves a nursery or scope open"
             cause = NurseryLeftOpen(self.actor.mailbox.name, error)
         assert self.actor is not None, "only actors are cancelled"
         return self._ended(self.actor, cause)
@@ -305,12 +305,12 @@ class Worker:
             messages += 1
             self.actor = actor = ready.popleft()
             if ready and not queue.called:
-                # Should this actor wait for something, another worker goes on with the others.
+                # If this actor waits, other workers go on with the rest.
                 queue.call_followers()
             actor.worker = self
             try:
                 turn = await actor.turn(now)
-            except Exception as error:  # noqa: BLE001 (whatever an actor raises is for its supervisor to judge)
+            except Exception as error:  # noqa: BLE001 (an actor's error is for its supervisor to judge)
                 if not self._ended(actor, error):
                     return False
                 continue
@@ -324,12 +324,12 @@ class Worker:
                 ready = queue.ready
             if turn is Turn.MORE:
                 messages += BATCH_MAX
-                # No call for another worker: this one looks here again, and a pinned actor must stay on it.
+                # No worker is called: this one looks here again, and a pinned actor must stay on it.
                 ready.append(actor)
         return True
 
     def _ended(self, actor: Runnable, cause: BaseException | None) -> bool:
-        """Let go of an actor whose incarnation is over; return whether others can run here."""
+        """Release an actor whose incarnation has ended; return whether other actors can run on this worker."""
         queue = self._queue
         self.actor = actor.worker = None
         actor.queue = queue.shared
@@ -340,7 +340,7 @@ class Worker:
         return can_go_on
 
     async def _pause(self) -> bool:
-        """Let the rest of the program run, or wait to be called; return whether the worker is still needed."""
+        """Let the rest of the program run or wait to be called; return False if the worker is no longer needed."""
         queue = self._queue
         if queue.ready and not queue.called:
             queue.expect()
@@ -354,21 +354,21 @@ class Worker:
         return True
 
     async def _pause_unless_left_open(self) -> bool:
-        """Pause; if a nursery that the pinned actor left open is cancelled meanwhile, the actor fails."""
+        """Pause; if a nursery that the pinned actor left open is cancelled in the meantime, crash the actor."""
         try:
             return await self._pause()
         except trio.Cancelled as error:
             owner = self._queue.owner
             if owner is None or not self._is_stray(error):
                 raise
-            # This worker is on its way already.
+            # This worker counts as called, so that `fail` calls no other.
             self._queue.expect()
             owner.fail(NurseryLeftOpen(owner.mailbox.name, error))
             self._queue.arrive(self)
             return True
 
     def _is_stray(self, error: BaseException) -> bool:
-        """Return whether nothing but a scope that the actor left open asked for a cancellation."""
+        """Return whether the cancellation comes only from a scope that the actor left open."""
         nursery = self.task.parent_nursery
         if nursery is None or nursery.cancel_scope.cancel_called:
             return False
@@ -378,18 +378,18 @@ class Worker:
         return isinstance(error, trio.Cancelled)
 
     def _is_marked(self) -> bool:
-        """Return whether an actor left something behind in the task that others must not see."""
+        """Return whether the actor has left something in this task that other actors must not see."""
         return _differ(copy_context(), self._variables) or is_left_open(self.task, self._scope)
 
     def _pin(self, actor: Runnable) -> RunQueue:
-        """Let this worker run the one actor only."""
+        """Reserve this worker for one actor."""
         self._hand_over()
         self._queue.pin(actor, self._variables)
         self._queue = actor.queue
         return self._queue
 
     def _hand_over(self) -> None:
-        """Have another worker go on with what waits in the shared queue."""
+        """Call another worker for the actors that wait in the shared queue."""
         queue = self._queue
         if queue is queue.shared and queue.ready and not queue.called:
             queue.call()

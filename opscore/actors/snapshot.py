@@ -1,4 +1,4 @@
-"""What a running system shows of itself: values, as of one moment."""
+"""Snapshots and statistics of a running system: values that describe one moment."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from opscore.actors.scheduler import SchedulerStatistics
 
 
 class State(enum.Enum):
-    """Where an actor or supervisor is in its life."""
+    """The state of an actor or supervisor."""
 
     NEW = "new"
-    """It is to be started as soon as its supervisor may."""
+    """It was not started yet; its supervisor starts it as soon as it can."""
     STARTING = "starting"
-    """Its factory or `on_start` runs, or waits for its turn."""
+    """Its factory or `on_start` runs, or waits for a turn."""
     RUNNING = "running"
     """It handles messages."""
     STOPPING = "stopping"
-    """It was asked to stop, or cancelled, and has not ended."""
+    """It was asked to stop or cancelled, and has not ended yet."""
     DOWN = "down"
-    """No incarnation runs; one may follow."""
+    """No incarnation runs; another may follow."""
     GONE = "gone"
-    """It is gone for good."""
+    """It has ended, and no incarnation follows."""
 
 
 @attrs.frozen(kw_only=True)
 class ActorSnapshot:
-    """One actor or supervisor as it was at one moment."""
+    """One actor or supervisor at one moment."""
 
     name: str
     """Its path."""
     state: State
-    """Where it is in its life."""
+    """Its state."""
     incarnation: int
     """Number of its newest incarnation, from 1; 0 before the first."""
     restarts: int
     """Incarnations after the first, whatever ended the ones before."""
     depth: int
-    """Messages waiting; of a supervisor, exits that it has not decided yet."""
+    """Messages that wait; 0 for a supervisor."""
     high_water: int
-    """The most that ever waited at a time."""
+    """Highest depth so far."""
     stashed: int
-    """Messages that the actor put aside."""
+    """Messages that the actor has stashed."""
     handled: int
     """Messages whose handler returned or answered with a declared error, over all incarnations."""
     dropped: int
-    """Messages that the overflow policy dropped."""
+    """Messages that the overflow policy has dropped."""
     failed: int
     """Incarnations that ended with an error."""
     last_error: BaseException | None
-    """What the newest of those ended with, or None."""
+    """The error of the newest of those, or None."""
     current: str | None
     """Type of the message being handled, or None."""
     current_age_s: float | None
@@ -60,13 +60,13 @@ class ActorSnapshot:
 
 @attrs.frozen(kw_only=True)
 class SystemStatistics:
-    """A whole system as it was at one moment."""
+    """A whole system at one moment."""
 
     actors: int
-    """Actors and supervisors, those being restarted included."""
+    """Number of actors and supervisors, including those that are being restarted."""
     scheduler: SchedulerStatistics
-    """The tasks that run its actors."""
+    """The workers that run its actors."""
     timers: int
-    """Deadlines held, some of what is already done included."""
+    """Number of deadlines held, including some that are done."""
     dead_letters: int
-    """Since the system was opened."""
+    """Number of dead letters since the system was opened."""

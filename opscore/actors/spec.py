@@ -1,4 +1,4 @@
-"""What a tree of actors consists of: the specifications of children and supervisors, all of them values.
+"""The specifications of children and supervisors: the values that describe a tree of actors.
 
 Strategies, restart types, intensity, significant children and automatic shutdown are those of Erlang/OTP's
 `supervisor` behaviour; backoff, a budget for each child and draining are additions.
@@ -23,11 +23,11 @@ class Strategy(enum.Enum):
     """Which children are restarted when one fails."""
 
     ONE_FOR_ONE = "one_for_one"
-    """The one that failed: siblings do not need each other."""
+    """Only the child that failed: siblings do not need each other."""
     ONE_FOR_ALL = "one_for_all"
     """Every child: siblings need each other."""
     REST_FOR_ONE = "rest_for_one"
-    """The one that failed and those started after it: each may need the ones before it."""
+    """The child that failed and those started after it: a child may need the ones before it."""
 
 
 class Restart(enum.Enum):
@@ -45,28 +45,28 @@ class AutoShutdown(enum.Enum):
     """Whether a supervisor stops by itself once its significant children are gone."""
 
     NEVER = "never"
-    """Not by itself."""
+    """It does not."""
     ANY_SIGNIFICANT = "any_significant"
-    """Once one of them ended by itself."""
+    """Once any one of them has ended by itself."""
     ALL_SIGNIFICANT = "all_significant"
-    """Once the last of them ended by itself."""
+    """Once the last of them has ended by itself."""
 
 
 @attrs.frozen(kw_only=True)
 class Intensity:
-    """How many restarts a sliding window may hold."""
+    """How many restarts are allowed within a sliding window."""
 
     restarts_max: int = attrs.field(default=5, validator=attrs.validators.ge(0))
-    """Restarts that are allowed; the next one exceeds it."""
+    """Restarts that are allowed within the window."""
     within_s: float = attrs.field(default=60.0, validator=attrs.validators.gt(0.0))
     """Length of the window, in seconds."""
 
     def slide(self, restarts: tuple[float, ...], now: float) -> tuple[float, ...]:
-        """Return the window with a restart at `now` added and what fell out of it removed."""
+        """Return the window at `now`: the restarts that are still within it, and one at `now`."""
         return (*(at for at in restarts if at > now - self.within_s), now)
 
     def exceeded_by(self, restarts: tuple[float, ...]) -> bool:
-        """Return whether a window holds more restarts than allowed."""
+        """Return whether a window holds more restarts than are allowed."""
         return len(restarts) > self.restarts_max
 
 
@@ -88,29 +88,30 @@ def _check_significant(
 
 @attrs.frozen(kw_only=True)
 class ChildSpec(Generic[ProtocolT]):
-    """One actor of a supervisor."""
+    """An actor that a supervisor starts."""
 
     name: str = attrs.field(validator=_check_name)
     """Unique among its live siblings; no slash."""
     factory: Callable[[], Actor[ProtocolT]]
-    """Makes the instance of each incarnation."""
+    """Creates the instance of each incarnation."""
     restart: Restart = Restart.PERMANENT
-    """After which exits another incarnation follows."""
+    """After which exits the child is restarted."""
     significant: bool = attrs.field(default=False, validator=_check_significant)
-    """Whether its end by itself counts for the `auto_shutdown` of its supervisor. Not for permanent children."""
+    """Whether its ending by itself counts for the supervisor's `auto_shutdown`. Not for permanent children."""
     mailbox: MailboxSpec = attrs.field(default=MailboxSpec())
-    """Its capacity, overflow policy, stash and redeliveries."""
+    """Capacity, overflow policy, stash and redeliveries of its mailbox."""
     backoff: Backoff = attrs.field(default=Backoff())
-    """Delay before a restart; it starts afresh once an incarnation ran for `backoff.max_s`."""
+    """Delay before a restart; it starts afresh once an incarnation has run for `backoff.max_s`."""
     budget: Intensity | None = None
-    """A window of the child's own. Exceeding it ends this child alone, for good, where siblings do not need it: under
-    `one_for_one`, unless it is significant. Anywhere else it escalates."""
+    """The child's own restart window. Under `one_for_one`, a child that exceeds it is given up alone, unless it is
+    significant; in every other case the supervisor escalates."""
     shutdown_s: float = attrs.field(default=5.0, validator=attrs.validators.ge(0.0))
-    """Seconds from the stop message to cancellation, and again for a shielded `on_stop`."""
+    """Seconds from the stop message to cancellation, and after that as many again for a shielded `on_stop`."""
     drain: bool = False
-    """Whether a stop for good first handles what waits in the mailbox, within `shutdown_s`; nothing new is taken."""
+    """Whether a child that is stopped, and not restarted, first handles the messages that wait, within `shutdown_s`. It
+    takes no new ones."""
     on_given_up: Callable[[str, BaseException], None] | None = None
-    """Called with the child's name and last error when it exceeded its budget and is gone for good."""
+    """Called with the child's name and last error when the child has exceeded its budget and is given up."""
 
 
 def _check_children(
@@ -131,28 +132,28 @@ class SupervisorSpec:
     """A supervisor and its static children."""
 
     name: str = attrs.field(validator=_check_name)
-    """Unique among its siblings; the root's is not part of any path."""
+    """Unique among its siblings; the root's name is not part of any path."""
     strategy: Strategy = Strategy.ONE_FOR_ONE
-    """Who is restarted together with a child that failed."""
+    """Which children are restarted with one that failed."""
     intensity: Intensity | None = attrs.field(default=Intensity())
-    """The ceiling: more restarts of children, taken together, escalate. None is no ceiling, for pools whose children
-    all have a `budget`."""
+    """Ceiling for the restarts of all children taken together; one more escalates. None means no ceiling, for pools
+    whose children all have a `budget`."""
     auto_shutdown: AutoShutdown = AutoShutdown.NEVER
-    """Whether the end of significant children is the supervisor's own."""
+    """Whether the supervisor stops by itself once its significant children are gone."""
     children: tuple[ChildSpec[Any] | SupervisorSpec, ...] = attrs.field(default=(), validator=_check_children)
     """Started left to right, stopped right to left."""
     shutdown_s: float = attrs.field(default=10.0, validator=attrs.validators.ge(0.0))
-    """Seconds from the stop message until everything below is cancelled."""
+    """Seconds from the stop message until everything below it is cancelled."""
     restart: Restart = Restart.PERMANENT
-    """As that of a `ChildSpec`; a supervisor ends normally only by its `auto_shutdown`."""
+    """As for a `ChildSpec`; a supervisor ends normally only by its `auto_shutdown`."""
     significant: bool = attrs.field(default=False, validator=_check_significant)
-    """As that of a `ChildSpec`: for a supervisor below one with `auto_shutdown`."""
+    """As for a `ChildSpec`, under a supervisor with `auto_shutdown`."""
     backoff: Backoff = attrs.field(default=Backoff())
-    """Delay before this supervisor is restarted by its own."""
+    """Delay before the supervisor above restarts this one."""
 
 
 def check_child(supervisor: SupervisorSpec, child: ChildSpec[Any] | SupervisorSpec) -> None:
-    """Refuse a child that makes no sense under a supervisor, static or dynamic.
+    """Check that a child, static or dynamic, makes sense under a supervisor.
 
     Raises:
         ValueError: The child is significant, and the supervisor never shuts down by itself.

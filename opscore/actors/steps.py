@@ -1,4 +1,4 @@
-"""Whether a task has waited: the one place that reaches for trio's count of its steps."""
+"""Whether a task has waited: the only place that uses trio's private count of a task's steps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class Steps(Protocol):
-    """What tells whether a task has waited: the number changes when trio resumes it."""
+    """A task's count of steps, which changes whenever trio resumes the task after a wait."""
 
     @property
     def _schedule_points(self) -> object: ...
 
 
 class _Unknown:
-    """Stands in for the task where trio counts no steps: after every message it may have waited."""
+    """Replaces the task where trio counts no steps: the task is taken to have waited at every look."""
 
     @property
     def _schedule_points(self) -> object:
@@ -24,9 +24,9 @@ class _Unknown:
 
 
 def steps_of(task: trio.lowlevel.Task) -> Steps:
-    """Return what counts the steps of a task.
+    """Return the object to read a task's count of steps from.
 
-    trio keeps the number for `trio.testing.assert_checkpoints` and has no public name for it. Reading it costs a
-    tenth of a look at the clock.
+    trio keeps the count for `trio.testing.assert_checkpoints` and has no public name for it. Reading it costs a tenth
+    of reading the clock.
     """
     return cast("Steps", task) if hasattr(task, "_schedule_points") else _Unknown()

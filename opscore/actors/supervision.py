@@ -1,4 +1,4 @@
-"""What a supervisor does when a child ends: a pure decision, `(spec, history, exit, now) → decision`."""
+"""What a supervisor does when a child ends, as a pure function: `(spec, history, exit, now) → decision`."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ class Exit:
     """The end of one incarnation."""
 
     child: ChildSpec[Any] | SupervisorSpec
-    """What ended."""
+    """Specification of the child that ended."""
     path: str
     incarnation: int
     cause: BaseException | None
     """Why it failed; None if it ended normally. A failed start is a `StartFailed`."""
     ran_s: float
-    """Seconds from the end of `on_start` on; 0.0 if that never came."""
+    """Seconds since `on_start` completed; 0.0 if it did not."""
 
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """What a supervisor remembers of one child."""
+    """What a supervisor remembers about one child."""
 
     failures: int = 0
-    """Exits that called for a restart, in a row; a long run starts the count afresh."""
+    """Exits in a row that called for a restart; a long run resets the count."""
     restarts: tuple[float, ...] = ()
     """The window of the child's own budget; empty without one."""
 
 
 CLEAN = Record()
-"""The record of a child that never failed."""
+"""The record of a child that has never failed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -45,32 +45,32 @@ class History:
     """What a supervisor knows when a child ends."""
 
     window: tuple[float, ...] = ()
-    """Times of the restarts that count against its own intensity."""
+    """Times of the restarts that count against the supervisor's intensity."""
     record: Record = CLEAN
-    """What is remembered of the child that ended."""
+    """The record of the child that ended."""
     siblings: Collection[str] = ()
-    """Names of all children in starting order, the one that ended included."""
+    """Names of all children in starting order, including the one that ended."""
     significant: int = 0
-    """How many of them are significant, the one that ended included."""
+    """Number of significant children, including the one that ended; 0 if that one is not significant."""
 
 
 class Action(enum.Enum):
-    """What a supervisor does about an exit."""
+    """What a supervisor does after an exit."""
 
     DROP = "drop"
     """The child is gone, as its restart type says."""
     RESTART = "restart"
     GIVE_UP = "give_up"
-    """The child is gone because of its own budget; siblings live on."""
+    """The child is gone because it exceeded its own budget; its siblings live on."""
     SHUT_DOWN = "shut_down"
-    """The supervisor stops its children and ends normally: its significant children are gone."""
+    """The supervisor stops its children and ends normally, because its significant children are gone."""
     ESCALATE = "escalate"
     """The supervisor stops its children and fails."""
 
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """An action, and the memory to decide the next exit with."""
+    """An action, and the history for the next decision."""
 
     action: Action
     window: tuple[float, ...]
@@ -80,19 +80,19 @@ class Decision:
     names: tuple[str, ...] = ()
     """Children to restart, in starting order."""
     cause: BaseException | None = None
-    """Why; `ActorStopped` where a child that had to stay ended normally."""
+    """The error behind the exit; `ActorStopped` if a permanent child ended normally."""
 
 
 def decide(spec: SupervisorSpec, history: History, exit_: Exit, now: float) -> Decision:
     """Decide what follows from the end of a child.
 
-    The rules are those of Erlang/OTP's `supervisor`, after "Supervisor Behaviour" in OTP Design Principles; the
-    budget of a child is an addition, and comes before the intensity that it protects.
+    The rules are those of Erlang/OTP's `supervisor`, after "Supervisor Behaviour" in OTP Design Principles. The
+    budget of a child is an addition; it is checked before the supervisor's intensity, which it protects.
 
     Args:
         spec: The supervisor's specification.
-        history: What it remembers.
-        exit_: What ended, and how.
+        history: What the supervisor remembers.
+        exit_: Which child ended, and how.
         now: Monotonic time in seconds.
     """
     child, window, record = exit_.child, history.window, history.record
@@ -116,14 +116,14 @@ def decide(spec: SupervisorSpec, history: History, exit_: Exit, now: float) -> D
 
 
 def _ends_supervisor(spec: SupervisorSpec, history: History, exit_: Exit) -> bool:
-    """Return whether a supervisor is done now that this child ended by itself."""
+    """Return whether the supervisor shuts down now that this child has ended by itself."""
     if not exit_.child.significant or spec.auto_shutdown is AutoShutdown.NEVER:
         return False
     return spec.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or history.significant <= 1
 
 
 def _group(strategy: Strategy, name: str, siblings: Collection[str]) -> tuple[str, ...]:
-    """Return who is restarted with a child, in starting order."""
+    """Return the children to restart when one has failed, in starting order."""
     if strategy is Strategy.ONE_FOR_ONE:
         return (name,)
     order = tuple(siblings)

@@ -1,4 +1,4 @@
-"""Running one supervisor: it starts, stops and restarts its children as `supervision.decide` says."""
+"""The cell of a supervisor, which starts, stops and restarts its children as `supervision.decide` says."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger("opscore.actors")
 
 
 class SupervisorCell(Cell):
-    """The place of one supervisor in the tree, which has a task of its own while it runs."""
+    """One supervisor in the tree; it has a task of its own while it runs."""
 
     __slots__ = ("_final", "_leaving", "_prefix", "_root", "_scope", "_static", "_steady", "_window", "children")
 
@@ -41,7 +41,7 @@ class SupervisorCell(Cell):
     ) -> None:
         super().__init__(path, spec, parent, environment, Mailbox(path, MailboxSpec(), environment.dead_letters))
         self.children: dict[str, Cell] = {}
-        """Every child that is not on its way out, in starting order."""
+        """All children except those that are stopping without a restart, in starting order."""
         self._prefix = "/" if root else f"{path}/"
         self._root = root
         self._leaving: dict[str, Cell] = {}
@@ -52,7 +52,7 @@ class SupervisorCell(Cell):
         self._final = False
 
     def start_child(self, spec: ChildSpec[ProtocolT]) -> Ref[ProtocolT]:
-        """Register a dynamic child, and start it as soon as the supervisor may."""
+        """Register a dynamic child, and start it as soon as the supervisor is ready for that."""
         taken = self.children.get(spec.name)
         if isinstance(taken, ActorCell):
             return taken.ref
@@ -69,7 +69,7 @@ class SupervisorCell(Cell):
         return cell.ref
 
     async def stop_child(self, name: str) -> None:
-        """Stop a child for good and wait until it is gone."""
+        """Stop a child, without a restart, and wait until it is gone."""
         cell = self.children.get(name)
         if cell is None:
             cell = self._leaving.get(name)
@@ -81,13 +81,13 @@ class SupervisorCell(Cell):
         await cell.wait_ended()
 
     def child_leaves(self, cell: Cell) -> None:
-        """Free the name of a child that is ending for good."""
+        """Free the name of a child that is ending, without a restart."""
         del self.children[cell.spec.name]
         if cell.running:
             self._leaving[cell.spec.name] = cell
 
     def child_ended(self, cell: Cell, exit_: Exit) -> None:
-        """Note the end of an incarnation; only an end that needs a decision is queued for one."""
+        """Handle the end of an incarnation; queue its exit if it needs a decision."""
         name = cell.spec.name
         if self._leaving.get(name) is cell:
             del self._leaving[name]
@@ -102,7 +102,7 @@ class SupervisorCell(Cell):
                 self.mailbox.signal(Lane.SUPERVISION, (cell, exit_))
 
     def kill(self) -> None:
-        """Cancel everything below."""
+        """Cancel everything below this supervisor."""
         self.state = State.STOPPING
         self._cancel_timer()
         self._scope.cancel()
@@ -111,7 +111,7 @@ class SupervisorCell(Cell):
                 cell.kill()
 
     def close(self) -> None:
-        """Let no other incarnation follow, of this supervisor and of everything below."""
+        """Prevent further incarnations of this supervisor and of everything below it."""
         self.mailbox.close()
         if not self.running:
             self.state = State.GONE
@@ -122,12 +122,12 @@ class SupervisorCell(Cell):
             self.children.clear()
 
     def restarting(self) -> None:
-        """Tell the askers of everything below."""
+        """Tell the askers of everything below this supervisor."""
         for cell in self.children.values():
             cell.restarting()
 
     def snapshots(self) -> list[ActorSnapshot]:
-        """Return the state of this supervisor and of everything below."""
+        """Return the state of this supervisor and of everything below it."""
         cells = (*self.children.values(), *self._leaving.values())
         return [self.snapshot(), *(each for cell in cells for each in cell.snapshots())]
 
@@ -139,7 +139,7 @@ class SupervisorCell(Cell):
         self._scope = trio.CancelScope()
         self.environment.spawn(self._run)
 
-    # Ctrl-C belongs to whoever opened the system, who stops it in order.
+    # Ctrl-C is for the task that opened the system, which stops it in order.
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
         cause: BaseException | None = None
@@ -168,7 +168,7 @@ class SupervisorCell(Cell):
         if cause is not None:
             _LOGGER.error("supervisor %s gave up", self.path, extra={"actor": self.path})
         if self._root:
-            # Any other supervisor has one of its own, who knows whether it comes back.
+            # The root never comes back. For any other supervisor, the one above it decides.
             self.close()
 
     def _add_static_children(self) -> None:
@@ -186,7 +186,7 @@ class SupervisorCell(Cell):
         return ActorCell(path, spec, self, self.environment)
 
     async def _supervise(self) -> None:
-        """Decide exits in the order they came, until stopped or beyond the intensity."""
+        """Decide exits in order of arrival, until the supervisor is stopped, shuts down or escalates."""
         self._become_steady()
         while True:
             await self.mailbox.wait()
@@ -219,7 +219,7 @@ class SupervisorCell(Cell):
         return True
 
     def _delay_s(self, cell: Cell) -> float:
-        """Return how long to wait before the restart of a child, and tell it to whoever reads the log."""
+        """Return the delay before the restart of a child, and log it."""
         delay_s = cell.spec.backoff.delay_s(cell.record.failures, self.environment.clock.random)
         _LOGGER.info(
             "%s is restarted in %g s (failure %d in a row)",
@@ -231,7 +231,7 @@ class SupervisorCell(Cell):
         return delay_s
 
     async def _take_down(self, decision: Decision, delay_s: float, *, unstarted: Collection[str] = ()) -> None:
-        """Stop a group right to left, but for those that are yet to start, and wait out the backoff."""
+        """Stop a group right to left, except for children that have not started, and wait out the backoff."""
         for name in reversed(decision.names):
             cell = self.children.get(name)
             if cell is None or name in unstarted:
@@ -239,15 +239,15 @@ class SupervisorCell(Cell):
             cell.request_stop(final=False)
             await cell.wait_ended()
             if cell.spec.restart is Restart.TEMPORARY:
-                # OTP never restarts a temporary child, whoever's failure ended it. It is gone only now: a supervisor
-                # that is stopped meanwhile and restarted has it again.
+                # As in OTP, a temporary child is not restarted, whichever child's failure ended it. It is dropped only
+                # now: a supervisor that is stopped in the meantime and restarted has the child again.
                 self._drop(cell)
             else:
                 cell.restarting()
         await trio.sleep(delay_s)
 
     async def _bring_up(self, names: Iterable[str]) -> bool:
-        """Start children one after the other; return False if a failed start ends the supervisor."""
+        """Start children one after the other; return False if a failed start ends this supervisor."""
         pending = deque(names)
         while pending:
             cell = self.children.get(pending[0])
@@ -275,7 +275,7 @@ class SupervisorCell(Cell):
         return True
 
     def _is_stale(self, cell: Cell, exit_: Exit) -> bool:
-        """Return whether an exit was overtaken: by a restart, by a stop, or by the name's next owner."""
+        """Return whether an exit is outdated: the child was restarted or stopped, or another one has its name."""
         return (
             cell.incarnation != exit_.incarnation
             or cell.state is not State.DOWN
@@ -283,7 +283,7 @@ class SupervisorCell(Cell):
         )
 
     def _decide(self, cell: Cell, exit_: Exit) -> Decision:
-        """Decide, remember, and carry out what concerns the one child only."""
+        """Decide, remember the outcome, and carry out what concerns this child alone."""
         significant = sum(each.spec.significant for each in self.children.values()) if cell.spec.significant else 0
         history = History(window=self._window, record=cell.record, siblings=self.children, significant=significant)
         decision = decide(self.spec, history, exit_, trio.current_time())
@@ -311,16 +311,16 @@ class SupervisorCell(Cell):
             try:
                 cell.spec.on_given_up(cell.spec.name, decision.cause)
             except Exception:
-                # The siblings live on, whatever the observer does.
+                # An error in the callback must not affect the siblings.
                 _LOGGER.exception("on_given_up of %s raised", cell.path, extra={"actor": cell.path})
 
     async def _stop_children(self, *, final: bool) -> None:
-        """Stop right to left; the dynamic children of a one_for_one are independent and stop together."""
+        """Stop the children right to left; dynamic ones under `one_for_one` are independent and stop together."""
         cells = tuple(reversed(self.children.values()))
         dynamic = [cell for cell in cells if cell.spec.name not in self._static]
         leaving = tuple(self._leaving.values())
         for cell in cells:
-            # One that waits out its backoff must not come back while those after it stop.
+            # A child that waits out its backoff must not start while those after it stop.
             cell.forgo_restart()
         for cell in leaving:
             cell.request_stop(final=True)
@@ -328,7 +328,7 @@ class SupervisorCell(Cell):
             for cell in dynamic:
                 cell.request_stop(final=True)
         for cell in leaving:
-            # It may need those before it, as long as it is not gone.
+            # Until it is gone, it may need the children that were started before it.
             await cell.wait_ended()
         for cell in cells:
             is_dynamic = cell.spec.name not in self._static
@@ -336,12 +336,12 @@ class SupervisorCell(Cell):
                 cell.request_stop(final=final or is_dynamic)
             await cell.wait_ended()
             if final or is_dynamic:
-                # A dynamic child is not part of the specification that a restart starts from.
+                # A restart begins from the specification, which has no dynamic children.
                 self._drop(cell)
 
 
 class Supervisor:
-    """A handle on a supervisor; it stays valid across the supervisor's restarts."""
+    """A handle to a supervisor; it stays valid across the supervisor's restarts."""
 
     def __init__(self, cell: SupervisorCell) -> None:
         self.name = cell.path
@@ -351,21 +351,21 @@ class Supervisor:
     def start_child(self, spec: ChildSpec[ProtocolT]) -> Ref[ProtocolT]:
         """Start a dynamic child and return its address at once.
 
-        The name and the mailbox exist when this returns; the actor starts soon after, and messages sent until
-        then wait for it. A supervisor that is restarted forgets its dynamic children.
+        The name and the mailbox exist when this returns. The actor starts soon after, and handles the messages that
+        were sent before. A supervisor that is restarted forgets its dynamic children.
 
         Args:
-            spec: The child. If a live child has its name, that child's address is returned, `spec` ignored.
+            spec: The child. If a live child has its name, `spec` is ignored and that child's address is returned.
 
         Raises:
-            ActorStopped: The supervisor is gone or on its way out.
-            ValueError: The name belongs to a supervisor, or the child is significant and this supervisor never shuts
+            ActorStopped: The supervisor is gone or is stopping.
+            ValueError: The name is that of a supervisor, or the child is significant and this supervisor never shuts
                 down by itself.
         """
         return self._cell.start_child(spec)
 
     def child(self, name: str) -> Ref[Any] | None:
-        """Return the address of a live child, one being restarted included, or None.
+        """Return the address of a child, also while it is being restarted, or None.
 
         Args:
             name: The name of its `ChildSpec`.
@@ -375,15 +375,15 @@ class Supervisor:
 
     @property
     def child_count(self) -> int:
-        """How many children there are, those being restarted included."""
+        """Number of children, including those that are being restarted."""
         return len(self._cell.children)
 
     async def stop_child(self, name: str) -> None:
-        """Stop a child for good and wait until it is gone; harmless if there is none.
+        """Stop a child, without a restart, and wait until it is gone; do nothing if there is none.
 
-        Its name is free at once. Cancelled, the child stops all the same.
+        The name is free at once. Cancelling this call does not keep the child from stopping.
 
         Args:
-            name: The name of its `ChildSpec`; a supervisor may be stopped too.
+            name: The name in its `ChildSpec` or `SupervisorSpec`.
         """
         await self._cell.stop_child(name)

@@ -1,4 +1,4 @@
-"""A whole tree of actors, from the first start to the last stop."""
+"""A running tree of actors, from the first start to the last stop."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ if TYPE_CHECKING:
 
 
 class System:
-    """A running tree of actors; `open_system` makes it."""
+    """A running tree of actors; `open_system` creates it."""
 
     def __init__(self, name: str, root: SupervisorCell) -> None:
         self.name = name
-        """As given to `open_system`."""
+        """The name given to `open_system`."""
         self.dead_letters: DeadLetters = root.environment.dead_letters
         """Messages that no actor handled to the end."""
         self.registry: Registry = root.environment.registry
         """Well-known names of actors."""
         self.environment = root.environment
-        """What all its actors share, for test kits."""
+        """What all actors of the system share; for test kits."""
         self._root = root
 
     def ref(self, path: str) -> Ref[Any] | None:
-        """Return the address of a live actor by its path, for example `/agents/agent-7`, or None."""
+        """Return the address of the live actor at a path, for example `/agents/agent-7`, or None."""
         cell = self._find(path)
         return cell.ref if isinstance(cell, ActorCell) else None
 
     def supervisor(self, path: str) -> Supervisor:
-        """Return a handle on a supervisor by its path; the root's is `/`.
+        """Return a handle to the supervisor at a path; the root's path is `/`.
 
         Raises:
-            LookupError: There is no supervisor of that path.
+            LookupError: There is no supervisor at that path.
         """
         cell = self._find(path)
         if not isinstance(cell, SupervisorCell):
@@ -64,16 +64,16 @@ class System:
         return Supervisor(cell)
 
     def state(self, path: str) -> State | None:
-        """Return where an actor or supervisor is in its life, or None if there is none of that path."""
+        """Return the state of the actor or supervisor at a path, or None if there is none."""
         cell = self._find(path)
         return None if cell is None else cell.state
 
     def snapshot(self) -> tuple[ActorSnapshot, ...]:
-        """Return every actor and supervisor as it is now, parents before children."""
+        """Return a snapshot of each actor and supervisor, parents before children."""
         return tuple(self._root.snapshots())
 
     def statistics(self) -> SystemStatistics:
-        """Return figures of the system as a whole."""
+        """Return figures for the whole system."""
         environment = self.environment
         return SystemStatistics(
             actors=len(self._root.snapshots()),
@@ -83,9 +83,9 @@ class System:
         )
 
     async def wait_stopped(self) -> None:
-        """Wait until the root supervisor has stopped by itself, as its `auto_shutdown` says.
+        """Wait until the root supervisor has stopped by itself, because of its `auto_shutdown`.
 
-        Cancelled, it stops waiting and nothing else.
+        Cancelling this call has no effect on the system.
         """
         await self._root.wait_ended()
 
@@ -97,7 +97,7 @@ class System:
 
 
 class _Trunk:
-    """What the root grows from: it learns that the root ended, and why."""
+    """The parent of the root supervisor, which is told how the root ends."""
 
     def __init__(self) -> None:
         self.settled = trio.Event()
@@ -106,12 +106,12 @@ class _Trunk:
         self.root: SupervisorCell | None = None
         self._abandoned = False
 
-    # Ctrl-C belongs to whoever opened the system, who stops it in order.
+    # Ctrl-C is for the task that opened the system, which stops it in order.
     @trio.lowlevel.enable_ki_protection
     async def run(
         self, spec: SupervisorSpec, clock: Clock, dead_letters: DeadLetters, ready: deque[Runnable] | None
     ) -> None:
-        """Run the tree until the root ends, shielded so that only the root decides the order of stopping."""
+        """Run the tree until the root ends, shielded from cancellation so that the root decides the stopping order."""
         if self._abandoned:
             return
         variables = contextvars.copy_context()
@@ -140,22 +140,22 @@ class _Trunk:
                 nursery.cancel_scope.cancel()
 
     def abandon(self) -> None:
-        """Have the root stop everything."""
+        """Make the root stop everything."""
         self._abandoned = True
         if self.root is not None:
             self.root.request_stop(final=True)
 
     def child_ended(self, cell: Cell, exit_: Exit) -> None:
-        """Note why the root ended, and release whoever works with the system."""
+        """Note why the root ended; if it failed, cancel the body of `open_system`."""
         self.cause = exit_.cause
         if exit_.cause is not None:
             self.body.cancel()
 
     def child_leaves(self, cell: Cell) -> None:
-        """A root does not leave by itself."""
+        """Do nothing: the root does not leave by itself."""
 
     def failure(self) -> StartFailed | SystemFailed | None:
-        """Return what the root's end means to whoever opened the system."""
+        """Return the error to raise from `open_system`, or None if the root did not fail."""
         if self.cause is None:
             return None
         if self.root is not None and self.root.has_started:
@@ -173,20 +173,20 @@ async def open_system(
 ) -> AsyncGenerator[System]:
     """Run a tree of actors for as long as the `async with` block runs.
 
-    The block is entered once every static child has started. Leaving it, also by an error or by cancellation,
-    stops the children right to left, each with its stop message, a bounded wait and then cancellation, and
-    returns when every actor is gone.
+    The block is entered once every static child has started. Leaving it, also by an error or by cancellation, stops
+    the children right to left, each with a stop message, a bounded wait and then cancellation. It returns when every
+    actor is gone.
 
     Args:
-        root: The root supervisor; its children's paths are `/name`.
-        name: Which system this is, where a program has several.
+        root: The root supervisor; the paths of its children are `/name`.
+        name: Name of the system, to tell several in one program apart.
         clock: Wall time and randomness; the machine's by default.
-        ready: Where actors wait for their turn; first come, first served by default. One that hands them out in
-            another order, by a seed, shows what depends on the order.
+        ready: The queue of actors that wait for their turn; first come, first served by default. A queue that orders
+            them by a seed reveals what depends on the order.
 
     Raises:
-        StartFailed: A static child did not start within the restart intensity.
-        SystemFailed: The root supervisor gave up while the system ran; the body is cancelled.
+        StartFailed: A static child could not be started within the restart intensity.
+        SystemFailed: The root supervisor gave up while the system ran; the block is cancelled.
     """
     clock = clock if clock is not None else SystemClock()
     dead_letters = DeadLetters(clock)

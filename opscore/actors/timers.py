@@ -1,4 +1,4 @@
-"""One heap of deadlines for a whole system, served by one task."""
+"""The timers of a system: one heap of deadlines, served by one task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("opscore.actors")
 _SLACK = 128
-"""The heap is swept when it outgrew twice its live size by this many entries."""
+"""The heap is swept when it has this many entries more than twice what the last sweep left."""
 
 
 class Expiring(Protocol):
@@ -24,37 +24,37 @@ class Expiring(Protocol):
     done: bool
 
     def expire(self) -> None:
-        """Act on the deadline; called once, and only while not `done`."""
+        """Act on the deadline; called at most once, and only if not `done`."""
         ...
 
 
 class Timer:
-    """A call that is due later, until it is cancelled."""
+    """A call at a later time, which can be cancelled."""
 
     __slots__ = ("_callback", "done")
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.done = False
-        """Whether nothing is to come any more."""
+        """Whether the call was made or cancelled."""
         self._callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Forget the call; harmless when it was already made."""
+        """Cancel the call; no effect if it was made already."""
         self.done = True
-        # The deadline may stand in the heap for long, and what was to be called must not stay with it.
+        # The timer may stay in the heap for long, and must not keep the callback alive.
         self._callback = None
 
     def expire(self) -> None:
         """Make the call."""
         self.done = True
-        assert self._callback is not None, "what was cancelled is done"
+        assert self._callback is not None, "a cancelled timer does not expire"
         self._callback()
 
 
 class Timers:
-    """Deadlines in one heap, so that a deadline costs a push and not a cancel scope.
+    """Deadlines in one heap, so that each costs a push and not a cancel scope.
 
-    What is done before its deadline stays in the heap until it surfaces or the dead outnumber the living.
+    An entry that is done before its deadline stays in the heap until it reaches the top or a sweep removes it.
     """
 
     def __init__(self) -> None:
@@ -63,18 +63,18 @@ class Timers:
         self._now = trio.lowlevel.current_clock().current_time
         self._sweep_at = _SLACK
         self._scope = trio.CancelScope(deadline=math.inf)
-        # What the scope's deadline is, without the price of asking it.
+        # A copy of the scope's deadline, which is cheaper to read.
         self._earliest = math.inf
 
     def add(self, delay_s: float, due: Expiring) -> None:
-        """Expire something after a delay in seconds, unless it is done by then; infinite is never.
+        """Expire something after a delay in seconds, unless it is done by then. Infinity means never.
 
         Raises:
             ValueError: The delay is NaN.
         """
         deadline = self._now() + delay_s
         if math.isnan(deadline):
-            # It is neither before nor after any other deadline: in the heap it would spoil the order of all.
+            # NaN compares as neither before nor after any other deadline, which would break the heap's order.
             msg = f"a delay must be a number of seconds, not {delay_s!r}"
             raise ValueError(msg)
         heapq.heappush(self._heap, (deadline, self._order(), due))
@@ -90,7 +90,7 @@ class Timers:
         return timer
 
     def __len__(self) -> int:
-        """Return how many deadlines are held, those already done included."""
+        """Return the number of deadlines in the heap, including those already done."""
         return len(self._heap)
 
     async def run(self) -> None:
@@ -105,14 +105,14 @@ class Timers:
         dues = []
         while self._heap and self._heap[0][0] <= now:
             dues.append(heapq.heappop(self._heap)[2])
-        # What these calls add waits for the next round, however early it is due.
+        # Deadlines that these calls add wait for the next round, however early they are due.
         for due in dues:
             if due.done:
                 continue
             try:
                 due.expire()
             except Exception:
-                # One faulty callback must not take every other deadline of the system with it.
+                # An error in one callback must not stop all other timers of the system.
                 _LOGGER.exception("a timer raised")
 
     def _sweep(self) -> None:

@@ -78,5 +78,5 @@ def test_a_directory_that_is_no_more_is_told_in_one_sentence(tmp_path: Path) -> 
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "opscore: the directory that this was begun in: No such file or directory; change to another one\n"
+        "opscore: can't use the current directory: No such file or directory; change to another one\n"
     )

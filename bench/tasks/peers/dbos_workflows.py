@@ -1,9 +1,9 @@
 """DBOS: a workflow of one step, its state in SQLite or, where a server is given, in PostgreSQL.
 
 Sequential and threads: clients call the workflow, which runs where it is called. Queue: clients enqueue it, a queue of
-the same process takes it up, `workers` at a time, and clients wait for the handle. Intervals of polling are 10 ms: the
-default of a second would be all that is measured. SQLite stands as DBOS opens it, which is a rollback journal with
-synchronous=FULL; the files that it keeps are synced by every commit.
+the same process takes it up, `workers` at a time, and clients wait for the handle. Polling intervals are 10 ms, because
+the default of a second would dominate the measurement. SQLite is used as DBOS opens it, with a rollback journal and
+synchronous=FULL, which syncs the files at every commit.
 """
 
 from pathlib import Path

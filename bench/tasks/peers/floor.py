@@ -1,10 +1,10 @@
-"""The floor: what opscore's sessions write, written by nothing but its store.
+"""The floor: the writes of opscore's sessions, made by its store alone.
 
 A real session is recorded as it is committed: its submissions, each with preconditions, rows, index lines and journal
 records. Then each waiter commits the same submissions under ids of its own, one after the other, and waits for each to
-be durable. Between waiters and store stands `HandOver` of the durability benchmark, which makes one commit of what
-waits: no actors, no decisions, no codec, no results. Rows and ids are put together before the clock runs. Any program
-in this language that keeps these promises in this store has to do as much, and decide and encode besides.
+be durable. Between waiters and store is only `HandOver` of the durability benchmark, which makes one commit of all that
+wait: no actors, no decisions, no codec, no results. Rows and ids are built before the clock starts. Any Python program
+that keeps these promises with this store has to do at least as much, and has to decide and encode as well.
 """
 
 import gc
@@ -31,14 +31,14 @@ from opscore.runtime.writer import ThreadWriter
 SEED: Final = 7
 AGENT: Final = "agent-00000"
 COMMITS_AHEAD: Final = 8_000
-"""For each second of the measurement; what is needed beyond is made while the clock runs."""
+"""Sessions prepared for each second of the measurement; any more are built while the clock runs."""
 
 Versions = dict[tuple[str, bytes], int]
 
 
 @attrs.frozen(kw_only=True)
 class Recording:
-    """What one session writes, and what has to be there before."""
+    """The writes of one session, and what has to exist before them."""
 
     definition: Submission
     agent: Submission
@@ -47,7 +47,7 @@ class Recording:
 
 
 class _RecordingWriter:
-    """The real writer, and what went through it."""
+    """The real writer; it also records what it wrote."""
 
     def __init__(self, store: Store, seen: list[Submission]) -> None:
         self._writer = ThreadWriter(store)
@@ -65,7 +65,7 @@ class _RecordingWriter:
 
 
 async def recorded(tasks: int) -> Recording:
-    """Run two sessions, and record the second: the first saves what is written only once."""
+    """Run two sessions and record the second: the first also writes what is written only once."""
 
     async def count(task: opscore.Assignment) -> int:
         return int(task.input["number"]) + 1
@@ -86,7 +86,7 @@ async def recorded(tasks: int) -> Recording:
 
 
 def renamed(submission: Submission, names: Sequence[tuple[bytes, bytes]]) -> Submission:
-    """The same submission under other ids, which have the same length."""
+    """Return the same submission with other ids, which have the same length."""
 
     def of(text: bytes) -> bytes:
         for old, new in names:
@@ -113,13 +113,13 @@ def renamed(submission: Submission, names: Sequence[tuple[bytes, bytes]]) -> Sub
 
 @attrs.frozen
 class Step:
-    """A submission to commit, and the versions that stand where it is committed; each waiter has its own."""
+    """A submission to commit, and the versions that this waiter's rows have so far."""
 
     submission: Submission
     versions: Versions
 
     def current(self) -> Submission:
-        """Under the versions that were written here, in place of the recorded ones."""
+        """Return the submission with the versions that were written here, in place of the recorded ones."""
         expects = tuple(
             expect
             if isinstance(expect, Vacant) or expect.version == ABSENT
@@ -159,12 +159,12 @@ class Commits:
 
 
 class Sessions:
-    """Sessions to write, the same one under ever new ids.
+    """The sessions to write: copies of the recorded one, with new ids.
 
     Args:
-        recording: what it writes.
-        waiters: how many write sessions.
-        ahead: how many are made beforehand, for each waiter.
+        recording: the session to copy.
+        waiters: number of waiters that write sessions.
+        ahead: number of sessions to build beforehand for each waiter.
     """
 
     def __init__(self, recording: Recording, waiters: int, ahead: int) -> None:
@@ -189,7 +189,7 @@ class Sessions:
 
 
 async def run(parameters: Parameters, acknowledged: set[str]) -> tuple[Outcome, int, int]:
-    """Answers with what came of it, the submissions of a session, and the batches."""
+    """Return the outcome, the number of submissions of a session, and the batches."""
     recording = await recorded(TASKS_EACH[parameters.workload])
     ahead = int(COMMITS_AHEAD * parameters.seconds) // len(recording.session) // parameters.clients
     sessions, batch_seconds = Sessions(recording, parameters.clients, ahead), list[float]()

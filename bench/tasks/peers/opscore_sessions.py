@@ -1,8 +1,8 @@
 """opscore: sessions whose tasks go to local agents of the same process, through the public API.
 
-`clients` is how many triggers wait at once, and how many agents there are. Garbage is collected as seldom as by
-`opscore serve`, which is what the guide to embedding tells a host. Afterwards the store is opened again, and has to
-hold every session that was waited for as completed.
+`clients` is the number of triggers that wait at once, and of agents. Garbage is collected as seldom as by
+`opscore serve`, as the guide to embedding recommends. Afterwards the store is opened again, and every session that was
+waited for has to be completed in it.
 """
 
 import itertools

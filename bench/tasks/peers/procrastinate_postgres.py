@@ -16,7 +16,7 @@ from bench.tasks.protocol import Figures, Parameters, answer, measured, workers
 
 POLLING_S = 0.002
 FETCHING_S = 0.05
-"""When the worker looks for jobs that it was not notified of, or was while it looked; 5 s by default."""
+"""Interval at which the worker polls for jobs whose notification it missed; 5 s by default."""
 TIMEOUT_S = 60.0
 CONNECTIONS_MAX = 20
 STATUS = "SELECT status FROM procrastinate_jobs WHERE id = %s"
@@ -30,7 +30,7 @@ class Looking:
         self._local = threading.local()
 
     def ended(self, job: tuple[int, int]) -> int:
-        """The result, as far as there is one: the next number, once the job that was given this one has succeeded."""
+        """Return the next number once the job has succeeded: Procrastinate keeps no result to return."""
         job_id, number = job
         if not hasattr(self._local, "connection"):
             self._local.connection = psycopg.connect(self._url, autocommit=True)

@@ -1,7 +1,7 @@
-"""For the tests of actors: virtual time, probes in a running system, and handlers without one.
+"""Tools to test actors with: virtual time, probes in a running system, and handlers run without a system.
 
 `run` makes hours pass in milliseconds. A `Probe` is an address whose messages the test reads. A `Sandbox` runs the
-handlers of one actor without a system, and tells what each of them did.
+handlers of one actor without a system, and records what each of them does.
 """
 
 from opscore.actors.testkit.probe import Probe, ProbeFailed

@@ -1,4 +1,4 @@
-"""An address whose messages the test reads."""
+"""Probes: addresses whose messages a test reads."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MessageT = TypeVar("MessageT", bound=Message[Any, Any])
 
 
 class ProbeFailed(AssertionError):
-    """A probe did not get what the test expects; it says what came instead."""
+    """A probe did not get what the test expects; the text says what came instead."""
 
 
 class Probe:
-    """An address to hand to actors, whose messages the test reads one by one.
+    """An address to give to actors; the test reads its messages one by one.
 
-    It belongs to no supervisor, so that no restart disturbs it.
+    It has no supervisor, so that no restart affects it.
 
     Args:
-        system: The system whose actors talk to it.
-        name: What the others see as its path.
+        system: The system whose actors send messages to it.
+        name: Its path, as the actors see it.
     """
 
     def __init__(self, system: System, name: str = "/probe") -> None:
@@ -41,14 +41,14 @@ class Probe:
         self._asked: Reply[Any] | None = None
 
     async def expect(self, kind: type[MessageT], *, within_s: float = 3.0) -> MessageT:
-        """Return the next message, which has to be of a type.
+        """Return the next message, which must be of a given type.
 
         Args:
             kind: The type of the message.
-            within_s: Seconds to wait for it at most.
+            within_s: Maximum seconds to wait.
 
         Raises:
-            ProbeFailed: None came in time, or one of another type.
+            ProbeFailed: No message came in time, or one of another type came.
         """
         message = await self._next(within_s)
         if message is None:
@@ -58,10 +58,10 @@ class Probe:
         return message
 
     async def fish_for(self, kind: type[MessageT], *, within_s: float = 3.0) -> MessageT:
-        """Return the next message of a type, leaving out those of other types before it.
+        """Return the next message of a given type, skipping messages of other types.
 
         Raises:
-            ProbeFailed: None came in time; it names what came instead.
+            ProbeFailed: None came in time; the error names what came instead.
         """
         passed: list[str] = []
         deadline = trio.current_time() + within_s
@@ -75,33 +75,33 @@ class Probe:
             passed.append(repr(message))
 
     async def expect_nothing(self, *, for_s: float = 1.0) -> None:
-        """Wait, and see that nothing comes.
+        """Wait, and check that no message comes.
 
         Raises:
-            ProbeFailed: Something came.
+            ProbeFailed: A message came.
         """
         message = await self._next(for_s)
         if message is not None:
             raise ProbeFailed(f"{self.ref.name} expected nothing for {for_s:g} s, and {message!r} came")
 
     def reply(self, value: object) -> None:
-        """Answer the newest message that was read, which has to have been asked.
+        """Answer the message that was read last, which must have been asked.
 
         Raises:
-            ProbeFailed: It was told, or nothing was read yet.
+            ProbeFailed: The message was told or answered already, or none was read yet.
         """
         self._take_asked().set(value)
 
     def fail(self, error: Exception) -> None:
-        """Answer the newest message that was read with an error.
+        """Answer the message that was read last with an error.
 
         Raises:
-            ProbeFailed: It was told, or nothing was read yet.
+            ProbeFailed: The message was told or answered already, or none was read yet.
         """
         self._take_asked().fail(error)
 
     def watch(self, ref: Ref[Any]) -> None:
-        """Have `Terminated` come once an actor is gone for good."""
+        """Deliver `Terminated` to the probe once an actor is gone."""
         watched = ref.mailbox
         watched.watch(lambda: self._mailbox.signal(Lane.WATCH, Terminated(actor=watched.name, cause=watched.cause)))
 

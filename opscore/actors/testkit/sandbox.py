@@ -1,4 +1,4 @@
-"""The hooks and handlers of one actor, run without a system."""
+"""A sandbox, which runs the hooks and handlers of one actor without a system."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ ReplyT = TypeVar("ReplyT")
 
 @attrs.frozen
 class Sent:
-    """A message that a handler sent to another actor, or to its own."""
+    """A message that a handler sent to another actor or to its own."""
 
     to: str
-    """Path of the other actor."""
+    """Path of the actor that it was sent to."""
     message: Message[Any, Any]
     how: str = "tell"
     """`tell`, `send` or `ask`."""
@@ -43,16 +43,16 @@ class Scheduled:
 
     message: Message[Any, Any]
     delay_s: float
-    """Seconds until it comes."""
+    """Delay or interval, in seconds."""
     repeats: bool = False
-    """Whether it comes again after each delay."""
+    """Whether it repeats at that interval."""
     timer: Timer = attrs.field(factory=lambda: Timer(lambda: None), eq=False)
-    """What the handler got, to cancel it."""
+    """The timer that the handler was given."""
 
 
 @attrs.frozen
 class Started:
-    """A function that a handler started beside itself; the sandbox does not run it."""
+    """A background task that a handler started; the sandbox does not run it."""
 
     async_fn: Callable[..., Awaitable[object]]
     args: tuple[object, ...] = ()
@@ -60,20 +60,20 @@ class Started:
 
 @attrs.define(kw_only=True)
 class Effects(Generic[ReplyT]):
-    """What one hook or handler did, in the order it did it."""
+    """What one hook or handler did; each list is in the order in which it happened."""
 
     reply: ReplyT | None = None
-    """What it answered; None if it deferred, stashed or raised."""
+    """The reply; None if it deferred, stashed or raised."""
     error: Exception | None = None
-    """What it raised."""
+    """The error that it raised."""
     declared: bool = False
-    """Whether the message declares that error, so that it is an answer and no crash."""
+    """Whether the message declares that error, which makes it an answer and not a crash."""
     deferred: Reply[ReplyT] | None = None
-    """The reply that it took to answer later."""
+    """The reply that it deferred."""
     stashed: bool = False
-    """Whether it put its message aside."""
+    """Whether it stashed its message."""
     unstashed: tuple[Message[Any, Any], ...] = ()
-    """Messages it had put aside and wants next; the sandbox leaves it to the test to hand them in again."""
+    """Messages that it unstashed; the sandbox leaves it to the test to handle them again."""
     sent: list[Sent] = attrs.field(factory=list)
     scheduled: list[Scheduled] = attrs.field(factory=list)
     started: list[Started] = attrs.field(factory=list)
@@ -83,12 +83,12 @@ class Effects(Generic[ReplyT]):
 
 
 class Sandbox(Generic[ProtocolT]):
-    """Runs the hooks and handlers of one actor, one at a time, and tells what each did. Nothing else runs.
+    """Runs the hooks and handlers of one actor, one at a time, and returns what each did. Nothing else runs.
 
-    Make it inside `trio.run`, or inside the `run` of this test kit.
+    Create it inside `trio.run`, or inside the `run` of this test kit.
 
     Args:
-        factory: Makes the actor, as in its `ChildSpec`.
+        factory: Creates the actor, as in its `ChildSpec`.
         name: The actor's path.
     """
 
@@ -100,44 +100,44 @@ class Sandbox(Generic[ProtocolT]):
 
     @property
     def registry(self) -> Registry:
-        """The names the actor finds; the test registers what it needs."""
+        """The registry that the actor sees; the test registers the names that the actor needs."""
         return self._context.registry
 
     @property
     def actor(self) -> Actor[ProtocolT]:
-        """The actor itself, to look at its state; made when it is first used, so that it can be given addresses."""
+        """The actor, to look at its state. It is created on first use, so that its factory can use `ref` before."""
         if self._actor is None:
             self._actor = self._factory()
             self._actor.context = self._context
         return self._actor
 
     def ref(self, name: str) -> Ref[Any]:
-        """Return an address for the actor to send to; what is sent there is among the effects."""
+        """Return an address for the actor to send to; messages sent to it are recorded in the effects."""
         return self._script.ref(name)
 
     def answer(self, ref: Ref[Any], kind: type[MessageT], reply: Callable[[MessageT], object]) -> None:
-        """Say what an ask gets from now on.
+        """Set the reply to asks of one type from now on.
 
         Args:
-            ref: One that `ref` made.
-            kind: The type of the message asked.
-            reply: Makes the reply from the message; what it raises, the ask raises.
+            ref: An address that `ref` returned.
+            kind: The type of the message that is asked.
+            reply: Computes the reply from the message; an error that it raises is raised by the ask.
         """
         self._script.answers[ref.name, kind] = reply
 
     async def start(self) -> Effects[None]:
-        """Run `on_start`; what it raises is among the effects."""
+        """Run `on_start`; an error that it raises is recorded in the effects."""
         return await self._observe(self.actor.on_start)
 
     async def stop(self) -> Effects[None]:
-        """Run `on_stop`; what it raises is among the effects."""
+        """Run `on_stop`; an error that it raises is recorded in the effects."""
         return await self._observe(self.actor.on_stop)
 
     async def handle(self, message: Message[ProtocolT, ReplyT]) -> Effects[ReplyT]:
-        """Run the handler of a message, as if it had been asked; what it raises is among the effects.
+        """Run the handler of a message, as if it had been asked; an error that it raises is recorded in the effects.
 
         Raises:
-            TypeError: The actor has no handler for it.
+            TypeError: The actor has no handler for the message.
         """
         handler = self.actor.routes[type(message)]
         if handler is None:
@@ -157,15 +157,15 @@ class Sandbox(Generic[ProtocolT]):
         effects = self._script.effects = Effects[Any]()
         try:
             value = run()
-            # As in a system: what can't be awaited is the answer of a plain function.
+            # As in a system, a value that can't be awaited is the reply of a plain function.
             effects.reply = await value if isinstance(value, Awaitable) else value
-        except Exception as error:  # noqa: BLE001 (what it raised is what the test asks for)
+        except Exception as error:  # noqa: BLE001 (the error is one of the effects that the test looks at)
             effects.error = error
         return effects
 
 
 class _Script:
-    """What the test said beforehand, and what has happened since."""
+    """The replies that the test has set, and the effects of the current handler."""
 
     def __init__(self) -> None:
         self.clock = VirtualClock()
@@ -183,7 +183,7 @@ class _Script:
         kind = type(message)
         if (to, kind) not in self.answers:
             raise AssertionError(
-                f"nobody said what {to} answers to {kind.__name__}: "
+                f"no reply of {to} to {kind.__name__} is set: "
                 f"call sandbox.answer(ref, {kind.__name__}, lambda message: ...) first"
             )
         return self.answers[to, kind](message)
@@ -196,7 +196,7 @@ class _Script:
 
 
 class _SandboxRef(Ref[Any]):
-    """Writes down what is sent to it, and answers as the test said."""
+    """Records what is sent to it, and answers as the test has set."""
 
     __slots__ = ("_script",)
 
@@ -216,7 +216,7 @@ class _SandboxRef(Ref[Any]):
 
 
 class _SandboxContext(Context[ProtocolT]):
-    """Writes down what an actor asks of its system."""
+    """Records how an actor uses its system."""
 
     def __init__(self, name: str, script: _Script) -> None:
         self.name = name

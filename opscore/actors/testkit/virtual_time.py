@@ -1,4 +1,4 @@
-"""Time that passes only when everything waits."""
+"""Virtual time, which passes only when every task waits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ResultT = TypeVar("ResultT")
 
 
 def run(async_fn: Callable[..., Awaitable[ResultT]], *args: object) -> ResultT:
-    """Run an async function under virtual time: whenever everything waits, time jumps to the next deadline.
+    """Run an async function under virtual time: whenever every task waits, time jumps to the next deadline.
 
-    Give `open_system` a `VirtualClock(seed=...)` to have wall time follow, and the jitter of backoffs repeat.
+    With `clock=VirtualClock(seed=...)`, the wall time of `open_system` follows and the jitter of backoffs repeats.
 
     Args:
-        async_fn: What to run, as in `trio.run`.
+        async_fn: The function to run, as for `trio.run`.
         *args: Its arguments.
     """
     return trio.run(async_fn, *args, clock=MockClock(autojump_threshold=0.0))

@@ -1,1 +1,1 @@
-"""Workflow documents: what is wrong with them, and the graph of tasks that a run follows."""
+"""Workflow documents: their validation, and the graph of tasks that a run follows."""

@@ -1,4 +1,4 @@
-"""Workflow documents: validated, with every fault at once, into a graph of tasks that a run can follow."""
+"""Turns a workflow document into a definition: the graph of tasks that a run follows."""
 
 import copy
 import functools
@@ -20,7 +20,7 @@ from opscore.runtime.limits import Limits
 
 
 class TaskKind(StrEnum):
-    """What does a task."""
+    """The kinds of tasks."""
 
     AGENT = "agent"
     SIGNAL = "signal"
@@ -30,16 +30,16 @@ class TaskKind(StrEnum):
 
 
 BY_AGENTS = frozenset({TaskKind.AGENT, TaskKind.TOOL})
-"""The kinds of task that are handed to an agent."""
+"""The kinds of tasks that are handed to an agent."""
 
 
 class Role(StrEnum):
-    """What part a task has in its workflow."""
+    """The role of a task in its workflow; every role but `STEP` is that of a handler."""
 
     STEP = "step"
-    """It stands in the graph."""
+    """A task of the graph."""
     FALLBACK = "fallback"
-    """It is done in place of a step that failed for good."""
+    """It is done in place of a step after that step's last failure."""
     COMPENSATION = "compensation"
     """It undoes a step that was completed."""
     ON_FAILURE = "on_failure"
@@ -47,12 +47,12 @@ class Role(StrEnum):
 
 
 AT_THE_END: Final = (Role.COMPENSATION, Role.ON_FAILURE)
-"""What is done when a run unwinds."""
+"""The roles of tasks that are done when a run is undone."""
 
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How often, and after how long, a failed attempt is made again."""
+    """How often a failed task is retried, and after which delays."""
 
     max_retries: int = 3
     initial_delay_s: float = 1.0
@@ -62,7 +62,7 @@ class RetryPolicy:
     non_retryable: tuple[str, ...] = ()
 
     def backoff(self) -> Backoff:
-        """The delays of this policy; jitter is full jitter."""
+        """Return the delays of this policy; jitter means full jitter."""
         return Backoff(
             initial_s=self.initial_delay_s,
             coefficient=self.backoff_coefficient,
@@ -73,7 +73,7 @@ class RetryPolicy:
 
 @attrs.frozen(kw_only=True)
 class TaskDefinition:
-    """One node of the graph."""
+    """One task of a definition."""
 
     key: str
     name: str
@@ -83,18 +83,18 @@ class TaskDefinition:
     capability: str | None
     agent_id: str | None
     parameters: dict[str, Any]
-    """As they are written: strings may hold expressions."""
+    """As written in the document; strings may hold expressions."""
     filled: Template
-    """The parameters with their expressions."""
+    """The same as a template, from which the parameters of an attempt are made."""
     concurrency_key: Template | None = None
     when: Expression | None = None
     for_each: Template | None = None
     concurrency: int = 1
-    """How many items of its list are done at once."""
+    """How many items of its list may be in progress at once."""
     items_max: int
     retry: RetryPolicy
     timeout_s: float | None
-    """Of one attempt; nothing where a signal or another run may take for ever."""
+    """Limit of one attempt; None if there is none, for a signal or a child run."""
     lease_s: float
     heartbeat_s: float | None = None
     schedule_to_start_s: float | None = None
@@ -108,12 +108,12 @@ class TaskDefinition:
 
     @property
     def signal(self) -> str:
-        """The name of the signal that a `signal` task waits for: its own id, unless it says another."""
+        """The name of the signal that a `signal` task waits for; by default the id of the task."""
         return str(self.parameters.get("name", self.key))
 
     @property
     def by_agent(self) -> bool:
-        """Whether it is handed to an agent."""
+        """Whether the task is handed to an agent."""
         return self.kind in BY_AGENTS
 
 
@@ -125,25 +125,25 @@ class Definition:
     name: str
     version: str
     digest: str
-    """Names this content; a run keeps the content that it started with."""
+    """Identifies this content; a run keeps the content that it started with."""
     document: dict[str, Any]
     tasks: tuple[TaskDefinition, ...]
     on_failure: str | None = None
     session_timeout_s: float | None = None
     outputs: Template | None = None
-    """What its result is made of; by default the results of its last steps."""
+    """Template of the run's result; by default, the result has the results of the last steps."""
     input_schema: dict[str, Any] | None = None
     limits: Limits = attrs.field(eq=False)
-    """What the node allows that reads it."""
+    """The limits of the node that reads the document."""
 
     @functools.cached_property
     def by_key(self) -> dict[str, TaskDefinition]:
-        """The tasks by their id in the document."""
+        """The tasks by their ids in the document."""
         return {task.key: task for task in self.tasks}
 
     @functools.cached_property
     def dependents(self) -> dict[str, tuple[TaskDefinition, ...]]:
-        """For each task the ones that wait for it."""
+        """For each task, the tasks that depend on it directly."""
         found: dict[str, list[TaskDefinition]] = {task.key: [] for task in self.tasks}
         for task in self.tasks:
             for key in task.depends_on:
@@ -152,7 +152,7 @@ class Definition:
 
     @functools.cached_property
     def steps(self) -> tuple[TaskDefinition, ...]:
-        """The tasks of the graph, each after what it waits for, and as they are listed where that leaves a choice."""
+        """The steps in topological order and, where that leaves a choice, in listed order."""
         sorter = graphlib.TopologicalSorter(
             {
                 task.ordinal: [self.by_key[key].ordinal for key in task.depends_on]
@@ -171,17 +171,17 @@ class Definition:
 
     @functools.cached_property
     def signals(self) -> frozenset[str]:
-        """The names of the signals that its runs wait for."""
+        """The names of the signals that runs wait for."""
         return frozenset(task.signal for task in self.tasks if task.kind is TaskKind.SIGNAL)
 
     @property
     def needs_agent(self) -> bool:
-        """Whether some task names neither capability nor agent, and so runs on the session's agent."""
+        """Whether some task names neither capability nor agent, and so needs the session's agent."""
         return any(task.by_agent and task.capability is None and task.agent_id is None for task in self.tasks)
 
 
 def parse(document: Any, limits: Limits) -> Definition:
-    """Validate a workflow document.
+    """Validate a workflow document and build its definition.
 
     Raises:
         InvalidDocument: with every fault of the document.
@@ -191,8 +191,8 @@ def parse(document: Any, limits: Limits) -> Definition:
 
 
 def restore(document: dict[str, Any], limits: Limits) -> Definition:
-    """Build the graph of a document that was valid when it was stored, whatever the limits say today."""
-    # A copy of its own: whoever sent the document may go on changing the original.
+    """Build the definition of a document that was valid when it was stored, even if it exceeds the limits by now."""
+    # The caller may go on changing the document, so keep a copy.
     document = copy.deepcopy(document)
     tasks: list[dict[str, Any]] = document["tasks"]
     roles = handlers_of(document)
@@ -225,7 +225,7 @@ def restore(document: dict[str, Any], limits: Limits) -> Definition:
 
 
 def digest(document: Any) -> str:
-    """Name a document's content; the order of its fields is no part of that."""
+    """Return a digest that identifies a document's content, whatever the order of its fields."""
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
@@ -242,7 +242,7 @@ def _build_task(
     settings = {**defaults, **task}
     retry = {**defaults.get("retry", {}), **task.get("retry", {})}
     kind = TaskKind(task.get("type", TaskKind.AGENT))
-    # What agents are given by default, a signal or another run does not have: it may take for ever.
+    # Only tasks that agents do have a default timeout: a signal or a child run may take for ever.
     timeout = settings.get("timeoutSeconds", limits.timeout_s) if kind in BY_AGENTS else task.get("timeoutSeconds")
     return TaskDefinition(
         key=task["taskId"],

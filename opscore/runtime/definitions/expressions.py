@@ -1,4 +1,4 @@
-"""The expressions of a workflow document: where they may stand, and what each may read there."""
+"""The expressions of a workflow document: where they are allowed, and what each may read there."""
 
 import itertools
 import re
@@ -21,29 +21,29 @@ from opscore.runtime.values import walk
 PLAIN: Final = frozenset(
     {"name", "description", "labels", "metadata", "parameters", "when", "forEach", "concurrencyKey"}
 )
-"""Fields of a task that mean nothing to a run, or whose expressions are looked at."""
+"""Fields of a task in which `${` is no fault: those that mean nothing to a run, and those that may hold expressions."""
 MEANT: Final = frozenset({"id", "version", "defaults", "onFailure"})
-"""Fields of the document that mean something to a run, and hold no expressions."""
+"""Fields of the document that mean something to a run and can't hold expressions."""
 _FILLED: Final = ("parameters", "forEach", "concurrencyKey")
 """Fields of a task that are templates."""
 _OF_ITEMS: Final = ("parameters", "concurrencyKey")
-"""Those that are filled for each item of a list."""
+"""Those that are evaluated for each item of a list."""
 _WHOLE: Final = re.compile(r"\s*\$\{(.*)\}\s*", re.DOTALL)
 
 
 def bare(text: str) -> str:
-    """A condition without the `${…}` that may stand around it."""
+    """Return a condition without the `${…}` that may enclose it."""
     whole = _WHOLE.fullmatch(text)
     return text if whole is None else whole.group(1)
 
 
 def unspaced(value: Any) -> Any:
-    """What `forEach` says, without the space around an expression, such as the end of line that YAML's `|` leaves."""
+    """Return the value of `forEach` without space around an expression, such as the newline that YAML's `|` leaves."""
     return value.strip() if isinstance(value, str) else value
 
 
 def expression_faults(document: dict[str, Any], limits: Limits) -> Iterator[Fault]:
-    """What is wrong with expressions, and with what looks like one where none can stand."""
+    """Yield the faults of expressions, and of those that are not allowed where they are."""
     written = characters_in(document)
     if written > limits.expression_characters_max:
         allowed = f"{limits.expression_characters_max:,}"
@@ -58,14 +58,14 @@ def expression_faults(document: dict[str, Any], limits: Limits) -> Iterator[Faul
 
 
 def characters_in(document: dict[str, Any]) -> int:
-    """How many characters of the document are, or may hold, expressions."""
+    """Return the number of characters in conditions and in texts that hold expressions."""
     conditions = (task.get("when") for task in document["tasks"] if isinstance(task, dict))
     texts = (value for value in _texts(document) if OPENS in value)
     return sum(map(len, itertools.chain(texts, (each for each in conditions if isinstance(each, str)))))
 
 
 def _texts(document: dict[str, Any]) -> Iterator[str]:
-    """Every text that may hold expressions, but for conditions."""
+    """Yield every text that may hold expressions, except conditions."""
     filled = [[task.get(field) for field in _FILLED] for task in document["tasks"] if isinstance(task, dict)]
     return (value for _, _, value in walk([filled, document.get("outputs")]) if isinstance(value, str))
 
@@ -73,7 +73,7 @@ def _texts(document: dict[str, Any]) -> Iterator[str]:
 def _misplaced(fields: Mapping[str, Any], where: str) -> Iterator[Fault]:
     for place, _, value in walk(fields):
         if isinstance(value, str) and OPENS in value:
-            yield Fault(path=f"{where}{place}", message="no expression can stand here")
+            yield Fault(path=f"{where}{place}", message="an expression is not allowed here")
 
 
 def _syntax_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
@@ -92,7 +92,7 @@ def _syntax_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
 
 
 def _gives_any_value(text: str) -> bool:
-    """Whether a template may give more than a text; one that can't be read is told already."""
+    """Return whether a template may give a value that is no text; an invalid one has been reported already."""
     try:
         return compile_template(text).whole
     except ExpressionInvalid:
@@ -106,12 +106,12 @@ def _template_faults(value: Any, where: str) -> Iterator[Fault]:
 
 
 def reading_faults(document: dict[str, Any], *, in_order: bool) -> Iterator[Fault]:
-    """Expressions that read what is not there when they are evaluated.
+    """Yield the faults of expressions that read what does not exist when they are evaluated.
 
     Args:
-        document: whose tasks have ids, each its own.
-        in_order: whether its graph is sound, so that it can be told which task is over when another one begins. If not,
-            any task of the document may be read.
+        document: a document whose tasks have distinct ids.
+        in_order: whether its graph is valid, so that it is known which tasks are over when another one begins. If not,
+            expressions may read any task.
     """
     handlers = handlers_of(document)
     steps = [task for task in document["tasks"] if task["taskId"] not in handlers]
@@ -127,7 +127,7 @@ def reading_faults(document: dict[str, Any], *, in_order: bool) -> Iterator[Faul
             step = next(each["taskId"] for each in steps if each.get("fallbackTaskId") == key)
             known = _before(edges, step) | {step}
         elif role is not None:
-            # Where it stands itself changes as it is handed over, and it has to read the same then as when it began.
+            # Handing it over changes its own status, but must not change the values of its expressions.
             known = every - {key}
         items = {"item", "index"} if task.get("forEach") is not None else set()
         names = {"input", "tasks", "session"} | ({"error"} if role is not None else set())
@@ -143,16 +143,16 @@ def _unread(
     read: Sequence[Expression], where: str, names: set[str], known: set[str], every: set[str]
 ) -> Iterator[Fault]:
     for name in sorted({name for each in read for name in each.names} - names):
-        yield Fault(path=where, message=f"{name!r} is not there: an expression here reads {', '.join(sorted(names))}")
+        yield Fault(path=where, message=f"{name!r} can't be read here, only {', '.join(sorted(names))}")
     for key in sorted({key for each in read for key in each.task_keys} - known):
-        why = "is not over when this is evaluated" if key in every else "is none of the tasks"
+        why = "is not over when this is evaluated" if key in every else "does not exist"
         yield Fault(path=where, message=f"task {key!r} {why}")
     for said in dict.fromkeys(said for each in read for said in each.missing):
         yield Fault(path=where, message=said)
 
 
 def _condition(value: Any) -> Sequence[Expression]:
-    """The expression of a condition; one that can't be read is told already."""
+    """Return the expression of a condition, if it is valid; an invalid one has been reported already."""
     try:
         return (compile_expression(bare(value)),) if isinstance(value, str) else ()
     except ExpressionInvalid:
@@ -160,7 +160,7 @@ def _condition(value: Any) -> Sequence[Expression]:
 
 
 def _before(edges: dict[str, set[str]], key: str) -> set[str]:
-    """The steps that are over when a step begins: everything that it waits for, directly or not."""
+    """Return the steps that are over when a step begins: all that it waits for, directly or not."""
     found, waiting = set[str](), list(edges[key])
     while waiting:
         each = waiting.pop()

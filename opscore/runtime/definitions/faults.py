@@ -1,4 +1,4 @@
-"""What is wrong with a workflow document: every fault at once, each at its path."""
+"""Validation of workflow documents: it finds every fault at once, each with its path."""
 
 import difflib
 import functools
@@ -20,17 +20,17 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.values import document_faults, path_of
 
 SUGGESTIONS_MAX: Final = 20
-"""Unknown names in one document that get the nearest known one: comparing names is what costs most."""
+"""Unknown names in one document that get a suggestion; comparing names is the most expensive part of validation."""
 COMPARED_CHARACTERS_MAX: Final = 128
 
 
 def check(document: Any, limits: Limits) -> None:
-    """Refuse a document that is no valid workflow.
+    """Refuse a document that is not a valid workflow.
 
     Raises:
         InvalidDocument: with every fault of the document.
     """
-    # What is no JSON, or too large to look at, is said alone: the checks that follow count on both.
+    # A document that is not JSON or exceeds the limits gets that fault alone: the checks below rely on both.
     faults = document_faults(document, limits)
     if not faults:
         faults = list(itertools.islice(_faults(document, limits), FAULTS_MAX))
@@ -44,7 +44,7 @@ def check(document: Any, limits: Limits) -> None:
 
 
 def _can_be_read(document: Any, limits: Limits) -> bool:
-    """Whether it can be told what each expression reads: each task has an id of its own, and there is not too much."""
+    """Return whether what expressions read can be checked: task ids are distinct, and there is not too much of it."""
     tasks = document.get("tasks") if isinstance(document, dict) else None
     if (
         not isinstance(tasks, list)
@@ -75,14 +75,14 @@ def _faults(document: Any, limits: Limits) -> Iterator[Fault]:
 
 
 def _path_faults(workflow_id: Any) -> Iterator[Fault]:
-    """The document's id stands in the paths of the wire; the ids of its tasks do not."""
+    """Check that the workflow's id can be part of a URL; the ids of its tasks never are."""
     why = unusable(workflow_id) if isinstance(workflow_id, str) and workflow_id.strip() else None
     if why is not None:
         yield Fault(path="id", message=f"{workflow_id!r} {why}")
 
 
 class _Nearest:
-    """Suggests the known name that an unknown one may have meant, a bounded number of times."""
+    """Suggests the known name that is nearest to an unknown one, a bounded number of times."""
 
     def __init__(self) -> None:
         self._left = SUGGESTIONS_MAX
@@ -98,7 +98,7 @@ class _Nearest:
 
 @functools.cache
 def _validator() -> Any:
-    # The library compares every pair of items when they can't be sorted; only strings are ever accepted here.
+    # The library compares every pair of items if they can't be sorted. Here all valid items are strings.
     checks = {"uniqueItems": _repeated}
     kind: Any = jsonschema.validators.extend(jsonschema.Draft202012Validator, checks)  # type: ignore[no-untyped-call]
     return kind(WORKFLOW_SCHEMA)
@@ -129,7 +129,7 @@ def _described(error: jsonschema.ValidationError, nearest: _Nearest) -> Iterator
 
 
 def _id_faults(identity: Any, path: str, limits: Limits) -> Iterator[Fault]:
-    """The schema counts characters; what is stored under an id counts bytes."""
+    """Check an id's length in bytes, which bounds the keys of the store; the schema only counts characters."""
     if isinstance(identity, str) and (size := len(identity.encode())) > limits.id_bytes_max:
         yield Fault(path=path, message=f"id_bytes_max allows {limits.id_bytes_max} bytes, found {size:,}")
 

@@ -1,6 +1,6 @@
-"""The graph of a workflow document: which task waits for which, and which ones stand outside of it as handlers.
+"""The graph of a workflow document: which step waits for which, and which tasks are handlers, outside of the graph.
 
-It works on the document as it was sent, which may still be wrong.
+It works on the document as sent, which may have faults.
 """
 
 import graphlib
@@ -11,19 +11,20 @@ from typing import Any, Final
 from opscore.runtime.errors import Fault
 
 CYCLES_MAX: Final = 20
-"""Cycles that are told; each costs a look at the whole graph."""
+"""Maximum number of cycles that are reported; finding each takes a pass over the whole graph."""
 CYCLE_SHOWN_MAX: Final = 20
-"""Tasks of a cycle that its fault names."""
+"""Maximum number of tasks that the fault of a cycle names."""
 HANDLER_FIELDS: Final = {"fallbackTaskId": "fallback", "compensateTaskId": "compensation"}
-"""The fields by which a task names its handlers, and what part these have."""
+"""The fields by which a task names its handlers, and the roles of these."""
 HANDLERS_HAVE_NOT: Final = (
     "nextTaskId", "dependsOn", "when", "forEach", "concurrency", "fallbackTaskId", "compensateTaskId",
     "continueOnFailure",
 )  # fmt: skip
+"""Fields that a handler can't have."""
 
 
 def handlers_of(document: dict[str, Any]) -> dict[str, str]:
-    """The tasks that stand outside of the graph, by id, each with its part; the first that names one decides."""
+    """Return the role of each handler by its id; if it is named more than once, the first place decides."""
     found: dict[str, str] = {}
     for _, part, key in _named_handlers(document):
         found.setdefault(key, part)
@@ -31,7 +32,7 @@ def handlers_of(document: dict[str, Any]) -> dict[str, str]:
 
 
 def _named_handlers(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Every place at which a handler is named: the path, the handler's part and its id."""
+    """Yield every place where a handler is named: its path, and the handler's role and id."""
     for index, task in enumerate(document["tasks"]):
         for field, part in HANDLER_FIELDS.items():
             if isinstance(task, dict) and isinstance(task.get(field), str):
@@ -41,9 +42,10 @@ def _named_handlers(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def edges_of(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:
-    """For each task of the graph the ones before it; with no edges at all, the listed order.
+    """Return for each step the steps directly before it; without any edges, the steps run in listed order.
 
-    A `nextTaskId` of null is no edge: Ops-Core wrote one for every task. A `dependsOn` of nothing says just that.
+    A `nextTaskId` of null is no edge, because Ops-Core wrote one for every task. An empty `dependsOn` does count: it
+    says that nothing is before the step.
     """
     before = {task["taskId"]: set(names_in(task.get("dependsOn"))) for task in tasks}
     for task in tasks:
@@ -57,28 +59,28 @@ def edges_of(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 
 def handler_faults(document: dict[str, Any]) -> Iterator[Fault]:
-    """Handlers that serve two tasks, name themselves, or stand in the graph all the same."""
+    """Yield the faults of handlers that serve two tasks, have a field that handlers can't have, or have edges."""
     by_id = {task["taskId"]: task for task in document["tasks"]}
     named_at: dict[str, str] = {}
     for path, _, key in _named_handlers(document):
         if key in named_at:
-            yield Fault(path=path, message=f"{key!r} is a handler at {named_at[key]} already; each serves one task")
+            yield Fault(path=path, message=f"{key!r} is a handler already ({named_at[key]}); each serves one task")
         named_at.setdefault(key, path)
     for index, task in enumerate(document["tasks"]):
         where, key = f"tasks[{index}]", task["taskId"]
         if key in named_at:
             for field in HANDLERS_HAVE_NOT:
                 if task.get(field) not in (None, [], False):
-                    message = f"{key!r} is a handler ({named_at[key]}) and outside of the graph: it has no {field}"
+                    message = f"{key!r} is a handler ({named_at[key]}), outside of the graph: it can't have {field}"
                     yield Fault(path=f"{where}.{field}", message=message)
         for path, target in edge_ends(task, where):
             if target in named_at and target in by_id:
-                message = f"{target!r} is a handler ({named_at[target]}) and outside of the graph"
+                message = f"{target!r} is a handler ({named_at[target]}), outside of the graph"
                 yield Fault(path=path, message=message)
 
 
 def edge_ends(task: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
-    """The tasks that one names before or after itself, each with the path at which it does."""
+    """Yield the tasks that a task names before or after itself, each with its path."""
     following = task.get("nextTaskId")
     if isinstance(following, str):
         yield f"{where}.nextTaskId", following
@@ -89,7 +91,7 @@ def edge_ends(task: dict[str, Any], where: str) -> Iterator[tuple[str, str]]:
 
 
 def order_faults(tasks: list[dict[str, Any]], handlers: Collection[str]) -> Iterator[Fault]:
-    """Cycles, tasks that nothing leads to, and edges that contradict each other."""
+    """Yield the faults of the order: cycles, tasks that are never reached, and edges that disagree."""
     steps = [task for task in tasks if task["taskId"] not in handlers]
     cycles = [_cycle_fault(cycle) for cycle in itertools.islice(_cycles(edges_of(steps)), CYCLES_MAX)]
     if cycles:
@@ -109,7 +111,7 @@ def order_faults(tasks: list[dict[str, Any]], handlers: Collection[str]) -> Iter
 
 
 def _cycles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
-    """Cycles that share no task, until none is left; each begins and ends with the same task."""
+    """Yield cycles that share no task, until none is left; each begins and ends with the same task."""
     left = set(edges)
     while True:
         try:
@@ -123,18 +125,18 @@ def _cycles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
 
 
 def _cycle_fault(cycle: list[str]) -> Fault:
-    """Name a cycle, whose last task is its first again, in the order in which its tasks would run."""
+    """Return the fault of a cycle, with its tasks in the order in which they would run; the last is the first again."""
     shown = cycle if len(cycle) <= CYCLE_SHOWN_MAX else [*cycle[:CYCLE_SHOWN_MAX], f"… ({len(cycle) - 1:,} tasks)"]
     return Fault(path="tasks", message="the tasks form a cycle: " + " → ".join(shown))
 
 
 def names_in(value: Any) -> Iterator[str]:
-    """The names in what should be a list of names."""
+    """Yield the strings of what should be a list of names."""
     return (name for name in (value if isinstance(value, list) else ()) if isinstance(name, str))
 
 
 def _chained(tasks: list[dict[str, Any]]) -> bool:
-    """Whether the document's order is written with nextTaskId alone."""
+    """Return whether the order is given by `nextTaskId` alone."""
     return any(task.get("nextTaskId") for task in tasks) and not any("dependsOn" in task for task in tasks)
 
 

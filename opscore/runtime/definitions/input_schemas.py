@@ -1,7 +1,7 @@
-"""The JSON Schema of a workflow's input: checked when the workflow is saved, asked when a run is triggered.
+"""The JSON Schema of a workflow's input: checked when the workflow is saved, applied when a run is triggered.
 
-It is whoever writes workflows that writes schemas, so a schema is bounded as an expression is: it refers to nothing
-outside of itself, its patterns are RE2's, and what looking at it costs is counted, with the messages that it makes.
+The authors of workflows write schemas, so these are bounded as expressions are: a schema refers to nothing outside of
+itself, its patterns are RE2's, and the cost of applying it is counted, including that of its messages.
 """
 
 import functools
@@ -20,24 +20,25 @@ from opscore.runtime.expressions.patterns import fits
 from opscore.runtime.values import Place, path_of, walk
 
 INPUT: Final = "input"
-"""What an input is called in the refusal of one: whoever passes it on knows where it was sent."""
+"""The subject of `InvalidDocument` when an input is refused; callers may replace it by the name of what was sent."""
 STEPS_MAX: Final = 1_000_000
-"""What a check may cost: 10 for a keyword that is looked at and for a fault, 1 for a value that it reads."""
+"""Steps that a check may take: 10 for each keyword that is looked at and each fault, 1 for each value that is read."""
 DEPTH_MAX: Final = 100
-"""Keywords that may stand within one another, while an input is checked; each takes some of Python's own stack."""
+"""Levels to which keywords may nest while an input is checked; each level uses some of Python's stack."""
 META_DEPTH_MAX: Final = 200
+"""The same while a schema itself is checked."""
 SCHEMA_NESTING_MAX: Final = 40
-"""Levels of a schema's own document."""
+"""Levels of the schema's document."""
 FAULTS_MAX: Final = 100
-"""Of an input; whoever triggers a run can't be told more at once."""
+"""Maximum number of faults of an input that are reported."""
 SHOWN_CHARACTERS: Final = 100
-"""Of a value, in a message about it."""
+"""Characters of a value that a message shows."""
 _KEYWORD_STEPS: Final = 10
 _CHARACTERS_A_STEP: Final = 10
 _DEEP: Final = frozenset({"const", "enum", "pattern", "uniqueItems"})
-"""Keywords that read all of a value."""
+"""Keywords that read the whole of a value."""
 _NAMES: Final = {"None": "null", "True": "true", "False": "false"}
-"""What JSON calls what Python calls so."""
+"""Python's names of constants, and those of JSON."""
 _ANCHORS: Final = ("$anchor", "$dynamicAnchor")
 _UNSUPPORTED: Final = {
     "patternProperties": "properties and additionalProperties",
@@ -46,13 +47,13 @@ _UNSUPPORTED: Final = {
 }
 """Keywords whose cost can't be counted, and what to use instead."""
 _DATA: Final = frozenset({"const", "default", "enum", "examples"})
-"""Keywords of values, which are no schemas, whatever they look like."""
+"""Keywords whose values are data and not schemas, whatever they look like."""
 _NAMED: Final = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
-"""Keywords of schemas by names that mean nothing, whatever they are."""
+"""Keywords whose values hold schemas by name; the names are arbitrary and not keywords."""
 
 
 def schema_faults(schema: Any, where: str) -> Iterator[Fault]:
-    """What is wrong with the schema itself."""
+    """Yield the faults of a schema."""
     if not isinstance(schema, dict):
         return
     if any(depth > SCHEMA_NESTING_MAX for _, depth, _ in walk(schema)):
@@ -75,7 +76,7 @@ def schema_faults(schema: Any, where: str) -> Iterator[Fault]:
 
 
 def _parts(value: Any, place: Place | None = None, *, named: bool = False) -> Iterator[tuple[Place | None, Any]]:
-    """Visit every schema within a schema; `named` if the value is none itself, and has schemas by name."""
+    """Yield every schema in a value, with its place; `named` if the value is no schema but holds schemas by name."""
     if isinstance(value, list | tuple):
         for index, item in enumerate(value):
             yield from _parts(item, Place(place, index))
@@ -130,17 +131,17 @@ def _pattern_faults(schema: dict[str, Any], where: str, budget: "_Budget") -> It
 
 
 def check_input(schema: dict[str, Any], payload: Any) -> None:
-    """Refuse an input that its workflow's schema does not allow.
+    """Refuse an input that does not match the schema of its workflow.
 
     Raises:
-        InvalidDocument: with every fault, up to `FAULTS_MAX`, each at its path within the input.
+        InvalidDocument: with every fault, up to `FAULTS_MAX`, each with its path within the input.
     """
     try:
         found = itertools.islice(_errors(_brief(schema), payload, _Budget(STEPS_MAX, DEPTH_MAX)), FAULTS_MAX)
         faults = [Fault(path=path_of(error.absolute_path), message=said_of(error)).shortened() for error in found]
     except _TooMuch as error:
-        faults = [Fault(path="", message=f"checking it by its schema {error}")]
-    except Exception as error:  # noqa: BLE001 (a schema is a program of somebody else: what it does to the library is a fault)
+        faults = [Fault(path="", message=f"checking it against its schema {error}")]
+    except Exception as error:  # noqa: BLE001 (what a user's schema makes the library raise is a fault of the schema)
         told = f"its schema can't be applied to it: {type(error).__name__}: {error}"
         faults = [Fault(path="", message=told).shortened()]
     if faults:
@@ -148,7 +149,7 @@ def check_input(schema: dict[str, Any], payload: Any) -> None:
 
 
 def said_of(error: jsonschema.ValidationError) -> str:
-    """The library's message, with `null`, `true` and `false` as the sender wrote them."""
+    """Return the library's message, with `null`, `true` and `false` as in JSON."""
     shown = repr(error.instance)
     if shown in _NAMES and error.message.startswith(shown):
         return _NAMES[shown] + error.message.removeprefix(shown)
@@ -164,7 +165,7 @@ class _TooMuch(Exception):
 
 @attrs.define
 class _Budget:
-    """What is left for one check."""
+    """The steps and levels that a check has left."""
 
     steps: int
     depth: int
@@ -175,10 +176,10 @@ class _Budget:
             raise _TooMuch("takes too many steps")
 
     def descend(self) -> None:
-        # Counted here because Python's own RecursionError, within a library that is not Python, is a panic.
+        # The depth is limited here because a RecursionError inside of a library's native code would be a panic.
         self.depth -= 1
         if self.depth < 0:
-            raise _TooMuch("leads too deep: its references may lead back to themselves")
+            raise _TooMuch("leads too deep: its references may be circular")
 
 
 _budget: ContextVar[_Budget] = ContextVar("_budget")
@@ -192,12 +193,12 @@ def _errors(schema: Any, value: Any, budget: _Budget) -> Iterator[jsonschema.Val
 
 @functools.cache
 def _counting() -> Any:
-    """The class of validators that count what they do."""
+    """Return the class of validators that count their steps."""
     checks = {**jsonschema.Draft202012Validator.VALIDATORS, "pattern": _pattern, "uniqueItems": _unique}
     checks |= dict.fromkeys(_UNSUPPORTED, _unsupported)
     counted = {name: _counted(name, check) for name, check in checks.items()}
     kind: Any = jsonschema.validators.extend(jsonschema.Draft202012Validator, counted)  # type: ignore[no-untyped-call]
-    # Its own would go on with the library's class, which counts nothing, at every `$schema` that it meets.
+    # At each `$schema`, the class's own `evolve` would change to the library's class, which counts nothing.
     kind.evolve = attrs.evolve
     return kind
 
@@ -229,7 +230,7 @@ def _weight(value: Any) -> int:
     return value.weight if isinstance(value, _List | _Object) else _length(value)
 
 
-# --- values that messages may quote, however often ------------------------------------------------------------
+# --- values that are quoted in messages in a short form --------------------------------------------------------
 
 
 class _Text(str):
@@ -254,7 +255,7 @@ class _Object(dict[str, Any]):
 
 
 def _brief(value: Any) -> Any:
-    """The same value, but that it is written in short, and knows how many values it holds."""
+    """Return the same value, but with a short `repr`, and with its weight: how many values it holds."""
     if isinstance(value, str):
         return value if len(value) <= SHOWN_CHARACTERS else _Text(value)
     if isinstance(value, list | tuple):
@@ -268,7 +269,7 @@ def _brief(value: Any) -> Any:
     return value
 
 
-# --- keywords that the library would do at a cost that has no bound --------------------------------------------
+# --- keywords that would have no bound on their cost in the library --------------------------------------------
 
 
 def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
@@ -277,7 +278,7 @@ def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iter
     try:
         found = fits(str(instance), pattern, _budget.get().spend)
     except ExpressionFailed as error:
-        yield jsonschema.ValidationError(f"the pattern {pattern!r} can't be tried: {error}")
+        yield jsonschema.ValidationError(f"the pattern {pattern!r} can't be matched: {error}")
         return
     if not found:
         yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
@@ -287,11 +288,11 @@ def _unique(_validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterat
     if wanted and isinstance(instance, list):
         seen = {_identity(item) for item in instance}
         if len(seen) < len(instance):
-            yield jsonschema.ValidationError("an item is there more than once")
+            yield jsonschema.ValidationError("an item occurs more than once")
 
 
 def _identity(value: Any) -> Any:
-    """What two values have in common that are the same to JSON Schema: 1 and 1.0 are, and neither is true."""
+    """Return a key that is equal for values which JSON Schema takes as equal, such as 1 and 1.0, but not 1 and true."""
     if isinstance(value, list | dict):
         return "json", json.dumps(_numbered(value), sort_keys=True)
     return (bool, value) if isinstance(value, bool) else value

@@ -1,4 +1,4 @@
-"""What each kind of task says in its document, and what means nothing to it."""
+"""The rules of each kind of task: its parameters, and the fields that it can't have."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
@@ -11,19 +11,20 @@ ONLY_BY_AGENTS: Final = (
     "agentCapability", "agentId", "leaseSeconds", "heartbeatSeconds", "scheduleToStartSeconds", "priority",
     "concurrencyKey",
 )  # fmt: skip
-"""Fields that mean something only where an agent does the task."""
+"""Fields that are only for tasks that an agent does."""
 WITHOUT: Final[Mapping[str, tuple[str, ...]]] = {
     "agent": ("idempotent",),
     "signal": (*ONLY_BY_AGENTS, "idempotent", "retry"),
     "delay": (*ONLY_BY_AGENTS, "idempotent", "retry", "timeoutSeconds"),
     "workflow": (*ONLY_BY_AGENTS, "idempotent"),
 }
+"""For each kind, the fields that mean nothing to it."""
 DELAY_S_MAX: Final = 31_536_000
-"""The longest delay: a year of 365 days."""
+"""The longest delay, in seconds: a year of 365 days."""
 
 
 def kind_faults(task: dict[str, Any], where: str) -> Iterator[Fault]:
-    """What is wrong with a task for the kind that it is of."""
+    """Yield the faults of a task that follow from its kind."""
     kind = task.get("type", "agent")
     if not isinstance(kind, str):
         return
@@ -45,7 +46,7 @@ def _signal(parameters: dict[str, Any], where: str) -> Iterator[Fault]:
     yield from _unknown(parameters, where, "signal", ("name",))
     name = parameters.get("name", "any")
     if not isinstance(name, str) or not name or OPENS in name:
-        yield Fault(path=f"{where}.name", message="expected the signal's name, which is a text and no expression")
+        yield Fault(path=f"{where}.name", message="expected the signal's name: text without an expression")
 
 
 def _delay(parameters: dict[str, Any], where: str) -> Iterator[Fault]:

@@ -1,6 +1,6 @@
-"""The JSON Schema of a workflow document: types, ranges, and which fields there are.
+"""The JSON Schema of a workflow document: its fields, their types and their ranges.
 
-It is data, so that editors and the OpenAPI document can use the very schema that validates.
+It is data, so that editors and the OpenAPI document can use the schema that validates.
 """
 
 from typing import Any, Final

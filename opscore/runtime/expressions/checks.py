@@ -1,4 +1,4 @@
-"""What an expression may say: the names that exist, the functions, and one walk at a time."""
+"""Static checks of an expression: the names and functions that exist, and no macro inside another one's body."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from opscore.runtime.errors import ExpressionInvalid
 from opscore.runtime.expressions.tree import Call, Constant, Field, ListOf, Macro, MapOf, Name, Node
 
 ROOTS: Final = ("input", "tasks", "item", "index", "session", "error")
-"""The names of a scope."""
+"""The names that a scope may have."""
 TASKS: Final = "tasks"
 _FAILURE: Final[dict[str, Any]] = {"message": {}, "code": {}}
 _TASK: Final[dict[str, Any]] = {"result": None, "status": {}, "error": _FAILURE}
@@ -18,7 +18,7 @@ _FIELDS: Final[dict[str, Any]] = {
     "session": {"id": {}, "workflowId": {}, "agentId": {}, "createdAt": {}},
     "error": _FAILURE,
 }
-"""What the names of a scope hold, as far as that is known: by field what that holds, or None for any JSON."""
+"""The known fields of a scope's names, each with its own fields in turn; None stands for any JSON."""
 FUNCTIONS: Final = {
     "size": (1, "either"),
     "contains": (2, "target"),
@@ -31,7 +31,8 @@ FUNCTIONS: Final = {
     "bool": (1, "plain"),
     "dyn": (1, "plain"),
 }
-"""How many arguments each takes, its target being one, and whether it is written `f(a)`, `a.f()` or either."""
+"""For each function, the number of arguments, its target included, and whether it is written `f(a)` ("plain"), `a.f()`
+("target") or either way."""
 OPERATORS: Final = frozenset(
     [
         "_&&_",
@@ -54,32 +55,32 @@ OPERATORS: Final = frozenset(
         "!_",
     ]
 )
-"""What the parser calls them; nobody can write such a name."""
+"""Operators under the parser's names, which can't be written in an expression."""
 MACROS: Final = {"has": "has(a.b)", "all": "a.all(x, …)", "exists": "a.exists(x, …)"} | {
     name: f"a.{name}(x, …)" for name in ("exists_one", "map", "filter")
 }
-"""Calls of these that the parser left as they were have other arguments than a macro takes."""
+"""How each macro is written. The parser expands macros, so a call of one that is left has the wrong arguments."""
 BEYOND_JSON: Final = frozenset({"bytes", "duration", "timestamp", "type", "uint"})
-"""Functions of CEL whose values are no JSON."""
+"""Functions of CEL whose values JSON does not have."""
 COMPARED_CHARACTERS_MAX: Final = 64
-"""Of a name that the nearest known one is looked for."""
+"""Characters of an unknown name that are compared with the known ones, for a suggestion."""
 
 
 @attrs.frozen
 class Reads:
-    """What an expression reads of its scope."""
+    """What an expression reads from its scope."""
 
     names: frozenset[str]
     task_keys: frozenset[str]
     missing: tuple[str, ...] = ()
-    """The fields that it reads and no scope has, as a sentence for each."""
+    """A sentence for each field that it reads and that no scope has."""
 
 
 def check(node: Node) -> Reads:
-    """Look through a whole expression.
+    """Check a whole expression.
 
     Raises:
-        ExpressionInvalid: it names what does not exist, or walks a list for each item of another.
+        ExpressionInvalid: it uses a name or function that does not exist, or a macro in the body of another one.
     """
     checker = _Checker()
     checker.visit(node, None)
@@ -87,7 +88,7 @@ def check(node: Node) -> Reads:
 
 
 def operand_of_task(node: Node) -> str | None:
-    """The task's id in `tasks.id` and `tasks["id"]`, else nothing."""
+    """Return the task's id if the node is `tasks.id` or `tasks["id"]`, else None."""
     match node:
         case Field(operand=Name(name="tasks"), name=key):
             return key
@@ -98,7 +99,7 @@ def operand_of_task(node: Node) -> str | None:
 
 
 def _field_of(node: Node) -> tuple[Node, str] | None:
-    """The object and the name in `a.b` and `a["b"]`, else nothing; `has(a.b)` asks, and reads nothing."""
+    """Return the object and the name if the node is `a.b` or `a["b"]`, else None; `has(a.b)` reads no field."""
     match node:
         case Field(operand=operand, name=name, tested=False):
             return operand, name
@@ -115,7 +116,7 @@ class _Checker:
         self.missing: dict[str, None] = {}
 
     def visit(self, node: Node, variable: str | None) -> None:
-        """Check a node inside of the body of a macro with this variable, or of none."""
+        """Check a node; `variable` is that of the macro in whose body it is, or None."""
         self._look(node)
         key = operand_of_task(node)
         if key is not None:
@@ -137,13 +138,13 @@ class _Checker:
             case MapOf():
                 for name, value in node.entries:
                     if isinstance(name, Constant) and not isinstance(name.value, str):
-                        raise ExpressionInvalid("the names of an object are strings", position=name.at)
+                        raise ExpressionInvalid("the names of an object must be strings", position=name.at)
                     self._all((name, value), variable)
             case Macro():
                 self._macro(node, variable)
 
     def _look(self, node: Node) -> tuple[str, dict[str, Any] | None]:
-        """Note a field that is not there; answers what the node is called, and what it holds as far as is known."""
+        """Note a field that does not exist; return the node's name for messages, and its fields if they are known."""
         match node:
             case Name(name=name) if name in _FIELDS:
                 return name, _FIELDS[name]
@@ -169,7 +170,7 @@ class _Checker:
             return
         if node.name == TASKS:
             raise ExpressionInvalid(
-                'after tasks the id of a task has to be written out, as in tasks.scan or tasks["scan"]',
+                'tasks must be followed by a literal task id, as in tasks.scan or tasks["scan"]',
                 position=node.at,
             )
         if node.name not in ROOTS:
@@ -179,9 +180,9 @@ class _Checker:
 
     def _macro(self, node: Macro, variable: str | None) -> None:
         if variable is not None:
-            raise ExpressionInvalid("a macro may not stand inside of another one's body", position=node.at)
+            raise ExpressionInvalid("a macro can't be used in the body of another macro", position=node.at)
         if node.variable in ROOTS:
-            raise ExpressionInvalid(f"{node.variable!r} is a name already: call the variable else", position=node.at)
+            raise ExpressionInvalid(f"{node.variable!r} is taken: give the variable another name", position=node.at)
         self.visit(node.over, None)
         self._all((part for part in (node.condition, node.yields) if part is not None), node.variable)
 
@@ -189,9 +190,9 @@ class _Checker:
 def _check_function(node: Call) -> None:
     name = node.function
     if name in OPERATORS:
-        return  # The parser counts what they are applied to.
+        return  # The parser checks the number of their operands.
     if name in BEYOND_JSON:
-        raise ExpressionInvalid(f"{name}() does not exist here: its values are no JSON", position=node.at)
+        raise ExpressionInvalid(f"{name}() is not supported: JSON has no such values", position=node.at)
     if name in MACROS:
         raise ExpressionInvalid(f"{name} is written {MACROS[name]}", position=node.at)
     if name not in FUNCTIONS:

@@ -1,8 +1,8 @@
 """Expressions and templates of workflow definitions: CEL over JSON, checked when compiled and bounded when evaluated.
 
-Google's parser for CEL reads the text; the tree is walked here, over the scope as it is. Nothing of the scope is
-converted or copied, every step is counted, and nothing reads a clock or a random number: the same expression over the
-same scope has the same value, or the same failure, everywhere. ADR 14 tells why.
+Google's CEL parser reads the text, and the tree is evaluated here, directly on the scope: nothing of it is converted or
+copied. Every step is counted, and neither time nor randomness is read, so the same expression over the same scope has
+the same value, or the same failure, everywhere. ADR 14 gives the reasons.
 """
 
 import functools
@@ -23,9 +23,9 @@ from opscore.runtime.limits import NESTING_MAX
 from opscore.runtime.values import Place
 
 _KEPT_MAX: Final = 512
-"""Expressions that are kept compiled: to check a definition takes each of them three times."""
+"""Compiled expressions that are cached: checking a definition compiles each of its expressions three times."""
 OPENS: Final = "${"
-"""What a text has to hold to be more than itself."""
+"""What begins an expression in a text; a text without it is no template."""
 _OPENING: Final = re.compile(r"\$?\$\{")
 _SKIPPED: Final = re.compile(
     r"""
@@ -38,15 +38,15 @@ _SKIPPED: Final = re.compile(
     """,
     re.VERBOSE,
 )
-"""What a brace may stand in, or a brace: strings of CEL, raw and of several lines too, and comments.
+"""A brace, or something that may contain one and is skipped: CEL's strings, also raw and multi-line, and comments.
 
-A name in backticks holds no brace, but may hold what would begin a comment.
+A name in backticks contains no brace, but may contain what would otherwise begin a comment.
 """
 
 
 @attrs.frozen(kw_only=True)
 class Expression:
-    """A checked expression; `compile_expression` makes one."""
+    """A checked expression; `compile_expression` creates it."""
 
     text: str
     names: frozenset[str]
@@ -54,24 +54,24 @@ class Expression:
     task_keys: frozenset[str]
     """Ids of the tasks that it reads, as `tasks.scan` or `tasks["scan"]`."""
     missing: tuple[str, ...]
-    """What it reads and is never there, such as `task 'scan' has no field 'rezult'`."""
+    """A sentence for each field that it reads and that never exists, such as `task 'scan' has no field 'rezult'`."""
     _steps: Step = attrs.field(repr=False, eq=False)
     _cost: int = attrs.field(repr=False, eq=False)
 
     def evaluate(self, scope: Mapping[str, Any], budget: Budget | None = None) -> Any:
-        """Find the value.
+        """Evaluate the expression.
 
         Args:
-            scope: JSON values by name, each within the limits of a payload; under `tasks` any mapping from the ids of
-                tasks to objects. A name that is missing fails when it is read.
-            budget: Shared with other evaluations; its own when there is none.
+            scope: JSON values by name, each within the limits of a payload; under `tasks` any mapping from task ids to
+                objects. A missing name is a failure only when it is read.
+            budget: One that several evaluations share; by default the evaluation has its own.
 
         Returns:
-            A JSON value of at most `RESULT_BYTES_MAX`. Parts of it may be parts of the scope: change neither.
+            A JSON value of at most `RESULT_BYTES_MAX`. It may share parts with the scope: change neither.
 
         Raises:
-            ExpressionFailed: there is no value, such as for a field that is missing.
-            ExpressionExhausted: the evaluation or its value would go beyond the bounds.
+            ExpressionFailed: there is no value, for example because a field is missing.
+            ExpressionExhausted: the evaluation or its value exceeds a bound.
         """
         budget = budget or Budget()
         budget.spend(self._cost)
@@ -81,17 +81,17 @@ class Expression:
         """Evaluate a condition.
 
         Raises:
-            ExpressionFailed: as `evaluate`, and when the value is no boolean.
+            ExpressionFailed: as for `evaluate`, or the value is not a boolean.
         """
         return boolean(self.evaluate(scope), "a condition")
 
 
 @functools.lru_cache(maxsize=_KEPT_MAX)
 def compile_expression(text: str) -> Expression:
-    """Read and check an expression; the same text is read once while it is in use.
+    """Parse and check an expression; recently used ones are cached.
 
     Raises:
-        ExpressionInvalid: it is no CEL, names what does not exist, or is beyond the bounds of `expression_bounds`.
+        ExpressionInvalid: it is not valid CEL, uses a name that does not exist, or exceeds a bound.
     """
     tree = parse(text)
     reads = check(tree)
@@ -107,37 +107,37 @@ def compile_expression(text: str) -> Expression:
 
 @attrs.frozen(kw_only=True)
 class Template:
-    """A JSON value whose strings may hold `${…}`; `compile_template` makes one."""
+    """A JSON value whose strings may hold `${…}`; `compile_template` creates it."""
 
     names: frozenset[str]
-    """As those of `Expression`, of all its expressions together."""
+    """As for `Expression`, of all its expressions together."""
     task_keys: frozenset[str]
     constant: bool
-    """It holds no expression: its value is always the same."""
+    """Whether it has no expressions, so that its value is always the same."""
     whole: bool
-    """It is a text that is one expression and nothing beside it, and has that one's value."""
+    """Whether it is a text that consists of one expression, and so has the value of that expression."""
     _part: "_Part" = attrs.field(repr=False, eq=False)
 
     def evaluate(self, scope: Mapping[str, Any]) -> Any:
-        """Fill in the value of every expression; they share one budget.
+        """Replace every expression by its value; the expressions share one budget.
 
         Args:
             scope: As for `Expression.evaluate`.
 
         Returns:
-            A JSON value. Parts of it may be parts of the scope or of the template: change none of them.
+            A JSON value. It may share parts with the scope and the template: change none of them.
 
         Raises:
-            ExpressionFailed, ExpressionExhausted: as `Expression.evaluate`; the message begins with the path.
+            ExpressionFailed, ExpressionExhausted: as for `Expression.evaluate`; the message begins with the path.
         """
         return self._part.fill(scope, Budget())
 
 
 def compile_template(value: Any) -> Template:
-    """Read and check every expression in a JSON value.
+    """Parse and check every expression in a JSON value.
 
     Raises:
-        ExpressionInvalid: the first fault, with its `path` in the value.
+        ExpressionInvalid: for the first fault, with its `path` in the value.
     """
     reader = _TemplateReader()
     part = reader.read(value, None, 0)
@@ -153,14 +153,14 @@ def compile_template(value: Any) -> Template:
 
 
 def template_faults(value: Any) -> Iterator[tuple[str, str]]:
-    """Find everything that `compile_template` refuses in a value: paths and messages, `FAULTS_MAX` at most."""
+    """Yield path and message of every fault that `compile_template` would refuse, at most `FAULTS_MAX`."""
     reader = _TemplateReader()
     reader.read(value, None, 0)
     return ((fault.path, fault.message) for fault in reader.faults)
 
 
 def expressions_in(value: Any) -> Sequence[Expression]:
-    """The expressions of a template, without those that `template_faults` tells of."""
+    """Return the valid expressions of a template; `template_faults` reports the others."""
     reader = _TemplateReader()
     reader.read(value, None, 0)
     return reader.expressions
@@ -168,7 +168,7 @@ def expressions_in(value: Any) -> Sequence[Expression]:
 
 @attrs.frozen
 class _Fixed:
-    """A value without expressions, as it stands."""
+    """A value without expressions."""
 
     value: Any
 
@@ -178,7 +178,7 @@ class _Fixed:
 
 @attrs.frozen
 class _Text:
-    """A string with expressions: one that is nothing else keeps the value's type."""
+    """A string with expressions; if it is a single expression, the value keeps its type."""
 
     path: str
     parts: tuple[str | Expression, ...]
@@ -211,7 +211,7 @@ _Part: TypeAlias = _Fixed | _Text | _List | _Object
 
 
 class _TemplateReader:
-    """Goes through a value, and collects its expressions and its faults."""
+    """Walks a value, and collects its expressions and faults."""
 
     def __init__(self) -> None:
         self.expressions: list[Expression] = []
@@ -249,7 +249,7 @@ class _TemplateReader:
             elif stop > len(text):
                 long = len(text) - start - 2 > EXPRESSION_CHARACTERS_MAX
                 within = f" within {EXPRESSION_CHARACTERS_MAX:,} characters" if long else ""
-                self._fault(place, f"this ${{ is not closed by a }} that belongs to it{within}", start + 1)
+                self._fault(place, f"this ${{ has no closing }}{within}", start + 1)
             else:
                 self._expression(inner, start + 2, place, parts)
         parts.append(text[end:])
@@ -278,9 +278,9 @@ def _keeps(part: _Part, value: Any) -> bool:
 
 
 def _openings(text: str) -> Iterator[tuple[int, int, str | None]]:
-    """Find every `${…}`: where it starts and stops, and what stands within; nothing within for a `$${`.
+    """Yield start, end and inner text of every `${…}`; for a `$${` the inner text is None.
 
-    One that is not closed stops beyond the text, and is the last.
+    An expression that is not closed is the last, and its end is beyond that of the text.
     """
     place = 0
     while opening := _OPENING.search(text, place):
@@ -297,7 +297,7 @@ def _openings(text: str) -> Iterator[tuple[int, int, str | None]]:
 
 
 def _closing(text: str, start: int) -> int | None:
-    """Where the brace is that closes an expression: not within a string, a comment or an object."""
+    """Return the position of the brace that closes an expression, ignoring strings, comments and objects, or None."""
     depth = 0
     for found in _SKIPPED.finditer(text, start, start + EXPRESSION_CHARACTERS_MAX + 1):
         if found[0] == "{":

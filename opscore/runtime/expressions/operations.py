@@ -1,8 +1,9 @@
 """Operators and functions of CEL on JSON values.
 
-Numbers are normalised: JSON does not tell 1 from 1.0, and neither do comparisons. Arithmetic of whole numbers gives a
-whole one, within 64 bits; with a double in it, it gives a double. Nothing gives NaN or an infinity. Elsewhere the rules
-are CEL's (https://github.com/google/cel-spec/blob/master/doc/langdef.md). What takes longer than a step costs more.
+Numbers are compared by value: JSON does not distinguish 1 from 1.0, and neither do comparisons. Arithmetic on whole
+numbers gives a whole number of at most 64 bits; with a double in it, it gives a double. No operation gives NaN or an
+infinity. In all else the rules are CEL's (https://github.com/google/cel-spec/blob/master/doc/langdef.md). An operation
+that takes longer than a step costs more than one.
 """
 
 import operator
@@ -34,7 +35,8 @@ _STEPS_AN_ITEM: Final = 2
 _JOINED_A_STEP: Final = 16
 _SOUGHT_A_STEP: Final = 16
 _SOUGHT_AT_EACH: Final = (100, 30_000, 128)
-"""So long a part may be compared at each of so many places, so many characters in the time of a step."""
+"""Bounds of the worst case of a search: length of the part that is compared at each place, number of places, and
+characters compared in the time of a step."""
 
 
 def _arithmetic(sign: str, apply: Callable[[Any, Any], Any]) -> Callable[[Budget, Any, Any], Any]:
@@ -71,7 +73,7 @@ def add(budget: Budget, left: Any, right: Any) -> Any:
 
 
 def divide(_budget: Budget, left: Any, right: Any) -> Any:
-    """Divide; whole numbers are cut towards zero, as CEL has it."""
+    """Divide; the quotient of whole numbers is truncated towards zero, as in CEL."""
     if not (is_number(left) and is_number(right)):
         raise ExpressionFailed(f"/ does not take {kind(left)} and {kind(right)}")
     if right == 0:
@@ -83,7 +85,7 @@ def divide(_budget: Budget, left: Any, right: Any) -> Any:
 
 
 def remainder(_budget: Budget, left: Any, right: Any) -> int:
-    """What a division of whole numbers leaves; it has the sign of what was divided."""
+    """Return the remainder of a division of whole numbers; it has the sign of the dividend."""
     dividend, divisor = whole_of(left, "%"), whole_of(right, "%")
     if divisor == 0:
         raise ExpressionFailed("division by zero")
@@ -92,19 +94,19 @@ def remainder(_budget: Budget, left: Any, right: Any) -> int:
 
 
 def negate(_budget: Budget, value: Any) -> Any:
-    """Turn a number's sign."""
+    """Negate a number."""
     if not is_number(value):
-        raise ExpressionFailed(f"- takes a number, and this is {kind(value)}")
+        raise ExpressionFailed(f"- takes a number, not {kind(value)}")
     return whole(-whole(value)) if isinstance(value, int) else -finite(value)
 
 
 def invert(_budget: Budget, value: Any) -> bool:
-    """Turn true into false."""
+    """Negate a boolean."""
     return not boolean(value, "!")
 
 
 def comparison(sign: str, apply: Callable[[Any, Any], bool]) -> Callable[[Budget, Any, Any], bool]:
-    """Compare numbers by size, texts by code points, false before true."""
+    """Make an operator that compares numbers by value, texts by code points, and false before true."""
 
     def compare(budget: Budget, left: Any, right: Any) -> bool:
         what = kind(left)
@@ -118,7 +120,7 @@ def comparison(sign: str, apply: Callable[[Any, Any], bool]) -> Callable[[Budget
 
 
 def equal(budget: Budget, left: Any, right: Any) -> bool:
-    """Compare by value, however deep; different kinds are never equal, and 1 and 1.0 are one number."""
+    """Compare by value, to any depth; values of different kinds are never equal, and 1 equals 1.0."""
     pairs = [(left, right)]
     while pairs:
         one, other = pairs.pop()
@@ -149,25 +151,25 @@ def equal(budget: Budget, left: Any, right: Any) -> bool:
 
 
 def unequal(budget: Budget, left: Any, right: Any) -> bool:
-    """Whether two values differ."""
+    """Return whether two values differ."""
     return not equal(budget, left, right)
 
 
 def within(budget: Budget, item: Any, container: Any) -> bool:
-    """Whether a list holds a value, or an object a name."""
+    """Return whether a list contains a value, or an object a name."""
     if isinstance(container, Mapping):
         return isinstance(item, str) and item in container
     if not isinstance(container, list):
-        raise ExpressionFailed(f"in takes a list or an object, and this is {kind(container)}")
+        raise ExpressionFailed(f"in takes a list or an object, not {kind(container)}")
     budget.spend(1 + _STEPS_AN_ITEM * len(container))
     return any(equal(budget, item, each) for each in container)
 
 
 def size(_budget: Budget, value: Any) -> int:
-    """Characters of a text (code points), items of a list, names of an object."""
+    """Return the number of code points of a text, items of a list, or names of an object."""
     if isinstance(value, str | list | Mapping):
         return len(value)
-    raise ExpressionFailed(f"size takes text, a list or an object, and this is {kind(value)}")
+    raise ExpressionFailed(f"size takes text, a list or an object, not {kind(value)}")
 
 
 def on_text(name: str, apply: Callable[[str, str], bool]) -> Callable[[Budget, Any, Any], bool]:
@@ -182,7 +184,7 @@ def on_text(name: str, apply: Callable[[str, str], bool]) -> Callable[[Budget, A
 
 
 def contains(budget: Budget, value: Any, part: Any) -> bool:
-    """Whether a text holds another."""
+    """Return whether a text contains another."""
     within_it, sought = text(value, "contains"), text(part, "contains")
     part_max, text_max, at_each = _SOUGHT_AT_EACH
     budget.spend(1 + len(within_it) // _SOUGHT_A_STEP)
@@ -191,29 +193,29 @@ def contains(budget: Budget, value: Any, part: Any) -> bool:
 
 
 def to_whole(_budget: Budget, value: Any) -> int:
-    """Cut a double towards zero, or read a text."""
+    """Truncate a double towards zero, or parse a text."""
     if isinstance(value, str):
         if len(value) > _NUMBER_CHARACTERS_MAX or not _WHOLE.fullmatch(value):
-            raise ExpressionFailed(f"{shown(value)} is no whole number")
+            raise ExpressionFailed(f"{shown(value)} is not a whole number")
         return whole(int(value))
     if is_number(value):
         return whole(int(finite(value) if isinstance(value, float) else value))
-    raise ExpressionFailed(f"int takes a number or text, and this is {kind(value)}")
+    raise ExpressionFailed(f"int takes a number or text, not {kind(value)}")
 
 
 def to_double(_budget: Budget, value: Any) -> float:
-    """Make a double of a number, or read a text."""
+    """Convert a number to a double, or parse a text."""
     if isinstance(value, str):
         if len(value) > _NUMBER_CHARACTERS_MAX or not _NUMBER.fullmatch(value):
-            raise ExpressionFailed(f"{shown(value)} is no number")
+            raise ExpressionFailed(f"{shown(value)} is not a number")
         return finite(float(value))
     if is_number(value):
         return double(value)
-    raise ExpressionFailed(f"double takes a number or text, and this is {kind(value)}")
+    raise ExpressionFailed(f"double takes a number or text, not {kind(value)}")
 
 
 def to_text(_budget: Budget, value: Any) -> str:
-    """Write a number or a boolean; a whole double has no decimals, as in CEL."""
+    """Convert a number or a boolean to text; a whole double has no decimals, as in CEL."""
     match value:
         case str():
             return value
@@ -224,22 +226,22 @@ def to_text(_budget: Budget, value: Any) -> str:
         case float():
             return repr(finite(value)).removesuffix(".0")
         case _:
-            raise ExpressionFailed(f"string takes text, a number or a boolean, and this is {kind(value)}")
+            raise ExpressionFailed(f"string takes text, a number or a boolean, not {kind(value)}")
 
 
 def to_boolean(_budget: Budget, value: Any) -> bool:
-    """Read `true` or `false`."""
+    """Convert the text `true` or `false` to a boolean."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value in {"true", "false"}:
         return value == "true"
     raise ExpressionFailed(
-        f'bool takes "true" or "false", and this is {shown(value) if isinstance(value, str) else kind(value)}'
+        f'bool takes "true" or "false", not {shown(value) if isinstance(value, str) else kind(value)}'
     )
 
 
 def as_is(_budget: Budget, value: Any) -> Any:
-    """`dyn` says something to CEL's type checker, which does not look here."""
+    """Return the value unchanged: `dyn` is for CEL's type checker, which is not used here."""
     return value
 
 
@@ -269,4 +271,4 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
     "bool": to_boolean,
     "dyn": as_is,
 }
-"""Everything but what decides what is evaluated: `&&`, `||`, `?:`, `[]`, fields and macros."""
+"""Operations whose operands are all evaluated first; `steps` has `&&`, `||`, `?:`, `[]`, fields and macros."""

@@ -1,8 +1,8 @@
-"""Regular expressions in expressions: those of RE2, which the library of the parser brings along.
+"""Regular expressions within expressions: those of RE2, which comes with the parser's library.
 
-RE2 takes a time that is linear in the text, but times the states of the pattern, and `[ab]{999}` has a thousand
-(https://github.com/google/re2/wiki/WhyRE2). So a pattern is weighed first: what stands side by side is added up, and
-only what is repeated is multiplied.
+RE2 takes time in proportion to the length of the text times the number of states of the pattern, and `[ab]{999}` has a
+thousand (https://github.com/google/re2/wiki/WhyRE2). So the states of a pattern are estimated before it is used:
+sequences and alternatives add up their states, and only repetition multiplies them.
 """
 
 import functools
@@ -25,49 +25,50 @@ _PART: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""How often something is repeated, an escape, a class, or a character."""
+"""A repeat count, an escape, a character class, or a character."""
 _RANGE: Final = re.compile(r"[!-Z^-~]-[!-Z^-~]")
 _OPTIONAL: Final = "?"
 _ONCE_AND_MORE: Final = ("*", "+", _OPTIONAL)
 _WIDE: Final = re.compile(r"\A\.|\[:?\^|\\[DSW]")
-"""Parts that nearly every character fits: their states are those of all lengths that UTF-8 has."""
+"""Parts that match nearly every character: they have states for every length of a character in UTF-8."""
 _WIDE_STATES: Final = 5
 _UNICODE_CLASS: Final = re.compile(r"\\[pP]")
 _UNICODE_CLASS_STATES: Final = 60
 _UNICODE_CLASS_STEPS: Final = 5_000
-"""To read one: some have hundreds of ranges."""
+"""Steps to compile one: some have hundreds of ranges."""
 _FOLDING: Final = re.compile(r"\(\?[a-zA-Z-]*i")
 _FOLDED_STATES: Final = 4
-"""For each where capital letters are as good as small ones."""
+"""Factor on the states of a pattern that ignores case."""
 _REPEATS_MAX: Final = 1_000
-"""RE2 repeats nothing more often."""
+"""RE2's maximum repeat count."""
 _STEPS_TO_ASK: Final = 20
-"""Of the library, whatever it is asked."""
+"""Fixed steps of each call of the library."""
 _STEPS_A_CHARACTER: Final = 4
-"""Of a pattern, to weigh it."""
+"""Steps to estimate the states of a pattern, for each of its characters."""
 _STEPS_A_STATE: Final = 2
-"""To read a pattern, which the library does whenever it is asked."""
+"""Steps to compile a pattern, for each of its states; the library compiles it at every call."""
 _OPTIONAL_A_STEP: Final = 150
-"""Of a pattern's optional parts, each times all of them: to read `a{0,500}a{0,500}` takes four times `a{0,500}`."""
+"""Compiling takes time in the square of the optional parts, which is divided by this to give steps: `a{0,500}a{0,500}`
+takes four times as long as `a{0,500}`."""
 _MATCHED_A_STEP: Final = 16
-"""Characters of a text, times the states of a pattern, that RE2 looks at in the time of a step."""
+"""Characters of the text, times states of the pattern, that RE2 processes in the time of a step."""
 
 
 def matches(budget: Budget, value: Any, pattern: Any) -> bool:
-    """Whether a pattern fits somewhere in a text; what that may cost is spent before it is tried."""
+    """Return whether a pattern matches somewhere in a text; the steps that this may cost are spent first."""
     return fits(text(value, "matches"), text(pattern, "matches"), budget.spend)
 
 
 def fits(within: str, pattern: str, spend: Callable[[int], object]) -> bool:
-    """Find whether a pattern fits somewhere in a text.
+    """Return whether a pattern matches somewhere in a text.
 
     Args:
         within: the text.
-        pattern: of RE2.
-        spend: called with the steps that it may cost, before it is tried; what it raises is passed on.
+        pattern: a regular expression of RE2.
+        spend: called with the steps that matching may cost, before it begins; it may raise.
 
     Raises:
-        ExpressionFailed: the pattern is none, or either is no text that UTF-8 can write.
+        ExpressionFailed: the pattern is not valid, or it or the text can't be encoded in UTF-8.
         ExpressionExhausted: the pattern is too long.
     """
     if len(pattern) > PATTERN_CHARACTERS_MAX:
@@ -80,7 +81,7 @@ def fits(within: str, pattern: str, spend: Callable[[int], object]) -> bool:
         raise ExpressionFailed("the text or the pattern of matches holds half of a surrogate pair") from None
     if found.type() == cel.Type.BOOL:
         return bool(found.value())
-    raise ExpressionFailed(f"{shown(pattern)} is no pattern: {str(found.value()).rpartition('expression: ')[2]}")
+    raise ExpressionFailed(f"{shown(pattern)} is not a pattern: {str(found.value()).rpartition('expression: ')[2]}")
 
 
 @functools.cache
@@ -91,7 +92,7 @@ def _match() -> cel.Expression:
 
 @functools.lru_cache(maxsize=256)
 def _weighed(pattern: str) -> tuple[int, int]:
-    """How many states a pattern has at most, and the steps to read it."""
+    """Return the number of states that a pattern has at most, and the steps to compile it."""
     states = 1 + _added_up(pattern, _states_of)
     if _FOLDING.search(pattern):
         states *= _FOLDED_STATES
@@ -102,7 +103,7 @@ def _weighed(pattern: str) -> tuple[int, int]:
 
 
 def _added_up(pattern: str, count: Callable[[str], int]) -> int:
-    """Count something in every part of a pattern, as often as the part, and each group around it, is repeated."""
+    """Add up a count over the parts of a pattern, each times its repeat count and those of the groups around it."""
     groups, last = [0], 0
     for part in _PART.finditer(pattern):
         written = part[0]
@@ -124,7 +125,7 @@ def _added_up(pattern: str, count: Callable[[str], int]) -> int:
 
 
 def _states_of(part: str) -> int:
-    """As many as are written, in bytes; a range is one."""
+    """Return the number of states of a part: its length in bytes, where a range counts as one, and those of classes."""
     written = len(_RANGE.sub("-", part).encode(errors="replace"))
     return written + _WIDE_STATES * len(_WIDE.findall(part)) + _UNICODE_CLASS_STATES * _unicode_classes_of(part)
 

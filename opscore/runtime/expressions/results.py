@@ -1,4 +1,4 @@
-"""From what an expression made to plain JSON of a bounded size."""
+"""Turns the value of an expression into plain JSON of a bounded size."""
 
 import itertools
 import re
@@ -17,17 +17,17 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _LEVELS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _STEPS_A_VALUE: Final = 2
 _BYTES_A_STEP: Final = 64
-"""Bytes of JSON whose brackets are found in the time of a step."""
+"""Bytes of JSON that are searched for brackets in the time of a step."""
 
 
 def plain(value: Any, budget: Budget, depth: int = 0) -> Any:
-    """Turn lists and objects that were made into plain ones, and weigh the whole as JSON.
+    """Turn lists and objects that the expression made into plain ones, and check the size of the whole as JSON.
 
-    What comes out of the scope is taken over as it is. Weighing it takes a millisecond for 256 KiB, and stops at the
-    first part that is too much.
+    Values from the scope are not copied. Measuring takes a millisecond for 256 KiB, and stops at the first part that
+    exceeds the bound.
 
     Raises:
-        ExpressionFailed: a number of the result does not fit.
+        ExpressionFailed: a number of the result does not fit, or a value is not JSON.
         ExpressionExhausted: the result is too large, or nests too deep.
     """
     if type(value) is MadeList:
@@ -50,7 +50,7 @@ def plain(value: Any, budget: Budget, depth: int = 0) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Write a result within a text: a text as it is, everything else as compact JSON."""
+    """Return a result as part of a text: a text unchanged, any other value as compact JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
@@ -60,11 +60,14 @@ def _encoded(value: Any) -> bytes:
     except RecursionError:
         raise ExpressionExhausted(_TOO_DEEP) from None
     except (TypeError, ValueError) as error:
-        raise ExpressionFailed(f"the result is no JSON: {error}") from None
+        raise ExpressionFailed(f"the result is not JSON: {error}") from None
 
 
 def _check_nesting(body: bytes, depth: int, budget: Budget) -> None:
-    """Refuse what nests too deep within what was made; JSON that was admitted by itself does not."""
+    """Check how deep a value from the scope nests within the lists and objects that the expression made.
+
+    On its own, JSON that was admitted does not nest too deep.
+    """
     opened = body.count(b"[") + body.count(b"{")
     if depth + opened <= NESTING_MAX:
         return

@@ -1,7 +1,7 @@
-"""From the tree of an expression to steps that evaluate it: one closure a node, and a budget that all of them share.
+"""Turns the tree of an expression into steps that evaluate it: one closure per node, with a shared budget.
 
-CEL's `&&`, `||`, `all` and `exists` overlook what fails beside what decides: `false && 1 / 0 > 0` is false. What goes
-beyond a bound is never overlooked.
+As in CEL, `&&`, `||`, `all` and `exists` ignore the failure of one operand if another decides: `1 / 0 > 0 && false` is
+false. An exceeded bound is never ignored.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from opscore.runtime.expressions.values import MadeList, MadeMap, boolean, kind,
 
 
 class Frame:
-    """What one evaluation reads and spends."""
+    """The scope and the budget of one evaluation."""
 
     __slots__ = ("bound", "budget", "scope")
 
@@ -23,19 +23,19 @@ class Frame:
         self.scope = scope
         self.budget = budget
         self.bound: Any = None
-        """The variable of the macro whose body is evaluated: no body holds another macro."""
+        """Value of the variable of the current macro; one is enough, because the body of a macro has no other macro."""
 
 
 Step: TypeAlias = Callable[[Frame], Any]
 _STEPS_TO_MAKE: Final = 3
-"""A list, an object, or a walk."""
+"""Steps of a list, an object, or a macro's loop, without their items."""
 _STEPS_AN_ITEM: Final = 2
 _STEPS_A_FAILURE: Final = 20
-"""One that is overlooked: it was raised and caught, and had a message."""
+"""Steps of a failure that is ignored: its message was formatted, and it was raised and caught."""
 
 
 def steps_of(node: Node, variable: str | None = None) -> Step:
-    """Build the steps of a node, inside of the body of a macro with this variable, or of none."""
+    """Build the steps of a node; `variable` is that of the macro in whose body it is, or None."""
     match node:
         case Constant(value=value):
             return lambda _frame: value
@@ -55,7 +55,7 @@ def steps_of(node: Node, variable: str | None = None) -> Step:
 
 
 def cost_of(node: Node) -> int:
-    """What evaluating a tree once takes, in steps, without what its operations spend and its macros repeat."""
+    """Return the steps to evaluate a tree once, without those that operations and the items of macros spend."""
     match node:
         case Field(operand=operand):
             return 1 + cost_of(operand)
@@ -72,7 +72,7 @@ def cost_of(node: Node) -> int:
 
 
 def _said(node: Node) -> str:
-    """What is read, in the words of the expression; what is no path is 'the value'."""
+    """Return a node as it is written, for messages; anything but a path is 'the value'."""
     match node:
         case Name(name=name):
             return name
@@ -123,13 +123,13 @@ def _entry(container: Any, name: str, said: str) -> Any:
 def _item(container: Any, key: Any, said: str) -> Any:
     if isinstance(container, Mapping):
         if not isinstance(key, str):
-            raise ExpressionFailed(f"{said} is an object: its names are text, and this is {kind(key)}")
+            raise ExpressionFailed(f"{said} is an object: expected the name of a field, not {kind(key)}")
         return _entry(container, key, said)
     if not isinstance(container, list):
         raise ExpressionFailed(f"{said} has no items: it is {kind(container)}")
-    place = whole_of(key, "the place in a list")
+    place = whole_of(key, "a list index")
     if not 0 <= place < len(container):
-        raise ExpressionFailed(f"{said} has no item {place}: it has {len(container):,}, from 0")
+        raise ExpressionFailed(f"{said} has no item {place}: it has {len(container):,} items, counted from 0")
     return container[place]
 
 
@@ -139,7 +139,7 @@ def _map(parts: list[tuple[Step, Step]]) -> Step:
         for name_part, value_part in parts:
             name = name_part(frame)
             if not isinstance(name, str):
-                raise ExpressionFailed(f"the names of an object are text, and this is {kind(name)}")
+                raise ExpressionFailed(f"the names of an object must be text, not {kind(name)}")
             if name in made:
                 raise ExpressionFailed(f"an object has {shown(name)} twice")
             made[name] = value_part(frame)
@@ -201,18 +201,18 @@ def _macro(node: Macro) -> Step:
     cost = _STEPS_AN_ITEM + sum(cost_of(part) for part in (node.condition, node.yields) if part is not None)
 
     def items(frame: Frame) -> Any:
-        """What is walked; every item is paid for before the first."""
+        """Return what the macro goes over; the steps of all items are spent before the first is evaluated."""
         walked = over(frame)
         if not isinstance(walked, list | Mapping):
-            raise ExpressionFailed(f"{said} can't be walked: it is {kind(walked)}")
+            raise ExpressionFailed(f"{said} is neither a list nor an object: it is {kind(walked)}")
         if len(walked) > ITEMS_MAX:
-            raise ExpressionExhausted(f"{said} has {len(walked):,} items, and {node.kind} walks at most {ITEMS_MAX:,}")
+            raise ExpressionExhausted(f"{said} has {len(walked):,} items, and {node.kind} takes at most {ITEMS_MAX:,}")
         frame.budget.spend(cost * len(walked))
         return walked
 
     if yields is not None:
         return _gathering(items, condition, yields)
-    assert condition is not None, "what gathers nothing asks something"
+    assert condition is not None, "every macro but map has a condition"
     if node.kind == "exists_one":
         return _counting(items, condition)
     return _asking(items, condition, decisive=node.kind == "exists", sign=node.kind)

@@ -1,9 +1,9 @@
-"""The tree of an expression: Google's CEL parser reads the text, and what it serializes becomes nodes.
+"""The tree of an expression: Google's CEL parser reads the text, and its serialized tree is decoded into nodes.
 
-The parser hands its tree out as the protocol buffer `cel.expr.ParsedExpr`, inside of an `Any`
+The parser returns its tree as the protocol buffer `cel.expr.ParsedExpr`, inside of an `Any`
 (https://github.com/google/cel-spec/blob/master/proto/cel/expr/syntax.proto). The numbers of published fields never
-change: the few that are needed stand here, instead of a dependency on all of them. The parser has turned macros into
-loops by then; they are told apart by what they begin with, and become macros again.
+change, so the few that are needed are written here, which saves a dependency on the generated code. The parser has
+expanded macros into loops; these are recognized by their initial value and become macros again.
 """
 
 import functools
@@ -29,14 +29,14 @@ _SYNTAX: Final = (
     (re.compile(r"Syntax error: no viable alternative at input (.*)"), r"unexpected \1"),
     (re.compile(r"Syntax error: (.*)"), r"\1"),
 )
-"""What the parser says, in plain words; the first that fits counts."""
+"""The parser's messages and their plain words; the first pattern that matches counts."""
 _BEYOND_JSON: Final = {4: "an unsigned number", 7: "bytes"}
-"""Kinds of constants that JSON has no value for."""
+"""Kinds of constants that JSON does not have."""
 
 
 @attrs.frozen
 class Constant:
-    """A value that is written out."""
+    """A literal."""
 
     at: int | None
     value: bool | int | float | str | None
@@ -52,7 +52,7 @@ class Name:
 
 @attrs.frozen
 class Field:
-    """`operand.name`, or `has(operand.name)` when it is only tested."""
+    """`operand.name`, or `has(operand.name)` if `tested`."""
 
     at: int | None
     operand: "Node"
@@ -62,7 +62,7 @@ class Field:
 
 @attrs.frozen
 class Call:
-    """An operator, under the parser's name such as `_+_`, or a function; a target counts as the first argument."""
+    """An operator, under the parser's name such as `_+_`, or a function; a target is its first argument."""
 
     at: int | None
     function: str
@@ -88,11 +88,11 @@ class MapOf:
 
 @attrs.frozen
 class Macro:
-    """A walk over a list, or over the names of an object."""
+    """A loop over a list, or over the names of an object."""
 
     at: int | None
     kind: str
-    """`all`, `exists`, `exists_one` or `map`; a `filter` is a `map` with a condition that yields the variable."""
+    """`all`, `exists`, `exists_one` or `map`; `filter` is a `map` with a condition that yields the variable."""
     variable: str
     over: "Node"
     condition: "Node | None"
@@ -103,15 +103,15 @@ Node: TypeAlias = Constant | Name | Field | Call | ListOf | MapOf | Macro
 
 
 def parse(text: str) -> Node:
-    """Read an expression.
+    """Parse an expression.
 
     Raises:
-        ExpressionInvalid: it is no CEL, it is too large, or it holds what JSON has no value for.
+        ExpressionInvalid: it is not valid CEL, it is too large, or it has a literal of a kind that JSON does not have.
     """
     if len(text) > EXPRESSION_CHARACTERS_MAX:
         raise ExpressionInvalid(f"an expression has at most {EXPRESSION_CHARACTERS_MAX:,} characters")
     try:
-        # Types are not checked: what stands in a scope is JSON, whose types nobody knows before.
+        # Types are not checked, because those of the JSON in a scope are not known.
         wrapped = _environment().compile(text, disable_check=True).serialize()
     except RuntimeError as error:
         _refuse(text, str(error))
@@ -142,12 +142,12 @@ def _refuse(text: str, said: str) -> NoReturn:
 
 
 class _Message:
-    """The fields of one message of a protocol buffer, as they were sent."""
+    """The fields of one protocol buffer message."""
 
     __slots__ = ("_fields",)
 
     def __init__(self, data: bytes) -> None:
-        """Take a message apart (https://protobuf.dev/programming-guides/encoding/)."""
+        """Decode a message (https://protobuf.dev/programming-guides/encoding/)."""
         self._fields: dict[int, list[Any]] = {}
         place = 0
         while place < len(data):
@@ -157,13 +157,13 @@ class _Message:
             if wire_type == 0:
                 value, place = _varint(data, place)
             else:
-                size, place = _varint(data, place) if wire_type == 2 else (8 if wire_type == 1 else 4, place)  # noqa: PLR2004 - Of a length that is sent, or of 8 or 4 bytes.
+                size, place = _varint(data, place) if wire_type == 2 else (8 if wire_type == 1 else 4, place)  # noqa: PLR2004 - The length is given, or it is 8 or 4 bytes.
                 value = data[place : place + size]
                 place += size
             self._fields.setdefault(key >> 3, []).append(value)
 
     def kind(self, *numbers: int) -> int | None:
-        """Which of these fields, of which at most one is sent, is there."""
+        """Return which of these fields is present, or None; at most one of them is."""
         return next((number for number in numbers if number in self._fields), None)
 
     def number(self, field: int) -> int:
@@ -183,7 +183,7 @@ class _Message:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, lowest first; the eighth says that another byte follows."""
+    """Read a number of seven bits per byte, lowest first; the eighth bit says that another byte follows."""
     value = data[place]
     place += 1
     shift = 7
@@ -195,7 +195,7 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
 
 
 class _Reader:
-    """Turns messages of the type `cel.expr.Expr` into nodes."""
+    """Decodes messages of the type `cel.expr.Expr` into nodes."""
 
     def __init__(self, positions: dict[int, int]) -> None:
         self._positions = positions
@@ -235,7 +235,7 @@ class _Reader:
 
     def _map(self, body: _Message, at: int | None, depth: int) -> Node:
         if body.text(1):
-            raise ExpressionInvalid("messages do not exist here: write an object as {'name': value}", position=at)
+            raise ExpressionInvalid("messages are not supported: write an object as {'name': value}", position=at)
         return MapOf(
             at,
             tuple(
@@ -245,10 +245,11 @@ class _Reader:
         )
 
     def _macro(self, body: _Message, at: int | None, depth: int) -> Node:
-        """A loop starts from true (`all`), false (`exists`), 0 (`exists_one`) or an empty list (`map`, `filter`).
+        """Recognize the macro of a loop by its initial value and its step.
 
-        Its step is then `result && condition`, `result || condition`, `condition ? result + 1 : result`,
-        `result + [yields]` or `condition ? result + [yields] : result`.
+        The initial value is true (`all`), false (`exists`), 0 (`exists_one`) or an empty list (`map`, `filter`). The
+        step is `result && condition`, `result || condition`, `condition ? result + 1 : result`, `result + [yields]` or
+        `condition ? result + [yields] : result`.
         """
         over = self.read(body.message(2), depth + 1)
         variable = body.text(1)
@@ -269,7 +270,7 @@ class _Reader:
 
 
 class _Arguments:
-    """What an operator is applied to."""
+    """The operator of a loop's step, and its operands."""
 
     __slots__ = ("function", "messages")
 
@@ -298,4 +299,4 @@ def _constant(body: _Message, at: int | None) -> Constant:
             return Constant(at, body.text(6))
         case _:
             kind = _BEYOND_JSON.get(which or 0, "this constant")
-            raise ExpressionInvalid(f"{kind} is no JSON, and has no place here", position=at)
+            raise ExpressionInvalid(f"{kind} is not supported: JSON has no such value", position=at)

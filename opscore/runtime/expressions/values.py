@@ -1,4 +1,4 @@
-"""The kinds of JSON that an expression meets, in words, and what its numbers are held to."""
+"""The kinds of JSON values, their names in messages, and the checks of an expression's operands and numbers."""
 
 import math
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ _SHOWN_CHARACTERS_MAX: Final = 60
 
 
 class MadeList(list[Any]):
-    """A list that an expression made, and not one out of its scope."""
+    """A list that an expression made, as opposed to one from its scope."""
 
 
 class MadeMap(dict[str, Any]):
-    """An object that an expression made."""
+    """An object that an expression made, as opposed to one from its scope."""
 
 
 _KINDS: Final[dict[type, str]] = {
@@ -33,7 +33,7 @@ _KINDS: Final[dict[type, str]] = {
 
 
 def kind(value: Any) -> str:
-    """Which of JSON's kinds a value is of, in words."""
+    """Return the kind of a JSON value, in words for messages."""
     found = _KINDS.get(type(value))
     if found is not None:
         return found
@@ -43,57 +43,57 @@ def kind(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Quote a name or a text in a message."""
+    """Quote a name or a text for a message, shortened if it is long."""
     text = value if isinstance(value, str) else str(value)
     return f'"{text}"' if len(text) <= _SHOWN_CHARACTERS_MAX else f'"{text[:_SHOWN_CHARACTERS_MAX]}…"'
 
 
 def whole(number: int) -> int:
-    """Hold a whole number to CEL's 64 bits."""
+    """Return a whole number, or raise if it exceeds CEL's 64 bits."""
     if WHOLE_MIN <= number <= WHOLE_MAX:
         return number
     raise ExpressionFailed("a whole number does not fit 64 bits")
 
 
 def finite(number: float) -> float:
-    """Refuse what JSON has no number for."""
+    """Return a double, or raise if it is NaN or infinite, which JSON can't represent."""
     if math.isfinite(number):
         return number
     raise ExpressionFailed("a number is too large for a double")
 
 
 def boolean(value: Any, what: str) -> bool:
-    """Demand a boolean."""
+    """Return a boolean, or raise if the value is not one."""
     if isinstance(value, bool):
         return value
-    raise ExpressionFailed(f"{what} takes booleans, and this is {kind(value)}")
+    raise ExpressionFailed(f"{what} takes booleans, not {kind(value)}")
 
 
 def whole_of(value: Any, what: str) -> int:
-    """Demand a whole number, however JSON wrote it."""
+    """Return a whole number, which may be written as `1.0`, or raise if the value is not one."""
     if kind(value) == "a number":
         if isinstance(value, int):
             return whole(value)
         if value.is_integer():
             return whole(int(value))
-    raise ExpressionFailed(f"{what} takes whole numbers, and this is {_described(value)}")
+    raise ExpressionFailed(f"{what} takes whole numbers, not {_described(value)}")
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number; Python counts booleans among them, JSON does not."""
+    """Return whether a value is a JSON number; in Python, a boolean is an `int` as well."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def double(number: float) -> float:
-    """Take a number for a double."""
+    """Convert a number to a double, or raise if it does not fit."""
     return finite(float(whole(number) if isinstance(number, int) else number))
 
 
 def text(value: Any, what: str) -> str:
-    """Demand a text."""
+    """Return a text, or raise if the value is not one."""
     if isinstance(value, str):
         return value
-    raise ExpressionFailed(f"{what} takes text, and this is {kind(value)}")
+    raise ExpressionFailed(f"{what} takes text, not {kind(value)}")
 
 
 def _described(value: Any) -> str:

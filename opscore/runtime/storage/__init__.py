@@ -1,1 +1,1 @@
-"""How the store's protocol is kept on a disk, with LMDB: the only place that knows files, pages and maps."""
+"""The store's protocol implemented on disk, with LMDB: the only place that knows files, pages and maps."""

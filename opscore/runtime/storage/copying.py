@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all, and compact copies of a store made in them."""
+"""Directories that appear whole or not at all, and compact copies of a store."""
 
 import contextlib
 import fcntl
@@ -21,18 +21,18 @@ BLOCK_BYTES: Final = 2**20
 
 @contextlib.contextmanager
 def appearing(destination: Path, *, mode: int = 0o777) -> Iterator[Path]:
-    """A directory to fill, which gets its name once the block has ended and everything in it is safe.
+    """Yield a directory to fill, which is moved to `destination` once the block has ended and its files are synced.
 
-    An empty directory that is there stays, because it may be a mount point, or be made for one user: what is filled is
-    a hidden directory within, and the files are moved up then, as its owner's, that of the data last. What an earlier
-    process left that was killed is cleared first.
+    An existing empty directory is kept, because it may be a mount point or have been made for one user. A hidden
+    directory within it is then filled, and its files are moved up and given to the owner, the data file last. What a
+    process that was killed has left behind is removed first.
 
     Args:
-        destination: its name; nothing may be there, or an empty directory.
-        mode: of one that is made, less the process's umask.
+        destination: must not exist, or be an empty directory.
+        mode: of a directory that is created, less the umask of the process.
 
     Raises:
-        StoreError: something is there, or it can't be written. Nothing is left behind then.
+        StoreError: `destination` exists and is not empty, or it can't be written. Nothing is left behind.
     """
     destination = destination.resolve()
     is_there = destination.is_dir()
@@ -42,13 +42,13 @@ def appearing(destination: Path, *, mode: int = 0o777) -> Iterator[Path]:
         home.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(home, prefix)
         if destination.exists() and not (is_there and _is_empty(destination)):
-            raise StoreError(f"{destination} exists and is not empty; name a directory that is not there")
+            raise StoreError(f"{destination} exists and is not empty; name a directory that does not exist")
         partial = Path(tempfile.mkdtemp(prefix=prefix, dir=home))
     except OSError as error:
         raise StoreError(f"{destination} can't be made: {error.strerror or error}") from error
     claim = _claimed(partial)
     try:
-        # The outer one is for its maker's eyes only.
+        # `mkdtemp` makes a directory that only its owner can read; this one gets the mode that was asked for.
         filled = partial / "filled"
         filled.mkdir(mode)
         yield filled
@@ -69,14 +69,14 @@ def appearing(destination: Path, *, mode: int = 0o777) -> Iterator[Path]:
 
 
 def _is_empty(directory: Path, besides: str = "") -> bool:
-    """Return whether a directory holds nothing but what every new file system does."""
+    """Return whether a directory is empty, apart from `besides` and the `lost+found` of a new file system."""
     return all(each.name in (besides, "lost+found") for each in directory.iterdir())
 
 
 def _move_up(filled: Path, destination: Path, besides: str) -> None:
-    """Move files into a directory, that of the data last: before it is there, nothing is taken for a store."""
+    """Move files into a directory, the data file last: without it, a directory is not taken for a store."""
     if not _is_empty(destination, besides):
-        raise StoreError(f"{destination} is not empty any more; name a directory that nobody else uses")
+        raise StoreError(f"{destination} is not empty any more; name a directory that nothing else writes to")
     for file in sorted(filled.iterdir(), key=lambda file: file.name == DATA_FILE):
         if file.name == DATA_FILE:
             sync(destination)
@@ -86,7 +86,7 @@ def _move_up(filled: Path, destination: Path, besides: str) -> None:
 
 
 def _clear_leftovers(home: Path, prefix: str) -> None:
-    """Remove what processes left that were killed; who still fills theirs has a lock on it."""
+    """Remove what processes that were killed have left behind; a process that still runs holds a lock on its own."""
     with contextlib.suppress(PermissionError):
         for each in list(home.iterdir()):
             if each.name.startswith(prefix) and each.is_dir() and not each.is_symlink():
@@ -97,7 +97,7 @@ def _clear_leftovers(home: Path, prefix: str) -> None:
 
 
 def _claimed(directory: Path) -> int | None:
-    """Lock a directory until its process ends or closes what this returns; None where it can't be had."""
+    """Lock a directory until the process ends or closes the returned descriptor; None if it can't be locked."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -105,22 +105,22 @@ def _claimed(directory: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        # Another process has it, or the file system knows no such locks: then nobody takes it for a leftover.
+        # Another process has the lock, or the file system has no locks: then no process takes it for a leftover.
         os.close(descriptor)
         return None
     return descriptor
 
 
 def copy_compact(reader: LmdbReader, directory: Path, on_progress: Callable[[int, int], None]) -> None:
-    """Copy one commit of a store into a directory, compact, while others may write to it.
+    """Make a compact copy of one commit of a store, which may be written to in the meantime.
 
     Args:
         reader: the store.
-        directory: where the copy's file is made.
-        on_progress: told again and again how many bytes have been written, of about how many.
+        directory: where the data file of the copy is made.
+        on_progress: called repeatedly with the bytes written and the approximate total.
 
     Raises:
-        StoreError: it can't be read.
+        StoreError: the store can't be read.
         OSError: the copy can't be written.
     """
     expected = reader.measure().used_bytes
@@ -145,7 +145,7 @@ def copy_compact(reader: LmdbReader, directory: Path, on_progress: Callable[[int
                 done += len(block)
                 on_progress(done, expected)
         finally:
-            # Where this is left early, such as by Ctrl-C, LMDB finds that nobody reads any more, and gives up.
+            # If the loop ends early, by Ctrl-C for example, LMDB's next write to the pipe fails and it gives up.
             os.close(outlet)
             thread.join()
     if failed:
@@ -153,20 +153,20 @@ def copy_compact(reader: LmdbReader, directory: Path, on_progress: Callable[[int
 
 
 def compact(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, int]:
-    """Put a compact copy in place of a store's file, while nobody else has it open, to read it or to write.
+    """Replace a store's data file with a compact copy, while no other process has the store open.
 
-    Owner and mode stay as they were.
+    The file keeps its owner and mode.
 
     Args:
         path: the data directory.
-        on_progress: as `copy_compact` tells it.
+        on_progress: as for `copy_compact`.
 
     Returns:
-        the bytes of the file before, and now.
+        the bytes that the file takes on the disk, before and after.
 
     Raises:
-        StoreLocked: another process has it open.
-        StoreError: there is none, or no room for the copy, or it can't be written; the file is as it was.
+        StoreLocked: another process has the store open, for writing or for reading.
+        StoreError: there is no store, no room for the copy, or it can't be written; the file is unchanged.
     """
     if not (path / DATA_FILE).exists():
         raise StoreError(f"{path} holds no store: there is no {DATA_FILE}")
@@ -184,7 +184,8 @@ def compact(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, i
         with _nobody_reading(path):
             (partial / DATA_FILE).rename(path / DATA_FILE)
             sync(path)
-            # What readers and the writer share is in another file, which has to learn of the new one before they look.
+            # The lock file, which readers and the writer share, still describes the old file. Opening the store once
+            # updates it before another process can look.
             LmdbReader(path, tables=(), map_bytes=0).close()
         return found.st_blocks * 512, (path / DATA_FILE).stat().st_blocks * 512
     except OSError as error:
@@ -196,9 +197,9 @@ def compact(path: Path, on_progress: Callable[[int, int], None]) -> tuple[int, i
 
 @contextlib.contextmanager
 def _nobody_reading(path: Path) -> Iterator[None]:
-    """Keep every other process from opening the store, to read it as well.
+    """Keep all other processes from opening the store, even for reading.
 
-    LMDB itself takes this lock: shared while a store is open, exclusively by who opens it first.
+    This is LMDB's own lock: it holds it shared while a store is open, and exclusively when it is the first to open it.
     """
     with (path / LOCK_FILE).open("rb+") as file:
         try:

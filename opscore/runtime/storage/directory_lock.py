@@ -1,4 +1,4 @@
-"""One writer for a data directory: an advisory lock of our own, because LMDB itself admits a second process."""
+"""The lock that admits one writer to a data directory: an advisory lock, because LMDB admits a second process."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ LOCK_NAME: Final = "opscore.lock"
 
 
 class DirectoryLock:
-    """An exclusive lock on a directory that names its holder and dies with the process."""
+    """An exclusive lock on a directory; it names its holder and ends with the process."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -23,11 +23,11 @@ class DirectoryLock:
 
     @classmethod
     def acquire(cls, directory: Path) -> Self:
-        """Take the lock and write down host and process.
+        """Take the lock, and write host and process into its file.
 
         Raises:
-            StoreLocked: someone else holds it; the error names the host and process.
-            StoreError: the lock file can't be written, or the file system knows no locks.
+            StoreLocked: another process holds it; the error names host and process.
+            StoreError: the lock file can't be opened for writing, or the file system has no locks.
         """
         path = directory / LOCK_NAME
         try:
@@ -46,16 +46,16 @@ class DirectoryLock:
         if not os.fstat(descriptor).st_size:
             give(descriptor, directory.stat())
         with contextlib.suppress(OSError):
-            # A full disk must not keep a store from being opened to make room in it.
+            # It must be possible to open a store on a full disk, to make room in it.
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on host {platform.node()}\n".encode(), 0)
         return cls(path, descriptor)
 
     def release(self) -> None:
-        """Give the directory free; the file stays, because removing it would race with the next holder."""
+        """Release the lock. The file stays, because removing it would race with the next holder."""
         if self._descriptor >= 0:
             if os.getpid() == self._process:
-                # A process that was forked off meanwhile has the descriptor as well, and would go on to hold the lock.
+                # A process forked in the meantime has a copy of the descriptor, which keeps the lock if we only close.
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1

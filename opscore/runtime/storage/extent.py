@@ -1,9 +1,9 @@
 """Whether a data file holds every page that its newest commit refers to.
 
-LMDB maps the file and trusts its own page numbers: a file that lost its end kills the process with SIGBUS when a
-lost page is touched, long after the open. Comparing the length with LMDB's page count is not enough, because a
-sound file may end early: pages that a transaction took and gave back are counted and never written. So a short
-file is walked, by reading and never by mapping, from the roots of its newest commit.
+LMDB maps the file and trusts its own page numbers: a truncated file kills the process with SIGBUS when a missing page
+is touched, perhaps long after it was opened. Comparing the length with LMDB's page count is not enough, because a
+sound file may be shorter: pages that a transaction allocated and freed again are counted and never written. So a
+short file is walked from the roots of its newest commit, by reading and never by mapping.
 
 The layout is that of LMDB's data version 1 (`lmdb.h`, `mdb.c`: `MDB_meta`, `MDB_page`, `MDB_node`, `MDB_db`).
 """
@@ -20,7 +20,7 @@ from opscore.runtime.errors import StoreDamaged
 
 _MAGIC: Final = 0xBEEFC0DE
 _META = struct.Struct("=II8xQI36xQ40xQQQ")
-"""Magic, version, map, page size, root of the free list, root of the tables, last page, transaction."""
+"""Magic, version, map size, page size, root of the free list, root of the tables, last page, transaction number."""
 _META_AT: Final = 16
 _PAGE = struct.Struct("=10xHHH")
 _NODE = struct.Struct("=HHHH")
@@ -42,9 +42,9 @@ class _Meta:
 
 
 def map_bytes(path: Path) -> int:
-    """The most that a data file says its map ever reserved; nothing where it says nothing that LMDB understands.
+    """Return the largest map size that a data file states, in bytes; 0 if it is not an LMDB file.
 
-    A commit says so in one of the two first pages, which take turns.
+    A commit states it in one of the first two pages, which take turns.
 
     Raises:
         OSError: it can't be read.
@@ -58,7 +58,7 @@ def map_bytes(path: Path) -> int:
 
 
 def newest_commit(path: Path) -> int:
-    """LMDB's number of the newest commit in a data file.
+    """Return LMDB's number of the newest commit in a data file; 0 if it is not an LMDB file.
 
     Raises:
         StoreDamaged: its second page is missing.
@@ -70,15 +70,15 @@ def newest_commit(path: Path) -> int:
 
 
 def refuse_truncated(path: Path) -> None:
-    """Read a data file's structure if it is shorter than its page count; call it while nobody writes.
+    """Refuse a data file that lacks a page which its newest commit needs; call this while no process writes to it.
 
     A file that is not LMDB's is left for LMDB to refuse.
 
     Args:
-        path: the data file; one that does not exist yet is fine.
+        path: the data file; it need not exist.
 
     Raises:
-        StoreDamaged: pages are missing.
+        StoreDamaged: the file is empty, or pages are missing.
         OSError: the file can't be read.
     """
     try:
@@ -127,11 +127,11 @@ def _walk(descriptor: int, path: Path, meta: _Meta, *, pages: int) -> None:
             if number + count > pages or visited > pages:
                 raise StoreDamaged(str(path), f"it is cut short: page {number:,} is needed, it has {pages:,} pages")
     except struct.error as error:
-        raise StoreDamaged(str(path), "it is shorter than its pages, and one of those is not as written") from error
+        raise StoreDamaged(str(path), "it is shorter than its page count, and one of its pages is damaged") from error
 
 
 def _extents(descriptor: int, meta: _Meta) -> Iterator[tuple[int, int]]:
-    """Every run of pages that the commit refers to: its first page, and how many."""
+    """Yield every run of pages that the commit refers to, as its first page and the number of pages."""
     waiting = [root for root in meta.roots if root != _NO_PAGE]
     while waiting:
         number = waiting.pop()
@@ -144,7 +144,7 @@ def _extents(descriptor: int, meta: _Meta) -> Iterator[tuple[int, int]]:
             if flags & _BRANCH:
                 waiting.append(low | high << 16 | node_flags << 32)
             elif node_flags & _BIG:
-                # A large value lies on pages of its own, behind one page header.
+                # A large value has pages of its own, the first of which begins with a page header.
                 yield _NUMBER.unpack_from(page, value_at)[0], (_META_AT - 1 + (low | high << 16)) // meta.page_bytes + 1
             elif node_flags & _TREE:
                 (root,) = _NUMBER.unpack_from(page, value_at + _TREE_ROOT_AT)

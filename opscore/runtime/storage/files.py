@@ -1,4 +1,4 @@
-"""The files of a data directory: how they are made, whose they are, and how they outlast a loss of power."""
+"""The files of a data directory: their names, how they are created and synced, and who owns them."""
 
 import contextlib
 import errno
@@ -11,18 +11,18 @@ from opscore.runtime.errors import StoreFull
 
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
-"""What LMDB's readers and writer share, across processes; it means nothing once they have ended."""
+"""The file that LMDB's readers and writer share, across processes; it means nothing once they have ended."""
 LOCK_BYTES: Final = 8_192
-"""What LMDB makes it of at least."""
+"""Minimum size that LMDB gives it."""
 COMPACTED: Final = "compact.partial"
-"""The directory that a compact copy is made in; one that is found by who has the lock was never finished."""
+"""The directory in which a compact copy is made. One that is found by the owner of the lock was never finished."""
 PRIVATE: Final = 0o700
-"""The mode of a data directory that is made: what is in it, such as payloads, is its owner's alone."""
+"""The mode of a data directory that is created: only its owner may see what is in it, such as payloads."""
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync(path: Path) -> None:
-    """Make a file, or the names in a directory, outlast a loss of power; to sync a file does not promise its name."""
+    """Sync a file, or the names in a directory. Syncing a file does not sync its name: sync its directory for that."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -49,23 +49,23 @@ def clear_compacted(directory: Path) -> None:
 
 
 def give(file: int | Path, owner: os.stat_result) -> None:
-    """Give a file to whom another one belongs, where this process may.
+    """Give a file the owner and group of another one, if this process may.
 
-    What root makes or replaces in somebody else's directory would lock them out.
+    Without this, files that root makes or replaces in the directory of another user would lock that user out.
 
     Args:
-        file: its descriptor, or its path.
-        owner: what is known of the other one.
+        file: its descriptor or path.
+        owner: status of the file whose owner and group it gets.
     """
     with contextlib.suppress(OSError):
         os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def make_lock_file(directory: Path) -> None:
-    """Give the file that LMDB's readers share its room on the disk; call it before LMDB opens the directory.
+    """Create LMDB's lock file and allocate its space on the disk; call this before LMDB opens the directory.
 
-    LMDB sets its length alone, and writes to it as to memory: on a full disk that ends the process by SIGBUS. What else
-    keeps it from being made is for LMDB to judge, which does without it where nothing can be written at all.
+    LMDB only sets the file's length and writes to it through a memory map, so a full disk would end the process by
+    SIGBUS. Other errors are left for LMDB, which does without the file on a read-only file system.
 
     Raises:
         StoreFull: there is no room for it.
@@ -73,7 +73,7 @@ def make_lock_file(directory: Path) -> None:
     path = directory / LOCK_FILE
     with contextlib.suppress(OSError):
         if path.stat().st_blocks:
-            # Left alone where LMDB has made it: to close a file gives up the locks that this process has on it.
+            # LMDB may have it open in this process, and closing a file releases the process's locks on it.
             return
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

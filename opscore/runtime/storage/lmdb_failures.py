@@ -1,4 +1,4 @@
-"""What LMDB's errors mean: a full disk, a damaged file, another format."""
+"""Translates LMDB's errors into those of the store: a full disk, a damaged file, another format."""
 
 import errno
 import os
@@ -23,7 +23,10 @@ _NOT_PERMITTED: Final = (errno.EROFS, errno.EPERM, errno.EACCES)
 
 
 def full(error: lmdb.Error | OSError, path: Path) -> StoreFull | None:
-    """Tell a full disk from a broken one: LMDB calls a write that was cut short an I/O error, so look for room."""
+    """Return the error for a full disk or map, if that is the cause.
+
+    LMDB reports a write that was cut short as an I/O error, so the free space is checked as well.
+    """
     if isinstance(error, lmdb.MapFullError):
         return StoreFull(str(path), "the map is at its configured size")
     reason = next((text for text in map(os.strerror, NO_ROOM) if text in str(error)), None)
@@ -33,13 +36,13 @@ def full(error: lmdb.Error | OSError, path: Path) -> StoreFull | None:
 
 
 def not_writable(error: lmdb.Error | OSError, path: Path) -> StoreReadOnly | None:
-    """Tell a write that is not permitted, of which nothing has happened, from one that failed."""
+    """Return the error for a write that is not permitted, and so had no effect, if that is the cause."""
     reason = next((text for text in map(os.strerror, _NOT_PERMITTED) if text in str(error)), None)
     return None if reason is None else StoreReadOnly(str(path), reason)
 
 
 def translated(error: lmdb.Error | OSError, path: Path) -> StoreError:
-    """The error of ours that says what LMDB's means."""
+    """Return the store's error for one of LMDB or the operating system."""
     if isinstance(error, lmdb.InvalidError):
         return StoreIncompatible(str(path), "its file is not an LMDB environment")
     if isinstance(error, lmdb.VersionMismatchError):
@@ -47,7 +50,7 @@ def translated(error: lmdb.Error | OSError, path: Path) -> StoreError:
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError):
         return StoreDamaged(str(path), str(error))
     if os.strerror(errno.EAGAIN) in str(error):
-        # A reader locks the byte of its number, in a file that the other one sees as well.
+        # A reader locks the byte at the offset of its process id, in the lock file that all readers share.
         return SameNumber(str(path), os.getpid())
     if os.strerror(errno.ENOMEM) in str(error):
         return StoreError(

@@ -1,4 +1,4 @@
-"""Reading a data directory that may be in use: by another process, or by nobody. It never writes."""
+"""Read-only access to a data directory, whether or not a server has it open."""
 
 import os
 import time
@@ -19,18 +19,19 @@ from opscore.runtime.store import JOURNAL_TABLE
 
 
 class LmdbReader:
-    """The tables of a data directory, for reading alone. The server that writes it may run meanwhile.
+    """The tables of a data directory, read-only. A server may write to it in the meantime.
 
     Args:
         path: the data directory.
-        tables: the names of its tables and indexes; those that an older release did not make read as empty.
-        map_bytes: the most that the file may grow to while it is read; what it says of itself, if that is more.
+        tables: names of its tables and indexes; one that an older release did not create reads as empty.
+        map_bytes: bytes that the file may grow to while it is read; the file's own map size, if that is larger.
 
     Raises:
         StoreIncompatible: a newer release wrote it, or it is not a store.
-        StoreDamaged: its file lost its end.
-        StoreFull: the disk has no room for what its readers share.
-        StoreError: there is none, or it can't be read.
+        StoreDamaged: the data file is truncated.
+        StoreLocked: a process still reads a data file that this one has replaced.
+        StoreFull: the disk has no room for the lock file.
+        StoreError: there is no store, or it can't be read.
     """
 
     def __init__(self, path: Path, *, tables: Sequence[str], map_bytes: int) -> None:
@@ -57,7 +58,7 @@ class LmdbReader:
             self._tables = {name: self._handle(name) for name in (META_TABLE, JOURNAL_TABLE, *tables)}
             with self._env.begin() as transaction:
                 self.format = self._format(transaction)
-                """The layout of its file, which an upgrade that has not ended brings up to the newest."""
+                """Format of its file; while an upgrade is unfinished, the format before."""
         except lmdb.Error as error:
             self._env.close()
             raise lmdb_failures.translated(error, self.path) from error
@@ -83,26 +84,26 @@ class LmdbReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Close it."""
+        """Close the store."""
         self.close()
 
     def close(self) -> None:
-        """Close it; closing twice is fine."""
+        """Close the store; closing it twice is fine."""
         self._env.close()
 
     def snapshot(self) -> AbstractContextManager[LmdbSnapshot]:
-        """Read at one commit. While it is open no page is used again, so the file may grow: be quick.
+        """Read at the newest commit. Be quick: pages freed since then can't be reused meanwhile, so the file may grow.
 
         Raises:
-            StoreDamaged: a page, or a value that is read, is not what was written.
+            StoreDamaged: a page or a value that is read is damaged.
         """
         return Reading(self._env, self._tables, self.path)
 
     def measure(self) -> StoreMeasure:
-        """Sizes and counts; the file may grow to what its writer reserves, not to what is reserved to read it.
+        """Return sizes and counts. The map size is that of the file's writer, not the one reserved for reading.
 
         Raises:
-            StoreError: it has grown past what was reserved to read it, or can't be read.
+            StoreError: the file has outgrown the map reserved for reading, or can't be read.
         """
         try:
             with self._env.begin() as transaction:
@@ -133,11 +134,11 @@ class LmdbReader:
         return extent.map_bytes(self.path / DATA_FILE) if noted is None else int(noted)
 
     def copy_to(self, descriptor: int) -> None:
-        """Write a compact copy of one commit to a file or pipe, while others may write to the store; it is not synced.
+        """Write a compact copy of one commit to a file or pipe, without syncing it. The store may be written meanwhile.
 
         Raises:
-            StoreDamaged: a page is not what was written.
-            StoreError: it can't be written.
+            StoreDamaged: a page is damaged.
+            StoreError: the copy can't be written.
         """
         try:
             self._env.copyfd(descriptor, compact=True)
@@ -146,7 +147,7 @@ class LmdbReader:
 
 
 def _refuse_truncated(file: Path) -> None:
-    """Refuse a file that lost its end; what a writer changes while it is looked at is looked at again."""
+    """Refuse a truncated file; look again if a commit was made during the check."""
     for _ in range(readers.LOOKS_MAX):
         commit = extent.newest_commit(file)
         try:

@@ -1,4 +1,4 @@
-"""Reading LMDB at one commit: values are checked as they are read."""
+"""Snapshots: reading LMDB at one commit. Each value's checksum is verified as it is read."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,20 +11,20 @@ from opscore.runtime.errors import StoreError
 from opscore.runtime.storage import lmdb_failures, sealing
 from opscore.runtime.store import KEY_BYTES_MAX, Stored
 
-_OVER: Final = "a snapshot was read after the block that it was opened for"
+_OVER: Final = "a snapshot was read after its block had ended"
 META_TABLE: Final = "meta"
 SEQUENCE_KEY: Final = b"sequence"
 
 
 class Reading:
-    """Reads at one commit, for as long as its block lasts.
+    """The context manager of a snapshot, which is valid within the block.
 
-    LMDB has a fixed number of slots for readers, and its binding gives one free only once nothing refers to the
-    transaction any more. The traceback of an error that came out of the block may be kept for long, and with it
-    whatever its frames hold: so the snapshot lets go of everything at the end.
+    LMDB has a fixed number of reader slots, and its Python binding releases one only when nothing refers to the
+    transaction any more. The traceback of an error that left the block may be kept for long, and keeps alive what its
+    frames refer to. So the snapshot drops all its references when the block ends.
 
     Raises:
-        StoreDamaged: a page, or a value that is read, is not what was written.
+        StoreDamaged: a page or a value that is read is damaged.
     """
 
     __slots__ = ("_environment", "_path", "_tables", "_view")
@@ -55,8 +55,8 @@ class LmdbSnapshot:
     """A transaction's view of the tables and indexes.
 
     Args:
-        transaction: what it reads in.
-        tables: LMDB's handles by name. One that an older release did not make reads as empty.
+        transaction: the transaction to read in.
+        tables: LMDB's handles by table name. A table that an older release did not create has None, and reads as empty.
     """
 
     def __init__(self, transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> None:
@@ -65,7 +65,7 @@ class LmdbSnapshot:
         self._walks: set[_Walk] = set()
 
     def close(self) -> None:
-        """End the transaction, and every scan that was not walked to its end; reading any further is an error."""
+        """End the transaction and every unfinished scan; any further read raises `StoreError`."""
         while self._walks:
             self._walks.pop().close()
         if self._transaction is not None:
@@ -78,17 +78,17 @@ class LmdbSnapshot:
         return self._transaction
 
     def last_sequence(self) -> int:
-        """The sequence number of the newest commit."""
+        """Return the sequence number of the snapshot's commit."""
         noted = self.get(META_TABLE, SEQUENCE_KEY)
         return 0 if noted is None else noted.version
 
     def get(self, table: str, key: bytes) -> Stored | None:
-        """Read one value, or nothing."""
+        """Return one value, or None."""
         value = self.raw(table, key)
         return None if value is None else sealing.opened(table, key, value)
 
     def raw(self, table: str, key: bytes) -> bytes | None:
-        """Read the bytes of a value as they lie there, unchecked."""
+        """Return the stored bytes of a value without verifying them, or None."""
         database = self._tables[table]
         if database is None or not 0 < len(key) <= KEY_BYTES_MAX:
             return None
@@ -97,14 +97,14 @@ class LmdbSnapshot:
     def scan(
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, Stored]]:
-        """Walk the keys with a prefix in order, from just past `after` (before it, when reversed)."""
+        """Yield the keys with a prefix and their values in order, beginning after `after` (before it, if reversed)."""
         for key, value in self.scan_raw(table, prefix=prefix, after=after, reverse=reverse):
             yield key, sealing.opened(table, key, value)
 
     def scan_raw(
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """As `scan`, with the bytes of each value as they lie there, unchecked."""
+        """Scan as `scan` does, but yield the stored bytes of each value without verifying them."""
         database = self._tables[table]
         if database is None:
             return
@@ -123,13 +123,13 @@ class LmdbSnapshot:
             self._walks.discard(walk)
 
     def count(self, table: str) -> int:
-        """How many keys a table has."""
+        """Return the number of keys in a table."""
         database = self._tables[table]
         return 0 if database is None else int(self._open().stat(database)["entries"])
 
 
 class _Walk:
-    """Holds a scan's cursor where it can be taken away, whoever still holds the scan."""
+    """Holds a scan's cursor, so that it can be closed while the scan's generator is still referred to."""
 
     def __init__(self, cursor: lmdb.Cursor) -> None:
         self._cursor: lmdb.Cursor | None = cursor
@@ -158,12 +158,12 @@ def _seek_back(cursor: lmdb.Cursor, prefix: bytes, after: bytes | None) -> bool:
     bound = after if after is not None and (end is None or after < end) else end
     found = bound is not None and bool(cursor.set_range(bound[:KEY_BYTES_MAX]))
     if found and bound is not None and bytes(cursor.key()) < bound:
-        # The bound is longer than any key, and this one begins it.
+        # The bound was cut to the length of the longest key, and this key is before the whole bound.
         return True
     return bool(cursor.prev()) if found else bool(cursor.last())
 
 
 def _past(prefix: bytes) -> bytes | None:
-    """The first key behind all that begin with the prefix; nothing, when there can be none."""
+    """Return the first key after all those with the prefix, or None if there can be none."""
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else None

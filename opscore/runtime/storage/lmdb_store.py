@@ -1,4 +1,4 @@
-"""The store in LMDB: one file of one data directory, written in atomic batches, one sync each."""
+"""The store in LMDB: one file in a data directory, written in atomic batches with one sync each."""
 
 import contextlib
 import logging
@@ -30,29 +30,29 @@ from opscore.runtime.store import JOURNAL_TABLE, Outcomes, Put, Submission
 MAP_BYTES: Final = 8 * 1024**3
 READERS_MAX: Final = 512
 REFUSALS_MAX: Final = 8
-"""Submissions in a row that find no room, each tried alone, before the rest of their batch is refused with them."""
+"""Refusals in a row for lack of room after which pieces of the batch are no longer halved but refused whole."""
 
 _UNFINISHED: Final = "data.mdb.new"
-"""The name under which a data file is made; one that is found was never finished."""
+"""The name of a data file while it is created; a file with this name was never finished."""
 
 _log = logging.getLogger("opscore.store")
 
 
 class LmdbStore:
-    """The tables of one data directory. Opened once in a process; written by one thread.
+    """The tables of one data directory. It may be open once in a process, and one thread writes to it.
 
     Args:
-        path: the data directory; made if it is not there.
-        tables: the names of the tables.
-        indexes: the names of the indexes that the values of a table may have entries in, by table.
-        map_bytes: the most the file may grow to, reserved sparsely at open.
+        path: the data directory; created if it does not exist.
+        tables: names of the tables.
+        indexes: names of the indexes that values of a table may have entries in, by table.
+        map_bytes: bytes that the file may grow to; address space for them is reserved.
 
     Raises:
-        StoreLocked: another process writes here.
+        StoreLocked: another process has it open for writing, or still reads a data file that was replaced.
         StoreIncompatible: a newer release wrote it, or it is not a store.
-        StoreDamaged: its file lost its end.
-        StoreFull: the disk has no room for what its readers share.
-        StoreError: the directory can't be made or written.
+        StoreDamaged: the data file is truncated.
+        StoreFull: the disk has no room for the lock file.
+        StoreError: the directory can't be created or written.
     """
 
     def __init__(
@@ -97,14 +97,14 @@ class LmdbStore:
             raise lmdb_failures.translated(error, self.path) from error
         try:
             readers.refuse_stale(self._env, self.path)
-            # Nothing is made in a file that is not ours, or that a newer release wrote.
+            # The format is checked first, so that the file of another program or of a newer release is not changed.
             self._tables = {META_TABLE: self._open_meta()}
             self.upgrading = self._check_format()
-            """The format whose rows have to be brought up to this one before anything else; nothing as a rule."""
+            """The format from which rows have to be upgraded before anything else; None, as a rule."""
             self._tables |= {name: self._env.open_db(name.encode()) for name in self._names}
             sync(self.path)
             with contextlib.suppress(PermissionError):
-                # Who may not look there has not made the directory, and its name is somebody else's to keep.
+                # A process that may not read the parent has not created the directory, and need not sync its name.
                 sync(self.path.resolve().parent)
             self.upkeep()
             self._note_map()
@@ -119,14 +119,14 @@ class LmdbStore:
             raise
 
     def _create(self) -> None:
-        """Make the data file under another name, and give it its own once it is whole and safe.
+        """Create the data file under another name, and rename it once it is complete and synced.
 
-        LMDB syncs the first pages of a file with its first commit. A loss of power before that would leave a file that
-        is neither there nor not there, and every later start would refuse it.
+        LMDB syncs the first pages of a file with its first commit. A loss of power before that would leave an
+        incomplete file, which every later start would refuse.
         """
         unfinished = self.path / _UNFINISHED
         unfinished.unlink(missing_ok=True)
-        # Nobody else is here: the directory is locked.
+        # The directory is locked, so LMDB need not lock the file.
         with lmdb.open(
             os.fsencode(unfinished), subdir=False, lock=False, map_size=self.map_bytes, max_dbs=1
         ) as environment:
@@ -152,8 +152,8 @@ class LmdbStore:
             number = formats.number(found, self.path)
             before = transaction.get(formats.UPGRADING_KEY, db=meta)
             if number < formats.FORMAT:
-                # From here on the older release refuses it: what it would write lacks something. One that it was
-                # itself bringing up to date is still of the format before.
+                # From here on an older release refuses the file, because what it would write lacks something. If the
+                # older release was itself upgrading the file, its rows are still in the format before that one.
                 before = before or found
                 transaction.put(formats.UPGRADING_KEY, before, db=meta)
                 transaction.put(formats.FORMAT_KEY, str(formats.FORMAT).encode(), db=meta)
@@ -174,10 +174,10 @@ class LmdbStore:
             _log.debug("what the store may grow to could not be noted", exc_info=True)
 
     def close(self) -> None:
-        """Close the files and give the directory free; closing twice is fine.
+        """Close the store and release the directory; closing it twice is fine.
 
-        A batch that is still under way keeps both: to take the files from under it would crash the process, and
-        another writer must not be let in while it may still reach the disk.
+        While a batch is being applied, the store stays open and locked: closing the files under it would crash the
+        process, and another writer must not be admitted while the batch may still reach the disk.
         """
         if not self._applying.acquire(blocking=False):
             _log.critical("%s stays open until the process ends: the disk does not answer", self.path)
@@ -194,27 +194,27 @@ class LmdbStore:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Close it."""
+        """Close the store."""
         self.close()
 
     def snapshot(self) -> AbstractContextManager[LmdbSnapshot]:
-        """Read at one commit; never waits for the writer.
+        """Read at the newest commit; this never waits for the writer.
 
         Raises:
-            StoreDamaged: a page, or a value that is read, is not what was written.
+            StoreDamaged: a page or a value that is read is damaged.
         """
         return Reading(self._env, self._tables, self.path)
 
     def measure(self) -> StoreMeasure:
-        """Sizes and counts."""
+        """Return sizes and counts."""
         with self._env.begin() as transaction:
             return measures.measured(self._env, transaction, self._tables)
 
     def upkeep(self) -> None:
-        """Let pages be used again that a reader kept which was killed.
+        """Clear the reader slots of processes that were killed, so that the pages they held can be reused.
 
         Raises:
-            StoreError: it can't be told who reads.
+            StoreError: the readers can't be checked.
         """
         try:
             self._env.reader_check()
@@ -222,11 +222,11 @@ class LmdbStore:
             raise lmdb_failures.translated(error, self.path) from error
 
     def apply(self, batch: Sequence[Submission]) -> Outcomes:
-        """Apply a batch in one transaction and one sync; in several, where it does not fit as a whole.
+        """Apply a batch in one transaction with one sync, or in several if there is no room for it as a whole.
 
         Returns:
-            for each submission its version (its last sequence number), or why it was refused: a precondition that
-            failed, or whose value is damaged, or that there is no room for it.
+            for each submission its version (its last sequence number), or why it was refused: a precondition failed
+            or its value is damaged, or there is no room.
 
         Raises:
             CommitUncertain: the sync failed; the store must not be written again before it is reopened.
@@ -236,7 +236,7 @@ class LmdbStore:
             return self._apply_what_fits(batch)
 
     def _apply_what_fits(self, batch: Sequence[Submission]) -> Outcomes:
-        """Apply a batch; where there is too little room for it, its halves, so that what fits is not refused."""
+        """Apply a batch; if there is too little room, apply its halves, so that what fits is not refused."""
         outcomes: Outcomes = []
         pieces, refusals = [batch], 0
         while pieces:
@@ -256,7 +256,7 @@ class LmdbStore:
             except StoreError as error:
                 if not any(isinstance(each, int) for each in outcomes):
                     raise
-                # Some of the batch has been applied, so that what failed after it fails alone.
+                # Part of the batch has been applied, so only this piece fails.
                 outcomes += [error] * len(piece)
         return outcomes
 
@@ -277,7 +277,7 @@ class LmdbStore:
     def _reserve_refusal(self, transaction: lmdb.Transaction) -> StoreFull | None:
         if not measures.only_reserve_left(self._env, transaction, self._tables, self.path, self.map_bytes):
             return None
-        return StoreFull(str(self.path), f"the last {room.RESERVE:.0%} are kept for finishing what was accepted")
+        return StoreFull(str(self.path), f"the last {room.RESERVE:.0%} are kept for finishing accepted work")
 
     def _refuse_displaced(self) -> None:
         """Refuse to write to files that are not the directory's any more.
@@ -291,20 +291,20 @@ class LmdbStore:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[WriteTransaction]:
-        """A transaction that is committed, and synced, unless the block raises.
+        """Yield a transaction that is committed and synced when the block ends, and aborted if it raises.
 
         Raises:
-            StoreFull: nothing was applied; the store goes on.
+            StoreFull: nothing was applied; the store can still be used.
             CommitUncertain: the sync failed.
         """
         if self._uncertain is not None:
-            # The kernel forgets pages whose sync failed, and a sync after that says that all is well.
+            # The kernel drops pages whose sync failed, and the next sync reports success.
             raise self._uncertain
         self._refuse_displaced()
         try:
             transaction = self._env.begin(write=True)
         except lmdb.PanicError as error:
-            # A commit before this one failed while it was made visible, and LMDB itself takes no more.
+            # An earlier commit failed in its last step, and LMDB accepts no more writes.
             raise CommitUncertain(str(self.path), str(error)) from error
         except lmdb.Error as error:
             raise lmdb_failures.translated(error, self.path) from error
@@ -327,17 +327,18 @@ class LmdbStore:
         try:
             self._env.begin().abort()
         except lmdb.PanicError:
-            # The pages were safe and the last step, which makes them visible, failed: even a full disk is no answer.
+            # The pages were synced and the last step failed, which makes them visible. Whatever the cause, even a full
+            # disk, the commit may have happened.
             return CommitUncertain(str(self.path), str(error))
         refused = lmdb_failures.full(error, self.path) or lmdb_failures.not_writable(error, self.path)
         return refused or CommitUncertain(str(self.path), str(error))
 
     def rewrite(self, rows: Iterable[tuple[Put, int]], *, sequence: int | None = None) -> None:
-        """Write values under versions that they already have, in one transaction: for an upgrade or an import.
+        """Write values with versions that they already have, in one transaction; for upgrades and imports.
 
         Args:
-            rows: each value and its version; those of the journal under their own key.
-            sequence: what the sequence number becomes; it stays if not given.
+            rows: each value with its version; journal records have their own keys.
+            sequence: the new sequence number; if None, it does not change.
         """
         with self._applying:
             with self._writing() as transaction:
@@ -347,7 +348,7 @@ class LmdbStore:
             self._sequence = self._sequence if sequence is None else sequence
 
     def upgraded(self) -> None:
-        """Every row has been brought up to this format."""
+        """Note that every row has been upgraded to this format."""
         with self._applying, self._writing() as transaction:
             transaction.transaction.delete(formats.UPGRADING_KEY, db=self._tables[META_TABLE])
         self.upgrading = None

@@ -1,4 +1,4 @@
-"""One write transaction: preconditions are checked, values written, and their entries in indexes with them."""
+"""One write transaction: it checks preconditions, and writes values together with their index entries."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -22,17 +22,17 @@ from opscore.runtime.store import (
 _SEQUENCE_SCHEMA: Final = 1
 _INDEX_SCHEMA: Final = 1
 _FEW: Final = 16
-"""Entries that are compared one by one; more than these are compared as sets."""
+"""Up to this many index entries are compared one by one, more as sets."""
 _NO_ENTRIES: Final[tuple[Entry, ...]] = ()
 
 
 class WriteTransaction:
-    """Applies submissions within one transaction of LMDB.
+    """Applies submissions within one LMDB transaction.
 
     Args:
         transaction: the transaction.
-        tables: LMDB's handles by name.
-        indexed: the tables whose values may have entries.
+        tables: LMDB's handles by table name.
+        indexed: names of the tables whose values may have index entries.
     """
 
     def __init__(self, transaction: lmdb.Transaction, tables: Mapping[str, Any], indexed: AbstractSet[str]) -> None:
@@ -41,12 +41,16 @@ class WriteTransaction:
         self._indexed = indexed
         self._view = LmdbSnapshot(transaction, tables)
         self._read: dict[tuple[str, bytes], bytes | None] = {}
-        """What was read for the submission at hand: a value that is expected is mostly the one that is replaced."""
+        """Values read for the current submission: the value of a precondition is usually the one that is replaced."""
         self._lines: list[tuple[bytes, bytes]] = []
-        """Of the journal; they are written together, as late as can be: little in a batch depends on them."""
+        """Journal records that are not written yet. They are written together, at the end or before they are read."""
 
     def apply(self, submission: Submission, sequence: int) -> int | Superseded | StoreDamaged:
-        """Check and apply one submission; answers its version, or why it was refused and nothing of it applied."""
+        """Check and apply one submission.
+
+        Returns:
+            its version, or the reason why it was refused, in which case nothing of it was applied.
+        """
         self._read.clear()
         if self._lines and any(each.table == JOURNAL_TABLE for each in (*submission.expects, *submission.writes)):
             self._write_lines()
@@ -56,7 +60,7 @@ class WriteTransaction:
                 return refused
             replaced = [self._entries_at(write.table, write.key) for write in submission.writes]
         except StoreDamaged as error:
-            # What else is in the batch knows nothing of this value.
+            # Only this submission is refused: the others of the batch do not depend on the damaged value.
             return error
         version = sequence + (len(submission.records) or 1)
         if len(replaced) > 1:
@@ -74,12 +78,12 @@ class WriteTransaction:
         return version
 
     def put(self, write: Put, version: int) -> None:
-        """Write a value under a given version."""
+        """Write a value with a given version."""
         self._read.clear()
         self._put(write, version, self._entries_at(write.table, write.key))
 
     def finish(self, sequence: int) -> None:
-        """Write the journal's lines, and note the sequence number that this transaction leads to."""
+        """Write the journal records and the sequence number that this transaction ends with."""
         self._write_lines()
         sealed = sealing.sealed(META_TABLE, SEQUENCE_KEY, b"", schema=_SEQUENCE_SCHEMA, version=sequence)
         self.transaction.put(SEQUENCE_KEY, sealed, db=self._tables[META_TABLE])
@@ -111,7 +115,7 @@ class WriteTransaction:
         return _NO_ENTRIES if value is None else sealing.entries_of(table, key, value)
 
     def _in_order(self, writes: tuple[Put | Delete, ...], stored: list[tuple[Entry, ...]]) -> list[tuple[Entry, ...]]:
-        """The entries that the value before each write has: of the write before it to the same key, if there is one."""
+        """Return the index entries that each write replaces: an earlier write to the same key goes before the store."""
         written: dict[tuple[str, bytes], tuple[Entry, ...]] = {}
         replaced = []
         for write, before in zip(writes, stored, strict=True):

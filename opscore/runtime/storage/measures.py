@@ -1,4 +1,4 @@
-"""Sizes and counts of a store, as they are at one commit."""
+"""Sizes and counts of a store at one commit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,30 +12,30 @@ from opscore.runtime.storage import readers, room
 
 @attrs.frozen(kw_only=True)
 class TableMeasure:
-    """What one table or index holds."""
+    """Size of one table or index."""
 
     rows: int
     bytes: int
-    """Of its pages, those that are half empty included."""
+    """Bytes of its pages, including pages that are partly empty."""
 
 
 @attrs.frozen(kw_only=True)
 class StoreMeasure:
-    """What a store holds, in bytes."""
+    """Size of a store."""
 
     tables: dict[str, TableMeasure]
     used_bytes: int
-    """Of the pages that hold something."""
+    """Bytes of the pages that are in use."""
     file_bytes: int
-    """Up to where the file is used; pages that were given back are used again before it grows."""
+    """Bytes up to the last page that was ever used; free pages are reused before the file grows."""
     map_bytes: int
-    """The most that the file may grow to."""
+    """Bytes that the file may grow to."""
     readers: int
-    """Snapshots open, in this process and in others; pages given back since the oldest wait for it."""
+    """Open snapshots, in this process and in others. Pages freed since the oldest can't be reused before it ends."""
 
 
 def measured(environment: lmdb.Environment, transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> StoreMeasure:
-    """Measure the tables, which costs nothing that grows with them."""
+    """Measure the store, at a cost that does not grow with its tables."""
     found = _tables(transaction, tables)
     info = environment.info()
     return StoreMeasure(
@@ -48,7 +48,7 @@ def measured(environment: lmdb.Environment, transaction: lmdb.Transaction, table
 
 
 def used_bytes(transaction: lmdb.Transaction, tables: Mapping[str, Any]) -> int:
-    """What the pages of the tables and indexes take that hold something."""
+    """Return the bytes of the pages that are in use by tables and indexes."""
     return sum(each.bytes for each in _tables(transaction, tables).values())
 
 

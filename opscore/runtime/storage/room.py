@@ -1,8 +1,8 @@
 """How much room a store has, and whether only its reserve is left.
 
-A store may grow to its map, and to what the file system (or this process's limit on the size of a file) leaves it.
-What counts as used are the pages that hold something: those that were given back are used again before the file
-grows. The last 5 %, 512 KiB at least, are kept for finishing what was accepted, for retention and for recovery.
+A store may grow to the size of its map, as far as the file system and this process's file size limit allow. Only pages
+in use count as used: free pages are reused before the file grows. The last 5 %, and at least 512 KiB, are reserved for
+finishing accepted work, for retention and for recovery.
 """
 
 import math
@@ -14,16 +14,16 @@ from typing import Final
 from opscore.runtime.storage.files import DATA_FILE
 
 RESERVE: Final = 0.05
-"""The share of a store that new work may not use."""
+"""Share of a store that new work may not use."""
 RESERVE_BYTES_MIN: Final = 512 * 1024
-"""What it may not use of a small one: a commit copies some dozen pages before it gives any back, and a large row needs
-pages that lie side by side."""
+"""Minimum reserve, for small stores: a commit copies some dozen pages before it frees any, and a large row needs
+adjacent pages."""
 HELD_COMMITS_MAX: Final = 64
-"""How far behind a snapshot may be before the pages that it holds count as used, a backup's for example."""
+"""How many commits old a snapshot, such as that of a backup, may be before the pages that it holds count as used."""
 
 
 def growth(path: Path) -> float:
-    """How many bytes the file system, and this process's limit on the size of a file, leave to the data file."""
+    """Return the bytes by which the file system and this process's file size limit let the data file grow."""
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         state = os.statvfs(path)
@@ -34,16 +34,16 @@ def growth(path: Path) -> float:
 
 
 def capacity(path: Path, *, map_bytes: int, file_bytes: int) -> float:
-    """How many bytes a store may come to hold.
+    """Return the bytes that a store can hold.
 
     Args:
         path: the data directory.
-        map_bytes: what the map reserves.
-        file_bytes: up to where the file is used, holes included.
+        map_bytes: size of the map.
+        file_bytes: bytes up to the last page that was ever used, free pages included.
     """
     return min(map_bytes, file_bytes + growth(path))
 
 
 def only_reserve_left(capacity_bytes: float, used_bytes: int) -> bool:
-    """Whether new work has to be refused."""
+    """Return whether new work has to be refused, because only the reserve is left."""
     return capacity_bytes - used_bytes < max(RESERVE * capacity_bytes, RESERVE_BYTES_MIN)

@@ -1,6 +1,6 @@
-"""How a value lies on the disk: a header, the entries it has in indexes, its body; the checksum covers all of it.
+"""The layout of a value on disk: a header, its index entries and its body, all of them covered by a checksum.
 
-The checksum also covers the table and the key, so a value that strayed to another place is found.
+The checksum also covers the table and the key, so a value that ended up under another key or table is detected.
 """
 
 import functools
@@ -15,19 +15,19 @@ _HEADER = struct.Struct(">HQI")
 """Schema and flags, version, checksum."""
 _HEAD = struct.Struct(">HQ")
 _INDEXED: Final = 0x8000
-"""Flags a value that has entries."""
+"""Flag of a value that has index entries."""
 _CHAINED: Final = 0x4000
-"""Flags the checksum of format 2; that of format 1 went through a text of the place."""
+"""Flag of a checksum of format 2, chained over table, key, head and body. Format 1 formatted these as one text."""
 _FLAGS: Final = _INDEXED | _CHAINED
 _COUNT = struct.Struct(">H")
 ENTRIES_MAX: Final = 2**16 - 1
-"""What a value may have in indexes."""
+"""Maximum number of index entries of a value."""
 _ENTRY = struct.Struct(">BH")
-"""The lengths of an entry's index and place."""
+"""Lengths of an entry's index name and place, in bytes."""
 
 
 def sealed(table: str, key: bytes, body: bytes, *, schema: int, version: int, entries: tuple[Entry, ...] = ()) -> bytes:
-    """Make the bytes to store of a value."""
+    """Return the bytes to store for a value."""
     assert 0 <= schema <= SCHEMA_MAX, f"{schema} is no schema"
     schema |= _CHAINED
     if entries:
@@ -38,7 +38,7 @@ def sealed(table: str, key: bytes, body: bytes, *, schema: int, version: int, en
 
 
 def opened(table: str, key: bytes, value: bytes) -> Stored:
-    """Check the bytes of a value and take them apart.
+    """Check the stored bytes of a value and decode them.
 
     Raises:
         StoreDamaged: they are not what was written there.
@@ -50,12 +50,12 @@ def opened(table: str, key: bytes, value: bytes) -> Stored:
 
 
 def version_of(table: str, key: bytes, value: bytes) -> int:
-    """Read the version of a value without checking the rest of it.
+    """Read the version of a value without verifying the checksum.
 
-    A damaged version is another than anybody expects; whoever then reads the value finds it damaged.
+    A damaged version fails every precondition; whoever then reads the value finds the damage.
 
     Raises:
-        StoreDamaged: there is not even a header.
+        StoreDamaged: the value is shorter than its header.
     """
     if len(value) < _HEADER.size:
         raise StoreDamaged(_named(table, key), "it is shorter than its header", key=key)
@@ -64,7 +64,7 @@ def version_of(table: str, key: bytes, value: bytes) -> int:
 
 
 def entries_of(table: str, key: bytes, value: bytes) -> tuple[Entry, ...]:
-    """Read what a value has in indexes.
+    """Read the index entries of a value.
 
     Raises:
         StoreDamaged: the bytes are not what was written there.
@@ -89,7 +89,7 @@ def _checked(table: str, key: bytes, value: bytes) -> tuple[int, int, bytes]:
 
 @functools.cache
 def _seed(table: str) -> int:
-    """What a table's checksums begin with."""
+    """Return the checksum that those of a table's values start from."""
     return crc32(b"%s\0" % table.encode())
 
 
@@ -108,7 +108,7 @@ def _packed(entries: tuple[Entry, ...]) -> bytes:
 
 
 def _unpacked(body: bytes) -> tuple[tuple[Entry, ...], int]:
-    """The entries before a body that was checked, and where it begins."""
+    """Return the index entries before a verified body, and the offset at which the body begins."""
     entries = []
     (count,) = _COUNT.unpack_from(body)
     at = _COUNT.size

@@ -70,7 +70,7 @@ async def test_an_ask_that_nobody_prepared_says_how_to(autojump_clock: MockClock
     sandbox = a_sandbox()
     effects = await sandbox.handle(AskOn(path=(sandbox.ref("/other"),)))
     assert isinstance(effects.error, AssertionError)
-    assert "nobody said what /other answers to AskOn" in str(effects.error)
+    assert "no reply of /other to AskOn is set" in str(effects.error)
 
 
 async def test_a_deferred_reply_is_an_effect(autojump_clock: MockClock) -> None:

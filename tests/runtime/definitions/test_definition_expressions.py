@@ -133,11 +133,11 @@ def test_what_expressions_read_is_told_beside_other_faults_unless_it_depends_on_
         parse(document, LIMITS)
     assert [(fault.path, fault.message) for fault in caught.value.faults] == [
         ("tasks", "the tasks form a cycle: a → a"),
-        ("tasks[0].parameters", "task 'zz' is none of the tasks"),
+        ("tasks[0].parameters", "task 'zz' does not exist"),
         ("tasks[0].parameters.x", "it ends too early, at character 6"),
         ("tasks[1].dependsOn[0]", "no task is called 'tusk_a'"),
         ("tasks[1].when", "task 'a' has no field 'rezult'; did you mean 'result'?"),
-        ("tasks[2].parameters", "'error' is not there: an expression here reads input, session, tasks"),
+        ("tasks[2].parameters", "'error' can't be read here, only input, session, tasks"),
     ]
 
 

@@ -205,7 +205,7 @@ def test_a_schema_that_costs_too_much_refuses_and_holds_nobody_up(schema: Any, v
 )
 def test_items_that_are_the_same_are_found_however_their_numbers_are_written(items: list[Any], *, twice: bool) -> None:
     faults = input_faults({"uniqueItems": True}, items)
-    assert [fault.message for fault in faults] == ["an item is there more than once"] * twice
+    assert [fault.message for fault in faults] == ["an item occurs more than once"] * twice
 
 
 def test_what_one_input_cost_is_not_missed_by_the_next() -> None:

@@ -146,16 +146,16 @@ def test_no_text_takes_long_to_read(text: str) -> None:
 
 
 EXHAUSTED = {
-    "input.ones.map(x, x)": f"input.ones has {len(LARGEST['ones']):,} items, and map walks at most 10,000",
+    "input.ones.map(x, x)": f"input.ones has {len(LARGEST['ones']):,} items, and map takes at most 10,000",
     "[input.text, input.text]": f"a result has at most {RESULT_BYTES_MAX:,} bytes as JSON",
     "input.text + input.text": "a text may have at most 262,144 characters",
     "input.numbers + [1]": "a list that is made may have at most 10,000 items",
     "'a'.matches(input.text)": "a pattern has at most 500 characters",
     "[[[[[input.combs[0]]]]]]": "a result nests at most 100 levels",
-    "input.numbers.all(x, x in input.numbers)": "it takes more than 100,000 steps; read or walk less",
+    "input.numbers.all(x, x in input.numbers)": "it takes more than 100,000 steps; read less, or go over fewer items",
     # Neither decides over a bound, whatever stands beside it.
     "true || input.ones.all(x, true) || input.ones.map(x, x) == []": None,
-    "input.ones.all(x, true) || true": f"input.ones has {len(LARGEST['ones']):,} items, and all walks at most 10,000",
+    "input.ones.all(x, true) || true": f"input.ones has {len(LARGEST['ones']):,} items, and all takes at most 10,000",
     "[1, 2].exists(y, y == 2 || input.text + input.text == '')": "a text may have at most 262,144 characters",
 }
 

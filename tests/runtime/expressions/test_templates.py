@@ -69,8 +69,8 @@ def test_every_fault_of_a_template_is_found_with_its_path() -> None:
     assert list(template_faults(FAULTY)) == [
         ("steps[1].text", "there is no 'imput'; did you mean 'input'?, at character 3"),
         ("steps[1].text", "it ends too early, at character 21"),
-        ("steps[2]", "this ${ is not closed by a } that belongs to it, at character 3"),
-        ("deep.x", "this ${ is not closed by a } that belongs to it, at character 1"),
+        ("steps[2]", "this ${ has no closing }, at character 3"),
+        ("deep.x", "this ${ has no closing }, at character 1"),
     ]
     with pytest.raises(ExpressionInvalid) as refused:
         compile_template(FAULTY)
@@ -82,7 +82,7 @@ def test_every_fault_of_a_template_is_found_with_its_path() -> None:
 
 def test_an_expression_that_is_too_long_is_not_looked_for_any_further() -> None:
     assert list(template_faults("${'" + "a" * EXPRESSION_CHARACTERS_MAX + "'}")) == [
-        ("", "this ${ is not closed by a } that belongs to it within 2,048 characters, at character 1")
+        ("", "this ${ has no closing } within 2,048 characters, at character 1")
     ]
 
 

@@ -240,9 +240,9 @@ def test_a_file_that_another_process_reads_is_not_replaced_and_one_that_was_repl
             compact(live, nothing)
         # Somebody restores a backup by hand, under the reader's feet.
         (copy / DATA_FILE).rename(live / DATA_FILE)
-        with pytest.raises(StoreLocked, match="a process that read the file which was here before"):
+        with pytest.raises(StoreLocked, match="a process that still reads the file that was replaced"):
             LmdbStore(live, tables=TABLES, map_bytes=MAP_BYTES)
-        with pytest.raises(StoreLocked, match="a process that read the file which was here before"):
+        with pytest.raises(StoreLocked, match="a process that still reads the file that was replaced"):
             reader(live)
         child.kill()
     with LmdbStore(live, tables=TABLES, map_bytes=MAP_BYTES) as store, store.snapshot() as view:

@@ -269,7 +269,7 @@ def test_errors_that_are_kept_keep_no_reader_however_many_came_out_of_snapshots(
         assert len(kept) == 1_200
         with store.snapshot() as view:
             assert store.measure().readers <= 2
-        with pytest.raises(StoreError, match="after the block"):
+        with pytest.raises(StoreError, match="after its block"):
             view.get("left", b"0")
 
 
