@@ -1,4 +1,4 @@
-"""What the function of a local agent knows of its attempt, and can say of it while it works."""
+"""A local agent function's view of its attempt: what it is, how much time is left, and how to send heartbeats."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,9 +12,9 @@ from opscore.runtime.home import Home
 from opscore.runtime.models import Assignment
 
 SayAlive = Callable[[str, int, Any], Awaitable[None]]
-"""Renews the lease of an attempt of a task, and says how far it is."""
+"""Sends a heartbeat: takes a task's id, the number of its attempt, and the progress."""
 
-# A variable of the context, not of the module: each function sees its own attempt, in what it calls and starts as well.
+# A context variable, so that each function, and everything that it calls and starts, sees its own attempt.
 _current: Final[ContextVar["TaskContext"]] = ContextVar("opscore.task")
 
 
@@ -22,40 +22,40 @@ _current: Final[ContextVar["TaskContext"]] = ContextVar("opscore.task")
 class TaskContext:
     """The attempt that a function works on; `current_task` returns it.
 
-    Its values may be read anywhere. What is awaited is awaited in trio: a thread goes through `trio.from_thread.run`,
-    a function of an asyncio host through `guest.call`.
+    Its plain attributes and methods can be used anywhere. Its async methods are awaited in trio: a thread uses
+    `trio.from_thread.run`, a function of an asyncio host `guest.call`.
     """
 
     assignment: Assignment
     """What the function was handed: task, attempt, session, parameters."""
     _say_alive: SayAlive
     _deadline: float
-    """By trio's clock."""
+    """A time of trio's clock."""
     _clock: trio.abc.Clock = attrs.field(factory=trio.lowlevel.current_clock, init=False)
     _home: Home = attrs.field(factory=Home, init=False)
 
     def time_left_s(self) -> float:
-        """How many seconds are left until the attempt takes longer than its timeout and is cancelled; 0 at least."""
+        """Return the seconds that are left until the attempt exceeds its timeout and is cancelled; at least 0."""
         return max(0.0, self._deadline - self._clock.current_time())
 
     async def heartbeat(self) -> None:
-        """Say that the function is alive; once this returns, that is committed.
+        """Report that the function is alive; the heartbeat is committed when this returns.
 
-        The first one makes the task `running`, and from then on it may be silent for no longer than its
-        `heartbeatSeconds`. While the store can't take it, it waits.
+        The first heartbeat makes the task `running`; from then on the function may not be silent for longer than its
+        `heartbeatSeconds`. While the store can't take the heartbeat, this waits.
 
         Raises:
-            StaleAttempt: the attempt is over; nothing that is said of it counts any more.
+            StaleAttempt: the attempt is over; its heartbeats and its result no longer count.
             RuntimeError: it is called outside of trio.
         """
         await self._say(None)
 
     async def progress(self, value: Any) -> None:
-        """Send a heartbeat that says how far the function is; the task shows it while the attempt is out.
+        """Send a heartbeat with the function's progress, which the task shows while the attempt is open.
 
         Args:
-            value: JSON of `progress_bytes_max` at most, such as `{"done": 3, "of": 10}`; takes the place of what was
-                said before. None says nothing new.
+            value: JSON of `progress_bytes_max` at most, such as `{"done": 3, "of": 10}`; replaces the earlier progress.
+                None keeps it.
 
         Raises:
             StaleAttempt, RuntimeError: as `heartbeat`.
@@ -66,7 +66,7 @@ class TaskContext:
 
     async def _say(self, progress: Any) -> None:
         self._home.require_task("a heartbeat is sent in trio", "task.heartbeat")
-        # Who was cancelled is to end, and needs no other reason.
+        # A function that was cancelled should end by that, and not by the StaleAttempt that a heartbeat would raise.
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._say_alive(self.assignment.task_id, self.assignment.attempt, progress)
 
@@ -74,23 +74,23 @@ class TaskContext:
 def current_task() -> TaskContext:
     """Return the attempt that the calling function works on.
 
-    It is there for the function of a local agent, for everything that this calls, and for the tasks and threads of
-    trio and the tasks of asyncio that it starts.
+    This works in the function of a local agent, in everything that it calls, and in the trio tasks, trio threads and
+    asyncio tasks that it starts.
 
     Raises:
-        RuntimeError: nothing of the kind is at work here.
+        RuntimeError: it is called anywhere else.
     """
     try:
         return _current.get()
     except LookupError:
         raise RuntimeError(
-            "there is no current task here; current_task() is for the function of a local agent, and what it calls"
+            "there is no current task here; call current_task() in the function of a local agent, or in what it calls"
         ) from None
 
 
 @contextlib.contextmanager
 def working_on(task: TaskContext) -> Iterator[None]:
-    """Have this be the current task, for as long as the block lasts."""
+    """Make this the current task for as long as the block lasts."""
     before = _current.set(task)
     try:
         yield

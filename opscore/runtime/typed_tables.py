@@ -143,7 +143,7 @@ def _packed(key: str) -> bytes:
         LimitExceeded, TypeError: it is too long, or no text.
     """
     if not isinstance(key, str):
-        raise TypeError(f"expected a text as an id, found {key!r}")
+        raise TypeError(f"expected a string as an id, found {key!r}")
     packed = key.encode()
     _check_length(len(packed))
     return packed

@@ -189,7 +189,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="triggers-in-doubt-are-not-counted",
         breaks="No more runs are admitted than may be unfinished, those whose start is in doubt included.",
         module="opscore/runtime/core.py",
-        old="            # It may begin yet: its actor says so, or that it has not.\n",
+        old="            # The run may have begun or may still begin. Its actor will report either that or that it did not begin.\n",
         new="            self.open_sessions.discard(session_id)\n",
     ),
     Mutant(
