@@ -151,8 +151,8 @@ def test_findings_are_told_by_place_and_exit_with_1(path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.decode().splitlines() == [
         "signatures 'b': it is the row of 'a'",
-        "signatures 'b': the places stored with it are not those of its row",
-        "signatures 'b': index signatures_by_time has no line of it",
+        "signatures 'b': the index entries stored with it are not those of its row",
+        "signatures 'b': index signatures_by_time has no entry for it",
     ]
     assert says(run("verify", "--json", cwd=path), 1)["findings"] == 3
 
