@@ -49,7 +49,7 @@ class DeadLetterCalls(SessionCalls):
             code: only those that failed with this code.
 
         Raises:
-            InvalidDocument: the cursor is not one of a page, or the limit is not from 1 to 500.
+            InvalidDocument: the cursor is invalid, or the limit is not from 1 to 500.
         """
         return self._read(
             lambda view: views.dead_letters(view, limit=limit, cursor=cursor, workflow_id=workflow_id, code=code)
@@ -89,7 +89,7 @@ class DeadLetterCalls(SessionCalls):
             cursor: `next_cursor` of the call before.
 
         Raises:
-            InvalidDocument: the cursor is not one of a call.
+            InvalidDocument: the cursor is invalid.
             StoreError, ActorError: some runs were not retried; their tasks are still dead letters.
         """
         page = self.dead_letters(

@@ -327,7 +327,7 @@ class StoreFull(StoreError):
 
 
 class StoreReadOnly(StoreError):
-    """The file, or the file system it is on, may no longer be written. New work is refused, reads go on."""
+    """The file, or the file system it is on, may no longer be written. Writes are refused, reads go on."""
 
     code = "store_read_only"
 

@@ -50,7 +50,7 @@ class Library:
         if definition is None:
             revision = REVISIONS.read(view, key).row
             if revision is None:
-                raise StoreDamaged(f"revision {key}", "a session needs it and it is not there")
+                raise StoreDamaged(f"revision {key}", "a session needs it, but it does not exist")
             # It was valid once; a run keeps its definition even if limits or rules have become stricter since.
             definition = restore(revision.document, self._limits)
         self.keep(definition)

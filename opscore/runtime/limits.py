@@ -101,7 +101,7 @@ class Limits:
     """Attempts in a row that may end undelivered or lost; the last of them spends a retry."""
     line_window: int = 1_000
     """How many waiting tasks of one line, such as that of a capability, the dispatcher reads at a time. It keeps at
-    most twice as many in memory, and those that wait behind a closed gate."""
+    most twice as many in memory, and those that wait before a closed gate."""
     capability_limits: Mapping[str, DispatchLimit] = attrs.field(factory=dict)
     """By capability. Agents that may still be busy with an attempt that was taken back count as well."""
     workflow_limits: Mapping[str, DispatchLimit] = attrs.field(factory=dict)

@@ -177,7 +177,7 @@ class SessionCalls(Calls):
 
         Raises:
             SessionNotFound: there is none.
-            InvalidDocument: the cursor is not one of a page, or the limit is not from 1 to 500.
+            InvalidDocument: the cursor is invalid, or the limit is not from 1 to 500.
         """
         found = self._read(lambda view: history.history(view, session_id, limit=limit, cursor=cursor))
         if found is None:
@@ -207,7 +207,7 @@ class SessionCalls(Calls):
             business_key: only sessions with this business key.
 
         Raises:
-            InvalidDocument: there is no such status, the cursor is none of a page, or the limit is not from 1 to 500.
+            InvalidDocument: there is no such status, the cursor is invalid, or the limit is not from 1 to 500.
             TypeError: the labels are not a mapping of strings, or the business key is not a string.
         """
         _check_finds(labels, business_key)

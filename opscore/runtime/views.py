@@ -175,7 +175,7 @@ def sessions(view: Snapshot, wanted: WantedSessions, *, limit: int, cursor: str 
     """List sessions, newest first.
 
     Raises:
-        InvalidDocument: there is no such status, the cursor is none of a page, or the limit is out of range.
+        InvalidDocument: there is no such status, the cursor is invalid, or the limit is out of range.
     """
     faults = (*limit_faults(limit), *session_query_faults(wanted.status, cursor))
     if faults:
@@ -223,7 +223,7 @@ def dead_letters(
     """List the dead letters, the newest first.
 
     Raises:
-        InvalidDocument: the cursor is none of a page of dead letters, or the limit is out of range.
+        InvalidDocument: the cursor is invalid, or the limit is out of range.
     """
 
     def wanted(letter: DeadLetter) -> bool:
@@ -286,7 +286,7 @@ def _sized(view: Snapshot, table: Table[RowT], key: str, index: str) -> Sized[Ro
     packed = key.encode()
     stored = view.get(table.name, packed)
     if stored is None:
-        raise StoreDamaged(f"{index} at {key!r}", f"it leads to a row of {table.name} that is not there")
+        raise StoreDamaged(f"{index} at {key!r}", f"it refers to a row of {table.name} that does not exist")
     return table.decode(packed, stored), len(stored.body)
 
 

@@ -52,7 +52,9 @@ async def test_what_names_no_choice_is_refused_with_those_that_there_are(
             await schedule(node, missed=wrong)
         with pytest.raises(InvalidDocument, match=r"source: expected one of api, agentkit, local, found "):
             await register(node, source=wrong)
-        with pytest.raises(InvalidDocument, match=r"move: expected one of cancel, pause, resume, retry, reset, terminate, found "):
+        with pytest.raises(
+            InvalidDocument, match=r"move: expected one of cancel, pause, resume, retry, reset, terminate, found "
+        ):
             await node.steer(session.session_id, wrong)
         assert (node.schedules().items, node.agents().items) == ((), ())
         assert node.session(session.session_id).session == session
