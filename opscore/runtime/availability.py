@@ -33,7 +33,7 @@ def available(
 
 
 def is_suspected(agent: Agent, now: float) -> bool:
-    """Whether an agent is suspected; a time further ahead than any suspicion is from before a clock was set back."""
+    """Whether an agent is suspected; a time further ahead than any suspicion is from before the clock was set back."""
     return now < agent.suspected_until <= now + RETRY_AFTER_S_MAX
 
 

@@ -310,7 +310,7 @@ class StoreLocked(StoreError):
 
 
 class SameNumber(StoreLocked):
-    """A process with this process's id has the store open, as in another container: LMDB tells them apart by id."""
+    """A process with the same process id has the store open, as in another container; LMDB can't tell them apart."""
 
     def __init__(self, path: str, number: int) -> None:
         super().__init__(path, f"another process with the same process id, {number}, as in another container")

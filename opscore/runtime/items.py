@@ -50,7 +50,7 @@ def go_through(draft: Draft, task: Task) -> Task:
 
 
 def wind_up(draft: Draft, task: Task) -> Task:
-    """End a task whose run has failed, once no item is open; its outcome follows from those of its items."""
+    """End a task of an unwinding run, once no item is open; its outcome follows from those of its items."""
     begun = draft.items(task)
     if _open(draft, task):
         return task

@@ -112,7 +112,7 @@ class Lines:
         return None
 
     def is_unread(self, requirement: Requirement) -> bool:
-        """Whether a line has more tasks than are in memory, so that its first in memory may not be its first."""
+        """Whether a line has more tasks than are in memory; those beyond can't be given out before they are read."""
         line = self._lines.get(requirement)
         return line is not None and line.reached is not None
 

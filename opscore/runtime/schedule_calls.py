@@ -56,8 +56,8 @@ class ScheduleCalls(Calls):
 
         Args:
             workflow_id: the id of a saved workflow; each run follows the revision that is saved when it starts.
-            cron: the times of a repeated schedule: minute, hour, day of month, month and day of week, read as Debian's
-                cron does; if there are six fields, the first is the second.
+            cron: the times of a repeated schedule, read as Debian's cron does: minute, hour, day of month, month and
+                day of week, with the second before them if there are six fields.
             at: the time of a single run, in Unix seconds. Give exactly one of `cron` and `at`.
             time_zone: the IANA name of the zone whose clock `cron` is matched against.
             missed: what becomes of due times that pass while the node is down, or can't start a run.

@@ -46,7 +46,7 @@ class SessionActor(SessionStanding):
             self._leave_if_unneeded()
 
     async def _begin(self, step: Step, extra: Submission) -> Session:
-        """Commit the begin of the run; if an agent is free for its first task, the grant is part of the commit."""
+        """Commit the start of the run; if an agent is free for its first task, the grant is part of the commit."""
         offer = await self._agent_found(step)
         if offer is not None:
             begun, lease = self._given_out(step, offer)

@@ -56,7 +56,7 @@ def _check_revivable(run: Run) -> None:
         reason = f"it is a child run of session {session_of(session.parent_task_id)!r}; retry that one"
         raise SessionConflict(session.session_id, reason)
     if reviving.compensated(run):
-        raise SessionConflict(session.session_id, "undoing it has begun, so it can't be retried")
+        raise SessionConflict(session.session_id, "it has been compensated, so it can't be retried")
 
 
 def discarded(run: Run, task_id: str, now: float) -> Step:

@@ -41,7 +41,7 @@ from opscore.runtime.typed_tables import named
 from opscore.runtime.values import check_value, checked
 
 RACES_MAX: Final = 8
-"""How often the begin of a child run is decided anew because its workflow is being saved meanwhile."""
+"""How often the start of a child run is decided anew because its workflow is being saved meanwhile."""
 BEGINNINGS_MAX: Final = 100
 """Child runs that the whole node begins at the same time, so that a tree of them does not keep others waiting."""
 CALLED_OFF: Final = "no run waits for it any more"

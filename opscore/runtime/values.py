@@ -213,7 +213,7 @@ def copied(value: Any, limits: Limits) -> Any:
 def deep_copy(value: Any) -> Any:
     """Return a copy of a value as JSON has it, which is how it would be read from the store.
 
-    A tuple becomes a list, a number type of another library a plain number, and a name that is not a string a string.
+    Tuples become lists, numbers of other libraries plain numbers, and names that are not strings become strings.
 
     Raises:
         ValueError, TypeError: it is not JSON.

@@ -97,7 +97,7 @@ def test_what_is_exported_is_imported_whole_also_through_a_pipe(path: Path) -> N
         assert run("export", "-", "--data", copy, cwd=path).stdout == lines
     cut = run("import", "-", "--data", "third", cwd=path, stdin=lines[:-10])
     assert cut.returncode == 1
-    assert b"opscore: line 97 is not of a whole export" in cut.stderr
+    assert b"opscore: line 97 is not part of a complete export" in cut.stderr
     assert not (path / "third").exists()
 
 
