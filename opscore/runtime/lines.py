@@ -72,7 +72,7 @@ class Lines:
             if self._readings:
                 self._beyond[task.task_id] = task
         else:
-            # If the task is in memory already, the hint of a grant was missed: it waits anew, in a new place.
+            # If the task is in memory already, the hint of a grant may have been missed: it waits anew, in a new place.
             self._stand_in(line, task)
         return before
 
