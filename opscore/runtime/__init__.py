@@ -1,1 +1,1 @@
-"""Agents, sessions, tasks, and their durability: the domain, with no socket, environment or terminal in it."""
+"""Agents, sessions, tasks, and their durability: the domain, without sockets, environment variables or terminals."""

@@ -1,4 +1,4 @@
-"""How the runtime's actors find one another; agents and sessions are activated by being addressed."""
+"""The addresses of the runtime's actors. Addressing an agent or a session activates its actor."""
 
 import re
 from collections.abc import Callable
@@ -37,21 +37,21 @@ _NAME: Final = re.compile(rf"[A-Za-z0-9_.~{_SAFE}-]+")
 
 @attrs.define(kw_only=True)
 class Addresses:
-    """The names of the tree; the node binds them to the actor system as soon as that runs."""
+    """The actors by name; the node binds this to the actor system as soon as that runs."""
 
     journal: Journal
-    """The way to the journal."""
+    """Gives access to the journal."""
     agent_spec: Callable[[str], ChildSpec[Any]]
     session_spec: Callable[[str], ChildSpec[Any]]
     new_session_spec: Callable[[str], ChildSpec[Any]]
-    """For a session whose id was made just now: there is nothing to read of it."""
+    """For a session whose id was made just now, so that there is nothing to read."""
     _system: System | None = attrs.field(default=None, init=False)
-    # Looked up once: what is static stays where it is across restarts, and while the node stops its names go first.
+    # Looked up once: static actors keep their addresses across restarts, but lose their names first as the node stops.
     _static: dict[str, Ref[Any]] = attrs.field(factory=dict, init=False)
     _pools: dict[str, Supervisor] = attrs.field(factory=dict, init=False)
 
     def bind(self, system: System) -> None:
-        """Learn the system."""
+        """Bind the addresses to the running system."""
         self._system = system
         for path in (JOURNAL_PATH, DISPATCHER_PATH, TIMERS_PATH, SCHEDULES_PATH):
             ref = system.ref(path)
@@ -61,7 +61,7 @@ class Addresses:
 
     @property
     def bound(self) -> bool:
-        """Whether the system runs; while its first actors start, it does not yet."""
+        """Whether the addresses are bound; they are not yet while the first actors start."""
         return self._system is not None
 
     @property
@@ -71,43 +71,43 @@ class Addresses:
         return self._system
 
     def down(self) -> str | None:
-        """Name a static actor that is not running at the moment, if there is one."""
+        """Return the path of a static actor that is not running at the moment, if there is one."""
         return next((path for path in self._static if self.system.state(path) is not State.RUNNING), None)
 
     @property
     def dispatcher(self) -> Ref[DispatcherProtocol]:
-        """The dispatcher."""
+        """The address of the dispatcher."""
         return self._static[DISPATCHER_PATH]
 
     @property
     def timers(self) -> Ref[TimersProtocol]:
-        """The timers."""
+        """The address of the timers."""
         return self._static[TIMERS_PATH]
 
     @property
     def schedules(self) -> Ref[SchedulesProtocol]:
-        """The schedules."""
+        """The address of the schedules' actor."""
         return self._static[SCHEDULES_PATH]
 
     @property
     def sessions_active(self) -> int:
-        """How many actors of sessions there are."""
+        """How many actors of sessions are in memory."""
         return self._pools[SESSIONS_PATH].child_count
 
     def agent(self, agent_id: str) -> Ref[AgentProtocol]:
-        """The agent's actor, activated if it is not there."""
+        """Return the agent's actor, activating it if it is not in memory."""
         return self._activated(AGENTS_PATH, agent_id, self.agent_spec)
 
     def session(self, session_id: str) -> Ref[SessionProtocol]:
-        """The session's actor, activated if it is not there."""
+        """Return the session's actor, activating it if it is not in memory."""
         return self._activated(SESSIONS_PATH, session_id, self.session_spec)
 
     def active_session(self, session_id: str) -> Ref[SessionProtocol] | None:
-        """The session's actor, if it is there."""
+        """Return the session's actor if it is in memory."""
         return self._pools[SESSIONS_PATH].child(child_name(session_id))
 
     def new_session(self, session_id: str) -> Ref[SessionProtocol]:
-        """The actor of a session whose id was made just now."""
+        """Return the actor of a session whose id was made just now."""
         return self._activated(SESSIONS_PATH, session_id, self.new_session_spec)
 
     def _activated(self, path: str, identity: str, spec: Callable[[str], ChildSpec[Any]]) -> Ref[Any]:
@@ -116,17 +116,17 @@ class Addresses:
 
 
 def child_name(identity: str) -> str:
-    """An id as a name in the tree, whose paths are divided by slashes."""
-    # Most ids are names already, and `quote` takes ten times as long to find that out.
+    """Return an id as a name in the tree, in which slashes separate the parts of a path."""
+    # Most ids are valid names already, and `quote` takes ten times as long to find that out.
     return identity if _NAME.fullmatch(identity) else quote(identity, safe=_SAFE)
 
 
 def identity_of(name: str) -> str:
-    """The id that a name in the tree stands for."""
+    """Return the id that a name in the tree stands for."""
     return unquote(name)
 
 
 def hint(ref: Ref[ProtocolT], message: Message[ProtocolT, Any]) -> None:
-    """Tell, unless the node is stopping: whatever a hint would cause is rebuilt from rows."""
+    """Tell a message, unless the node is stopping: everything that a hint would cause is rebuilt from rows."""
     if ref.alive:
         ref.tell(message)

@@ -1,8 +1,8 @@
-"""An agent's actor: it owns the agent's row and its lease, and turns what it hears into commits.
+"""An agent's actor: it owns the agent's row and its lease, and turns messages into commits.
 
-Every decision is made on rows of known version and submitted with those versions as preconditions; when one no
-longer holds, the actor reloads and decides again. What ends an attempt is committed by the session's actor,
-together with this actor's part, because agent, lease, task and session must change in one submission.
+Every decision is made on rows of known version and submitted with those versions as preconditions. If one no longer
+holds, the actor reloads and decides again. The end of an attempt is committed by the session's actor, together with
+this actor's part, because agent, lease, task and session must change in one submission.
 """
 
 from typing import Final
@@ -20,13 +20,13 @@ from opscore.runtime.models import STATE_IDLE, Agent, Granted, Lease
 from opscore.runtime.values import checked
 
 CLAIM_WAIT_S_MIN: Final = 0.25
-"""A claim that waits for nothing still leaves the dispatcher time to answer."""
+"""The least wait of a claim, which leaves the dispatcher time to make an offer."""
 
 
 class AgentActor(AgentDeliveries):
-    """One agent."""
+    """The actor of one agent."""
 
-    # --- what the agent and its operators say -------------------------------------------------------------
+    # --- messages from the agent and its operators --------------------------------------------------------
 
     @handles(registration_messages.Register)
     async def register(self, message: registration_messages.Register) -> Agent:
@@ -39,13 +39,13 @@ class AgentActor(AgentDeliveries):
             ):
                 return before
             agent = registration.registered(before, given, self._now(), by_report=message.by_report)
-            # What a function has stays its own, whatever its id is from now on.
+            # An attempt that a function has stays that function's, whatever kind of agent the id is from now on.
             lease = self._rows.lease
             noted = self._in_hand(lease) if lease is not None and self._runs_here(lease) else KEEP
             try:
                 await self._rows.commit("agent.registered", agent=agent, lease=noted, data={"source": agent.source})
             except CommitUnanswered:
-                # It may count yet, and a function that nobody can call would leave its agent without one.
+                # The registration may still be committed, and the agent must not be without its function then.
                 message.attach()
                 raise
             message.attach()
@@ -74,7 +74,7 @@ class AgentActor(AgentDeliveries):
 
     @handles(messages.Report)
     async def report(self, message: messages.Report) -> bool:
-        """Take in a state report; `False` when it is older than the newest."""
+        """Apply a state report; return `False` if it is older than the newest."""
         return await self._decided(lambda: self._report(message))
 
     async def _report(self, message: messages.Report) -> bool:
@@ -98,19 +98,19 @@ class AgentActor(AgentDeliveries):
             said, data = checked(meaning, self._limits), {"state": message.state}
             await self._end(said, "agent.reported", agent=newer, data=data, goes_on=True)
         if message.state != STATE_IDLE and self._rows.lease is None:
-            # Claiming said that the agent is idle; now it says something else.
+            # The claim reported the agent as idle, and this report contradicts that.
             self._drop_claim()
         return True
 
     def _meaning(self, message: messages.Report, lease: Lease) -> reports.Meaning:
-        """What the report says of the attempt: nothing, as long as that has not been handed over or named."""
+        """Decide what a report means for the attempt. It can be about it only if that was handed over, or is named."""
         handed = lease.delivered or self._courier.carries(lease.task_id, lease.attempt)
         if handed or (message.details or {}).get("opscore_task_id") == lease.task_id:
             return reports.meaning(message.state, message.details, lease)
         return reports.meaning_before_handed(message.state)
 
     def _answer_may_say_more(self, agent: Agent, lease: Lease) -> bool:
-        """Whether the agent is done and has not said with what, and the push that brought the attempt is unanswered."""
+        """Whether the agent reports the end without a result, and the answer to the push may still bring one."""
         unanswered = self._courier.carries(lease.task_id, lease.attempt) and not self._runs_here(lease)
         return unanswered and "result" not in (agent.details or {}) and reports.done(agent, lease) is not None
 
@@ -139,7 +139,7 @@ class AgentActor(AgentDeliveries):
 
     @handles(messages.Finish)
     async def finish(self, message: messages.Finish) -> None:
-        """End the attempt by name."""
+        """End the attempt that the message names."""
 
         async def decide() -> None:
             try:
@@ -147,7 +147,7 @@ class AgentActor(AgentDeliveries):
             except StaleAttempt:
                 lease = self._rows.lease
                 if lease is not None and lease.revoked and is_about(lease, message):
-                    # What it says of an attempt that was taken back is refused; that it is done with it counts.
+                    # The outcome of a revoked attempt is refused, but the agent is done with it and becomes free.
                     await self._rows.commit("agent.finished", lease=None)
                     self._announce()
                 raise
@@ -156,7 +156,11 @@ class AgentActor(AgentDeliveries):
         await self._decided(decide)
 
     async def _held(self, message: messages.Heartbeat | messages.Finish) -> Lease:
-        """The lease on this very attempt; before it is refused the rows are read again, where it may stand already."""
+        """Return the lease on this attempt. Before the message is refused, the rows are read again, which may be newer.
+
+        Raises:
+            StaleAttempt: the agent does not hold it.
+        """
         try:
             return self._rows.held(message.task_id, message.attempt)
         except StaleAttempt:
@@ -167,14 +171,14 @@ class AgentActor(AgentDeliveries):
 
     @handles(messages.Claim)
     async def claim(self, message: messages.Claim) -> Granted | Reply[Granted | None] | None:
-        """Wait for a task; a claim that asks again gets the same attempt again."""
+        """Wait for a task; a repeated claim gets the same attempt again."""
         self._displace_claim()
 
         async def decide() -> Granted | None:
             agent = self._rows.known_agent()
             lease = self._rows.lease
             if lease is not None and lease.revoked:
-                # Who asks for work is done with what was taken back.
+                # An agent that claims is done with the attempt that was taken back from it.
                 await self._rows.commit("agent.released", lease=None)
                 lease = None
             if lease is None:
@@ -207,7 +211,7 @@ class AgentActor(AgentDeliveries):
 
     @handles(messages.AbandonClaim)
     async def abandon_claim(self, message: messages.AbandonClaim) -> None:
-        """The claimer went away: it waits no longer, and what it was just handed goes back at once."""
+        """End the wait of a claimer that went away; a task that it was just handed goes back at once."""
         self._end_displaced(message.ticket)
         if self._claim is not None and self._claim.message.ticket == message.ticket:
             self._drop_claim()
@@ -223,13 +227,13 @@ class AgentActor(AgentDeliveries):
 
     @handles(messages.Recheck)
     async def recheck(self, message: messages.Recheck) -> None:
-        """Look at the rows again, and take up what they say is left to do."""
+        """Read the rows again, and do what they say is left to do."""
         self._looks_again = False
         await self._told(message, self._taken_up)
 
     @handles(messages.AgentQuiet)
     async def quiet(self, message: messages.AgentQuiet) -> None:
-        """Passivate an agent that neither works nor waits: its rows say everything."""
+        """Passivate an agent that neither works nor waits: its rows hold everything."""
         spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
         busy = self._rows.lease is not None or self._claim is not None or self._displaced
         if spoken_to or busy or not self._stop_if_quiet():
@@ -237,5 +241,5 @@ class AgentActor(AgentDeliveries):
 
     @handles(messages.AnnounceAgent)
     async def announce(self, message: messages.AnnounceAgent) -> None:
-        """Tell the dispatcher where the agent stands; an offer that ended unknown may have left a lease."""
+        """Tell the dispatcher of the agent's state; an offer with an unknown outcome may have left a lease."""
         await self._told(message, self._taken_up)

@@ -1,4 +1,4 @@
-"""What can be asked of a node about agents, and by those who claim."""
+"""Calls on a node about agents and their claims."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,24 +30,24 @@ from opscore.runtime.values import check_is_text, check_texts, check_value, copi
 from opscore.runtime.views import Page
 
 ANSWER_MARGIN_S: Final = 30.0
-"""How much longer than a claim's wait its answer may take."""
+"""How much longer than its own wait a claim may take to be answered."""
 
 
 @attrs.frozen(kw_only=True)
 class Draining:
-    """An agent that was taken out of dispatch, and what it still has in hand."""
+    """An agent that was taken out of dispatch, and the lease that it still holds."""
 
     agent: Agent
     lease: Lease | None
 
     @property
     def drained(self) -> bool:
-        """Whether it holds no work, and is given none."""
+        """Whether the agent holds no lease and is given no work."""
         return self.lease is None and self.agent.cordoned
 
 
 class AgentCalls(AttemptCalls):
-    """Agents, and their claims."""
+    """Calls about agents and their claims."""
 
     async def register_agent(
         self,
@@ -61,27 +61,27 @@ class AgentCalls(AttemptCalls):
         metadata: Mapping[str, Any] | None = None,
         source: AgentSource = AgentSource.API,
     ) -> Agent:
-        """Register an agent, or register it again with what is given now.
+        """Register an agent, or register it again with new details.
 
         Args:
             agent_id: its id, up to 128 bytes.
-            capabilities: what it can do.
+            capabilities: the names of what it can do.
             handler: an async function of this process that takes an `Assignment` and returns the result as JSON
-                values; raising fails the attempt. `current_task` tells it more, and takes its heartbeats. Without it
-                the agent is remote.
-            name: for people; the id when not given.
-            version: of the agent.
-            contact_endpoint: where attempts are pushed to.
-            metadata: free.
+                values; raising fails the attempt. Within it, `current_task` returns its attempt and sends heartbeats.
+                Without a handler the agent is remote.
+            name: for people; the id by default.
+            version: the agent's version; any text.
+            contact_endpoint: the URL to which attempts are pushed.
+            metadata: any JSON values.
             source: who introduces it.
 
         Returns:
             the agent as it is stored.
 
         Raises:
-            InvalidDocument: the id is empty, or can't stand in a path, or there is no such source.
+            InvalidDocument: the id is empty or can't be part of a path, or there is no such source.
             LimitExceeded: the id is too long, the metadata too large, or there are too many capabilities.
-            ValueError, TypeError: the metadata is not JSON, the handler not async, or what should be text is none.
+            ValueError, TypeError: the metadata is not JSON, the handler is not async, or a text is not a string.
         """
         if handler is not None and not is_async(handler):
             raise TypeError(f"handler must be an async function, not {handler!r}")
@@ -102,12 +102,12 @@ class AgentCalls(AttemptCalls):
         return await self._register(register)
 
     async def register_if_unknown(self, agent_id: str) -> Agent:
-        """Register an agent of which nothing is known but that it has reported; one that is known is left as it is.
+        """Register an agent of which only a report is known; an agent that is registered already stays as it is.
 
-        Whoever introduces it says who it is, a list of agents included.
+        Anyone may introduce the agent later, a list of agents included.
 
         Raises:
-            InvalidDocument, LimitExceeded: the id is empty, can't stand in a path, or is too long.
+            InvalidDocument, LimitExceeded: the id is empty, can't be part of a path, or is too long.
         """
         registration = Registration(agent_id=agent_id)
         self._check(registration)
@@ -128,7 +128,7 @@ class AgentCalls(AttemptCalls):
             return own(await self._core.addresses.agent(agent_id).ask(register))
 
     async def deregister_agent(self, agent_id: str) -> None:
-        """Forget an agent; an attempt that it holds is lost, which spends no retry.
+        """Forget an agent. An attempt that it holds is lost, which spends no retry.
 
         Raises:
             AgentNotFound: it is not registered.
@@ -136,16 +136,16 @@ class AgentCalls(AttemptCalls):
         await self._deregister(agent_id)
 
     async def _deregister(self, agent_id: str, source: AgentSource | None = None) -> bool:
-        """Forget an agent, or, where a source is named, one that this introduced; says whether it is gone."""
+        """Forget an agent; where a source is given, only if that introduced it. Return whether the agent is gone."""
         introductions, detach = self._core.introductions, partial(self._local.remove, agent_id)
         with introductions.deregisters(agent_id):
-            # One that is being registered has no row yet. It was first, so its actor is told of this after it.
+            # An agent that is being registered has no row yet; its actor handles that registration before this.
             is_new = introductions.is_registering(agent_id)
             ref = self._core.addresses.agent(agent_id) if is_new else self._agent_ref(agent_id)
             return await ref.ask(registration_messages.Deregister(source=source, detach=detach))
 
     def agent(self, agent_id: str) -> Agent:
-        """Return an agent with its newest state.
+        """Return an agent with its newest accepted state.
 
         Raises:
             AgentNotFound: it is not registered.
@@ -163,7 +163,17 @@ class AgentCalls(AttemptCalls):
         state: str | None = None,
         capability: str | None = None,
     ) -> Page[Agent]:
-        """List agents by id."""
+        """List agents by id.
+
+        Args:
+            limit: the size of the page, from 1 to 500.
+            cursor: `next_cursor` of the page before.
+            state: only agents in this state.
+            capability: only agents with this capability.
+
+        Raises:
+            InvalidDocument: the limit is not from 1 to 500.
+        """
         return self._read(
             lambda view: views.agents(view, limit=limit, cursor=cursor, state=state, capability=capability)
         )
@@ -176,21 +186,21 @@ class AgentCalls(AttemptCalls):
         details: Mapping[str, Any] | None = None,
         timestamp: float | None = None,
     ) -> bool:
-        """Take in an agent's state report.
+        """Accept a state report of an agent.
 
         Args:
             agent_id: the agent.
-            state: its state's name, in any case; `busy` means `active`.
-            details: free; `result` of a report that ends an attempt is the attempt's result.
+            state: the name of its state, in any case; `busy` means `active`.
+            details: any JSON values; if the report ends an attempt, `result` in it is the attempt's result.
             timestamp: the agent's own time in Unix seconds; orders this agent's reports.
 
         Returns:
-            whether the report counts; one that is older than the newest is only recorded.
+            whether the report counts; a report older than the newest is only recorded.
 
         Raises:
             AgentNotFound: it is not registered.
-            InvalidDocument: the state's name is empty or too long, or the timestamp no number.
-            LimitExceeded, ValueError, TypeError: the details are too large, or not JSON; the state is no text.
+            InvalidDocument: the state's name is empty or too long, or the timestamp is not a number.
+            LimitExceeded, ValueError, TypeError: the details are too large or not JSON, or the state is not a string.
         """
         check_texts((state,), self._core.limits)
         try:
@@ -203,18 +213,22 @@ class AgentCalls(AttemptCalls):
         return await self._agent_ref(agent_id).ask(report)
 
     async def set_cordon(self, agent_id: str, *, cordoned: bool) -> Agent:
-        """Take an agent out of dispatch, or put it back."""
+        """Take an agent out of dispatch, or put it back.
+
+        Raises:
+            AgentNotFound: it is not registered.
+        """
         return own(await self._agent_ref(agent_id).ask(messages.SetCordon(cordoned=cordoned)))
 
     async def drain_agent(self, agent_id: str, *, wait_s: float = 0.0) -> Draining:
-        """Take an agent out of dispatch, and wait until it holds no lease: it may then go without losing work.
+        """Take an agent out of dispatch, and wait until it holds no lease, so that it can leave without losing work.
 
         Args:
             agent_id: the agent.
-            wait_s: seconds to wait at most; the wait ends early where the agent is put back, or the node drains.
+            wait_s: seconds to wait at most; the wait ends early if the agent is put back, or the node drains.
 
         Returns:
-            the agent as it is then; it stays out of dispatch, whether it is drained or not.
+            the agent after the wait; it stays out of dispatch, whether it is drained or not.
 
         Raises:
             AgentNotFound: it is not registered, or was deregistered meanwhile.
@@ -242,22 +256,22 @@ class AgentCalls(AttemptCalls):
     async def claim(
         self, agent_id: str, *, claim_id: str | None = None, wait_s: float = 0.0, ticket: str | None = None
     ) -> Granted | None:
-        """Wait for a task for this agent; claiming says that it is idle.
+        """Wait for a task for this agent. A claim also reports the agent as idle.
 
-        Cancelled, it gives the task back that it may just have been handed.
+        If the call is cancelled, a task that it has just been handed goes back to the queue.
 
         Args:
             agent_id: the agent.
-            claim_id: makes it safe to repeat: the same id gets the same attempt until the first heartbeat.
+            claim_id: makes the claim safe to repeat: the same id gets the same attempt until the first heartbeat.
             wait_s: seconds to wait at most.
-            ticket: names this very call, for `abandon_claim`; drawn if not given.
+            ticket: identifies this one call, for `abandon_claim`; made up if not given.
 
         Returns:
-            the task, the attempt and the lease; or nothing when there was none in time, or the node began to drain.
+            the assignment and its lease, or None if there was no task in time or the node began to drain.
 
         Raises:
             AgentNotFound: it is not registered.
-            NotReady: the node drains; whoever asked again at once would ask without end.
+            NotReady: the node drains. None would make a caller that claims in a loop ask again at once.
         """
         if self._not_ready is not None:
             raise NotReady(self._not_ready)
@@ -270,20 +284,20 @@ class AgentCalls(AttemptCalls):
             with _given_up(ref, ticket):
                 return await ref.ask(claim, timeout_s=wait_s + ANSWER_MARGIN_S)
 
-        # Outside as well, because the caller may go away when the answer has come and is not yet handed out.
+        # Outside as well, because the caller may be cancelled after the answer has come and before it is returned.
         with _given_up(ref, ticket):
             granted = await self.unless_draining(ask)
         return None if granted is None else Granted(assignment=own(granted.assignment), lease=own(granted.lease))
 
     def abandon_claim(self, agent_id: str, ticket: str) -> None:
-        """Say that a claimer is gone: a task that it was handed, and has shown no life for, goes back to the queue."""
+        """Report that a claimer is gone. If it was handed a task and has not sent a heartbeat, the task is requeued."""
         self._home.require_thread(CALLED_IN_TRIO, "node.abandon_claim, …")
         self._core.addresses.agent(agent_id).tell(messages.AbandonClaim(ticket=ticket))
 
     # --- who is meant -------------------------------------------------------------------------------------
 
     def _agent_ref(self, agent_id: str) -> Ref[AgentProtocol]:
-        """The agent's actor; looked up first, so that rubbish ids activate nothing."""
+        """Return the agent's actor. The row is looked up first, so that an unknown id activates no actor."""
         self.agent(agent_id)
         return self._core.addresses.agent(agent_id)
 
@@ -299,7 +313,7 @@ class AgentCalls(AttemptCalls):
 
 @contextlib.contextmanager
 def _given_up(ref: Ref[AgentProtocol], ticket: str) -> Iterator[None]:
-    """Say so, if a claim ends without its answer."""
+    """Tell the agent's actor if a claim ends without its answer."""
     try:
         yield
     except (trio.Cancelled, ActorError):

@@ -1,4 +1,4 @@
-"""What an agent's actor does with an attempt: it hands it over, hears what came of it, and ends it in time."""
+"""The part of an agent's actor that delivers attempts, acts on the outcome of deliveries, and enforces deadlines."""
 
 from typing import Final
 
@@ -15,11 +15,11 @@ from opscore.runtime.models import AgentSource, Assignment, Failure, Granted, Le
 from opscore.runtime.values import checked
 
 LATE_S: Final = 5.0
-"""How long after it was granted an attempt may be handed over, and have what is left of its time."""
+"""If an attempt is handed over longer than this after its grant, its times count from the handover."""
 
 
 class AgentDeliveries(AgentStanding):
-    """The part of an agent's actor that deals with the attempt at hand."""
+    """The handlers of an agent's actor that deal with its open attempt."""
 
     # --- to the agent -------------------------------------------------------------------------------------
 
@@ -33,14 +33,14 @@ class AgentDeliveries(AgentStanding):
 
     @handles(messages.LeaseGranted)
     async def lease_granted(self, message: messages.LeaseGranted) -> None:
-        """Deliver what a session has just committed to this agent."""
+        """Deliver the attempt that a session has just granted to this agent."""
         self._assignment = message.assignment
         self._announced = False
         accepted = self._rows.accept(message.lease, message.version)
         await self._told(message, self._hand_over if accepted else self._taken_up)
 
     async def _hand_over(self) -> None:
-        """Deliver the lease's attempt, unless that is done or under way: to the claim that waits, else by courier."""
+        """Deliver the lease's attempt, unless that is done or under way: to a waiting claim, or else by courier."""
         agent, lease = self._rows.agent, self._rows.lease
         if agent is None or lease is None:
             return
@@ -56,24 +56,24 @@ class AgentDeliveries(AgentStanding):
             self._claim.reply.set(granted)
             self._claim = None
         elif self._courier.reaches(agent):
-            # Its run may be slow to say what is asked for.
+            # Before the time is checked, because the run may be slow to answer.
             assignment = await self._described(lease)
             lease = await self._in_time(lease)
             if lease.tool:
-                # Before it is sent: a call that may have been made is never made again by itself.
+                # Committed before it is sent, so that a call that may have been made is not repeated automatically.
                 handed = attrs.evolve(lease, delivered=True, function=agent.source is AgentSource.LOCAL)
                 await self._rows.commit("agent.handed", lease=handed)
             self._courier.start(assignment, agent)
         else:
             if lease.due_at <= self._now() + LATE_S:
-                # The claimer may be about to come, and the time be over that it was granted long ago.
+                # A claimer may be about to come, and an attempt granted long ago would have hardly any time left.
                 await self._in_time(lease)
             grace = messages.ClaimGraceOver(task_id=lease.task_id, attempt=lease.attempt)
             self.context.tell_after(self._limits.claim_grace_s, grace)
 
     async def _in_time(self, lease: Lease) -> Lease:
-        """The lease that is about to be handed over: with its whole time, where it was granted long ago."""
-        # What gives it time may take as long as what granted it.
+        """Return the lease of an attempt that is about to be handed over, with full time if it was granted long ago."""
+        # The commit that gives it time may take as long as the one that granted it.
         for _ in range(DECISIONS_MAX):
             now = self._now()
             late_s = leases.late_s(lease, now)
@@ -85,7 +85,7 @@ class AgentDeliveries(AgentStanding):
         return lease
 
     async def _release(self, lease: Lease) -> None:
-        """Let go of an attempt that was taken back: a local function is stopped, a remote agent may be busy with it."""
+        """End a revoked lease: a local function is stopped; a remote agent keeps it while it may be busy."""
         runs_here, carried = self._runs_here(lease), self._courier.carries(lease.task_id, lease.attempt)
         if runs_here:
             self._courier.cancel(lease.task_id, lease.attempt)
@@ -97,7 +97,7 @@ class AgentDeliveries(AgentStanding):
             self._arm(lease)
 
     async def _taken_up(self) -> None:
-        """Read the rows behind every commit that is under way, and do what they say is left to do."""
+        """Read the rows after every commit that is under way, and do what they say is left to do."""
         await self._rows.reload()
         await self._hand_over()
 
@@ -112,7 +112,7 @@ class AgentDeliveries(AgentStanding):
 
     @handles(messages.ClaimGraceOver)
     async def claim_grace_over(self, message: messages.ClaimGraceOver) -> None:
-        """Put a task back that no claimer came for."""
+        """Put a task back in line that no claimer came for."""
 
         async def decide() -> None:
             lease = self._rows.lease
@@ -123,7 +123,7 @@ class AgentDeliveries(AgentStanding):
 
     @handles(messages.DeliveryEnded)
     async def delivery_ended(self, message: messages.DeliveryEnded) -> None:
-        """Act on what came of a delivery; one of a past attempt changes nothing."""
+        """Act on the outcome of a delivery; that of a past attempt changes nothing."""
 
         async def decide() -> None:
             lease = self._rows.lease
@@ -135,7 +135,7 @@ class AgentDeliveries(AgentStanding):
         await self._decided(decide)
 
     def _said_done(self, lease: Lease) -> delivery.Completed | None:
-        """What the agent's report said of an attempt whose push had no answer yet."""
+        """Return the completion that the agent's newest report proves, if it does and the lease is not revoked."""
         agent = self._rows.agent
         return None if agent is None or lease.revoked else reports.done(agent, lease)
 
@@ -159,7 +159,7 @@ class AgentDeliveries(AgentStanding):
 
     @handles(messages.LeaseDue)
     async def lease_due(self, message: messages.LeaseDue) -> None:
-        """End an attempt whose time is over: too long altogether is a failure, silence is a loss."""
+        """End an attempt whose time is over: a timeout is a failure, a lease that ends in silence a loss."""
 
         async def decide() -> None:
             await self._rows.reload()
@@ -195,12 +195,12 @@ class AgentDeliveries(AgentStanding):
 
     @handles(messages.SuspicionDue)
     async def suspicion_due(self, _: messages.SuspicionDue) -> None:
-        """Try the agent again."""
+        """Announce the agent again, because its suspicion may be over."""
         self._announce()
 
     @handles(process_messages.GiveBack)
     async def give_back(self, _: process_messages.GiveBack) -> None:
-        """Put back what a function of this process has, which is about to be stopped with it."""
+        """Put back the attempt of a local function, because the process is about to end."""
 
         async def decide() -> None:
             lease = self._rows.lease
@@ -212,7 +212,7 @@ class AgentDeliveries(AgentStanding):
 
     @handles(process_messages.Resume)
     async def resume(self, message: process_messages.Resume) -> None:
-        """The node was away: a local function died with it; a remote agent gets a full lease to speak."""
+        """Act on a restart of the node: a local function ended with it; a remote agent gets a full lease."""
 
         async def decide() -> None:
             lease = self._rows.lease
@@ -221,7 +221,7 @@ class AgentDeliveries(AgentStanding):
             if self._rows.agent is None or self._is_functions(lease):
                 await self._end(delivery.Lost(reason="the process that ran it ended"), "agent.resumed")
             elif (said := self._said_done(lease)) is not None:
-                # The answer that might have said with what is lost with the process that waited for it.
+                # The answer to the push, which might have had a result, is lost with the process that waited for it.
                 await self._end(checked(said, self._limits), "agent.resumed")
             else:
                 await self._rows.commit("agent.resumed", lease=leases.resumed(lease, self._now(), self._limits))
@@ -230,7 +230,7 @@ class AgentDeliveries(AgentStanding):
         await self._told(message, decide)
 
     def _is_functions(self, lease: Lease) -> bool:
-        """Whether a function has the attempt: by its row, or as is seen; where neither tells, by what its agent is."""
+        """Whether a local function has the attempt: by the lease, by what runs here, or else by the kind of agent."""
         if lease.function is not None:
             return lease.function
         if self._courier.carries(lease.task_id, lease.attempt):
@@ -240,7 +240,7 @@ class AgentDeliveries(AgentStanding):
 
     @handles(messages.StoodStill)
     async def stood_still(self, message: messages.StoodStill) -> None:
-        """Let nobody lose an attempt for a time in which nobody could speak, nor be suspected for longer by a clock."""
+        """Give the agent time to be heard, and keep a clock that was set back from prolonging its suspicion."""
 
         async def decide() -> None:
             rows, now = self._rows, self._now()
@@ -270,12 +270,12 @@ class AgentDeliveries(AgentStanding):
 def is_about(
     lease: Lease, about: Assignment | messages.DeliveryEnded | messages.ClaimGraceOver | messages.Finish
 ) -> bool:
-    """Whether this is said of the very attempt that the lease is on."""
+    """Whether a message or assignment names the attempt of this lease."""
     return (lease.task_id, lease.attempt) == (about.task_id, about.attempt)
 
 
 def _timed_out(lease: Lease, why: str, code: str) -> delivery.Judgement:
-    """What the end of an attempt's time means: of a tool that was handed over nobody knows whether it was called."""
+    """Judge an attempt whose time is over; if its tool call was handed over, it is unknown whether it was made."""
     if lease.tool and lease.delivered:
         return delivery.judge_call(delivery.Unknown(reason=why), idempotent=lease.idempotent)
     return delivery.Failed(error=Failure(message=why, code=code))

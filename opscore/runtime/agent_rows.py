@@ -20,7 +20,7 @@ from opscore.runtime.typed_tables import Versioned
 
 
 class Keep:
-    """Says that a row stays as it is, where nothing says that it goes."""
+    """A marker for a row that stays as it is; None stands for a row that is deleted."""
 
 
 KEEP: Final = Keep()
@@ -32,7 +32,7 @@ LeaseChange = Lease | None | Keep
 
 
 class AgentRows:
-    """What the store holds of one agent, as its actor knows it."""
+    """The rows of one agent in the store, as its actor knows them."""
 
     def __init__(self, agent_id: str, addresses: Addresses, clock: Clock) -> None:
         self.agent_id = agent_id
@@ -41,14 +41,14 @@ class AgentRows:
         self._agent: Versioned[Agent] = Versioned(None, ABSENT)
         self._lease: Versioned[Lease] = Versioned(None, ABSENT)
         self.as_of = 0
-        """The newest commit that what is known of the rows takes into account."""
-        # None of these is known of what another incarnation of the actor has seen.
+        """The newest commit that is reflected in the rows."""
+        # These are unknown if only an earlier incarnation of the actor could have measured them.
         self.attempt_left: Span | None = None
-        """What is left of the whole time of the attempt at hand."""
+        """The time that is left until the timeout of the open attempt."""
         self.suspicion_left: Span | None = None
-        """What is left of the agent's suspicion."""
+        """The time that is left of the agent's suspicion."""
         self._heard_at: float | None = None
-        """When the agent was last heard of, by trio's clock."""
+        """When the agent was last heard, by trio's clock."""
 
     @property
     def agent(self) -> Agent | None:
@@ -66,17 +66,17 @@ class AgentRows:
         return self._lease.row
 
     def known_agent(self) -> Agent:
-        """The agent's row.
+        """Return the agent's row.
 
         Raises:
-            AgentNotFound: nobody registered it.
+            AgentNotFound: it is not registered.
         """
         if self._agent.row is None:
             raise AgentNotFound(self.agent_id)
         return self._agent.row
 
     def held(self, task_id: str, attempt: int) -> Lease:
-        """The lease on this very attempt.
+        """Return the lease on this attempt.
 
         Raises:
             StaleAttempt: the agent does not hold it.
@@ -95,7 +95,7 @@ class AgentRows:
         return lease
 
     async def reload(self) -> None:
-        """Read both rows, behind every submission sent before."""
+        """Read both rows, after every submission that was sent before."""
 
         def read(view: Snapshot) -> tuple[Versioned[Agent], Versioned[Lease], int]:
             return AGENTS.read(view, self.agent_id), LEASES.read(view, self.agent_id), view.last_sequence()
@@ -110,7 +110,7 @@ class AgentRows:
             self._heard_at = None
 
     def accept(self, lease: Lease, version: int) -> bool:
-        """Take over a lease that a session committed; `False` when more has happened since, as far as is known."""
+        """Take over a lease that a session committed; return `False` if the rows known here may be newer."""
         known = self._lease == Versioned(lease, version)
         if not known and (self._lease.row is not None or version < self.as_of):
             return False
@@ -119,7 +119,12 @@ class AgentRows:
         return True
 
     def silence_s(self, agent: Agent, now: float) -> float:
-        """How long the agent has been silent, as it is or is to be: since this actor heard of it, else by its row."""
+        """Return for how long the agent has been silent: since this actor heard it last, or else by its row.
+
+        Args:
+            agent: its row, as it is or as it will be.
+            now: wall time.
+        """
         if self._heard_at is None or heard_at(agent) != heard_at(self._agent.row):
             return silence_s(agent, now)
         return trio.current_time() - self._heard_at
@@ -145,13 +150,19 @@ class AgentRows:
         data: _Data = NO_DATA,
         free: AgentAvailable | None = None,
     ) -> None:
-        """Move the attempt on together with the rows, in the session's submission; by default the lease ends.
+        """Apply an outcome to the attempt and change the rows, in one submission of the session; the lease ends.
 
-        Whoever says how the agent is free then may have another lease afterwards.
+        Args:
+            outcome: the outcome.
+            record_kind: the kind of the agent's journal record.
+            agent: the agent's row after that.
+            lease: the lease after that; None by default, which ends it.
+            data: the data of the record.
+            free: the agent's availability after that. If given, the commit may grant the agent another lease.
 
         Raises:
             Superseded: one of the rows changed meanwhile; nothing was applied.
-            StaleAttempt: the session has no such attempt open.
+            StaleAttempt: the session has no such open attempt.
         """
         held = self._lease.row
         assert held is not None, "an attempt is settled under its lease"

@@ -1,4 +1,4 @@
-"""Where an agent stands: what its actor knows, how it decides and commits, and whom it tells."""
+"""The base of an agent's actor: the state that it keeps, how it decides and commits, and whom it tells."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -32,11 +32,11 @@ from opscore.runtime.store import ABSENT
 ResultT = TypeVar("ResultT")
 
 DECISIONS_MAX: Final = 8
-"""How often one message is decided anew because a row changed underneath."""
+"""How often one message is decided anew because a row was changed meanwhile."""
 RECHECK_S: Final = 5.0
-"""After a crash: when to look again for a commit that the former incarnation left under way."""
+"""How long after a crash the actor looks again for a commit that the former incarnation left under way."""
 AGAIN_S: Final = 1.0
-"""When to try again what the store could not take."""
+"""How long to wait before trying again what the store could not take."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,13 +49,13 @@ class WaitingClaim:
 
 
 class AgentStanding(Actor[AgentProtocol]):
-    """What every message to an agent's actor is decided with.
+    """The state of an agent's actor, and what its handlers share.
 
     Args:
-        agent_id: whose actor it is; the agent itself need not be registered yet.
-        addresses: where the others are.
+        agent_id: the id of the agent, which need not be registered yet.
+        addresses: where the other actors are.
         courier: delivers attempts.
-        limits: what the node allows.
+        limits: the node's limits.
     """
 
     def __init__(self, agent_id: str, *, addresses: Addresses, courier: Courier, limits: Limits) -> None:
@@ -64,11 +64,11 @@ class AgentStanding(Actor[AgentProtocol]):
         self._courier = courier
         self._limits = limits
         self._claim: WaitingClaim | None = None
-        # Claims that a later one took the place of. They wait to their end: two workers under one id, each of them
-        # answered as soon as the other asks, would ask without end.
+        # Claims that a later claim has displaced. They wait until their time is over: if each were answered as soon as
+        # the next one came, two workers under one id would displace each other without end.
         self._displaced: dict[str, WaitingClaim] = {}
         self._assignment: Assignment | None = None
-        # What the actor's former life announced may still stand: that the agent is free, or that it has a lease.
+        # A former incarnation may have announced that the agent is available, or that it has a lease.
         self._announced = True
         self._said_leased = True
         self._decisions = 0
@@ -76,13 +76,13 @@ class AgentStanding(Actor[AgentProtocol]):
         self._looks_again = False
 
     async def on_start(self) -> None:
-        """Read the rows; after a crash, take up what the former incarnation had at hand."""
+        """Read the rows; after a crash, continue what the former incarnation was doing."""
         self._rows = AgentRows(self._agent_id, self._addresses, self.context.clock)
         await self._rows.reload()
         self.context.tell_after(self._limits.passivate_s, messages.AgentQuiet())
         if self.context.incarnation > 1:
             self._announce()
-            # By timers, because what a full mailbox refuses must not keep the actor from starting.
+            # By timers, because a full mailbox must not keep the actor from starting.
             self.context.tell_after(0.0, messages.Recheck())
             self.context.tell_after(RECHECK_S, messages.Recheck())
 
@@ -93,7 +93,7 @@ class AgentStanding(Actor[AgentProtocol]):
             self._end_displaced(ticket)
 
     async def _decided(self, decide: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """Decide on the rows; if one changed underneath, reload and decide again; then say where the agent stands."""
+        """Decide on the rows, reloading and deciding again if one was changed meanwhile; then announce the agent."""
         self._decisions += 1
         for _ in range(DECISIONS_MAX):
             try:
@@ -104,7 +104,7 @@ class AgentStanding(Actor[AgentProtocol]):
                 self._stop_if_quiet()
                 raise
             except CommitUnanswered:
-                # It may be committed yet, and what follows from it is for nobody else to do.
+                # It may still be committed, and then no one but this actor acts on it.
                 self._look_again()
                 raise
             else:
@@ -116,14 +116,14 @@ class AgentStanding(Actor[AgentProtocol]):
         raise NotReady(f"agent {self._agent_id!r} changes faster than its messages can be decided", retry_after_s=1.0)
 
     async def _told(self, message: Message[AgentProtocol, None], decide: Callable[[], Awaitable[None]]) -> None:
-        """Decide on what nobody waits for; if the store can't take it now, it comes again."""
+        """Decide on a message that no one waits for; if the store can't take it now, the message comes again."""
         try:
             await self._decided(decide)
         except (StoreError, Refusal):
             if isinstance(message, messages.Recheck):
                 self._look_again()
             elif isinstance(message, messages.LeaseDue):
-                # By the timers, which know one time for each agent: whatever else has it looked at adds nothing.
+                # By the timers, which keep one time for each agent, so that several causes add no further messages.
                 again = timer_messages.ArmLease(agent_id=self._agent_id, due_at=self._now() + AGAIN_S)
                 hint(self._addresses.timers, again)
             else:
@@ -136,27 +136,27 @@ class AgentStanding(Actor[AgentProtocol]):
             self.context.tell_after(AGAIN_S, messages.Recheck())
 
     def _stop_if_quiet(self) -> bool:
-        """Stop where no message waits, and no commit is in doubt."""
+        """Stop if no message waits, and the outcome of every commit is known."""
         return not self._looks_again and self.context.stop_if_quiet()
 
     async def _serve_waiting_claim(self) -> None:
-        """Whoever waits with a claim is idle once its lease is over."""
+        """Make the agent idle if its lease is over and a claim of it waits."""
         agent = self._rows.agent
         if self._claim is None or agent is None or self._rows.lease is not None:
             return
         try:
             await self._become_idle(agent)
         except (Superseded, StoreError, Refusal) as error:
-            # The decision before this one stands, whatever becomes of the claim.
-            self.context.log.info("the waiting claim is looked at again: %s", error)
+            # The decision before this one is committed, whatever becomes of the claim.
+            self.context.log.info("the waiting claim is served later: %s", error)
             self.context.tell_after(0.0 if isinstance(error, Superseded) else AGAIN_S, messages.Recheck())
 
     def _runs_here(self, lease: Lease) -> bool:
-        """Whether the attempt is a local function that this process is running: that is life enough for its lease."""
+        """Whether a local function of this process is running the attempt, which is a sign of life in itself."""
         return self._courier.runs(lease.task_id, lease.attempt)
 
     def _in_hand(self, lease: Lease) -> Lease:
-        """Note with what the rows say of the attempt whether a function has it, which is seen as long as it runs."""
+        """Note in the lease whether a local function has the attempt, which can be seen only while it runs."""
         return lease if lease.function is not None else attrs.evolve(lease, function=self._runs_here(lease))
 
     async def _show_life(self, before: Lease, after: Lease, *, agent: AgentChange) -> None:
@@ -178,7 +178,8 @@ class AgentStanding(Actor[AgentProtocol]):
     ) -> None:
         """End the attempt and the lease in one commit with the session's part.
 
-        An agent that ended it itself may go on in the same commit, with what has become ready.
+        With `goes_on`, for an attempt that its agent ended, the same commit may grant the agent a task that became
+        ready.
         """
         assert not isinstance(outcome, delivery.Delivered | delivery.Unknown), "these end nothing"
         lease = self._rows.lease
@@ -192,8 +193,8 @@ class AgentStanding(Actor[AgentProtocol]):
         try:
             await self._rows.settle(outcome, kind, agent=agent, data=data, free=free)
         except StaleAttempt as error:
-            # Its run was cancelled, or has moved on, before this agent could be told: that is normal.
-            self.context.log.info("a lease goes whose attempt is over: %s", error)
+            # The run was cancelled, or ended the attempt, before this agent could be told: that is normal.
+            self.context.log.info("the lease ends, because its attempt is over already: %s", error)
             await self._rows.commit(kind, agent=agent, lease=None)
         if isinstance(outcome, delivery.Lost | delivery.Undelivered):
             self.context.log.info(
@@ -203,21 +204,21 @@ class AgentStanding(Actor[AgentProtocol]):
         if self._rows.lease is None:
             hint(self._addresses.timers, timer_messages.DisarmLease(agent_id=self._agent_id))
         if was_lost:
-            # A local function that went on would still be at work when its agent is given the next task.
+            # Otherwise a local function would still be at work when its agent is given the next task.
             self._courier.cancel(lease.task_id, lease.attempt)
 
     def _free_after(self, change: AgentChange) -> messages.AgentAvailable | None:
-        """How the agent is free once its lease is over; slots that go with that, or a claim, are for hints to tell."""
+        """Return the agent's availability once its lease is over; None if slots or a claim have to be handled first."""
         agent = self._rows.agent if isinstance(change, Keep) else change
         lease = self._rows.lease
         if agent is None or self._claim is not None or (lease is not None and lease.slots):
             return None
         free = self._as_free(agent, leased=False)
-        # The version of a row that changes with this is for the commit to say.
+        # If the row changes in the same commit, that commit determines its version.
         return free if free is None or isinstance(change, Keep) else attrs.evolve(free, version=ABSENT)
 
     def _as_free(self, agent: Agent, *, leased: bool) -> messages.AgentAvailable | None:
-        """What the dispatcher is told of the agent, where it can be given work."""
+        """Return the message that tells the dispatcher of the agent, or None if it can't be given work."""
         claims, limits, now = self._claim is not None, self._limits, self._now()
         reachable = claims or self._courier.reaches(agent)
         silent_s = self._rows.silence_s(agent, now)
@@ -242,7 +243,7 @@ class AgentStanding(Actor[AgentProtocol]):
             self._announced = False
         self._said_leased = leased
         if agent is not None and is_suspected(agent, self._now()):
-            # By what the rows say, not by who wrote them: that one may have crashed, or not have learnt of its commit.
+            # Armed whenever the rows say so, because the actor that wrote them may have crashed before it armed this.
             arm = timer_messages.ArmSuspicion(agent_id=self._agent_id, due_at=agent.suspected_until)
             hint(self._addresses.timers, arm)
 

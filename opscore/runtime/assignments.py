@@ -1,4 +1,4 @@
-"""What an agent is handed: one attempt of one task, as the run and its definition say."""
+"""Building the assignment that an agent is handed from a run and its definition."""
 
 from opscore.runtime.definitions.definition import TaskKind
 from opscore.runtime.models import Assignment, Task
@@ -7,7 +7,7 @@ from opscore.runtime.run import Run
 
 
 def assignment(run: Run, task: Task) -> Assignment:
-    """The newest attempt of a task, as its agent is handed it."""
+    """Return the assignment of a task's newest attempt."""
     definition = run.task_definition(task)
     timeout_s = definition.timeout_s or 0.0
     if task.closes_at is not None and task.dispatched_at is not None:

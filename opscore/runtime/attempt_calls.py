@@ -1,4 +1,4 @@
-"""What can be asked of a node about the attempts that agents hold, and about single tasks."""
+"""Calls on a node about single tasks, and about the attempts that agents hold."""
 
 import logging
 from typing import Any, Final
@@ -17,33 +17,33 @@ from opscore.runtime.values import check_is_text, check_progress, copied, deep_c
 from opscore.runtime.views import PAGE_MAX, TaskView
 
 AGAIN_S: Final = 1.0
-"""When a local function's heartbeat is sent again that could not be taken."""
+"""How long to wait before a local function's heartbeat that could not be taken is sent again."""
 
 _log = logging.getLogger("opscore.local")
 
 
 class AttemptCalls(Calls):
-    """Attempts, by task and number."""
+    """Calls about attempts, which are named by task and number."""
 
     async def heartbeat(self, task_id: str, attempt: int, *, progress: Any = None) -> Lease:
-        """Renew the lease of an attempt, and say how far it is.
+        """Renew the lease of an attempt, and report its progress.
 
         Args:
             task_id: the task.
             attempt: its number.
-            progress: JSON values; shown with the task while the attempt is out. None keeps what was said before.
+            progress: JSON values, shown with the task while the attempt is open. None keeps the earlier progress.
 
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
-            LimitExceeded: what it says is larger than `progress_bytes_max`.
-            ValueError, TypeError: it is not JSON.
+            LimitExceeded: the progress is larger than `progress_bytes_max`.
+            ValueError, TypeError: the progress is not JSON.
         """
         check_progress(progress, self._core.limits)
         beat = messages.Heartbeat(task_id=task_id, attempt=attempt, progress=deep_copy(progress))
         return own(await self._speaker(task_id, attempt).ask(beat))
 
     async def _say_alive(self, task_id: str, attempt: int, progress: Any) -> None:
-        """Send a local function's heartbeat until it is taken: what keeps the store from it is not its failure."""
+        """Send a local function's heartbeat until it is accepted: trouble with the store must not fail the function."""
         while True:
             try:
                 await self.heartbeat(task_id, attempt, progress=progress)
@@ -61,12 +61,12 @@ class AttemptCalls(Calls):
         Args:
             task_id: the task.
             attempt: its number.
-            result: JSON values, which are copied: every task after it reads them as JSON.
+            result: JSON values, which are copied; later tasks read them as JSON.
 
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
             LimitExceeded: the result is too large.
-            ValueError, TypeError: it is not JSON.
+            ValueError, TypeError: the result is not JSON.
         """
         completed = delivery.Completed(result=copied(result, self._core.limits))
         await self._finish(task_id, attempt, completed)
@@ -74,15 +74,22 @@ class AttemptCalls(Calls):
     async def fail(
         self, task_id: str, attempt: int, error: str, *, code: str = "task_failed", retryable: bool = True
     ) -> None:
-        """End an attempt as failed; this spends a retry.
+        """End an attempt as failed, which spends a retry.
+
+        Args:
+            task_id: the task.
+            attempt: its number.
+            error: what went wrong, for people; only its first 4,000 characters are kept, as of the code.
+            code: names the kind of failure; `nonRetryable` of a definition refers to it.
+            retryable: whether the task may be tried again.
 
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
-            TypeError: the error or the code is no text.
+            TypeError: the error or the code is not a string.
         """
         for text in (error, code):
             check_is_text(text)
-        # Whatever is said has to be taken, as of a function that raises: it is cut to what is kept.
+        # Any text is accepted, as from a function that raises; it is cut to what is kept.
         failure = Failure(message=shown_text(error), code=shown_text(code))
         failed = delivery.Failed(error=failure, retryable=retryable)
         await self._finish(task_id, attempt, failed)
@@ -103,7 +110,7 @@ class AttemptCalls(Calls):
         return found
 
     def task_view(self, task_id: str) -> TaskView:
-        """Return one task of a run with the progress of the attempt that is out.
+        """Return one task of a run with the progress of its open attempt.
 
         Raises:
             TaskNotFound: there is none.
@@ -118,13 +125,13 @@ class AttemptCalls(Calls):
         return self._read(lambda view: LEASES.read(view, agent_id).row)
 
     def holder(self, task_id: str, attempt: int) -> str | None:
-        """Return the agent that has or had an attempt: of a past one as the newest 500 records of its run tell.
+        """Return the agent that has or had an attempt, or None for an attempt that has not begun.
 
-        Where they do not tell it, it is the agent that had the task last. An attempt that is still to come is nobody's:
-        it may begin with any other agent at any moment.
+        A past attempt is looked up in the newest 500 records of its run; if it is not among them, the agent that had
+        the task last is returned. A future attempt has no agent: it may begin with any agent at any moment.
 
         Raises:
-            TaskNotFound: there is none.
+            TaskNotFound: there is no such task.
         """
         return self._holder(self.task(task_id), attempt)
 
@@ -139,7 +146,11 @@ class AttemptCalls(Calls):
         return had[0] if had else task.agent_id
 
     def _speaker(self, task_id: str, attempt: int) -> Ref[AgentProtocol]:
-        """The agent's actor that hears what is said of an attempt: one that is out, or was taken back."""
+        """Return the actor of the agent that holds an attempt, whether the attempt is open or was taken back.
+
+        Raises:
+            TaskNotFound, StaleAttempt: no agent holds it.
+        """
         task = self.task(task_id)
         agent_id = self._holder(task, attempt)
         is_out = task.attempt == attempt and task.is_out
@@ -148,6 +159,6 @@ class AttemptCalls(Calls):
         raise StaleAttempt(task_id, attempt, f"the task is {task.status} at attempt {task.attempt}")
 
     def _is_taken_back(self, agent_id: str, task_id: str, attempt: int) -> bool:
-        """Whether the agent has in hand what was taken back from it; its actor refuses the call, and lets it go."""
+        """Whether the agent holds a revoked lease of this attempt; its actor then refuses the call and frees it."""
         lease = self.lease(agent_id)
         return lease is not None and lease.revoked and (lease.task_id, lease.attempt) == (task_id, attempt)

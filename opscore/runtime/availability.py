@@ -8,7 +8,7 @@ from opscore.runtime.messages import AgentAvailable
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource
 
 RETRY_AFTER_S_MAX: Final = 3_600.0
-"""How long an agent may wish to be left alone, at most."""
+"""The longest `Retry-After` of an agent that is respected."""
 
 
 def available(
@@ -21,7 +21,7 @@ def available(
     limits: Limits,
     claims: bool = False,
 ) -> bool:
-    """Idle by its newest report, no lease, not cordoned, not suspected, fresh or claiming, and there is a way to it."""
+    """Whether an agent is idle, holds no lease, is not cordoned or suspected, is fresh or claims, and is reachable."""
     return (
         agent.state == STATE_IDLE
         and not leased
@@ -33,35 +33,35 @@ def available(
 
 
 def is_suspected(agent: Agent, now: float) -> bool:
-    """Whether a delivery lately did not reach it; a time beyond any wait is from before the clock was set back."""
+    """Whether an agent is suspected; a time further ahead than any suspicion is from before the clock was set back."""
     return now < agent.suspected_until <= now + RETRY_AFTER_S_MAX
 
 
 def heard_at(agent: Agent | None) -> float | None:
-    """When an agent last reported, or registered without ever having done so; wall time."""
+    """Return when an agent last reported, or else when it registered, in wall time."""
     return None if agent is None else agent.received_at or agent.registered_at
 
 
 def silence_s(agent: Agent, now: float) -> float:
-    """How long an agent has been silent by its row; for too long, where the clock was set back and nobody can tell."""
+    """Return for how long an agent has been silent, by its row; infinity if the clock was set back since."""
     silent_s = now - (heard_at(agent) or 0.0)
     return silent_s if silent_s >= 0 else math.inf
 
 
 def fresh_s(agent: Agent, silent_s: float, limits: Limits) -> float:
-    """How long an agent stays fresh that goes on being silent; for good where it needs to say nothing."""
+    """Return for how long an agent that stays silent remains fresh; infinity if it need not report."""
     if not limits.agent_ttl_s or agent.source is AgentSource.LOCAL:
         return math.inf
     return limits.agent_ttl_s - silent_s
 
 
 def announcement(agent: Agent, version: int, as_of: int, *, fresh_until: float, claims: bool = False) -> AgentAvailable:
-    """What the dispatcher is told of an available agent.
+    """Return the message that tells the dispatcher of an available agent.
 
     Args:
         agent: its row.
-        version: that of the row.
-        as_of: the commit by which it is so.
+        version: the version of the row.
+        as_of: the commit as of which it is available.
         fresh_until: when it stops being fresh, by trio's clock.
         claims: whether it waits with a claim.
     """
@@ -70,6 +70,6 @@ def announcement(agent: Agent, version: int, as_of: int, *, fresh_until: float, 
         capabilities=agent.capabilities,
         version=version,
         as_of=as_of,
-        # Whoever waits with a claim is there, however long ago it reported.
+        # An agent that waits with a claim is there, however long ago it reported.
         fresh_until=math.inf if claims else fresh_until,
     )

@@ -1,4 +1,4 @@
-"""What every call on a node stands on: the core, a snapshot to read, and the node's readiness."""
+"""The base of a node's calls: access to the core, reading from a snapshot, and refusal of calls made elsewhere."""
 
 import functools
 import inspect
@@ -25,7 +25,7 @@ CALLED_IN_TRIO: Final = "a node's methods are called in the trio that opened it"
 def in_trio(
     method: Callable[Concatenate[CallsT, ArgumentsT], Awaitable[ResultT]],
 ) -> Callable[Concatenate[CallsT, ArgumentsT], Coroutine[Any, Any, ResultT]]:
-    """Have a method refuse whoever awaits it elsewhere, before it does anything."""
+    """Wrap a method so that it refuses a caller outside of the node's trio run before it does anything."""
     call = f"node.{method.__name__}, …"
 
     @functools.wraps(method)
@@ -38,11 +38,11 @@ def in_trio(
 
 
 class Calls:
-    """The base of a node's calls. All that are public and async, here and below, are awaited in the node's own trio.
+    """The base of a node's calls. Every public async method, here and in subclasses, is awaited in the node's trio run.
 
     Raises:
-        RuntimeError: of each of them, where it is awaited elsewhere; nothing was done.
-        NotReady: the node has stopped, or stops while they wait for what will never be.
+        RuntimeError: by each of them, if it is awaited elsewhere; nothing was done.
+        NotReady: by each of them, if the node has stopped, or stops while they wait.
     """
 
     def __init_subclass__(cls) -> None:
@@ -64,7 +64,7 @@ class Calls:
 
     @in_trio
     async def unless_draining(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
-        """Do the work, but cancel it once the node drains, and answer nothing then."""
+        """Do the work and return its result; if the node drains meanwhile, cancel the work and return None."""
         result: ResultT | None = None
         async with open_nursery() as nursery:
 
@@ -79,10 +79,10 @@ class Calls:
 
 
 def chosen(kind: type[ChoiceT], value: str, what: str, path: str) -> ChoiceT:
-    """The choice that a text names: one that is none would be stored, and never be read again.
+    """Return the member of an enumeration that a text names. An unknown text could be stored, but not read again.
 
     Raises:
-        InvalidDocument: it is no choice.
+        InvalidDocument: there is no such member.
     """
     try:
         return kind(value)

@@ -1,10 +1,9 @@
-"""Between values and bytes or wire documents: one cattrs converter for the disk, one strict one for the wire.
+"""Conversion between values and bytes or wire documents: one cattrs converter for the disk, a strict one for the wire.
 
-The disk's converter trusts what the store's checksum has already proven. The wire's trusts nothing: `5` is not
-a string, `"7"` is not a number, `true` is neither, and the faults of a document are reported at once under the
-names that the sender used, as many as are worth reading. JSON is the standard library's, because it keeps
-integers of any size exact; rows are written, read and shown by msgspec, which keeps them as well and takes a tenth of
-the time.
+The converter for the disk trusts rows, which the store's checksum has already verified. The one for the wire trusts
+nothing: `5` is not a string, `"7"` is not a number, `true` is neither, and all faults of a document, up to a limit, are
+reported at once under the names that the sender used. JSON is the standard library's, because it keeps integers of any
+size exact. Rows are written, read and shown by msgspec, which keeps them exact as well in a tenth of the time.
 """
 
 import functools
@@ -32,23 +31,23 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), al
 
 
 NAME_CHARACTERS_SHOWN: Final = 100
-"""Of a name that is told of: it may be as long as the document."""
+"""How many characters of a name a message shows; a name may be as long as the document."""
 
 
 class _NotJson(ValueError):
-    """JSON by its grammar that is none all the same."""
+    """Text that Python's parser accepts although it is not valid JSON here."""
 
 
 class WrongType(ValueError):
-    """A wire value has another type than its field."""
+    """A wire value has a different type than its field."""
 
 
 def encode_json(value: Any) -> bytes:
-    """Write compact JSON; refuses NaN and infinities, which JSON can't say.
+    """Write compact JSON. NaN and infinities are refused, because JSON has neither.
 
     Raises:
         ValueError: the value is not JSON.
-        TypeError: the value holds something that is not JSON at all.
+        TypeError: the value contains an object of a type that JSON does not have.
     """
     return _ENCODER.encode(value).encode()
 
@@ -58,18 +57,18 @@ def decode_json(body: bytes | str, *, names_once: bool = False) -> Any:
 
     Args:
         body: the text, or its bytes in UTF-8.
-        names_once: refuse an object that gives a name twice, of which the last value alone would count.
+        names_once: refuse an object that gives a name twice, whose first value would be lost.
 
     Raises:
-        ValueError: it is not UTF-8 JSON, or says NaN or Infinity, or holds broken text or a number that is too large,
-            or nests too deeply.
+        ValueError: it is not JSON in UTF-8, contains NaN, Infinity, half of a surrogate pair or a number that is too
+            large, or nests too deeply.
     """
-    # Left to itself, the parser also takes UTF-16, and bytes that stand for half of a surrogate pair.
+    # By itself the parser would also accept UTF-16, and bytes that encode half of a surrogate pair.
     text = body if isinstance(body, str) else body.decode("utf-8-sig")
     try:
         value = _parsed(text, _object_of if names_once else None)
         if isinstance(body, str) or "\\ud" in text.lower():
-            # An escape can smuggle in half of a surrogate pair, which no UTF-8 can say.
+            # An escape can produce half of a surrogate pair, which UTF-8 can't represent.
             encode_json(value)
     except RecursionError as error:
         raise ValueError("the document nests too deeply") from error
@@ -84,17 +83,17 @@ def _parsed(text: str, object_of: Callable[[list[tuple[str, Any]]], Any] | None)
     except (json.JSONDecodeError, _NotJson):
         raise
     except ValueError as error:
-        # Nothing else is left: Python reads no more digits, and says so in its own words.
+        # The only other cause: Python limits the digits of an integer, with a message of its own.
         raise ValueError(too_large()) from error
 
 
 def too_large() -> str:
-    """What a whole number is that has more digits than Python reads or writes."""
+    """Return the message about a whole number with more digits than Python reads or writes."""
     return f"a number of more than {sys.get_int_max_str_digits():,} digits is too large"
 
 
 def _check_depth(value: Any) -> None:
-    """Refuse what could not be written again: Python's JSON writer recurses, and from a deeper stack."""
+    """Refuse a value that could not be written again: Python's JSON writer recurses, perhaps from a deeper stack."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -130,23 +129,23 @@ def _finite(text: str) -> float:
 
 @functools.cache
 def disk_converter() -> Converter:
-    """The converter that makes rows of what is stored. What is JSON already passes through it untouched."""
+    """Return the converter from stored documents to rows. Fields of plain JSON pass through it unchanged."""
     return make_converter()
 
 
 _ROW_ENCODER: Final = msgspec.json.Encoder()
 FREE: Final = (Any, dict[str, Any], dict[str, Any] | None, list[Any] | None)
-"""What a field that holds any JSON is said to be."""
+"""The types of fields that hold any JSON."""
 _PLAIN: Final = frozenset({type(None), bool, int, str})
 
 
 def encode_shown(document: Any) -> bytes:
-    """Write what is made of rows as compact JSON, in a fifth of the time that `encode_json` takes, or less.
+    """Write a document that is made of rows as compact JSON, in a fifth of the time of `encode_json` or less.
 
-    What is stored was found to be JSON when it came. Of anything else no more is known: NaN would become null.
+    Rows were checked to be JSON when they were stored. Other values are not checked here: NaN would become null.
 
     Raises:
-        TypeError: the document holds something that is not JSON at all.
+        TypeError: the document contains an object of a type that JSON does not have.
     """
     return _ROW_ENCODER.encode(document)
 
@@ -155,7 +154,7 @@ def encode_row(row: Any) -> bytes:
     """Turn a row into the bytes that are stored.
 
     Raises:
-        ValueError, TypeError: a field of free JSON holds what JSON can't say.
+        ValueError, TypeError: a field that holds any JSON has a value that is not JSON.
     """
     kind: Any = type(row)
     for name in _free_fields(kind):
@@ -165,7 +164,7 @@ def encode_row(row: Any) -> bytes:
 
 @functools.cache
 def _free_fields(kind: Any) -> tuple[str, ...]:
-    """The fields of a row that hold any JSON, which msgspec would write where it is none, each in its own way."""
+    """Return the fields that hold any JSON. They are checked, because msgspec would also write what is not JSON."""
     return tuple(field.name for field in attrs.fields(kind) if field.type in FREE)
 
 
@@ -179,13 +178,13 @@ def decode_row(body: bytes, kind: type[T]) -> T:
     """Turn stored bytes into a row.
 
     Raises:
-        ExceptionGroup, LookupError, TypeError, ValueError: they are no such row.
+        ExceptionGroup, LookupError, TypeError, ValueError: they are not such a row.
     """
     wanted: Any = kind
     try:
         row: T = _row_decoder(wanted).decode(body)
     except msgspec.MsgspecError:
-        # It is the stricter of the two: what another release, or a host without a type checker, wrote is read still.
+        # msgspec is stricter than cattrs, which still reads what another release, or an unchecked host, wrote.
         return structure_row(json.loads(body), kind)
     return row
 
@@ -208,7 +207,7 @@ def camel_case(name: str) -> str:
 
 @functools.cache
 def wire_converter() -> Converter:
-    """The strict converter between wire documents and values; camelCase outside, snake_case inside."""
+    """Return the strict converter between wire documents, in camelCase, and values, in snake_case."""
     converter = make_converter(detailed_validation=True)
     for kind, name in (
         (str, "a string"),
@@ -275,7 +274,7 @@ def _list_hook(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:
                 errors.append(error)
                 fault_count += _fault_count(error)
                 if fault_count > FAULTS_MAX:
-                    # One more than is listed shows that there are more; a long list could have half a million.
+                    # One fault more than is listed shows that there are more; a long list could have half a million.
                     break
         if errors:
             raise IterableValidationError(f"structuring {kind}", errors, kind)
@@ -310,7 +309,7 @@ def _wire_name(field: "attrs.Attribute[Any]") -> str:
 
 
 def type_name(value: Any) -> str:
-    """What kind of JSON value something is, as a person says it."""
+    """Return the type of a JSON value in words, such as "a list"."""
     names = (
         (bool, "true or false"),
         (str, "a string"),
@@ -325,7 +324,7 @@ def structure_wire(document: Any, kind: type[T], what: str) -> T:
     """Turn a decoded wire document into a value.
 
     Raises:
-        InvalidDocument: with its faults, each under its wire path.
+        InvalidDocument: the document has faults; the error lists them, each with its path in the document.
     """
     try:
         return wire_converter().structure(document, kind)
@@ -352,7 +351,7 @@ def _field_path(error: BaseException, path: str, kind: type) -> str:
     for note in getattr(error, "__notes__", ()):
         if isinstance(note, AttributeValidationNote):
             field = getattr(attrs.fields(kind), note.name)
-            # A missing field says its own name through its KeyError.
+            # The KeyError of a missing field has the field's name itself.
             return path if isinstance(error, KeyError) else _join(path, _wire_name(field))
     return path
 

@@ -1,7 +1,7 @@
-"""The line in which commits and loads wait for the journal: it outlives the journal's actor, as a mailbox would.
+"""The line in which commits and loads wait for the journal; like a mailbox, it outlives the journal's actor.
 
-It is a mailbox with less around it, because everything that is durable goes through it: a place is a submission and
-the task that waits, with no message, no deadline and no switch to an actor's turn in between (ADR 12).
+It is leaner than a mailbox, because everything durable goes through it: a place is only a submission and the task that
+waits, without a message, a deadline or an actor's turn (ADR 12).
 """
 
 from collections import deque
@@ -17,36 +17,36 @@ from opscore.runtime.store import Snapshot, Submission
 ResultT = TypeVar("ResultT")
 
 LINE_MAX: Final = 262_144
-"""Commits and loads that may wait at once."""
+"""Commits and loads that may wait at the same time."""
 GATHERED_ROUNDS_MAX: Final = 16
-"""How many rounds of the loop the line may go on growing before its head is served."""
+"""For how many rounds of the event loop the line may keep growing before it is served."""
 
 
 @final
 class Place:
-    """One place in the line: what is to be done, and who waits for it."""
+    """One place in the line: the work, and the task that waits for it."""
 
     __slots__ = ("_task", "work")
 
     def __init__(self, work: Submission | Callable[[Snapshot], Any], task: trio.lowlevel.Task) -> None:
         self.work = work
-        """A submission to apply, or a read to do."""
+        """A submission to apply, or a function that reads a snapshot."""
         self._task: trio.lowlevel.Task | None = task
 
     def answer(self, value: Any) -> None:
-        """Answer who waits; the first answer counts."""
+        """Answer the task that waits; only the first answer counts."""
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task, outcome.Value(value))
 
     def fail(self, error: BaseException) -> None:
-        """Answer who waits with an error."""
+        """Answer the task that waits with an error."""
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task, outcome.Error(error))
 
     def leave(self, _: object) -> trio.lowlevel.Abort:
-        """Nobody waits any more: its task is cancelled, and a read, unlike a commit, may be given up."""
+        """Let a cancelled task stop waiting for a read; the wait for a commit can't be cancelled."""
         if not callable(self.work):
             return trio.lowlevel.Abort.FAILED
         self._task = None
@@ -54,7 +54,7 @@ class Place:
 
 
 class CommitLine:
-    """First come, first served; bounded. One journal takes from it."""
+    """A bounded line, first come, first served, from which one journal takes."""
 
     def __init__(self) -> None:
         self._waiting: deque[Place] = deque()
@@ -65,10 +65,10 @@ class CommitLine:
         return len(self._waiting)
 
     async def join(self, work: Submission | Callable[[Snapshot], Any]) -> Any:
-        """Stand in line until it has been done; a submission's wait can't be cancelled, a read's can.
+        """Wait in line until the work is done, and return its result. Only a read's wait can be cancelled.
 
         Raises:
-            NotReady: the line is closed, or as long as it may be.
+            NotReady: the line is closed, or full.
         """
         if self._closed is not None:
             raise NotReady(self._closed)
@@ -80,11 +80,11 @@ class CommitLine:
         return await trio.lowlevel.wait_task_rescheduled(place.leave)
 
     async def take(self, count_max: int) -> list[Place]:
-        """Wait for somebody to stand in line, let everyone join who is about to, and take the first of them.
+        """Wait until the line is not empty, let others join while it grows, and take at most `count_max` places.
 
-        Whoever was woken by the commit before comes again within a round or two of the loop. To start with the first
-        of them would leave the others to the next commit, and have the writer's thread and the loop's contend for the
-        interpreter.
+        Tasks that the last commit woke join again within a round or two of the event loop. Starting with the first of
+        them would leave the others to the next commit, and make the writer's thread and the event loop's contend for
+        the interpreter.
         """
         if not self._waiting:
             self._taker = trio.lowlevel.current_task()
@@ -96,12 +96,12 @@ class CommitLine:
         return [self._waiting.popleft() for _ in range(min(count_max, len(self._waiting)))]
 
     def close(self, reason: str) -> None:
-        """Refuse who waits and who comes."""
+        """Refuse everyone who waits, and everyone who joins from now on."""
         self._closed = reason
         self.refuse(NotReady(reason))
 
     def refuse(self, error: Exception) -> None:
-        """Refuse who waits; nothing of it was done."""
+        """Refuse everyone who waits; none of their work was done."""
         while self._waiting:
             self._waiting.popleft().fail(error)
 
@@ -116,29 +116,29 @@ class CommitLine:
 
 
 class Journal:
-    """How commits and loads reach the journal, from any task.
+    """Gives any task access to the journal.
 
     Args:
-        line: where they wait.
+        line: the line in which commits and loads wait.
     """
 
     def __init__(self, line: CommitLine) -> None:
         self._line = line
 
     async def commit(self, submission: Submission) -> int:
-        """Apply a submission durably; returns the version of what it wrote. Not cancellable.
+        """Apply a submission durably; return its version. This can't be cancelled.
 
         Raises:
-            Superseded: a precondition did not hold; nothing of it was applied.
-            StoreFull: nothing was applied.
+            Superseded: a precondition did not hold; nothing was applied.
+            StoreFull: there is no room; nothing was applied.
             StoreDamaged: a value that it depends on is not what was written; nothing was applied.
             NotReady: the node has stopped; nothing was applied.
-            CommitUnanswered: what became of it is not known; read the rows again.
+            CommitUnanswered: its outcome is unknown; read the rows again.
         """
         return cast("int", await self._line.join(submission))
 
     async def load(self, read: Callable[[Snapshot], ResultT]) -> ResultT:
-        """Read behind every submission sent before.
+        """Read from a snapshot that includes every submission sent before.
 
         Raises:
             NotReady: the node has stopped.

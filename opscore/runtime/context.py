@@ -1,4 +1,4 @@
-"""What the function of a local agent knows of its attempt, and can say of it while it works."""
+"""A local agent function's view of its attempt: what it is, how much time is left, and how to send heartbeats."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,9 +10,9 @@ import attrs
 from opscore.runtime.models import Assignment
 
 SayAlive = Callable[[str, int, Any], Awaitable[None]]
-"""Renews the lease of an attempt of a task, and says how far it is."""
+"""Sends a heartbeat: takes a task's id, the number of its attempt, and the progress."""
 
-# A variable of the context, not of the module: each function sees its own attempt, in what it calls and starts as well.
+# A context variable, so that each function, and everything that it calls and starts, sees its own attempt.
 _current: Final[ContextVar["TaskContext"]] = ContextVar("opscore.task")
 
 
@@ -20,38 +20,38 @@ _current: Final[ContextVar["TaskContext"]] = ContextVar("opscore.task")
 class TaskContext:
     """The attempt that a function works on; `current_task` returns it.
 
-    Its values may be read anywhere. What is awaited is awaited where the function runs: in the runtime's own process
-    in trio, so a thread goes through `trio.from_thread.run` and a function of an asyncio host through `guest.call`.
+    Its plain attributes and methods can be used anywhere. Its async methods are awaited where the function runs. In the
+    runtime's own process that is trio: a thread uses `trio.from_thread.run`, an asyncio host's function `guest.call`.
     """
 
     assignment: Assignment
     """What the function was handed: task, attempt, session, parameters."""
     _say: Callable[[Any], Awaitable[None]]
-    """Renews the lease, and says how far the attempt is, unless that is None."""
+    """Renews the lease, and reports progress unless that is None."""
     _time_left_s: Callable[[], float]
 
     def time_left_s(self) -> float:
-        """How many seconds are left until the attempt takes longer than its timeout and is cancelled; 0 at least."""
+        """Return the seconds that are left until the attempt exceeds its timeout and is cancelled; at least 0."""
         return max(0.0, self._time_left_s())
 
     async def heartbeat(self) -> None:
-        """Say that the function is alive; once this returns, that is committed.
+        """Report that the function is alive; the heartbeat is committed when this returns.
 
-        The first one makes the task `running`, and from then on it may be silent for no longer than its
-        `heartbeatSeconds`. While the store can't take it, it waits.
+        The first heartbeat makes the task `running`; from then on the function may not be silent for longer than its
+        `heartbeatSeconds`. While the store can't take the heartbeat, this waits.
 
         Raises:
-            StaleAttempt: the attempt is over; nothing that is said of it counts any more.
+            StaleAttempt: the attempt is over; its heartbeats and its result no longer count.
             RuntimeError: it is called outside of trio.
         """
         await self._say(None)
 
     async def progress(self, value: Any) -> None:
-        """Send a heartbeat that says how far the function is; the task shows it while the attempt is out.
+        """Send a heartbeat with the function's progress, which the task shows while the attempt is open.
 
         Args:
-            value: JSON of `progress_bytes_max` at most, such as `{"done": 3, "of": 10}`; takes the place of what was
-                said before. None says nothing new.
+            value: JSON of `progress_bytes_max` at most, such as `{"done": 3, "of": 10}`; replaces the earlier progress.
+                None keeps it.
 
         Raises:
             StaleAttempt, RuntimeError: as `heartbeat`.
@@ -64,23 +64,23 @@ class TaskContext:
 def current_task() -> TaskContext:
     """Return the attempt that the calling function works on.
 
-    It is there for the function of a local agent, for everything that this calls, and for the tasks and threads of
-    trio and the tasks of asyncio that it starts.
+    This works in the function of a local agent, in everything that it calls, and in the trio tasks, trio threads and
+    asyncio tasks that it starts.
 
     Raises:
-        RuntimeError: nothing of the kind is at work here.
+        RuntimeError: it is called anywhere else.
     """
     try:
         return _current.get()
     except LookupError:
         raise RuntimeError(
-            "there is no current task here; current_task() is for the function of a local agent, and what it calls"
+            "there is no current task here; call current_task() in the function of a local agent, or in what it calls"
         ) from None
 
 
 @contextlib.contextmanager
 def working_on(task: TaskContext) -> Iterator[None]:
-    """Have this be the current task, for as long as the block lasts."""
+    """Make this the current task for as long as the block lasts."""
     before = _current.set(task)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a node is made of, from the open files to the running tree, and how that ends."""
+"""The parts of a node, from the open store to the running tree, and how they are started and stopped."""
 
 import contextlib
 import functools
@@ -46,27 +46,27 @@ from opscore.runtime.triggering import Prepared
 from opscore.runtime.writer import Writer
 
 REVIVE_S: Final = 60.0
-"""How long an agent's actor rests that crashed too often."""
+"""How long to wait before an agent's actor that crashed too often is started again."""
 QUARANTINE_AGAIN_S: Final = 1.0
 """When to try again to pause a run whose actor crashed too often."""
 PUT_IN_LINE: Final = 500
-"""Tasks that are put in line in one commit."""
+"""Tasks that one commit puts in line."""
 TAKING_UP_S: Final = 86_400.0
-"""How long a part of the node may take to read its rows. A disk that does not answer is told long before; but a process
-that is stopped while it opens, as by SIGSTOP, goes on where it was, however long that was."""
+"""How long a part of the node may take to read its rows at the start. A silent disk is reported long before that; but a
+process that is stopped while it opens, as by SIGSTOP, must be able to continue however long it was stopped."""
 GIVE_BACK_S: Final = 1.0
-"""How long the end of the node waits until what its functions have is put back."""
+"""How long a closing node waits for the attempts of its local functions to be given back."""
 OFFERS_S: Final = 0.25
-"""How long of that it waits, at most, until no offer is under way any more."""
+"""How much of that time it spends at most on waiting for offers that are under way."""
 STOPPED: Final = "it has stopped"
 RACES_MAX: Final = 8
-"""How often a write that another one overtook is decided anew."""
+"""How often a write is decided anew because another write came first."""
 
 _log = logging.getLogger("opscore.node")
 
 
 class Core:
-    """The parts of a node, wired."""
+    """The parts of a node, wired together."""
 
     def __init__(
         self,
@@ -89,9 +89,9 @@ class Core:
         self.open_sessions = OpenRuns()
         """The unfinished runs."""
         self.offering = True
-        """Whether tasks are offered to agents; never again once the node drains."""
+        """Whether tasks are offered to agents; false for ever once the node drains."""
         self.stopped: str | None = None
-        """Why nothing can be asked of it any more, once that is so."""
+        """Why calls are refused, once the node has stopped."""
         self._nursery = nursery
         self._ready = ready
         self._line = CommitLine()
@@ -133,7 +133,7 @@ class Core:
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[System]:
-        """Run the tree; it is entered once everything that was left to do has been taken up."""
+        """Run the tree. The block is entered once every actor has read the unfinished work from the rows."""
         try:
             async with open_system(tree.root(self._parts), clock=self.clock, ready=self._ready) as system:
                 self.addresses.bind(system)
@@ -145,29 +145,29 @@ class Core:
                     await self._let_deliveries_end()
                 finally:
                     await self._give_back()
-                    # What is out with a local function is given up first, so that nothing reports to a tree that stops.
+                    # Local functions are cancelled first, so that none reports to a tree that is stopping.
                     self.courier.cancel_all()
                     self._nursery.cancel_scope.cancel()
         finally:
-            # Whoever waits and is no actor would do so for good.
+            # A waiting caller that is not an actor would otherwise wait for ever.
             self.stopped = STOPPED
             self._line.close(STOPPED)
             self.feed.close(STOPPED)
 
     def refuse_stopped(self) -> None:
-        """Refuse whoever comes once it has stopped.
+        """Refuse a call once the node has stopped.
 
         Raises:
-            NotReady: it has.
+            NotReady: it has stopped.
         """
         if self.stopped is not None:
             raise NotReady(self.stopped)
 
     def admit(self) -> None:
-        """Refuse a run while as many are unfinished as may be.
+        """Refuse another run while `sessions_open_max` are unfinished.
 
         Raises:
-            QueueFull: they are.
+            QueueFull: the limit is reached.
         """
         if len(self.open_sessions) >= self.limits.sessions_open_max:
             raise QueueFull(self.limits.sessions_open_max)
@@ -176,8 +176,8 @@ class Core:
         """Begin a run, and count it among the unfinished. Once this returns, the run exists.
 
         Raises:
-            QueueFull: no more may be unfinished.
-            Superseded: what it was prepared on has changed.
+            QueueFull: the limit of unfinished runs is reached.
+            Superseded: rows that the run was prepared on have changed.
         """
         self.admit()
         session_id = prepared.session.session_id
@@ -186,7 +186,7 @@ class Core:
         try:
             return await self.addresses.new_session(session_id).ask(start)
         except (ActorFailed, ActorRestarted, AskTimeout, CommitUnanswered, trio.Cancelled):
-            # It may begin yet: its actor says so, or that it has not.
+            # The run may have begun or may still begin. Its actor will report either that or that it did not begin.
             raise
         except BaseException:
             self.open_sessions.discard(session_id)
@@ -202,44 +202,44 @@ class Core:
         )
 
     async def _let_deliveries_end(self) -> None:
-        """Give what is under way some time: an agent that got a task twice because we hung up does it twice."""
+        """Give deliveries some time to end: a push that is cut off is sent again later, and then done twice."""
         self.offering = False
         with trio.move_on_after(self.limits.close_grace_s):
             await self.courier.settled()
 
     async def _give_back(self) -> None:
-        """Put back what functions of this process have; what can't be in time is lost at the next opening."""
+        """Give back the attempts of this process's functions; those that miss the time are lost at the next opening."""
         self.offering = False
         with trio.move_on_after(GIVE_BACK_S, shield=True):
-            # A run that begins just now may be about to give its first task to a function.
+            # A run that begins at this moment may be about to give its first task to a function.
             given = await self._functions_given_work()
             async with trio.open_nursery() as nursery:
                 for agent_id in sorted(given | self.courier.functions_at_work()):
                     nursery.start_soon(self._ask_back, agent_id)
 
     async def _functions_given_work(self) -> set[str]:
-        """The agents of this process that hold a lease, also where their functions have not begun yet."""
+        """Return the local agents that hold a lease, including those whose functions have not begun yet."""
         try:
             with trio.move_on_after(OFFERS_S):
                 await self.addresses.dispatcher.ask(process_messages.AwaitOffers())
             with self.store.snapshot() as view:
                 return set(recovery.functions_with_leases(view))
         except (OpscoreError, ActorError) as error:
-            _log.info("what functions were given that have not begun is given back at the next opening: %s", error)
+            _log.info("attempts of functions that have not begun end as lost at the next opening: %s", error)
             return set()
 
     async def _ask_back(self, agent_id: str) -> None:
         try:
             await self.addresses.agent(agent_id).ask(process_messages.GiveBack(), timeout_s=GIVE_BACK_S)
         except (OpscoreError, ActorError) as error:
-            _log.info("what agent %s has is given back at the next opening: %s", agent_id, error)
+            _log.info("the attempt of agent %s ends as lost at the next opening: %s", agent_id, error)
 
     async def _take_up(self) -> None:
-        """Have everyone read what the rows say; from here on, recovery and normal operation are one path."""
+        """Have every actor read its rows; from here on, recovery and normal operation are the same code."""
         with self.store.snapshot() as view:
             self.open_sessions.update(recovery.open_sessions(view))
             holders = recovery.lease_holders(view)
-        # Before the timers: a lease that ran out while the node was away is extended, not ended.
+        # Before the timers start, so that a lease that ran out while the node was down is extended, not ended.
         for agent_id in holders:
             await self.addresses.agent(agent_id).send(process_messages.Resume())
         await self.addresses.timers.ask(timer_messages.ReadDueTimes(), timeout_s=TAKING_UP_S)
@@ -249,7 +249,7 @@ class Core:
             _log.info("took up %d unfinished sessions, %d open attempts", len(self.open_sessions), len(holders))
 
     async def _put_in_line(self) -> None:
-        """Put what an earlier release had wait into lines, and have its runs say so."""
+        """Put the waiting tasks that an earlier release left into lines, and have their runs announce them."""
         read = functools.partial(recovery.out_of_line, library=self.library, count=PUT_IN_LINE)
         while True:
             try:
@@ -263,7 +263,7 @@ class Core:
             except Superseded:
                 continue
             except OpscoreError as error:
-                _log.warning("what waited in an earlier release waits a little longer: %s", error)
+                _log.warning("tasks that waited in an earlier release are not in line yet: %s", error)
                 await trio.sleep(QUARANTINE_AGAIN_S)
 
     def _agent_spec(self, agent_id: str) -> ChildSpec[Any]:
@@ -279,8 +279,13 @@ class Core:
         self._nursery.start_soon(self._quarantine, identity_of(name), cause)
 
     async def _revive(self, agent_id: str, cause: BaseException) -> None:
-        """Start an agent's actor anew after a pause: its rows stand as they did, and nobody else may address it."""
-        _log.error("the actor of agent %s crashed too often, last with %r; it gets a pause", agent_id, cause)
+        """Start an agent's actor again after a pause; nobody else may address it. Its rows are unchanged."""
+        _log.error(
+            "the actor of agent %s crashed too often, last with %r; it is started again in %g s",
+            agent_id,
+            cause,
+            REVIVE_S,
+        )
         await trio.sleep(REVIVE_S)
         with contextlib.suppress(ActorError):
             await self.addresses.agent(agent_id).send(messages.Recheck())
@@ -294,16 +299,16 @@ class Core:
                 await self.addresses.agent(lease.agent_id).send(messages.Recheck())
         active = self.addresses.active_session(session_id)
         if active is not None:
-            # Somebody spoke to the run before it was paused, and who was begun for that knows nothing of it.
+            # A message to the run before it was paused started a new actor, which does not know of the pause.
             with contextlib.suppress(ActorError):
                 await active.send(messages.AnnounceSession())
         try:
             await self._sub_runs.have_them_look_above(session_id)
         except OpscoreError as error:
-            _log.warning("what session %s may have given up goes on until the next start: %s", session_id, error)
+            _log.warning("child runs that session %s gave up may go on until the next start: %s", session_id, error)
 
     async def _paused(self, session_id: str, cause: BaseException) -> tuple[Lease, ...]:
-        """Pause a run, however long the store takes to accept that; returns the leases that this ended."""
+        """Pause a run, however long it takes until the store accepts that; return the leases that this ended."""
         while True:
             try:
                 return await self._pause(session_id, cause)
@@ -317,13 +322,13 @@ class Core:
                 await trio.sleep(QUARANTINE_AGAIN_S)
 
     async def _pause(self, session_id: str, cause: BaseException) -> tuple[Lease, ...]:
-        """Commit what `quarantine` decides."""
+        """Commit what `quarantine.decided` returns, and return the leases that this ended."""
         now = self.clock.now()
         found = await self.addresses.journal.load(
             lambda view: quarantine.decided(view, session_id, repr(cause), now, self.library)
         )
         if found is None:
-            # It has ended, or never began.
+            # The run has ended, or never began.
             self.open_sessions.discard(session_id)
             return ()
         await self.addresses.journal.commit(found.submission)
@@ -336,10 +341,10 @@ async def _raise(error: CommitUncertain) -> None:
 
 @asynccontextmanager
 async def open_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery whose single error comes out as itself, because the caller never sees the nursery.
+    """Open a nursery that raises a single error as itself and not in a group, because its caller sees no nursery.
 
-    It does so also where the caller was cancelled at that moment: what went wrong matters more. A commit in doubt
-    matters most: whatever else fails then fails because of it.
+    The error takes precedence over a cancellation at the same moment. `CommitUncertain` takes precedence over every
+    other error, because the others are its consequences.
     """
     try:
         async with trio.open_nursery() as nursery:

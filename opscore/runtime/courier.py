@@ -1,7 +1,7 @@
-"""Carries attempts to agents, outside the branches of the tree that restart.
+"""The courier delivers attempts to agents, outside the branches of the tree that restart.
 
-A delivery may take as long as the work itself (a local function is its own delivery), so it must not die with
-the agent's actor. What comes of it is told to the agent's actor, whichever incarnation that is by then.
+A delivery may take as long as the work itself (a local function is its own delivery), so it must not end with the
+agent's actor. Its outcome goes to the agent's actor, whichever incarnation that is by then.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ from opscore.runtime.messages import AnnounceAgent, DeliveryEnded
 from opscore.runtime.models import Agent, AgentSource, Assignment
 
 BRING_TIMEOUT_S: Final = 150.0
-"""Longer than an actor waits for a disk."""
+"""How long to wait for the agent's actor to act on an outcome; longer than an actor waits for the disk."""
 BRING_AGAIN_S: Final = 1.0
 GOES_ON_S: Final = 5.0
-"""How often the log is told of a local function that goes on although it was cancelled."""
+"""How often the log names a local function that goes on although it was cancelled."""
 
 _log = logging.getLogger("opscore.courier")
 
@@ -42,17 +42,17 @@ class Courier:
         self._ways = ways
         self._addresses = addresses
         self._nursery = nursery
-        # Deliveries start from the host's context variables, not from those of the handler that began them.
+        # Deliveries start with the host's context variables, not with those of the handler that began them.
         self._variables = contextvars.copy_context()
         self._under_way: dict[tuple[str, int], _UnderWay] = {}
         self._is_ending = False
         self._interrupted: set[str] = set()
-        """Agents of this process whose function was ended by nobody here: the node is about to end."""
+        """Local agents whose function was ended by a cancellation from outside: the node is about to end."""
         self._waiting = trio.lowlevel.ParkingLot()
-        """Who waits for one of them to end."""
+        """Tasks that wait for a delivery to end."""
 
     def reaches(self, agent: Agent) -> bool:
-        """Whether there is a way to this agent."""
+        """Return whether there is a way to deliver to this agent."""
         return self._way_to(agent) is not None
 
     def _way_to(self, agent: Agent) -> Delivery | None:
@@ -62,25 +62,25 @@ class Courier:
         return None
 
     def carries(self, task_id: str, attempt: int) -> bool:
-        """Whether this attempt is being delivered right now."""
+        """Return whether this attempt is being delivered now."""
         return (task_id, attempt) in self._under_way
 
     def runs(self, task_id: str, attempt: int) -> bool:
-        """Whether this attempt is with a function that is at work, whatever its agent has been registered as since."""
+        """Return whether a local function is running this attempt, whatever its agent has been registered as since."""
         delivery = self._under_way.get((task_id, attempt))
         return delivery is not None and delivery.agent.source is AgentSource.LOCAL
 
     def start(self, assignment: Assignment, agent: Agent) -> None:
-        """Begin to deliver, by the first way that reaches the agent; no more once the node ends."""
+        """Begin to deliver, by the first way that reaches the agent; do nothing once the node ends."""
         if self._is_ending:
-            # Nobody would cancel it: a function that shields itself would wait for ever for its heartbeats.
+            # Nothing would cancel it any more, and a function that shields itself would wait for a heartbeat for ever.
             return
         delivery = _UnderWay(assignment=assignment, agent=agent)
         self._under_way[assignment.task_id, assignment.attempt] = delivery
         self._variables.run(self._nursery.start_soon, self._carry, delivery)
 
     def cancel(self, task_id: str, attempt: int) -> None:
-        """Stop a delivery; what it would have brought back is of no use any more."""
+        """Stop a delivery, whose outcome no longer matters."""
         delivery = self._under_way.get((task_id, attempt))
         if delivery is not None and not delivery.scope.cancel_called:
             delivery.scope.cancel()
@@ -88,28 +88,28 @@ class Courier:
                 self._nursery.start_soon(self._name_if_it_goes_on, delivery)
 
     def functions_at_work(self) -> set[str]:
-        """The agents of this process that are at work, or were cancelled with whoever runs the node."""
+        """Return the local agents whose functions are at work, or were cancelled together with the node."""
         at_work = {each.agent.agent_id for each in self._under_way.values() if each.agent.source is AgentSource.LOCAL}
         return at_work | self._interrupted
 
     def cancel_all(self) -> None:
-        """Stop every delivery, and begin no other, because the node ends."""
+        """Stop every delivery, and begin no more, because the node ends."""
         self._is_ending = True
         for task_id, attempt in list(self._under_way):
             self.cancel(task_id, attempt)
 
     def is_cancelled(self, task_id: str, attempt: int) -> bool:
-        """Whether a delivery was stopped, or is over."""
+        """Return whether a delivery was stopped, or is over."""
         delivery = self._under_way.get((task_id, attempt))
         return delivery is None or delivery.scope.cancel_called
 
     async def settled(self) -> None:
-        """Wait until nothing is being delivered, and what came of it is committed."""
+        """Wait until no delivery is under way, and every outcome is committed."""
         while self._under_way:
             await self._waiting.park()
 
     def statistics(self) -> int:
-        """How many deliveries are under way."""
+        """Return how many deliveries are under way."""
         return len(self._under_way)
 
     async def _carry(self, delivery: _UnderWay) -> None:
@@ -117,31 +117,31 @@ class Courier:
         try:
             with delivery.scope:
                 fact = await self._deliver(assignment, agent)
-                # Whoever was stopped has nothing to bring, whatever its function returned all the same.
+                # A delivery that was stopped has no outcome, even if its function returned all the same.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 ended = DeliveryEnded(task_id=assignment.task_id, attempt=assignment.attempt, fact=fact)
                 await self._bring(agent.agent_id, ended)
         except BaseException:
-            # A cancellation, also as a group where the function had a nursery open, or an interrupt: the node ends.
+            # The node ends, by an interrupt or a cancellation, which is in a group if the function had a nursery open.
             if agent.source is AgentSource.LOCAL:
                 self._interrupted.add(agent.agent_id)
             raise
         finally:
-            # Not before it is acted on: until then, whoever looks at the lease sees that an answer is on its way.
+            # Only after the outcome was acted on: until then, whoever checks the lease sees that one is on its way.
             del self._under_way[assignment.task_id, assignment.attempt]
             self._waiting.unpark_all()
         if delivery.scope.cancel_called and agent.source is AgentSource.LOCAL:
-            # The attempt ended before its function did, which is free for another one only now.
+            # The attempt ended before its function did. The agent is free for another attempt only now.
             with contextlib.suppress(ActorError):
                 await self._addresses.agent(agent.agent_id).send(AnnounceAgent())
 
     async def _name_if_it_goes_on(self, delivery: _UnderWay) -> None:
-        """Tell the log of a function that does not heed its cancellation, also while the node waits for it to end."""
+        """Name a function in the log that ignores its cancellation, also while the node waits for it to end."""
         assignment, since = delivery.assignment, trio.current_time()
         say_at = since + GOES_ON_S
         with trio.CancelScope(shield=True):
             while self._under_way.get((assignment.task_id, assignment.attempt)) is delivery:
-                # Whatever else ends meanwhile: it is said at its time.
+                # The deadline is absolute, because every delivery that ends wakes this up.
                 with trio.move_on_at(say_at) as scope:
                     await self._waiting.park()
                 if scope.cancelled_caught:
@@ -155,15 +155,15 @@ class Courier:
                     )
 
     async def _bring(self, agent_id: str, ended: DeliveryEnded) -> None:
-        """Tell the agent's actor until it has acted, so that no crash and no full disk has the work done again.
+        """Tell the agent's actor until it has acted, so that neither a crash nor a full disk makes the work repeat.
 
-        This ends also once the attempt is over by other means, because then there is nothing left to act on.
+        This also ends once the attempt has ended in another way, because the actor then has nothing left to do.
         """
         while True:
             try:
                 await self._addresses.agent(agent_id).ask(ended, timeout_s=BRING_TIMEOUT_S)
             except (ActorError, OpscoreError) as error:
-                _log.warning("what came of %s attempt %d is told again: %s", ended.task_id, ended.attempt, error)
+                _log.warning("the outcome of %s attempt %d is reported again: %s", ended.task_id, ended.attempt, error)
                 await trio.sleep(BRING_AGAIN_S)
             else:
                 return
@@ -175,6 +175,6 @@ class Courier:
         try:
             return await way.deliver(assignment, agent)
         except Exception as error:  # noqa: BLE001 (reported as a fact, like any other break)
-            # A way that breaks its promise must not take the node down with it.
+            # A way that breaks its contract must not take the node down.
             _log.exception("delivery of %s attempt %d failed", assignment.task_id, assignment.attempt)
             return Broken(reason=repr(error))

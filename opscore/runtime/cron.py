@@ -1,7 +1,7 @@
-"""When a cron expression is due, in a time zone.
+"""The due times of a cron expression in a time zone.
 
-`cronsim` reads the expression and says which readings of a clock it matches, as Debian's cron does. What becomes of a
-reading that the clock of the zone shows twice, or never, is decided here (ADR 15).
+`cronsim` parses the expression and yields the readings of a clock that it matches, as Debian's cron does. What becomes
+of a reading that the zone's clock shows twice, or never, is decided here (ADR 15).
 """
 
 import math
@@ -15,7 +15,7 @@ from cronsim import CronSim, CronSimError
 from opscore.runtime import zones
 
 CHARACTERS_MAX: Final = 256
-"""Of an expression."""
+"""Length of an expression."""
 
 _FIELDS: Final = (
     ("second", "0–59"),
@@ -31,7 +31,7 @@ _SECOND: Final = timedelta(seconds=1)
 
 
 def faults(text: str) -> list[str]:
-    """What is wrong with an expression; nothing for one that can be due."""
+    """Return what is wrong with an expression; nothing if it can be due."""
     if len(text) > CHARACTERS_MAX:
         return [f"expected {CHARACTERS_MAX} characters at most"]
     fields = text.split()
@@ -61,14 +61,14 @@ def _is_read(fields: list[str]) -> bool:
 class Cron:
     """The due times of an expression, in whole seconds.
 
-    Where the minute or the hour begins with `*` it asks for something at intervals: it is due whenever the clock shows
-    a reading that it matches, so twice for one that is shown twice, and never for one that is never shown. Any other
-    names times of the day: each is due once on every day that it names, when the clock first shows it, or at the
+    An expression whose minute or hour begins with `*` repeats at intervals: it is due whenever the clock shows a
+    matching reading, so twice for a reading that is shown twice, and never for one that is never shown. Any other
+    expression names times of day: each is due once on every matching day, when the clock first shows it, or at the
     moment at which the clock is put forward past it.
 
     Args:
         text: the expression.
-        zone: whose clock it is matched with.
+        zone: the zone whose clock it is matched against.
 
     Raises:
         ValueError: it can't be read; `faults` says why.
@@ -76,21 +76,21 @@ class Cron:
 
     def __init__(self, text: str, zone: ZoneInfo) -> None:
         if not _is_read(text.split()):
-            raise ValueError(f"{text[:CHARACTERS_MAX]!r} is no cron expression")
+            raise ValueError(f"{text[:CHARACTERS_MAX]!r} is not a cron expression")
         self._text = text
         self._zone = zone
         minute, hour = text.split()[-5:-3]
         self._at_intervals = minute.startswith("*") or hour.startswith("*")
 
     def after(self, at: float) -> float | None:
-        """The first due time after a moment; nothing, if none comes within 50 years."""
+        """Return the first due time after a moment, or None if none comes within 50 years."""
         since = math.floor(at)
         found = self._interval_after(since) if self._at_intervals else self._time_of_day_after(at, since)
         return None if found is None else float(found)
 
     def _time_of_day_after(self, at: float, since: int) -> int | None:
         due_times = (zones.moment(self._zone, shown) for shown in self._matches(zones.reading(self._zone, since)))
-        # Readings that the clock shows a second time, or that it was put forward past, have been due.
+        # Readings that the clock shows a second time, or was put forward past, have been due already.
         return next((due_at for due_at in due_times if due_at > at), None)
 
     def _interval_after(self, since: int) -> int | None:
@@ -100,10 +100,10 @@ class Cron:
             change = zones.changed(self._zone, since, due_at)
             if change is None:
                 return due_at
-            # From there on the clock shows other readings, the very first one included.
+            # From the change on, the clock shows other readings; the search includes the first of them.
             since, start, shown = change, change - 1, zones.reading(self._zone, change) - _SECOND
         return None
 
     def _matches(self, after: datetime) -> Iterator[datetime]:
-        """The readings that match, without a thought to the zone."""
+        """Yield the matching readings after one, regardless of the zone."""
         return CronSim(self._text, after)

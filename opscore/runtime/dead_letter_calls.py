@@ -1,4 +1,4 @@
-"""What can be asked of a node about its dead letters: tasks that failed for good, and their runs with them."""
+"""Calls on a node about dead letters: tasks that failed for good, and their runs with them."""
 
 import functools
 
@@ -17,7 +17,7 @@ from opscore.runtime.views import PAGE_MAX, DeadLetter, Page
 
 @attrs.frozen(kw_only=True)
 class RefusedReplay:
-    """A run that was not tried again, and why."""
+    """A run that could not be retried, and why."""
 
     session_id: str
     error: Refusal
@@ -25,17 +25,17 @@ class RefusedReplay:
 
 @attrs.frozen(kw_only=True)
 class Replayed:
-    """What came of trying the runs of many dead letters again."""
+    """The outcome of replaying many dead letters."""
 
     sessions: tuple[Session, ...]
-    """Those that go on, as they are then."""
+    """The runs that were retried, as they are then."""
     refused: tuple[RefusedReplay, ...]
     next_cursor: str | None
-    """Where the next call goes on; nothing once no dead letter is left to look at."""
+    """Where the next call continues; None once no dead letter is left."""
 
 
 class DeadLetterCalls(SessionCalls):
-    """Dead letters."""
+    """Calls about dead letters."""
 
     def dead_letters(
         self, *, limit: int = 100, cursor: str | None = None, workflow_id: str | None = None, code: str | None = None
@@ -43,13 +43,13 @@ class DeadLetterCalls(SessionCalls):
         """List the dead letters, the newest first.
 
         Args:
-            limit: how many at most; 500 at most.
-            cursor: where the page before ended.
+            limit: the most dead letters to return, from 1 to 500.
+            cursor: `next_cursor` of the page before.
             workflow_id: only those of runs of this workflow.
             code: only those that failed with this code.
 
         Raises:
-            InvalidDocument: no page ended there, or the limit is not from 1 to 500.
+            InvalidDocument: the cursor is invalid, or the limit is not from 1 to 500.
         """
         return self._read(
             lambda view: views.dead_letters(view, limit=limit, cursor=cursor, workflow_id=workflow_id, code=code)
@@ -59,7 +59,7 @@ class DeadLetterCalls(SessionCalls):
         """Return one dead letter.
 
         Raises:
-            DeadLetterNotFound: there is no such task, or it is none: its run goes on, or it was discarded.
+            DeadLetterNotFound: there is no such task, or it is not a dead letter.
         """
         found = self._read(lambda view: views.dead_letter(view, task_id))
         if found is None:
@@ -67,29 +67,30 @@ class DeadLetterCalls(SessionCalls):
         return found
 
     async def replay(self, task_id: str) -> Session:
-        """Try the run of a dead letter again, from everything in it that failed; returns the session as it is then.
+        """Retry the run of a dead letter from everything in it that failed; return the session as it is then.
 
         Raises:
-            DeadLetterNotFound: it is none.
-            SessionConflict: the run can't be tried again.
+            DeadLetterNotFound: the task is not a dead letter.
+            SessionConflict: the run can't be retried.
         """
         return await self.steer(self.dead_letter(task_id).session.session_id, Move.RETRY)
 
     async def replay_all(
         self, *, workflow_id: str | None = None, code: str | None = None, cursor: str | None = None
     ) -> Replayed:
-        """Try the runs of the newest dead letters again, `replays_max` letters at a call.
+        """Retry the runs of the newest dead letters, `replays_max` letters at a call.
 
-        What fails again meanwhile is newer than where a call begins, so going on by the cursor comes to an end.
+        A task that fails again becomes a newer dead letter than those ahead of the cursor, so that following the cursor
+        comes to an end.
 
         Args:
-            workflow_id: only those of runs of this workflow.
+            workflow_id: only dead letters of runs of this workflow.
             code: only those that failed with this code.
-            cursor: where the call before ended.
+            cursor: `next_cursor` of the call before.
 
         Raises:
-            InvalidDocument: no call ended there.
-            StoreError, ActorError: some were not tried; they are dead letters still.
+            InvalidDocument: the cursor is invalid.
+            StoreError, ActorError: some runs were not retried; their tasks are still dead letters.
         """
         page = self.dead_letters(
             limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id, code=code
@@ -102,7 +103,7 @@ class DeadLetterCalls(SessionCalls):
             except Refusal as error:
                 outcomes[session_id] = error
 
-        # All at once, so that their commits share batches.
+        # Concurrently, so that their commits share batches.
         async with open_nursery() as nursery:
             for session_id in outcomes:
                 nursery.start_soon(functools.partial(retry, session_id))
@@ -117,21 +118,24 @@ class DeadLetterCalls(SessionCalls):
         )
 
     async def discard(self, task_id: str, reason: str) -> Task:
-        """Have a task be no dead letter any more; the journal keeps why. Its run may still be tried again.
+        """Discard a dead letter; the journal keeps the reason. Its run may still be retried.
 
         Args:
-            task_id: the dead letter.
+            task_id: the task that is a dead letter.
             reason: why nobody has to look at it.
 
+        Returns:
+            the task, which is no longer a dead letter.
+
         Raises:
-            DeadLetterNotFound: it is none.
+            DeadLetterNotFound: the task is not a dead letter.
             SessionConflict: its run has not ended.
             InvalidDocument: the reason is empty or blank.
-            TypeError: the reason is no text.
+            TypeError: the reason is not a string.
         """
-        check_is_text(reason, "a text as a reason")
+        check_is_text(reason, "a string as a reason")
         if not reason.strip():
-            fault = Fault(path="reason", message="expected why nobody has to look at it, found nothing but blanks")
+            fault = Fault(path="reason", message="expected a reason why nobody has to look at it, found only blanks")
             raise InvalidDocument("call", (fault,))
         self.dead_letter(task_id)
         message = Discard(task_id=task_id, reason=shown_text(reason))

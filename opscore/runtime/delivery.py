@@ -1,7 +1,7 @@
-"""The port through which attempts reach agents, and what the facts that come back mean.
+"""The port through which attempts reach agents, and what the outcome of a delivery means.
 
-The gateway implements `Delivery` and reports only what happened on the transport: an answer and its status, a
-connection that never stood, one that broke. `judge_answer` decides what that means for the attempt.
+The gateway implements `Delivery`. It reports only facts about the transport: an answer and its status, a connection
+that could not be made, or one that broke. `judge_answer` decides what a fact means for the attempt.
 """
 
 from typing import Any, Final, Protocol
@@ -11,9 +11,9 @@ import attrs
 from opscore.runtime.models import Agent, Assignment, Failure
 
 TIMEOUT: Final = "timeout"
-"""The code of an attempt that took longer than it may."""
+"""The code of an attempt that exceeded its time."""
 OUTCOME_UNKNOWN: Final = "outcome_unknown"
-"""The code of a tool's call of which nobody knows whether it was made."""
+"""The code of an attempt of which it is unknown whether its tool was called."""
 _NOT_DELIVERED: Final = frozenset({404, 429, 503})
 _SUCCESS: Final = range(200, 300)
 _ACCEPTED: Final = 202
@@ -30,20 +30,20 @@ class Answered:
     body: Any = None
     """The decoded JSON, or the text when it is not JSON."""
     cut_off: str | None = None
-    """Why there is no body, where it could not be read to its end."""
+    """Why there is no body, if it could not be read to its end."""
     retry_after_s: float | None = None
 
 
 @attrs.frozen(kw_only=True)
 class NotReached:
-    """Nothing was sent: the connection was refused, the name unknown, the address forbidden."""
+    """Nothing was sent: the connection was refused, or the host is unknown, or its address is forbidden."""
 
     reason: str
 
 
 @attrs.frozen(kw_only=True)
 class Broken:
-    """Sent, at least in part, and then no answer came."""
+    """The request was sent, at least in part, and then no answer came."""
 
     reason: str
 
@@ -57,7 +57,7 @@ class Returned:
 
 @attrs.frozen(kw_only=True)
 class Raised:
-    """A local function raised, or ran out of its time."""
+    """A local function raised, or exceeded its time."""
 
     message: str
     code: str = "task_failed"
@@ -72,15 +72,15 @@ class Delivery(Protocol):
     """A way to hand attempts to agents."""
 
     def reaches(self, agent: Agent) -> bool:
-        """Whether there is a way to this agent at all."""
+        """Return whether attempts can be delivered to this agent in this way at all."""
 
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
-        """Hand the attempt over and say what happened. Raises nothing but cancellation."""
+        """Deliver the attempt and return what happened. Raises nothing but cancellation."""
 
 
 @attrs.frozen(kw_only=True)
 class Delivered:
-    """The agent has the attempt; its reports will tell the rest."""
+    """The agent has the attempt; its reports will tell how it ends."""
 
 
 @attrs.frozen(kw_only=True)
@@ -100,7 +100,7 @@ class Failed:
 
 @attrs.frozen(kw_only=True)
 class Undelivered:
-    """The agent does not have it: the task goes back to the queue, the agent is suspected."""
+    """The agent does not have the attempt: the task goes back to the queue, and the agent is suspected."""
 
     reason: str
     retry_after_s: float | None = None
@@ -108,16 +108,16 @@ class Undelivered:
 
 @attrs.frozen(kw_only=True)
 class Lost:
-    """The agent had it and will not end it; spends no retry."""
+    """The agent had the attempt and will not end it; this spends no retry."""
 
     reason: str
     counts: bool = True
-    """Whether it is one more in the row of those that are lost or undelivered."""
+    """Whether it counts against `dispatch_attempts_max`."""
 
 
 @attrs.frozen(kw_only=True)
 class Unknown:
-    """Nobody can tell whether the agent has it; its lease is cut short."""
+    """It is unknown whether the agent has the attempt; its lease is cut short."""
 
     reason: str
 
@@ -126,25 +126,25 @@ Judgement = Delivered | Completed | Failed | Undelivered | Lost | Unknown
 
 
 def judge_answer(fact: Fact, *, tool: bool = False, idempotent: bool = False) -> Judgement:
-    """Say what a transport fact means for the attempt.
+    """Decide what a transport fact means for the attempt.
 
     Args:
         fact: what happened.
-        tool: the attempt is the call of a tool, whose answer is its result.
-        idempotent: that may be called again though nobody knows whether it was called.
+        tool: the attempt is a tool call, whose answer is its result.
+        idempotent: the tool may be called again even if it is unknown whether it was called.
     """
     return judge_call(_judge_call(fact), idempotent=idempotent) if tool else _judge(fact)
 
 
 def tells_the_end(judgement: Judgement) -> bool:
-    """Whether this says how the attempt ended, and not only whether the agent has it."""
+    """Whether a judgement says how the attempt ended, and not only whether the agent has it."""
     if isinstance(judgement, Failed):
         return judgement.error.code != OUTCOME_UNKNOWN
     return isinstance(judgement, Completed)
 
 
 def _judge_call(fact: Fact) -> Judgement:
-    """What a fact means for the call of a tool, whose answer is its result."""
+    """Decide what a fact means for a tool call, whose answer is its result."""
     if isinstance(fact, Answered) and fact.status in _SUCCESS:
         if fact.cut_off is not None:
             return Unknown(reason=f"its answer could not be read: {fact.cut_off}")
@@ -169,11 +169,11 @@ def _judge(fact: Fact) -> Judgement:
 
 
 def judge_call(judgement: Judgement, *, idempotent: bool) -> Judgement:
-    """What a judgement means for the call of a tool: one of which nobody knows whether it was made is a failure.
+    """Adapt a judgement to a tool call: if it is unknown whether the tool was called, the attempt fails.
 
     Args:
-        judgement: what it would mean for an agent's task.
-        idempotent: the call may be made again.
+        judgement: what the fact would mean for an agent's task.
+        idempotent: the tool may be called again.
     """
     if not isinstance(judgement, Lost | Unknown):
         return judgement
@@ -181,19 +181,19 @@ def judge_call(judgement: Judgement, *, idempotent: bool) -> Judgement:
 
 
 def unknown_call(reason: str) -> Failure:
-    """Why an attempt failed of which nobody knows whether its tool was called."""
-    return Failure(message=f"nobody knows whether the tool was called: {reason}", code=OUTCOME_UNKNOWN)
+    """Return the failure of an attempt of which it is unknown whether its tool was called."""
+    return Failure(message=f"it is unknown whether the tool was called: {reason}", code=OUTCOME_UNKNOWN)
 
 
 def _called(body: Any, *, accepted: bool = False, within: bool = False) -> Judgement | None:
-    """What a tool answered; nothing where the answer is none of a tool's, or says only that the call was accepted."""
+    """Judge a tool's answer; return None if it is not a tool's answer, or says only that the call was accepted."""
     if not isinstance(body, dict) or body.get("status") not in _TOOL_STATUSES:
         return None
     if body["status"] == "success":
         data = body.get("data")
         if accepted and data is None:
             return None
-        # AgentKit passes the answer of an agent on in `data`, as it is.
+        # AgentKit passes on the agent's own answer, unchanged, in `data`.
         return (None if within else _passed_on(data)) or Completed(result=data)
     message, code = body.get("message"), body.get("error_code")
     said = message if isinstance(message, str) and message else f"the tool answered {_excerpt(body)}"
@@ -201,7 +201,7 @@ def _called(body: Any, *, accepted: bool = False, within: bool = False) -> Judge
 
 
 def _passed_on(data: Any) -> Judgement | None:
-    """What an answer within an answer says; nothing where it is a result, whatever that has for a status."""
+    """Judge an answer within an answer; return None if it is a result, even one that has a `status`."""
     if not isinstance(data, dict):
         return None
     if data.get("status") == "completed" and "result" in data:
@@ -226,7 +226,7 @@ def _judge_status(answer: Answered) -> Judgement:
 
 
 def _judge_body(body: Any) -> Judgement:
-    """An answer that says completed ends the attempt; AgentKit wraps the agent's own answer in `data`."""
+    """Judge a successful answer: one that says completed ends the attempt. AgentKit wraps it in `data`."""
     for said in (body, body.get("data") if isinstance(body, dict) else None):
         if isinstance(said, dict) and said.get("status") == "completed":
             return Completed(result=said.get("result"))

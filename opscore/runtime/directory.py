@@ -1,7 +1,7 @@
-"""The port of those who introduce agents and can list them all, and what follows from such a list, agent by agent.
+"""The port to directories of agents, which can list them all, and what such a list changes.
 
-A list is as old as its question. What is said of an agent while the list is under way may be newer, so whoever
-registers, or is deregistered, meanwhile is left as that says; the next list knows of it.
+A list is as old as the request for it. What happens to an agent while the list is being fetched may be newer, so an
+agent that is registered or deregistered meanwhile stays as it is; the next list includes that.
 """
 
 from collections import Counter
@@ -17,29 +17,29 @@ from opscore.runtime.registration import is_news
 
 @attrs.frozen(kw_only=True)
 class Listing:
-    """Who is there, as a directory says; an id stands once, in `agents` or in `unusable`."""
+    """The agents in a directory; each id occurs once, in `agents` or in `unusable`."""
 
     agents: tuple[Registration, ...] = ()
     unusable: frozenset[str] = frozenset()
-    """Agents that are listed with what can't be registered: they are left as they are."""
+    """Ids of entries that can't be registered; agents with these ids stay as they are."""
     whole: bool = True
-    """Whether every entry says whose it is. Where one does not, it may be anybody's, and nobody is missed."""
+    """Whether every entry has an id. An entry without one could be any agent, so then no agent is forgotten."""
 
 
 class Directory(Protocol):
-    """Who introduces agents, and can list them."""
+    """A source of agents that can list them."""
 
     @property
     def source(self) -> AgentSource:
-        """As whose the listed agents are registered."""
+        """The source as which the listed agents are registered."""
 
     async def listing(self) -> Listing:
-        """Ask who is there. What it raises comes out of whoever asked."""
+        """Fetch the list of agents. Its errors are passed on to the caller."""
 
 
 @attrs.frozen(kw_only=True)
 class Changes:
-    """What a list changes."""
+    """The registrations to make, and the ids of agents to forget."""
 
     register: tuple[Registration, ...] = ()
     forget: tuple[str, ...] = ()
@@ -47,22 +47,22 @@ class Changes:
 
 @attrs.frozen(kw_only=True)
 class Reconciled:
-    """What came of a list."""
+    """The outcome of applying a list: the ids of agents that were registered or forgotten."""
 
     registered: tuple[str, ...] = ()
     forgotten: tuple[str, ...] = ()
     failed: tuple[tuple[str, Exception], ...] = ()
-    """Agents that could not be registered or forgotten, each with why; the next list tries again."""
+    """Agents that could not be registered or forgotten, each with its error; the next list tries again."""
 
 
 def changes(listing: Listing, known: Iterable[Agent], source: AgentSource, spoken_of: Collection[str]) -> Changes:
-    """Say whom to register and whom to forget.
+    """Decide which agents to register and which to forget.
 
     Args:
-        listing: who is there; the registrations are of this source.
+        listing: the list; its registrations are of this source.
         known: the registered agents, at least those that are listed and those of this source.
-        source: whose list it is; whoever somebody else introduced is left alone.
-        spoken_of: who was registered or deregistered since the list was asked for, which may be newer.
+        source: whose list it is; agents that another source introduced stay as they are.
+        spoken_of: ids that were registered or deregistered since the list was requested, which may be newer.
     """
     there = {agent.agent_id: agent for agent in known}
     listed = {each.agent_id for each in listing.agents} | listing.unusable
@@ -81,7 +81,7 @@ def changes(listing: Listing, known: Iterable[Agent], source: AgentSource, spoke
 
 
 class Introductions:
-    """Who is being registered or deregistered, for those who have to know of whom something is said meanwhile."""
+    """The registrations and deregistrations under way, for a caller that has to know which agents change meanwhile."""
 
     def __init__(self) -> None:
         self._registering: Counter[str] = Counter()
@@ -89,11 +89,11 @@ class Introductions:
         self._listeners: list[set[str]] = []
 
     def registers(self, agent_id: str) -> AbstractContextManager[None]:
-        """Somebody registers the agent for as long as the block lasts."""
+        """Mark the agent as being registered for as long as the block lasts."""
         return self._under_way(self._registering, agent_id)
 
     def deregisters(self, agent_id: str) -> AbstractContextManager[None]:
-        """Somebody deregisters the agent, registered or not, for as long as the block lasts."""
+        """Mark the agent, registered or not, as being deregistered for as long as the block lasts."""
         return self._under_way(self._deregistering, agent_id)
 
     def is_registering(self, agent_id: str) -> bool:
@@ -102,13 +102,13 @@ class Introductions:
 
     @contextmanager
     def spoken_of(self) -> Iterator[Collection[str]]:
-        """Note who is spoken of from now on, and who is at this moment: what becomes of that is not to be seen yet."""
+        """Collect the ids of agents that are registered or deregistered at this moment, or while the block lasts."""
         noted = {*self._registering, *self._deregistering}
         self._listeners.append(noted)
         try:
             yield noted
         finally:
-            # By identity: two that noted the same are equal.
+            # By identity, because two sets with the same ids are equal.
             self._listeners = [each for each in self._listeners if each is not noted]
 
     @contextmanager

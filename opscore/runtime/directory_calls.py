@@ -1,4 +1,4 @@
-"""How a node is brought up to date with a directory of agents."""
+"""Calls that bring a node up to date with a directory of agents."""
 
 import itertools
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -18,26 +18,26 @@ from opscore.runtime.registration_messages import Register
 from opscore.runtime.tables import AGENTS
 
 PAGE: Final = 500
-"""Rows that are read at once."""
+"""Rows that are read at a time."""
 AT_ONCE_MAX: Final = 64
-"""Agents that are registered or forgotten at once: they share their commits."""
+"""Agents that are registered or forgotten concurrently, so that they share commits."""
 
 
 class DirectoryCalls(AgentCalls):
-    """Agents that a directory lists."""
+    """Calls about agents that a directory lists."""
 
     async def reconcile(self, directory: Directory) -> Reconciled:
-        """Ask a directory who is there; register who is new or described anew, and forget who is there no more.
+        """Fetch a directory's list; register agents that are new or have changed, and forget those no longer listed.
 
-        Where nothing has changed nothing is written. Whoever another source introduced is left alone, and so is
-        whoever registers, or is deregistered, from the time of the question on. One agent that can't be registered or
-        forgotten keeps no other from it.
+        A list without news writes nothing. Agents that another source introduced stay as they are, and so do agents
+        that are registered or deregistered after the list was requested. If one agent can't be registered or
+        forgotten, the others still are.
 
         Args:
-            directory: whom to ask.
+            directory: where the list comes from.
 
         Raises:
-            Exception: the directory's own errors, as they are; then nothing was changed.
+            Exception: the directory's own errors, unchanged; nothing was changed then.
         """
         source = chosen(AgentSource, directory.source, "directory", "source")
         with self._core.introductions.spoken_of() as spoken_of:
@@ -50,7 +50,7 @@ class DirectoryCalls(AgentCalls):
         return Reconciled(registered=registered, forgotten=forgotten, failed=(*not_registered, *not_forgotten))
 
     async def _concerned(self, listing: Listing, source: AgentSource) -> list[Agent]:
-        """Read who is listed, and who was introduced by this source: page by page, so that others get their turn."""
+        """Read the agents that are listed or came from this source, page by page, so that other tasks get a turn."""
         listed = {each.agent_id for each in listing.agents}
         found: list[Agent] = []
         after: str | None = None
@@ -66,13 +66,13 @@ class DirectoryCalls(AgentCalls):
         )
 
     async def _register_listed(self, registration: Registration) -> bool:
-        """Register an agent as it is listed; `False` where somebody else has introduced it."""
+        """Register an agent as it is listed; return `False` if another source has introduced it."""
         self._check(registration)
         agent = await self._register(Register(registration=registration, listed=True))
         return agent.source is registration.source
 
     async def _forget_unlisted(self, agent_id: str, source: AgentSource) -> bool:
-        """Forget an agent; `False` where somebody else has introduced it, or it is gone already."""
+        """Forget an agent; return `False` if another source has introduced it, or it is gone already."""
         try:
             return await self._deregister(agent_id, source)
         except AgentNotFound:
@@ -82,7 +82,7 @@ class DirectoryCalls(AgentCalls):
 async def _each(
     steps: Mapping[str, Callable[[], Awaitable[bool]]], spoken_of: Collection[str]
 ) -> tuple[tuple[str, ...], tuple[tuple[str, Exception], ...]]:
-    """Take these steps, several at once; returns for whom they were taken and for whom they failed, by id."""
+    """Run these steps, several at once; return the ids whose step succeeded, and the ids and errors of the others."""
     done: list[str] = []
     failed: list[tuple[str, Exception]] = []
     waiting = iter(steps.items())
@@ -90,7 +90,7 @@ async def _each(
     async def work() -> None:
         for agent_id, step in waiting:
             try:
-                # Looked at last of all: what is said of it from now on reaches its actor after this.
+                # Checked as late as possible: any call about this agent from now on reaches its actor after this step.
                 if agent_id not in spoken_of and await step():
                     done.append(agent_id)
             except (OpscoreError, ActorError, ValueError, TypeError) as error:

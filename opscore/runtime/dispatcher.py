@@ -1,4 +1,4 @@
-"""The dispatcher: ready tasks × idle agents. Everything it knows is a hint, rebuilt from rows when it starts."""
+"""The dispatcher: ready tasks × idle agents. All its state is hints, which are rebuilt from rows when it starts."""
 
 import contextlib
 import functools
@@ -26,18 +26,18 @@ from opscore.runtime.waiting import Held, Place, QueueDepths, Requirement
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 POSTPONE_S: Final = 1.0
-"""How long to wait, about, before an offer that the store could not take is made again."""
+"""About how long to wait before an offer that the store could not take is made again."""
 
 
 class DispatcherActor(Actor[DispatcherProtocol]):
-    """Makes offers, and waits for none of them, so that many share one group commit.
+    """Makes offers without waiting for their outcome, so that many share one group commit.
 
     Args:
-        addresses: where the others are.
-        courier: says which agents can be reached.
-        library: the definitions, for what the tasks require.
-        limits: what the node allows.
-        may_offer: whether offers are made; a node that drains makes none.
+        addresses: where the other actors are.
+        courier: knows which agents can be reached.
+        library: the definitions of runs, which say what their tasks need.
+        limits: the node's limits.
+        may_offer: returns whether offers are made; a node that drains makes none.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         self._awaiting_offers: list[Reply[None]] = []
 
     async def on_start(self) -> None:
-        """After a crash, read the rows again; the first time, the node says when."""
+        """Read the rows after a crash; at the first start, `ReadRows` does that."""
         if self._addresses.bound:
             await self._read_rows()
 
     @handles(messages.ReadRows)
     async def read_rows(self, _: messages.ReadRows) -> None:
-        """The node is complete: read who is idle and what waits."""
+        """Read which agents are idle and which tasks wait."""
         await self._read_rows()
 
     async def _read_rows(self) -> None:
@@ -83,7 +83,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         )
         self._make(self._book.slots_held(await journal.load(recovery.slots_held), steady))
         for gate, times in began.items():
-            # What the wall clock, set back since, shows as still to come has begun by now.
+            # If the wall clock was set back, an attempt that began in its future counts as beginning now.
             self._book.begun(gate, sorted(steady - max(0.0, now - at) for at in times), steady)
         for page in pages:
             self._make(self._book.take_page(page, steady))
@@ -92,12 +92,12 @@ class DispatcherActor(Actor[DispatcherProtocol]):
 
     @handles(messages.TaskReady)
     def task_ready(self, message: messages.TaskReady) -> None:
-        """A task waits."""
+        """Take in that a task waits."""
         self._make(self._book.task_ready(message.task, message.as_of, self._steady()))
 
     @handles(messages.FindAgent)
     def find_agent(self, message: messages.FindAgent) -> messages.Offer | None:
-        """Find an agent for a task that is about to wait, and make the offer of it."""
+        """Find an agent for a task that is about to become ready, and make the offer."""
         match = self._book.find_agent(message.task, self._steady()) if self._may_offer() else None
         if match is None:
             return None
@@ -106,28 +106,28 @@ class DispatcherActor(Actor[DispatcherProtocol]):
 
     @handles(messages.MayGoOn)
     def may_go_on(self, message: messages.MayGoOn) -> bool:
-        """Say whether an agent that comes free may go on with what its last task made ready."""
+        """Return whether an agent that becomes free may continue with a task that its last one made ready."""
         return self._may_offer() and self._book.may_go_on(message.agent, message.task)
 
     @handles(messages.TaskWithdrawn)
     def task_withdrawn(self, message: messages.TaskWithdrawn) -> None:
-        """A task waits no longer."""
+        """Take in that a task no longer waits."""
         self._book.task_withdrawn(message.task_id)
         self._make([])
 
     @handles(messages.AgentAvailable)
     def agent_available(self, message: messages.AgentAvailable) -> None:
-        """An agent is idle."""
+        """Take in that an agent can be given work."""
         self._make(self._book.agent_available(message, self._steady()))
 
     @handles(messages.AgentUnavailable)
     def agent_unavailable(self, message: messages.AgentUnavailable) -> None:
-        """An agent is idle no longer, or has let go of what it had."""
+        """Take in that an agent can't be given work, or no longer holds a lease."""
         self._make(self._book.agent_unavailable(message, self._steady()))
 
     @handles(messages.OfferEnded)
     def offer_ended(self, message: messages.OfferEnded) -> None:
-        """Close an offer, and make those that follow; one of a former incarnation is not this one's to close."""
+        """Close an offer, and make those that follow; offers of a former incarnation are ignored."""
         if message.incarnation != self.context.incarnation:
             return
         self._offers_under_way -= 1
@@ -136,18 +136,18 @@ class DispatcherActor(Actor[DispatcherProtocol]):
 
     @handles(messages.GateDue)
     def gate_due(self, message: messages.GateDue) -> None:
-        """A gate may open."""
+        """Take in that a gate may open."""
         self._make(self._book.gate_due(message.gate, self._steady()))
 
     @handles(messages.LineRead)
     def line_read(self, message: messages.LineRead) -> None:
-        """The next of a line are there; what a former incarnation asked for is not for this one."""
+        """Take in the next tasks of a line; those that a former incarnation asked for are ignored."""
         if message.incarnation == self.context.incarnation:
             self._make(self._book.take_page(message.page, self._steady()))
 
     @handles(messages.GetDepths)
     def depths(self, _: messages.GetDepths) -> QueueDepths:
-        """Say how much waits."""
+        """Return how much waits."""
         return self._book.depths()
 
     @handles(process_messages.AwaitOffers)
@@ -165,7 +165,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
                 reply.set(None)
 
     def _make(self, matches: list[Match]) -> None:
-        """Make offers, unless the node is on its way out: then the rows keep them for the next opening."""
+        """Make offers, unless the node is draining: then the tasks wait in the rows for the next opening."""
         for gate, at in self._book.take_times().items():
             self.context.tell_after(max(0.0, at - self._steady()), messages.GateDue(gate=gate))
         for requirement, after in self._book.take_wanted():
@@ -175,7 +175,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
                 self._offer(match)
 
     async def _read_on(self, requirement: Requirement, after: Place) -> None:
-        """Read the next of a line, beside the mailbox."""
+        """Read the next tasks of a line, beside the mailbox."""
         read = functools.partial(
             recovery.next_page,
             requirement=requirement,
@@ -187,7 +187,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
             try:
                 page = await self._addresses.journal.load(read)
             except (StoreError, Refusal, ActorError) as error:
-                self.context.log.warning("the next that wait for %s are read later: %s", requirement[1], error)
+                self.context.log.warning("the next tasks that need %s are read later: %s", requirement[1], error)
                 await trio.sleep(self._postponement_s())
             else:
                 self.context.ref.tell(messages.LineRead(page=page, incarnation=self.context.incarnation))
@@ -203,7 +203,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
             self.context.ask_soon(session, match.offer, functools.partial(self._answered, match))
 
     def _answered(self, match: Match, answer: Outcome[int | None]) -> None:
-        """Hear what came of an offer, in the midst of another message, perhaps; so it is told as one of its own."""
+        """Pass on the reply to an offer as a message, because it may come while another message is handled."""
         if isinstance(answer, Error):
             if isinstance(answer.error, Superseded) and answer.error.table == SLOTS.name:
                 self.context.start_soon(self._find_holders, match)
@@ -216,9 +216,9 @@ class DispatcherActor(Actor[DispatcherProtocol]):
             self._tell_ended(match, OfferOutcome.TASK_GONE if version is None else OfferOutcome.TAKEN, version or 0)
 
     async def _look_into(self, match: Match, error: BaseException) -> None:
-        """Close an offer that could not be taken, or of which nobody knows whether it was."""
+        """Close an offer that could not be taken, or whose outcome is unknown."""
         if isinstance(error, CommitUnanswered | ActorError):
-            self.context.log.warning("offer of %s ended unknown: %s", match.task.task_id, error)
+            self.context.log.warning("the outcome of the offer of %s is unknown: %s", match.task.task_id, error)
             outcome = OfferOutcome.UNKNOWN
             await self._ask_where_they_stand(match)
         elif isinstance(error, StoreError | Refusal):
@@ -230,7 +230,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         self._tell_ended(match, outcome)
 
     async def _find_holders(self, match: Match) -> None:
-        """Close an offer whose slot another attempt has, which this dispatcher does not know of."""
+        """Close an offer whose slot was taken by another attempt, of which this dispatcher did not know."""
         try:
             holders = await self._addresses.journal.load(functools.partial(recovery.slots_held, names=match.slots))
         except (StoreError, Refusal, ActorError) as error:
@@ -252,9 +252,9 @@ class DispatcherActor(Actor[DispatcherProtocol]):
         self.context.ref.tell(ended)
 
     async def _ask_where_they_stand(self, match: Match) -> None:
-        """Have both sides look at their rows; one that is being replaced does so by itself.
+        """Have the run and the agent check their rows; an actor that is being replaced does so by itself.
 
-        The agent is asked once the run has answered, behind the offer in its mailbox: nothing of it is to come then.
+        The agent is asked after the run has answered, because the run then has handled the offer in its mailbox.
         """
         with contextlib.suppress(ActorStopped):
             await self._until_answered(match.task.session_id)
@@ -271,7 +271,7 @@ class DispatcherActor(Actor[DispatcherProtocol]):
                 return
 
     def _steady(self) -> float:
-        """By trio's clock, which goes on whatever the wall clock is set to."""
+        """Return the time of trio's clock, which setting the wall clock does not affect."""
         return trio.current_time()
 
     def _postponement_s(self) -> float:

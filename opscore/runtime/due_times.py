@@ -1,4 +1,4 @@
-"""What a schedule's due times are, and what is to be done about those that have passed: decided on values alone."""
+"""The due times of a schedule, and what to do about those that have passed, as pure functions."""
 
 import math
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ _LOOKED_AT_FACTOR: Final = 4
 
 
 class DueTimes(Protocol):
-    """Due times, in order; a cron expression has them, and so has a single time."""
+    """Due times, in order: those of a cron expression, or a single time."""
 
     def after(self, at: float) -> float | None:
-        """The first one after a moment, if there is one."""
+        """Return the first due time after a moment, if there is one."""
 
 
 @attrs.frozen
@@ -28,29 +28,29 @@ class Once:
     at: float
 
     def after(self, at: float) -> float | None:
-        """That time, as long as it is to come."""
+        """Return the time if it is after a moment."""
         return self.at if self.at > at else None
 
 
 @attrs.frozen(kw_only=True)
 class Decision:
-    """What is to be done about a schedule that is due."""
+    """What to do about a schedule that is due."""
 
     fires: float | None
-    """The due time that starts a run now; nothing where none of those that have passed does."""
+    """The due time that starts a run now; None if no due time that has passed does."""
     next_due_at: float | None
-    """What is due after that, which may have passed as well."""
+    """The due time after that, which may have passed as well."""
     missed_from: float | None = None
-    """Due times from here to the one that fires, or to the next one, were missed and start nothing."""
+    """The first of the missed due times that start nothing; they end before the one that fires, or else the next."""
     counted_until: float = -math.inf
-    """Once this is done: what is due up to here starts a run, it is among those that were counted."""
+    """For the next decision: due times up to here start runs, because they are among the newest that were counted."""
 
 
 def of(schedule: Schedule) -> DueTimes:
-    """The due times of a schedule.
+    """Return the due times of a schedule.
 
     Raises:
-        InvalidDocument: this machine can't tell, such as because it does not know the time zone.
+        InvalidDocument: they can't be computed, for example because this machine does not know the time zone.
     """
     if schedule.at is not None:
         return Once(schedule.at)
@@ -62,7 +62,7 @@ def of(schedule: Schedule) -> DueTimes:
 
 
 def faults(expression: str | None, time_zone: str) -> list[Fault]:
-    """What is wrong with an expression and a time zone."""
+    """Return the faults of a cron expression and a time zone."""
     found = [] if expression is None else [Fault(path="cron", message=each) for each in cron.faults(expression)]
     try:
         zones.named(time_zone)
@@ -72,7 +72,7 @@ def faults(expression: str | None, time_zone: str) -> list[Fault]:
 
 
 def coming(schedule: Schedule, count: int) -> list[float]:
-    """The next due times, as many as there are and `count` at most; none while it is paused."""
+    """Return the next due times of a schedule, at most `count`; none while it is paused."""
     found: list[float] = []
     due_at = schedule.next_due_at
     times = of(schedule) if due_at is not None else None
@@ -86,10 +86,10 @@ def decided(schedule: Schedule, now: float, limits: Limits, counted_until: float
     """Decide what a schedule that is due does now.
 
     Args:
-        schedule: its `next_due_at` has come.
+        schedule: the schedule, whose `next_due_at` has come.
         now: wall time, in Unix seconds.
-        limits: when a due time counts as missed, and how many of those start runs all the same.
-        counted_until: what the decision before said, if that was done.
+        limits: say when a due time counts as missed, and how many missed ones start runs.
+        counted_until: `counted_until` of the decision before, if that was carried out.
 
     Raises:
         InvalidDocument: as `of`.
@@ -112,10 +112,10 @@ def decided(schedule: Schedule, now: float, limits: Limits, counted_until: float
 
 
 def _newest(times: DueTimes, due_at: float, now: int, count_max: int) -> float | None:
-    """The first of the newest due times that have passed, of which `due_at` is the oldest; there may be millions.
+    """Return the oldest of the newest `count_max` due times that have passed since `due_at`; there may be millions.
 
-    Looked for twice as far back each time, which finds what is due at intervals; then, where many are due close
-    together and long ago, by bisection.
+    The search goes back twice as far each time, which finds regular due times. If many of them are close together and
+    long ago, bisection follows.
     """
     if _count(times, due_at, now, count_max) < count_max:
         return due_at
@@ -136,7 +136,7 @@ def _newest(times: DueTimes, due_at: float, now: int, count_max: int) -> float |
 
 
 def _count(times: DueTimes, after: float, until: float, count_max: int) -> int:
-    """How many due times there are after one moment and until another; it stops counting at `count_max`."""
+    """Count the due times after one moment and until another, up to `count_max`."""
     return sum(1 for _ in _between(times, after, until, count_max))
 
 

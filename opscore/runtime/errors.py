@@ -1,30 +1,30 @@
-"""Everything the runtime can refuse or suffer.
+"""The errors of the runtime.
 
     OpscoreError
-    ├── Refusal                     the request was not taken; nothing changed
+    ├── Refusal                     the request was refused; nothing changed
     │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound, ScheduleNotFound,
     │   │                           DeadLetterNotFound
     │   ├── RecordsGone             retention has removed journal records that were asked for
     │   ├── Conflict                StaleAttempt, SessionConflict, IdempotencyConflict, ScheduleExists
     │   ├── InvalidDocument         every fault at once, each with a path
     │   ├── LimitExceeded           one of the named limits
-    │   ├── ExpressionInvalid       an expression can't be read, or names what does not exist
+    │   ├── ExpressionInvalid       an expression can't be parsed, or refers to something that does not exist
     │   └── Unavailable             NotReady, QueueFull; try again after `retry_after_s`
     ├── ExpressionFailed            an expression has no value in this scope
-    │   └── ExpressionExhausted     it would take more than its bounds allow
+    │   └── ExpressionExhausted     its evaluation would exceed its bounds
     ├── Superseded                  a precondition of a submission no longer held (internal)
     └── StoreError
         ├── StoreLocked             another process writes here
-        │   └── SameNumber          by a process of another container
+        │   └── SameNumber          one with the same process id, as in another container
         ├── StoreFull               disk or map full; reads go on
         ├── StoreReadOnly           its file may no longer be written; reads go on
         ├── StoreDamaged            a value whose checksum does not match, a truncated file
         ├── StoreIncompatible       written by a newer release, or not a store at all
-        ├── TransferError           a file is no whole export
-        ├── CommitUnanswered        what became of a commit is not known yet; the node goes on
-        └── CommitUncertain         a commit's sync failed: the node stops
+        ├── TransferError           a file is not a complete export
+        ├── CommitUnanswered        the outcome of a commit is not known yet; the node goes on
+        └── CommitUncertain         a commit's sync failed; the node stops
 
-Each class has a stable `code`, which the gateway shows as it is.
+Each class has a stable `code`, which the gateway passes on unchanged.
 """
 
 from typing import ClassVar, Final
@@ -32,27 +32,27 @@ from typing import ClassVar, Final
 import attrs
 
 FAULTS_MAX: Final = 1_000
-"""Faults that are listed of one document; a document can be made to have hundreds of thousands."""
+"""How many faults of one document are listed; a hostile document can have hundreds of thousands."""
 FAULT_CHARACTERS_MAX: Final = 500
-"""Characters of a fault's path, and of its message: each may quote most of the document."""
+"""To how many characters a fault's path and its message are cut, because each may quote most of the document."""
 FAULTS_SHOWN: Final = 3
-"""Faults that an error's sentence spells out; its `faults` hold them all."""
+"""How many faults an error's message spells out; its `faults` holds them all."""
 
 
 class OpscoreError(Exception):
-    """The root of what the runtime raises on purpose."""
+    """The base class of the errors that the runtime raises on purpose."""
 
     code: ClassVar[str] = "error"
 
 
 class Refusal(OpscoreError):
-    """The request was not taken and nothing changed."""
+    """The request was refused, and nothing changed."""
 
     code = "refused"
 
 
 class NotFound(Refusal):
-    """Something named does not exist."""
+    """Something that the request names does not exist."""
 
     code = "not_found"
     kind: ClassVar[str] = "thing"
@@ -96,7 +96,7 @@ class DefinitionNotFound(NotFound):
         super().__init__(identity)
         if identity.lstrip().startswith("{"):
             what = f"{self.kind} {identity[:64]!r} does not exist"
-            self.args = (f"{what}; a document is given as a mapping, not as its text, which counts as an id",)
+            self.args = (f"{what}; a string counts as an id, so pass a document as a mapping and not as its text",)
 
 
 class ScheduleNotFound(NotFound):
@@ -107,14 +107,14 @@ class ScheduleNotFound(NotFound):
 
 
 class DeadLetterNotFound(NotFound):
-    """No task of this id is a dead letter: it did not fail for good, its run goes on, or it was discarded."""
+    """No task with this id is a dead letter: it did not fail for good, its run goes on, or it was discarded."""
 
     code = "dead_letter_not_found"
     kind = "dead letter"
 
 
 class RecordsGone(Refusal):
-    """Retention has removed journal records that come after the one named: what follows would have a gap."""
+    """Retention has removed journal records after the one that the request names, so that following it has a gap."""
 
     code = "records_gone"
 
@@ -122,13 +122,13 @@ class RecordsGone(Refusal):
         self.after = after
         self.oldest = oldest
         super().__init__(
-            f"records after {after:,} are no longer kept; the journal goes back to {oldest:,}: read the state anew, "
-            "and follow from there"
+            f"records after {after:,} are no longer kept; the journal goes back to {oldest:,}. "
+            "Read the current state, and follow from there"
         )
 
 
 class Conflict(Refusal):
-    """The request contradicts what is already so."""
+    """The request conflicts with the present state."""
 
     code = "conflict"
 
@@ -145,13 +145,13 @@ class StaleAttempt(Conflict):
 
 
 class SessionConflict(Conflict):
-    """Where the session stands, this can't be done to it."""
+    """This can't be done to the session in its present state."""
 
     code = "session_conflict"
 
     def __init__(self, session_id: str, reason: str) -> None:
         self.session_id = session_id
-        super().__init__(f"session {session_id!r} can't be moved so: {reason}")
+        super().__init__(f"this can't be done to session {session_id!r}: {reason}")
 
 
 class IdempotencyConflict(Conflict):
@@ -171,7 +171,7 @@ class ScheduleExists(Conflict):
 
     def __init__(self, schedule_id: str) -> None:
         self.schedule_id = schedule_id
-        super().__init__(f"schedule {schedule_id!r} exists and says something else; delete it first, or use a new id")
+        super().__init__(f"schedule {schedule_id!r} exists with other content; delete it first, or use a new id")
 
 
 @attrs.frozen(kw_only=True)
@@ -179,14 +179,14 @@ class Fault:
     """One thing that is wrong with a document."""
 
     path: str
-    """Where, in the names of the document, such as `tasks[2].nextTaskId`; empty for the whole."""
+    """Where it is, in the names of the document, such as `tasks[2].nextTaskId`; empty for the document as a whole."""
     message: str
     """What was expected."""
     field: str | None = None
-    """The field of the object at `path` that should not be there, where that is the fault."""
+    """If the fault is a field that should not be there: the name of that field of the object at `path`."""
 
     def shortened(self) -> "Fault":
-        """The same with at most `FAULT_CHARACTERS_MAX` characters of each text."""
+        """Return the fault with its path and message cut to `FAULT_CHARACTERS_MAX` characters each."""
         return attrs.evolve(self, path=_excerpt(self.path), message=_excerpt(self.message))
 
 
@@ -195,7 +195,7 @@ def _excerpt(text: str) -> str:
 
 
 class InvalidDocument(Refusal):
-    """A document breaks its schema; it lists every fault, up to `FAULTS_MAX` and one that says there are more."""
+    """A document has faults. The error lists them all, up to `FAULTS_MAX` and one more that says there are more."""
 
     code = "validation_failed"
 
@@ -212,7 +212,7 @@ class InvalidDocument(Refusal):
 
 
 class LimitExceeded(Refusal):
-    """A named limit would be passed."""
+    """A named limit would be exceeded."""
 
     code = "limit_exceeded"
 
@@ -224,22 +224,22 @@ class LimitExceeded(Refusal):
 
 
 class ExpressionInvalid(Refusal):
-    """An expression can't be read, names what does not exist, or is larger than its bounds allow."""
+    """An expression can't be parsed, refers to something that does not exist, or is larger than its bounds allow."""
 
     code = "expression_invalid"
 
     def __init__(self, reason: str, *, position: int | None = None, path: str = "") -> None:
         self.reason = reason
         self.position = position
-        """In the text that was compiled, from 1, where it is known."""
+        """The position in the text that was compiled, counted from 1, if it is known."""
         self.path = path
-        """Of the string in the value that was compiled, such as `steps[2].text`; empty for the value itself."""
+        """The path of the string within the value that was compiled, such as `steps[2].text`; empty for the value."""
         self.message = reason if position is None else f"{reason}, at character {position}"
         super().__init__(f"{path}: {self.message}" if path else self.message)
 
 
 class Unavailable(Refusal):
-    """Not now; the same request may be taken later."""
+    """The request is refused for now; the same request may be accepted later."""
 
     code = "unavailable"
 
@@ -258,13 +258,13 @@ class NotReady(Unavailable):
 
 
 class QueueFull(Unavailable):
-    """As many sessions are unfinished as the node admits."""
+    """The node has as many unfinished sessions as it admits."""
 
     code = "queue_full"
 
     def __init__(self, allowed: int, *, retry_after_s: float = 5.0) -> None:
         super().__init__(
-            f"{allowed:,} sessions are unfinished, as many as sessions_open_max admits",
+            f"{allowed:,} sessions are unfinished, which is all that sessions_open_max allows",
             retry_after_s=retry_after_s,
         )
 
@@ -276,13 +276,13 @@ class ExpressionFailed(OpscoreError):
 
 
 class ExpressionExhausted(ExpressionFailed):
-    """Evaluating an expression, or its result, would go beyond its bounds."""
+    """Evaluating an expression, or its result, would exceed its bounds."""
 
     code = "expression_exhausted"
 
 
 class Superseded(OpscoreError):
-    """A precondition of a submission did not hold when its turn came; its actor reloads and decides again."""
+    """A precondition of a submission no longer held when it was applied; its actor reloads and decides again."""
 
     code = "superseded"
 
@@ -310,33 +310,33 @@ class StoreLocked(StoreError):
 
 
 class SameNumber(StoreLocked):
-    """A process of the same number has the store open; processes are told apart by it, and containers count alike."""
+    """A process with the same process id has the store open, as in another container; LMDB can't tell them apart."""
 
     def __init__(self, path: str, number: int) -> None:
-        super().__init__(path, f"a process that has the number {number} as well, as in another container")
+        super().__init__(path, f"another process with the same process id, {number}, as in another container")
 
 
 class StoreFull(StoreError):
-    """The disk or the map is full; new work is refused, reads go on."""
+    """The disk or the map is full. New work is refused, reads go on."""
 
     code = "store_full"
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
-        super().__init__(f"{path} is full ({reason}); free space and the same request will be taken")
+        super().__init__(f"{path} is full ({reason}); free space, and the same request will be accepted")
 
 
 class StoreReadOnly(StoreError):
-    """The file may no longer be written, as on a file system that may not be, or is not the directory's any more.
+    """The file, or its file system, may no longer be written, or the file is no longer in its directory.
 
-    Work is refused, reads go on.
+    Writes are refused, reads go on.
     """
 
     code = "store_read_only"
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
-        super().__init__(f"{path} can't be written ({reason}); once it can, the same request will be taken")
+        super().__init__(f"{path} can't be written ({reason}); once it can, the same request will be accepted")
 
 
 class StoreDamaged(StoreError):
@@ -347,12 +347,12 @@ class StoreDamaged(StoreError):
     def __init__(self, what: str, reason: str, *, key: bytes | None = None) -> None:
         self.what = what
         self.key = key
-        """Of the value that is damaged, where it is one: whoever walks a table may go on behind it."""
+        """The key of the value, if a value is damaged; a reader of the table may continue after it."""
         super().__init__(f"{what} is damaged: {reason}; restore a backup")
 
 
 class StoreIncompatible(StoreError):
-    """The directory holds files this release does not read."""
+    """The directory holds files that this release can't read."""
 
     code = "store_incompatible"
 
@@ -362,23 +362,23 @@ class StoreIncompatible(StoreError):
 
 
 class TransferError(StoreError):
-    """A file is not a whole export, or one that this release does not read."""
+    """A file is not a complete export, or is an export that this release can't read."""
 
     code = "transfer_error"
 
 
 class CommitUnanswered(StoreError):
-    """Nobody could say what became of a commit, or read for a load; the rows tell, once they can be read again."""
+    """The outcome of a commit is unknown, or a load could not be read; the rows tell once they can be read again."""
 
     code = "commit_unanswered"
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
-        super().__init__(f"the store gives no answer: {reason}; look whether it happened before trying again")
+        super().__init__(f"the store does not answer: {reason}; check whether it happened before trying again")
 
 
 class CommitUncertain(StoreError):
-    """A commit failed in its sync; only a reopen tells what the disk holds, so the node stops."""
+    """A commit's sync failed. Only reopening the store tells what the disk holds, so the node stops."""
 
     code = "commit_uncertain"
 

@@ -1,4 +1,4 @@
-"""Who waits for what to become durable: woken by the journal, after the commit."""
+"""Waiting for commits: the journal wakes listeners after the commit that they wait for."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from opscore.runtime.store import Delete, Submission
 from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS
 
 _ENDS = frozenset({LEASES.name, OPEN_SESSIONS.name})
-"""Tables whose rows are waited for to go; of others any change counts."""
+"""Tables in which only the deletion of a row wakes listeners; in others, any change does."""
 
 
 class Feed:
-    """Bells by the rows that they are for: a commit that changes the row rings, and the listener reads the rows."""
+    """Events ("bells") by row: a commit that changes the row rings its bells, and the listeners read the rows."""
 
     def __init__(self) -> None:
         self._bells: dict[tuple[str, bytes], set[trio.Event]] = {}
@@ -23,7 +23,7 @@ class Feed:
         self._closed: str | None = None
 
     def publish(self, submission: Submission) -> None:
-        """Ring for each session that a submission ends, and each agent that it changes or takes the lease from."""
+        """Ring the bells of each session that a submission ends, and of each agent that it changes or frees."""
         if not self._bells:
             return
         for write in submission.writes:
@@ -32,16 +32,16 @@ class Feed:
                     bell.set()
 
     def committed(self) -> None:
-        """Ring for whoever waits for any commit."""
+        """Wake those who wait for any commit."""
         if self._next_commit.statistics().tasks_waiting:
             self._next_commit.set()
             self._next_commit = trio.Event()
 
     async def next_commit(self) -> bool:
-        """Wait for a commit that comes after now; answers `True`, so that a wait that was given up can be told.
+        """Wait for the next commit. Returns `True`, so that a caller can tell this from a wait that was given up.
 
         Raises:
-            NotReady: the node has stopped, and there will be none.
+            NotReady: the node has stopped, so there will be none.
         """
         self._refuse_closed()
         await self._next_commit.wait()
@@ -49,7 +49,7 @@ class Feed:
         return True
 
     def listen(self, session_id: str) -> contextlib.AbstractContextManager[trio.Event]:
-        """Hang up a bell for a session's end before reading the rows, so that nothing slips between look and wait.
+        """Return a context with a bell for a session's end. Enter it before reading the rows, so as to miss nothing.
 
         Raises:
             NotReady: the node has stopped.
@@ -57,7 +57,7 @@ class Feed:
         return self._hung_up((OPEN_SESSIONS.name, session_id.encode()))
 
     def listen_to_agent(self, agent_id: str) -> contextlib.AbstractContextManager[trio.Event]:
-        """Hang up a bell for what is said of an agent, and for the end of its lease.
+        """Return a context with a bell for changes of an agent's row, and for the end of its lease.
 
         Raises:
             NotReady: the node has stopped.
@@ -83,7 +83,7 @@ class Feed:
                     self._bells.pop(place, None)
 
     def close(self, reason: str) -> None:
-        """Ring for everybody, who looks again and is refused, as is who comes: nothing is committed any more."""
+        """Ring every bell, and refuse every listener from now on, because nothing will be committed any more."""
         self._closed = reason
         self._next_commit.set()
         for bells in self._bells.values():
@@ -95,5 +95,5 @@ class Feed:
             raise NotReady(self._closed)
 
     def statistics(self) -> int:
-        """How many listeners wait."""
+        """Return how many listeners wait."""
         return self._listeners

@@ -1,7 +1,7 @@
-"""Following the journal: every committed record once, in order, for as long as one likes.
+"""Following the journal: every committed record once, in order.
 
-A follower holds nothing but its place. It reads a page of records from the store, and where there are none it waits
-for the next commit, so one that is slow costs no memory, and is neither waited for nor left out.
+A follower holds nothing but its place. It reads a page of records from the store, and if there are none, it waits for
+the next commit. So a slow follower costs no memory, delays no one and misses nothing.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from opscore.runtime.store import JOURNAL_TABLE, Snapshot, Store
 from opscore.runtime.tables import JOURNAL_TRIMMED, MARKS, RECORDS, sequence_key
 
 PAGE: Final = 256
-"""Records read at once."""
+"""Records that are read at a time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -33,9 +33,9 @@ class Follower:
 
     Args:
         store: where the records are.
-        after: the sequence number of the newest record that is known already; 0 for all.
-        next_commit: waits for a commit; answers `False` when there is nothing more to wait for.
-        check: called before each step; raises where it may not be taken.
+        after: the sequence number of the newest record that the caller already has; 0 for all.
+        next_commit: waits for a commit; returns `False` when there will be no more.
+        check: is called before each step, and raises if the step is not allowed.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Follower:
         self._page: deque[JournalEntry] = deque()
         self._read_to = after
         self.after = after
-        """The sequence number of the newest record that it gave out: where another may go on."""
+        """The sequence number of the newest record that it returned, after which another follower can continue."""
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -57,7 +57,7 @@ class Follower:
         """Wait for the next record.
 
         Raises:
-            RecordsGone: retention has removed records that were still to come.
+            RecordsGone: retention has removed records that the follower has not read yet.
             StoreDamaged: the record is not what was written.
         """
         self._check()
@@ -76,12 +76,12 @@ class Follower:
             raise RecordsGone(after=self._read_to, oldest=trimmed + 1)
         lines = itertools.islice(view.scan(JOURNAL_TABLE, after=sequence_key(self._read_to)), PAGE)
         page = [JournalEntry(sequence=stored.version, record=RECORDS.decode(key, stored)) for key, stored in lines]
-        # Where nothing follows, nothing was left out up to the newest commit, which may have no records of its own.
+        # An empty page means that there are no records up to the newest commit, which may have none of its own.
         self._read_to = page[-1].sequence if page else max(self._read_to, view.last_sequence())
         return page
 
 
 def trimmed_to(view: Snapshot) -> int:
-    """The sequence number up to which retention has removed records; 0 where it has removed none."""
+    """Return the sequence number up to which retention has removed records; 0 if it has removed none."""
     mark = MARKS.read(view, JOURNAL_TRIMMED).row
     return 0 if mark is None else mark.sequence

@@ -1,7 +1,7 @@
-"""What happened in a run: its records in the journal, and what they tell of each attempt.
+"""The history of a run: its records in the journal, and the attempts that they describe.
 
-The journal is in the order of commits, those of all runs together. A run's records each name the commit of the run
-before theirs, so that reading back leaps over the others; where a record names none, it is looked for.
+The journal holds the records of all runs in the order of commits. Each record of a run names the run's commit before
+it, so that reading backwards skips the records of other runs. If a record names none, the journal is scanned.
 """
 
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ from opscore.runtime.tables import OPEN_SESSIONS, RECORDS, SESSIONS, sequence_ke
 from opscore.runtime.views import SCANNED_MAX, Page, check_limit
 
 _OWN: Final = frozenset({"session", "task", "signal"})
-"""What a run's own steps tell of; its agents' reports and heartbeats are theirs."""
+"""The entities of a run's own records; reports and heartbeats are records of its agents."""
 CLOCK_BACK_S: Final = 3_600.0
-"""How far a clock may have been set back since a run began, for its first records to be found."""
+"""How far the clock may be set back during a run for its first records to be found still."""
 _DIGITS_MAX: Final = 18
 _ENDS: Final = {
     TaskStatus.COMPLETED: "completed",
@@ -32,27 +32,27 @@ _ENDS: Final = {
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """One attempt of one task, as far as records tell of it."""
+    """One attempt of one task, as far as the records describe it."""
 
     task_id: str
     task_key: str
     number: int
     agent_id: str | None
-    """Who had it; nobody where it was a wait for a signal, a delay or another run."""
+    """The agent that had it; None for a wait for a signal, a delay or a child run."""
     dispatched_at: float | None = None
     started_at: float | None = None
     """The first sign of life."""
     ended_at: float | None = None
     outcome: str | None = None
-    """`completed`, `failed`, `cancelled`, or `requeued`: lost, not delivered or taken back, and spending no retry."""
+    """`completed`, `failed`, `cancelled`, or `requeued`: lost, undelivered or taken back, which spends no retry."""
     error: dict[str, Any] | None = None
 
 
 def history(view: Snapshot, session_id: str, *, limit: int, cursor: str | None) -> Page[JournalEntry] | None:
-    """Read a run's records, the newest first; nothing where there is no such run.
+    """Read a run's records, newest first; return None if there is no such run.
 
     Raises:
-        InvalidDocument: the cursor is none of a history, or the limit none of a page.
+        InvalidDocument: the cursor is invalid, or the limit is out of range.
     """
     session = SESSIONS.read(view, session_id).row
     if session is None:
@@ -66,12 +66,12 @@ def history(view: Snapshot, session_id: str, *, limit: int, cursor: str | None) 
 
 
 class _Back:
-    """A way back through the journal.
+    """Reading backwards through the journal.
 
     Args:
-        view: where the journal is.
-        session_id: whose records are meant.
-        since: nothing of the run is older.
+        view: a snapshot of the store.
+        session_id: the run whose records are collected.
+        since: no record of the run is older than this.
     """
 
     def __init__(self, view: Snapshot, session_id: str, since: float) -> None:
@@ -79,20 +79,20 @@ class _Back:
         self._session_id = session_id
         self._since = since
         self.place = 0
-        """What is newer, and itself, has been read."""
+        """The sequence number down to which, inclusive, the journal has been read."""
         self.link: int | None = None
-        """The run's commit before the one whose records are being read; 0 where that is its first."""
+        """The run's commit before the one whose records are being read; 0 if that is its first."""
         self.looked = 0
         self.over = False
         self.found: list[JournalEntry] = []
 
     @property
     def cursor(self) -> str:
-        """Where to go on."""
+        """The cursor from which the next page continues."""
         return f"{self.place}.{'' if self.link is None else self.link}"
 
     def read(self, limit: int) -> None:
-        """Read on, until there is enough, or a leap has been made, or the way is over."""
+        """Read on until the page is full, or records have been skipped, or there is nothing left."""
         for key, stored in self._view.scan(JOURNAL_TABLE, after=sequence_key(self.place), reverse=True):
             if len(self.found) == limit or self.looked == SCANNED_MAX:
                 return
@@ -113,7 +113,7 @@ class _Back:
 
 
 def _newest(view: Snapshot, session_id: str) -> int:
-    """The newest commit that wrote of the run."""
+    """Return the newest commit that wrote the run's rows."""
     versions = (version for _, version in tasks_of(view, session_id))
     return max(SESSIONS.read(view, session_id).version, OPEN_SESSIONS.read(view, session_id).version, *versions, 0)
 
@@ -126,10 +126,12 @@ def _places(cursor: str) -> tuple[int, int | None]:
 
 
 def attempts_of(entries: Iterable[JournalEntry]) -> list[Attempt]:
-    """The attempts that records tell of, by task and number; one told of in part has the rest from another page.
+    """Return the attempts that records describe, by task and number.
+
+    An attempt may be incomplete if some of its records are on another page.
 
     Args:
-        entries: in any order.
+        entries: records of one run, in any order.
     """
     found: dict[tuple[str, int], Attempt] = {}
     for entry in sorted(entries, key=lambda each: each.sequence):
@@ -149,7 +151,7 @@ def attempts_of(entries: Iterable[JournalEntry]) -> list[Attempt]:
 def _told(attempt: Attempt, record: Record) -> Attempt:
     status = record.kind.removeprefix("task.")
     if attempt.ended_at is not None:
-        # What is said of the task from here on, the attempt does not change.
+        # Later records of the task do not concern this attempt any more.
         return attempt
     if status == TaskStatus.DISPATCHED:
         return attrs.evolve(attempt, dispatched_at=record.at)
@@ -158,7 +160,7 @@ def _told(attempt: Attempt, record: Record) -> Attempt:
     requeued = status == TaskStatus.READY
     begun = attempt.dispatched_at is not None or attempt.started_at is not None
     if requeued and not begun and "error" not in record.data:
-        # It may have failed before, which another page tells, and be tried again now.
+        # It may have failed before, in a record on another page, and its task is retried now.
         return attempt
     if status in _ENDS:
         error = record.data.get("error")

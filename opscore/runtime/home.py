@@ -1,4 +1,4 @@
-"""Where something is awaited: in the trio run that it was made in, and nowhere else."""
+"""Binding an object to the trio run that it was made in, and refusing calls from elsewhere."""
 
 from typing import Final
 
@@ -8,8 +8,8 @@ import trio
 class Home:
     """The trio run in which it was made.
 
-    Events, mailboxes and lines are trio's: whoever waits for one in another loop, or in none, is woken by nobody, and
-    leaves behind what the run itself breaks on.
+    Events, mailboxes and lines belong to that run. Code that waits for one in another loop, or in none, is never woken,
+    and leaves behind a waiter that breaks the run itself.
     """
 
     __slots__ = ("_token",)
@@ -18,11 +18,11 @@ class Home:
         self._token: Final = trio.lowlevel.current_trio_token()
 
     def require_task(self, what: str, call: str) -> None:
-        """Refuse whoever is no task of this run.
+        """Refuse a caller that is not a task of this run.
 
         Args:
-            what: is done in trio, as a sentence begins.
-            call: what is called, as the caller would write it.
+            what: the beginning of the error's message, such as "a heartbeat is sent in trio".
+            call: the call as the caller would write it.
 
         Raises:
             RuntimeError: it is called outside of trio, or in another run.
@@ -33,11 +33,11 @@ class Home:
             )
 
     def require_thread(self, what: str, call: str) -> None:
-        """Refuse another thread; a host's loop that this run is a guest of shares its thread, and may call.
+        """Refuse a caller in another thread. The loop of which this run is a guest shares its thread, and may call.
 
         Args:
-            what: is done in trio, as a sentence begins.
-            call: what is called, as the caller would write it.
+            what: the beginning of the error's message.
+            call: the call as the caller would write it.
 
         Raises:
             RuntimeError: it is called in another thread.

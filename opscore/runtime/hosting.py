@@ -44,7 +44,7 @@ class GuestClosed(OpscoreError):
 
 
 class GuestEnded(OpscoreError):
-    """The trio side ended although nobody asked it to, and gave no reason."""
+    """The trio side ended by itself, without an error."""
 
     code = "guest_ended"
 
@@ -54,7 +54,7 @@ class GuestEnded(OpscoreError):
 
 @attrs.frozen(kw_only=True)
 class GuestStatistics:
-    """What has passed over the bridge.
+    """Counts of the calls from asyncio into trio.
 
     Attributes:
         calls_open: Calls whose trio task still runs.
@@ -86,8 +86,8 @@ class Guest(Generic[T]):
         self._calls_open = 0
         self._calls_begun = 0
         self._nursery: trio.Nursery
-        # uvloop, asyncio's signal handlers and trio would all like the one signal wakeup descriptor of the
-        # process. The host keeps it: trio waits for I/O in another thread and no signal is ever its business.
+        # uvloop, asyncio's signal handlers and trio all want the process's only signal wakeup descriptor. The host
+        # keeps it: trio waits for I/O in another thread, and handles no signals.
         trio.lowlevel.start_guest_run(
             self._hold_open,
             run_sync_soon_threadsafe=self._loop.call_soon_threadsafe,
@@ -103,7 +103,7 @@ class Guest(Generic[T]):
         """Run an async function as a trio task, from asyncio, and wait for its result.
 
         The call sees the caller's context variables. Cancelling the caller cancels the trio task and waits
-        until it has ended; an error of its own takes the place of the cancellation, a result does not.
+        until it has ended; an error of the task then replaces the cancellation, a result does not.
 
         Args:
             async_fn: An async function written for trio.
@@ -116,10 +116,10 @@ class Guest(Generic[T]):
         Raises:
             GuestClosed: Closing had begun (`begun` is false), or began while the call ran (`begun` is true).
             RuntimeError: It is called in another loop than the one that opened the guest; nothing was done.
-            BaseException: Whatever the function raised, as it is.
+            BaseException: Whatever the function raised, unchanged.
         """
         if _running_loop() is not self._loop:
-            # Trio would start the task in the run of this thread, if there is one, and spoil both.
+            # Trio would start the task in the run of this thread, if there is one, and break both runs.
             raise RuntimeError(
                 "a guest is called in the loop that opened it: from another thread "
                 "`asyncio.run_coroutine_threadsafe(guest.call(…), loop)`"
@@ -127,7 +127,7 @@ class Guest(Generic[T]):
         if self._closing:
             raise GuestClosed(begun=False)
         call: _Call[R] = _Call(self._loop.create_future())
-        # Trio lets its host's thread use what is synchronous in trio, and wakes at most once for a burst.
+        # Trio's synchronous functions may be called in the host's thread, and a burst of calls wakes it only once.
         self._nursery.start_soon(self._answer, call, async_fn, args, kwargs, name=async_fn)
         try:
             return await call.reply
@@ -140,22 +140,22 @@ class Guest(Generic[T]):
                 raise call.take_error() from None
             raise
         finally:
-            # A raised error holds this frame in its traceback: without this, each one would be a cycle.
+            # The traceback of a raised error holds this frame; without this, each error would be a reference cycle.
             del call
 
     async def wait_ended(self) -> None:
         """Wait until the trio run is over.
 
-        Returns once it ended because its block was left. Cancelling the wait does no harm.
+        Returns once the run has ended because its block was left. Cancelling the wait does no harm.
 
         Raises:
-            GuestEnded: It ended by itself without an error.
-            BaseException: What the trio side died of.
+            GuestEnded: The run ended by itself without an error.
+            BaseException: The error with which the run ended.
         """
         await asyncio.shield(self._ended)
 
     def statistics(self) -> GuestStatistics:
-        """Count the calls."""
+        """Return the counts of calls."""
         return GuestStatistics(calls_open=self._calls_open, calls_begun=self._calls_begun)
 
     async def _hold_open(self) -> None:
@@ -191,12 +191,12 @@ class Guest(Generic[T]):
         try:
             with call.scope:
                 call.succeed(await async_fn(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 — whatever it is, it belongs to the awaiter.
+        except BaseException as error:  # noqa: BLE001 — every error belongs to the awaiter.
             call.fail(_reason(error))
         finally:
             call.end()
             self._calls_open -= 1
-            del call  # As in `call`: the error holds this frame.
+            del call  # As in `call`, because the error's traceback holds this frame.
 
     async def _leave(self) -> None:
         self._closing = self._close_ordered = True
@@ -211,10 +211,10 @@ class Guest(Generic[T]):
 
 
 class _Ticks:
-    """Lets trio go on for a few passes before the host looks at its sockets again.
+    """Runs a few passes of trio before the host's loop polls its sockets again.
 
-    A call takes trio about three passes: its own start, the actor it asks, its own end. With a pass of the host
-    between each of them, most of the time would go into polling two event loops in turn.
+    A call takes about three passes of trio: its own start, the actor that it asks, its own end. With a pass of the
+    host between them, most of the time would go into polling two event loops in turn.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -248,7 +248,7 @@ class _Call(Generic[R]):
         self.reply = reply
         self.scope = trio.CancelScope()
         self.running = True
-        # A cancelled awaiter takes its future with it, so what happens after that is told by these two.
+        # Cancelling the awaiter also cancels its future, so these two hold what happens after that.
         self.error: BaseException | None = None
         self.over: asyncio.Future[None] | None = None
 
@@ -279,7 +279,7 @@ async def open_guest(open_value: Callable[[], AbstractAsyncContextManager[T]]) -
     """Run trio as a guest of the running asyncio loop for as long as the block lasts.
 
     Leaving the block, however it is left, cancels the calls under way, leaves the context manager in trio
-    and waits for the trio run to end. Cancellation while that goes on is put off until it is done. A loop can
+    and waits for the trio run to end. A cancellation during that time is delayed until it is done. A loop can
     have one guest at a time.
 
     Args:
@@ -308,7 +308,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 async def _outlast(future: "asyncio.Future[Any]") -> bool:
-    """Wait for a future through any number of cancellations, and tell whether there was one."""
+    """Wait for a future despite any number of cancellations, and return whether there was one."""
     interrupted = False
     while not future.done():
         try:
@@ -319,7 +319,7 @@ async def _outlast(future: "asyncio.Future[Any]") -> bool:
 
 
 def _reason(error: BaseException) -> BaseException:
-    """Take out trio's cancellations, which mean nothing to asyncio: what is left is what went wrong."""
+    """Return the error without trio's cancellations, which mean nothing to asyncio."""
     if isinstance(error, BaseExceptionGroup):
         _, rest = error.split(trio.Cancelled)
         return GuestClosed(begun=True) if rest is None else rest

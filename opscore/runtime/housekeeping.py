@@ -1,4 +1,4 @@
-"""The node's chores, in the background: it removes what has served its time, and notes how the store fares."""
+"""Housekeeping in the background: removing what retention allows, and storing measurements of the node."""
 
 import functools
 import logging
@@ -24,19 +24,19 @@ FoundT = TypeVar("FoundT")
 EVERY_S: Final = 60.0
 LOOKS_FOR_NOTHING_MAX: Final = 10
 REST_S: Final = 600.0
-"""How long finished sessions are left alone after that many looks at them for nothing."""
+"""How long to wait before looking at finished sessions again after so many looks that removed none."""
 
 _log = logging.getLogger("opscore.housekeeping")
 
 
 class Housekeeper:
-    """Does the chores once a minute, each in bounded commits that share the journal with everyone else's.
+    """Does its chores once a minute, in bounded commits that share the journal with all others.
 
     Args:
-        store: what it looks through.
-        journal: what it commits by.
-        meter: how the journal fares.
-        limits: how long what is kept.
+        store: the store that it reads.
+        journal: the journal through which it commits.
+        meter: the source of the journal's measurements.
+        limits: for how long, and how many, rows are kept.
         clock: wall time.
     """
 
@@ -60,7 +60,7 @@ class Housekeeper:
         self._sessions_rest_until = -math.inf
 
     async def run(self) -> None:
-        """Do the chores for ever; what the store can't take is put off."""
+        """Do the chores for ever; one that the store can't take is tried again a minute later."""
         while True:
             await trio.sleep(EVERY_S)
             for chore in (
@@ -97,11 +97,11 @@ class Housekeeper:
         if removed:
             _log.info("removed %d finished sessions", removed)
         elif looks > LOOKS_FOR_NOTHING_MAX:
-            # All that are too many are kept, most by their idempotency keys, for days yet.
+            # All surplus sessions have to stay for days, most of them because of their idempotency keys.
             self._sessions_rest_until = trio.current_time() + REST_S
 
     async def _sweep_revisions(self) -> None:
-        """Once: look at every revision; a node that ended meanwhile may have left one that nobody needs."""
+        """Check every revision, once: a node that ended during a sweep may have left unused ones."""
         after: bytes | None = None
         while not self._revisions_swept:
             page = await self._look(functools.partial(retention.revision_keys, after=after))
@@ -119,13 +119,13 @@ class Housekeeper:
         await self._sweep(retention.signatures)
 
     async def _sweep(self, chore: Callable[..., Submission | None]) -> None:
-        """Remove page after page, until nothing more may go."""
+        """Remove page after page, until nothing more may be removed."""
         look = functools.partial(chore, now=self._clock.now(), limits=self._limits)
         while await self._commit(await self._look(look)):
             pass
 
     async def _look(self, look: Callable[[Snapshot], FoundT]) -> FoundT:
-        """Look through the store, and leave others as much time as that took."""
+        """Read the store, then sleep for as long as that took, so that other tasks get as much time."""
         started = trio.current_time()
         with self._store.snapshot() as view:
             found = look(view)
@@ -133,7 +133,7 @@ class Housekeeper:
         return found
 
     async def _commit(self, submission: Submission | None) -> bool:
-        """Commit what may go; `False` where there is nothing, or where what it was decided on has changed."""
+        """Commit a removal; return `False` if there is none, or if the rows that it was decided on have changed."""
         if submission is None:
             return False
         try:
@@ -146,7 +146,7 @@ class Housekeeper:
         self._store.upkeep()
 
     async def _note_vitals(self) -> None:
-        """Note how commits fare, for whoever looks at the store from outside; an idle node writes nothing."""
+        """Store measurements of the commits, for readers of the store from outside; an idle node writes nothing."""
         found = self._meter.statistics()
         if found.submissions == self._noted:
             return

@@ -1,4 +1,4 @@
-"""Ids: new ones, ordered by time so that listings by id are listings by age, and what no id may be."""
+"""Ids: making new ones, which are ordered by time so that listings by id are by age, and checking given ones."""
 
 import random
 import unicodedata
@@ -15,12 +15,12 @@ def new_id(prefix: str, now: float, rng: random.Random) -> str:
 
 
 def numbered(above: str, place: int, count: int) -> str:
-    """Name one of several that belong to something, so that in the order of their names they stand as they are listed.
+    """Make the id of one of several parts of something; the ids sort in the order of the parts.
 
     Args:
-        above: the id that they belong to.
-        place: its place among them, from 0.
-        count: how many there are; all have as many digits as the last.
+        above: the id of the whole.
+        place: the place of the part, from 0.
+        count: how many parts there are; all ids have as many digits as the last.
 
     Returns:
         an id such as `ses_01jdcz….07`.
@@ -29,7 +29,7 @@ def numbered(above: str, place: int, count: int) -> str:
 
 
 def unusable(identity: str) -> str | None:
-    """Say what keeps a chosen id from standing in the path of a URL, if anything does.
+    """Return what keeps a chosen id from being part of the path of a URL, if anything does.
 
     Returns:
         the end of a sentence that begins with the id, such as `contains "/"`; None for an id that is fine.

@@ -1,4 +1,4 @@
-"""Tasks that are done for each item of a list: some of them at once, their results in the order of the list."""
+"""`forEach` tasks: some items of a list are in progress at once, and their results have the order of the list."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,14 +12,14 @@ from opscore.runtime.releasing import release
 from opscore.runtime.run import Draft
 
 LIST_BYTES_MAX: Final = 256 * 1024
-"""Of a list as JSON, which is kept in its task's row."""
+"""Size of a list as JSON; it is kept in its task's row."""
 
 
 def begin(draft: Draft, task: Task) -> Task:
-    """Begin to go through the list of a task.
+    """Evaluate the list of a `forEach` task, and begin its first items.
 
     Raises:
-        ExpressionFailed: there is no list, or it is too long.
+        ExpressionFailed: its value is not a list, or is too long.
     """
     definition = draft.of(task)
     assert definition.for_each is not None, "it is done for each item of a list"
@@ -34,11 +34,11 @@ def begin(draft: Draft, task: Task) -> Task:
 
 
 def go_through(draft: Draft, task: Task) -> Task:
-    """Begin as many items as may be done at once; end the task with its last item, or with one that failed."""
+    """Begin as many items as may be in progress at once; end the task with its last item, or when one has failed."""
     definition, values = draft.of(task), task.items or []
     if draft.tally(task).failed and not definition.continue_on_failure:
         return _fail(draft, task)
-    # Of a run that is tried again many may wait to begin anew: they are looked for once.
+    # In a run that is retried, many items may have to begin anew; they are searched for once.
     pending = (item for item in draft.items(task) if item.status is TaskStatus.PENDING)
     waiting = iter(tuple(pending) if draft.tally(task).pending else ())
     while _open(draft, task) < definition.concurrency and _next(draft, task, waiting, len(values)):
@@ -50,7 +50,7 @@ def go_through(draft: Draft, task: Task) -> Task:
 
 
 def wind_up(draft: Draft, task: Task) -> Task:
-    """End a task whose run has failed with the last of its items that is out, if one is: it counts as they do."""
+    """End a task of an unwinding run, once no item is open; its outcome follows from those of its items."""
     begun = draft.items(task)
     if _open(draft, task):
         return task
@@ -62,7 +62,7 @@ def wind_up(draft: Draft, task: Task) -> Task:
 
 
 def are_called_off(draft: Draft, task: Task) -> bool:
-    """Whether a task is one of a list's items, of which one has failed for good: no other is tried again."""
+    """Whether a task is an item of a list in which another has failed for good, so that it gets no further attempt."""
     return task.item is not None and bool(draft.tally(task).failed) and not draft.of(task).continue_on_failure
 
 
@@ -72,7 +72,7 @@ def _open(draft: Draft, task: Task) -> int:
 
 
 def _next(draft: Draft, task: Task, waiting: Iterator[Task], count: int) -> bool:
-    """Begin the next item, first of those that wait to begin anew; `False` where there is none."""
+    """Begin the next item, those that have to begin anew first; return `False` if there is none."""
     item, place = next(waiting, None), len(draft.items(task))
     if item is None and place < count:
         item = Task(
@@ -90,7 +90,7 @@ def _next(draft: Draft, task: Task, waiting: Iterator[Task], count: int) -> bool
 
 
 def _fail(draft: Draft, task: Task) -> Task:
-    """Call off the items that wait; with the last that is out, the task fails by the first that failed."""
+    """Cancel the items that wait; once none is open, fail the task with the error of the item that failed first."""
     for item in tuple(draft.items(task)):
         if item.status in TASK_WAITS or item.awaits:
             draft.end(item, TaskEvent.CANCEL)

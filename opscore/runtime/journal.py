@@ -1,8 +1,7 @@
-"""The journal: the one place through which state changes, shared by group commit.
+"""The journal: the one actor through which all state changes, in group commits.
 
-What stands in line while the writer is at the batch before becomes the next batch; a submission is answered only when
-its batch is synced. Loads stand in the same line, so a restarted actor never reads past a submission of its former
-incarnation that was sent before.
+What waits in line while the writer applies a batch becomes the next batch. A submission is answered only when its batch
+is synced. Loads wait in the same line, so a restarted actor never misses a submission that its former incarnation sent.
 """
 
 import collections
@@ -23,18 +22,18 @@ from opscore.runtime.store import Outcomes, Store, Submission
 from opscore.runtime.writer import Writer
 
 BATCH_MAX: Final = 4_096
-"""Submissions in one transaction."""
+"""Commits and loads that are taken from the line at a time."""
 ANSWER_TIMEOUT_S: Final = 120.0
-"""How long the disk may take for a batch before everyone who waits is told that it does not answer."""
+"""How long the disk may take for a batch before everyone who waits gets `CommitUnanswered`."""
 TOLD_EVERY_S: Final = 60.0
-"""How soon the log says again that the store takes nothing."""
+"""How often the log says, at most, that the store takes no new work."""
 LATENCIES_MAX: Final = 1_024
-"""Commits whose duration is remembered."""
+"""Commits whose durations are kept."""
 
 
 @attrs.frozen(kw_only=True)
 class JournalStatistics:
-    """What the journal has done since it started; durations are of the newest commits, in seconds."""
+    """What the journal has done since the node was opened; durations are those of the newest commits, in seconds."""
 
     batches: int
     submissions: int
@@ -50,7 +49,7 @@ class JournalMeter:
     """Counts what the journal does; it outlives the journal's actor.
 
     Args:
-        line: whose length it tells.
+        line: the line whose length it reports.
     """
 
     def __init__(self, line: CommitLine) -> None:
@@ -59,14 +58,14 @@ class JournalMeter:
         self._batches = self._submissions = self._refused = 0
 
     def count(self, *, submissions: int, refused: int, seconds: float) -> None:
-        """A batch was committed."""
+        """Count a batch that was committed."""
         self._batches += 1
         self._submissions += submissions
         self._refused += refused
         self._latencies_s.append(seconds)
 
     def statistics(self) -> JournalStatistics:
-        """What has been done so far."""
+        """Return what has been done so far."""
         seconds = sorted(self._latencies_s)
         return JournalStatistics(
             batches=self._batches,
@@ -83,12 +82,12 @@ class JournalActor(Actor[JournalProtocol]):
     """The single writer's actor.
 
     Args:
-        store: read for loads.
+        store: is read for loads.
         writer: applies the batches.
-        line: where commits and loads wait.
+        line: the line in which commits and loads wait.
         meter: counts what is done.
-        feed: told what was committed, after the commit.
-        on_fatal: told of a commit whose outcome is unknown; the node stops.
+        feed: is told of each submission after its commit.
+        on_fatal: is called if a sync failed, and stops the node.
     """
 
     def __init__(
@@ -111,11 +110,11 @@ class JournalActor(Actor[JournalProtocol]):
         self._patience = trio.CancelScope()
         self._meter = meter
         self._refusal: StoreFull | StoreReadOnly | None = None
-        """Why the store refused new work, as the log says, until it takes some again."""
+        """Why the store refuses new work, as the log said; None once it takes new work again."""
         self._told_again_from = -math.inf
 
     async def on_start(self) -> None:
-        """Wait for what a former incarnation left with the writer, then begin."""
+        """Wait for a batch that a former incarnation left with the writer, then begin."""
         await self._writer.settled()
         self.context.start_soon(self._watch)
         self.context.start_soon(self._work)
@@ -128,12 +127,12 @@ class JournalActor(Actor[JournalProtocol]):
             except CommitUncertain:
                 raise
             except Exception as error:
-                # To crash would be no help: who depends on the journal is restarted with it, and can't end as long as
-                # it waits for a commit that nobody serves.
+                # A crash would not help: the actors that depend on the journal are restarted with it, and can't stop
+                # while they wait for a commit that no one serves.
                 self.context.log.exception("a batch failed")
                 self._answer_unknown(f"its batch failed: {error!r}")
             except BaseException as error:
-                # Nobody else would answer them: the next incarnation knows nothing of this batch.
+                # They have to be answered here, because the next incarnation does not know of this batch.
                 self._answer_unknown(f"the journal stopped: {error!r}")
                 raise
             self._taken = ()
@@ -158,7 +157,7 @@ class JournalActor(Actor[JournalProtocol]):
                 place.fail(error)
             self._note_refusal(error)
             if isinstance(error, CommitUncertain):
-                # Whoever stands in line could not end with the node: nothing of theirs will be applied any more.
+                # Those who wait in line could otherwise not end with the node, because nothing is applied any more.
                 self._line.close(str(error))
                 self._on_fatal(error)
                 raise
@@ -181,13 +180,13 @@ class JournalActor(Actor[JournalProtocol]):
         self._meter.count(submissions=len(line), refused=refused, seconds=seconds)
 
     def _note_refusal(self, error: BaseException) -> None:
-        """Have the log say, once a minute at most, that the store takes nothing: those who ask are all that know it."""
+        """Log, at most once a minute, that the store takes no new work; otherwise only refused callers would know."""
         if isinstance(error, StoreFull | StoreReadOnly) and trio.current_time() >= self._told_again_from:
             self._refusal, self._told_again_from = error, trio.current_time() + TOLD_EVERY_S
             self.context.log.warning("%s", error)
 
     def _note_whether_it_is_over(self, submissions: Sequence[Submission], outcomes: Outcomes) -> None:
-        """A store that is full finishes what it had accepted; not before new work is taken again does it take all."""
+        """Log that the store takes new work again; that a full store finishes accepted work does not prove it."""
         is_new = [each.new_work for each in submissions]
         taken = [each for each, outcome in zip(is_new, outcomes, strict=True) if isinstance(outcome, int)]
         if any(taken) or (taken and isinstance(self._refusal, StoreReadOnly)):
@@ -198,24 +197,24 @@ class JournalActor(Actor[JournalProtocol]):
         try:
             with self._store.snapshot() as view:
                 found = read(view)
-        except Exception as error:  # noqa: BLE001 (the read is the asker's own, and so is what goes wrong in it)
+        except Exception as error:  # noqa: BLE001 (the read is the asker's, and so are its errors)
             place.fail(error)
         else:
             place.answer(found)
 
     async def _watch(self) -> None:
-        """Tell who waits that the disk does not answer; the batch itself can't be called back."""
+        """Answer those who wait if the disk does not answer; the batch itself can't be withdrawn."""
         while True:
             with self._patience:
                 await trio.sleep_forever()
             if not self._under_way:
                 self._patience = trio.CancelScope()
                 continue
-            # Whoever comes from now on waits as long as these did, and is told then.
+            # Those who join from now on are answered after the same time.
             self._patience = trio.CancelScope(deadline=trio.current_time() + ANSWER_TIMEOUT_S)
             reason, told = f"the disk has not answered for {ANSWER_TIMEOUT_S:.0f} s", len(self._taken) + len(self._line)
             if told:
-                self.context.log.error("%s; %d commits and loads are told so", reason, told)
+                self.context.log.error("%s; %d commits and loads are answered with an error", reason, told)
             self._answer_unknown(reason)
             self._taken = ()
             self._line.refuse(CommitUnanswered(reason))

@@ -1,4 +1,4 @@
-"""What a run is found by: labels, and the key that it has in the caller's business."""
+"""Labels and business keys, by which runs are found."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from opscore.runtime.limits import Limits
 
 
 def label_faults(labels: Any, limits: Limits) -> Iterator[Fault]:
-    """Whatever keeps an object from being a run's labels; paths go on from its own."""
+    """Yield the faults of an object that should be a run's labels; their paths are relative to the object."""
     if len(labels) > limits.labels_max:
         yield Fault(path="", message=f"labels_max allows {limits.labels_max}, found {len(labels)}")
         return
@@ -20,15 +20,15 @@ def label_faults(labels: Any, limits: Limits) -> Iterator[Fault]:
 
 
 def business_key_faults(key: Any, limits: Limits) -> Iterator[Fault]:
-    """Whatever keeps a text from being a run's business key."""
+    """Yield a fault if a string can't be a run's business key."""
     if not 0 < _size(key) <= limits.business_key_bytes_max:
         yield Fault(path="", message=f"expected 1 to {limits.business_key_bytes_max} bytes (business_key_bytes_max)")
 
 
 def labels_of(definition: Definition, given: Mapping[str, str], limits: Limits) -> dict[str, str]:
-    """The labels of a run: what its trigger gives, then those of its definition that are labels, while there is room.
+    """Return the labels of a run: those of its trigger, then the valid ones of its definition, up to `labels_max`.
 
-    A definition's labels are free text, of any kind and number: what can be no label of a run is a note of its author.
+    A definition may have labels of any type and number; those that can't be labels of a run are notes of its author.
     """
     own = definition.document.get("labels") or {}
     inherited = {name: value for name, value in own.items() if _fault(name, value, limits) is None}

@@ -1,4 +1,4 @@
-"""The rows that come and go with a lease, in the commit that grants or ends it."""
+"""The rows that are written and deleted with a lease, in the commit that grants or ends it."""
 
 from opscore.runtime.models import Lease, Slot
 from opscore.runtime.store import ABSENT, Delete, Submission
@@ -6,7 +6,7 @@ from opscore.runtime.tables import AGENTS, LEASES, SLOTS
 
 
 def grant_of(lease: Lease, agent_version: int) -> Submission:
-    """The dispatch's preconditions: the agent as it was when it was idle and uncordoned, no lease, and free slots."""
+    """Grant a lease and its slots, if the agent is as it was when it was idle, has no lease, and the slots are free."""
     return Submission(
         expects=(
             AGENTS.expect(lease.agent_id, agent_version),
@@ -18,10 +18,10 @@ def grant_of(lease: Lease, agent_version: int) -> Submission:
 
 
 def passed_on(lease: Lease) -> Submission:
-    """Give the agent another lease in the commit that ends its last one, whose preconditions hold for this as well."""
+    """Grant another lease in the commit that ends the agent's last one, whose preconditions cover this as well."""
     return Submission(writes=(LEASES.put(lease),))
 
 
 def release_of(lease: Lease) -> tuple[Delete, ...]:
-    """End a lease, and leave the slots that came with it."""
+    """End a lease, and free its slots."""
     return (LEASES.delete(lease.agent_id), *map(SLOTS.delete, lease.slots))

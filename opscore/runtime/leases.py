@@ -1,4 +1,4 @@
-"""How a lease changes: pure functions from one row to the next."""
+"""The changes of a lease: pure functions from one row to the next."""
 
 from typing import Any, Final
 
@@ -9,11 +9,11 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import Lease, Task
 
 SPEAK_S: Final = 10.0
-"""How long, at least, a node that stood still listens to what agents said meanwhile, before an attempt is over."""
+"""The least time for which a node that stood still listens to its agents before it ends an attempt."""
 
 
 def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float, *, slots: tuple[str, ...] = ()) -> Lease:
-    """The lease of a new attempt."""
+    """Return the lease of a new attempt."""
     assert definition.timeout_s is not None, "what is handed to agents has a timeout"
     timeout_at = now + definition.timeout_s
     return Lease(
@@ -33,7 +33,7 @@ def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float, *
 
 
 def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool = False, progress: Any = None) -> Lease:
-    """The agent showed life: it has the attempt, and gets the full time again; no progress keeps what was said."""
+    """Renew the lease because the agent showed life; None as the progress keeps the earlier one."""
     return attrs.evolve(
         lease,
         expires_at=max(lease.expires_at, now + lease.lease_s),
@@ -46,26 +46,26 @@ def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool =
 
 
 def prolonged(lease: Lease, now: float) -> Lease:
-    """The agent's function is still under way in this process: it has its lease, and has said nothing itself."""
+    """Extend the lease because the agent's function still runs in this process, although it has sent no heartbeat."""
     return attrs.evolve(lease, expires_at=max(lease.expires_at, now + lease.lease_s), delivered=True)
 
 
 def shows_life(lease: Lease) -> bool:
-    """Whether the agent has been heard of in this attempt."""
+    """Whether the agent has shown life in this attempt."""
     return lease.active_seen or lease.heartbeat_seen
 
 
 def cut_short(lease: Lease, now: float, limits: Limits) -> Lease:
-    """A push broke after it was sent: unless the agent shows life, the wait for it is short."""
+    """Shorten the lease because the outcome of a push is unknown, unless the agent has shown life."""
     if shows_life(lease):
         return lease
     return attrs.evolve(lease, delivered=True, expires_at=min(lease.expires_at, now + limits.unknown_outcome_lease_s))
 
 
 def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
-    """The node was away: the agent gets a full lease to speak.
+    """Give the agent a full lease after a restart of the node.
 
-    The answer to the call of a tool that was under way is lost: an agent that has it may still speak, for a while.
+    The answer to a tool call that was under way is lost, so that lease is cut short: its agent may still report.
     """
     resumed = attrs.evolve(
         lease,
@@ -78,28 +78,28 @@ def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
 
 
 def late_s(lease: Lease, now: float) -> float:
-    """How long ago the time of an attempt began of which nothing has been heard yet."""
+    """Return how many seconds ago the time of an attempt began, if its agent has not been heard yet."""
     return now - (lease.expires_at - lease.lease_s)
 
 
 def begun_late(lease: Lease, now: float) -> Lease:
-    """The attempt is handed over long after it was granted: its time begins now."""
+    """Let the time of an attempt begin now, because it is handed over long after it was granted."""
     seconds = max(0.0, late_s(lease, now))
     return attrs.evolve(lease, expires_at=lease.expires_at + seconds, timeout_at=lease.timeout_at + seconds)
 
 
 def put_off(lease: Lease, seconds: float, now: float, *, left_s: float | None, within_s: float) -> Lease:
-    """The node stood still for so long, or its clock was moved by it.
+    """Adjust the lease because the node stood still, or its clock was moved.
 
-    The agent gets the full time to speak again, as after a restart, and no more than that where the clock was set back.
+    The agent gets the full time to speak again, as after a restart; if the clock was set back, no more than that.
 
     Args:
-        lease: as it is.
-        seconds: for how long it stood still, or by how much the clock was moved.
+        lease: the lease before.
+        seconds: for how long the node stood still, or by how much the clock was moved.
         now: wall time.
-        left_s: what is left of the attempt's whole time. Where nobody knows it is moved with the clock, unless the
-            attempt was given out after that, by that clock.
-        within_s: it happened within so many seconds before now.
+        left_s: the seconds left of the attempt's timeout. If that is unknown, the timeout moves with the clock, unless
+            the attempt was granted after the clock was moved.
+        within_s: the time before now, in seconds, within which it happened.
     """
     bound = max if seconds > 0 else min
     given_since = left_s is None and now - within_s < lease.granted_at <= now
@@ -116,7 +116,7 @@ def put_off(lease: Lease, seconds: float, now: float, *, left_s: float | None, w
 
 
 def claimable(lease: Lease, claim_id: str | None) -> bool:
-    """Whether a claim may be handed this open lease: nobody has it yet, or the same claim asks again."""
+    """Whether a claim may be handed this open lease: no one has it yet, or the same claim is repeated."""
     if not lease.delivered:
         return True
     return claim_id is not None and claim_id == lease.claim_id and not lease.heartbeat_seen

@@ -1,4 +1,4 @@
-"""The definitions that runs were started with, parsed once and kept while they are used."""
+"""A cache of the parsed definitions that runs were started with."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ class Library:
         """Validate a document, unless the same content was validated before.
 
         Raises:
-            InvalidDocument: with every fault of the document.
+            InvalidDocument: the document has faults; the error lists them all.
         """
         try:
             known = self._kept.get(digest(dict(document)))
         except (TypeError, ValueError, RecursionError):
-            # It is not JSON at all, or nests too deeply; validation says so in its own words.
+            # It is not JSON at all, or nests too deeply; validation reports that better.
             known = None
         return known if known is not None else parse(dict(document), self._limits)
 
@@ -50,8 +50,8 @@ class Library:
         if definition is None:
             revision = REVISIONS.read(view, key).row
             if revision is None:
-                raise StoreDamaged(f"revision {key}", "a session needs it and it is not there")
-            # It was admitted once; a run keeps its definition also where limits or rules have become stricter since.
+                raise StoreDamaged(f"revision {key}", "a session needs it, but it does not exist")
+            # It was valid once; a run keeps its definition even if limits or rules have become stricter since.
             definition = restore(revision.document, self._limits)
         self.keep(definition)
         return definition

@@ -1,6 +1,6 @@
-"""The two tables of states: how a task and a session move, and in no other way.
+"""The state tables of tasks and sessions, which hold every transition that is possible.
 
-A pair that is not in its table is a bug and raises `ImpossibleTransition`.
+A pair of state and event that is not in its table is a bug, and raises `ImpossibleTransition`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from opscore.runtime.models import SessionStatus, TaskStatus
 
 KIND_DEAD: Final = "task.dead"
 KIND_DISCARDED: Final = "task.discarded"
-"""Records of a task that failed before: it became a dead letter, and is none any more."""
+"""Kinds of records of a task that failed before: it became a dead letter, or is no longer one."""
 
 
 class TaskEvent(StrEnum):
@@ -19,7 +19,7 @@ class TaskEvent(StrEnum):
 
     RELEASE = "release"
     AWAIT = "await"
-    """It begins without an agent: a signal, a delay or another run is waited for."""
+    """It begins without an agent: it waits for a signal, a delay, a child run or the items of a list."""
     SKIP = "skip"
     DISPATCH = "dispatch"
     START = "start"
@@ -29,7 +29,7 @@ class TaskEvent(StrEnum):
     REQUEUE = "requeue"
     CANCEL = "cancel"
     REVIVE = "revive"
-    """Its run is tried again."""
+    """Its run is retried."""
 
 
 class SessionEvent(StrEnum):
@@ -102,4 +102,4 @@ SESSION_TABLE: Final[Mapping[tuple[SessionStatus, SessionEvent], SessionStatus]]
 
 
 class ImpossibleTransition(AssertionError):
-    """An event reached a state that its table has no row for: a bug, never a condition."""
+    """The table has no transition for this state and event: a bug, never a condition to be handled."""

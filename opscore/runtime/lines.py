@@ -1,8 +1,8 @@
-"""The lines in which tasks wait for agents, as the dispatcher has them in mind: of long ones the first alone.
+"""The lines in which tasks wait for agents, as the dispatcher has them in memory: of a long line only the front.
 
-The rows have every task that waits, in the order of its line. In mind are those up to a place, and nothing beyond it;
-when few of them are left the next are asked for, and when there are too many the last are dropped. Those who wait
-before a closed gate stand aside; they do not count, but are dropped with who stands beyond the last place.
+The rows have every waiting task, in the order of its line. Memory holds a line up to some place, and nothing beyond
+it. When few tasks are left, the next are requested; when there are too many, the last are dropped. Tasks that wait
+before a closed gate stand aside: they do not count, but are dropped if they are beyond the last place.
 """
 
 import heapq
@@ -14,28 +14,28 @@ import attrs
 from opscore.runtime.waiting import LinePage, Place, ReadyTask, Requirement
 
 Entry = tuple[float, int, str]
-"""A task in line: its rank, a number that keeps the order in which they came, and its id."""
+"""A task in line: its rank, a number that keeps tasks of the same rank in order of arrival, and its id."""
 
 
 @attrs.define
 class _Line:
     entries: list[Entry] = attrs.field(factory=list)
-    """A heap; one that stands for nothing any more is passed over when it comes up."""
+    """A heap; outdated entries are skipped when they come to the front."""
     aside: dict[str, Entry] = attrs.field(factory=dict)
-    """By task, those who stand aside."""
+    """The entries that stand aside, by task."""
     count: int = 0
-    """Tasks in it that are in mind and do not stand aside."""
+    """Tasks in memory that do not stand aside."""
     reached: Place | None = None
-    """The last place that is in mind; nothing where that is the whole line."""
+    """The last place that is in memory; None if that is the whole line."""
     is_read: bool = False
-    """The next of it are being read."""
+    """Whether the next tasks are being read."""
 
 
 class Lines:
-    """Who waits, in which order.
+    """The tasks that wait, in order.
 
     Args:
-        window: how many of a line are read at a time.
+        window: how many tasks of a line are read at a time.
     """
 
     def __init__(self, window: int) -> None:
@@ -44,7 +44,8 @@ class Lines:
         self._lines: dict[Requirement, _Line] = {}
         self._order = itertools.count()
         self._wanted: set[Requirement] = set()
-        # What was heard while lines are read, and what they say may be older than: who waits beyond, who no longer.
+        # Hints that came while lines are read, and may be newer than what is read: tasks beyond the last place in
+        # memory, and tasks that no longer wait.
         self._readings = 0
         self._beyond: dict[str, ReadyTask] = {}
         self._gone: set[str] = set()
@@ -53,13 +54,13 @@ class Lines:
         return len(self._ready)
 
     def known(self, entry: Entry) -> ReadyTask:
-        """The task of an entry, which is the first in its line."""
+        """Return the task of an entry, which is the first in its line."""
         return self._ready[entry[2]]
 
     # --- coming and going ---------------------------------------------------------------------------------
 
     def put(self, task: ReadyTask) -> ReadyTask | None:
-        """Have a task wait; answers the task as it waited until now, if it did, and in another place."""
+        """Put a task in line; return the task as it waited before, if it did so in another place."""
         self._gone.discard(task.task_id)
         self._beyond.pop(task.task_id, None)
         before = self._ready.get(task.task_id)
@@ -71,7 +72,7 @@ class Lines:
             if self._readings:
                 self._beyond[task.task_id] = task
         else:
-            # Of one that is in mind already a grant may not have been heard: it waits anew, and in a new place.
+            # If the task is in memory already, the hint of a grant may have been missed: it waits anew, in a new place.
             self._stand_in(line, task)
         return before
 
@@ -84,7 +85,7 @@ class Lines:
             self._cut(line)
 
     def remove(self, task_id: str) -> ReadyTask | None:
-        """Have a task wait no longer."""
+        """Remove a task that no longer waits; return it if it was in memory."""
         if self._readings:
             self._beyond.pop(task_id, None)
             self._gone.add(task_id)
@@ -99,7 +100,7 @@ class Lines:
     # --- the front of a line ------------------------------------------------------------------------------
 
     def first(self, requirement: Requirement) -> Entry | None:
-        """The first in a line."""
+        """Return the first entry of a line, if there is one in memory."""
         line = self._lines.get(requirement)
         while line is not None and line.entries:
             entry = line.entries[0]
@@ -111,12 +112,12 @@ class Lines:
         return None
 
     def is_unread(self, requirement: Requirement) -> bool:
-        """Whether more waits in a line than is in mind, of which nobody may be given out."""
+        """Whether a line has more tasks than are in memory; those beyond can't be given out before they are read."""
         line = self._lines.get(requirement)
         return line is not None and line.reached is not None
 
     def step_aside(self, requirement: Requirement) -> Entry:
-        """Have the first in a line stand aside."""
+        """Take the first entry of a line out of it, to stand aside; return it."""
         line = self._lines[requirement]
         entry = heapq.heappop(line.entries)
         line.aside[entry[2]] = entry
@@ -124,7 +125,7 @@ class Lines:
         return entry
 
     def step_back(self, requirement: Requirement, entry: Entry) -> bool:
-        """Have one that stood aside stand in line again; `False` where it does not stand aside any more."""
+        """Put an entry that stood aside back in line; return `False` if it no longer stands aside."""
         line = self._lines.get(requirement)
         if line is None or line.aside.get(entry[2]) != entry:
             return False
@@ -134,14 +135,14 @@ class Lines:
         return True
 
     def _stands_for(self, line: _Line, entry: Entry) -> bool:
-        """Whether an entry stands for a task that still waits in that place."""
+        """Whether the task of an entry still waits in that place."""
         task = self._ready.get(entry[2])
         return task is not None and entry[0] == task.rank and entry[2] not in line.aside
 
-    # --- what is in mind ----------------------------------------------------------------------------------
+    # --- what is in memory --------------------------------------------------------------------------------
 
     def take_wanted(self) -> Iterator[tuple[Requirement, Place]]:
-        """The lines that are to be read on, each with the place from which on; told once."""
+        """Yield the lines of which more has to be read, each with the place to read from; each is yielded once."""
         wanted, self._wanted = self._wanted, set()
         for requirement in wanted:
             line = self._lines[requirement]
@@ -151,7 +152,7 @@ class Lines:
                 yield requirement, line.reached
 
     def take_page(self, page: LinePage) -> None:
-        """Take in the next of a line, as the rows say, and what was heard of it while they were read."""
+        """Add the next tasks of a line, as they were read, corrected by the hints that came meanwhile."""
         line = self._lines.setdefault(page.requirement, _Line())
         if line.is_read:
             line.is_read = False
@@ -178,13 +179,13 @@ class Lines:
             self._wanted.add(requirement)
 
     def _cut(self, line: _Line) -> None:
-        """Keep the first of a line in mind; the rows have the others."""
+        """Keep only the front of a line in memory; the rows have the others."""
         entries = {entry[2]: entry for entry in sorted(line.entries, reverse=True) if self._stands_for(line, entry)}
-        # By their places, as the rows have them: of the same rank, who came first may stand behind.
+        # By rank and id, as in the rows: among tasks of the same rank, that differs from the order of arrival.
         standing = sorted(entries.values(), key=_place)
         reached = line.reached = _place(standing[self._window - 1])
-        # Who stands aside may be behind one that is dropped, and nobody calls it up then: it comes with the rows, or,
-        # where it is before the last place by its id alone, stands in line again.
+        # A task that stands aside may be called up only by one that is dropped here. So it is dropped as well, to be
+        # read again with the rows, or stands in line again if only its id puts it before the last place.
         for entry in [entry for entry in line.aside.values() if entry[0] >= reached[0]]:
             standing.append(line.aside.pop(entry[2]))
         for entry in standing:

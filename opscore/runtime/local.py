@@ -1,4 +1,4 @@
-"""Agents that are async functions of the host's own process."""
+"""Local agents: async functions of the host's own process."""
 
 import functools
 import inspect
@@ -19,16 +19,15 @@ from opscore.runtime.raised import TaskFailed, raised
 from opscore.runtime.values import deep_copy
 
 Handler = Callable[[Assignment], Awaitable[Any]]
-"""Takes an attempt and returns its result (JSON), or raises to fail it: a `TaskFailed`, or anything else.
+"""Takes an attempt and returns its result as JSON values, or raises to fail it: a `TaskFailed`, or anything else.
 
-While it works, `current_task` tells it more.
+It may call `current_task`.
 """
-
 LEFT_OPEN: Final = (
     "its function ended and left a nursery open, whose tasks were cancelled; "
-    "an async generator that opens one is closed by contextlib.aclosing"
+    "use contextlib.aclosing to close an async generator that opens one"
 )
-"""What an attempt fails with whose function spoilt its task."""
+"""The message of an attempt whose function left its task unusable."""
 
 _log = logging.getLogger("opscore.local")
 
@@ -40,30 +39,30 @@ class _Function:
 
 
 class LocalAgents:
-    """The functions by agent id; a `Delivery`."""
+    """The functions of local agents, by agent id; implements `Delivery`."""
 
     def __init__(self) -> None:
         self._functions: dict[str, _Function] = {}
         self._at_work: set[str] = set()
 
     def add(self, agent_id: str, handler: Handler, say_alive: SayAlive) -> None:
-        """Attach a function to an agent id, in place of the one before.
+        """Attach a function to an agent id, replacing the one before.
 
         Args:
             agent_id: the agent.
             handler: the function.
-            say_alive: where its heartbeats go.
+            say_alive: sends its heartbeats.
         """
         self._functions[agent_id] = _Function(handler, say_alive)
 
     def remove(self, agent_id: str) -> None:
-        """Detach it."""
+        """Detach the function of an agent id, if there is one."""
         self._functions.pop(agent_id, None)
 
     def reaches(self, agent: Agent) -> bool:
-        """Whether this process has a function for the agent that is not at work.
+        """Return whether this process has a function for the agent that is not at work.
 
-        One that outlives its attempt, because it does not heed its cancellation, is not called a second time meanwhile.
+        A function that outlives its attempt, because it ignores its cancellation, is not called again until it ends.
         """
         known = agent.source is AgentSource.LOCAL and agent.agent_id in self._functions
         return known and agent.agent_id not in self._at_work
@@ -71,7 +70,7 @@ class LocalAgents:
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
         """Run the function to its end, within the attempt's time."""
         function = self._functions[agent.agent_id]
-        # A copy of its own: what a function does to its arguments must not reach the next attempt, or the store.
+        # A copy, because a function may change its arguments, which must not reach the next attempt, or the store.
         own = attrs.evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
         late: Fact = Raised(
             message=f"attempt {assignment.attempt} took longer than its timeout", code=TIMEOUT, timed_out=True
@@ -84,7 +83,7 @@ class LocalAgents:
                 fact = await _apart(function.handler, own, task)
         finally:
             self._at_work.remove(agent.agent_id)
-        # Whatever it says after that, it took too long.
+        # A function that was cancelled by its timeout took too long, whatever it returned or raised after that.
         return late if scope.cancel_called else fact
 
 
@@ -93,7 +92,7 @@ def _context(assignment: Assignment, say_alive: SayAlive, deadline: float) -> Ta
 
     async def say(progress: Any) -> None:
         home.require_task("a heartbeat is sent in trio", "task.heartbeat")
-        # Who was cancelled is to end, and needs no other reason.
+        # A function that was cancelled should end by that, and not by the StaleAttempt that a heartbeat would raise.
         await trio.lowlevel.checkpoint_if_cancelled()
         await say_alive(assignment.task_id, assignment.attempt, progress)
 
@@ -101,7 +100,7 @@ def _context(assignment: Assignment, say_alive: SayAlive, deadline: float) -> Ta
 
 
 def is_async(handler: Handler) -> bool:
-    """Whether calling it gives something to await: an async function, a partial of one, or an object like one."""
+    """Return whether a handler is an async function, a partial of one, or an object like one."""
     inner = handler.func if isinstance(handler, functools.partial) else handler
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 (the method itself is looked at)
 
@@ -109,8 +108,8 @@ def is_async(handler: Handler) -> bool:
 async def _apart(handler: Handler, assignment: Assignment, context: TaskContext) -> Fact:
     """Run a function in a task of its own.
 
-    What it leaves open, such as the nursery of an async generator that it did not go through to its end, spoils that
-    task alone: in the one of the delivery it would end the node, at every start again.
+    If the function leaves something open, such as the nursery of an async generator that it did not exhaust, only that
+    task becomes unusable. In the task of the delivery, this would end the node, and again after every start.
     """
     facts: list[Fact] = []
 
@@ -124,7 +123,7 @@ async def _apart(handler: Handler, assignment: Assignment, context: TaskContext)
     except BaseExceptionGroup as group:
         beyond, own = group.split((KeyboardInterrupt, trio.Cancelled))
         if own is not None:
-            _log.warning("agent %s spoilt task %s", assignment.agent_id, assignment.task_id, exc_info=own)
+            _log.warning("agent %s left a nursery open in %s", assignment.agent_id, assignment.task_id, exc_info=own)
         if beyond is not None:
             raise beyond from None
         return Raised(message=LEFT_OPEN)
@@ -137,11 +136,11 @@ async def _outcome(handler: Handler, assignment: Assignment) -> Fact:
         return Returned(result=await handler(assignment))
     except GeneratorExit as error:
         if not (trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() is task):
-            # The function did not raise it: nobody runs this task any more, and it is thrown away.
+            # The function did not raise it: Python is closing this coroutine, which no trio run executes any more.
             raise
         return _failed(assignment, error)
     except BaseExceptionGroup as group:
-        # A nursery that is cancelled may bring an error of its own along, which must not reach the node's.
+        # A cancelled nursery of the function may raise an error as well, which must not reach the node's nursery.
         beyond, own = group.split(_beyond())
         if beyond is None:
             return _failed(assignment, group)
@@ -151,15 +150,15 @@ async def _outcome(handler: Handler, assignment: Assignment) -> Fact:
     except BaseException as error:
         if isinstance(error, _beyond()):
             raise
-        # Whatever else the host's function raises is the attempt's failure.
+        # Everything else that the host's function raises fails the attempt.
         return _failed(assignment, error)
 
 
 def _beyond() -> tuple[type[BaseException], ...]:
-    """What comes out of a function and is meant for those around it.
+    """Return the exceptions of a function that are not the attempt's failure, but meant for its surroundings.
 
-    `SystemExit` is not: a parser of arguments raises it, and a function that ends its host does so again at every
-    start. Nor is a cancellation that was another task's, kept and raised here, where nobody waits for it.
+    `SystemExit` is not among them: an argument parser raises it, and a function that ends its host would do so again
+    after every start. Nor is a `Cancelled` that belongs to another task and is raised where no scope is cancelled.
     """
     is_cancelled = trio.current_effective_deadline() == -math.inf
     return (KeyboardInterrupt, trio.Cancelled) if is_cancelled else (KeyboardInterrupt,)
@@ -167,7 +166,7 @@ def _beyond() -> tuple[type[BaseException], ...]:
 
 def _failed(assignment: Assignment, error: BaseException) -> Fact:
     fact = raised(error)
-    # Who says why by a `TaskFailed` needs no traceback.
+    # A `TaskFailed` was raised on purpose, so its traceback is of no use.
     expected = isinstance(unwrapped(error), TaskFailed)
     _log.warning(
         "agent %s failed task %s: %s",

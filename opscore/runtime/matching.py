@@ -1,14 +1,14 @@
-"""Which waiting task goes to which idle agent: the dispatcher's book, pure and in memory.
+"""Matching waiting tasks with idle agents: the dispatcher's book, pure and in memory.
 
 Tasks wait in one heap for each capability (or named agent), agents in one line for each capability, so a match
-costs O(log n) in the number of tasks and nothing in the number of agents. Aging is in the key: each level of
-priority is worth `AGING_S` of waiting, so a task of any priority reaches the front in bounded time and no key
-ever has to be recomputed.
+costs O(log n) in the number of tasks and is independent of the number of agents. Aging is part of the key: each level
+of priority is worth `AGING_S` of waiting, so a task of any priority reaches the front in bounded time, and no key ever
+has to be recomputed.
 
-What is limited stands behind gates. The gate of a capability closes the line of its tasks. Those of a workflow and of
-a key are met at the front of the line: who finds one closed waits there, and others go first. As long as such a gate
-is open, one of those that wait there for each capability stands in line again, and the next one follows when it has
-left the line; so an opening costs no more than there are capabilities among those that wait.
+Limited tasks stand behind gates. The gate of a capability closes the line of its tasks. The gates of a workflow and of
+a concurrency key are met at the front of the line: a task that finds one closed waits there, and others go first. While
+such a gate is open, one of its waiting tasks for each line stands in line again, and the next one follows when that has
+left the line. So opening a gate costs no more than the number of lines among its waiting tasks.
 """
 
 import heapq
@@ -31,9 +31,9 @@ class Match:
     task: ReadyTask
     agent: AgentAvailable
     passages: tuple[Passage, ...] = ()
-    """The gates that the task went through."""
+    """The task's passages through its gates."""
     offer: Offer = attrs.field(init=False)
-    """What the run is told."""
+    """The message to the run."""
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -53,10 +53,10 @@ class Match:
 class MatchBook:
     """Waiting tasks, idle agents, and the offers under way between them.
 
-    What happens is answered with the offers to make.
+    Methods that take in an event return the offers to make.
 
     Args:
-        limits: what is given out at most.
+        limits: the limits of capabilities and workflows, and of lines in memory.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -65,18 +65,18 @@ class MatchBook:
         self._lines: dict[str, dict[str, None]] = {}
         self._offered_tasks: dict[str, Match] = {}
         self._offered_agents: dict[str, Match] = {}
-        # What was heard of either side while it was under offer; `None`: that it waits no longer.
+        # Hints about tasks and agents that came while they were under offer; `None` says that a task no longer waits.
         self._heard_of_tasks: dict[str, tuple[ReadyTask, int] | None] = {}
         self._heard_of_agents: dict[str, AgentAvailable | AgentUnavailable] = {}
         self._held: dict[str, Held] = {}
-        # Idle agents, each with the line that has to be read before it is known what they do first.
+        # Idle agents whose next task is unknown until a line has been read, each with that line.
         self._held_up: dict[str, Requirement] = {}
         self._gates = Gates(limits)
 
     # --- tasks --------------------------------------------------------------------------------------------
 
     def task_ready(self, task: ReadyTask, as_of: int, now: float) -> list[Match]:
-        """A task waits."""
+        """Take in that a task waits."""
         if task.task_id in self._offered_tasks:
             self._heard_of_tasks[task.task_id] = (task, as_of)
             return []
@@ -86,19 +86,19 @@ class MatchBook:
         return self._serve([task.requirement], now)
 
     def find_agent(self, task: ReadyTask, now: float) -> Match | None:
-        """The offer of a task that nobody knows of yet, where an agent is free for it and nobody waits before it."""
+        """Offer a task that is not in the book yet, if an agent is free for it and no other task waits before it."""
         line = task.requirement
         is_let_on = self._gates.let_on(line) and all(gate.is_open for gate in self._gates.before(task))
-        # Who was free while a gate was closed may be so still while the next behind it are being read.
+        # Agents may be idle although the line has more tasks: they became so while its gate was closed.
         if task.task_id in self._offered_tasks or not is_let_on or self._waiting.is_unread(line) or self._head(line):
             return None
         agent = self._agent_for(task, now)
         return None if agent is None else self._offer(task, agent, now)
 
     def may_go_on(self, agent: AgentAvailable, task: ReadyTask) -> bool:
-        """Whether a task that nobody knows of yet is the first of what an agent may do that is about to come free.
+        """Whether a task that is not in the book yet is the next one for an agent that is about to become free.
 
-        One with anything limited about it is not: what it takes is for an offer to say.
+        A limited task never is, because its slots have to be taken by an offer.
         """
         if agent.agent_id in self._idle or agent.agent_id in self._offered_agents or task.concurrency_key is not None:
             return False
@@ -111,7 +111,7 @@ class MatchBook:
         return unread is None and (head is None or head[0] > task.rank)
 
     def task_withdrawn(self, task_id: str) -> None:
-        """A task waits no longer."""
+        """Take in that a task no longer waits."""
         task = self._waiting.remove(task_id)
         if task is not None:
             self._call_up_behind(task)
@@ -121,7 +121,7 @@ class MatchBook:
     # --- agents -------------------------------------------------------------------------------------------
 
     def agent_available(self, agent: AgentAvailable, now: float) -> list[Match]:
-        """An agent is idle."""
+        """Take in that an agent can be given work."""
         if agent.agent_id in self._offered_agents:
             self._heard_of_agents[agent.agent_id] = agent
             return []
@@ -131,7 +131,7 @@ class MatchBook:
         return self._employ(agent, now) + self._serve(lines, now)
 
     def agent_unavailable(self, said: AgentUnavailable, now: float) -> list[Match]:
-        """An agent is idle no longer, or is none at all; without a lease it has no slots either."""
+        """Take in that an agent can't be given work; if it holds no lease, it has no slots either."""
         self._remove_idle(said.agent_id)
         if said.agent_id in self._offered_agents:
             self._heard_of_agents[said.agent_id] = said
@@ -141,9 +141,9 @@ class MatchBook:
     # --- offers -------------------------------------------------------------------------------------------
 
     def offer_ended(self, ended: OfferEnded, now: float) -> list[Match]:
-        """Close an offer.
+        """Take in the outcome of an offer.
 
-        One that this book never made, left in the mailbox by a dispatcher that crashed, changes nothing.
+        An offer that this book did not make, because it came from a dispatcher that crashed, changes nothing.
         """
         match = self._offered_tasks.get(ended.task_id)
         if match is None or match.agent.agent_id != ended.agent_id:
@@ -152,9 +152,9 @@ class MatchBook:
         heard = self._heard_of_agents.get(ended.agent_id)
         agent, task = self._agent_after(match, ended), self._task_after(match, ended)
         if task is None:
-            self._waiting.remove(ended.task_id)  # Rows that are being read may still have it wait.
+            self._waiting.remove(ended.task_id)  # It may still wait in rows that are being read.
         elif ended.outcome is OfferOutcome.AGENT_CHANGED:
-            # It keeps its place in line. One that was postponed does not: another may be luckier with this agent.
+            # It keeps its place in line. A postponed task does not, because another may succeed with this agent.
             self._waiting.put(task)
         follow_ups = self._settle_passages(match, ended, now)
         if heard is not None and not (isinstance(heard, AgentUnavailable) and heard.leased):
@@ -166,17 +166,17 @@ class MatchBook:
         return follow_ups
 
     def _agent_after(self, match: Match, ended: OfferEnded) -> AgentAvailable | None:
-        """The agent as it is free after the offer, if it is."""
+        """Return the agent as it is after the offer, or None if it can't be given work."""
         stays = (OfferOutcome.TASK_GONE, OfferOutcome.POSTPONED, OfferOutcome.SLOT_TAKEN)
         unchanged = match.agent if ended.outcome in stays else None
         heard = self._heard_of_agents.pop(ended.agent_id, unchanged)
         if heard is None or isinstance(heard, AgentUnavailable):
             return None
-        # A hint that is older than the commit which gave the task away says nothing new.
+        # A hint that is older than the commit which gave the task away is outdated.
         return None if ended.outcome is OfferOutcome.TAKEN and heard.as_of <= ended.version else heard
 
     def _task_after(self, match: Match, ended: OfferEnded) -> ReadyTask | None:
-        """The task as it waits after the offer, if it does."""
+        """Return the task as it waits after the offer, or None if it does not."""
         stays = (OfferOutcome.AGENT_CHANGED, OfferOutcome.POSTPONED, OfferOutcome.SLOT_TAKEN)
         unchanged = (match.task, 0) if ended.outcome in stays else None
         heard = self._heard_of_tasks.pop(ended.task_id, unchanged)
@@ -185,7 +185,7 @@ class MatchBook:
         return heard[0]
 
     def _settle_passages(self, match: Match, ended: OfferEnded, now: float) -> list[Match]:
-        """Leave the slots to who was given the task; where nobody knows whether it was, until the agent says more."""
+        """Assign or free the slots of an offer; if its outcome is unknown, the agent keeps them until it says more."""
         if ended.outcome in (OfferOutcome.TAKEN, OfferOutcome.UNKNOWN):
             lines = self._let_go(ended.agent_id, math.inf, now)
             if match.slots:
@@ -203,7 +203,7 @@ class MatchBook:
     # --- gates --------------------------------------------------------------------------------------------
 
     def slots_held(self, holders: Collection[Held], now: float) -> list[Match]:
-        """Take in who has which slots, as the rows say."""
+        """Take in which agents hold which slots, according to the rows."""
         return self._serve(self._hold(holders, now), now)
 
     def _hold(self, holders: Collection[Held], now: float) -> list[Requirement]:
@@ -218,21 +218,21 @@ class MatchBook:
         return lines
 
     def begun(self, gate: str, times: Collection[float], now: float) -> None:
-        """Take in when attempts behind a gate began, before this book was."""
+        """Take in when attempts behind a gate began before this book existed."""
         self._gates[gate].begun(times, now)
         self._gates.look(self._gates[gate], now)
 
     def gate_due(self, gate: str, now: float) -> list[Match]:
-        """The time at which a gate may open has come."""
+        """Take in that a gate may open now."""
         self._gates.looked_at(gate)
         return self._serve(self._looked_at([gate], now), now)
 
     def take_times(self) -> dict[str, float]:
-        """The gates that only time keeps closed, each with when to look at it; told once."""
+        """Return the gates that only time keeps closed, each with when to check it; each is returned once."""
         return self._gates.take_times()
 
     def _let_go(self, agent_id: str, as_of: float, now: float) -> list[Requirement]:
-        """The agent's lease is over, as of this commit: others may have its slots; answers whose lines may go on."""
+        """Free the slots of an agent whose lease is over as of this commit; return the lines that may go on."""
         held = self._held.get(agent_id)
         if held is None or held.version >= as_of:
             return []
@@ -243,7 +243,7 @@ class MatchBook:
         return self._looked_at([gate_of(slot) for slot in held.slots], now)
 
     def _looked_at(self, names: Iterable[str], now: float) -> list[Requirement]:
-        """Open these gates where that may be, and call up who waits there; answers whose lines may go on."""
+        """Open these gates if possible, and call up tasks that wait there; return the lines that may go on."""
         lines: list[Requirement] = []
         for gate in self._gates.known(names):
             self._gates.look(gate, now)
@@ -259,7 +259,7 @@ class MatchBook:
         return lines
 
     def _call_up(self, gate: Gate, requirement: Requirement) -> None:
-        """Have the first of those that wait before a gate stand in line again."""
+        """Put the first task of a line that waits before a gate back in line."""
         waiting = gate.waiting.get(requirement)
         while waiting:
             if self._waiting.step_back(requirement, heapq.heappop(waiting)):
@@ -268,7 +268,7 @@ class MatchBook:
             gate.waiting.pop(requirement, None)
 
     def _call_up_behind(self, task: ReadyTask) -> None:
-        """A task has left its line: whoever waits behind it, before a gate that is open, is the next one there."""
+        """Call up the tasks that may follow one that has left its line: the next behind each of its open gates."""
         for gate in list(self._gates.before(task)):
             if gate.is_open and gate.waiting:
                 self._call_up(gate, task.requirement)
@@ -277,16 +277,16 @@ class MatchBook:
     # --- lines --------------------------------------------------------------------------------------------
 
     def depths(self) -> QueueDepths:
-        """How much waits on each side."""
+        """Return how many tasks and agents wait, and how many offers are under way."""
         return QueueDepths(ready_tasks=len(self._waiting), idle_agents=len(self._idle), offers=len(self._offered_tasks))
 
     def take_wanted(self) -> Iterator[tuple[Requirement, Place]]:
-        """The lines that are to be read on, each with the place from which on; told once."""
+        """Yield the lines of which more has to be read, each with the place to read from; each is yielded once."""
         return self._waiting.take_wanted()
 
     def take_page(self, page: LinePage, now: float) -> list[Match]:
-        """The next of a line have been read."""
-        # What is under offer waits by the rows until that has come to something.
+        """Take in the next tasks of a line, as they were read."""
+        # In the rows, a task under offer waits until the offer is taken.
         tasks = tuple(task for task in page.tasks if task.task_id not in self._offered_tasks)
         self._waiting.take_page(attrs.evolve(page, tasks=tasks))
         matches: list[Match] = []
@@ -296,7 +296,7 @@ class MatchBook:
         return matches + self._serve([page.requirement], now)
 
     def _serve(self, lines: Iterable[Requirement], now: float) -> list[Match]:
-        """Give out who is first in these lines, as long as agents are free for them."""
+        """Offer the first tasks of these lines, as long as agents are free for them."""
         matches: list[Match] = []
         lines = list(dict.fromkeys(lines))
         while heads := [(head, line) for line in lines if self._gates.let_on(line) and (head := self._head(line))]:
@@ -349,13 +349,13 @@ class MatchBook:
             yield next(iter(line))
 
     def _employ(self, agent: AgentAvailable, now: float) -> list[Match]:
-        """Give an idle agent the first of all that it may do; as long as that is not known, nobody gives it another."""
+        """Offer an idle agent the first task of all its lines; while that is unknown, it is offered nothing else."""
         matches: list[Match] = []
         lines = lines_of(agent.agent_id, agent.capabilities)
         head, unread = self._first_in(lines)
         while head is not None:
             task = self._waiting.known(head)
-            # Where a gate has opened with this agent, the one that is preferred may have been idle all along.
+            # If this agent's slot opened a gate, the preferred agent may have been idle all along.
             prefers = task.preferred_agent_id in self._lines.get(task.capability or "", {})
             taker = (self._agent_for(task, now) if prefers else None) or agent
             matches.append(self._offer(task, taker, now))
@@ -369,7 +369,7 @@ class MatchBook:
         return matches
 
     def _first_in(self, lines: Iterable[Requirement]) -> tuple[Entry | None, Requirement | None]:
-        """The first of all in these lines; or a line that has to be read before that is known."""
+        """Return the first task of all these lines, or a line that has to be read before that is known."""
         heads: list[Entry] = []
         for line in filter(self._gates.let_on, lines):
             head = self._head(line)
@@ -380,7 +380,7 @@ class MatchBook:
         return min(heads, default=None), None
 
     def _head(self, requirement: Requirement) -> Entry | None:
-        """The first in a line that may be given out; who stands before a closed gate waits there."""
+        """Return the first task of a line that may be given out; those before closed gates are put aside to wait."""
         while (entry := self._waiting.first(requirement)) is not None:
             task = self._waiting.known(entry)
             closed = next((gate for gate in self._gates.before(task) if not gate.is_open), None)

@@ -1,4 +1,4 @@
-"""What the runtime's actors say to one another, grouped by who takes it.
+"""The messages between the runtime's actors, grouped by the actor that receives them.
 
 A message without a reply is a hint: everything that it would cause can be rebuilt from rows.
 """
@@ -43,7 +43,7 @@ class _ToSession(Message[SessionProtocol, ReplyT]):
 
 @attrs.frozen(kw_only=True)
 class Report(_ToAgent[bool]):
-    """A state report; answers whether it was accepted (`False`: it was older than the newest)."""
+    """A state report. The reply is whether it was accepted; `False` if it was older than the newest."""
 
     state: str
     details: dict[str, Any] | None = None
@@ -59,12 +59,12 @@ class SetCordon(_ToAgent[Agent]):
 
 @attrs.frozen(kw_only=True)
 class Claim(_ToAgent[Granted | None]):
-    """Wait for a task; answers nothing when the wait is over."""
+    """Wait for a task. The reply is None when the wait is over."""
 
     claim_id: str | None
     wait_s: float
     ticket: str
-    """Names this very call, where a claim id may come again."""
+    """Identifies this one call, because a claim id may be repeated."""
 
 
 @attrs.frozen(kw_only=True)
@@ -76,17 +76,17 @@ class AbandonClaim(_ToAgent[None]):
 
 @attrs.frozen(kw_only=True)
 class Heartbeat(_ToAgent[Lease]):
-    """The agent still works; answers the renewed lease."""
+    """The agent still works. The reply is the renewed lease."""
 
     task_id: str
     attempt: int
     progress: Any = None
-    """How far it is; nothing keeps what was said before."""
+    """The agent's progress; None keeps the earlier one."""
 
 
 @attrs.frozen(kw_only=True)
 class Finish(_ToAgent[None]):
-    """The agent ends its attempt by name."""
+    """The agent ends its attempt, which it names."""
 
     task_id: str
     attempt: int
@@ -104,7 +104,7 @@ class LeaseGranted(_ToAgent[None]):
 
 @attrs.frozen(kw_only=True)
 class DeliveryEnded(_ToAgent[None]):
-    """What came of handing the attempt over."""
+    """The outcome of delivering the attempt."""
 
     task_id: str
     attempt: int
@@ -113,34 +113,34 @@ class DeliveryEnded(_ToAgent[None]):
 
 @attrs.frozen(kw_only=True)
 class LeaseDue(_ToAgent[None]):
-    """The time at which the lease may be over."""
+    """The lease may be over now."""
 
 
 @attrs.frozen(kw_only=True)
 class SuspicionDue(_ToAgent[None]):
-    """The time at which the agent may be tried again."""
+    """The agent's suspicion may be over now."""
 
 
 @attrs.frozen(kw_only=True)
 class StoodStill(_ToAgent[None]):
-    """The node stood still, or its clock was moved: no agent could speak in that time."""
+    """The node stood still, in which time no agent could be heard, or its clock was moved."""
 
     seconds: float
-    """How long; less than nothing where the clock was set back."""
+    """For how long, or by how much; negative if the clock was set back."""
     since: float
-    """When it had not happened yet, by trio's clock."""
+    """A time of trio's clock at which it had not happened yet."""
     idle_s: float
-    """How much of trio's own time passed as the node did nothing; where the clock was moved, none."""
+    """How much of trio's time passed while the node stood still; 0 if only the clock was moved."""
 
 
 @attrs.frozen(kw_only=True)
 class AgentQuiet(_ToAgent[None]):
-    """Some time has passed: leave, if nothing was said and nothing is at hand."""
+    """Some time has passed: stop, if no message came and nothing is left to do."""
 
 
 @attrs.frozen(kw_only=True)
 class AnnounceAgent(_ToAgent[None]):
-    """Tell the dispatcher where the agent stands."""
+    """Tell the dispatcher whether the agent can be given work."""
 
 
 @attrs.frozen(kw_only=True)
@@ -150,7 +150,7 @@ class Recheck(_ToAgent[None]):
 
 @attrs.frozen(kw_only=True)
 class ClaimWaitOver(_ToAgent[None]):
-    """A claim has waited for as long as it wished."""
+    """The wait of a claim is over."""
 
     ticket: str
 
@@ -173,26 +173,26 @@ class Start(_ToSession[Session]):
     session: Session
     definition: Definition
     extra: Submission = Submission()
-    """What belongs to the same commit: the definition's revision, the idempotency key."""
+    """What else belongs to the commit: the definition's revision, the idempotency key."""
 
 
 @attrs.frozen(kw_only=True)
 class Offer(_ToSession[int | None]):
-    """Give a ready task to this agent; answers the commit's version, or nothing when the task waits no longer.
+    """Give a ready task to this agent. The reply is the commit's version, or None if the task no longer waits.
 
-    Raises `Superseded` when the agent no longer stands as it did.
+    Raises `Superseded` if the agent has changed meanwhile.
     """
 
     task_id: str
     agent_id: str
     agent_version: int
     slots: tuple[str, ...] = ()
-    """What the attempt takes up, for as long as its lease is there."""
+    """The slots that the attempt takes for as long as its lease exists."""
 
 
 @attrs.frozen(kw_only=True)
 class Started:
-    """The agent shows its first sign of life in the attempt."""
+    """The agent has shown its first sign of life in the attempt."""
 
 
 Outcome = Started | Completed | Failed | Lost | Undelivered
@@ -200,44 +200,44 @@ Outcome = Started | Completed | Failed | Lost | Undelivered
 
 @attrs.frozen(kw_only=True)
 class Settled:
-    """That an attempt was moved on."""
+    """The outcome of an attempt is committed."""
 
     version: int
-    """Of the commit."""
+    """The version of the commit."""
     lease: Lease | None = None
-    """What the same commit gave the agent to do next."""
+    """The lease of the agent's next attempt, if the same commit granted one."""
 
 
 @attrs.frozen(kw_only=True)
 class Settle(_ToSession[Settled]):
-    """Move the attempt on, in one commit with what the agent's actor adds."""
+    """Apply an outcome to the attempt, in one commit with the writes of the agent's actor."""
 
     task_id: str
     attempt: int
     outcome: Outcome
     agent_part: Submission
     free: "AgentAvailable | None" = None
-    """The agent as it can be given work in the same commit, if it can."""
+    """The agent's availability, if it can be given more work in the same commit."""
 
 
 @attrs.frozen(kw_only=True)
 class Describe(_ToSession[Assignment]):
-    """Say again what the agent was handed."""
+    """Ask for the assignment that the agent was handed."""
 
     task_id: str
 
 
 @attrs.frozen(kw_only=True)
 class Due(_ToSession[None]):
-    """The time at which a task, or the run as a whole, may have to be looked at."""
+    """A time of a task, or of the run as a whole, may have come."""
 
     what: str
-    """The id of a task, or the session's own."""
+    """The id of the task, or that of the session."""
 
 
 @attrs.frozen(kw_only=True)
 class RunImpossible(_ToSession[None]):
-    """The run that a task waits for can't begin."""
+    """The child run that a task waits for can't begin."""
 
     task_id: str
     attempt: int
@@ -246,7 +246,7 @@ class RunImpossible(_ToSession[None]):
 
 @attrs.frozen(kw_only=True)
 class SendSignal(_ToSession[Signal]):
-    """Tell the run something by name; the same id again changes nothing."""
+    """Send the run a named signal; the same id again changes nothing."""
 
     name: str
     payload: Any = None
@@ -255,7 +255,7 @@ class SendSignal(_ToSession[Signal]):
 
 @attrs.frozen(kw_only=True)
 class Steer(_ToSession[Session]):
-    """Steer the run; answers the session as it is then. What is so already changes nothing."""
+    """Steer the run. The reply is the session as it is then; a move to where it already is changes nothing."""
 
     move: Move
     reason: str | None = None
@@ -263,7 +263,7 @@ class Steer(_ToSession[Session]):
 
 @attrs.frozen(kw_only=True)
 class Discard(_ToSession[Task]):
-    """Have a task be no dead letter any more; answers it as it is then."""
+    """Discard a dead letter. The reply is the task as it is then."""
 
     task_id: str
     reason: str
@@ -271,7 +271,7 @@ class Discard(_ToSession[Task]):
 
 @attrs.frozen(kw_only=True)
 class SessionQuiet(_ToSession[None]):
-    """Some time has passed: leave, if nothing was said and no attempt is open."""
+    """Some time has passed: stop, if no message came and no attempt is open."""
 
 
 @attrs.frozen(kw_only=True)
@@ -284,7 +284,7 @@ class AnnounceSession(_ToSession[None]):
 
 @attrs.frozen(kw_only=True)
 class TaskReady(Message[DispatcherProtocol, None]):
-    """A task waits, as of this commit."""
+    """A task waits for an agent, as of this commit."""
 
     task: ReadyTask
     as_of: int
@@ -292,10 +292,10 @@ class TaskReady(Message[DispatcherProtocol, None]):
 
 @attrs.frozen(kw_only=True)
 class FindAgent(Message[DispatcherProtocol, Offer | None]):
-    """Ask for an idle agent for a task that waits from the next commit on, if it needn't wait; answers the offer of it.
+    """Ask for an idle agent for a task that the next commit makes ready. The reply is an offer, or None if it waits.
 
-    Whoever asks may give the task to that agent in this very commit; the offer itself is made as any other is, and
-    what it is answered tells what came of it.
+    The asker may give the task to that agent in the same commit. The dispatcher also makes the offer like any other,
+    and the reply to that tells it the outcome.
     """
 
     task: ReadyTask
@@ -303,7 +303,7 @@ class FindAgent(Message[DispatcherProtocol, Offer | None]):
 
 @attrs.frozen(kw_only=True)
 class TaskWithdrawn(Message[DispatcherProtocol, None]):
-    """A task waits no longer."""
+    """A task no longer waits."""
 
     task_id: str
 
@@ -318,12 +318,12 @@ class AgentAvailable(Message[DispatcherProtocol, None]):
     """The version of the agent's row, which an offer requires."""
     as_of: int
     fresh_until: float = math.inf
-    """When an agent that stays silent is no longer given work; by trio's clock, which nobody sets."""
+    """When an agent that stays silent is no longer given work, as a time of trio's monotonic clock."""
 
 
 @attrs.frozen(kw_only=True)
 class MayGoOn(Message[DispatcherProtocol, bool]):
-    """Ask whether an agent that comes free with the next commit may go on with this task, which waits from then on."""
+    """Ask whether an agent that the next commit frees may continue with a task that the same commit makes ready."""
 
     agent: AgentAvailable
     task: ReadyTask
@@ -336,59 +336,59 @@ class AgentUnavailable(Message[DispatcherProtocol, None]):
     agent_id: str
     as_of: int
     leased: bool
-    """Whether it has something in hand."""
+    """Whether it holds a lease."""
 
 
 class OfferOutcome(StrEnum):
-    """How an offer can end."""
+    """The outcome of an offer."""
 
     TAKEN = "taken"
     TASK_GONE = "task_gone"
     AGENT_CHANGED = "agent_changed"
     POSTPONED = "postponed"
-    """The store could not take it; both still stand as they did."""
+    """The store could not take the commit; task and agent are unchanged."""
     SLOT_TAKEN = "slot_taken"
-    """Another attempt has a slot that it was to take."""
+    """Another attempt has one of the slots."""
     UNKNOWN = "unknown"
-    """Nobody can tell; both sides are asked where they stand."""
+    """The outcome is unknown; task and agent are asked for their state."""
 
 
 @attrs.frozen(kw_only=True)
 class OfferEnded(Message[DispatcherProtocol, None]):
-    """What came of an offer."""
+    """The outcome of an offer."""
 
     task_id: str
     agent_id: str
     outcome: OfferOutcome
     version: int = 0
-    """The commit that gave the task to the agent, when it was taken."""
+    """The commit that gave the task to the agent, if the offer was taken."""
     incarnation: int = 0
-    """Of the dispatcher that made the offer."""
+    """The incarnation of the dispatcher that made the offer."""
     holders: tuple[Held, ...] = ()
-    """Who has the slots, where another attempt has one."""
+    """The holders of the slots, if another attempt has one of them."""
 
 
 @attrs.frozen(kw_only=True)
 class GateDue(Message[DispatcherProtocol, None]):
-    """The time at which a gate may open."""
+    """A gate may open now."""
 
     gate: str
 
 
 @attrs.frozen(kw_only=True)
 class LineRead(Message[DispatcherProtocol, None]):
-    """The next of a line have been read."""
+    """The next tasks of a line were read."""
 
     page: LinePage
     incarnation: int
-    """Of the dispatcher that asked for them."""
+    """The incarnation of the dispatcher that asked for them."""
 
 
 @attrs.frozen(kw_only=True)
 class GetDepths(Message[DispatcherProtocol, QueueDepths]):
-    """Ask how much waits."""
+    """Ask how many tasks wait."""
 
 
 @attrs.frozen(kw_only=True)
 class ReadRows(Message[DispatcherProtocol, None]):
-    """Every part of the node is there: read what waits, and answer when that is done."""
+    """Every part of the node has started: read which tasks wait, and reply when that is done."""

@@ -1,6 +1,6 @@
-"""The rows of the domain: frozen values, one for each kind of thing that is stored.
+"""The rows of the domain: one frozen class for each kind of thing that is stored.
 
-Times are Unix seconds; durations end in `_s`. A row knows nothing of how it is stored or shown.
+Times are Unix seconds; names of durations end in `_s`. A row does not know how it is stored or shown.
 """
 
 from enum import StrEnum
@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 FAILURE_CHARACTERS_MAX: Final = 4_000
-"""What is kept of an error's text."""
+"""How much of an error's text is kept."""
 
 STATE_UNKNOWN = "unknown"
 STATE_INITIALIZING = "initializing"
@@ -29,7 +29,7 @@ class AgentSource(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands; `lifecycle.TASK_TABLE` says how it moves."""
+    """The status of a task; `lifecycle.TASK_TABLE` has its transitions."""
 
     PENDING = "pending"
     READY = "ready"
@@ -43,7 +43,7 @@ class TaskStatus(StrEnum):
 
 
 class SessionStatus(StrEnum):
-    """Where a workflow run stands; `lifecycle.SESSION_TABLE` says how it moves."""
+    """The status of a workflow run; `lifecycle.SESSION_TABLE` has its transitions."""
 
     STARTED = "started"
     RUNNING = "running"
@@ -67,27 +67,27 @@ class Move(StrEnum):
 
 
 class Missed(StrEnum):
-    """What becomes of due times of a schedule that could not be kept, such as those while the node was down."""
+    """What becomes of due times that a schedule has missed, for example while the node was down."""
 
     SKIP = "skip"
-    """Nothing."""
+    """They start nothing."""
     ONCE = "once"
-    """The newest of all that have passed starts a run, for all of them."""
+    """They start one run, for the newest of them."""
     ALL = "all"
-    """Each of them starts a run, the newest `schedule_missed_max` at most."""
+    """Each of them starts a run, at most the newest `schedule_missed_max`."""
 
 
 TASK_ENDED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED})
 TASK_OPEN = frozenset({TaskStatus.DISPATCHED, TaskStatus.RUNNING})
-"""An attempt is out with an agent, or a signal, a delay, other runs or the items of a list are waited for."""
+"""An attempt is open, or the task waits for a signal, a delay, a child run or the items of a list."""
 TASK_WAITS = frozenset({TaskStatus.PENDING, TaskStatus.READY, TaskStatus.PENDING_RETRY})
-"""Nothing of it is out, and it may begin yet."""
+"""The task has no open attempt and may still begin one."""
 SESSION_ENDED = frozenset({SessionStatus.COMPLETED, SessionStatus.FAILED, SessionStatus.CANCELLED})
 
 
 @attrs.frozen(kw_only=True)
 class Agent:
-    """A registered agent and the newest accepted report of it."""
+    """A registered agent and its newest accepted report."""
 
     agent_id: str
     name: str
@@ -105,9 +105,9 @@ class Agent:
     cordoned: bool = False
     suspected_until: float = 0.0
     suspicions: int = 0
-    """Deliveries in a row that did not reach it; any report ends the row."""
+    """Deliveries in a row that did not reach it; any report resets the count."""
     introduced: bool = True
-    """Whether anybody said who it is; else it is known by its own report alone, and whoever introduces it may."""
+    """Whether a source introduced it. If not, it is known only by its own report, and any source may introduce it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -122,51 +122,51 @@ class Lease:
     expires_at: float
     """When silence ends the attempt as lost."""
     timeout_at: float
-    """When the attempt fails even though the agent shows life."""
+    """When the attempt fails even if the agent shows life."""
     lease_s: float
     delivered: bool = False
-    """There is evidence that the agent has it."""
+    """There is evidence that the agent has the attempt."""
     active_seen: bool = False
-    """The agent reported active during this lease."""
+    """The agent reported `active` during this lease."""
     heartbeat_seen: bool = False
     heartbeat_s: float | None = None
-    """How long the agent may be silent once it has shown life, before that counts as a failure."""
+    """How long the agent may be silent after a sign of life before the attempt fails."""
     silent_at: float | None = None
-    """When that is, by its newest sign of life."""
+    """When that silence ends the attempt, counted from the newest sign of life."""
     revoked: bool = False
-    """The attempt was taken back while the agent had it: nothing of it counts any more."""
+    """The attempt was taken back from the agent: nothing that it says of the attempt counts any more."""
     claim_id: str | None = None
     claim_ticket: str | None = None
-    """Names the very call that was handed the attempt, where a claim id may come again."""
+    """Identifies the one call that was handed the attempt, because a claim id may be repeated."""
     slots: tuple[str, ...] = ()
-    """The slots that the attempt has, each a row of its own for as long as the lease is there."""
+    """The slots that the attempt takes; each has a row of its own for as long as the lease exists."""
     progress: Any = None
-    """How far the agent is, as it said last."""
+    """The progress that the agent reported last."""
     tool: bool = False
-    """It has a tool do something, which must not be asked for twice by itself."""
+    """The attempt calls a tool, which must not be called again automatically."""
     idempotent: bool = False
-    """Doing it again does no harm, so that it may be tried again though nobody knows whether it was done."""
+    """Repeating the attempt does no harm, so it may be retried even if it is unknown whether the tool was called."""
     function: bool | None = None
-    """Whether a function of the node's process has it, whatever its agent is by now; None where that is not known."""
+    """Whether the attempt was given to a local function, whatever its agent is by now; None if that is not known."""
 
     @property
     def due_at(self) -> float:
-        """When it has to be looked at."""
+        """The time at which the lease has to be checked."""
         times = (self.expires_at, self.timeout_at)
         return min(times) if self.silent_at is None else min(*times, self.silent_at)
 
 
 @attrs.frozen(kw_only=True)
 class Slot:
-    """One of the places that a bound on how much is out at once has; there while an attempt takes it up."""
+    """One of the slots of a limit on open attempts; the row exists while an attempt takes the slot."""
 
     name: str
     agent_id: str
-    """Who holds the lease of that attempt."""
+    """The agent that holds the lease of that attempt."""
 
 
 def shown_text(text: str) -> str:
-    """What an agent said, as it can be stored: no half of a surrogate pair, and not without end."""
+    """Return a text from an agent in a form that can be stored: cut in length, and without half surrogate pairs."""
     whole = text.encode("utf-8", "replace").decode()
     return whole if len(whole) <= FAILURE_CHARACTERS_MAX else whole[: FAILURE_CHARACTERS_MAX - 1] + "…"
 
@@ -186,7 +186,7 @@ class Session:
     session_id: str
     workflow_id: str
     definition_key: str
-    """Names the definition's revision: a digest of its content."""
+    """Identifies the definition's revision: a digest of its content."""
     agent_id: str | None = None
     status: SessionStatus = SessionStatus.STARTED
     payload: Any = None
@@ -196,21 +196,21 @@ class Session:
     """Why it is paused, or was cancelled."""
     created_at: float
     cancelled_at: float | None = None
-    """When it was told to be cancelled, whatever it still has to do before it is."""
+    """When the cancellation was requested, whatever still has to be undone."""
     due_at: float | None = None
     """When its own time is over."""
     parent_task_id: str | None = None
-    """The task of another run that waits for this one."""
+    """The task of the parent run that waits for this one."""
     depth: int = 0
-    """How many runs stand above it, each waiting for the next."""
+    """How many parent runs are above it, each waiting for the next."""
     labels: dict[str, str] = attrs.field(factory=dict)
     business_key: str | None = None
-    """What it is called in the caller's business; several may have the same."""
+    """The caller's own name for it; several runs may have the same."""
     ended_at: float | None = None
 
     @property
     def unwinding(self) -> bool:
-        """Whether it has failed or is cancelled, and only ends what it began; it stays so if it is paused meanwhile."""
+        """Whether it has failed or was cancelled, and only ends what it began, also if it is paused meanwhile."""
         return self.error is not None or self.cancelled_at is not None
 
 
@@ -222,10 +222,10 @@ class Task:
     """Unique across all runs."""
     session_id: str
     key: str
-    """The definition's id for it."""
+    """The id that the definition gives it."""
     ordinal: int
     item: int | None = None
-    """Which item of its list it does, where the task is done for each item of one."""
+    """For an item of a `forEach` list: its place in the list, from 0."""
     status: TaskStatus = TaskStatus.PENDING
     attempt: int = 0
     """Counts dispatches; the fencing token of the attempt."""
@@ -234,60 +234,60 @@ class Task:
     bounces: int = 0
     """Counts attempts in a row that ended undelivered or lost, which spend no retry."""
     agent_id: str | None = None
-    """Who has or had the newest attempt."""
+    """The agent that has or had the newest attempt."""
     ready_at: float | None = None
     line: str | None = None
-    """Where it waits, or did last: with others that need the same capability, or the same agent."""
+    """The line in which it waits, or waited last, with others that need the same capability or the same agent."""
     rank: float | None = None
-    """Its place there, the smallest first: the time since which it waits, less what its priority is worth."""
+    """Its place in the line, the smallest first: the time since which it waits, less a bonus for its priority."""
     concurrency_key: str | None = None
-    """At most one attempt of all tasks with this key is out at any time."""
+    """At most one attempt of all tasks with this key is open at any time."""
     due_at: float | None = None
-    """When it has to be looked at: a retry delay ends, a delay, or a time that it may take."""
+    """When it has to be checked: the end of a retry's backoff, of a delay, or of a time limit."""
     child_session_id: str | None = None
-    """The run that it waits for, or waited for last."""
+    """The child run that it waits for, or waited for last."""
     closes_at: float | None = None
-    """When it has to have come to its end, however many attempts that takes."""
+    """When it has to be over, however many attempts it takes."""
     dispatched_at: float | None = None
     started_at: float | None = None
     ended_at: float | None = None
     items: list[Any] | None = None
-    """The list that it goes through, where it does something for each item of one."""
+    """For a `forEach` task: the list that it goes through."""
     dead: bool = False
-    """It failed for good, and its run with it: a dead letter, until somebody tries it again or discards it."""
+    """It failed for good, and its run with it: a dead letter until it is retried or discarded."""
     result: Any = None
     error: Failure | None = None
 
     @property
     def is_out(self) -> bool:
-        """Whether an attempt is out with an agent."""
+        """Whether an agent has an open attempt."""
         return self.status in TASK_OPEN and self.agent_id is not None
 
     @property
     def awaits(self) -> bool:
-        """Whether it has begun and waits for something that no agent does."""
+        """Whether it has begun and waits for something other than an agent."""
         return self.status is TaskStatus.RUNNING and self.agent_id is None
 
 
 @attrs.frozen(kw_only=True)
 class Signal:
-    """Something that a run was told by name; it waits until a task of the run waits for it."""
+    """A named signal that was sent to a run; it is kept until a task of the run waits for it."""
 
     session_id: str
     signal_id: str
-    """Makes it safe to send again."""
+    """Makes it safe to send the signal again."""
     number: int
-    """Its place among the signals of its run."""
+    """Its place among the signals of its run, from 0."""
     name: str
     payload: Any = None
     received_at: float
     taken_by: str | None = None
-    """The task that it was for."""
+    """The id of the task that took it."""
 
 
 @attrs.frozen(kw_only=True)
 class SavedDefinition:
-    """What a workflow id currently stands for."""
+    """The revision that is currently saved under a workflow id."""
 
     workflow_id: str
     revision: int
@@ -299,7 +299,7 @@ class SavedDefinition:
 
 @attrs.frozen(kw_only=True)
 class IdempotentTrigger:
-    """What an idempotency key was used for."""
+    """The trigger that an idempotency key was used for."""
 
     body_digest: str
     session_id: str
@@ -322,19 +322,19 @@ class Schedule:
     paused: bool = False
     created_at: float
     next_due_at: float | None = None
-    """Nothing while it is paused, and when there is no due time left."""
+    """None while it is paused, and when no due time is left."""
     last_due_at: float | None = None
     """The newest due time that started a run."""
     last_session_id: str | None = None
     fired: int = 0
     """How many runs it has started."""
     last_error: Failure | None = None
-    """Why its newest due time started no run, or none yet; nothing once one has."""
+    """Why its newest due time has started no run, or not yet; None once one has."""
 
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """One line of the journal: what changed, when, of what."""
+    """One record of the journal: what changed, in what, and when."""
 
     at: float
     entity: str
@@ -342,13 +342,13 @@ class Record:
     entity_id: str
     session_id: str | None = None
     kind: str
-    """Such as `task.completed`."""
+    """The kind of change, such as `task.completed`."""
     data: dict[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
 class Assignment:
-    """What an agent is handed: one attempt of one task."""
+    """One attempt of one task, as it is handed to an agent."""
 
     task_id: str
     task_key: str
@@ -360,14 +360,14 @@ class Assignment:
     parameters: dict[str, Any]
     input: Any
     tool: bool = False
-    """Its parameters are the call of a tool: `tool`, its name, and `arguments`."""
+    """Whether the parameters are a tool call: `tool`, which is its name, and `arguments`."""
     lease_s: float
     timeout_s: float
 
 
 @attrs.frozen(kw_only=True)
 class Registration:
-    """What an agent says of itself when it registers."""
+    """The details with which an agent is registered."""
 
     agent_id: str
     name: str | None = None
@@ -380,7 +380,7 @@ class Registration:
 
 @attrs.frozen(kw_only=True)
 class Granted:
-    """What a claimer gets."""
+    """What a claim returns."""
 
     assignment: Assignment
     lease: Lease

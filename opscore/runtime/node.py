@@ -1,6 +1,6 @@
 """A node: the one façade that embedders and the gateway call.
 
-Everything it answers is durable: what it accepted is synced, what it shows was committed.
+Every answer is durable: what a call accepts is synced before it returns, and what a call shows was committed.
 """
 
 from collections import deque
@@ -39,9 +39,9 @@ class NodeStatistics:
     open_sessions: int
     """Unfinished runs."""
     actors: int
-    """In memory, supervisors included; what waits without an attempt open needs none."""
+    """Actors in memory, supervisors included. A run without an open attempt needs none."""
     deliveries: int
-    """Attempts on their way to an agent, local functions at work included."""
+    """Attempts on their way to an agent, including those of local functions at work."""
     listeners: int
     """Calls that wait for a run to end, or for an agent to be drained."""
     journal: JournalStatistics
@@ -49,11 +49,11 @@ class NodeStatistics:
 
 
 class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
-    """A running node; `open_node` makes it. Call it in the trio that opened it: what is awaited refuses any other."""
+    """A running node; `open_node` makes it. Call it in the trio run that opened it: async methods refuse any other."""
 
     @property
     def limits(self) -> Limits:
-        """What the node admits, keeps and waits for."""
+        """The node's limits."""
         return self._core.limits
 
     def now(self) -> float:
@@ -61,12 +61,15 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
         return self._core.clock.now()
 
     def ready(self) -> str | None:
-        """Say why no new work is taken, or none would be done; nothing when all is well."""
+        """Return why new work would be refused or not be done, or None when all is well."""
         down = self._core.addresses.down()
         return self._core.stopped or self._not_ready or (f"{down} is being restarted" if down is not None else None)
 
     def drain(self, reason: str = "it is shutting down") -> None:
-        """Take no new work, make no new offers, and end the waits of claimers and watchers. Attempts still commit.
+        """Take no new work, make no new offers, and end waiting claims and watchers early. Attempts can still end.
+
+        Args:
+            reason: why, as given to callers that are refused from now on.
 
         Raises:
             RuntimeError: it is called in another thread.
@@ -77,7 +80,7 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
         self._core.offering = False
 
     def statistics(self) -> NodeStatistics:
-        """What the node holds at the moment."""
+        """Return what the node holds at the moment."""
         return NodeStatistics(
             open_sessions=len(self._core.open_sessions),
             actors=len(self._core.addresses.system.snapshot()),
@@ -89,15 +92,15 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
     def follow(self, after: int = 0) -> Follower:
         """Follow the journal: iterate over every record that is or will be committed, each once, in order.
 
-        Nothing is buffered for a follower, so it may be as slow as it likes; it ends when the node drains.
+        Nothing is buffered for a follower, so it may be slow. The iteration ends when the node drains.
 
         Args:
-            after: the sequence number of the newest record that is known already; 0 for all that are kept.
+            after: the sequence number of the newest record that the caller already has; 0 for all that are kept.
 
         Raises:
-            RecordsGone: while iterating, if retention has removed records that were still to come.
+            RecordsGone: while iterating, if retention has removed records that the follower has not read yet.
             NotReady: while iterating, once the node has stopped.
-            RuntimeError: while iterating, elsewhere than in the trio that opened the node.
+            RuntimeError: while iterating outside of the trio run that opened the node.
         """
 
         async def next_commit() -> bool:
@@ -110,11 +113,11 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
         return Follower(self._core.store, after=after, next_commit=next_commit, check=check)
 
     async def seen_before(self, signature: str) -> bool:
-        """Whether a signed request was taken before."""
+        """Return whether a request with this signature was accepted before."""
         return self._read(lambda view: SIGNATURES.read(view, signature).row) is not None
 
     async def remember_signature(self, signature: str) -> None:
-        """Remember a signed request, so that its replay has no effect."""
+        """Remember the signature of a request, so that a replay has no effect."""
         seen = SeenSignature(signature=signature, seen_at=self._core.clock.now())
         await self._core.addresses.journal.commit(Submission(writes=(SIGNATURES.put(seen),)))
 
@@ -131,23 +134,23 @@ async def open_node(
 ) -> AsyncIterator[Node]:
     """Open a node on a data directory, and run it for as long as the `async with` block runs.
 
-    What the directory holds unfinished goes on at once. Leaving the block, also by an error or by cancellation,
-    stops every actor in order and closes the store; what is under way then goes on at the next opening.
+    Unfinished runs in the directory continue at once. Leaving the block, also by an error or by cancellation, stops
+    every actor in order and closes the store; runs that are unfinished then continue at the next opening.
 
     Args:
-        path: the data directory; made if it is not there.
-        ways: how attempts reach remote agents, the first that reaches an agent is taken.
+        path: the data directory; it is created if it does not exist.
+        ways: how attempts reach remote agents; the first way that reaches an agent is used.
         limits: what the node admits, keeps and waits for.
         clock: wall time and randomness; the machine's by default.
-        map_bytes: the most the store may grow to, in bytes; reserved sparsely.
-        make_writer: where batches are applied; a thread of its own, unless virtual time forbids threads.
+        map_bytes: the size in bytes to which the store may grow; reserved sparsely.
+        make_writer: makes what applies batches; a thread of its own, unless virtual time forbids threads.
 
     Raises:
         StoreLocked: another process has the directory open.
-        StoreError: it can't be opened or written.
-        CommitUncertain: while it ran, a commit's sync failed; open it again to see what the disk holds.
+        StoreError: the directory can't be opened or written.
+        CommitUncertain: while the node ran, a commit's sync failed; open it again to see what the disk holds.
         RuntimeError: it is opened outside of trio.
-        TypeError: the limits are no `Limits`; nothing was opened.
+        TypeError: `limits` is not a `Limits`; nothing was opened.
     """
     limits = _limits_of(limits)
     if not trio.lowlevel.in_trio_task():
@@ -175,24 +178,24 @@ async def run_node(
     cast: Callable[[Actor[Any]], Actor[Any]] = lambda actor: actor,
     ready: deque[Runnable] | None = None,
 ) -> AsyncIterator[Node]:
-    """Run a node on a store that is open, and on what applies its batches; both stay open.
+    """Run a node on an open store and on the writer that applies its batches; both stay open.
 
-    These are the node's ports, all of them: `open_node` fills them for a process, `opscore.runtime.simulation` for a
-    world of its own.
+    The arguments are all the ports a node has: `open_node` fills them for a process, `opscore.runtime.simulation` for
+    a simulated world.
 
     Args:
-        store: what it reads.
-        writer: where its batches are applied.
-        ways: how attempts reach remote agents, the first that reaches an agent is taken.
+        store: what the node reads.
+        writer: applies the node's batches.
+        ways: how attempts reach remote agents; the first way that reaches an agent is used.
         limits: what the node admits, keeps and waits for.
         clock: wall time and randomness; the machine's by default.
-        cast: what every actor goes through when it is made.
-        ready: where actors wait for their turn; first come, first served by default.
+        cast: is applied to every actor when it is made, and returns the actor to run.
+        ready: the queue in which actors wait for their turn; first come, first served by default.
 
     Raises:
         StoreError: the store can't be read or written.
-        CommitUncertain: while it ran, a commit's sync failed; open the store again to see what the disk holds.
-        TypeError: the limits are no `Limits`.
+        CommitUncertain: while the node ran, a commit's sync failed; open the store again to see what the disk holds.
+        TypeError: `limits` is not a `Limits`.
     """
     limits = _limits_of(limits)
     async with open_nursery() as nursery:
@@ -212,7 +215,7 @@ async def run_node(
 
 
 def _limits_of(given: Any) -> Limits:
-    """The limits, or those by default: what is none is told before an actor stumbles over it."""
+    """Return the limits given, or the default ones. A wrong type is refused here, before an actor crashes on it."""
     if given is None:
         return Limits()
     if not isinstance(given, Limits):

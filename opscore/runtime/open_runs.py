@@ -1,11 +1,11 @@
-"""The unfinished runs of a node: how many there are, and how many of them stand below each that was triggered."""
+"""The unfinished runs of a node: how many there are, and how many of them are below each triggered run."""
 
 from collections import Counter
 from collections.abc import Iterable
 
 
 class OpenRuns:
-    """Ids of runs; their actors may say more than once that they began, or ended."""
+    """The ids of unfinished runs. Adding and discarding are idempotent, because actors may report both repeatedly."""
 
     def __init__(self) -> None:
         self._ids: set[str] = set()
@@ -38,10 +38,10 @@ class OpenRuns:
                     del self._below[root]
 
     def beside(self, session_id: str) -> int:
-        """How many runs are unfinished below the one that was triggered, be it this one or one above it."""
+        """Return how many runs are unfinished below the triggered run that this one belongs to, or is."""
         return self._below[root_of(session_id)]
 
 
 def root_of(session_id: str) -> str:
-    """The run that was triggered, of which one was begun: a run is named after the task that it is for."""
+    """Return the id of the triggered run that a run belongs to; the id of a child run begins with that of its task."""
     return session_id.partition("-")[0]

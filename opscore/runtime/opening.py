@@ -1,4 +1,4 @@
-"""Opening the store of a data directory with the domain's tables, and bringing an older one up to date."""
+"""Opening the store of a data directory with the domain's tables, and upgrading an older one."""
 
 import itertools
 import logging
@@ -15,17 +15,17 @@ from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES
 from opscore.runtime.typed_tables import Table
 
 UPGRADED_AT_ONCE: Final = 1_000
-"""Rows brought up to date in one commit."""
+"""Rows upgraded in one commit."""
 
 _log = logging.getLogger("opscore.store")
 
 
 def open_store(path: Path, *, map_bytes: int = MAP_BYTES) -> LmdbStore:
-    """Open a data directory for writing; one of an older release is brought up to date first.
+    """Open a data directory for writing; one of an older release is upgraded first.
 
     Args:
-        path: the data directory; made if it is not there.
-        map_bytes: the most that its file may grow to, in bytes.
+        path: the data directory; it is created if it does not exist.
+        map_bytes: the size in bytes to which its file may grow.
 
     Raises:
         StoreLocked: another process has it open.
@@ -42,19 +42,19 @@ def open_store(path: Path, *, map_bytes: int = MAP_BYTES) -> LmdbStore:
 
 
 def open_reader(path: Path, *, map_bytes: int = MAP_BYTES) -> LmdbReader:
-    """Open a data directory for reading alone, while another process may have it open.
+    """Open a data directory only for reading; another process may have it open.
 
     Raises:
-        StoreError: there is none, or it can't be read.
+        StoreError: it does not exist, or can't be read.
     """
     names = [name for table in ALL_TABLES for name in (table.name, *INDEX_NAMES.get(table.name, ()))]
     return LmdbReader(path, tables=names, map_bytes=map_bytes)
 
 
 def _upgrade(store: LmdbStore) -> None:
-    """Give every row its entries in the indexes. What is done twice is done once, so a crash only costs time."""
+    """Give every row its index entries. This is idempotent, so a crash only costs time."""
     assert store.upgrading is not None, "there is something to do"
-    _log.info("%s was written in format %s and is brought up to date", store.path, store.upgrading)
+    _log.info("%s was written in format %s and is being upgraded", store.path, store.upgrading)
     for table in ALL_TABLES if store.upgrading < formats.ENTRIES_SINCE else ():
         after: bytes | None = None
         while table.indexes:
@@ -73,4 +73,4 @@ def _with_entries(table: Table[Any], page: Sequence[tuple[bytes, bytes]]) -> Ite
             stored = sealing.opened(table.name, key, value)
             yield table.kept(key, stored), stored.version
         except StoreDamaged:
-            _log.exception("a row is left as it is")
+            _log.exception("a damaged row is not upgraded")

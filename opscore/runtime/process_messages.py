@@ -1,4 +1,4 @@
-"""What the node tells its actors of the process itself: that it has begun, or is about to end."""
+"""The messages by which the node tells its actors that it has started, or is about to end."""
 
 from typing import ClassVar
 
@@ -20,9 +20,9 @@ class Resume(_Message):
 
 @attrs.frozen(kw_only=True)
 class GiveBack(_Message):
-    """The node is about to end: what a function of this process has goes back to the queue, and does not count."""
+    """The node is about to end: the attempt of a local function goes back to the queue, and is not counted."""
 
 
 @attrs.frozen(kw_only=True)
 class AwaitOffers(Message[DispatcherProtocol, None]):
-    """The node makes no offers any more, because it is about to end: answer once none is under way."""
+    """The node makes no more offers, because it is about to end: reply once none is under way."""

@@ -1,7 +1,7 @@
-"""What follows from where a run stands: which tasks begin, which are skipped, and how the run comes to its end.
+"""The consequences of a run's state: which tasks begin, which are skipped, and how the run ends.
 
-It is looked at anew after every step, in the order of the graph, so that what follows depends on the rows alone and
-not on how they came to be. A paused run stands still: what happened meanwhile is taken up when it is resumed.
+They are computed anew after every step, in the order of the graph, so that they depend on the rows alone and not on
+how the rows came to be. A paused run has no consequences; what happened meanwhile counts when it is resumed.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _STEPS = (Role.STEP, Role.FALLBACK)
 
 
 def follow(draft: Draft) -> None:
-    """Do everything that follows from where the run stands."""
+    """Do everything that follows from the run's state."""
     if draft.session.status in SESSION_ENDED or draft.session.status is SessionStatus.PAUSED:
         return
     if not draft.session.unwinding:
@@ -38,7 +38,7 @@ def follow(draft: Draft) -> None:
 
 
 def fail_session(draft: Draft, error: Failure) -> None:
-    """Let the run fail: nothing new begins, what is out with agents may still end, then it is undone."""
+    """Let the run fail: no further step begins, open attempts may still end, then completed steps are undone."""
     draft.move_session(SessionEvent.FAIL, error=error)
 
 
@@ -46,7 +46,7 @@ def fail_session(draft: Draft, error: Failure) -> None:
 
 
 def _advance(draft: Draft) -> None:
-    """Begin what waits for nothing any more; with every step over, end the run."""
+    """Begin the steps that no longer wait for others; once every step is over, complete the run."""
     all_over = True
     for definition in draft.definition.steps:
         task = draft.tasks[definition.ordinal]
@@ -68,7 +68,7 @@ def _complete(draft: Draft) -> None:
     try:
         standing = draft.standing()
         if outputs is None:
-            # Each of them may be as large as a result; what is too large for the run's row is gathered as it is read.
+            # Each may be as large as a result may be; if all are too large for the run's row, reading gathers them.
             result = standing.gathered()
         else:
             result = outputs.evaluate(standing.scope(outputs.task_keys))
@@ -84,7 +84,7 @@ def _complete(draft: Draft) -> None:
 
 
 def _considered(draft: Draft, task: Task) -> Task:
-    """Begin a step once everything before it is over; skip it where all of that was skipped."""
+    """Begin a step once every step before it is over; skip it if they were all skipped, or its `when` is false."""
     definition = draft.of(task)
     all_skipped = bool(definition.depends_on)
     for key in definition.depends_on:
@@ -104,14 +104,14 @@ def _considered(draft: Draft, task: Task) -> Task:
 
 
 def _is_over(draft: Draft, task: Task) -> bool:
-    """Whether what waits for a step may go on."""
+    """Whether the steps that wait for a step may begin."""
     return task.status in (TaskStatus.COMPLETED, TaskStatus.SKIPPED) or tolerated(draft, task)
 
 
 def tolerated(draft: Draft, task: Task) -> bool:
-    """Whether a step failed and the run goes on all the same: its fallback was completed, or it need not succeed.
+    """Whether a task failed and the run goes on all the same: its fallback was completed, or it may fail.
 
-    A fallback that failed too is tolerated with the step that it was done for, and an item where its list goes on.
+    A failed fallback is tolerated if its step is, and a failed item if its list goes on after failures.
     """
     if task.status is not TaskStatus.FAILED:
         return False
@@ -128,12 +128,12 @@ def tolerated(draft: Draft, task: Task) -> bool:
 
 
 def step_of(draft: Draft, fallback: Task) -> Task:
-    """The step that a fallback is done for."""
+    """Return the step that a fallback stands in for."""
     return next(draft.by_key(each.key) for each in draft.definition.steps if each.fallback == fallback.key)
 
 
 def _fall_back(draft: Draft, task: Task) -> None:
-    """Begin a failed step's fallback; without one, or once that has failed too, the run fails."""
+    """Begin a failed step's fallback; if there is none, or it has failed too, the run fails."""
     fallback = draft.of(task).fallback
     instead = None if fallback is None else draft.by_key(fallback)
     if instead is not None and instead.status is TaskStatus.PENDING:
@@ -148,16 +148,16 @@ def _fall_back(draft: Draft, task: Task) -> None:
 
 
 def _unwind(draft: Draft) -> None:
-    """Call off what waits; once nothing is out any more, undo what was done, and end the run."""
+    """Cancel what waits; once no step has an open attempt, undo the completed steps, and end the run."""
     for task in draft.in_role(*_STEPS):
         for each in (*draft.items(task), task):
             if each.awaits and each.items is not None:
-                each = items.wind_up(draft, each)  # noqa: PLW2901 (it is the same task, as it stands then)
+                each = items.wind_up(draft, each)  # noqa: PLW2901 (it is the same task after the step)
             elif (each.status in TASK_WAITS and draft.of(each).role is Role.STEP) or _is_called_off(each):
                 draft.end(each, TaskEvent.CANCEL)
     for task in draft.in_role(*_STEPS):
         for each in (*draft.items(task), task):
-            # A run that is cancelled fails by nothing, and nothing of it could be tried again.
+            # A step that failed in a cancelled run is no dead letter, because it could not be retried.
             if each.status is TaskStatus.FAILED and draft.session.cancelled_at is None:
                 _bury(draft, each)
     if any(each.is_out for task in draft.in_role(*_STEPS) for each in (task, *draft.items(task))):
@@ -172,10 +172,10 @@ def _is_called_off(task: Task) -> bool:
 
 
 def handlers(draft: Draft) -> Iterable[Task]:
-    """What the end of the run calls for, in its order: what was done last is undone first."""
+    """Yield the tasks that the end of the run calls for: compensations, the last step's first, then `onFailure`."""
     ended: dict[str, tuple[float, int]] = {}
     for place, step in enumerate(draft.definition.steps):
-        # A clock that was set back must not have a step undone before one that came after it.
+        # If the clock was set back, a step must still not be undone before a step that depends on it.
         times = [draft.by_key(step.key).ended_at or 0.0, *(ended[key][0] for key in step.depends_on)]
         ended[step.key] = (max(times), place)
     for key in sorted(ended, key=ended.__getitem__, reverse=True):
@@ -189,7 +189,7 @@ def handlers(draft: Draft) -> Iterable[Task]:
 
 
 def _is_done(draft: Draft, handler: Task) -> bool:
-    """Whether a handler has come to its end, whichever; begins it if it has not begun."""
+    """Begin a handler if it has not begun; return whether it has ended, in whichever way."""
     if handler.status is TaskStatus.PENDING:
         handler = release(draft, handler)
     if handler.status is TaskStatus.FAILED:
@@ -198,7 +198,7 @@ def _is_done(draft: Draft, handler: Task) -> bool:
 
 
 def _bury(draft: Draft, task: Task) -> None:
-    """Make a dead letter of a task that failed for good; not as long as the fallback that is out may still serve it."""
+    """Make a dead letter of a task that failed for good, unless an open attempt of its fallback may still save it."""
     fallback = draft.of(task).fallback
     may_be_served = fallback is not None and draft.by_key(fallback).status in TASK_OPEN
     if not task.dead and not may_be_served and not tolerated(draft, task):
@@ -206,7 +206,7 @@ def _bury(draft: Draft, task: Task) -> None:
 
 
 def _skip_unused(draft: Draft) -> None:
-    """Handlers that were never called for end with the run."""
+    """Skip the handlers that the run did not need."""
     for task in draft.in_role(Role.FALLBACK, Role.COMPENSATION, Role.ON_FAILURE):
         if task.status is TaskStatus.PENDING:
             draft.end(task, TaskEvent.SKIP)

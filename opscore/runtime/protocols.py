@@ -1,21 +1,21 @@
-"""Who takes the runtime's messages: one mark for each kind of actor."""
+"""The protocols of the runtime's actors: a marker class for each kind of actor, by which its messages are typed."""
 
 
 class JournalProtocol:
-    """What the journal takes: nothing; commits and loads stand in its line."""
+    """The journal's messages: none, because commits and loads wait in a line of their own."""
 
 
 class AgentProtocol:
-    """What an agent's actor takes."""
+    """The messages that an agent's actor takes."""
 
 
 class SessionProtocol:
-    """What a session's actor takes."""
+    """The messages that a session's actor takes."""
 
 
 class DispatcherProtocol:
-    """What the dispatcher takes."""
+    """The messages that the dispatcher takes."""
 
 
 class TimersProtocol:
-    """What the timers take."""
+    """The messages that the timers take."""

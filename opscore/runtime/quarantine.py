@@ -1,8 +1,8 @@
-"""Pausing a run whose actor keeps crashing, so that it neither takes the others down nor keeps their agents.
+"""Pausing a run whose actor keeps crashing, so that it neither takes other runs down nor keeps its agents busy.
 
-This is decided on rows alone, because the actor that would decide it is the one that crashes. Its open attempts are
-taken back: nothing that their agents say could be committed, and an agent whose lease never ends works no more. What
-was taken back before ends without the run's actor, and is left as it is.
+This is decided on rows alone, because the actor that would otherwise decide is the one that crashes. The run's open
+attempts are taken back: what their agents report could not be committed, and an agent whose lease never ends gets no
+more work. Leases that were revoked before end without the run's actor, and stay as they are.
 """
 
 from collections.abc import Mapping
@@ -27,14 +27,14 @@ from opscore.runtime.waiting import rank_anew
 
 @attrs.frozen(kw_only=True)
 class Quarantine:
-    """What to commit, and whose attempts that ends."""
+    """What to commit, and the leases of the attempts that this ends."""
 
     submission: Submission
     taken_back: tuple[Lease, ...]
 
 
 def decided(view: Snapshot, session_id: str, cause: str, now: float, library: Library) -> Quarantine | None:
-    """Pause a run and take its open attempts back; nothing where it has ended."""
+    """Decide how to pause a run and take back its open attempts; return None if the run has ended."""
     session = SESSIONS.read(view, session_id).row
     guard = OPEN_SESSIONS.read(view, session_id)
     if session is None or guard.row is None:
@@ -75,7 +75,7 @@ def decided(view: Snapshot, session_id: str, cause: str, now: float, library: Li
 
 
 def _definition_of(view: Snapshot, session: Session, task: Task, library: Library) -> TaskDefinition | None:
-    """What a task is; a definition that can't be read keeps no run from being paused."""
+    """Return a task's definition, or None if it can't be read, which must not keep the run from being paused."""
     try:
         return library.find(view, session.definition_key).tasks[task.ordinal]
     except StoreError:
@@ -88,26 +88,26 @@ def _line(at: float, entity: str, entity_id: str, session_id: str, kind: str, da
 
 
 def paused(session: Session) -> Session:
-    """Pause a run whose actor keeps crashing, so that it can't take the others down."""
+    """Return a run as paused for its crashes; one that can't be paused is returned unchanged."""
     status = SESSION_TABLE.get((session.status, SessionEvent.PAUSE))
     return session if status is None else attrs.evolve(session, status=status, reason=CRASHED)
 
 
 def _taken_back(task: Task, session: Session, lease: Lease, definition: TaskDefinition | None, now: float) -> Task:
-    """Take an open attempt back from its agent, because the run's actor can't be asked what came of it.
+    """Return a task after its open attempt was taken back, because the run's actor can't decide about the attempt.
 
     Args:
-        task: whose attempt it is.
+        task: the task.
         session: its run.
-        lease: the attempt's.
-        definition: what the task is, if that can be read.
+        lease: the lease of the attempt.
+        definition: the task's definition, if that can be read.
         now: the time.
     """
     error = Failure(message="the run was paused because its actor kept crashing", code="lost")
     if lease.tool and lease.delivered and not lease.idempotent:
         unknown = unknown_call(error.message)
         return moved(task, TaskEvent.FAIL, error=unknown, retries=task.retries + 1, ended_at=now)
-    # What undoes a run is done again where that failed or was cancelled: it was called for by that.
+    # Compensations and `onFailure` go back in line even in a run that failed or was cancelled, because they end it.
     ends_the_run = definition is not None and definition.role in AT_THE_END
     if ends_the_run or (session.error is None and session.cancelled_at is None):
         waits_until = None if definition is None else start_by(definition, now)

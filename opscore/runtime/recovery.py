@@ -1,4 +1,4 @@
-"""What the rows say is left to do: read by the dispatcher, the timers and the node when they start."""
+"""Reading from the rows what is left to do, for the dispatcher, the timers and the node when they start."""
 
 import functools
 import itertools
@@ -54,33 +54,33 @@ from opscore.runtime.waiting import (
 ResultT = TypeVar("ResultT")
 
 RECORDS_LOOKED_AT_MAX: Final = 100_000
-"""How far back the journal is read for what has begun lately."""
+"""How many records of the journal are read back for attempts that began lately."""
 COMMITS_TAKE_S: Final = 120.0
-"""How long a commit may take, after which everybody is told that the disk does not answer."""
+"""How long a commit may take before those who wait are told that the disk does not answer."""
 
 _log = logging.getLogger("opscore.recovery")
 
 
 @attrs.frozen(kw_only=True)
 class DueTimes:
-    """Every time at which something has to be looked at."""
+    """Every time at which something has to be checked; leases and suspicions by agent."""
 
     leases: dict[str, float]
     suspicions: dict[str, float]
     sessions: dict[tuple[str, str], float]
-    """By session, and the id of a task or the session's own."""
+    """By session, and the id of the task, or that of the session itself."""
     sub_runs: list[str]
-    """The runs that wait for others, and those that others wait for: they look at one another."""
+    """Parent runs that wait for child runs, and those child runs, which have to check each other's state."""
 
 
 def open_sessions(view: Snapshot) -> Iterator[str]:
-    """The ids of the unfinished sessions; finished ones are never read."""
+    """Yield the ids of the unfinished sessions; finished ones are never read."""
     for row, _ in OPEN_SESSIONS.sound_rows(view):
         yield row.session_id
 
 
 def first_pages(view: Snapshot, *, library: Library, window: int) -> list[LinePage]:
-    """The first of every line in which tasks wait for agents."""
+    """Return the first page of every line in which tasks wait for agents."""
     found: list[LinePage] = []
     after: bytes | None = None
     while (line := next(TASKS_IN_LINE.sound_lines(view, after=after), None)) is not None:
@@ -90,13 +90,13 @@ def first_pages(view: Snapshot, *, library: Library, window: int) -> list[LinePa
         requirement = tasks[0].requirement if tasks else _requirement(view, task_id)
         if requirement is not None:
             found.append(LinePage(requirement=requirement, tasks=tasks, reached=reached))
-        # Times as bytes begin with less than this, so that it is behind the line, and before the next.
+        # Times begin with a smaller byte than this, so it sorts after the line's entries and before the next line.
         after = name + b"\xff"
     return found
 
 
 def next_page(view: Snapshot, requirement: Requirement, after: Place, *, library: Library, window: int) -> LinePage:
-    """The next of a line, from a place on."""
+    """Return the next page of a line, after a place."""
     rank, task_id = after
     place = in_line(line_name(requirement), rank) + task_id.encode()
     tasks, reached = _read_on(view, line_begins(place, task_id), place, library, window)
@@ -107,7 +107,7 @@ def _read_on(
     view: Snapshot, name: bytes, after: bytes, library: Library, window: int
 ) -> tuple[tuple[ReadyTask, ...], Place | None]:
     found: list[ReadyTask] = []
-    # Thousands may be items of one list, whose run would be read as often, with all that it was given.
+    # Thousands of tasks may be items of one list; without this, their run and its payload would be read for each.
     runs: dict[str, Session | None] = {}
     for looked, (place, task_id) in enumerate(TASKS_IN_LINE.sound_lines(view, after=after), start=1):
         if not place.startswith(name):
@@ -121,14 +121,14 @@ def _read_on(
 
 
 def _requirement(view: Snapshot, task_id: str) -> Requirement | None:
-    """What a line waits for, as one of its tasks says."""
+    """Return what the tasks of a line need, from the row of one of them."""
     task = _unless_damaged(task_id, lambda: TASKS.read(view, task_id).row)
     kind, _, what = ((task.line or "") if task is not None else "").partition("/")
     return (kind, what) if kind else None
 
 
 def _unless_damaged(task_id: str, read: Callable[[], ResultT | None]) -> ResultT | None:
-    """Read something of a task; one damaged run must not keep the others from going on."""
+    """Read something of a task; return None if it is damaged, so that other runs can go on."""
     try:
         return read()
     except StoreDamaged:
@@ -137,7 +137,11 @@ def _unless_damaged(task_id: str, read: Callable[[], ResultT | None]) -> ResultT
 
 
 def out_of_line(view: Snapshot, *, library: Library, count: int) -> tuple[Submission, list[str]]:
-    """Put tasks that an earlier release had wait into their lines, so many at a time; with the sessions of them."""
+    """Put tasks that wait outside of a line, as an earlier release wrote them, into lines, at most `count`.
+
+    Returns:
+        the submission, and the ids of the tasks' sessions.
+    """
     found, sessions = Submission(), dict[str, None]()
     for _, task_id in TASKS_READY.sound_lines(view):
         put = _unless_damaged(task_id, functools.partial(_put_in_line, view, task_id, library))
@@ -177,7 +181,15 @@ def _waiting(view: Snapshot, task_id: str, library: Library, runs: dict[str, Ses
 def idle_agents(
     view: Snapshot, *, reaches: Callable[[Agent], bool], now: float, steady: float, limits: Limits
 ) -> list[AgentAvailable]:
-    """The agents that can be given work, at a time of the wall clock and of trio's."""
+    """Return the agents that can be given work.
+
+    Args:
+        view: the rows.
+        reaches: returns whether there is a way to an agent.
+        now: wall time.
+        steady: the time of trio's clock.
+        limits: the node's limits.
+    """
     found = []
     for agent, version in AGENTS.sound_rows(view):
         try:
@@ -193,7 +205,7 @@ def idle_agents(
 
 
 def slots_held(view: Snapshot, names: Collection[str] | None = None) -> tuple[Held, ...]:
-    """Who has which slots: all of them, or these."""
+    """Return which agents hold which slots: all slots, or those with these names."""
     rows = SLOTS.sound_rows(view) if names is None else [(each.row, each.version) for each in _slots(view, names)]
     found: dict[tuple[str, int], list[str]] = {}
     for slot, version in rows:
@@ -209,7 +221,7 @@ def _slots(view: Snapshot, names: Collection[str]) -> Iterator[Versioned[Slot]]:
 
 
 def beginnings(view: Snapshot, *, library: Library, limits: Limits, now: float) -> dict[str, list[float]]:
-    """When attempts began of what may begin only so often, as far back as that matters, by gate; the oldest first."""
+    """Return when attempts behind each gate with a limit per interval began, oldest first, as far back as matters."""
     bounded = {name: limit for name, limit in limited(limits) if limit.per_interval is not None}
     found: dict[str, list[float]] = {name: [] for name in bounded}
     since = now - max((limit.interval_s for limit in bounded.values()), default=0.0)
@@ -222,18 +234,18 @@ def beginnings(view: Snapshot, *, library: Library, limits: Limits, now: float) 
             ):
                 break
             if record.kind == f"task.{TaskStatus.DISPATCHED}":
-                # It tells when that was decided: the attempt began once its commit was through.
+                # The record has the time of the decision; the attempt began when the commit was done.
                 began = max(record.at, handed.get((record.entity_id, record.data["attempt"]), record.at))
                 for name in _gates_of(view, record, library) if began >= since else ():
                     if name in found:
                         found[name].append(began)
     except StoreDamaged:
-        _log.exception("what began before this record is not counted")
+        _log.exception("attempts that began before this record are not counted")
     return {name: sorted(times) for name, times in found.items()}
 
 
 def _handed_over(view: Snapshot, now: float) -> Iterator[tuple[str, int, float]]:
-    """The attempts whose agents have shown no life yet, and since when, about, they have them; now, if not yet."""
+    """Yield the attempts without a sign of life, each with about the time of its handover; now, if that is to come."""
     for lease, _ in LEASES.sound_rows(view):
         if not leases.shows_life(lease):
             yield lease.task_id, lease.attempt, lease.expires_at - lease.lease_s if lease.delivered else now
@@ -254,12 +266,12 @@ def _sub_runs(view: Snapshot) -> list[str]:
 
 
 def lease_holders(view: Snapshot) -> list[str]:
-    """The agents that held an attempt when the node stopped."""
+    """Return the agents that held a lease when the node stopped."""
     return [lease.agent_id for lease, _ in LEASES.sound_rows(view)]
 
 
 def functions_with_leases(view: Snapshot) -> Iterator[str]:
-    """The agents that are functions of this process, and hold an attempt."""
+    """Yield the local agents that hold a lease."""
     for agent_id in lease_holders(view):
         agent = AGENTS.read(view, agent_id).row
         if agent is not None and agent.source is AgentSource.LOCAL:
@@ -267,12 +279,12 @@ def functions_with_leases(view: Snapshot) -> Iterator[str]:
 
 
 def suspicions(view: Snapshot) -> dict[str, float]:
-    """When those who are suspected, or were before they were last heard of, may be tried again."""
+    """Return the end of each agent's suspicion, including suspicions that are over already."""
     return {agent_id: time_at(line) for line, agent_id in AGENTS_BY_SUSPICION.sound_lines(view)}
 
 
 def due_times(view: Snapshot) -> DueTimes:
-    """When leases and suspicions end, and when sessions and their tasks have to be looked at."""
+    """Read when leases and suspicions end, and when sessions and their tasks have to be checked."""
     sessions = {(session_id, session_id): time_at(line) for line, session_id in SESSIONS_BY_DUE.sound_lines(view)}
     for line, task_id in TASKS_BY_DUE.sound_lines(view):
         sessions[session_of(task_id), task_id] = time_at(line)

@@ -1,4 +1,4 @@
-"""How an agent's row changes: pure functions from one row to the next."""
+"""The changes of an agent's row: pure functions from one row to the next."""
 
 import random
 from typing import Any, Final
@@ -14,22 +14,22 @@ SUSPICION: Final = Backoff(initial_s=1.0, coefficient=2.0, max_s=60.0, jitter=0.
 
 
 def names_of(capabilities: Any) -> tuple[str, ...]:
-    """Read the names of what an agent can do.
+    """Return the names of an agent's capabilities.
 
     Raises:
-        TypeError: it is one text, which would be taken for its characters, or holds something else than texts.
+        TypeError: it is a single string, which would be read as its characters, or an item is not a string.
     """
     if isinstance(capabilities, str):
-        raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
+        raise TypeError(f"capabilities must be a collection of names, not the single string {capabilities!r}")
     names = tuple(capabilities)
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"capabilities is a collection of names; {name!r} is no text")
+            raise TypeError(f"capabilities must be a collection of names; {name!r} is not a string")
     return names
 
 
 def registered(before: Agent | None, registration: Registration, now: float, *, by_report: bool = False) -> Agent:
-    """Register, or register again: that keeps the state and the cordon, and forgets the order of reports."""
+    """Return the row of an agent that registers. State and cordon are kept; the order of reports starts anew."""
     kept_state = before.state if before is not None else STATE_UNKNOWN
     return Agent(
         **_described(registration),
@@ -45,9 +45,9 @@ def registered(before: Agent | None, registration: Registration, now: float, *, 
 
 
 def is_news(before: Agent | None, registration: Registration) -> bool:
-    """Whether a list tells something new: of nobody that is known, or of one that its own source describes anew.
+    """Whether an entry of a list is news: the agent is unknown, or its own source describes it differently.
 
-    Whom nobody has introduced yet is anybody's to introduce.
+    An agent that no source has introduced yet may be introduced by any.
     """
     if before is None or not before.introduced:
         return True
@@ -56,7 +56,7 @@ def is_news(before: Agent | None, registration: Registration) -> bool:
 
 
 def _described(registration: Registration) -> dict[str, Any]:
-    """What a registration says of an agent, as its row has it."""
+    """Return the fields of an agent's row that its registration determines."""
     return {
         "name": registration.name or registration.agent_id,
         "version": registration.version,
@@ -67,7 +67,7 @@ def _described(registration: Registration) -> dict[str, Any]:
 
 
 def reported(agent: Agent, state: str, details: dict[str, Any] | None, stamp: float | None, now: float) -> Agent:
-    """Take in a report; hearing of the agent ends its suspicion."""
+    """Apply a report, which also ends a suspicion."""
     return attrs.evolve(
         agent,
         state=state,
@@ -80,9 +80,9 @@ def reported(agent: Agent, state: str, details: dict[str, Any] | None, stamp: fl
 
 
 def accepted_stamp(agent: Agent, timestamp: float | None, now: float, limits: Limits) -> tuple[float | None, bool]:
-    """Clamp a report's timestamp, and say whether the report is new: not older than the newest accepted one.
+    """Clamp a report's timestamp; also return whether the report is not older than the newest accepted one.
 
-    One that would be clamped now was accepted before the node's clock was set back: nothing is older than that.
+    If the stored timestamp lies beyond the clamp, the node's clock was set back since, and every report counts as new.
     """
     if timestamp is None:
         return None, True
@@ -92,25 +92,25 @@ def accepted_stamp(agent: Agent, timestamp: float | None, now: float, limits: Li
 
 
 def claimed(agent: Agent, now: float) -> Agent:
-    """Claiming says that the agent is idle; the order of its own timestamps stays as it is."""
+    """Apply a claim, which reports the agent as idle without a timestamp of its own."""
     return reported(agent, STATE_IDLE, agent.details if agent.state == STATE_IDLE else None, None, now)
 
 
 def suspected(agent: Agent, now: float, rng: random.Random, retry_after_s: float | None = None) -> Agent:
-    """A delivery did not reach it: try again later, ever later, but not before the time that it asked for."""
+    """Suspect an agent that a delivery did not reach, for longer each time and at least until its `Retry-After`."""
     suspicions = agent.suspicions + 1
     delay_s = max(SUSPICION.delay_s(suspicions, rng), min(retry_after_s or 0.0, RETRY_AFTER_S_MAX))
     return attrs.evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)
 
 
 def suspected_less(agent: Agent, seconds: float, now: float, left_s: float | None) -> Agent:
-    """The clock was set back by so many seconds: who is suspected comes free when it would have without that.
+    """Adjust a suspicion because the clock was set back, so that it ends when it would have without that.
 
     Args:
-        agent: as it is.
-        seconds: less than nothing, if it was set back.
+        agent: the agent before.
+        seconds: by how much the clock was moved; negative if it was set back.
         now: wall time.
-        left_s: what is left of its suspicion, where that is known.
+        left_s: the seconds left of the suspicion, if they are known.
     """
     if seconds >= 0 or agent.suspected_until <= now:
         return agent

@@ -1,4 +1,4 @@
-"""What an agent's actor is told of who the agent is: by its own word, by an operator's, or by a list of agents."""
+"""The messages that register and deregister an agent, whether by a call, a list of agents or the agent's own report."""
 
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
@@ -14,7 +14,7 @@ ReplyT = TypeVar("ReplyT")
 
 
 def _nothing() -> None:
-    """What there is to do for an agent that is no function of this process."""
+    """Do nothing: an agent that is not a function of this process has nothing to attach or detach."""
 
 
 class _Message(Message[AgentProtocol, ReplyT]):
@@ -23,22 +23,22 @@ class _Message(Message[AgentProtocol, ReplyT]):
 
 @attrs.frozen(kw_only=True)
 class Register(_Message[Agent]):
-    """Register the agent, or register it again; answers the agent as it is then."""
+    """Register the agent, or register it again. The reply is the agent as it is then."""
 
     registration: Registration
     listed: bool = False
-    """A list has it: where that is no news, or another source introduced the agent, it is left as it is."""
+    """It comes from a list: the agent stays as it is if that is no news, or another source introduced it."""
     by_report: bool = False
-    """It reported, which does not say who it is: known, it is left as it is; else anybody may introduce it yet."""
+    """It comes from a report, which gives only the id: a known agent stays as it is; a new one can be introduced."""
     attach: Callable[[], None] = _nothing
-    """Attaches its function; called as soon as the registration is committed, before anybody hears of it."""
+    """Attaches its function; called as soon as the registration is committed, before anyone is told of it."""
 
 
 @attrs.frozen(kw_only=True)
 class Deregister(_Message[bool]):
-    """Forget the agent, whose attempt is lost if it holds one; answers whether it is gone."""
+    """Forget the agent; an attempt that it holds is lost. The reply is whether the agent is gone."""
 
     source: AgentSource | None = None
-    """Forget it only where this introduced it."""
+    """If given, forget the agent only if this source introduced it."""
     detach: Callable[[], None] = _nothing
-    """Detaches its function; called as soon as it is gone, before another registration can attach one."""
+    """Detaches its function; called as soon as the agent is gone, before another registration can attach one."""

@@ -1,4 +1,4 @@
-"""How a task begins: it waits for an agent, or for what no agent does."""
+"""How a task begins: it waits for an agent, a signal, a delay or a child run."""
 
 import datetime as dt
 import reprlib
@@ -15,14 +15,14 @@ from opscore.runtime.scopes import Standing
 from opscore.runtime.waiting import line_of, rank_of
 
 KEY_BYTES_MAX: Final = 256
-"""Of a concurrency key, which stands in the key of a row."""
+"""Length of a concurrency key, which is part of the key of a row."""
 
 
 def filled(standing: Standing, task: Task) -> dict[str, Any]:
-    """The parameters of a task, with the values of their expressions.
+    """Return the parameters of a task, with their expressions evaluated.
 
     Raises:
-        ExpressionFailed: one of them has none.
+        ExpressionFailed: an expression has no value.
     """
     template = standing.definition.tasks[task.ordinal].filled
     scope = {} if template.constant else standing.scope(template.task_keys, task)
@@ -31,10 +31,10 @@ def filled(standing: Standing, task: Task) -> dict[str, Any]:
 
 
 def _concurrency_key(standing: Standing, task: Task) -> str | None:
-    """The key that at most one attempt at a time may have.
+    """Return the task's concurrency key, which at most one open attempt may have at a time.
 
     Raises:
-        ExpressionFailed: it has no value, or one that is no key.
+        ExpressionFailed: it has no value, or one that can't be a key.
     """
     template = standing.definition.tasks[task.ordinal].concurrency_key
     if template is None:
@@ -45,16 +45,16 @@ def _concurrency_key(standing: Standing, task: Task) -> str | None:
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)
     if not isinstance(key, str) or not 0 < len(key.encode(errors="replace")) <= KEY_BYTES_MAX:
-        expected = f"a text of 1 to {KEY_BYTES_MAX} bytes, or a whole number"
+        expected = f"a string of 1 to {KEY_BYTES_MAX} bytes, or a whole number"
         raise ExpressionFailed(f"concurrencyKey: expected {expected}, found {_shown(key)}")
     return key.encode(errors="replace").decode()
 
 
 def _over_at(parameters: dict[str, Any], now: float) -> float:
-    """When a delay is over.
+    """Return the time at which a delay is over, in Unix seconds.
 
     Raises:
-        ExpressionFailed: its parameters have values that say no such time.
+        ExpressionFailed: the value of its parameter is not such a time.
     """
     if "until" in parameters:
         return now + _seconds_until(parameters["until"], now)
@@ -76,12 +76,12 @@ def _seconds_until(text: Any, now: float) -> float:
 
 
 def _shown(value: Any) -> str:
-    """What was found where something else was expected, in short; null, true and false as JSON calls them."""
+    """Format an unexpected value briefly for a message, with null, true and false as in JSON."""
     return encode_json(value).decode() if value is None or isinstance(value, bool) else reprlib.repr(value)
 
 
 def release(draft: Draft, task: Task) -> Task:
-    """Let a task wait for an agent, or begin with what no agent does; it fails where its parameters have no value."""
+    """Let a task wait for whatever its kind waits for; it fails if its parameters have no value."""
     try:
         parameters = filled(draft.standing(), task)
         _check_call(draft.of(task), parameters)
@@ -91,10 +91,10 @@ def release(draft: Draft, task: Task) -> Task:
 
 
 def _check_call(definition: TaskDefinition, parameters: dict[str, Any]) -> None:
-    """What is asked of a tool has to be a call, once its expressions have their values.
+    """Check that the evaluated parameters of a tool task are a tool call.
 
     Raises:
-        ExpressionFailed: it is none.
+        ExpressionFailed: they are not.
     """
     if definition.kind is not TaskKind.TOOL:
         return
@@ -132,7 +132,7 @@ def _release(draft: Draft, task: Task, parameters: dict[str, Any]) -> Task:
 
 
 def in_line(draft: Draft, task: Task) -> dict[str, Any]:
-    """What changes of a task that waits for an agent from now on."""
+    """Return the fields that change in a task that waits for an agent from now on."""
     definition = draft.of(task)
     return {
         "ready_at": draft.now,
@@ -142,15 +142,15 @@ def in_line(draft: Draft, task: Task) -> dict[str, Any]:
 
 
 def _child_id(task: Task, attempt: int) -> str:
-    """The session that a task waits for, by a name that the same attempt always gives it."""
+    """Return the id of the child session that an attempt of a task waits for, which is always the same."""
     return f"{task.task_id.replace('.', '-')}-{attempt}"
 
 
 def start_by(definition: TaskDefinition, now: float) -> float | None:
-    """Until when a task that is ready now waits for an agent."""
+    """Return the time until which a task that is ready now waits for an agent, or None for ever."""
     return None if definition.schedule_to_start_s is None else now + definition.schedule_to_start_s
 
 
 def earliest(*times: float | None) -> float | None:
-    """The first of these times; nothing where none is set."""
+    """Return the first of these times, or None if none is set."""
     return min((time for time in times if time is not None), default=None)

@@ -1,7 +1,7 @@
-"""What an agent's state report means for the lease that the agent holds: pure rules.
+"""The meaning of an agent's state report for the lease that the agent holds, as pure functions.
 
-The old contract lets an agent report `active`, then `idle`, and never name its task, so a report proves more or
-less depending on what came before it in the same lease. An idle report that proves nothing ends nothing.
+The contract of Ops-Core lets an agent report `active`, then `idle`, and never name its task. What a report proves
+therefore depends on the reports before it in the same lease. An idle report that proves nothing ends nothing.
 """
 
 import math
@@ -29,7 +29,7 @@ STATE_CHARACTERS_MAX: Final = 64
 
 @attrs.frozen(kw_only=True)
 class Alive:
-    """The agent works on its attempt: the lease is renewed."""
+    """The agent works on its attempt, so the lease is renewed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +41,7 @@ Meaning = Alive | Nothing | Completed | Failed | Lost | Undelivered
 
 
 def normalise(state: str) -> str:
-    """Lower the case, and read `busy` as active.
+    """Return the name of a state in lower case, with `busy` as `active`.
 
     Raises:
         ValueError: the name is empty or longer than 64 characters.
@@ -53,10 +53,10 @@ def normalise(state: str) -> str:
 
 
 def check_timestamp(given: Any) -> None:
-    """Refuse what is no time of a report.
+    """Check the timestamp of a report; None is allowed.
 
     Raises:
-        InvalidDocument: it is no finite number.
+        InvalidDocument: it is not a finite number.
     """
     is_number = isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
     if given is not None and not is_number:
@@ -65,9 +65,9 @@ def check_timestamp(given: Any) -> None:
 
 
 def meaning_before_handed(state: str) -> Meaning:
-    """Say what a report means while its attempt has not been handed to anybody: it can't be about the attempt.
+    """Decide what a report means before the attempt has been handed over: it can't be about the attempt.
 
-    An agent that turns out not to be idle after all must not be handed the task; that is no fault of the task.
+    An agent that turns out not to be idle must not be handed the task, which is not the task's fault.
     """
     if state == STATE_IDLE:
         return Nothing()
@@ -75,14 +75,14 @@ def meaning_before_handed(state: str) -> Meaning:
 
 
 def lets_go(state: str, details: dict[str, Any] | None, lease: Lease) -> bool:
-    """Whether a report says that the agent is done with an attempt that was taken back from it."""
+    """Whether a report shows that the agent is done with an attempt that was taken back from it."""
     named = {"opscore_task_id": lease.task_id, "opscore_attempt": lease.attempt}
     about_it = all((details or {}).get(name) in (None, value) for name, value in named.items())
     return about_it and state in (STATE_IDLE, STATE_FINISHED, STATE_ERROR, STATE_OFFLINE, STATE_INITIALIZING)
 
 
 def meaning(state: str, details: dict[str, Any] | None, lease: Lease) -> Meaning:
-    """Say what a report of the lease's holder means for its attempt."""
+    """Decide what a report of the lease's holder means for its attempt."""
     details = details or {}
     task_id, attempt = details.get("opscore_task_id"), details.get("opscore_attempt")
     if state in (STATE_OFFLINE, STATE_INITIALIZING):
@@ -102,9 +102,10 @@ def meaning(state: str, details: dict[str, Any] | None, lease: Lease) -> Meaning
 
 
 def done(agent: Agent, lease: Lease) -> Completed | None:
-    """What the newest report of an agent says of the attempt that it worked on: completed, or nothing.
+    """Return the completion of the lease's attempt if the agent's newest report proves it, else None.
 
-    Only after an active report in this very lease: before that, idle is what every agent is that is given work.
+    That takes an active report in this lease: before it, an idle state proves nothing, because only idle agents are
+    given work.
     """
     if not lease.active_seen or agent.source is AgentSource.LOCAL:
         return None

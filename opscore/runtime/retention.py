@@ -1,7 +1,7 @@
-"""What has served its time: finished sessions, journal records, seen signatures and definitions that nobody needs.
+"""Retention: which finished sessions, journal records, signatures and definitions may be removed.
 
-Each function looks at one commit and answers what may go, as a bounded submission; what it decides on is guarded, so
-that whatever happened meanwhile goes first. Nothing that is unfinished is ever removed.
+Each function reads one snapshot and returns what may be removed as a bounded submission. Its preconditions guard what
+was decided on, so that a change in between takes precedence. Nothing unfinished is ever removed.
 """
 
 import itertools
@@ -35,41 +35,41 @@ from opscore.runtime.tables import (
 from opscore.runtime.typed_tables import named, time_at
 
 REMOVED_AT_ONCE: Final = 200
-"""Rows removed in one commit, about; a session goes as a whole."""
+"""About how many rows one commit removes; a session is removed as a whole."""
 LOOKED_AT_ONCE: Final = 1_000
-"""Lines of an index looked at before others get their turn."""
+"""Index entries that are read before other tasks get their turn."""
 
 _log = logging.getLogger("opscore.retention")
 
 
 @attrs.frozen(kw_only=True)
 class Sweep:
-    """What may go, as far as was looked."""
+    """The finished sessions that may be removed, from one part of the index."""
 
     submission: Submission | None = None
     sessions: int = 0
     """How many finished sessions it removes."""
     definition_keys: frozenset[str] = frozenset()
-    """What they ran by, which may be needed no longer."""
+    """The definitions of those sessions, which may no longer be needed."""
     after: bytes | None = None
-    """Where to go on; nothing when everything has been looked at."""
+    """Where to continue; None if everything has been looked at."""
     kept: int = 0
-    """How many before that stay."""
+    """How many sessions before that place stay."""
 
 
 def sessions(view: Snapshot, *, now: float, limits: Limits, after: bytes | None = None, kept: int = 0) -> Sweep:
-    """The finished sessions that are too old or too many, the oldest first, with their tasks and idempotency keys.
+    """Return the finished sessions that are too old or too many, oldest first, with their tasks and idempotency keys.
 
-    One whose idempotency key still counts stays: the same request must get the same answer. One that the task of
-    another run still waits for stays as well: a run that is paused reads how it ended when it goes on. No younger one
-    goes in the place of one that stays.
+    A session whose idempotency key still counts stays, because the same request must get the same answer. A child run
+    stays while its parent's task waits for it, because a paused parent reads how it ended once it is resumed. No
+    younger session is removed in the place of one that stays.
 
     Args:
         view: the rows.
         now: wall time.
-        limits: how long, and how many, are kept.
-        after: where to go on.
-        kept: how many stay of those before that.
+        limits: for how long, and how many, sessions are kept.
+        after: where to continue.
+        kept: how many sessions before that place stay.
     """
     surplus = _surplus(view.count(SESSIONS_ENDED.name), limits.sessions_ended_max)
     expects: list[Expect | Vacant] = []
@@ -120,7 +120,7 @@ def _session(view: Snapshot, session_id: str, *, keyed: bool) -> _Session | None
         return None
     tasks = [Delete(TASKS.name, key) for key, _ in view.scan(TASKS.name, prefix=f"{session_id}.".encode())]
     signals = [Delete(SIGNALS.name, key) for key, _ in view.scan(SIGNALS.name, prefix=f"{session_id}.".encode())]
-    # A key whose time is over may be taken by another session at this moment.
+    # Another session may be taking over a key whose time is over at this moment.
     keys = [IDEMPOTENCY.expect(scope, IDEMPOTENCY.read(view, scope).version) for scope in scopes]
     return _Session(
         guards=[SESSIONS.expect(session_id, session.version), *keys],
@@ -130,14 +130,14 @@ def _session(view: Snapshot, session_id: str, *, keyed: bool) -> _Session | None
 
 
 def revision_keys(view: Snapshot, *, after: bytes | None = None) -> list[str]:
-    """The next keys of definitions' revisions."""
+    """Return the next page of keys of definition revisions."""
     return [key.decode() for key, _ in itertools.islice(sound(view, REVISIONS.name, after=after), REMOVED_AT_ONCE)]
 
 
 def revision(view: Snapshot, definition_key: str) -> Submission | None:
-    """The revision of a definition, if no session ran by it and no workflow id stands for it.
+    """Return the removal of a definition's revision, if no session uses it and no workflow id refers to it.
 
-    A run that begins by it at the same time has it as precondition, and one of the two goes first.
+    A run that begins with the revision at the same time has it as a precondition, so only one of the two is applied.
     """
     unused = (
         Vacant(SESSIONS_BY_DEFINITION.name, named(definition_key)),
@@ -152,7 +152,7 @@ def revision(view: Snapshot, definition_key: str) -> Submission | None:
 
 
 def records(view: Snapshot, *, now: float, limits: Limits) -> Submission | None:
-    """The oldest journal records that are too old or too many, with the mark of how far they went."""
+    """Return the removal of the oldest records that are too old or too many, with the mark of how far it goes."""
     damaged: list[bytes] = []
     page = list(itertools.islice(sound(view, JOURNAL_TABLE, on_damaged=damaged.append), REMOVED_AT_ONCE))
     surplus = _surplus(view.count(JOURNAL_TABLE), limits.records_max)
@@ -161,7 +161,7 @@ def records(view: Snapshot, *, now: float, limits: Limits) -> Submission | None:
         return None
     mark = MARKS.put(Mark(name=JOURNAL_TRIMMED, sequence=gone[-1].version))
     last = page[len(gone) - 1][0]
-    # What can't be read any more is as old as what stands around it.
+    # A damaged record is as old as the records around it.
     keys = [*(key for key, _ in page[: len(gone)]), *(key for key in damaged if key < last)]
     return Submission(writes=(*(Delete(JOURNAL_TABLE, key) for key in keys), mark))
 
@@ -174,7 +174,7 @@ def _records_over(page: list[tuple[bytes, Stored]], surplus: float, now: float, 
 
 
 def signatures(view: Snapshot, *, now: float, limits: Limits) -> Submission | None:
-    """The oldest signatures whose replay the sender's own time stamp refuses by now."""
+    """Return the removal of the oldest signatures, whose replays are refused by now because of their timestamp."""
     lines = itertools.islice(SIGNATURES_BY_TIME.sound_lines(view), REMOVED_AT_ONCE)
     expired = [key for line, key in lines if _over(time_at(line), limits.signature_keep_s, now)]
     writes: tuple[Put | Delete, ...] = tuple(map(SIGNATURES.delete, expired))
@@ -182,10 +182,10 @@ def signatures(view: Snapshot, *, now: float, limits: Limits) -> Submission | No
 
 
 def _surplus(count: int, count_max: int) -> int:
-    """How many are too many; a limit of 0 is none."""
+    """Return by how many a count exceeds its limit; a limit of 0 means none."""
     return max(0, count - count_max) if count_max else 0
 
 
 def _over(since: float, keep_s: float, now: float) -> bool:
-    """Whether something has been kept long enough; a time of 0 keeps it for good."""
+    """Whether something has been kept for long enough; a time of 0 keeps it for ever."""
     return bool(keep_s) and since + keep_s <= now

@@ -1,4 +1,4 @@
-"""How a failed run is tried again: from where it failed, with everything that was completed kept."""
+"""Retrying a failed run from what failed, while keeping what was completed."""
 
 from opscore.runtime import progress
 from opscore.runtime.definitions.definition import Role
@@ -8,7 +8,7 @@ from opscore.runtime.run import Draft, Run, Step
 
 
 def revive(run: Run, now: float) -> Step:
-    """Try a failed run again from where it failed: what was completed stays, everything else begins anew."""
+    """Retry a failed run: what was completed stays, everything else begins anew."""
     draft = Draft(run, now)
     timeout_s = run.definition.session_timeout_s
     due_at = None if timeout_s is None else now + timeout_s
@@ -21,10 +21,10 @@ def revive(run: Run, now: float) -> Step:
 
 
 def _begins_anew(draft: Draft, task: Task) -> bool:
-    """Whether a failed run that is tried again has this task still, or again, to do."""
+    """Whether a task of a retried run has to begin anew."""
     match draft.of(task).role:
         case Role.STEP:
-            # An item is done anew where its list is gone through anew, and it was not done.
+            # An item begins anew if its `forEach` task does and the item itself was not completed.
             step = draft.tasks[task.ordinal]
             failed = step.status is TaskStatus.FAILED and not progress.tolerated(draft, step)
             again = failed or step.status is TaskStatus.CANCELLED
@@ -36,7 +36,7 @@ def _begins_anew(draft: Draft, task: Task) -> bool:
 
 
 def _renew(draft: Draft, task: Task) -> None:
-    """Have a task begin anew; its attempts go on counting, because they fence one another."""
+    """Let a task begin anew. Its attempt number goes on counting, because it is the fencing token."""
     draft.move(
         task,
         TaskEvent.REVIVE,
@@ -54,6 +54,6 @@ def _renew(draft: Draft, task: Task) -> None:
 
 
 def compensated(run: Run) -> bool:
-    """Whether undoing the run has begun, so that it can't be tried again."""
+    """Whether undoing the run has begun, so that it can't be retried."""
     handlers = (task for task in run.tasks if run.task_definition(task).role is Role.COMPENSATION)
     return any(task.status not in (TaskStatus.PENDING, TaskStatus.SKIPPED) for task in handlers)

@@ -1,4 +1,4 @@
-"""A run as one value, a draft in which a step of it is put together, and what has to happen once that is committed."""
+"""A run as one value, the draft in which its next step is built, and the effects that follow the step's commit."""
 
 import itertools
 import math
@@ -15,18 +15,18 @@ from opscore.runtime.scopes import Standing
 
 @attrs.frozen
 class Tally:
-    """How the items of a list stand that a task has begun so far."""
+    """Counts of the items that a `forEach` task has begun so far, by their state."""
 
     pending: int = 0
-    """Not begun, because they are done anew."""
+    """Items of a retried run that have to begin anew."""
     ended: int = 0
     failed: int = 0
-    """Of those that have ended."""
+    """Those of the ended items that failed."""
     out: int = 0
-    """An attempt of them is out with an agent."""
+    """Items of which an agent has an open attempt."""
 
     def moved(self, old: Task | None, new: Task) -> "Tally":
-        """The tally after an item moved, or came."""
+        """Return the tally after an item changed, or was added."""
         before = Tally() if old is None else tallied([old])
         after = tallied([new])
         return Tally(
@@ -45,29 +45,29 @@ class Run:
     tasks: tuple[Task, ...]
     definition: Definition
     items: Mapping[int, tuple[Task, ...]] = attrs.field(factory=dict)
-    """What a `forEach` task has begun so far, by its place in the definition; in the order of the list."""
+    """The items that each `forEach` task has begun so far, in the order of its list; by the task's ordinal."""
     tallies: Mapping[int, Tally] = attrs.field(factory=dict)
-    """How those stand, by the place of their task in the definition."""
+    """The counts of those items; by the task's ordinal."""
     signals: tuple[Signal, ...] = ()
-    """What it was told and no task has waited for yet, in the order in which it came."""
+    """Signals that no task has taken yet, in the order in which they came."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """Whether the run has ended."""
         return self.session.status in SESSION_ENDED
 
     @property
     def has_attempts_out(self) -> bool:
-        """Whether an attempt of one of its tasks is out with an agent."""
+        """Whether an agent has an open attempt of one of its tasks."""
         return any(task.is_out for task in self.tasks) or any(tally.out for tally in self.tallies.values())
 
     def dismissed(self) -> Iterator[str]:
-        """The agents that may have in hand what was taken back: of tasks that are neither out nor completed."""
+        """Yield the agents that may still be busy with an attempt that was taken back."""
         gone = (task for task in self.every() if not task.is_out and task.status is not TaskStatus.COMPLETED)
         return (task.agent_id for task in gone if task.agent_id is not None)
 
     def find(self, task_id: str) -> Task | None:
-        """The task with this id on the wire, if there is one."""
+        """Return the task with this id, if there is one."""
         above, _, place = task_id.rpartition(".")
         line: Sequence[Task] = self.tasks
         if above != self.session.session_id:
@@ -77,17 +77,17 @@ class Run:
         return line[at] if at < len(line) and line[at].task_id == task_id else None
 
     def every(self) -> Iterator[Task]:
-        """Every task, the items of a list after the task that they belong to."""
+        """Yield every task; the items of a list follow their task."""
         for task in self.tasks:
             yield task
             yield from self.items.get(task.ordinal, ())
 
     def task_definition(self, task: Task) -> TaskDefinition:
-        """What the definition says of a task."""
+        """Return the definition of a task."""
         return self.definition.tasks[task.ordinal]
 
     def standing(self) -> Standing:
-        """The run as its expressions see it."""
+        """Return the run as its expressions see it."""
         return Standing(session=self.session, definition=self.definition, tasks=self.tasks, items=self.items)
 
 
@@ -103,10 +103,10 @@ class Ready(_AboutTask):
 
 @attrs.frozen(kw_only=True)
 class DueAt:
-    """Something has to be looked at again at a time."""
+    """A task, or the run as a whole, has to be checked at a time."""
 
     what: str
-    """The id of a task, or the session's own."""
+    """The id of the task, or that of the session."""
     due_at: float
 
 
@@ -117,19 +117,19 @@ class Withdrawn(_AboutTask):
 
 @attrs.frozen(kw_only=True)
 class Ended:
-    """The session has come to its end."""
+    """The session has ended."""
 
     session: Session
 
 
 @attrs.frozen(kw_only=True)
 class RunAwaited(_AboutTask):
-    """A task waits for another run, which may have to begin, or may have ended already."""
+    """A task waits for a child run, which may have to begin, or may have ended already."""
 
 
 @attrs.frozen(kw_only=True)
 class RunCalledOff:
-    """Nobody waits any more for a run that may have begun."""
+    """No task waits any more for a child run that may have begun."""
 
     session_id: str
 
@@ -139,21 +139,21 @@ Effect = Ready | DueAt | Withdrawn | RunAwaited | RunCalledOff | Ended
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """The next run, what changed, and what has to happen once that is committed."""
+    """The next state of a run, what changed, and what has to happen once that is committed."""
 
     run: Run
     changed: tuple[Task, ...] = ()
     """The tasks that changed, as they are now."""
     revoked: tuple[Task, ...] = ()
-    """Tasks whose open attempt was taken from its agent, as they were."""
+    """Tasks whose open attempt was taken from its agent, as they were before."""
     signals: tuple[Signal, ...] = ()
-    """The signals that came, or were taken, as they are now."""
+    """The signals that came or were taken, as they are now."""
     effects: tuple[Effect, ...] = ()
     parts: "tuple[Step, ...]" = ()
-    """The steps that it was put together from, which are recorded one by one."""
+    """The steps that this one is combined from, which are recorded one by one."""
 
     def then(self, later: "Step") -> "Step":
-        """Both as one step: of a task that changes again, only what follows from where it stands in the end."""
+        """Combine both steps; of a task that changes in both, only the effects of the later change are kept."""
         again = {task.task_id: task for task in later.changed}
         changed = [again.pop(task.task_id, task) for task in self.changed]
         ids = {task.task_id for task in later.changed}
@@ -178,10 +178,10 @@ def _is_about(effect: Effect) -> str:
 
 
 class Draft:
-    """A run while a step is made of it. Nothing of it is shared with the run that it was made of.
+    """A mutable copy of a run, in which its next step is built. Changes to it do not reach the original.
 
     Args:
-        run: what it begins with.
+        run: the run before the step.
         now: the time of the step.
     """
 
@@ -193,59 +193,59 @@ class Draft:
         self._items: dict[int, list[Task]] = {}
         self._tallies = dict(run.tallies)
         self._results: dict[int, list[Any]] = {}
-        """Of lists that are complete, and were read since."""
+        """Results of completed lists that were read already, by the task's ordinal."""
         self._before = run
         self._revoked: list[Task] = []
         self._signals = list(run.signals)
         self._signals_moved: dict[int, Signal] = {}
 
     def of(self, task: Task) -> TaskDefinition:
-        """What the definition says of a task."""
+        """Return the definition of a task."""
         return self.definition.tasks[task.ordinal]
 
     def items(self, task: Task) -> Sequence[Task]:
-        """What a `forEach` task has begun so far."""
+        """Return the items that a `forEach` task has begun so far."""
         return self._items.get(task.ordinal) or self._before.items.get(task.ordinal, ())
 
     def every(self) -> Iterator[Task]:
-        """Every task, the items of a list after the task that they belong to."""
+        """Yield every task; the items of a list follow their task."""
         for task in tuple(self.tasks):
             yield task
             yield from tuple(self.items(task))
 
     def add_item(self, item: Task) -> Task:
-        """Begin with the next item of a list."""
+        """Add the next item of a list."""
         self._items_to_change(item.ordinal).append(item)
         self._count(None, item)
         return item
 
     def tally(self, task: Task) -> Tally:
-        """How the items stand that a task has begun so far."""
+        """Return the counts of the items that a `forEach` task has begun so far."""
         return self._tallies.get(task.ordinal, Tally())
 
     def _count(self, old: Task | None, new: Task) -> None:
         self._tallies[new.ordinal] = self._tallies.get(new.ordinal, Tally()).moved(old, new)
 
     def standing(self) -> Standing:
-        """The run as its expressions see it."""
+        """Return the run as its expressions see it."""
         items = {**self._before.items, **self._items}
         return Standing(
             session=self.session, definition=self.definition, tasks=self.tasks, items=items, results=self._results
         )
 
     def by_key(self, key: str) -> Task:
-        """The task that the definition calls so."""
+        """Return the task with this id in the definition."""
         return self.tasks[self.definition.by_key[key].ordinal]
 
     def in_role(self, *roles: Role) -> Iterator[Task]:
-        """The tasks that have one of these parts in the definition."""
+        """Yield the tasks that have one of these roles."""
         return (self.tasks[each.ordinal] for each in self.definition.tasks if each.role in roles)
 
     def move(self, task: Task, event: TaskEvent, **changes: Any) -> Task:
-        """Move a task by the table.
+        """Move a task to the status that the table gives for an event.
 
         Raises:
-            ImpossibleTransition: the table has no such row.
+            ImpossibleTransition: the table has no such transition.
         """
         return self._put(moved(task, event, **changes))
 
@@ -266,19 +266,19 @@ class Draft:
         return line
 
     def change(self, task: Task, **changes: Any) -> Task:
-        """Change what is known of a task, and not where it stands."""
+        """Change fields of a task, but not its status."""
         return self._put(attrs.evolve(task, **changes))
 
     def end(self, task: Task, event: TaskEvent, **changes: Any) -> Task:
-        """Move a task to its end."""
+        """Move a task to a final status."""
         return self.move(task, event, ended_at=self.now, due_at=None, **changes)
 
     def revoke(self, task: Task) -> None:
-        """Note that an open attempt is taken from its agent, whose lease has to go with it."""
+        """Note that an open attempt is taken from its agent, so that its lease ends with it."""
         self._revoked.append(task)
 
     def add_signal(self, signal: Signal) -> None:
-        """Keep what the run was told until a task waits for it."""
+        """Keep a signal until a task waits for it."""
         self._signals.append(signal)
         self._signals_moved[signal.number] = signal
 
@@ -291,10 +291,10 @@ class Draft:
         return signal
 
     def move_session(self, event: SessionEvent, **changes: Any) -> None:
-        """Move the session by the table.
+        """Move the session to the status that the table gives for an event.
 
         Raises:
-            ImpossibleTransition: the table has no such row.
+            ImpossibleTransition: the table has no such transition.
         """
         status = SESSION_TABLE.get((self.session.status, event))
         if status is None:
@@ -302,7 +302,7 @@ class Draft:
         self.session = attrs.evolve(self.session, status=status, **changes)
 
     def step(self, *, begins: bool = False) -> Step:
-        """The step, with what follows from its difference to the run before; when it begins, everything is new."""
+        """Return the step, with the effects of its difference to the run before; if the run begins, all is new."""
         before = self._before
         pairs = list(_changed(() if begins else before.tasks, self.tasks))
         for ordinal, items in self._items.items():
@@ -310,10 +310,10 @@ class Draft:
         pairs.sort(key=lambda pair: (pair[1].ordinal, -1 if pair[1].item is None else pair[1].item))
         effects = [effect for old, new in pairs for effect in _effects_of(old, new)]
         if self.session.status is SessionStatus.PAUSED:
-            # What comes back meanwhile gets in line when the run is resumed.
+            # Tasks that become ready during a pause get in line when the run is resumed.
             effects = [effect for effect in effects if not isinstance(effect, Ready)]
         effects += self._effects_of_session(begins=begins)
-        # Whoever is told of tasks one by one gives the first of them to the first agent that is idle.
+        # The dispatcher is told of tasks one by one, and gives the first of them to the first idle agent.
         effects.sort(key=lambda effect: self._turn(effect.task) if isinstance(effect, Ready) else (-math.inf, 0.0))
         if self.session.status in SESSION_ENDED and (begins or not before.ended):
             effects.append(Ended(session=self.session))
@@ -337,7 +337,7 @@ class Draft:
         return -self.of(task).priority, task.ready_at or 0.0
 
     def _effects_of_session(self, *, begins: bool) -> Iterator[Effect]:
-        """What follows for the whole: its own time; a pause withdraws what waits, and the end of one announces it."""
+        """Yield the effects on the whole run: its own time, and that a pause withdraws waiting tasks until it ends."""
         before, after = self._before.session, self.session
         paused, was_paused = (each.status is SessionStatus.PAUSED for each in (after, before))
         if after.due_at is not None and (begins or was_paused or after.due_at != before.due_at):
@@ -363,10 +363,10 @@ def _changed(before: Sequence[Task], after: Sequence[Task]) -> Iterator[tuple[Ta
 
 
 def moved(task: Task, event: TaskEvent, **changes: Any) -> Task:
-    """A task after an event.
+    """Return a task after an event.
 
     Raises:
-        ImpossibleTransition: the table has no such row.
+        ImpossibleTransition: the table has no such transition.
     """
     status = TASK_TABLE.get((task.status, event))
     if status is None:
@@ -375,7 +375,7 @@ def moved(task: Task, event: TaskEvent, **changes: Any) -> Task:
 
 
 def tallied(items: Sequence[Task]) -> Tally:
-    """How items stand."""
+    """Count items by their state."""
     statuses = [item.status for item in items]
     return Tally(
         pending=statuses.count(TaskStatus.PENDING),

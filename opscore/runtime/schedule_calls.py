@@ -1,4 +1,4 @@
-"""What can be asked of a node about schedules: runs that start by themselves."""
+"""Calls on a node about schedules, which start runs by themselves."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -31,14 +31,14 @@ from opscore.runtime.values import copied
 from opscore.runtime.views import Page
 
 AT_MAX: Final = 253_402_300_799.0
-"""The last second of the year 9999; no calendar shows a later one."""
+"""The last second of the year 9999, the last that `datetime` can show."""
 
 _CONTENT: Final = ("workflow_id", "payload", "agent_id", "cron", "at", "time_zone", "missed")
-"""What two schedules under one id have to agree in, to be one."""
+"""The fields in which two schedules under one id have to agree to count as the same."""
 
 
 class ScheduleCalls(Calls):
-    """Schedules."""
+    """Calls about schedules."""
 
     async def create_schedule(
         self,
@@ -55,21 +55,22 @@ class ScheduleCalls(Calls):
         """Have runs of a saved workflow start by themselves. Once this returns, no crash can lose the schedule.
 
         Args:
-            workflow_id: the id of a saved workflow; each run follows what that stands for when it starts.
-            cron: when, again and again: minute, hour, day of month, month and day of week, with the second before them
-                if there are six; as Debian's cron reads them.
-            at: when, once; Unix seconds. Exactly one of both is given.
-            time_zone: whose clock `cron` is matched with, by its name in the IANA database.
+            workflow_id: the id of a saved workflow; each run follows the revision that is saved when it starts.
+            cron: the times of a repeated schedule, read as Debian's cron does: minute, hour, day of month, month and
+                day of week, with the second before them if there are six fields.
+            at: the time of a single run, in Unix seconds. Give exactly one of `cron` and `at`.
+            time_zone: the IANA name of the zone whose clock `cron` is matched against.
             missed: what becomes of due times that pass while the node is down, or can't start a run.
             payload: the input of every run; JSON values, 256 KiB at most.
             agent_id: the agent of every run.
-            schedule_id: its id; the same content under an id that exists answers the schedule that is there.
+            schedule_id: its id; made up if not given. The same content under an existing id returns that schedule.
 
         Raises:
-            InvalidDocument: with every fault.
-            DefinitionNotFound, AgentNotFound, LimitExceeded: as `trigger`; there may be `schedules_max` schedules.
-            ScheduleExists: the id stands for another schedule.
-            NotReady: the node takes nothing new.
+            InvalidDocument: an argument has faults; the error lists them all.
+            DefinitionNotFound, AgentNotFound: as `trigger`.
+            LimitExceeded: as `trigger`, or there are `schedules_max` schedules already.
+            ScheduleExists: the id belongs to a schedule with other content.
+            NotReady: the node accepts nothing new.
         """
         now = self._core.clock.now()
         schedule = Schedule(
@@ -83,12 +84,12 @@ class ScheduleCalls(Calls):
             missed=chosen(Missed, missed, "schedule", "missed"),
             created_at=now,
         )
-        # Before it is compared with what is there: what is none of this can't be.
+        # Before the comparison with an existing schedule, which needs values of the right types.
         strange = tuple(_type_faults(schedule))
         if strange:
             raise InvalidDocument("schedule", strange)
         if schedule.at is not None and abs(schedule.at) <= AT_MAX:
-            # As its row has it: a whole number is the same time.
+            # As in its row, so that a whole number counts as the same time.
             schedule = attrs.evolve(schedule, at=float(schedule.at))
         for _ in range(RACES_MAX):
             before = self._schedule(schedule.schedule_id).row
@@ -123,19 +124,19 @@ class ScheduleCalls(Calls):
         return self._read(lambda view: views.schedules(view, limit=limit, cursor=cursor, workflow_id=workflow_id))
 
     def coming(self, schedule: Schedule, count: int) -> list[float]:
-        """When a schedule is due next, `count` times at most: Unix seconds; nothing while it is paused."""
+        """Return the next due times of a schedule, at most `count`, in Unix seconds; none while it is paused."""
         try:
             return due_times.coming(schedule, count)
         except InvalidDocument:
-            # This machine does not know its zone; the next one was told when it did.
+            # This machine does not know the zone; the next due time was stored by one that did.
             return [] if schedule.next_due_at is None else [schedule.next_due_at]
 
     async def pause_schedule(self, schedule_id: str, *, paused: bool = True) -> Schedule:
-        """Keep a schedule from starting runs, or let it go on; what was due meanwhile is over.
+        """Pause a schedule, or resume it. Due times that passed while it was paused start nothing.
 
         Raises:
             ScheduleNotFound: there is none.
-            InvalidDocument: it is to go on, and this machine does not know its time zone.
+            InvalidDocument: it is to be resumed, and this machine does not know its time zone.
         """
 
         def turned(before: Schedule, version: int, now: float) -> tuple[Schedule, Submission]:
@@ -145,7 +146,7 @@ class ScheduleCalls(Calls):
         return await self._change(schedule_id, turned, lambda before: before.paused == paused)
 
     async def delete_schedule(self, schedule_id: str) -> None:
-        """Forget a schedule; the runs that it has started go on.
+        """Delete a schedule; the runs that it has started go on.
 
         Raises:
             ScheduleNotFound: there is none.
@@ -162,7 +163,7 @@ class ScheduleCalls(Calls):
         change: Callable[[Schedule, int, float], tuple[Schedule, Submission]],
         is_so: Callable[[Schedule], bool],
     ) -> Schedule:
-        """Change a schedule unless it is as wanted; if it changed underneath, decide again."""
+        """Change a schedule unless it is as wanted already; decide again if another change came first."""
         for _ in range(RACES_MAX):
             found = self._schedule(schedule_id)
             before = self._there(found, schedule_id)
@@ -180,7 +181,7 @@ class ScheduleCalls(Calls):
         try:
             await self._core.addresses.journal.commit(submission)
         finally:
-            # Also where nobody can say what became of it: who is told looks behind it.
+            # Also when the outcome of the commit is unknown: the schedules' actor then reads the row after it.
             hint(self._core.addresses.schedules, ScheduleChanged(schedule_id=schedule_id))
 
     def _schedule(self, schedule_id: str) -> Versioned[Schedule]:
@@ -192,7 +193,7 @@ class ScheduleCalls(Calls):
         return found.row
 
     def _admitted(self, schedule: Schedule) -> Schedule:
-        """Check a new schedule, and say when it is due first."""
+        """Check a new schedule, and return it with its first due time."""
         if self._not_ready is not None:
             raise NotReady(self._not_ready)
         found = self._faults(schedule)
@@ -200,7 +201,7 @@ class ScheduleCalls(Calls):
             raise InvalidDocument("schedule", tuple(found))
         core, now = self._core, schedule.created_at
         trigger = Trigger(definition=schedule.workflow_id, payload=schedule.payload, agent_id=schedule.agent_id)
-        # What could not be triggered now is no schedule either.
+        # A schedule whose run could not be triggered now is refused.
         self._read(lambda view: triggering.prepare(view, trigger, core.library, core.limits, now, core.clock.random))
         count = self._read(lambda view: view.count(SCHEDULES.name))
         if count >= core.limits.schedules_max:
@@ -232,7 +233,7 @@ class ScheduleCalls(Calls):
 
 
 def _type_faults(schedule: Any) -> Iterator[Fault]:
-    """What is of another kind than it should be, which a host without a type checker may give."""
+    """Yield a fault for each argument of the wrong type, such as a host without a type checker may pass."""
     if schedule.cron is not None and not isinstance(schedule.cron, str):
         yield Fault(path="cron", message=f"expected a cron expression such as '0 6 * * *', found {schedule.cron!r}")
     if schedule.at is not None and (not isinstance(schedule.at, int | float) or isinstance(schedule.at, bool)):
@@ -245,7 +246,7 @@ def _type_faults(schedule: Any) -> Iterator[Fault]:
 
 
 def _content(schedule: Schedule) -> str:
-    """Stands for what a schedule says, however its payload's fields are ordered."""
+    """Return a digest of a schedule's content, independent of the order of fields in its payload."""
     return digest({name: getattr(schedule, name) for name in _CONTENT})
 
 

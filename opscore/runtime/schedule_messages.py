@@ -1,4 +1,4 @@
-"""What the schedules' actor is told; every one of these is a hint."""
+"""The messages to the schedules' actor; each is a hint."""
 
 import attrs
 
@@ -6,16 +6,16 @@ from opscore.actors.message import Message
 
 
 class SchedulesProtocol:
-    """What the schedules' actor takes."""
+    """The messages that the schedules' actor takes."""
 
 
 @attrs.frozen(kw_only=True)
 class KeepSchedules(Message[SchedulesProtocol, None]):
-    """Every part of the node is there: begin to start what is due."""
+    """Every part of the node has started: begin to start runs that are due."""
 
 
 @attrs.frozen(kw_only=True)
 class ScheduleChanged(Message[SchedulesProtocol, None]):
-    """A schedule was made, paused, resumed or deleted: look again what is due next."""
+    """A schedule was created, paused, resumed or deleted: read its next due time again."""
 
     schedule_id: str

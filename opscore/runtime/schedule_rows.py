@@ -1,4 +1,4 @@
-"""A schedule's row: the submissions that change it, each guarded by the version that it was decided on."""
+"""The submissions that change a schedule's row, each guarded by the version that it was decided on."""
 
 from typing import Any
 
@@ -12,34 +12,34 @@ from opscore.runtime.tables import SCHEDULES, record
 
 
 def created(schedule: Schedule) -> Submission:
-    """A schedule that is new."""
+    """Create a schedule."""
     data = {"workflowId": schedule.workflow_id, "nextDueAt": schedule.next_due_at}
     change = _changed(ABSENT, SCHEDULES.put(schedule), _line(schedule, schedule.created_at, "created", data))
     return change + Submission(new_work=True)
 
 
 def deleted(schedule: Schedule, version: int, now: float) -> Submission:
-    """A schedule that is no more."""
+    """Delete a schedule."""
     return _changed(version, SCHEDULES.delete(schedule.schedule_id), _line(schedule, now, "deleted", {}))
 
 
 def paused(schedule: Schedule, now: float) -> Schedule:
-    """The row while it is paused, or again when it no longer is: what was due meanwhile is over."""
+    """Return the row as paused, or, if it is paused, as resumed: due times that passed meanwhile are skipped."""
     if not schedule.paused:
         return attrs.evolve(schedule, paused=True, next_due_at=None)
-    # A wall clock that was set back must not bring anything again.
+    # If the wall clock was set back, no due time may be repeated.
     since = max(now, schedule.last_due_at or now)
     return attrs.evolve(schedule, paused=False, next_due_at=due_times.of(schedule).after(since))
 
 
 def pausing(schedule: Schedule, version: int, now: float) -> Submission:
-    """A schedule that was just paused or resumed."""
+    """Write a schedule that was just paused or resumed."""
     kind = "paused" if schedule.paused else "resumed"
     return _changed(version, SCHEDULES.put(schedule), _line(schedule, now, kind, {"nextDueAt": schedule.next_due_at}))
 
 
 def fired(schedule: Schedule, version: int, decision: Decision, session: Session, now: float) -> Submission:
-    """A due time that starts this session: it belongs to the session's first commit."""
+    """Note that a due time starts this session; this is part of the session's first commit."""
     after = attrs.evolve(
         schedule,
         next_due_at=decision.next_due_at,
@@ -53,20 +53,20 @@ def fired(schedule: Schedule, version: int, decision: Decision, session: Session
 
 
 def passed_over(schedule: Schedule, version: int, decision: Decision, now: float) -> Submission:
-    """Due times that were missed, and none of them starts a run."""
+    """Note that due times were missed, none of which starts a run."""
     after = attrs.evolve(schedule, next_due_at=decision.next_due_at)
     return _changed(version, SCHEDULES.put(after), *_missed(schedule, decision, now))
 
 
 def failed(schedule: Schedule, version: int, decision: Decision, error: Failure, now: float) -> Submission:
-    """A due time for which no run can be started, now or later."""
+    """Note that no run can be started for a due time, now or later."""
     after = attrs.evolve(schedule, next_due_at=decision.next_due_at, last_error=error)
     line = _line(schedule, now, "failed", {"dueAt": decision.fires, "error": attrs.asdict(error)})
     return _changed(version, SCHEDULES.put(after), *_missed(schedule, decision, now), line)
 
 
 def noted(schedule: Schedule, version: int, error: Failure) -> Submission:
-    """Why the due time that has come starts no run yet."""
+    """Note why the due time that has come starts no run yet."""
     return _changed(version, SCHEDULES.put(attrs.evolve(schedule, last_error=error)))
 
 

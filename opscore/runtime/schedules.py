@@ -1,9 +1,8 @@
-"""The schedules' actor: it starts a run for every due time that comes, and for no due time twice.
+"""The schedules' actor: it starts one run for every due time that comes.
 
-It knows nothing that the rows do not say, and sleeps until the first of them is due. Each schedule has its turn in a
-task of its own, so that one which can't start its run keeps no other waiting. The session and the row, which then names
-the next due time, are one submission with the row's version as precondition: whatever crashes, either both are there
-or neither is.
+Its state is in the rows, and it sleeps until the first of them is due. Each schedule has its turn in a task of its own,
+so that one that can't start its run delays no other. The session and the schedule's row, which then names the next due
+time, are one submission with the row's version as precondition: whatever crashes, either both exist or neither does.
 """
 
 import contextlib
@@ -44,58 +43,58 @@ from opscore.runtime.triggering import Prepared, Trigger
 from opscore.runtime.typed_tables import time_at
 
 MAILBOX: Final = MailboxSpec(overflow=Overflow.DROP_NEWEST)
-"""Every message says the same: what does not fit is said already."""
+"""All messages have the same effect, so one that does not fit is not missed."""
 SLEEP_S_MAX: Final = 30.0
-"""The longest sleep while anything is scheduled, so that a wall clock that jumps is noticed."""
+"""The longest sleep while anything is scheduled, so that a jump of the wall clock is noticed."""
 TURNS_MAX: Final = 64
-"""Schedules that have their turn at once; they share commits."""
+"""Schedules that have their turn at the same time; they share commits."""
 COUNTED_MAX: Final = 2
-"""Schedules whose missed due times are counted at once: of each there may be millions, and nobody else has a turn."""
+"""Schedules whose missed due times are counted at the same time: each may have millions, and counting blocks others."""
 AGAIN: Final = Backoff(initial_s=1.0, coefficient=2.0, max_s=60.0, jitter=0.5)
-"""When to try again what could not be done."""
+"""The backoff after a failure."""
 
 NODE_WIDE: Final = (Unavailable, StoreFull, StoreReadOnly, CommitUnanswered)
-"""What keeps every schedule from starting a run, not one alone."""
+"""Errors that keep every schedule from starting a run, and not just one."""
 FOR_GOOD: Final = (AgentNotFound, DefinitionNotFound, InvalidDocument)
-"""What another try would not change."""
+"""Errors that a retry would not change."""
 
 
 @attrs.define
 class _Standing:
-    """What is remembered of a schedule, or of the whole node, from one try to the next."""
+    """What is remembered of a schedule, or of the whole node, between tries."""
 
     failures: int = 0
-    """In a row."""
+    """Failures in a row."""
     rests_until: float = -math.inf
-    """By trio's clock: a wall clock that is set back must make no rest longer."""
+    """When to try again, by trio's clock, so that setting back the wall clock prolongs no rest."""
     told: str = ""
-    """What the log said last."""
+    """The newest message in the log."""
     counted_until: float = -math.inf
-    """What the newest decision that was done said."""
+    """`counted_until` of the newest decision that was carried out."""
 
 
 @attrs.frozen
 class _Turn:
-    """What one look at the rows said of a schedule that is due."""
+    """What was decided about a schedule that is due, from one read of the rows."""
 
     schedule: Schedule
     version: int
     at: float
-    """When it was looked at; wall time."""
+    """When the rows were read, in wall time."""
     decision: Decision
     prepared: Prepared | None = None
     refused: Refusal | None = None
-    """Why its run can't be started, for good."""
+    """Why its run can't be started, if a retry would not help."""
 
 
 class SchedulesActor(Actor[SchedulesProtocol]):
     """Starts runs when they are due.
 
     Args:
-        addresses: where the others are.
+        addresses: where the other actors are.
         library: the definitions that runs follow.
-        limits: what counts as missed.
-        may_start: whether new runs begin at all; never again once the node drains.
+        limits: the node's limits, such as when a due time counts as missed.
+        may_start: returns whether new runs may begin; false for ever once the node drains.
         start: begins a run.
     """
 
@@ -117,24 +116,24 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         self._changed = trio.Event()
         self._at_turn: set[str] = set()
         self._counted: set[str] = set()
-        """Those of them whose missed due times are counted."""
+        """Those of the schedules at their turn whose missed due times are counted."""
         self._node = _Standing()
         self._standings: dict[str, _Standing] = {}
-        """Of the schedules of which anything has to be remembered."""
+        """By schedule, where anything has to be remembered."""
 
     async def on_start(self) -> None:
-        """After a crash, go on; the first time, the node says when."""
+        """Continue after a crash; at the first start, `KeepSchedules` begins."""
         if self._addresses.bound:
             self._keep()
 
     @handles(KeepSchedules)
     def keep_schedules(self, _: KeepSchedules) -> None:
-        """The node is complete: begin."""
+        """Begin to start runs that are due."""
         self._keep()
 
     @handles(ScheduleChanged)
     def schedule_changed(self, message: ScheduleChanged) -> None:
-        """Look again, and give this one another chance at once."""
+        """Check the due times again, and let this schedule try at once."""
         self._standings.pop(message.schedule_id, None)
         self._changed.set()
 
@@ -150,12 +149,12 @@ class SchedulesActor(Actor[SchedulesProtocol]):
                 await self._changed.wait()
 
     async def _look(self) -> float:
-        """Give a turn to every schedule that is due; answers in how many seconds to look again."""
+        """Give a turn to every schedule that is due; return in how many seconds to look again."""
         if not self._may_start():
             return math.inf
         if self._node.rests_until > trio.current_time():
             return self._node.rests_until - trio.current_time()
-        # Those that are at their turn or rest stand before the others.
+        # Schedules that are at their turn, or rest, come first in the index.
         line_max = TURNS_MAX + len(self._at_turn) + len(self._standings)
         try:
             lines = await self._addresses.journal.load(
@@ -186,16 +185,16 @@ class SchedulesActor(Actor[SchedulesProtocol]):
     # --- one schedule -------------------------------------------------------------------------------------
 
     async def _turn(self, schedule_id: str) -> None:
-        """Do what is due; whatever goes wrong is this schedule's own affair, or a reason for all to wait."""
+        """Do what is due. A failure makes this schedule wait, or all of them if its cause is node-wide."""
         try:
             await self._take(schedule_id)
         except Superseded:
-            # Somebody has changed it, or what it runs: it is looked at again, at once.
+            # The schedule or its workflow was changed meanwhile, so it is checked again at once.
             pass
         except NODE_WIDE as error:
             self._node_rests(error)
             await self._note(schedule_id, error)
-        except Exception as error:  # noqa: BLE001 (one that always fails must not take the others down with the actor)
+        except Exception as error:  # noqa: BLE001 (a schedule that always fails must not take others down)
             _rests(self._standings.setdefault(schedule_id, _Standing()), self.context.clock.random)
             await self._note(schedule_id, error)
         else:
@@ -228,7 +227,7 @@ class SchedulesActor(Actor[SchedulesProtocol]):
             self._standings[schedule_id] = standing
 
     def _read(self, view: Snapshot, schedule_id: str) -> _Turn | None:
-        """Look at a schedule and what it would run, behind every commit that was sent before."""
+        """Decide on a schedule, and prepare its run, from rows that include every commit sent before."""
         found, now = SCHEDULES.read(view, schedule_id), self._now()
         schedule = found.row
         if schedule is None or schedule.next_due_at is None or schedule.next_due_at > now:
@@ -247,7 +246,7 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         return attrs.evolve(turn, prepared=prepared)
 
     async def _note(self, schedule_id: str, error: Exception) -> None:
-        """Say in the row why nothing starts; where even that can't be written, the log alone says it."""
+        """Write into the row why no run starts; if even that can't be written, only the log says so."""
         failure = _failure(error)
         self._tell_once(schedule_id, f"its run waits: {failure.message}")
         with contextlib.suppress(OpscoreError):
@@ -262,10 +261,10 @@ class SchedulesActor(Actor[SchedulesProtocol]):
     # --- what rests ---------------------------------------------------------------------------------------
 
     def _node_rests(self, error: OpscoreError) -> float:
-        """Nothing starts for a while; answers for how many seconds."""
+        """Start nothing for a while; return for how many seconds."""
         if self._node.rests_until <= trio.current_time():
             if not self._node.failures:
-                self.context.log.warning("schedules start nothing until this is over: %s", error)
+                self.context.log.warning("schedules start no runs until this is over: %s", error)
             _rests(self._node, self.context.clock.random)
         return self._node.rests_until - trio.current_time()
 

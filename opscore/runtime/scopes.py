@@ -1,4 +1,4 @@
-"""What the expressions of a run can read: its input, its tasks so far, the item at hand, the session, the failure."""
+"""The names that a run's expressions can read: input, tasks, the current item, the session, the error."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ class Standing:
 
     Args:
         session: the run.
-        definition: what it follows.
-        tasks: its tasks by their place in the definition.
-        items: what a task that is done for each item of a list has begun so far.
-        results: of such tasks that are complete their results, as far as they were put together already: each item of
-            the next list may read the whole of the one before.
+        definition: its definition.
+        tasks: its tasks, in the order of the definition.
+        items: the items that each `forEach` task has begun so far, by the task's ordinal.
+        results: a cache of the results of completed `forEach` tasks, because each item of the next list may read the
+            whole list before.
     """
 
     session: Session
@@ -29,11 +29,11 @@ class Standing:
     results: dict[int, list[Any]] = attrs.field(factory=dict, eq=False, repr=False)
 
     def scope(self, keys: Iterable[str], task: Task | None = None) -> dict[str, Any]:
-        """The names that an expression may read.
+        """Return the values of the names that an expression may read.
 
         Args:
-            keys: the tasks that it reads.
-            task: for whom it is evaluated.
+            keys: the ids, in the definition, of the tasks that it reads.
+            task: the task for which it is evaluated, if it is for one.
         """
         found: dict[str, Any] = {
             "input": self.session.payload,
@@ -49,7 +49,7 @@ class Standing:
             found |= {"item": (self.tasks[task.ordinal].items or [])[task.item], "index": task.item}
         if task is not None and self.definition.tasks[task.ordinal].role is not Role.STEP:
             about = self._failure_for(self.definition.tasks[task.ordinal])
-            # Whatever the run ends by, its handlers may read both: where it was cancelled, they are null.
+            # Handlers may read both fields however the run ended; in a cancelled run they are null.
             found["error"] = _shown(about) or {"message": None, "code": None}
         return found
 
@@ -58,14 +58,14 @@ class Standing:
         return {"result": self.result_of(key), "status": str(task.status), "error": _shown(task.error)}
 
     def _failure_for(self, handler: TaskDefinition) -> Failure | None:
-        """What a handler is about: the failure of its step, else of the run."""
+        """Return the failure that a handler is called for: that of its step, or else that of the run."""
         if handler.role is Role.FALLBACK:
             step = next(step for step in self.definition.steps if step.fallback == handler.key)
             return self.tasks[step.ordinal].error
         return self.session.error
 
     def result_of(self, key: str) -> Any:
-        """The result of a step; that of its fallback where it failed, and of its items in their order."""
+        """Return a step's result: if it failed, that of its fallback; for `forEach`, those of its items in order."""
         definition = self.definition.by_key[key]
         task = self.tasks[definition.ordinal]
         if task.status is TaskStatus.FAILED and definition.fallback is not None:
@@ -79,7 +79,7 @@ class Standing:
         return task.result
 
     def gathered(self) -> dict[str, Any]:
-        """The results of the steps that no other step waits for, by their ids; one that was skipped has none."""
+        """Return the results of the steps that no other step waits for, by id, without those that were skipped."""
         return {step.key: self.result_of(step.key) for step in self._last()}
 
     def _last(self) -> Iterator[TaskDefinition]:
@@ -94,13 +94,13 @@ def _shown(failure: Failure | None) -> dict[str, str] | None:
 
 
 def standing_of(session: Session, definition: Definition, rows: Iterable[Task]) -> Standing:
-    """A run as its expressions see it, from its rows."""
+    """Return a run as its expressions see it, from its rows."""
     tasks, items = apart(rows)
     return Standing(session=session, definition=definition, tasks=tasks, items=items)
 
 
 def apart(rows: Iterable[Task]) -> tuple[tuple[Task, ...], dict[int, tuple[Task, ...]]]:
-    """The tasks of a run, and the items of its lists by the places of their tasks.
+    """Separate a run's tasks from the items of its lists, which are returned by the ordinals of their tasks.
 
     Args:
         rows: both, in the order of the definition and of the lists.

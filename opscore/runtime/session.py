@@ -1,7 +1,7 @@
 """A session's actor: it owns one run's rows and commits each of its steps.
 
-A step is decided by `transitions`, which is pure; what changed goes into one submission guarded by the version of
-the run's line in the index of unfinished sessions, which every step writes. Effects follow the commit.
+`transitions`, which is pure, decides a step. Its changes are one submission, guarded by the version of the run's entry
+in the index of unfinished sessions, which every step writes. Effects follow the commit.
 """
 
 from opscore.actors.actor import handles
@@ -28,13 +28,13 @@ from opscore.runtime.tables import SESSIONS, SIGNALS
 
 
 class SessionActor(SessionStanding):
-    """One run."""
+    """The actor of one run."""
 
     # --- messages -----------------------------------------------------------------------------------------
 
     @handles(messages.Start)
     async def start(self, message: messages.Start) -> Session:
-        """Begin the run, in one commit with what belongs to it."""
+        """Begin the run, in one commit with the message's extra writes."""
         self._library.keep(message.definition)
         step = transitions.begin(message.session, message.definition, self._now())
         absent = Submission(expects=(SESSIONS.expect(self._session_id, ABSENT),), new_work=True)
@@ -46,7 +46,7 @@ class SessionActor(SessionStanding):
             self._leave_if_unneeded()
 
     async def _begin(self, step: Step, extra: Submission) -> Session:
-        """Commit how the run begins; where an agent is free for its first task, that is given out with it."""
+        """Commit the start of the run; if an agent is free for its first task, the grant is part of the commit."""
         offer = await self._agent_found(step)
         if offer is not None:
             begun, lease = self._given_out(step, offer)
@@ -64,16 +64,16 @@ class SessionActor(SessionStanding):
 
     @handles(messages.Offer)
     async def offer(self, message: messages.Offer) -> int | None:
-        """Give a ready task to an agent: task, attempt and lease in one commit, if the agent stands as it did."""
+        """Give a ready task to an agent: task, attempt and lease in one commit, if the agent has not changed."""
         if self._granted is not None and self._granted[0] is message:
-            # It was found while the run began, and taken then.
+            # The offer was found while the run began, and was taken then.
             (_, version), self._granted = self._granted, None
             return version
 
         async def decide(run: Run) -> int | None:
             task = run.find(message.task_id)
             if task is not None and task.is_out and task.agent_id == message.agent_id:
-                raise CommitUnanswered("it is out with that agent, and who gave it out may not have told")
+                raise CommitUnanswered("that agent has the task already, and may not have been told")
             now = self._now()
             if task is None or not transitions.may_begin(run, task, now):
                 return None
@@ -86,7 +86,7 @@ class SessionActor(SessionStanding):
 
     @handles(messages.Settle)
     async def settle(self, message: messages.Settle) -> messages.Settled:
-        """Move an attempt on, in one commit with the agent's part, which may go on with what has become ready."""
+        """Apply an attempt's outcome, in one commit with the agent's part and, perhaps, the grant of its next task."""
 
         async def decide(run: Run) -> messages.Settled:
             task = run.find(message.task_id)
@@ -128,7 +128,7 @@ class SessionActor(SessionStanding):
 
     @handles(messages.Due)
     async def due(self, message: messages.Due) -> None:
-        """Do what a time that has come asks for."""
+        """Act on a time that may have come."""
 
         async def decide(run: Run) -> None:
             task = run.find(message.what)
@@ -140,14 +140,14 @@ class SessionActor(SessionStanding):
             of_whole = message.what == self._session_id
             due_at = run.session.due_at if of_whole else None if task is None else task.due_at
             if due_at is not None and due_at > self._now():
-                # It was looked at for another reason, which may have taken the place of its own time, or the clock was
-                # set back while this waited.
+                # Either the message came for another reason, and may have replaced the timer of this time, or the clock
+                # was set back while the message waited.
                 self._follow(DueAt(what=message.what, due_at=due_at), self._version)
 
         try:
             await self._decided(decide, otherwise=None, guarded_by=STEERED)
         except (StoreError, Refusal):
-            # Nobody else asks again, and this actor may be gone by then.
+            # The timers repeat it, because no one else does, and this actor may be gone by then.
             again = timer_messages.ArmDue(session_id=self._session_id, what=message.what, due_at=self._now() + AGAIN_S)
             hint(self._addresses.timers, again)
             raise
@@ -168,13 +168,13 @@ class SessionActor(SessionStanding):
         if session is None:
             raise SessionNotFound(self._session_id)
         if message.move in (Move.RESUME, Move.RESET) and session.parent_task_id is not None:
-            # While its actor was given up, nobody could tell it that it is waited for no more.
+            # While its actor was given up, it could not be told that its parent no longer waits for it.
             await self._look_above()
         return session if self._run is None else self._run.session
 
     @handles(messages.Discard)
     async def discard(self, message: messages.Discard) -> Task:
-        """Have a task be no dead letter any more."""
+        """Discard a dead letter."""
 
         async def decide(run: Run) -> Task:
             step = steering.discarded(run, message.task_id, self._now())
@@ -189,7 +189,7 @@ class SessionActor(SessionStanding):
 
     @handles(messages.RunImpossible)
     async def run_impossible(self, message: messages.RunImpossible) -> None:
-        """Fail a task whose run can't begin."""
+        """Fail a task whose child run can't begin."""
 
         async def decide(run: Run) -> None:
             task = run.find(message.task_id)
@@ -202,11 +202,11 @@ class SessionActor(SessionStanding):
 
     @handles(messages.SendSignal)
     async def send_signal(self, message: messages.SendSignal) -> Signal:
-        """Tell the run something by name."""
+        """Give the run a signal."""
 
         def read(view: Snapshot) -> tuple[Signal | None, int]:
             told = None if message.signal_id is None else signal_of(view, self._session_id, message.signal_id)
-            # All that it was told can be much to read, for each that comes.
+            # The count is remembered, because a run may have too many signals to read them all for each new one.
             count = self._signals_told if self._signals_told is not None else len(signals_of(view, self._session_id))
             return told, count
 
@@ -229,7 +229,7 @@ class SessionActor(SessionStanding):
 
     @handles(messages.Describe)
     async def describe(self, message: messages.Describe) -> Assignment:
-        """Say again what an agent was handed."""
+        """Return the assignment that an agent was handed."""
         if self._looks_again:
             await self._reload()
         self._leave_if_unneeded()
@@ -242,7 +242,7 @@ class SessionActor(SessionStanding):
 
     @handles(messages.AnnounceSession)
     async def announce(self, _: messages.AnnounceSession) -> None:
-        """Say again what waits, by the rows, behind every commit that is under way."""
+        """Read the rows after every commit under way, and announce again what waits."""
         self._looks_again = False
         try:
             with self._at_work():
@@ -257,7 +257,7 @@ class SessionActor(SessionStanding):
 
     @handles(messages.SessionQuiet)
     async def quiet(self, message: messages.SessionQuiet) -> None:
-        """Passivate a run that waits: its rows say everything, and the next message for it activates it again."""
+        """Passivate a run that only waits: its rows hold everything, and the next message activates it again."""
         spoken_to, self._decisions_seen = self._decisions != self._decisions_seen, self._decisions
         if spoken_to or self._has_work() or not self.context.stop_if_quiet():
             self.context.tell_after(self._limits.quiet_s, message)

@@ -1,4 +1,4 @@
-"""What can be asked of a node about workflows and their runs."""
+"""Calls on a node about workflow definitions and their runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,7 @@ from opscore.runtime.views import Page, SessionView
 
 
 class SessionCalls(Calls):
-    """Definitions, triggers and sessions."""
+    """Calls about definitions, triggers and sessions."""
 
     # --- definitions --------------------------------------------------------------------------------------
 
@@ -39,12 +39,17 @@ class SessionCalls(Calls):
         """Check a workflow document without saving it.
 
         Raises:
-            InvalidDocument: with every fault.
+            InvalidDocument: the document has faults; the error lists them all.
         """
         return parse(document, self._core.limits)
 
     async def save_definition(self, document: Mapping[str, Any]) -> SavedDefinition:
-        """Save a workflow under its id; other content makes a new revision, the same content changes nothing."""
+        """Save a workflow under its id. Changed content becomes a new revision; the same content changes nothing.
+
+        Raises:
+            InvalidDocument: the document has faults; the error lists them all.
+            NotReady: too many callers save this workflow at once.
+        """
         definition = self.validate(document)
         for _ in range(RACES_MAX):
             before = self._read(lambda view: DEFINITIONS.read(view, definition.workflow_id))
@@ -65,7 +70,7 @@ class SessionCalls(Calls):
         raise NotReady(f"workflow {definition.workflow_id!r} is being saved by too many at once", retry_after_s=1.0)
 
     def definition(self, workflow_id: str) -> tuple[SavedDefinition, Definition]:
-        """Return what a workflow id stands for. Its document may be changed, and saved as the next revision.
+        """Return what is saved under a workflow id. The document is a copy, which may be changed and saved again.
 
         Raises:
             DefinitionNotFound: nothing is saved under it.
@@ -81,7 +86,7 @@ class SessionCalls(Calls):
         return self._read(read)
 
     def definitions(self, *, limit: int = 100, cursor: str | None = None) -> Page[SavedDefinition]:
-        """List the saved workflow definitions, by their ids.
+        """List the saved workflow definitions, by id.
 
         Raises:
             InvalidDocument: the limit is not from 1 to 500.
@@ -105,16 +110,17 @@ class SessionCalls(Calls):
         Args:
             definition: the id of a saved workflow, or a workflow document.
             payload: the run's input; JSON values, 256 KiB at most.
-            agent_id: the session's agent: runs the tasks that name nobody, preferred where it is able.
-            idempotency: the same key with the same body answers the session that it started before; without a body,
-                the other arguments are it.
-            labels: what the run is found by, beside the labels of its definition, over which these count.
-            business_key: what the run is called in the caller's business; several may have the same.
+            agent_id: the session's agent: it runs the tasks that name neither capability nor agent, and is preferred
+                for tasks whose capability it has.
+            idempotency: the same key with the same body returns the session that it started before. If the key has
+                no body, the other arguments are the body.
+            labels: names and values by which the run is found; they override those of the definition.
+            business_key: the caller's own name for the run; several runs may have the same.
 
         Raises:
             AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict, LimitExceeded: refused.
-            NotReady, QueueFull: nothing new is taken at present; the same call may be made again.
-            ValueError, TypeError: the payload is not JSON, or an argument of another type than it should be.
+            NotReady, QueueFull: no new run is accepted at present; try the same call again later.
+            ValueError, TypeError: the payload is not JSON, or an argument has the wrong type.
         """
         _check_kinds(definition, idempotency)
         _check_finds(labels, business_key)
@@ -133,7 +139,7 @@ class SessionCalls(Calls):
         for _ in range(RACES_MAX):
             prepared = self._prepare(request)
             if isinstance(prepared, Session):
-                # What was accepted once is answered again, also while nothing new is taken.
+                # A trigger that was accepted once is answered again, even while no new run is accepted.
                 return prepared
             self._admit()
             try:
@@ -162,16 +168,16 @@ class SessionCalls(Calls):
         return found
 
     def history(self, session_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[JournalEntry]:
-        """What happened in a run, as the journal keeps it, the newest first; `history.attempts_of` groups it.
+        """Return the journal's records of a run, newest first; `history.attempts_of` groups them by attempt.
 
         Args:
             session_id: the run.
-            limit: how many records at most; 500 at most. A page may have fewer, or none, and not be the last.
-            cursor: where the page before ended.
+            limit: the most records to return, from 1 to 500. A page may have fewer, or none, without being the last.
+            cursor: `next_cursor` of the page before.
 
         Raises:
             SessionNotFound: there is none.
-            InvalidDocument: no page ended there, or the limit is not from 1 to 500.
+            InvalidDocument: the cursor is invalid, or the limit is not from 1 to 500.
         """
         found = self._read(lambda view: history.history(view, session_id, limit=limit, cursor=cursor))
         if found is None:
@@ -189,37 +195,37 @@ class SessionCalls(Calls):
         labels: Mapping[str, str] | None = None,
         business_key: str | None = None,
     ) -> Page[Session]:
-        """List sessions, newest first; a result too large for the listing is left to `session`.
+        """List sessions, newest first. A result that is too large for its row is only in `session`.
 
         Args:
-            limit: how many at most; 500 at most. A page may have fewer, or none, and not be the last.
-            cursor: where the page before ended.
-            status: only those that stand so.
-            workflow_id: only those of this workflow.
-            agent_id: only those of this agent.
-            labels: only those that have all of these.
-            business_key: only those that are called so.
+            limit: the most sessions to return, from 1 to 500. A page may have fewer, or none, without being the last.
+            cursor: `next_cursor` of the page before.
+            status: only sessions with this status.
+            workflow_id: only sessions of this workflow.
+            agent_id: only sessions with this agent.
+            labels: only sessions that have all of these labels.
+            business_key: only sessions with this business key.
 
         Raises:
-            InvalidDocument: there is no such status, no page ended there, or the limit is not from 1 to 500.
-            TypeError: the labels are no mapping of texts, or the business key no text.
+            InvalidDocument: there is no such status, the cursor is invalid, or the limit is not from 1 to 500.
+            TypeError: the labels are not a mapping of strings, or the business key is not a string.
         """
         _check_finds(labels, business_key)
         for value in (labels or {}).values():
-            check_is_text(value, "a text as the value of a label")
+            check_is_text(value, "a string as the value of a label")
         wanted = views.WantedSessions(
             status=status, workflow_id=workflow_id, agent_id=agent_id, labels=labels or {}, business_key=business_key
         )
         return self._read(lambda view: views.sessions(view, wanted, limit=limit, cursor=cursor))
 
     async def wait(self, session_id: str) -> Session:
-        """Wait until a session has ended, and return it. Put a `trio.fail_after` around it to bound the wait.
+        """Wait until a session has ended, and return it. Use `trio.fail_after` to bound the wait.
 
         Raises:
             SessionNotFound: there is none.
-            NotReady: the node stops before it has ended; it goes on at the next opening.
+            NotReady: the node stopped before the session ended; the session continues at the next opening.
         """
-        check_is_text(session_id, "a text as an id")
+        check_is_text(session_id, "a string as an id")
         while True:
             with self._core.feed.listen(session_id) as bell:
                 session = self._read(lambda view: views.whole_session(view, session_id, self._core.library))
@@ -230,7 +236,7 @@ class SessionCalls(Calls):
                 await bell.wait()
 
     async def wait_briefly(self, session_id: str, wait_s: float) -> SessionView:
-        """Wait for a session's end for some seconds at most, less when the node drains; return it as it then is.
+        """Wait at most `wait_s` seconds for a session to end, less if the node drains; return it as it is then.
 
         Raises:
             SessionNotFound, NotReady: as `wait`.
@@ -240,22 +246,22 @@ class SessionCalls(Calls):
         return self.session(session_id)
 
     async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> Session:
-        """Cancel, pause, resume, retry, reset or terminate a run; returns the session as it is then.
+        """Cancel, pause, resume, retry, reset or terminate a run; return the session as it is then.
 
-        Cancelling ends what is out with agents and undoes what was done; retrying begins again from what failed;
-        resetting takes what is out with agents from them and gives it out again; terminating ends the run at once, as
-        cancelled, and undoes nothing more. What is so already changes nothing.
+        Cancelling ends the open attempts and undoes the completed steps. Retrying begins again from what failed.
+        Resetting takes the open attempts from their agents and gives the tasks out again. Terminating ends the run at
+        once, as cancelled, and undoes nothing more. A move to where the run already is changes nothing.
 
         Args:
             session_id: the run.
             move: what to do.
-            reason: kept with the session where it is cancelled, terminated or paused.
+            reason: why; kept with the session when it is cancelled, terminated or paused.
 
         Raises:
             SessionNotFound: there is none.
-            SessionConflict: where it stands, it can't be moved so.
+            SessionConflict: the move is impossible in the session's present status.
             InvalidDocument: there is no such move.
-            ValueError, TypeError: the reason is no text that can be stored.
+            ValueError, TypeError: the reason is not a string, or can't be stored.
         """
         check_texts((reason,), self._core.limits)
         steer = Steer(move=chosen(Move, move, "call", "move"), reason=reason)
@@ -263,19 +269,19 @@ class SessionCalls(Calls):
         return own(await self._core.addresses.session(session_id).ask(steer))
 
     async def signal(self, session_id: str, name: str, *, payload: Any = None, signal_id: str | None = None) -> Signal:
-        """Tell a run something by name. It is kept until a task of the run waits for it.
+        """Send a run a named signal. It is kept until a task of the run waits for it.
 
         Args:
             session_id: the run.
             name: the name that a `signal` task of its definition waits for.
-            payload: the result of that task; JSON values.
-            signal_id: makes it safe to send again: the same id has an effect once.
+            payload: becomes the result of that task; JSON values.
+            signal_id: makes the signal safe to send again: the same id has an effect once.
 
         Raises:
             SessionNotFound: there is none.
-            SessionConflict: it has ended.
-            InvalidDocument: its definition waits for no signal of that name.
-            LimitExceeded: the payload is too large, the id too long, or the run was told too much.
+            SessionConflict: the run has ended.
+            InvalidDocument: no task of its definition waits for a signal of that name.
+            LimitExceeded: the payload is too large, the id too long, or the run has too many signals.
         """
         self._known_session(session_id)
         for text in (name, signal_id or ""):
@@ -286,7 +292,7 @@ class SessionCalls(Calls):
         return own(await self._core.addresses.session(session_id).ask(told))
 
     def _known_session(self, session_id: str) -> None:
-        """Look a session up first, so that rubbish ids activate nothing."""
+        """Check that a session exists before its actor is addressed, so that an unknown id activates no actor."""
         if self._read(lambda view: SESSIONS.read(view, session_id).row) is None:
             raise SessionNotFound(session_id)
 
@@ -297,10 +303,10 @@ class SessionCalls(Calls):
 
 
 def _check_kinds(definition: Any, idempotency: Any) -> None:
-    """Refuse what is neither a workflow nor an id of one, and what is no key.
+    """Check the types of a trigger's definition and idempotency key.
 
     Raises:
-        TypeError: it is none.
+        TypeError: one of them is wrong.
     """
     if not isinstance(definition, str | Mapping):
         raise TypeError(f"expected the id of a saved workflow, or a document as a mapping, found {definition!r}")
@@ -309,15 +315,15 @@ def _check_kinds(definition: Any, idempotency: Any) -> None:
 
 
 def _check_finds(labels: Any, business_key: Any) -> None:
-    """Refuse what no run is found by, whatever its limits.
+    """Check the types of labels and business key; their limits are checked elsewhere.
 
     Raises:
-        TypeError: the labels are no mapping, or the business key is no text.
+        TypeError: the labels are not a mapping, or the business key is not a string.
     """
     if labels is not None and not isinstance(labels, Mapping):
-        raise TypeError(f"expected a mapping of texts as labels, found {labels!r}")
+        raise TypeError(f"expected a mapping of strings as labels, found {labels!r}")
     if business_key is not None:
-        check_is_text(business_key, "a text as a business key")
+        check_is_text(business_key, "a string as a business key")
 
 
 def _check_found_by(request: Trigger, limits: Limits) -> None:

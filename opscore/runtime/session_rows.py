@@ -1,4 +1,4 @@
-"""A run's rows: read at a version, and the submissions that change them."""
+"""A run's rows: reading them with their version, and the submissions that change them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,18 +28,18 @@ from opscore.runtime.tables import (
 
 @attrs.frozen(kw_only=True)
 class Told:
-    """What the records of a step say beside the step."""
+    """What the records of a step say in addition to its changes."""
 
     reason: str | None = None
-    """Why somebody asked for it."""
+    """The reason that was given for it."""
     previous: int
-    """The run's commit before; `ABSENT` where the run begins."""
+    """The version of the run's commit before; `ABSENT` if the run begins."""
     revived: bool = False
-    """The run had ended, and goes on: what failed once more at once is told as failed, not as laid aside."""
+    """The run is retried: a task that fails again at once is recorded as failed, not as discarded."""
 
 
 def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run | None, int, int]:
-    """Read a run, the version that guards it (`ABSENT` once it has ended), and the newest commit that wrote of it."""
+    """Read a run, the version that guards it (`ABSENT` once it has ended), and the version of its newest commit."""
     session = SESSIONS.read(view, session_id)
     if session.row is None:
         return None, ABSENT, ABSENT
@@ -50,7 +50,7 @@ def read_run(view: Snapshot, *, session_id: str, library: Library) -> tuple[Run 
 
 
 def run_of(session: Session, tasks: Sequence[Task], view: Snapshot, library: Library) -> Run:
-    """Put a run together from its rows."""
+    """Build a run from its rows."""
     steps, items = apart(tasks)
     definition = library.find(view, session.definition_key)
     signals = signals_of(view, session.session_id) if definition.signals else []
@@ -75,7 +75,7 @@ def signal_of(view: Snapshot, session_id: str, signal_id: str) -> Signal | None:
 
 
 def difference(before: Run | None, step: Step, version: int, now: float, limits: Limits, told: Told) -> Submission:
-    """Put together what a step changed; each change is also a journal record."""
+    """Return the submission of a step's changes, each of which is also a journal record."""
     after = step.run
     session_id = after.session.session_id
     writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
@@ -101,7 +101,7 @@ def difference(before: Run | None, step: Step, version: int, now: float, limits:
 
 
 def _records_of(before: Run | None, step: Step, now: float, told: Told) -> Iterator[Record]:
-    """A record for each change; why somebody asked for it stands in the session's, or else in each of its tasks'."""
+    """Yield a record for each change. The reason is in the session's record, or else in those of the tasks."""
     alone = before is not None and before.session is step.run.session
     reason = told.reason if alone else None
     for task in step.changed:
@@ -115,13 +115,13 @@ def _records_of(before: Run | None, step: Step, now: float, told: Told) -> Itera
 
 
 def steering_guard(view: Snapshot, *, run: Run, step: Step) -> Submission:
-    """What a step that comes from outside, or by time, requires of other rows and does to them.
+    """Return the preconditions and writes in other rows of a step that comes from outside, or by time.
 
-    The lease of an attempt that is taken from its agent says so from then on: whatever the agent has in hand, it may
-    be busy with it for a while yet. A run that had ended has to be there still when it goes on.
+    The lease of an attempt that is taken from its agent becomes revoked, because the agent may be busy with it for a
+    while. A run that had ended must still exist when it is retried.
 
     Raises:
-        Superseded: it is not.
+        Superseded: it no longer exists.
     """
     found = Submission()
     if run.ended:
@@ -141,7 +141,7 @@ def steering_guard(view: Snapshot, *, run: Run, step: Step) -> Submission:
 
 
 def _bounded(session: Session, limits: Limits) -> Session:
-    """Keep a gathered result out of the session's row where it is large: it stands in the tasks' rows as it is."""
+    """Leave a gathered result that is too large out of the session's row; the rows of the tasks hold it."""
     if session.result is None or len(encode_json(session.result)) <= limits.value_bytes_max:
         return session
     return attrs.evolve(session, result=None)
@@ -154,7 +154,7 @@ def _task_record(task: Task, before: Task | None, now: float, told: Told, reason
         "agentId": task.agent_id,
         "previous": told.previous,
     }
-    # What an earlier attempt failed by stays in the row, and is not said of this one.
+    # The error of an earlier attempt stays in the row, but is not part of this record.
     is_news = before is None or task.error is not before.error or task.status is TaskStatus.FAILED
     if task.error is not None and is_news:
         data["error"] = attrs.asdict(task.error)

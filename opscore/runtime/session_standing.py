@@ -1,4 +1,4 @@
-"""Where a run stands: what its actor knows, how it decides and commits, and whom it tells."""
+"""The base of a session's actor: the state that it keeps, how it decides and commits, and whom it tells."""
 
 import contextlib
 import functools
@@ -34,29 +34,29 @@ ArgumentT = TypeVar("ArgumentT")
 
 DECISIONS_MAX: Final = 8
 STEERED: Final = (OPEN_SESSIONS.name, SESSIONS.name, LEASES.name)
-"""The tables whose rows a step from outside, or by time, may require."""
+"""The tables with preconditions of a step that is asked for from outside, or that a time causes."""
 GRANTED: Final = (AGENTS.name, LEASES.name, SLOTS.name)
-"""The tables whose rows a grant requires."""
+"""The tables with preconditions of a grant."""
 ERRANDS_AT_ONCE: Final = 32
-"""Of one run, which may wait for thousands of others."""
+"""Errands of one run at a time; it may wait for thousands of child runs."""
 AGAIN_S: Final = 1.0
-"""When to try again what the store, or an agent's mailbox, could not take."""
+"""How long to wait before trying again what the store, or a mailbox, could not take."""
 DISPATCHER_WAIT_S: Final = 1.0
-"""How long a commit waits for what the dispatcher says; without it the task gets in line."""
+"""How long a commit waits for the dispatcher's answer; without it, the task gets in line."""
 
 
 class SessionStanding(Actor[SessionProtocol]):
-    """What every message to a session's actor is decided with.
+    """The state of a session's actor, and what its handlers share.
 
     Args:
-        session_id: whose actor it is; the run may not have started yet.
-        is_new: the id was made just now, and no row can name it before this actor writes one.
-        addresses: where the others are.
+        session_id: the id of the run, which may not have started yet.
+        is_new: the id was made just now, so that no row can name it before this actor writes one.
+        addresses: where the other actors are.
         library: the definitions that runs follow.
-        limits: what the node allows.
-        sub_runs: what is done for runs that its tasks wait for.
-        on_open: told the id of a run that is unfinished: once it has begun, and whenever it is taken up again.
-        on_ended: told that the run has ended, after the commit; both may be told more than once.
+        limits: the node's limits.
+        sub_runs: begins and ends the child runs that its tasks wait for.
+        on_open: called with the id of an unfinished run, once it has begun, and whenever its actor starts again.
+        on_ended: called with the id after the commit that ended the run. Both may be called more than once.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SessionStanding(Actor[SessionProtocol]):
         self._run: Run | None = None
         self._version = ABSENT
         self._newest = ABSENT
-        # How many signals the run was told, once that has been looked at.
+        # How many signals the run has got, once they have been counted.
         self._signals_told: int | None = None
         self._decisions = 0
         self._decisions_seen = 0
@@ -91,17 +91,17 @@ class SessionStanding(Actor[SessionProtocol]):
         self._errands_under_way = 0
         self._working = 0
         self._granted: tuple[messages.Offer, int] | None = None
-        """The offer that was taken as the run began, and the commit."""
+        """The offer that was taken as the run began, and the version of that commit."""
 
     async def on_start(self) -> None:
-        """Read the run; after a crash, say again what waits."""
+        """Read the run; after a crash, announce again what waits."""
         if not self._is_new or self.context.incarnation > 1:
             await self._reload()
         self.context.tell_after(self._limits.passivate_s, messages.SessionQuiet())
         if self._run is not None:
             self._note_standing()
         elif self.context.incarnation > 1:
-            # Whoever triggers it has counted it, and what it is to begin with may wait in its mailbox still.
+            # The trigger has counted it as unfinished already, and its `Start` may still be in the mailbox.
             self._look_again()
         if self.context.incarnation > 1:
             self._announce()
@@ -113,9 +113,9 @@ class SessionStanding(Actor[SessionProtocol]):
         otherwise: ResultT,
         guarded_by: Collection[str] = (OPEN_SESSIONS.name,),
     ) -> ResultT:
-        """Decide on the run; if a row of these tables changed underneath, reload and decide again.
+        """Decide on the run; if a row of these tables was changed meanwhile, reload and decide again.
 
-        What an agent's part requires is for the caller to look at.
+        A changed row of another table, such as in an agent's part, is the caller's concern: `Superseded` is raised.
         """
         self._decisions += 1
         try:
@@ -129,7 +129,7 @@ class SessionStanding(Actor[SessionProtocol]):
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
-        """While a message is acted on, an errand that ends meanwhile ends nothing else: the run may go on with this."""
+        """Keep the actor in memory while it acts on a message, even if an errand ends meanwhile."""
         self._working += 1
         try:
             yield
@@ -140,7 +140,7 @@ class SessionStanding(Actor[SessionProtocol]):
         self, decide: Callable[[Run], Awaitable[ResultT]], otherwise: ResultT, guarded_by: Collection[str]
     ) -> ResultT:
         if self._looks_again:
-            # A commit was in doubt; what is read stands behind it, and others may have acted on it already.
+            # The outcome of a commit was unknown. The reload comes after it, and others may have acted on it already.
             await self._reload()
         for _ in range(DECISIONS_MAX):
             try:
@@ -152,7 +152,7 @@ class SessionStanding(Actor[SessionProtocol]):
         raise NotReady(f"session {self._session_id!r} changes faster than it can be decided", retry_after_s=1.0)
 
     async def _guard(self, run: Run, step: Step) -> Submission:
-        """What a step needs of other rows: the leases that it ends, and that a finished run is still kept."""
+        """Return what a step needs of other rows: the leases that it revokes, and that an ended run still exists."""
         if not step.revoked and not run.ended:
             return Submission()
         return await self._addresses.journal.load(functools.partial(steering_guard, run=run, step=step))
@@ -160,13 +160,13 @@ class SessionStanding(Actor[SessionProtocol]):
     async def _commit(
         self, before: Run | None, step: Step, extra: Submission | None = None, reason: str | None = None
     ) -> int:
-        """Commit what a step changed, guarded by the run's version, then let its effects follow."""
+        """Commit a step's changes, guarded by the run's version, then carry out its effects; return the version."""
         told = Told(reason=reason, previous=self._newest)
         own = difference(before, step, self._version, self._now(), self._limits, told)
         try:
             version = await self._addresses.journal.commit(own + (extra or Submission()))
         except CommitUnanswered:
-            # It may be committed yet, and its effects are for nobody else to follow.
+            # It may still be committed, and then no one but this actor carries out its effects.
             self._look_again()
             for task in step.revoked:
                 self._tell_agent(task.agent_id or "", messages.AnnounceAgent())
@@ -183,12 +183,12 @@ class SessionStanding(Actor[SessionProtocol]):
     # --- what begins at once ------------------------------------------------------------------------------
 
     async def _agent_found(self, step: Step) -> messages.Offer | None:
-        """An agent for the first task that a step has wait."""
+        """Ask for an agent for the first task that a step makes ready."""
         task = self._first_ready(step)
         return None if task is None else await self._dispatcher_says(messages.FindAgent(task=task))
 
     async def _following(self, step: Step, free: messages.AgentAvailable | None) -> messages.Offer | None:
-        """What the agent that a step sets free may go on with: the first task that the step has wait, or nothing."""
+        """Return an offer of the first task that a step makes ready to the agent that it frees, if that may go on."""
         task = self._first_ready(step)
         if free is None or task is None or not await self._dispatcher_says(messages.MayGoOn(agent=free, task=task)):
             return None
@@ -202,21 +202,21 @@ class SessionStanding(Actor[SessionProtocol]):
         return ready_task(run.session, run.task_definition(task), task)
 
     async def _dispatcher_says(self, question: Message[DispatcherProtocol, ResultT]) -> ResultT | None:
-        """What the dispatcher says; nothing where it can't say it soon."""
+        """Ask the dispatcher; return None if it does not answer soon."""
         try:
             return await self._addresses.dispatcher.ask(question, timeout_s=DISPATCHER_WAIT_S)
         except ActorError as error:
-            self.context.log.info("the dispatcher finds no agent now: %s", error)
+            self.context.log.info("the dispatcher does not answer, so the task gets in line: %s", error)
             return None
 
     def _tell_free(self, free: messages.AgentAvailable | None, version: int) -> None:
-        """Tell of the agent at once, for whoever was told of the same commit and has work for it."""
+        """Announce the agent at once, to a dispatcher that has just been told of the same commit's ready tasks."""
         if free is not None:
             of_row = version if free.version == ABSENT else free.version
             hint(self._addresses.dispatcher, attrs.evolve(free, as_of=version, version=of_row))
 
     def _given_out(self, step: Step, offer: messages.Offer) -> tuple[Step, Lease]:
-        """The same step, with a task that waits after it given out as offered; and the lease of the attempt."""
+        """Extend a step by giving out a task as offered; also return the lease of the attempt."""
         run, now = step.run, self._now()
         task = run.find(offer.task_id)
         assert task is not None, "what is given out is of this run"
@@ -226,7 +226,7 @@ class SessionStanding(Actor[SessionProtocol]):
         return step.then(given), lease
 
     def _tell_granted(self, run: Run, lease: Lease, version: int) -> None:
-        """Have the agent hand over what was given to it in the commit that led to this run."""
+        """Tell the agent's actor to deliver the attempt that was granted in the commit that led to this run."""
         task = run.find(lease.task_id)
         assert task is not None, "what was given out is of this run"
         granted = messages.LeaseGranted(lease=lease, version=version, assignment=assignment(run, task))
@@ -266,9 +266,9 @@ class SessionStanding(Actor[SessionProtocol]):
             hint(self._addresses.dispatcher, messages.TaskReady(task=waiting, as_of=version))
 
     def _run_errand(self, errand: Callable[[ArgumentT], Awaitable[None]], argument: ArgumentT) -> None:
-        """Do something beside the mailbox, until it is done; the actor stays for as long as that takes."""
+        """Do something beside the mailbox, until it succeeds; the actor stays in memory for as long as that takes."""
         self._errands.append(functools.partial(errand, argument))
-        # Each takes a task of trio: where the node begins as many runs as it may, one has to do.
+        # Each takes a trio task, so one has to do while the node begins as many runs as it may.
         if self._errands_under_way < (ERRANDS_AT_ONCE if self._sub_runs.has_room else 1):
             self._errands_under_way += 1
             self.context.start_soon(self._run_errands)
@@ -280,7 +280,7 @@ class SessionStanding(Actor[SessionProtocol]):
                 try:
                     await errand()
                 except (StoreError, Refusal, ActorError) as error:
-                    self.context.log.warning("tried again in %g s: %s", AGAIN_S, error)
+                    self.context.log.warning("a step for a child run is tried again in %g s: %s", AGAIN_S, error)
                     self._errands.append(errand)
                     await trio.sleep(AGAIN_S)
         finally:
@@ -288,7 +288,7 @@ class SessionStanding(Actor[SessionProtocol]):
             self._leave_if_unneeded()
 
     async def _begin_below(self, task: Task) -> None:
-        """Begin the run that a task waits for, or look how it stands; where it can't be begun, the task fails."""
+        """Begin the child run that a task waits for, or check its state; if it can't begin, the task fails."""
         run = self._run
         if run is None or run.find(task.task_id) != task:
             return
@@ -297,16 +297,16 @@ class SessionStanding(Actor[SessionProtocol]):
             impossible = messages.RunImpossible(task_id=task.task_id, attempt=task.attempt, failed=begun)
             await self.context.ref.ask(impossible)
         elif not begun:
-            # It may have ended already, and what it said then may be lost.
+            # It may have ended already, and its message may be lost.
             await self.context.ref.send(messages.Due(what=task.task_id))
 
     async def _call_off_what_is_left(self, run: Run) -> None:
-        """Cancel the runs that nobody waits for any more: of the commit that says so, the answer may have been lost."""
+        """Cancel child runs that no task waits for: the answer to the commit that gave them up may have been lost."""
         for session_id in await self._sub_runs.left_behind(run):
             await self._sub_runs.call_off(session_id)
 
     async def _look_above(self) -> None:
-        """Cancel a run that nobody waits for any more, and whose parent could not say so."""
+        """Cancel this run if its parent no longer waits for it, and could not say so."""
 
         async def decide(run: Run) -> None:
             off = run.ended or run.session.cancelled_at is not None
@@ -317,7 +317,7 @@ class SessionStanding(Actor[SessionProtocol]):
         await self._decided(decide, otherwise=None, guarded_by=STEERED)
 
     def _tell_above(self, session: Session) -> None:
-        """Have the run that waits for this one look at it."""
+        """Tell the parent run that this one has ended."""
         if session.parent_task_id is None:
             return
         above, what = session_of(session.parent_task_id), session.parent_task_id
@@ -328,11 +328,11 @@ class SessionStanding(Actor[SessionProtocol]):
             hint(self._addresses.timers, arm)
 
     def _tell_agent(self, agent_id: str, message: messages.LeaseGranted | messages.AnnounceAgent) -> None:
-        """Have an agent look at its lease: it is new, or taken back."""
+        """Tell an agent's actor that its lease is new, or was revoked."""
         try:
             self._addresses.agent(agent_id).tell(message)
         except MailboxFull:
-            # Whoever looks at a lease learns the same from it, so have it looked at once there is room again.
+            # The actor learns the same when it checks its lease, so the timers tell it to once there is room again.
             hint(self._addresses.timers, timer_messages.ArmLease(agent_id=agent_id, due_at=self._now() + AGAIN_S))
 
     def _announce(self) -> None:
@@ -345,7 +345,7 @@ class SessionStanding(Actor[SessionProtocol]):
         for agent_id in dict.fromkeys(run.dismissed()):
             self._tell_agent(agent_id, messages.AnnounceAgent())
         if run.ended:
-            # Whoever waits for it may not have been told.
+            # Its parent may not have been told.
             self._tell_above(run.session)
             return
         if run.session.due_at is not None:
@@ -359,18 +359,18 @@ class SessionStanding(Actor[SessionProtocol]):
                 self._follow(RunAwaited(task=task), self._version)
 
     def _leave_if_unneeded(self) -> None:
-        """A run that is over needs no actor, since its rows say everything, and one that waits none among many."""
+        """Stop if the run is over, or only waits while there are too many actors: its rows hold everything."""
         over = self._run is None or self._run.ended
         if not self._working and (over or self._is_crowded()) and not self._has_work():
             self.context.stop_if_quiet()
 
     def _is_crowded(self) -> bool:
-        # One that has crashed stays for a while: how often it did is forgotten with it.
+        # An actor that has crashed stays for a while, because its count of crashes would be forgotten with it.
         has_crashed = self.context.incarnation > 1
         return not has_crashed and self._addresses.sessions_active > self._limits.passivate_beyond
 
     def _has_work(self) -> bool:
-        """Whether something is under way that the rows alone do not tell: an attempt, a commit in doubt, an errand."""
+        """Whether something still needs the actor: an open attempt, a commit of unknown outcome, an errand."""
         out = self._run is not None and self._run.has_attempts_out
         return out or self._looks_again or self._errands_under_way > 0
 
@@ -380,7 +380,7 @@ class SessionStanding(Actor[SessionProtocol]):
             self.context.tell_after(AGAIN_S, messages.AnnounceSession())
 
     def _note_standing(self) -> None:
-        """Let the node count its unfinished runs, whatever a crash kept from being said; one in doubt counts."""
+        """Tell the node whether the run is unfinished, also after a crash; a run of unknown state counts as such."""
         if self._run is not None and not self._run.ended:
             self._on_open(self._session_id)
         elif not self._looks_again:

@@ -1,4 +1,4 @@
-"""How much was left of a time when it was heard of, by trio's clock, which nobody sets."""
+"""The time that is left until a deadline, measured by trio's monotonic clock, which no change of the time affects."""
 
 import attrs
 import trio
@@ -6,17 +6,17 @@ import trio
 
 @attrs.frozen
 class Span:
-    """What was left of a time."""
+    """The seconds that were left until a deadline at one moment."""
 
     left_s: float
     at: float
-    """When so much was left, by trio's clock."""
+    """That moment, by trio's clock."""
 
     @classmethod
     def until(cls, until: float, now: float) -> "Span":
-        """What is left now of a time that ends at a time of the wall clock, which shows `now`."""
+        """Return the span from now until a time of the wall clock, which currently shows `now`."""
         return cls(until - now, trio.current_time())
 
     def now_left_s(self, stood_still_s: float = 0.0) -> float:
-        """What is left of it, where for so long of the time since the node did nothing."""
+        """Return the seconds that are left now, not counting the seconds during which the node stood still."""
         return self.left_s - max(0.0, trio.current_time() - self.at - stood_still_s)

@@ -1,4 +1,4 @@
-"""What may be asked of a run from outside, such as to cancel or to retry it, and what each comes to."""
+"""Decisions on requests to a run from outside: steering it, discarding a dead letter, and sending it a signal."""
 
 import random
 
@@ -21,10 +21,10 @@ from opscore.runtime.tables import session_of
 
 
 def steered(run: Run, move: Move, reason: str | None, now: float) -> Step | None:
-    """The step that a move comes to; nothing where the run stands so already.
+    """Return the step of a move, or None if the run is there already.
 
     Raises:
-        SessionConflict: where the run stands, it can't be moved so.
+        SessionConflict: the move is impossible in the run's present status.
     """
     session = run.session
     if move is Move.RETRY:
@@ -51,20 +51,20 @@ def steered(run: Run, move: Move, reason: str | None, now: float) -> Step | None
 def _check_revivable(run: Run) -> None:
     session = run.session
     if session.status is not SessionStatus.FAILED:
-        raise SessionConflict(session.session_id, f"it is {session.status}, and only a failed one is tried again")
+        raise SessionConflict(session.session_id, f"it is {session.status}, and only a failed session can be retried")
     if session.parent_task_id is not None:
-        reason = f"session {session_of(session.parent_task_id)!r} began it; try that one again"
+        reason = f"it is a child run of session {session_of(session.parent_task_id)!r}; retry that one"
         raise SessionConflict(session.session_id, reason)
     if reviving.compensated(run):
-        raise SessionConflict(session.session_id, "what it did has been compensated, and can't be gone on with")
+        raise SessionConflict(session.session_id, "it has been compensated, so it can't be retried")
 
 
 def discarded(run: Run, task_id: str, now: float) -> Step:
-    """The step after which a task is no dead letter any more.
+    """Return the step that discards a dead letter.
 
     Raises:
-        DeadLetterNotFound: it is none.
-        SessionConflict: the run has not ended, and would bury it again.
+        DeadLetterNotFound: the task is not a dead letter.
+        SessionConflict: the run has not ended, and would make it a dead letter again.
     """
     task = run.find(task_id)
     if task is None or not task.dead:
@@ -77,39 +77,40 @@ def discarded(run: Run, task_id: str, now: float) -> Step:
 
 
 def told_again(told: Signal, message: SendSignal) -> Signal:
-    """The signal that a run has been told before, under the id that it is told another time.
+    """Return the signal that a run has got before under the id of a message.
 
     Raises:
-        IdempotencyConflict: it was another one.
+        IdempotencyConflict: that signal has another name or payload.
     """
-    # As JSON: to Python, true is 1.
+    # The payloads are compared as JSON, because to Python true equals 1.
     if told.name != message.name or digest(told.payload) != digest(message.payload):
         raise IdempotencyConflict(told.signal_id)
     return told
 
 
 def admitted(run: Run, told: SendSignal, known: int, limits: Limits, now: float, rng: random.Random) -> Signal:
-    """The signal that the run is told, if it is for anything.
+    """Check a message with a signal, and return the signal.
 
     Args:
-        run: the run.
-        told: what it is told.
-        known: how many signals it has been told before.
-        limits: how many it may be.
+        run: the run that it is sent to.
+        told: the message.
+        known: how many signals the run has got before.
+        limits: bounds that number.
         now: the time.
-        rng: draws the id of one that was given none.
+        rng: makes up an id if the message has none.
 
     Raises:
         SessionConflict: the run has ended.
-        InvalidDocument: its definition waits for no signal of that name.
-        LimitExceeded: it has been told too many.
+        InvalidDocument: no task of its definition waits for a signal of that name.
+        LimitExceeded: the run has got too many signals.
     """
     session_id, names = run.session.session_id, sorted(run.definition.signals)
     if run.ended:
         raise SessionConflict(session_id, f"it is {run.session.status}")
     if told.name not in names:
         waits_for = f"it waits for {', '.join(map(repr, names))}" if names else "it waits for none"
-        raise InvalidDocument("signal", (Fault(path="name", message=f"{told.name!r} is no signal of it; {waits_for}"),))
+        message = f"this workflow has no signal {told.name!r}; {waits_for}"
+        raise InvalidDocument("signal", (Fault(path="name", message=message),))
     if known >= limits.signals_max:
         raise LimitExceeded("signals_max", limits.signals_max, known + 1)
     return Signal(

@@ -1,17 +1,17 @@
-"""The store's transactional protocol: what the runtime asks of whatever keeps its rows.
+"""The store's transactional protocol: what the runtime requires of the storage of its rows.
 
-It knows bytes, versions and batches, and nothing of agents, of trio or of files. A `Submission` is preconditions
-plus writes; `Store.apply` checks and applies a batch of them in order and durably, each of them whole, and one that
-can't be applied is refused alone. Every applied submission advances the sequence number, also one that writes nothing,
-and the values it writes carry that number as their version: versions are never reused, not even by a value that was
-deleted and written again, nor after a reopen, so a stale writer is always told apart.
+It deals in bytes, versions and batches, and knows nothing of agents, trio or files. A `Submission` is a set of
+preconditions and a set of writes. `Store.apply` applies a batch of submissions in order and durably, each as a whole; a
+submission that can't be applied is refused alone. Every applied submission advances the sequence number, even if it
+writes nothing, and the values it writes have that number as their version. Versions are never reused, not even when a
+value is deleted and written again, nor after a reopen, so a stale writer is always detected.
 
 A value may name entries in indexes. The store writes and removes them together with the value, so an index is
-right at every commit without any writer having to know what stood there before.
+right at every commit without any writer having to know the value before.
 
-Keys are bytes, 1 to `KEY_BYTES_MAX` of them, and their order is that of the bytes as unsigned numbers, a key before
-those that it begins; no locale and no encoding has a say in it. The tables and indexes of a store are given when it is
-opened, and to name another one is a bug of the caller's, as is a schema above `SCHEMA_MAX`.
+Keys have 1 to `KEY_BYTES_MAX` bytes, and are ordered by their bytes as unsigned numbers, a key before those that it is
+a prefix of; locale and encoding play no part. The tables and indexes of a store are given when it is opened. Naming
+another one is a bug of the caller, as is a schema above `SCHEMA_MAX`.
 
 Nothing here may assume LMDB: `tests/runtime/storage/store_conformance.py` says what every adapter has to do.
 """
@@ -29,26 +29,26 @@ from opscore.runtime.errors import StoreDamaged, StoreError, Superseded
 _log = logging.getLogger("opscore.store")
 
 ABSENT: Final = 0
-"""The version of a key that is not there."""
+"""The version of a key that does not exist."""
 KEY_BYTES_MAX: Final = 511
-"""The longest key; an entry of an index counts with the key of its value."""
+"""The longest key; for an index entry, its place and the key of its value count together."""
 SCHEMA_MAX: Final = 2**14 - 1
 """The highest schema that a value may be written with; the lowest is 0."""
 JOURNAL_TABLE: Final = "journal"
-"""Where records go. It is read as any other table, and its rows may be deleted; only records are added to it."""
+"""The table of records. It is read like any other, and its rows may be deleted, but only records can be added."""
 
 
 if TYPE_CHECKING:
     from attrs import frozen as _value
 else:
-    # Frozen to the type checker alone: at run time a frozen class sets each field through `object.__setattr__`, which
+    # Frozen only for the type checker: at run time a frozen class sets each field through `object.__setattr__`, which
     # takes three times as long, and every commit makes half a dozen of these.
     _value = functools.partial(attrs.define, unsafe_hash=True)
 
 
 @_value
 class Expect:
-    """A precondition: the key is at this version (`ABSENT` when it must not be there). The table is no index."""
+    """A precondition: the key is at this version (`ABSENT` if it must not exist). The table is not an index."""
 
     table: str
     key: bytes
@@ -57,7 +57,7 @@ class Expect:
 
 @_value
 class Vacant:
-    """A precondition: no key of the table, which may be an index, begins so; with an empty prefix, there is none."""
+    """A precondition: no key of the table, which may be an index, has this prefix; an empty one matches every key."""
 
     table: str
     prefix: bytes
@@ -65,22 +65,22 @@ class Vacant:
 
 @_value
 class Entry:
-    """A line in an index, which leads to the value that names it. An index belongs to one table."""
+    """An entry in an index, which refers to the value that names it. An index belongs to one table."""
 
     index: str
     place: bytes
-    """Where it stands among the index's lines; the key of its value follows it, so places need not be unique.
+    """Its place in the order of the index. The key of its value is appended, so places need not be unique.
 
-    No place of an index may begin another of it: places have one length, or an end that is found nowhere else in
-    them. Otherwise two values could share a line, and the first to go would take it from the other.
+    No place may be a prefix of another in the same index: places have a fixed length, or a terminator that occurs
+    nowhere else in them. Otherwise two values could share an entry, and deleting one would remove it from the other.
     """
 
 
 @_value
 class Put:
-    """Write a value, whatever was there. Its entries take the place of those of the value before.
+    """Write a value, whatever was there before. Its index entries replace those of the value before.
 
-    An entry that is named twice is there once. Of several writes of a key in one submission the last one stands.
+    An entry that is named twice exists once. Of several writes of a key in one submission, the last one counts.
     """
 
     table: str
@@ -92,7 +92,7 @@ class Put:
 
 @_value
 class Delete:
-    """Remove a key and its entries; one that is not there is fine."""
+    """Remove a key and its index entries; a key that does not exist is fine."""
 
     table: str
     key: bytes
@@ -100,26 +100,26 @@ class Delete:
 
 @_value
 class Submission:
-    """What belongs together: it is applied whole, or refused whole.
+    """Changes that belong together: a submission is applied as a whole, or refused as a whole.
 
-    Its preconditions look at what the submissions before it left, its own writes not counted.
+    Its preconditions are checked after the submissions before it, and before its own writes.
     """
 
     expects: tuple[Expect | Vacant, ...] = ()
     writes: tuple[Put | Delete, ...] = ()
     records: tuple[Put, ...] = ()
-    """Journal records. Each gets the next sequence number as version, and as key in 8 bytes, the highest first.
+    """Journal records. Each gets the next sequence number as its version, and, in 8 big-endian bytes, as its key.
 
-    Of each only the body and the schema count. What the submission writes carries the number of its last record.
+    Only their bodies and schemas count. The version of the submission's writes is the number of its last record.
     """
     new_work: bool = False
-    """Takes on what was not there before: refused while only the reserve is left, which is for finishing.
+    """Whether it adds new work. If so, it is refused while only the reserve is left, which is for finishing work.
 
-    A store that does not know how much room it has takes it as any other.
+    A store that does not know how much room it has treats it like any other.
     """
 
     def __add__(self, other: "Submission") -> "Submission":
-        """Both together, as one submission."""
+        """Combine both into one submission."""
         return Submission(
             self.expects + other.expects,
             self.writes + other.writes,
@@ -129,12 +129,12 @@ class Submission:
 
 
 Outcomes: TypeAlias = list[int | Superseded | StoreError]
-"""For each submission of a batch its version, or why it alone was refused: the first precondition that failed."""
+"""For each submission of a batch, its version or the error by which it alone was refused."""
 
 
 @attrs.frozen
 class Stored:
-    """A value as it was read: its body, the schema it was written with, and its version."""
+    """A value as it was read: its body, the schema that it was written with, and its version."""
 
     body: bytes
     schema: int
@@ -144,45 +144,44 @@ class Stored:
 class Snapshot(Protocol):
     """A consistent view of every table and index at one commit.
 
-    An index reads as a table: under the place and the key of a value, the value's key as body. What version and
-    schema such a line has is the store's own business.
+    An index is read like a table: the key of an entry is its place followed by the key of the value, and its body is
+    the key of the value. The version and schema of an entry are up to the store.
 
-    A key that is longer than any, or empty, is nowhere. Reads may be nested, such as a `get` between two lines of a
-    `scan`, or two scans at once. One snapshot belongs to one thread. Once it is over, or the store is closed, reading
-    is an error.
+    A key that is empty or too long does not exist. Reads may be nested, such as a `get` between two steps of a `scan`,
+    or two scans at once. A snapshot belongs to one thread. Reading is an error once it is over, or the store is closed.
     """
 
     def last_sequence(self) -> int:
-        """The sequence number of that commit."""
+        """Return the sequence number of that commit."""
 
     def get(self, table: str, key: bytes) -> Stored | None:
-        """Read one value, or nothing."""
+        """Read one value, or None if the key does not exist."""
 
     def scan(
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, Stored]]:
-        """Walk the keys that begin with `prefix`, in order, from just past `after`; from just before it in reverse.
+        """Walk the keys that begin with `prefix`, in order, from just after `after`; in reverse, from just before it.
 
-        Neither has to be a key that is there, or as short as one. Lines are fetched as the walk goes on, and what is
-        read and left is not paid for.
+        Neither has to be an existing key, nor as short as a key may be. Values are fetched as the walk goes on, so
+        those that are not reached cost nothing.
         """
 
     def count(self, table: str) -> int:
-        """How many keys a table has, without walking it."""
+        """Return how many keys a table has, without walking it."""
 
 
 class Store(Protocol):
-    """Tables of versioned values. Written by one thread, read by any, and readers never wait for the writer.
+    """Tables of versioned values. One thread writes, any thread may read, and readers never wait for the writer.
 
-    A place has one open store at most: a second one is refused when it is opened.
+    A location can be opened once at a time: opening it again is refused.
     """
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """Read at one commit, which is the newest: it shows all that was applied before.
+        """Open a snapshot of the newest commit, which shows everything that was applied before.
 
-        Several may be open at once, of different commits, and end in any order. It is taken and read where the caller
-        stands, the event loop included, so it has to be cheap; and what it may keep the store from using again is
-        why it has to be short.
+        Several snapshots may be open at once, of different commits, and end in any order. Taking and reading one
+        happens in the caller's thread, which may run the event loop, so it has to be cheap. It has to be short, because
+        the store can't reuse the space of what it shows.
 
         Raises:
             StoreError: the store can't be read, or is closed.
@@ -190,31 +189,31 @@ class Store(Protocol):
         """
 
     def apply(self, batch: Sequence[Submission]) -> Outcomes:
-        """Apply a batch durably: once this returns, no crash and no loss of power takes it back.
+        """Apply a batch durably: once this returns, no crash and no loss of power can undo it.
 
-        It is one commit as a rule. Where there is too little room for the whole it may become several, in order, so
-        that what fits is applied; then a snapshot may show a part of the batch, but never a part of a submission.
+        The batch is one commit as a rule. If there is too little room for all of it, it may become several commits, in
+        order, so that what fits is applied. A snapshot may then show part of the batch, but never part of a submission.
 
         Returns:
-            for each submission its version (its last sequence number), or why it was refused: a precondition that
-            failed or whose value is damaged, or too little room.
+            for each submission its version (its last sequence number), or why it was refused: the first precondition
+            that failed or whose value is damaged, or too little room.
 
         Raises:
             CommitUncertain: the sync failed; the store must not be written again before it is reopened.
-            StoreError: it can't be written at all, such as with a key of the wrong length; nothing was applied.
+            StoreError: the batch can't be written at all, such as for a key of the wrong length; nothing was applied.
         """
 
     def upkeep(self) -> None:
-        """Do what the store needs done now and then; called about once a minute, and quick."""
+        """Do the store's periodic maintenance; called about once a minute, and quick."""
 
     def close(self) -> None:
-        """Give back what it holds; closing twice is fine."""
+        """Release what the store holds; closing twice is fine."""
 
 
 def sound(
     view: Snapshot, name: str, *, after: bytes | None = None, on_damaged: Callable[[bytes], None] = lambda _: None
 ) -> Iterator[tuple[bytes, Stored]]:
-    """Walk a table or an index, and pass over what is damaged, which is logged: it must not stop everything else."""
+    """Walk a table or an index; skip and log damaged values, so that they don't stop everything else."""
     while True:
         try:
             for key, stored in view.scan(name, after=after):
@@ -224,6 +223,6 @@ def sound(
         except StoreDamaged as error:
             if error.key is None or (after is not None and error.key <= after):
                 raise
-            _log.error("%s; it is passed over", error)
+            _log.error("%s; it is skipped", error)
             on_damaged(error.key)
             after = error.key

@@ -1,7 +1,7 @@
-"""The runs that tasks of another run wait for: how they begin, how they stand, and how they are called off.
+"""Child runs, which tasks of a parent run wait for: how they begin, how their state is read, how they are cancelled.
 
-A task that waits for a run names its session beforehand, so that whoever begins it again finds it there. What is done
-here are errands beside the mailbox; what they would do is rebuilt from rows when one is lost.
+A task that waits for a child run has chosen its session id beforehand, so that a repeated attempt to begin it finds it.
+These are errands beside the mailbox; if one is lost, it is rebuilt from rows.
 """
 
 import contextlib
@@ -41,22 +41,22 @@ from opscore.runtime.typed_tables import named
 from opscore.runtime.values import check_value, checked
 
 RACES_MAX: Final = 8
-"""How often it is looked again at what a run is to follow, which is saved anew meanwhile."""
+"""How often the start of a child run is decided anew because its workflow is being saved meanwhile."""
 BEGINNINGS_MAX: Final = 100
-"""Runs that are begun at the same time, of the whole node: a tree of them must not keep everybody else waiting."""
+"""Child runs that the whole node begins at the same time, so that a tree of them does not keep others waiting."""
 CALLED_OFF: Final = "no run waits for it any more"
-"""Why a run is cancelled that no other one waits for any more."""
+"""The reason of a child run that is cancelled because its parent no longer waits for it."""
 
 
 class SubRuns:
-    """What a session's actor does for the runs that its tasks wait for.
+    """Begins and ends child runs on behalf of the actors of their parent runs.
 
     Args:
-        addresses: where the others are.
+        addresses: where the actors are.
         library: the definitions that runs follow.
-        limits: what the node allows.
+        limits: the node's limits.
         clock: wall time and randomness.
-        open_beside: how many runs are unfinished below the one that was triggered, of which a run was begun.
+        open_beside: returns how many runs are unfinished below the triggered run that a run belongs to.
     """
 
     def __init__(
@@ -77,52 +77,52 @@ class SubRuns:
 
     @property
     def has_room(self) -> bool:
-        """Whether another run could be begun now."""
+        """Whether another child run could begin now."""
         return self._beginnings.available_tokens > 0
 
     async def standing(self, task: Task) -> Session | None:
-        """The run that a task waits for, as it stands behind every commit sent before; nothing before it begins."""
+        """Return the child run that a task waits for, after every commit sent before; None if it has not begun."""
         child_id = task.child_session_id
         if child_id is None:
             return None
         child = await self._addresses.journal.load(lambda view: views.whole_session(view, child_id, self._library))
         if child is None or child.status is not SessionStatus.COMPLETED:
             return child
-        # What each of its tasks may answer, all of them together may not.
+        # Each result of its tasks is within the limits, but all of them together may not be.
         judged = checked(Completed(result=child.result), self._limits)
         if isinstance(judged, Failed):
             return attrs.evolve(child, status=SessionStatus.FAILED, result=None, error=judged.error)
         return child
 
     async def begin(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | bool:
-        """Begin the run that a task waits for, unless it has begun.
+        """Begin the child run that a task waits for, unless it has begun.
 
         Args:
-            parent: the run that the task is of.
+            parent: the run of the task.
             task: the task.
             asked: its parameters: the id of a saved workflow, and the input.
 
         Returns:
-            why it can't begin, if it can't; else whether it has begun only now, and will say itself how it ends.
+            why it can't begin, if it can't; else whether it has begun just now, so that it will report its own end.
 
         Raises:
-            StoreError, Unavailable: it could not be begun now.
+            StoreError, Unavailable: it could not begin now.
         """
         async with self._beginnings:
             for _ in range(RACES_MAX):
                 try:
                     return await self._begun(parent, task, asked)
                 except Superseded:
-                    # It has begun meanwhile, or what it was to follow has been saved anew: that is looked at again.
+                    # It has begun meanwhile, or its workflow has been saved anew, so this is decided again.
                     continue
-        raise NotReady(f"what the run of task {task.task_id!r} follows changes too fast", retry_after_s=1.0)
+        raise NotReady(f"the workflow that task {task.task_id!r} starts changes too fast", retry_after_s=1.0)
 
     async def _begun(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | bool:
         try:
             found = await self._addresses.journal.load(lambda view: self._prepared(view, parent, task, asked))
             if found is None:
                 return False
-            # Only now: a run that has begun is one of those that are counted, and no deeper than it was.
+            # Not before this point, because a child run that has begun already is counted itself.
             too_many = self._too_many_with(parent)
             if too_many is not None:
                 return too_many
@@ -130,21 +130,21 @@ class SubRuns:
             start = Start(session=session, definition=found.definition, extra=found.extra)
             await self._addresses.session(session.session_id).ask(start)
         except SessionConflict:
-            # Nobody waits for it any more.
+            # The task no longer waits for it.
             return False
         except Unavailable:
             raise
         except DefinitionNotFound as error:
             return Failed(error=Failure(message=str(error), code="workflow_not_found"), retryable=False)
         except AgentNotFound as error:
-            # It may register again.
+            # The task may be retried, because the agent may register again.
             return Failed(error=Failure(message=str(error), code=error.code))
         except Refusal as error:
             return _impossible(error)
         return True
 
     def _too_many_with(self, parent: Session) -> Failed | None:
-        """Why another run below one would be one too many, if it would."""
+        """Return the failure if another child run would exceed a limit, else None."""
         depth, count = parent.depth + 1, self._open_beside(parent.session_id)
         if depth > self._limits.runs_depth_max:
             return _too_many("runs_depth_max", self._limits.runs_depth_max, depth)
@@ -170,18 +170,18 @@ class SubRuns:
         )
         found = prepare(view, trigger, self._library, self._limits, self._clock.now(), self._clock.random)
         assert isinstance(found, Prepared), "it has no idempotency key"
-        # It begins only if it is still waited for.
+        # It begins only if the task still waits for it.
         waited_for = Submission(expects=(TASKS.expect(task.task_id, above.version),))
         return attrs.evolve(found, extra=found.extra + waited_for)
 
     async def is_waited_for(self, session: Session) -> bool:
-        """Whether the task above a run, if there is one, still waits for it."""
+        """Return whether the parent's task, if there is one, still waits for a run."""
         if session.parent_task_id is None:
             return True
         return await self._addresses.journal.load(functools.partial(is_waited_for, session=session))
 
     async def left_behind(self, run: Run) -> list[str]:
-        """The unfinished runs that tasks of a run began, and wait for no longer."""
+        """Return the ids of unfinished child runs that tasks of a run no longer wait for."""
 
         def read(view: Snapshot) -> list[str]:
             return [
@@ -195,10 +195,10 @@ class SubRuns:
         return await self._addresses.journal.load(read)
 
     async def have_them_look_above(self, session_id: str) -> None:
-        """Have the unfinished runs below one look whether they are waited for: the actor that would say so is gone.
+        """Tell the unfinished child runs of a run to check whether it still waits for them, because its actor is gone.
 
         Raises:
-            StoreError, Unavailable: their names could not be read now.
+            StoreError, Unavailable: their ids could not be read now.
         """
 
         def read(view: Snapshot) -> list[str]:
@@ -214,7 +214,7 @@ class SubRuns:
                 await self._addresses.session(below).send(AnnounceSession())
 
     async def call_off(self, session_id: str) -> None:
-        """Cancel a run that nobody waits for any more; one that has ended, or never began, is left alone.
+        """Cancel a child run that no task waits for any more; one that has ended, or never began, stays as it is.
 
         Raises:
             StoreError, Unavailable: it could not be cancelled now.
@@ -226,7 +226,7 @@ class SubRuns:
 
 
 def _is_wanted(view: Snapshot, session: Session) -> bool:
-    """Whether every run above one still waits for the next: where one does not, all below it are called off in turn."""
+    """Whether every parent run above still waits for the next one; where one does not, all below it are cancelled."""
     above: Session | None = session
     while above is not None and above.parent_task_id is not None:
         if not is_waited_for(view, above):
@@ -236,7 +236,7 @@ def _is_wanted(view: Snapshot, session: Session) -> bool:
 
 
 def _too_many(name: str, allowed: int, found: int) -> Failed:
-    """It would be one more than may be; no other try of the task helps, nor one of those above it."""
+    """Return the failure for one child run too many, which no retry of the task or of the tasks above it can mend."""
     return Failed(error=Failure(message=str(LimitExceeded(name, allowed, found)), code=TOO_MANY_RUNS), retryable=False)
 
 

@@ -1,4 +1,4 @@
-"""What can be told of a store from outside: sizes, counts, rates, and how its commits fare."""
+"""Statistics of a store, read from outside: sizes, counts, rates, and the durations of commits."""
 
 import itertools
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from opscore.runtime.vitals import Vitals
 
 SPANS_S: Final = (60.0, 600.0, 3_600.0)
 LOOKED_AT_MAX: Final = 100_000
-"""Records and lines that rates are taken from."""
+"""Records and index entries from which rates are computed."""
 
 
 @attrs.frozen(kw_only=True)
 class Survey:
-    """A store at one commit; times in Unix seconds, rates per second by the span in seconds that they are of."""
+    """A store at one commit. Times are Unix seconds; rates are per second, by the length of their span in seconds."""
 
     format: int
     sequence: int
@@ -34,11 +34,11 @@ class Survey:
     record_rates: dict[int, float]
     ended_rates: dict[int, float]
     vitals: Vitals | None
-    """As the newest node to run on it has noted, once a minute."""
+    """The measurements that the newest node on this store wrote, once a minute."""
 
 
 def surveyed(reader: LmdbReader, now: float) -> Survey:
-    """Look at a store; a bounded number of rows is read."""
+    """Return the statistics of a store; this reads a bounded number of rows."""
     measure = reader.measure()
     with reader.snapshot() as view:
         oldest = next(SESSIONS_ENDED.lines(view), None)
@@ -63,7 +63,7 @@ def _record_times(view: Snapshot) -> Iterator[float]:
 
 
 def _rates(times: Iterator[float], now: float) -> dict[int, float]:
-    """How many of these times, newest first, lie within each span; of a shorter one, where there are too many."""
+    """Return the rate of these times, newest first, in each span; if there are too many, in a shorter span."""
     recent = list(itertools.takewhile(lambda time: time > now - SPANS_S[-1], itertools.islice(times, LOOKED_AT_MAX)))
     covered_s = now - recent[-1] if len(recent) == LOOKED_AT_MAX else SPANS_S[-1]
     rates = {}

@@ -1,4 +1,4 @@
-"""The tables of the domain: which row lives where, under which key, in which schema version, in which indexes."""
+"""The tables of the domain: for each kind of row, its table, key, schema version and indexes."""
 
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from opscore.runtime.vitals import Vitals
 
 @attrs.frozen(kw_only=True)
 class OpenSession:
-    """A line in the index of unfinished sessions."""
+    """An entry in the index of unfinished sessions."""
 
     session_id: str
 
@@ -41,7 +41,7 @@ class Revision:
 
 @attrs.frozen(kw_only=True)
 class SeenSignature:
-    """A webhook that was answered before."""
+    """The signature of a webhook that was accepted before."""
 
     signature: str
     seen_at: float
@@ -49,7 +49,7 @@ class SeenSignature:
 
 @attrs.frozen(kw_only=True)
 class IdempotencyRow:
-    """An idempotency key within the path that it was sent to."""
+    """An idempotency key, in the scope of its path, and the trigger that it was used for."""
 
     scope: str
     trigger: IdempotentTrigger
@@ -57,7 +57,7 @@ class IdempotencyRow:
 
 @attrs.frozen(kw_only=True)
 class Mark:
-    """How far something has come that goes on from there."""
+    """The point up to which some continued work, such as retention, has come."""
 
     name: str
     sequence: int
@@ -71,17 +71,17 @@ JOURNAL_TRIMMED: Final = "journal_trimmed"
 
 
 def labelled(name: str, value: str) -> bytes:
-    """A label as a place in an index: no other label's lines begin with it."""
+    """Return the place of a label in an index; it is a prefix of no other label's entries."""
     return named(name) + named(value)
 
 
 def in_line(line: str, rank: float) -> bytes:
-    """A place in a line as a place in an index: no other line's begin with it."""
+    """Return the index place of a rank in a line; the line's name in it is a prefix of no other line's entries."""
     return named(line) + at(rank)
 
 
 def line_begins(place: bytes, task_id: str) -> bytes:
-    """How every place of the same line begins, as one of them tells."""
+    """Return the prefix of all entries of a line, taken from the key of one of them."""
     return place[: -len(task_id.encode()) - len(at(0.0))]
 
 
@@ -91,7 +91,7 @@ AGENTS_BY_CAPABILITY: Final[Index[Agent]] = Index(
 AGENTS_BY_SUSPICION: Final[Index[Agent]] = Index(
     name="agents_by_suspicion", places=lambda agent: [at(agent.suspected_until)] if agent.suspected_until else ()
 )
-"""By the time at which an agent may be tried again."""
+"""By the end of their suspicion."""
 LEASES_BY_DUE: Final[Index[Lease]] = Index(name="leases_by_due", places=lambda lease: [at(lease.due_at)])
 SESSIONS_BY_STATUS: Final[Index[Session]] = Index(
     name="sessions_by_status", places=lambda session: [named(session.status)]
@@ -102,7 +102,7 @@ SESSIONS_BY_DEFINITION: Final[Index[Session]] = Index(
 SESSIONS_ENDED: Final[Index[Session]] = Index(
     name="sessions_ended", places=lambda session: [at(session.ended_at)] if session.ended_at is not None else ()
 )
-"""By the time at which they ended."""
+"""Ended sessions, by the time of their end."""
 SESSIONS_BY_DUE: Final[Index[Session]] = Index(
     name="sessions_by_due", places=lambda session: [at(session.due_at)] if session.due_at is not None else ()
 )
@@ -111,7 +111,7 @@ SESSIONS_BELOW: Final[Index[Session]] = Index(
     name="sessions_below",
     places=lambda session: [named(session.parent_task_id)] if session.parent_task_id and not session.ended_at else (),
 )
-"""The unfinished ones that a task of another run waits for, by that task."""
+"""Unfinished child runs, by the task that began them."""
 SESSIONS_BY_LABEL: Final[Index[Session]] = Index(
     name="sessions_by_label", places=lambda session: [labelled(*label) for label in session.labels.items()]
 )
@@ -123,22 +123,22 @@ TASKS_READY: Final[Index[Task]] = Index(
     name="tasks_ready",
     places=lambda task: [at(task.ready_at or 0.0)] if task.status is TaskStatus.READY and task.line is None else (),
 )
-"""Those that an earlier release had wait, in no line, by the time since which they do."""
+"""Ready tasks without a line, which an earlier release wrote, by the time since which they wait."""
 TASKS_IN_LINE: Final[Index[Task]] = Index(
     name="tasks_in_line",
     places=lambda task: (
         [in_line(task.line, task.rank or 0.0)] if task.status is TaskStatus.READY and task.line is not None else ()
     ),
 )
-"""Those that wait for an agent, by their lines and their places there."""
+"""Tasks that wait for an agent, by their line and their place in it."""
 TASKS_BY_DUE: Final[Index[Task]] = Index(
     name="tasks_by_due", places=lambda task: [at(task.due_at)] if task.due_at is not None else ()
 )
-"""By the time at which they have to be looked at."""
+"""By the time at which they have to be checked."""
 TASKS_ABOVE: Final[Index[Task]] = Index(
     name="tasks_above", places=lambda task: [b"\0"] if task.awaits and task.child_session_id else ()
 )
-"""Those that wait for another run."""
+"""Tasks that wait for a child run."""
 TASKS_DEAD: Final[Index[Task]] = Index(
     name="tasks_dead", places=lambda task: [at(task.ended_at or 0.0)] if task.dead else ()
 )
@@ -159,12 +159,12 @@ SIGNATURES_BY_TIME: Final[Index[SeenSignature]] = Index(name="signatures_by_time
 
 
 def _with_new_fields(document: Document) -> Document:
-    """What a schema added has its default in rows of the one before."""
+    """Upcast a row to a schema that only adds fields: they get their defaults."""
     return document
 
 
 def _with_introduced(document: Document) -> Document:
-    """An agent of which nothing is said but its id may be one that only reported, which schema 1 did not tell."""
+    """Upcast from schema 1, without `introduced`: an agent of which only the id is known may have only reported."""
     named = document["name"] != document["agent_id"]
     described = any(document.get(field) for field in ("version", "capabilities", "contact_endpoint", "metadata"))
     other_source = document.get("source", AgentSource.API) != AgentSource.API
@@ -241,31 +241,31 @@ ALL_TABLES: Final[tuple[Table[Any], ...]] = (
 INDEX_NAMES: Final = {table.name: tuple(index.name for index in table.indexes) for table in ALL_TABLES if table.indexes}
 
 RECORDS: Final = Table(name=JOURNAL_TABLE, kind=Record, schema=1, key=lambda _: "")
-"""The journal; the store gives each record its key, which is its sequence number."""
+"""The journal. The store gives each record its key, which is its sequence number."""
 
 
 def record(line: Record) -> Put:
-    """Make a journal record of this line."""
+    """Return the write of a journal record."""
     return Put(JOURNAL_TABLE, b"", codec.encode_row(line), RECORDS.schema)
 
 
 def sequence_key(sequence: int) -> bytes:
-    """The key of the record with this sequence number."""
+    """Return the key of the record with this sequence number."""
     return sequence.to_bytes(8, "big")
 
 
 def session_of(task_id: str) -> str:
-    """The session that a task belongs to."""
+    """Return the id of the session that a task belongs to."""
     return task_id.partition(".")[0]
 
 
 def tasks_of(view: Snapshot, session_id: str) -> list[tuple[Task, int]]:
-    """Read the tasks of a session in the order of its definition, the items of a list after the task they belong to."""
+    """Read the tasks of a session in the order of its definition; the items of a list follow their task."""
     found = TASKS.scan(view, prefix=f"{session_id}.")
     return sorted(found, key=lambda pair: (pair[0].ordinal, -1 if pair[0].item is None else pair[0].item))
 
 
 def is_waited_for(view: Snapshot, session: Session) -> bool:
-    """Whether the task above a run waits for it."""
+    """Whether the parent's task waits for a run; false for a run without a parent."""
     task = None if session.parent_task_id is None else TASKS.read(view, session.parent_task_id).row
     return task is not None and task.awaits and task.child_session_id == session.session_id

@@ -1,4 +1,4 @@
-"""What the timers are told: what is due when, and what no longer is. All of it can be rebuilt from rows."""
+"""The messages to the timers: what is due when, and what no longer is. All of it can be rebuilt from rows."""
 
 import attrs
 
@@ -24,11 +24,11 @@ class ArmSuspicion(Message[TimersProtocol, None]):
 
 @attrs.frozen(kw_only=True)
 class ArmDue(Message[TimersProtocol, None]):
-    """Tell the session when something of it has to be looked at; replaces the earlier time of the same."""
+    """Tell the session when a time of a task, or of the run as a whole, has come; replaces the earlier time of it."""
 
     session_id: str
     what: str
-    """The id of a task, or the session's own."""
+    """The id of the task, or that of the session."""
     due_at: float
 
 
@@ -41,4 +41,4 @@ class DisarmLease(Message[TimersProtocol, None]):
 
 @attrs.frozen(kw_only=True)
 class ReadDueTimes(Message[TimersProtocol, None]):
-    """Every part of the node is there: read what is due, and answer when that is done."""
+    """Every part of the node has started: read what is due, and reply when that is done."""

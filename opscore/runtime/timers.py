@@ -1,4 +1,4 @@
-"""Deadlines and delays: one heap, one sleeper. Due times live in the rows; what is held here is rebuilt from them."""
+"""Deadlines and delays: one heap, one sleeping task. All times are rebuilt from rows."""
 
 import contextlib
 import heapq
@@ -19,21 +19,21 @@ from opscore.runtime.protocols import TimersProtocol
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 SLEEP_S_MAX: Final = 30.0
-"""The longest sleep, so that a wall clock that jumps is noticed."""
+"""The longest sleep, so that a jump of the wall clock is noticed."""
 STOOD_STILL_S: Final = 5.0
-"""How far the wall clock may be from what passed, before leases are moved with it."""
+"""How far the wall clock may deviate from the time that passed before leases are moved with it."""
 LISTENS_S: Final = 0.25
-"""How long it is listened, once the time of a lease is over, for what its agent has said before: where the node stood
-still until just then, nobody has read it yet."""
+"""How long to wait after the deadline of a lease for messages that its agent sent before: if the node stood still until
+then, they have not been read yet."""
 AGAIN_S: Final = 1.0
-"""When to tell again one whose mailbox was full."""
+"""How long to wait before telling an actor again whose mailbox was full."""
 
 _Key = tuple[str, ...]
 
 
 @attrs.frozen(kw_only=True)
 class TimersStatistics:
-    """How much is waited for."""
+    """The size of the timers' state."""
 
     armed: int
     """Times that are set."""
@@ -42,35 +42,35 @@ class TimersStatistics:
 
 
 class TimersActor(Actor[TimersProtocol]):
-    """Tells agents and sessions when to look at their rows.
+    """Tells agents and sessions when to check their rows.
 
     Args:
-        addresses: where the others are.
+        addresses: where the other actors are.
     """
 
     def __init__(self, *, addresses: Addresses) -> None:
         self._addresses = addresses
         self._due: dict[_Key, float] = {}
         self._queued: dict[_Key, float] = {}
-        """Where each key stands in the heap: once, however often its time is put off."""
+        """The time at which each key is in the heap: once, however often its time is put off."""
         self._heap: list[tuple[float, int, _Key]] = []
         self._listened: dict[_Key, tuple[float, float]] = {}
-        """The times of leases that are over, and until when it is listened for what their agents have said."""
+        """For leases whose deadline has passed: the deadline, and until when to wait for earlier messages."""
         self._order = itertools.count()
         self._earlier = trio.Event()
 
     async def on_start(self) -> None:
-        """After a crash, read the rows again; the first time, the node says when."""
+        """Read the rows after a crash; at the first start, `ReadDueTimes` does that."""
         self.context.start_soon(self._run)
         if self._addresses.bound:
             now = self.context.clock.now()
             for agent_id in (await self._read_rows()).leases:
-                # Whatever crashed may have taken the news of a lease with it: have every holder look at its own.
+                # The crash may have lost the message about a lease, so every holder has to check its own.
                 self._arm(("lease", agent_id), now)
 
     @handles(timer_messages.ReadDueTimes)
     async def read_due_times(self, _: timer_messages.ReadDueTimes) -> None:
-        """The node is complete: read what is due when."""
+        """Read what is due when."""
         await self._read_rows()
 
     async def _read_rows(self) -> recovery.DueTimes:
@@ -82,7 +82,7 @@ class TimersActor(Actor[TimersProtocol]):
         for (session_id, what), due_at in found.sessions.items():
             self._arm(("due", session_id, what), due_at)
         for session_id in found.sub_runs:
-            # What one run was to hear of another may have been lost with who was to tell it.
+            # Messages between a run and its child runs may have been lost with the actor that was to send them.
             self._arm(("announce", session_id), self.context.clock.now())
         return found
 
@@ -93,25 +93,25 @@ class TimersActor(Actor[TimersProtocol]):
 
     @handles(timer_messages.DisarmLease)
     def disarm_lease(self, message: timer_messages.DisarmLease) -> None:
-        """A lease is over; its entry in the heap comes up for nothing, or serves the agent's next lease."""
+        """Forget the time of a lease that is over; its entry in the heap serves the agent's next lease, or nothing."""
         self._due.pop(("lease", message.agent_id), None)
 
     @handles(timer_messages.ArmSuspicion)
     def arm_suspicion(self, message: timer_messages.ArmSuspicion) -> None:
-        """Set when an agent may be tried again."""
+        """Set when an agent's suspicion is over."""
         self._arm(("suspicion", message.agent_id), message.due_at)
 
     @handles(timer_messages.ArmDue)
     def arm_due(self, message: timer_messages.ArmDue) -> None:
-        """Set when something of a session has to be looked at."""
+        """Set when a time of a session or of one of its tasks comes."""
         self._arm(("due", message.session_id, message.what), message.due_at)
 
     def statistics(self) -> TimersStatistics:
-        """How much is waited for."""
+        """Return the size of the timers' state."""
         return TimersStatistics(armed=len(self._due), queued=len(self._heap))
 
     def _arm(self, key: _Key, due_at: float) -> None:
-        """Set a time. One that is put off stays where it is in the heap, and is looked at again when it comes up."""
+        """Set a time. If it is put off, its entry in the heap stays, and is checked again when it comes up."""
         self._due[key] = due_at
         queued_at = self._queued.get(key)
         if queued_at is None or due_at < queued_at:
@@ -130,7 +130,7 @@ class TimersActor(Actor[TimersProtocol]):
             with trio.move_on_after(until_next_s):
                 await self._earlier.wait()
             now = self.context.clock.now()
-            # What the wall clock shows beyond that is time in which the node did nothing, or which never was.
+            # What the wall clock shows beyond that is time in which the node stood still, or by which it was moved.
             passed_s = trio.current_time() - slept_from
             stood_still_s = now - asleep_at - min(passed_s, until_next_s)
             if abs(stood_still_s) > STOOD_STILL_S:
@@ -143,9 +143,9 @@ class TimersActor(Actor[TimersProtocol]):
                     self._look(key, now)
 
     def _tell_agents(self, stood_still: messages.StoodStill) -> None:
-        """Have nobody lose a lease for a time in which nobody was heard, or be suspected for one that was over."""
+        """Tell agents to adjust their leases and suspicions, because no one was heard, or the clock was moved."""
         self.context.log.warning(
-            "the node stood still, or its clock was moved, for %.1f s: agents get their time again", stood_still.seconds
+            "the node stood still, or its clock was moved, by %.1f s: agents get their time again", stood_still.seconds
         )
         for key in [key for key in self._due if key[0] == "lease"]:
             self._tell_agent(key, stood_still)
@@ -153,7 +153,7 @@ class TimersActor(Actor[TimersProtocol]):
             self.context.start_soon(self._tell_suspected, stood_still)
 
     async def _tell_suspected(self, stood_still: messages.StoodStill) -> None:
-        """Tell those that the clock says are suspected, by the rows: also those whose suspicion was over before."""
+        """Tell the agents that are suspected by the rows and the new clock, even if their suspicion was over before."""
         suspected: dict[str, float] | None = None
         while suspected is None:
             try:
@@ -165,7 +165,7 @@ class TimersActor(Actor[TimersProtocol]):
                 self._tell_agent(("suspicion", agent_id), stood_still)
 
     def _tell_agent(self, key: _Key, stood_still: messages.StoodStill) -> None:
-        # It says when it is due; where it is too busy to hear of this, its rows are looked at as they were.
+        # The actor then arms its own time; if its mailbox is full, it checks its rows as they are at this time.
         self._arm(key, self.context.clock.now() + SPEAK_S)
         with contextlib.suppress(MailboxFull):
             self._addresses.agent(key[1]).tell(stood_still)
@@ -183,7 +183,7 @@ class TimersActor(Actor[TimersProtocol]):
         self._fire(key, now)
 
     def _listens_until(self, key: _Key, due_at: float, now: float) -> float:
-        """Until when it is listened, before a time that is over counts as over."""
+        """Return until when to wait for earlier messages before a deadline that has passed takes effect."""
         if key[0] != "lease":
             return now
         over, until = self._listened.pop(key, (None, now))
@@ -194,7 +194,7 @@ class TimersActor(Actor[TimersProtocol]):
         return until
 
     def _until_next_s(self) -> float:
-        """Seconds until the next entry; also without one the clock may be moved."""
+        """Return the seconds until the next entry, but at most `SLEEP_S_MAX`."""
         if not self._heap:
             return SLEEP_S_MAX
         return min(max(0.0, self._heap[0][0] - self.context.clock.now()), SLEEP_S_MAX)
@@ -211,6 +211,6 @@ class TimersActor(Actor[TimersProtocol]):
                 case ("due", session_id, what):
                     self._addresses.session(session_id).tell(messages.Due(what=what))
                 case _:
-                    raise AssertionError(f"nothing is told of {key}")
+                    raise AssertionError(f"there is no timer for {key}")
         except MailboxFull:
             self._arm(key, now + AGAIN_S)

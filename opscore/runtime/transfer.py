@@ -1,8 +1,8 @@
-"""A store as JSON lines, and back: so that nobody's data is captive.
+"""Exporting a store as JSON lines, and importing it.
 
-The first line says what this is and of which commit, then comes a line for each row and each record, and the last
-one has their number and a digest of every byte before it, so that a file which was cut short or changed is refused.
-Rows are passed on as they were written, with their schemas and versions; indexes are made anew.
+The first line identifies the export and its commit. Then comes a line for each row and each record. The last line has
+their number and a digest of every byte before it, so that a file that was cut short or changed is refused. Rows are
+copied as they were written, with their schemas and versions; indexes are built anew.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ from opscore.runtime.typed_tables import Table
 
 EXPORT_VERSION: Final = 1
 IMPORTED_AT_ONCE: Final = 2_000
-"""Rows in one commit."""
+"""Rows that are imported in one commit."""
 
 
-# What a store can hold: other numbers are no export's, and nothing could be made of them.
+# The ranges that a store can hold: a file with other numbers is not an export.
 _Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Schema = Annotated[int, msgspec.Meta(ge=0, le=SCHEMA_MAX)]
 _Key = Annotated[str, msgspec.Meta(min_length=1)]
@@ -63,7 +63,7 @@ _TRAILER = msgspec.json.Decoder(_Trailer)
 
 
 def exported(view: Snapshot) -> Iterator[bytes]:
-    """Every line of a commit, each with its end.
+    """Yield every line of the export of a snapshot, including line ends.
 
     Raises:
         StoreDamaged: a value is not what was written.
@@ -92,7 +92,7 @@ def _line(document: dict[str, Any]) -> bytes:
 
 
 def count_of(view: Snapshot) -> int:
-    """How many rows an export of a commit has."""
+    """Return how many rows the export of a snapshot has."""
     return sum(view.count(name) for name in _TABLES)
 
 
@@ -103,20 +103,20 @@ def imported(
     map_bytes: int = MAP_BYTES,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Make a data directory of an export, which appears once everything is in it and safe, as its owner's alone.
+    """Create a data directory (mode 0700) from an export; it appears once everything is in it and synced.
 
     Args:
-        lines: the lines of the export, each with its end.
-        destination: the directory; nothing may be there, or an empty one.
-        map_bytes: the most that its file may grow to.
-        on_progress: told how many rows have been read, now and then.
+        lines: the lines of the export, including line ends.
+        destination: the directory, which must be empty or not exist.
+        map_bytes: the size in bytes to which its file may grow.
+        on_progress: is called now and then with the number of rows that were read so far.
 
     Returns:
-        how many rows there are.
+        the number of rows.
 
     Raises:
-        TransferError: the export is not whole, or not as it was written; the line is named.
-        StoreError: the directory can't be made or written.
+        TransferError: the export is incomplete, or was changed; the message names the line.
+        StoreError: the directory can't be created or written.
     """
     with appearing(destination, mode=PRIVATE) as directory, open_store(directory, map_bytes=map_bytes) as store:
         reading = _Reading(iter(lines))
@@ -131,7 +131,7 @@ def imported(
 
 
 class _Reading:
-    """Reads an export line by line; one line is held back, because the last one is the trailer."""
+    """Reads an export line by line; one line is held back, because the last line is the trailer."""
 
     def __init__(self, lines: Iterator[bytes]) -> None:
         self._lines = lines
@@ -151,7 +151,7 @@ class _Reading:
         self.count = 0
 
     def rows(self) -> Iterator[tuple[Put, int]]:
-        """The rows that follow, each with its version."""
+        """Yield the rows that follow, each with its version."""
         while (following := next(self._lines, None)) is not None:
             assert self._held is not None, "a line is held as long as there are any"
             line, self._held = self._held, following
@@ -166,22 +166,26 @@ class _Reading:
             raise TransferError(f"line {number} is of table {found.table!r}, which this release does not know")
         key = sequence_key(found.key) if isinstance(found.key, int) else found.key.encode()
         if isinstance(found.key, int) is not (found.table == JOURNAL_TABLE) or len(key) > KEY_BYTES_MAX:
-            raise TransferError(f"line {number} has a key that is none of table {found.table!r}")
+            raise TransferError(f"line {number} has a key that is not valid for table {found.table!r}")
         try:
             return table.kept(key, Stored(bytes(found.row), found.schema, found.version)), found.version
         except (StoreError, LimitExceeded) as error:
-            raise TransferError(f"line {number} can't be taken: {error}") from error
+            raise TransferError(f"line {number} can't be imported: {error}") from error
 
     def check_end(self) -> None:
-        """The trailer is there, and says of the rest what it is."""
+        """Check that the trailer is there, and matches the lines before it.
+
+        Raises:
+            TransferError: it is not, or does not.
+        """
         number = self.count + 2
         trailer = _parsed(_TRAILER, self._held or b"", number)
         if trailer.rows != self.count or trailer.sha256 != self._digest.hexdigest():
-            raise TransferError(f"line {number} says that the lines before it were others: the file was changed")
+            raise TransferError(f"line {number} does not match the lines before it: the file was changed")
 
 
 def _parsed(decoder: "msgspec.json.Decoder[Any]", line: bytes, number: int) -> Any:
     try:
         return decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise TransferError(f"line {number} is not of a whole export: {error}") from error
+        raise TransferError(f"line {number} is not part of a complete export: {error}") from error

@@ -1,7 +1,7 @@
-"""How a run moves: pure functions from a run and an event to the next run and its effects.
+"""The transitions of a run: pure functions from a run and an event to the next run and its effects.
 
-Nothing here waits, reads a clock or writes: time and randomness come in as arguments, what has to happen goes out as
-effects. An event changes what it is about; what follows from that is said once, in `progress`.
+Nothing here waits, reads a clock or writes: time and randomness are arguments, and what has to happen is returned as
+effects. A function changes what its event is about; the consequences are decided in one place, `progress`.
 """
 
 import random
@@ -20,13 +20,13 @@ from opscore.runtime.run import Draft, Run, Step
 from opscore.runtime.values import RESULT_TOO_LARGE
 
 TOO_MANY_RUNS = "too_many_runs"
-"""The code of a task that would have begun more runs than may be, and of every run above it that fails by that."""
+"""The code of a task that would have exceeded `runs_below_max`, and of every parent run that fails because of it."""
 CRASHED = "actor_crashed"
-"""The reason of a run that is paused because its actor crashed too often."""
+"""The reason of a run that was paused because its actor crashed too often."""
 
 
 def begin(session: Session, definition: Definition, now: float) -> Step:
-    """Start a run: its first tasks are ready; one without tasks is complete at once."""
+    """Start a run: its first tasks become ready; a run without tasks is completed at once."""
     if definition.session_timeout_s is not None:
         session = attrs.evolve(session, due_at=now + definition.session_timeout_s)
     tasks = tuple(
@@ -47,10 +47,10 @@ def begin(session: Session, definition: Definition, now: float) -> Step:
 
 
 def may_begin(run: Run, task: Task, now: float) -> bool:
-    """Whether a task may be given to an agent: it waits for one, and no time is over by which it had to be."""
+    """Whether a task may be given to an agent: it waits for one, and neither its time nor its run's is over."""
     if task.status is not TaskStatus.READY or run.session.status is SessionStatus.PAUSED:
         return False
-    # What undoes a run may take longer than the run.
+    # Compensations and `onFailure` may run after the run's own time is over.
     runs_until = None if run.task_definition(task).role in AT_THE_END else run.session.due_at
     over_at = releasing.earliest(task.due_at, runs_until)
     return over_at is None or now < over_at
@@ -74,7 +74,7 @@ def dispatch(run: Run, task: Task, agent_id: str, now: float) -> Step:
 
 
 def start(run: Run, task: Task, now: float) -> Step:
-    """Note the agent's first sign of life; a task that runs already stays as it is."""
+    """Note the agent's first sign of life; a task that is running already stays as it is."""
     draft = Draft(run, now)
     if task.status is not TaskStatus.RUNNING:
         draft.move(task, TaskEvent.START, started_at=now)
@@ -82,7 +82,7 @@ def start(run: Run, task: Task, now: float) -> Step:
 
 
 def complete(run: Run, task: Task, result: Any, now: float) -> Step:
-    """End the current attempt with a result, and release what waited for it."""
+    """End the current attempt with a result, and release the tasks that waited for it."""
     draft = Draft(run, now)
     draft.end(task, TaskEvent.COMPLETE, result=result, bounces=0, error=None)
     progress.follow(draft)
@@ -90,7 +90,7 @@ def complete(run: Run, task: Task, result: Any, now: float) -> Step:
 
 
 def fail(run: Run, task: Task, error: Failure, now: float, rng: random.Random, *, retryable: bool = True) -> Step:
-    """End the current attempt as a failure: a retry after its backoff, or the task's end and what follows from it."""
+    """End the current attempt as failed: the task is retried after a backoff, or fails with all that follows."""
     draft = Draft(run, now)
     _fail(draft, task, error, rng, retryable=retryable)
     progress.follow(draft)
@@ -114,7 +114,7 @@ def _fail(draft: Draft, task: Task, error: Failure, rng: random.Random, *, retry
 def bounce(
     run: Run, task: Task, error: Failure, now: float, rng: random.Random, limits: Limits, *, counts: bool = True
 ) -> Step:
-    """End the current attempt as lost or undelivered: no retry is spent, within `dispatch_attempts_max` that count."""
+    """End the current attempt as lost or undelivered; of `dispatch_attempts_max` in a row, the last spends a retry."""
     bounces = task.bounces + counts
     if counts and bounces >= limits.dispatch_attempts_max:
         return fail(run, task, error, now, rng)
@@ -128,13 +128,13 @@ def bounce(
 
 
 def _requeue(draft: Draft, task: Task, error: Failure | None, **changes: Any) -> None:
-    """Put a task back in line; the time that it may wait begins anew, the one that it may take does not."""
+    """Put a task back in line: `scheduleToStartSeconds` begin anew, `scheduleToCloseSeconds` do not."""
     due_at = releasing.earliest(releasing.start_by(draft.of(task), draft.now), task.closes_at)
     draft.move(task, TaskEvent.REQUEUE, error=error, due_at=due_at, **releasing.in_line(draft, task), **changes)
 
 
 def _called_off(draft: Draft, task: Task) -> bool:
-    """Whether nobody wants another attempt of a task: its list has failed, or its run only ends what it began."""
+    """Whether a task gets no further attempt, because its list has failed, or its run has failed or was cancelled."""
     unwanted = draft.session.unwinding and draft.of(task).role not in AT_THE_END
     return unwanted or items.are_called_off(draft, task)
 
@@ -143,14 +143,14 @@ def _called_off(draft: Draft, task: Task) -> bool:
 
 
 def due(run: Run, what: str, now: float, rng: random.Random, child: Session | None = None) -> Step:
-    """Do what a time that has come asks for; one that has not, or that nobody waits for any more, changes nothing.
+    """Act on a time that may have come; if it has not, or no longer matters, nothing changes.
 
     Args:
         run: the run.
-        what: the id of a task, or the session's own.
+        what: the id of the task whose time it is, or that of the session.
         now: the time.
-        rng: for the delay of a retry.
-        child: the run that the task waits for, as it stands.
+        rng: for the backoff of a retry.
+        child: the child run that the task waits for, as it is now.
     """
     draft = Draft(run, now)
     if run.session.status is not SessionStatus.PAUSED:
@@ -177,7 +177,7 @@ def _session_due(draft: Draft) -> None:
 
 
 def _await_over(draft: Draft, task: Task, rng: random.Random, child: Session | None) -> None:
-    """End the wait for a signal, a delay or another run, if that is over."""
+    """End the wait for a signal, a delay or a child run, if it is over."""
     definition = draft.of(task)
     over = task.due_at is not None and task.due_at <= draft.now
     if child is not None and child.status is SessionStatus.COMPLETED:
@@ -187,7 +187,7 @@ def _await_over(draft: Draft, task: Task, rng: random.Random, child: Session | N
         again = child.status is SessionStatus.FAILED and error.code not in (TOO_MANY_RUNS, RESULT_TOO_LARGE)
         _fail(draft, task, error, rng, retryable=again)
     elif over and task.due_at == task.closes_at:
-        # Of two times that have passed, the first decides, however late somebody looks.
+        # Of two times that have passed, the earlier one decides, however late this is called.
         draft.end(task, TaskEvent.FAIL, error=_not_closed(draft, task))
     elif over and definition.kind is TaskKind.DELAY:
         draft.end(task, TaskEvent.COMPLETE)
@@ -203,7 +203,7 @@ def _closed(draft: Draft, task: Task) -> bool:
 
 
 def _closed_first(draft: Draft, task: Task) -> bool:
-    """Whether an attempt that took too long was cut off by the end of its task's time, and not by its own."""
+    """Whether an attempt that timed out was ended by `scheduleToCloseSeconds` and not by its own timeout."""
     if not _closed(draft, task) or task.closes_at is None or task.dispatched_at is None:
         return False
     timeout_s = draft.of(task).timeout_s
@@ -234,9 +234,9 @@ def _wait_over(draft: Draft, task: Task) -> None:
 
 
 def _limited(task: Task) -> str:
-    """What else a task may have waited for than an agent, as far as its run knows."""
+    """Name what the task may have waited for besides an agent, as far as its run knows."""
     key = task.concurrency_key
-    return "" if key is None else f"; of its concurrencyKey {key!r}, one attempt at a time is out"
+    return "" if key is None else f"; its concurrencyKey {key!r} allows one open attempt at a time"
 
 
 def _not_taken(definition: TaskDefinition) -> str:
@@ -250,7 +250,7 @@ def _not_taken(definition: TaskDefinition) -> str:
 
 
 def signal(run: Run, signal: Signal, now: float) -> Step:
-    """Tell a run something: the first task that waits for it is complete, else it is kept until one does."""
+    """Give a run a signal: it completes the first task that waits for it, or is kept until one does."""
     draft = Draft(run, now)
     draft.add_signal(signal)
     waiting = (task for task in run.every() if task.awaits and _is_for(run, task, signal))
@@ -264,7 +264,7 @@ def signal(run: Run, signal: Signal, now: float) -> Step:
 
 def _is_for(run: Run, task: Task, signal: Signal) -> bool:
     definition = run.task_definition(task)
-    # What goes through a list waits for its items; it is they who wait for signals.
+    # A `forEach` task waits for its items; it is the items that wait for signals.
     return task.items is None and definition.kind is TaskKind.SIGNAL and definition.signal == signal.name
 
 
@@ -272,7 +272,7 @@ def _is_for(run: Run, task: Task, signal: Signal) -> bool:
 
 
 def cancel(run: Run, reason: str | None, now: float) -> Step:
-    """Call everything off: what is out with agents is taken from them, then what was done is undone."""
+    """Cancel the run: its open attempts are taken from their agents, then the completed steps are undone."""
     draft = Draft(run, now)
     _cancel(draft, reason)
     progress.follow(draft)
@@ -280,7 +280,7 @@ def cancel(run: Run, reason: str | None, now: float) -> Step:
 
 
 def terminate(run: Run, reason: str | None, now: float) -> Step:
-    """End the run at once: what is out with agents is taken from them, and what has not been undone stays as it is."""
+    """End the run at once: open attempts are taken from their agents, and what was not undone yet stays as it is."""
     draft = Draft(run, now)
     if draft.session.cancelled_at is None:
         _cancel(draft, reason)
@@ -300,12 +300,12 @@ def _cancel(draft: Draft, reason: str | None) -> None:
     _call_back(draft)
     for task in draft.every():
         if task.dead and draft.of(task).role not in AT_THE_END:
-            # Nothing of a run that is cancelled is tried again, whatever had failed of it before.
+            # A cancelled run can't be retried, so tasks that failed in it before are no longer dead letters.
             draft.change(task, dead=False)
 
 
 def _call_back(draft: Draft) -> None:
-    """Take every open attempt from its agent, but for what undoes the run."""
+    """Take every open attempt from its agent, except those of compensations and `onFailure`."""
     for task in draft.every():
         if task.is_out and draft.of(task).role not in AT_THE_END:
             draft.revoke(task)
@@ -313,16 +313,16 @@ def _call_back(draft: Draft) -> None:
 
 
 def pause(run: Run, reason: str | None, now: float) -> Step:
-    """Give out nothing more, and hold every delay; what is out with agents may still end."""
+    """Pause the run: nothing is given out and delays are held; open attempts may still end."""
     draft = Draft(run, now)
-    # Why it was cancelled is what counts of a run that is; the reason of its pause stands in its history.
+    # A cancelled run keeps the reason of its cancellation; that of the pause is in its history.
     kept = run.session.reason if run.session.cancelled_at is not None else reason
     draft.move_session(SessionEvent.PAUSE, reason=kept)
     return draft.step()
 
 
 def resume(run: Run, now: float) -> Step:
-    """Go on where the run was paused, and take up what happened meanwhile."""
+    """Continue a paused run, with everything that happened meanwhile."""
     draft = Draft(run, now)
     _resume(draft)
     progress.follow(draft)
@@ -340,7 +340,7 @@ def _resume(draft: Draft) -> None:
 
 
 def reset(run: Run, now: float) -> Step:
-    """Take what is out with agents from them, and give it out again; one that is paused is resumed."""
+    """Take the open attempts from their agents, and put the tasks back in line; a paused run is resumed."""
     draft = Draft(run, now)
     if run.session.status is SessionStatus.PAUSED:
         _resume(draft)

@@ -37,8 +37,8 @@ from opscore.runtime.triggering import Prepared
 from opscore.runtime.writer import Writer
 
 BUDGET: Final = Intensity(restarts_max=5, within_s=60.0)
-"""How often one agent's or session's actor may crash before it is given up; the pools have no ceiling above that."""
-# One for all, because there are as many actors as there are runs.
+"""How often the actor of one agent or session may crash before it is given up. The pools have no ceiling above that."""
+# One value for all of them, because there are as many actors as runs.
 _POOLED_MAILBOX: Final = MailboxSpec(capacity=4_096)
 RESTART_BACKOFF: Final = Backoff(initial_s=0.05, coefficient=2.0, max_s=5.0, jitter=1.0)
 
@@ -60,25 +60,25 @@ class Parts:
     may_offer: Callable[[], bool]
     sub_runs: SubRuns
     on_open: Callable[[str], None]
-    """Told of a run that is unfinished, once it has begun and whenever it is taken up again."""
+    """Called with the id of an unfinished run, once it has begun, and whenever its actor starts again."""
     on_ended: Callable[[str], None]
-    """Told of a run that has ended, after the commit."""
+    """Called with the id of a run after the commit that ended it."""
     on_agent_given_up: Callable[[str, BaseException], None]
-    """Told the name of an actor that crashed too often, and its last error."""
+    """Called with the name of an actor that crashed too often, and its last error."""
     on_session_given_up: Callable[[str, BaseException], None]
     start: Callable[[Prepared], Awaitable[Session]]
     """Begins a run that may start."""
     cast: Callable[[Actor[Any]], Actor[Any]]
-    """What every actor goes through when it is made."""
+    """Is applied to every actor when it is made, and returns the actor to run."""
 
 
 def root(parts: Parts) -> SupervisorSpec:
-    """The specification of the whole tree."""
+    """Return the specification of the whole tree."""
     return SupervisorSpec(
         name="root",
         strategy=Strategy.REST_FOR_ONE,
-        # Each child has its own limit. One for the whole would end the journal while others still wait for a commit,
-        # which nobody could end then.
+        # Each child has its own deadline. A deadline for the whole could end the journal while other actors still wait
+        # for a commit, which would then never be answered.
         shutdown_s=math.inf,
         children=(
             ChildSpec(
@@ -106,12 +106,12 @@ def root(parts: Parts) -> SupervisorSpec:
 
 
 def agent_spec(parts: Parts, agent_id: str) -> ChildSpec[Any]:
-    """The specification of one agent's actor."""
+    """Return the specification of one agent's actor."""
     return _pooled(agent_id, functools.partial(_agent, parts, agent_id), parts.on_agent_given_up)
 
 
 def session_spec(parts: Parts, session_id: str, *, is_new: bool) -> ChildSpec[Any]:
-    """The specification of one session's actor."""
+    """Return the specification of one session's actor."""
     return _pooled(session_id, functools.partial(_session, parts, session_id, is_new), parts.on_session_given_up)
 
 

@@ -1,4 +1,4 @@
-"""What a trigger needs before it is a session: a valid definition, an agent where one is needed, a fresh key."""
+"""How a trigger is checked before it becomes a session: its definition, its agent and its idempotency key."""
 
 import hashlib
 from collections.abc import Mapping
@@ -33,32 +33,32 @@ from opscore.runtime.tables import (
 )
 
 _NO_BODY: Final = digest(None)
-"""What an earlier release kept where no body was given: it stands for whatever is asked for."""
+"""The digest that an earlier release kept for a key without a body; such a key matches every request."""
 KEY_BYTES_MAX: Final = 255
-"""Of an idempotency key."""
+"""Length of an idempotency key."""
 
 
 class Body(Enum):
-    """What a key stands for that is given no body."""
+    """What counts as the body of a key that is given none."""
 
     WHAT_IS_ASKED = auto()
-    """Everything that the trigger asks for."""
+    """The request itself: workflow, payload, agent, labels and business key."""
 
 
 @attrs.frozen(kw_only=True)
 class IdempotencyKey:
-    """A caller's key, within the path it was sent to, and the body that it stands for.
+    """A caller's idempotency key, the path that it is scoped to, and the body that it belongs to.
 
     Raises:
-        TypeError: the key or the path is no text.
-        ValueError: the key does not have 1 to 255 bytes, or one of them holds half of a surrogate pair.
+        TypeError: the key or the path is not a string.
+        ValueError: the key does not have 1 to 255 bytes, or one of both holds half of a surrogate pair.
     """
 
     path: str
-    """Free; the same key is another one within another path."""
+    """Any text; the same key under another path is another key."""
     key: str
     body: Any = Body.WHAT_IS_ASKED
-    """JSON, as it was sent; what the trigger asks for, unless it is given."""
+    """The body of the request, as JSON; by default, the arguments of the trigger."""
 
     def __attrs_post_init__(self) -> None:
         _size("path", self.path)
@@ -68,13 +68,13 @@ class IdempotencyKey:
 
     @property
     def scope(self) -> str:
-        """The name of the row; a digest, because both together may be longer than the store's keys."""
+        """The key of its row: a digest, because path and key together may be longer than a key of the store."""
         return hashlib.sha256(f"{self.path}\0{self.key}".encode()).hexdigest()
 
 
 def _size(name: str, text: Any) -> int:
     if not isinstance(text, str):
-        raise TypeError(f"{name}: expected a text, found {text!r}")
+        raise TypeError(f"{name}: expected a string, found {text!r}")
     try:
         return len(text.encode())
     except UnicodeEncodeError:
@@ -86,24 +86,24 @@ class Trigger:
     """A request to start a run."""
 
     definition: str | Mapping[str, Any]
-    """The id of a saved one, or a document."""
+    """The id of a saved workflow, or a document."""
     payload: Any = None
     agent_id: str | None = None
     idempotency: IdempotencyKey | None = None
     session_id: str | None = None
-    """The run's id, where it has to be this one."""
+    """The id that the run gets; made up if not given."""
     parent_task_id: str | None = None
-    """The task of another run that waits for this one."""
+    """The task of the parent run that waits for this one."""
     depth: int = 0
-    """How many runs stand above it."""
+    """How many parent runs are above it."""
     labels: Mapping[str, str] = attrs.field(factory=dict)
     business_key: str | None = None
 
     def body_digest(self, key: IdempotencyKey) -> str:
-        """Stands for the body of its key; a sender may write its fields in another order the second time.
+        """Return a digest of the key's body; the order of its fields does not matter.
 
         Raises:
-            TypeError, ValueError, RecursionError: the definition is no JSON.
+            TypeError, ValueError, RecursionError: the body is not JSON.
         """
         if key.body is not Body.WHAT_IS_ASKED:
             return digest(key.body)
@@ -113,7 +113,7 @@ class Trigger:
 
 @attrs.frozen(kw_only=True)
 class Prepared:
-    """A run that may start, and what belongs to its first commit."""
+    """A run that may start, and what else its first commit contains."""
 
     session: Session
     definition: Definition
@@ -123,13 +123,13 @@ class Prepared:
 def prepare(
     view: Snapshot, trigger: Trigger, library: Library, limits: Limits, now: float, rng: Any
 ) -> Prepared | Session:
-    """Check a trigger against the store; answers the session that its idempotency key already started, if any.
+    """Check a trigger against the store; return the session that its idempotency key already started, if any.
 
     Raises:
-        AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict: the trigger can't be taken.
+        AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict: the trigger is refused.
     """
     keyed = None if trigger.idempotency is None else IDEMPOTENCY.read(view, trigger.idempotency.scope)
-    # First of all: what was accepted once is answered again, whatever has become of what it needed.
+    # First of all, because an accepted trigger is answered again even if its workflow or agent is gone by now.
     if trigger.idempotency is not None and keyed is not None and keyed.row is not None:
         earlier = _earlier(view, trigger, trigger.idempotency, keyed.row.trigger, limits, now)
         if earlier is not None:
@@ -173,8 +173,8 @@ def _resolved(view: Snapshot, trigger: Trigger, library: Library, now: float) ->
     if not extra.expects:
         extra += Submission(writes=(REVISIONS.put(revision(definition)),))
     if DEFINITIONS.read(view, definition.workflow_id).row is None:
-        # As Ops-Core did: an inline definition may be triggered by its id from then on. One that is being saved
-        # under that id meanwhile goes first.
+        # As in Ops-Core, an inline definition can be triggered by its id from then on. The precondition lets a
+        # definition that is saved under that id meanwhile take precedence.
         extra += Submission(
             expects=(DEFINITIONS.expect(definition.workflow_id, ABSENT),),
             writes=(DEFINITIONS.put(saved_as(definition, None, now)),),
@@ -183,18 +183,18 @@ def _resolved(view: Snapshot, trigger: Trigger, library: Library, now: float) ->
 
 
 def _kept_revision(view: Snapshot, definition_key: str) -> Submission:
-    """Require that a revision which is there stays: retention may be about to remove it."""
+    """Require that an existing revision is still there at the commit: retention may be about to remove it."""
     found = REVISIONS.read(view, definition_key)
     return Submission(expects=() if found.row is None else (REVISIONS.expect(definition_key, found.version),))
 
 
 def revision(definition: Definition) -> Revision:
-    """The row that keeps a definition's content."""
+    """Return the row that keeps a definition's content."""
     return Revision(definition_key=definition.digest, document=definition.document)
 
 
 def saved_as(definition: Definition, before: SavedDefinition | None, now: float) -> SavedDefinition:
-    """The row that lets an id stand for a definition; other content is a new revision."""
+    """Return the row that saves a definition under its id, as the revision after `before`."""
     return SavedDefinition(
         workflow_id=definition.workflow_id,
         revision=1 if before is None else before.revision + 1,
@@ -208,7 +208,11 @@ def saved_as(definition: Definition, before: SavedDefinition | None, now: float)
 def _earlier(
     view: Snapshot, trigger: Trigger, key: IdempotencyKey, used: IdempotentTrigger, limits: Limits, now: float
 ) -> Session | None:
-    """The session that a key has started, for as long as the key is kept."""
+    """Return the session that a key has started, or None if the key is no longer kept.
+
+    Raises:
+        IdempotencyConflict: the key was used with another body.
+    """
     session = SESSIONS.read(view, used.session_id).row
     if session is None or (session.ended_at is not None and session.ended_at + limits.idempotency_keep_s <= now):
         return None
@@ -223,12 +227,12 @@ def _is_same(trigger: Trigger, key: IdempotencyKey, used: IdempotentTrigger) -> 
     try:
         return used.body_digest == trigger.body_digest(key)
     except (TypeError, ValueError, RecursionError):
-        # What is no JSON has never started anything.
+        # A body that is not JSON can't have started a run.
         return False
 
 
 def _key_kept(trigger: Trigger, key: IdempotencyKey, session: Session, version: int) -> Submission:
-    """Let a key stand for a session from now on, unless somebody else uses it first."""
+    """Bind a key to a session, with the precondition that no other trigger has used the key meanwhile."""
     used_for = IdempotentTrigger(
         body_digest=trigger.body_digest(key), session_id=session.session_id, workflow_id=session.workflow_id
     )

@@ -1,6 +1,6 @@
-"""Typed views of the store's tables and indexes, and how names and times become places in an index.
+"""Typed access to the store's tables and indexes, and the encoding of names and times as places in an index.
 
-Every read returns the row with its version; a writer names that version as precondition.
+Every read returns the row with its version; a writer names that version as a precondition.
 """
 
 import hashlib
@@ -38,17 +38,17 @@ class Index(Generic[RowT]):
 
     name: str
     places: Callable[[RowT], Iterable[bytes]]
-    """Where a row stands in it; nowhere, once, or several times."""
+    """Returns the places of a row in the index: none, one or several."""
 
     def sound_lines(self, view: Snapshot, *, after: bytes | None = None) -> Iterator[tuple[bytes, str]]:
-        """Walk the whole index; a damaged line is logged and passed over."""
+        """Walk the whole index, as `lines` does; a damaged entry is logged and skipped."""
         for line, stored in sound(view, self.name, after=after):
             yield line, stored.body.decode()
 
     def lines(
         self, view: Snapshot, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, str]]:
-        """Walk the index; each line with the key of its row."""
+        """Walk the index; yield the key of each entry with the key of its row."""
         for line, stored in view.scan(self.name, prefix=prefix, after=after, reverse=reverse):
             yield line, stored.body.decode()
 
@@ -63,15 +63,15 @@ class Table(Generic[RowT]):
     key: Callable[[RowT], str]
     indexes: tuple[Index[RowT], ...] = ()
     upcasters: Mapping[int, Upcaster] = attrs.field(factory=dict)
-    """For each earlier schema how its rows become rows of the next."""
+    """For each earlier schema, the function that brings its rows to the next one."""
 
     def put(self, row: RowT) -> Put:
-        """Write this row under its own key, and its entries in the indexes."""
+        """Return the write of a row under its own key, with its index entries."""
         key = _packed(self.key(row))
         return Put(self.name, key, codec.encode_row(row), self.schema, self._entries(row, key))
 
     def kept(self, key: bytes, stored: Stored) -> Put:
-        """Write a row as it is stored, with the entries that it has by the indexes of now."""
+        """Return the write of a row exactly as it is stored, with the entries that the present indexes give it."""
         entries = self._entries(self.decode(key, stored), key) if self.indexes else ()
         return Put(self.name, key, stored.body, stored.schema, entries)
 
@@ -84,15 +84,15 @@ class Table(Generic[RowT]):
         return tuple(entries)
 
     def delete(self, key: str) -> Delete:
-        """Remove the row."""
+        """Return the removal of a row."""
         return Delete(self.name, _packed(key))
 
     def expect(self, key: str, version: int) -> Expect:
-        """Require the row to be at this version."""
+        """Return the precondition that a row is at this version."""
         return Expect(self.name, _packed(key), version)
 
     def read(self, view: Snapshot, key: str) -> Versioned[RowT]:
-        """Read one row."""
+        """Read one row, or its absence."""
         packed = _packed(key)
         stored = view.get(self.name, packed)
         return Versioned(None, ABSENT) if stored is None else Versioned(self.decode(packed, stored), stored.version)
@@ -106,20 +106,20 @@ class Table(Generic[RowT]):
             yield self.decode(key, stored), stored.version
 
     def sound_rows(self, view: Snapshot, *, after: str | None = None) -> Iterator[tuple[RowT, int]]:
-        """Walk the rows in key order; a damaged one is logged and passed over."""
+        """Walk the rows in key order; a damaged row is logged and skipped."""
         bound = None if after is None else after.encode()
         for key, stored in sound(view, self.name, after=bound):
             try:
                 yield self.decode(key, stored), stored.version
             except StoreDamaged as error:
-                _log.error("%s; it is passed over", error)
+                _log.error("%s; it is skipped", error)
 
     def decode(self, key: bytes, stored: Stored) -> RowT:
-        """Turn what was read under this key into a row.
+        """Turn the value that was read under this key into a row.
 
         Raises:
             StoreIncompatible: a newer release wrote it.
-            StoreDamaged: it is as it was written, but no such row.
+            StoreDamaged: its checksum is right, but it is not such a row.
         """
         if stored.schema > self.schema:
             raise StoreIncompatible(
@@ -133,17 +133,17 @@ class Table(Generic[RowT]):
                 document = self.upcasters[schema](document)
             return codec.structure_row(document, self.kind)
         except (ExceptionGroup, LookupError, TypeError, ValueError) as error:
-            raise StoreDamaged(f"{self.name} {key!r}", f"it is no {self.kind.__name__}", key=key) from error
+            raise StoreDamaged(f"{self.name} {key!r}", f"it can't be read as {self.kind.__name__}", key=key) from error
 
 
 def _packed(key: str) -> bytes:
-    """The bytes of a key; one too long would fail the whole batch that its submission shares.
+    """Return the bytes of a key. One that is too long is refused here, because it would fail the whole batch.
 
     Raises:
-        LimitExceeded, TypeError: it is too long, or no text.
+        LimitExceeded, TypeError: it is too long, or not a string.
     """
     if not isinstance(key, str):
-        raise TypeError(f"expected a text as an id, found {key!r}")
+        raise TypeError(f"expected a string as an id, found {key!r}")
     packed = key.encode()
     _check_length(len(packed))
     return packed
@@ -157,23 +157,23 @@ def _check_length(length: int) -> None:
 # --- places in an index -------------------------------------------------------------------------------------
 
 PLACE_BYTES_MAX: Final = 64
-"""A name that is longer stands in an index by its digest."""
+"""A longer name is represented in an index by its digest."""
 
 _TIME = struct.Struct(">d")
 
 
 def at(time: float) -> bytes:
-    """A time as a place in an index; the order of the bytes is the order of the times (they are positive)."""
+    """Return a time as a place in an index; bytes sort like times, because these are not negative."""
     return _TIME.pack(max(time, 0.0))
 
 
 def time_at(line: bytes) -> float:
-    """The time at which a line of an index stands."""
+    """Return the time at the beginning of an index entry's key."""
     return float(_TIME.unpack_from(line)[0])
 
 
 def named(name: str) -> bytes:
-    """A name as a place in an index: no other name's lines begin with it."""
+    """Return a name as a place in an index; it is a prefix of no other name's entries."""
     packed = name.encode()
     if len(packed) > PLACE_BYTES_MAX or b"\0" in packed:
         packed = hashlib.sha256(packed).hexdigest().encode()

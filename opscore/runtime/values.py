@@ -1,4 +1,4 @@
-"""What may be stored as a payload, a result or a document: JSON, within a size and a depth."""
+"""Checking and copying payloads, results and documents: they have to be JSON, of limited size and depth."""
 
 import functools
 import math
@@ -18,14 +18,14 @@ RowT = TypeVar("RowT", Agent, Assignment, Lease, Session, Signal, Task)
 _ATOMS: Final = frozenset({type(None), bool, int, float, str})
 _NAMES: Final = frozenset({str})
 RESULT_TOO_LARGE: Final = "result_too_large"
-"""The code of a failure for a result that can't be stored: no other try makes it smaller."""
+"""The code of the failure of a result that is too large to store; it is not retried."""
 _INTEGER_BITS_MAX: Final = 14_000
-"""About 4,200 decimal digits: Python writes and reads no more than 4,300, unless told to."""
+"""About 4,200 decimal digits; by default Python writes and reads no more than 4,300."""
 
 
 @attrs.frozen
 class Place:
-    """Where a value stands in a document, as a step from the place that it stands in."""
+    """The place of a value in a document, as a step from the place of the value that contains it."""
 
     outer: "Place | None"
     step: str | int
@@ -44,16 +44,16 @@ def path_of(steps: Iterable[str | int], start: str = "") -> str:
     """Write a path, such as `tasks[2].nextTaskId`.
 
     Args:
-        steps: the names and places that lead to a value.
-        start: the path of what they begin in.
+        steps: the names and indexes that lead to a value.
+        start: the path at which they begin.
     """
     return (start + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)).removeprefix(".")
 
 
 def walk(document: Any) -> Iterator[tuple[Place | None, int, Any]]:
-    """Visit every value of a document in its order: its place, how many others it stands within, and itself.
+    """Visit every value of a document in order, and yield its place, its depth and the value.
 
-    It keeps its own stack, so that no depth overflows Python's, and writes no path until it is asked for.
+    It keeps its own stack, so that no depth overflows Python's, and formats no path until a place is printed.
     """
     waiting: list[tuple[Place | None, int, Any]] = [(None, 0, document)]
     while waiting:
@@ -67,7 +67,7 @@ def walk(document: Any) -> Iterator[tuple[Place | None, int, Any]]:
 
 
 def document_faults(document: Any, limits: Limits) -> list[Fault]:
-    """Find what JSON can't say, such as a date out of YAML, and what nests or grows beyond the limits."""
+    """Find values that JSON can't represent, such as a date from YAML, and where a document exceeds its limits."""
     faults = []
     for count, (place, depth, value) in enumerate(walk(document), start=1):
         path = "" if place is None else place
@@ -82,7 +82,7 @@ def document_faults(document: Any, limits: Limits) -> list[Fault]:
 
 
 def _not_json(value: Any) -> str | None:
-    """What is wrong with one value, whatever stands inside of it."""
+    """Return what keeps a value itself, regardless of the values inside it, from being JSON."""
     match value:
         case None | bool() | list():
             return None
@@ -112,7 +112,7 @@ def _is_text(value: str) -> bool:
 
 
 def check_value(value: Any, limits: Limits) -> None:
-    """Refuse what can't be stored.
+    """Check that a value can be stored.
 
     Raises:
         LimitExceeded: it is larger than `value_bytes_max`, or nests deeper than `nesting_max`.
@@ -122,11 +122,11 @@ def check_value(value: Any, limits: Limits) -> None:
 
 
 def check_texts(texts: Iterable[Any], limits: Limits) -> None:
-    """Refuse what is no text, or one that can't be stored; None stands for a text that is not given.
+    """Check that each of these is a string that can be stored, or None, which stands for a text that is not given.
 
     Raises:
         LimitExceeded: one is larger than `value_bytes_max`.
-        ValueError, TypeError: it is no text, or holds half of a surrogate pair.
+        ValueError, TypeError: one is not a string, or holds half of a surrogate pair.
     """
     for text in texts:
         if text is not None:
@@ -134,18 +134,22 @@ def check_texts(texts: Iterable[Any], limits: Limits) -> None:
         check_value(text, limits)
 
 
-def check_is_text(value: Any, what: str = "a text") -> None:
-    """Refuse what is no text.
+def check_is_text(value: Any, what: str = "a string") -> None:
+    """Check that a value is a string.
+
+    Args:
+        value: the value.
+        what: what was expected, for the error's message.
 
     Raises:
-        TypeError: it is none; the message says what was expected.
+        TypeError: it is not a string.
     """
     if not isinstance(value, str):
         raise TypeError(f"expected {what}, found {value!r}")
 
 
 def check_progress(value: Any, limits: Limits) -> None:
-    """Refuse what can't be kept as the progress of an attempt.
+    """Check that a value can be stored as the progress of an attempt.
 
     Raises:
         LimitExceeded: it is larger than `progress_bytes_max`, or nests deeper than `nesting_max`.
@@ -165,18 +169,18 @@ def _check(value: Any, limits: Limits, limit: str, bytes_max: int) -> None:
         raise _in_words(value, error, limits) from error
     if len(body) > bytes_max:
         raise LimitExceeded(limit, bytes_max, len(body))
-    # Most values hold fewer brackets than they might nest: only the others are worth a walk.
+    # Most values have fewer brackets than the levels that are allowed, and need no walk.
     if body.count(b"[") + body.count(b"{") > limits.nesting_max and (depth := _depth(value)) > limits.nesting_max:
         raise LimitExceeded("nesting_max", limits.nesting_max, depth)
 
 
 def _in_words(value: Any, error: ValueError | TypeError, limits: Limits) -> ValueError | TypeError:
-    """The same error in a sentence: what can't be stored, and where it stands."""
+    """Return an error of the same type whose message says what can't be stored, and where it is."""
     kind = TypeError if isinstance(error, TypeError) else ValueError
     for place, depth, each in walk(value):
         if depth > limits.nesting_max:
-            # Nothing is said of its place, because one that holds itself has no end of them.
-            return kind("it holds itself, or nests too deeply")
+            # The message has no place, because the path into a value that contains itself never ends.
+            return kind("it contains itself, or nests too deeply")
         wrong = _not_storable(each)
         if wrong is not None:
             return kind(wrong if place is None else f"{wrong}, at {place}")
@@ -184,7 +188,7 @@ def _in_words(value: Any, error: ValueError | TypeError, limits: Limits) -> Valu
 
 
 def _not_storable(value: Any) -> str | None:
-    """As `_not_json`, but for what becomes JSON by itself: a tuple, and a name that is a number or None."""
+    """As `_not_json`, but accept what the encoder converts: tuples, and names that are numbers or None."""
     if isinstance(value, tuple):
         return None
     if isinstance(value, dict):
@@ -197,7 +201,7 @@ def _depth(value: Any) -> int:
 
 
 def copied(value: Any, limits: Limits) -> Any:
-    """Return a copy of a value as JSON has it, so that its sender may go on changing the original.
+    """Return a checked copy of a value as JSON has it, so that the caller may go on changing the original.
 
     Raises:
         LimitExceeded, ValueError, TypeError: as `check_value`.
@@ -207,9 +211,9 @@ def copied(value: Any, limits: Limits) -> Any:
 
 
 def deep_copy(value: Any) -> Any:
-    """Return a copy of a value as JSON has it, which is what everybody reads who gets it from the store.
+    """Return a copy of a value as JSON has it, which is how it would be read from the store.
 
-    A tuple is a list there, a number of another library a number, and a name that is no text becomes one.
+    Tuples become lists, numbers of other libraries plain numbers, and names that are not strings become strings.
 
     Raises:
         ValueError, TypeError: it is not JSON.
@@ -225,7 +229,7 @@ def deep_copy(value: Any) -> Any:
 
 
 def own(row: RowT) -> RowT:
-    """Return a row with copies of its JSON: whoever is handed it may change them, and nobody else reads that."""
+    """Return a row with copies of its JSON values, which the caller may change without affecting anyone else."""
     kind: Any = type(row)
     values = ((name, getattr(row, name)) for name in _fields_of_json(kind))
     copies = {name: deep_copy(value) for name, value in values if isinstance(value, dict | list)}
@@ -238,7 +242,7 @@ def _fields_of_json(kind: Any) -> tuple[str, ...]:
 
 
 def checked(judgement: Judgement, limits: Limits) -> Judgement:
-    """Copy a result, or turn one that can't be stored into a failure that says so; another try would not help."""
+    """Copy a result; turn one that can't be stored into a failure that is not retried."""
     if not isinstance(judgement, Completed):
         return judgement
     try:

@@ -1,8 +1,8 @@
-"""Checks a store: every value, every line of an index, and what rows say of one another.
+"""Verification of a store: every value, every index entry, and the references between rows.
 
-It reads one commit of a directory that may be in use, and holds nothing that grows with the store but the newest
-records' entities, of which it looks at a bounded number. A damaged page may end the process that reads it, because LMDB
-maps its file and trusts it; so whoever calls this for a person does so in a process of its own.
+It reads one snapshot of a directory that may be in use. The memory that it needs does not grow with the store, except
+for the entities of a bounded number of the newest records. A damaged page may end the process, because LMDB maps the
+file and trusts it, so a command should run this in a process of its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -46,16 +46,16 @@ from opscore.runtime.typed_tables import Index, Table
 RowT = TypeVar("RowT")
 
 RECORDS_COMPARED_MAX: Final = 100_000
-"""The newest records that are held against the rows they tell of."""
+"""How many of the newest records are compared with their rows."""
 PROGRESS_EVERY: Final = 10_000
 
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """Something that is not as it should be."""
+    """One thing that is wrong."""
 
     where: str
-    """Such as `tasks 'ses_1.0'`."""
+    """Its place, such as `tasks 'ses_1.0'`."""
     what: str
 
 
@@ -63,9 +63,9 @@ class Verification:
     """One pass over a snapshot.
 
     Args:
-        view: the commit to look at.
-        indexed: whether its format knows indexes.
-        on_progress: told the table it is at, and how many rows of it were looked at.
+        view: the snapshot.
+        indexed: whether its format has indexes.
+        on_progress: is called with the name of a table and how many of its rows were checked so far.
     """
 
     def __init__(self, view: LmdbSnapshot, *, indexed: bool, on_progress: Callable[[str, int], None]) -> None:
@@ -82,10 +82,10 @@ class Verification:
             DEFINITIONS.name: self._definition,
         }
         self.rows = 0
-        """How many values were looked at."""
+        """How many values were checked."""
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that is wrong, in the order of the tables."""
+        """Yield everything that is wrong, in the order of the tables."""
         sequence = self._view.last_sequence()
         for table in ALL_TABLES:
             yield from self._table(table, sequence)
@@ -108,7 +108,7 @@ class Verification:
                 continue
             faults = [*self._value(table, key, value, stored, row)]
             if stored.version > sequence:
-                faults.append(f"its version is {stored.version}, and the newest commit {sequence}")
+                faults.append(f"its version is {stored.version}, but the newest commit is {sequence}")
             if table.name in self._checks:
                 faults += self._checks[table.name](row)
             yield from (Finding(where=where, what=fault) for fault in faults)
@@ -120,10 +120,10 @@ class Verification:
             return
         expected = set(table.kept(key, stored).entries)
         if expected != set(sealing.entries_of(table.name, key, value)):
-            yield "the places stored with it are not those of its row"
+            yield "the index entries stored with it are not those of its row"
         for entry in expected:
             if self._view.raw(entry.index, entry.place + key) is None:
-                yield f"index {entry.index} has no line of it"
+                yield f"index {entry.index} has no entry for it"
 
     def _index(self, table: Table[Any], index: Index[Any]) -> Iterator[Finding]:
         for line, value in self._walk(index.name):
@@ -136,12 +136,12 @@ class Verification:
             key = sealing.opened(index.name, line, value).body
             row = self._view.raw(table.name, key)
             if row is None:
-                return f"it leads to {table.name} {key.decode(errors='replace')!r}, which is not there"
+                return f"it refers to {table.name} {key.decode(errors='replace')!r}, which does not exist"
             entries = sealing.entries_of(table.name, key, row)
         except StoreError as error:
             return str(error)
         if not any(entry.index == index.name and entry.place + key == line for entry in entries):
-            return f"it leads to {table.name} {key.decode(errors='replace')!r}, which stands elsewhere"
+            return f"it refers to {table.name} {key.decode(errors='replace')!r}, whose place is another one"
         return None
 
     def _walk(self, name: str) -> Iterator[tuple[bytes, bytes]]:
@@ -152,10 +152,10 @@ class Verification:
                 self._on_progress(name, count)
             yield pair
 
-    # --- what rows say of one another ---------------------------------------------------------------------
+    # --- references between rows --------------------------------------------------------------------------
 
     def _row(self, table: Table[RowT], key: str) -> RowT | None:
-        """A row that another one names; a damaged one is told of under its own table."""
+        """Read a row that another one names; a damaged row is reported under its own table, and None here."""
         try:
             return table.read(self._view, key).row
         except StoreError:
@@ -163,16 +163,16 @@ class Verification:
 
     def _leads_to(self, table: Table[Any], key: str) -> Iterator[str]:
         if self._view.raw(table.name, key.encode()) is None:
-            yield f"{table.name} {key!r}, which it names, is not there"
+            yield f"{table.name} {key!r}, to which it refers, does not exist"
 
     def _lease(self, lease: Lease) -> Iterator[str]:
         yield from self._leads_to(AGENTS, lease.agent_id)
         if not lease.revoked:
-            # What was taken back may be gone, with its run, before its agent lets go of it.
+            # The task of a revoked lease may be removed, with its run, before the agent is done with it.
             yield from self._leads_to(TASKS, lease.task_id)
         task = self._row(TASKS, lease.task_id)
         held = (lease.attempt, lease.agent_id)
-        # What was taken back from an agent it may be busy with for a while yet.
+        # An agent may be busy with an attempt for a while after that was taken back.
         stands_so = task is not None and task.is_out and (task.attempt, task.agent_id) == held
         if task is not None and not stands_so and not lease.revoked:
             stands = f"{task.status} at attempt {task.attempt} of agent {task.agent_id!r}"
@@ -184,51 +184,51 @@ class Verification:
     def _slot(self, slot: Slot) -> Iterator[str]:
         lease = self._row(LEASES, slot.agent_id)
         if lease is None or slot.name not in lease.slots:
-            yield f"agent {slot.agent_id!r} holds no lease that it comes with"
+            yield f"agent {slot.agent_id!r} holds no lease with this slot"
 
     def _task(self, task: Task) -> Iterator[str]:
         yield from self._leads_to(SESSIONS, task.session_id)
         if task.is_out:
             lease = None if task.agent_id is None else self._row(LEASES, task.agent_id)
             if lease is None or (lease.task_id, lease.attempt) != (task.task_id, task.attempt):
-                yield f"attempt {task.attempt} is out with agent {task.agent_id!r}, which holds no lease on it"
+                yield f"attempt {task.attempt} is open with agent {task.agent_id!r}, which holds no lease on it"
         session = self._row(SESSIONS, task.session_id)
         ended = session is not None and session.ended_at is not None
         if ended and task.status in {*TASK_OPEN, TaskStatus.READY, TaskStatus.PENDING_RETRY}:
-            yield f"it is {task.status}, and its session has ended"
+            yield f"it is {task.status}, but its session has ended"
 
     def _session(self, session: Session) -> Iterator[str]:
         yield from self._leads_to(REVISIONS, session.definition_key)
         ended = session.ended_at is not None
         if ended != (session.status in SESSION_ENDED):
-            yield f"it is {session.status}, and its end is {session.ended_at}"
+            yield f"it is {session.status}, but its end is {session.ended_at}"
         listed = self._view.raw(OPEN_SESSIONS.name, session.session_id.encode()) is not None
         if listed == ended:
-            yield f"it is {session.status}, and is {'' if listed else 'not '}among the unfinished"
+            yield f"it is {session.status}, but is {'' if listed else 'not '}listed as unfinished"
         revision = self._row(REVISIONS, session.definition_key)
         if revision is not None:
             yield from self._tasks_of(session, len(revision.document.get("tasks", ())))
 
     def _tasks_of(self, session: Session, wanted: int) -> Iterator[str]:
-        """A run has a task for each of its definition, and the items of a list without a gap."""
+        """Check that a run has every task of its definition, and the items of each list without a gap."""
         prefix = f"{session.session_id}."
         tasks: set[str] = set()
         items: dict[str, list[int]] = {}
         for key, _ in self._view.scan_raw(TASKS.name, prefix=prefix.encode()):
             task, _, item = key.decode(errors="replace").removeprefix(prefix).partition(".")
             if item:
-                # Of a longer list, all places have as many digits as the last.
+                # The places of a list's items all have as many digits as the last one.
                 items.setdefault(task, []).append(int(item) if item.isdecimal() else -1)
             else:
                 tasks.add(task)
         if len(tasks) != wanted:
-            yield f"it has {len(tasks)} tasks, and its definition {wanted}"
+            yield f"it has {len(tasks)} tasks, but its definition has {wanted}"
         for task, found in items.items():
             if task not in tasks:
-                yield f"it has items of task {task}, which is not there"
+                yield f"it has items of task {task}, which does not exist"
             missing = next((place for place, item in enumerate(sorted(found)) if item != place), None)
             if missing is not None:
-                yield f"it has {len(found)} items of task {task}, and lacks item {missing}"
+                yield f"it has {len(found)} items of task {task}, but item {missing} is missing"
 
     def _unfinished(self, session_id: str) -> Iterator[str]:
         yield from self._leads_to(SESSIONS, session_id)
@@ -261,7 +261,7 @@ class Verification:
                 yield Finding(where=where, what=f"records up to {trimmed} were removed")
 
     def _newest_records(self) -> Iterator[Finding]:
-        """Hold the newest record of a task or session against its row; rows that retention removed are not missed."""
+        """Compare the newest record of each task and session with its row; a row that retention removed is no fault."""
         self._on_progress("records against rows", 0)
         tables: dict[str, Table[Any]] = {"task": TASKS, "session": SESSIONS}
         seen: set[str] = set()
@@ -278,12 +278,12 @@ class Verification:
             seen.add(record.entity_id)
             row = self._row(table, record.entity_id)
             if row is not None and _status_told(record) != row.status:
-                told = f"it is {row.status}, and its newest record {int.from_bytes(key, 'big')} says {record.kind}"
+                told = f"it is {row.status}, but its newest record {int.from_bytes(key, 'big')} says {record.kind}"
                 yield Finding(where=f"{table.name} {record.entity_id!r}", what=told)
 
 
 def _status_told(record: Record) -> str:
-    """The status of a task or session that a record tells of."""
+    """Return the status of a task or session according to a record."""
     if record.kind in (KIND_DEAD, KIND_DISCARDED):
         return TaskStatus.FAILED
     return record.kind.removeprefix(f"{record.entity}.")

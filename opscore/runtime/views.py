@@ -1,4 +1,4 @@
-"""What can be read from outside: one page of a listing, one session with its tasks."""
+"""Reading for callers: pages of listings, and single sessions and tasks with their progress."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -31,17 +31,17 @@ RowT = TypeVar("RowT")
 
 PAGE_MAX: Final = 500
 SCANNED_MAX: Final = 2_000
-"""Rows looked at for one page: a filter that few rows pass gives short pages, and never holds the loop for long."""
+"""Rows that are read for one page, so that a filter that few rows pass gives short pages and never blocks for long."""
 READ_BYTES_MAX: Final = 8 * 1024 * 1024
-"""Of stored rows, read for one page: reading a megabyte can take more than ten milliseconds, and rows may be large."""
+"""Bytes of rows that are read for one page: a megabyte can take more than ten milliseconds, and rows may be large."""
 
 Sized: TypeAlias = tuple[RowT, int]
-"""What was read, and how many bytes that took."""
+"""A row, and its size in bytes as it is stored."""
 
 
 @attrs.frozen(kw_only=True)
 class Page(Generic[RowT]):
-    """Some rows, and where to go on."""
+    """Some rows, and the cursor of the next page; None on the last page."""
 
     items: tuple[RowT, ...]
     next_cursor: str | None = None
@@ -54,12 +54,12 @@ class SessionView:
     session: Session
     tasks: tuple[Task, ...]
     progress: Mapping[str, Any] = attrs.field(factory=dict)
-    """How far those are that are out with an agent and said so, by the task's id."""
+    """The progress of open attempts that reported any, by the task's id."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskView:
-    """A task, and how far the attempt is that is out, as its agent said last."""
+    """A task, and the newest progress of its open attempt."""
 
     task: Task
     progress: Any = None
@@ -90,7 +90,7 @@ def task_view(view: Snapshot, task_id: str) -> TaskView | None:
 
 
 def _progress(view: Snapshot, task: Task) -> Any:
-    """What the lease says of the attempt that is out; no lease is read of a task that is not out with an agent."""
+    """Return the progress in the lease of a task's open attempt. A task without one costs no read."""
     if not task.is_out or task.agent_id is None:
         return None
     lease = LEASES.read(view, task.agent_id).row
@@ -100,7 +100,7 @@ def _progress(view: Snapshot, task: Task) -> Any:
 
 
 def whole_session(view: Snapshot, session_id: str, library: Library) -> Session | None:
-    """Read a session, its result included."""
+    """Read a session, including a result that its row has no room for."""
     session = SESSIONS.read(view, session_id).row
     if session is None or session.status is not SessionStatus.COMPLETED or session.result is not None:
         return session
@@ -108,7 +108,7 @@ def whole_session(view: Snapshot, session_id: str, library: Library) -> Session 
 
 
 def _with_result(view: Snapshot, session: Session, tasks: Sequence[Task], library: Library) -> Session:
-    """Gather a result that was too large for the session's row from the tasks' rows."""
+    """Gather a result that is too large for the session's row from the rows of its tasks."""
     if session.status is not SessionStatus.COMPLETED or session.result is not None:
         return session
     definition = library.find(view, session.definition_key)
@@ -119,7 +119,7 @@ def _with_result(view: Snapshot, session: Session, tasks: Sequence[Task], librar
 
 @attrs.frozen(kw_only=True)
 class WantedSessions:
-    """Which sessions are listed; what is not given is open."""
+    """The filter of a list of sessions; None means any."""
 
     status: str | None = None
     workflow_id: str | None = None
@@ -128,7 +128,7 @@ class WantedSessions:
     business_key: str | None = None
 
     def __contains__(self, session: Session) -> bool:
-        """Whether a session is one of them."""
+        """Whether a session passes the filter."""
         return (
             self.status in (None, session.status)
             and self.workflow_id in (None, session.workflow_id)
@@ -138,7 +138,7 @@ class WantedSessions:
         )
 
     def place(self) -> tuple[Index[Session], bytes] | None:
-        """Where in an index they all stand: in the one that is likely to have the fewest others beside them."""
+        """Return the index, and the place in it, that hold all these sessions and probably the fewest others."""
         if self.business_key is not None:
             return SESSIONS_BY_BUSINESS_KEY, named(self.business_key)
         for label in self.labels.items():
@@ -147,16 +147,16 @@ class WantedSessions:
 
 
 def limit_faults(limit: Any) -> Iterator[Fault]:
-    """Whatever keeps something from being the number of items of a page."""
+    """Yield a fault if this can't be the number of items of a page."""
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= PAGE_MAX:
         yield Fault(path="limit", message=f"expected a whole number from 1 to {PAGE_MAX}, found {limit!r}")
 
 
 def check_limit(limit: Any) -> None:
-    """Refuse what is no number of items of a page.
+    """Check that this can be the number of items of a page.
 
     Raises:
-        InvalidDocument: it is none.
+        InvalidDocument: it can't.
     """
     faults = tuple(limit_faults(limit))
     if faults:
@@ -164,7 +164,7 @@ def check_limit(limit: Any) -> None:
 
 
 def session_query_faults(status: str | None, cursor: str | None) -> Iterator[Fault]:
-    """Whatever keeps a list of sessions from being read."""
+    """Yield the faults in a query for a list of sessions."""
     if status is not None and status not in SessionStatus.__members__.values():
         yield Fault(path="status", message=f"expected one of {', '.join(SessionStatus)}, found {status!r}")
     if cursor and not cursor.startswith("ses_"):
@@ -175,7 +175,7 @@ def sessions(view: Snapshot, wanted: WantedSessions, *, limit: int, cursor: str 
     """List sessions, newest first.
 
     Raises:
-        InvalidDocument: there is no such status, no page ended there, or the limit is none.
+        InvalidDocument: there is no such status, the cursor is invalid, or the limit is out of range.
     """
     faults = (*limit_faults(limit), *session_query_faults(wanted.status, cursor))
     if faults:
@@ -223,7 +223,7 @@ def dead_letters(
     """List the dead letters, the newest first.
 
     Raises:
-        InvalidDocument: the cursor is none of this list.
+        InvalidDocument: the cursor is invalid, or the limit is out of range.
     """
 
     def wanted(letter: DeadLetter) -> bool:
@@ -234,7 +234,7 @@ def dead_letters(
 
 
 def dead_letter(view: Snapshot, task_id: str) -> DeadLetter | None:
-    """Read one dead letter; nothing where the task is none."""
+    """Read one dead letter; return None if the task is not one."""
     task = TASKS.read(view, task_id).row
     session = None if task is None or not task.dead else SESSIONS.read(view, task.session_id).row
     return None if task is None or session is None else DeadLetter(task=task, session=session)
@@ -248,7 +248,7 @@ def _dead_letters(view: Snapshot, after: bytes | None) -> Iterator[Sized[DeadLet
 
 
 def _dead_cursor(letter: DeadLetter) -> str:
-    """Names a place in the index, which is there also once the letter is not."""
+    """Return a place in the index as a cursor, which remains valid when the letter is gone."""
     (place,) = TASKS_DEAD.places(letter.task)
     return f"{place.hex()}.{letter.task.task_id}"
 
@@ -271,22 +271,22 @@ def _rows(view: Snapshot, table: Table[RowT], cursor: str | None, *, reverse: bo
 def _indexed_rows(
     view: Snapshot, table: Table[RowT], index: Index[RowT], place: bytes, cursor: str | None, *, reverse: bool = False
 ) -> Iterator[Sized[RowT]]:
-    """The rows at one place of an index, which stand there by their keys."""
+    """Yield the rows at one place of an index, in the order of their keys."""
     after = place + cursor.encode() if cursor else None
     for _, key in index.lines(view, prefix=place, after=after, reverse=reverse):
         yield _sized(view, table, key, index.name)
 
 
 def _sized(view: Snapshot, table: Table[RowT], key: str, index: str) -> Sized[RowT]:
-    """Read a row that an index leads to.
+    """Read a row that an index entry refers to.
 
     Raises:
-        StoreDamaged: it is not there.
+        StoreDamaged: the row does not exist.
     """
     packed = key.encode()
     stored = view.get(table.name, packed)
     if stored is None:
-        raise StoreDamaged(f"{index} at {key!r}", f"it leads to a row of {table.name} that is not there")
+        raise StoreDamaged(f"{index} at {key!r}", f"it refers to a row of {table.name} that does not exist")
     return table.decode(packed, stored), len(stored.body)
 
 

@@ -1,11 +1,11 @@
-"""The row of how the node itself fares."""
+"""The row with measurements of the node itself."""
 
 import attrs
 
 
 @attrs.frozen(kw_only=True)
 class Vitals:
-    """How the commits of a running node fare, as it notes once a minute; durations are of its newest commits."""
+    """Measurements of a running node's commits, stored once a minute; durations are those of its newest commits."""
 
     name: str = "node"
     at: float

@@ -1,4 +1,4 @@
-"""What the dispatcher knows of what waits: tasks for agents, in lines, and who has what is limited."""
+"""What the dispatcher knows about waiting tasks, their lines, and the slots that agents hold."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -9,12 +9,12 @@ from opscore.runtime.definitions.definition import TaskDefinition
 from opscore.runtime.models import Session, Task
 
 AGING_S: Final = 600.0
-"""How much waiting outweighs one level of priority."""
+"""How many seconds of waiting outweigh one level of priority."""
 CAPABILITY: Final = "capability"
 AGENT: Final = "agent"
 
 Requirement = tuple[str, str]
-"""What a line waits for: a capability, or an agent by its id."""
+"""What the tasks of a line need: a capability, or an agent by its id."""
 Place = tuple[float, str]
 """A place in a line: the rank of a task, and its id."""
 
@@ -27,16 +27,16 @@ class ReadyTask:
     session_id: str
     capability: str | None
     agent_id: str | None
-    """The only agent that may run it, when there is no capability."""
+    """The only agent that may run it, if there is no capability."""
     preferred_agent_id: str | None
     priority: int
     ready_at: float
     workflow_id: str
     concurrency_key: str | None = None
     requirement: Requirement = attrs.field(init=False)
-    """The line that it stands in."""
+    """The line in which it waits."""
     rank: float = attrs.field(init=False)
-    """Its place there."""
+    """Its place in the line."""
 
     @requirement.default
     def _requirement(self) -> Requirement:
@@ -49,17 +49,17 @@ class ReadyTask:
 
 @attrs.frozen(kw_only=True)
 class LinePage:
-    """The next of those that wait in a line, as the rows say."""
+    """The next tasks of a line, according to the rows."""
 
     requirement: Requirement
     tasks: tuple[ReadyTask, ...]
     reached: Place | None
-    """How far the line was read; nothing where that is to its end."""
+    """How far the line was read; None if to its end."""
 
 
 @attrs.frozen(kw_only=True)
 class QueueDepths:
-    """How much the dispatcher has in mind on each side; of long lines it has the first alone."""
+    """How much the dispatcher has in memory, which is only the front of long lines."""
 
     ready_tasks: int
     idle_agents: int
@@ -76,29 +76,29 @@ class Held:
 
 
 def rank_of(priority: int, ready_at: float) -> float:
-    """The place of a task in its line: each level of priority is worth so much waiting, so that none starves."""
+    """Return a task's place in its line: a level of priority is worth `AGING_S` of waiting, so that none starves."""
     return ready_at - priority * AGING_S
 
 
 def rank_anew(task: Task, now: float) -> float | None:
-    """The place of a task that waits again, as far as its row tells; nothing where an earlier release had it wait."""
+    """Return the place of a task that waits again, computed from its row; None if an earlier release wrote that."""
     if task.rank is None or task.ready_at is None:
         return None
     return rank_of(round((task.ready_at - task.rank) / AGING_S), now)
 
 
 def lines_of(agent_id: str, capabilities: Iterable[str]) -> list[Requirement]:
-    """The lines that an agent may take from."""
+    """Return the lines from which an agent may take tasks."""
     return [(AGENT, agent_id), *((CAPABILITY, name) for name in capabilities)]
 
 
 def line_name(requirement: Requirement) -> str:
-    """A line as rows name it."""
+    """Return the name of a line in rows."""
     return "/".join(requirement)
 
 
 def line_of(session: Session, definition: TaskDefinition) -> str:
-    """The line in which a task waits, as its row names it."""
+    """Return the name of the line in which a task waits."""
     if definition.capability is not None:
         return line_name((CAPABILITY, definition.capability))
     return line_name((AGENT, str(definition.agent_id or session.agent_id)))

@@ -1,8 +1,8 @@
-"""The thread that owns the store's writes, seen from trio.
+"""The thread that writes to the store, and its interface in trio.
 
 A thread can't be killed and LMDB can't be opened twice in one process, so the thread belongs to the node and
-outlives any journal actor. It takes one batch at a time; what waits meanwhile becomes the next batch, and that
-is the group commit.
+outlives any incarnation of the journal's actor. It applies one batch at a time; what waits meanwhile becomes the next
+batch, which is the group commit.
 """
 
 import queue
@@ -19,16 +19,16 @@ from opscore.runtime.store import Outcomes, Store, Submission
 
 
 class Writer(Protocol):
-    """Where batches are applied; the simulated one has no thread."""
+    """Applies batches; the simulated one has no thread."""
 
     async def apply(self, batch: Sequence[Submission]) -> Outcomes:
-        """Apply a batch durably. Not cancellable once it is submitted."""
+        """Apply a batch durably. It can't be cancelled once it is submitted."""
 
     async def settled(self) -> None:
-        """Wait until no batch is under way, such as one that a dead journal left behind."""
+        """Wait until no batch is under way, such as one that a crashed journal left behind."""
 
     def close(self) -> None:
-        """Take no more batches, after the one that is under way."""
+        """Finish the batch that is under way, and take no more."""
 
 
 @attrs.frozen(eq=False)
@@ -39,7 +39,7 @@ class _Job:
 
 
 class ThreadWriter:
-    """A writer with a dedicated thread. After a commit whose sync failed it refuses everything."""
+    """A writer with a dedicated thread. After a commit whose sync failed, it refuses every batch."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -47,7 +47,7 @@ class ThreadWriter:
         self._turn = trio.Lock()
         self._failed: CommitUncertain | None = None
         self._closed = False
-        # A daemon: a disk that never answers must not keep the process from ending.
+        # A daemon thread, because a disk that never answers must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="opscore-writer", daemon=True)
         self._thread.start()
 
@@ -55,8 +55,9 @@ class ThreadWriter:
         """Apply a batch durably.
 
         Raises:
-            StoreFull: nothing was applied.
-            CommitUncertain: the node has to stop.
+            StoreFull: there is no room; nothing was applied.
+            CommitUncertain: its sync failed, or that of an earlier batch; the node has to stop.
+            NotReady: the writer is closed.
         """
         try:
             self._turn.acquire_nowait()
@@ -87,7 +88,7 @@ class ThreadWriter:
             pass
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """End the thread, after the batch that it is at."""
+        """End the thread after the batch that is under way, and wait for that at most `timeout_s` seconds."""
         self._closed = True
         self._jobs.put(None)
         self._thread.join(timeout_s)

@@ -1,6 +1,6 @@
-"""Time zones: what the clock on the wall of a place shows, when it shows a given time, and when it is changed.
+"""Time zones: what a zone's clock shows at a moment, when it shows a given reading, and when it is changed.
 
-Moments are Unix seconds, readings of a clock are `datetime`s without a zone.
+Moments are Unix seconds; readings of a clock are `datetime`s without a zone.
 """
 
 import difflib
@@ -10,26 +10,26 @@ from datetime import datetime, timedelta
 from typing import Final
 
 NAME_CHARACTERS_MAX: Final = 64
-"""The longest name there is has half of that."""
+"""Twice the length of the longest name that exists."""
 _PROBE_S: Final = 86_400
-"""No clock is changed twice within a day."""
+"""The step of the search for changes: no clock is changed twice within a day."""
 
 
 @functools.cache
 def _names() -> dict[str, str]:
-    """Every zone that this machine knows, by its name in lower case."""
+    """Return the names of every zone that this machine knows, by the name in lower case."""
     # Some systems keep the machine's own zone among the others.
     return {name.casefold(): name for name in sorted(zoneinfo.available_timezones() - {"localtime"})}
 
 
 def named(name: str) -> zoneinfo.ZoneInfo:
-    """Find a zone of the IANA database, such as `Europe/Berlin`.
+    """Return a zone of the IANA database, such as `Europe/Berlin`.
 
     Raises:
-        ValueError: there is none of this name; the message says which comes near.
+        ValueError: there is no zone with this name; the message suggests a similar one.
     """
     known = _names()
-    # No other name is ever made a path.
+    # A name that is not known is never turned into the path of a file.
     if known.get(name.casefold()) == name:
         return zoneinfo.ZoneInfo(name)
     near = difflib.get_close_matches(name[:NAME_CHARACTERS_MAX].casefold(), known, n=1)
@@ -38,20 +38,20 @@ def named(name: str) -> zoneinfo.ZoneInfo:
 
 
 def reading(zone: zoneinfo.ZoneInfo, at: int) -> datetime:
-    """What the clock shows at a moment."""
+    """Return what the clock shows at a moment."""
     return datetime.fromtimestamp(at, zone).replace(tzinfo=None)
 
 
 def moment(zone: zoneinfo.ZoneInfo, shown: datetime) -> int:
-    """When the clock shows this reading, fractions of a second left out.
+    """Return the moment at which the clock shows this reading, without fractions of a second.
 
-    The first time, where it is set back and shows it twice; the moment at which it is set, where it is put forward past
-    it and never shows it.
+    For a reading that the clock shows twice, that is the first time. For one that it never shows, that is the moment at
+    which it is put forward past it.
     """
     first = int(shown.replace(tzinfo=zone, fold=0).timestamp())
     if reading(zone, first) == shown.replace(microsecond=0, fold=0):
         return first
-    # By PEP 495 the two ways to read what is never shown lie before and behind the change.
+    # By PEP 495, the two interpretations of a reading that is never shown lie before and after the change.
     before = int(shown.replace(tzinfo=zone, fold=1).timestamp())
     change = changed(zone, before, first)
     assert change is not None, "a reading is never shown because the clock is put forward past it"
@@ -59,7 +59,7 @@ def moment(zone: zoneinfo.ZoneInfo, shown: datetime) -> int:
 
 
 def changed(zone: zoneinfo.ZoneInfo, since: int, until: int) -> int | None:
-    """The first moment after `since`, `until` at the latest, from which the clock is off UTC by another amount."""
+    """Return the first moment after `since`, and not after `until`, at which the zone's UTC offset changes, if any."""
     offset = _offset(zone, since)
     while since < until:
         probe = min(since + _PROBE_S, until)

@@ -64,7 +64,7 @@ EXAMPLES: list[tuple[Exception, int, str]] = [
     (errors.StoreDamaged("a value", "bits"), 500, "store_damaged"),
     (errors.StoreIncompatible("data", "newer"), 500, "store_incompatible"),
     (errors.StoreReadOnly("data", "Read-only file system"), 503, "store_read_only"),
-    (errors.TransferError("line 3 is not of a whole export"), 500, "transfer_error"),
+    (errors.TransferError("line 3 is not part of a complete export"), 500, "transfer_error"),
     (errors.RecordsGone(after=1, oldest=7), 410, "records_gone"),
     (errors.CommitUnanswered("the disk has not answered"), 503, "commit_unanswered"),
     (errors.CommitUncertain("data", "sync"), 503, "commit_uncertain"),

@@ -79,7 +79,7 @@ def test_an_output_that_takes_nothing_is_told_in_a_sentence(store: Path, where: 
 
 
 def test_a_closed_input_is_an_empty_one_and_closed_errors_keep_no_command_from_its_work(tmp_path: Path) -> None:
-    assert "is not of a whole export" in refused(run(tmp_path, "<&-", "import", "-", "--data", "new"))
+    assert "is not part of a complete export" in refused(run(tmp_path, "<&-", "import", "-", "--data", "new"))
     created = run(tmp_path, "2>&-", "key", "create", "--scope", "viewer")
     assert (created.returncode, created.stdout[:8]) == (0, "opscore_")
 

@@ -98,7 +98,7 @@ def test_what_is_exported_is_imported_whole_also_through_a_pipe(path: Path) -> N
         assert run("export", "-", "--data", copy, cwd=path).stdout == lines
     cut = run("import", "-", "--data", "third", cwd=path, stdin=lines[:-10])
     assert cut.returncode == 1
-    assert b"opscore: line 97 is not of a whole export" in cut.stderr
+    assert b"opscore: line 97 is not part of a complete export" in cut.stderr
     assert not (path / "third").exists()
 
 
@@ -152,8 +152,8 @@ def test_findings_are_told_by_place_and_exit_with_1(path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.decode().splitlines() == [
         "signatures 'b': it is the row of 'a'",
-        "signatures 'b': the places stored with it are not those of its row",
-        "signatures 'b': index signatures_by_time has no line of it",
+        "signatures 'b': the index entries stored with it are not those of its row",
+        "signatures 'b': index signatures_by_time has no entry for it",
     ]
     assert says(run("verify", "--json", cwd=path), 1)["findings"] == 3
 

@@ -237,9 +237,9 @@ async def test_a_letter_is_discarded_for_a_reason(tmp_path: Path, autojump_clock
     async with World(tmp_path, look=check_rows).node() as node:
         await join(node, "a")
         task_id = await failed(node)
-        with pytest.raises(InvalidDocument, match="reason: expected why nobody has to look at it, found nothing but"):
+        with pytest.raises(InvalidDocument, match="reason: expected a reason why nobody has to look at it, found only"):
             await node.discard(task_id, reason)
-        with pytest.raises(TypeError, match="expected a text as a reason, found None"):
+        with pytest.raises(TypeError, match="expected a string as a reason, found None"):
             await node.discard(task_id, nothing)
         assert listed(node) == [task_id]
 

@@ -315,7 +315,7 @@ async def test_a_function_that_goes_on_while_the_node_ends_hears_that_its_attemp
     assert trio.current_time() == pytest.approx(100)
     assert function.at_once == 0
     assert len(function.heard) >= 7
-    assert "is told again" not in caplog.text, "what it returned is of no use to a node that has ended"
+    assert "is reported again" not in caplog.text, "what it returned is of no use to a node that has ended"
     async with world.node() as node:
         await node.register_agent("a", capabilities=["work"], handler=function)
         assert (await ended(node, session)).result == {"only": "done"}

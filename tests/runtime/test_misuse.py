@@ -27,7 +27,7 @@ async def test_an_agent_has_an_id_and_names_of_what_it_can_do(tmp_path: Path, au
             await node.register_agent("x" * 129)
         with pytest.raises(InvalidDocument, match="surrogate"):
             await node.register_agent("\ud800")
-        with pytest.raises(TypeError, match="1 is no text"):
+        with pytest.raises(TypeError, match="1 is not a string"):
             await node.register_agent("a", capabilities=[1])  # type: ignore[list-item]
         assert node.agents().items == ()
 
@@ -43,7 +43,7 @@ async def test_a_report_has_a_time_that_is_a_number(tmp_path: Path, autojump_clo
 
 async def test_a_workflow_that_is_given_as_text_is_told_from_an_id(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with World(tmp_path).node() as node:
-        with pytest.raises(DefinitionNotFound, match="a document is given as a mapping, not as its text"):
+        with pytest.raises(DefinitionNotFound, match="pass a document as a mapping and not as its text"):
             await node.trigger('{"id": "empty", "tasks": []}')
         with pytest.raises(DefinitionNotFound, match="'empty' does not exist; save it first"):
             await node.trigger("empty")
@@ -64,9 +64,9 @@ async def test_a_schedule_names_a_workflow_that_is_saved(tmp_path: Path, autojum
             {"definition": ["empty"]},
             r"expected the id of a saved workflow, or a document as a mapping, found \['empty'\]",
         ),
-        ({"business_key": 5}, "expected a text as a business key, found 5"),
+        ({"business_key": 5}, "expected a string as a business key, found 5"),
         ({"idempotency": "k"}, "expected an IdempotencyKey as idempotency, found 'k'"),
-        ({"labels": ["a"]}, r"expected a mapping of texts as labels, found \['a'\]"),
+        ({"labels": ["a"]}, r"expected a mapping of strings as labels, found \['a'\]"),
     ],
 )
 async def test_an_argument_of_another_type_is_named(
@@ -81,11 +81,11 @@ async def test_an_argument_of_another_type_is_named(
 async def test_runs_are_found_by_texts(tmp_path: Path, autojump_clock: MockClock) -> None:
     wrong: Any = ["a"]
     async with World(tmp_path).node() as node:
-        with pytest.raises(TypeError, match="expected a mapping of texts as labels, found"):
+        with pytest.raises(TypeError, match="expected a mapping of strings as labels, found"):
             node.sessions(labels=wrong)
-        with pytest.raises(TypeError, match="expected a text as the value of a label, found"):
+        with pytest.raises(TypeError, match="expected a string as the value of a label, found"):
             node.sessions(labels={"a": wrong})
-        with pytest.raises(TypeError, match="expected a text as a business key, found"):
+        with pytest.raises(TypeError, match="expected a string as a business key, found"):
             node.sessions(business_key=wrong)
 
 
@@ -93,7 +93,7 @@ async def test_a_run_is_waited_for_by_its_id(tmp_path: Path, autojump_clock: Moc
     async with World(tmp_path).node() as node:
         session: Any = await begin(node, EMPTY)
         for call in (node.wait(session), node.wait_briefly(session, 1)):
-            with pytest.raises(TypeError, match="expected a text as an id, found Session"):
+            with pytest.raises(TypeError, match="expected a string as an id, found Session"):
                 await call
 
 
@@ -136,7 +136,7 @@ def circle() -> list[Any]:
         ({1: {"a": object()}}, TypeError, r"^object is not JSON, at 1\.a$"),
         (["\ud800"], ValueError, r"^this text holds half of a surrogate pair, at \[0\]$"),
         ([10**5_000], ValueError, r"^this number is too large, at \[0\]$"),
-        (circle(), ValueError, "^it holds itself, or nests too deeply$"),
+        (circle(), ValueError, "^it contains itself, or nests too deeply$"),
     ],
     ids=["nan", "inf", "set", "name", "object", "surrogate", "number", "circle"],
 )

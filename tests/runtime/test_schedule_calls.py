@@ -34,7 +34,7 @@ async def test_the_same_content_under_one_id_is_one_schedule_and_other_content_i
         ]  # fmt: skip
         for other in others:
             fields = {"payload": {"a": 1, "b": 2}, "time_zone": "Europe/Berlin", **other}
-            with pytest.raises(ScheduleExists, match="'s' exists and says something else"):
+            with pytest.raises(ScheduleExists, match="'s' exists with other content"):
                 await scheduled(node, **fields)
         await node.pause_schedule("s")
         assert (await scheduled(node, payload={"a": 1, "b": 2}, time_zone="Europe/Berlin")).paused

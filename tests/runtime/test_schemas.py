@@ -78,5 +78,5 @@ def test_a_row_of_any_earlier_schema_is_brought_up_step_by_step(schema: int, bod
 
 
 def test_an_earlier_row_that_cannot_be_brought_up_is_named_as_damaged() -> None:
-    with pytest.raises(StoreDamaged, match="parcels b'a' is damaged: it is no Parcel"):
+    with pytest.raises(StoreDamaged, match="parcels b'a' is damaged: it can't be read as Parcel"):
         PARCELS.decode(b"a", Stored(b'{"name":"a"}', 1, 7))

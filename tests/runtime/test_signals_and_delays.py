@@ -136,7 +136,7 @@ async def test_a_signal_that_nothing_waits_for_is_refused_and_told_what_is_waite
     async with World(tmp_path, limits=Limits(signals_max=2)).node() as node:
         await hire(node, "a")
         session = await begin(node, workflow(APPROVAL, APPROVAL | {"taskId": "release"}))
-        with pytest.raises(InvalidDocument, match="'aproval' is no signal of it; it waits for 'approval', 'release'"):
+        with pytest.raises(InvalidDocument, match="no signal 'aproval'; it waits for 'approval', 'release'"):
             await node.signal(session.session_id, "aproval")
         with pytest.raises(SessionNotFound):
             await node.signal("nowhere", "approval")

@@ -257,7 +257,7 @@ async def test_terminating_ends_a_run_that_nobody_can_undo_at_once(
         told = [entry.record.data.get("reason") for entry in node.history(session.session_id).items]
         assert "nobody refunds" in told
         assert not node.dead_letters().items
-        with pytest.raises(SessionConflict, match="only a failed one"):
+        with pytest.raises(SessionConflict, match="only a failed session"):
             await node.steer(session.session_id, Move.RETRY)
     assert order_of(got) == ["book", "pay"]
     assert statuses == {
@@ -302,7 +302,7 @@ async def test_a_failed_run_is_tried_again_from_what_failed(tmp_path: Path, auto
         again = await node.steer(session.session_id, Move.RETRY)
         assert (again.status, again.error, again.ended_at) == (SessionStatus.RUNNING, None, None)
         assert node.statistics().open_sessions == 1
-        with pytest.raises(SessionConflict, match="only a failed one is tried again"):
+        with pytest.raises(SessionConflict, match="only a failed session can be retried"):
             await node.steer(session.session_id, Move.RETRY)
         await node.report_state("b", "idle")
         await quiet()

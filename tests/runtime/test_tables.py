@@ -168,7 +168,7 @@ def test_a_row_of_a_newer_release_is_refused_by_name(store: LmdbStore) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"{}", b'{"agent_id":"a"}', b'"text"', b"\xff"])
 def test_a_sound_value_that_is_no_row_of_its_table_is_named(body: bytes, store: LmdbStore) -> None:
     store.apply([Submission(writes=(Put("agents", b"a", body, 1),))])
-    with store.snapshot() as view, pytest.raises(StoreDamaged, match="agents b'a' is damaged: it is no Agent"):
+    with store.snapshot() as view, pytest.raises(StoreDamaged, match="b'a' is damaged: it can't be read as Agent"):
         AGENTS.read(view, "a")
 
 

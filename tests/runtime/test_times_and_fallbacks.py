@@ -44,7 +44,7 @@ async def test_a_task_that_waited_for_its_key_in_vain_says_so(tmp_path: Path, au
         assert waited.error is not None
         assert waited.error.message == (
             "task 'only' failed: no agent with the capability 'work' took it within 30 s; "
-            "of its concurrencyKey 'door', one attempt at a time is out"
+            "its concurrencyKey 'door' allows one open attempt at a time"
         )
 
 

@@ -83,7 +83,7 @@ async def test_a_call_of_which_nobody_knows_whether_it_was_made_is_made_again_on
         assert len(world.messenger.delivered) == task.attempt == (2 if idempotent else 1)
         assert session.error is not None
         assert session.error.code == "outcome_unknown"
-        assert session.error.message.startswith("task 'only' failed: nobody knows whether the tool was called: ")
+        assert session.error.message.startswith("task 'only' failed: it is unknown whether the tool was called: ")
 
 
 @pytest.mark.parametrize("idempotent", [True, False])

@@ -209,9 +209,9 @@ def test_a_path_may_be_as_long_as_a_sender_likes(desk: Desk, path: str) -> None:
 
 @pytest.mark.parametrize("wrong", [None, 5, b"k", ["k"]])
 def test_a_key_and_its_path_are_texts(wrong: Any) -> None:
-    with pytest.raises(TypeError, match="key: expected a text, found "):
+    with pytest.raises(TypeError, match="key: expected a string, found "):
         IdempotencyKey(path="orders", key=wrong)
-    with pytest.raises(TypeError, match="path: expected a text, found "):
+    with pytest.raises(TypeError, match="path: expected a string, found "):
         IdempotencyKey(path=wrong, key="k")
 
 

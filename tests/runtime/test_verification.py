@@ -151,7 +151,7 @@ def test_a_line_that_an_index_lost_and_one_that_it_has_too_many_are_found(path: 
     tamper(path, "tasks_in_line", _lose_one)
     (finding,) = found_in(path)
     assert finding.where.startswith("tasks ")
-    assert finding.what == "index tasks_in_line has no line of it"
+    assert finding.what == "index tasks_in_line has no entry for it"
 
 
 def _lose_one(lines: dict[bytes, bytes]) -> None:
@@ -165,7 +165,7 @@ def test_a_line_that_leads_nowhere_is_found(path: Path) -> None:
     tamper(path, "tasks_in_line", lambda lines: lines.update(stray))
     whats = [finding.what for finding in found_in(path) if finding.where.startswith("index tasks_in_line")]
     assert len(whats) == 1
-    assert whats[0].endswith("which stands elsewhere")
+    assert whats[0].endswith("whose place is another one")
 
 
 def _is_ready(task: Task) -> bool:
@@ -236,15 +236,15 @@ def _other_status_than_recorded(view: Snapshot) -> list[Put | Delete]:
     [
         (_lost_lease, "which holds no lease on it"),
         (_wrong_attempt, "it holds attempt 2 of"),
-        (_unlisted, "and is not among the unfinished"),
-        (_listed_though_ended, "and is among the unfinished"),
-        (_lost_task, "tasks, and its definition"),
-        (_lost_item, "and lacks item 1"),
+        (_unlisted, "but is not listed as unfinished"),
+        (_listed_though_ended, "but is listed as unfinished"),
+        (_lost_task, "tasks, but its definition has"),
+        (_lost_item, "but item 1 is missing"),
         (_lost_list, "it has items of task"),
-        (_lost_session, "which it names, is not there"),
-        (_lost_revision, "which it names, is not there"),
-        (_ended_without_end, "and its end is None"),
-        (_other_status_than_recorded, "and its newest record"),
+        (_lost_session, "to which it refers, does not exist"),
+        (_lost_revision, "to which it refers, does not exist"),
+        (_ended_without_end, "but its end is None"),
+        (_other_status_than_recorded, "but its newest record"),
     ],
 )
 def test_rows_that_contradict_one_another_are_found(
@@ -267,4 +267,4 @@ def test_a_version_from_the_future_is_found(path: Path) -> None:
         with store.snapshot() as view:
             task = TASKS.put(first(view, TASKS))
         store.rewrite([(task, 10_000)])
-    assert any("its version is 10000, and the newest commit 63" in finding.what for finding in found_in(path))
+    assert any("its version is 10000, but the newest commit is 63" in finding.what for finding in found_in(path))

@@ -52,7 +52,9 @@ async def test_what_names_no_choice_is_refused_with_those_that_there_are(
             await schedule(node, missed=wrong)
         with pytest.raises(InvalidDocument, match=r"source: expected one of api, agentkit, local, found "):
             await register(node, source=wrong)
-        with pytest.raises(InvalidDocument, match=r"move: expected one of cancel, pause, resume, retry, reset, found "):
+        with pytest.raises(
+            InvalidDocument, match=r"move: expected one of cancel, pause, resume, retry, reset, terminate, found "
+        ):
             await node.steer(session.session_id, wrong)
         assert (node.schedules().items, node.agents().items) == ((), ())
         assert node.session(session.session_id).session == session
@@ -78,7 +80,7 @@ async def test_an_id_that_is_no_text_is_refused_in_a_sentence(tmp_path: Path, au
         session = await begin(node, one_task(agentCapability="nobody's"))
         reads: list[Callable[[Any], object]] = [node.agent, node.session, node.task, node.definition]
         for read in reads:
-            with pytest.raises(TypeError, match="expected a text as an id, found 5"):
+            with pytest.raises(TypeError, match="expected a string as an id, found 5"):
                 read(wrong)
         calls: list[Callable[[], Awaitable[object]]] = [
             partial(node.register_agent, wrong, contact_endpoint="http://127.0.0.1:9"),
@@ -90,7 +92,7 @@ async def test_an_id_that_is_no_text_is_refused_in_a_sentence(tmp_path: Path, au
             partial(node.signal, session.session_id, "go", signal_id=wrong),
         ]
         for call in calls:
-            with pytest.raises(TypeError, match=r"expected a text.*, found 5"):
+            with pytest.raises(TypeError, match=r"expected a string.*, found 5"):
                 await call()
 
 

@@ -123,7 +123,7 @@ def test_a_full_disk_without_the_file_that_readers_share_refuses_to_open_until_t
         pytest.skip("no disk may be mounted here")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    full = f"{tmp_path} is full (there is no room for lock.mdb); free space and the same request will be taken"
+    full = f"{tmp_path} is full (there is no room for lock.mdb); free space, and the same request will be accepted"
     assert done.stdout.splitlines() == [f"LmdbReader {full}", f"LmdbStore {full}", "open", "open"]
 
 

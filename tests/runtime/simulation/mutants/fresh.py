@@ -149,9 +149,9 @@ MUTANTS: tuple[Mutant, ...] = (
         breaks="Service resumes by itself after a full disk: a task whose retry delay ended while it was full waits for good.",
         module="opscore/runtime/session.py",
         old="""        except (StoreError, Refusal):
-            # Nobody else asks again""",
+            # The timers repeat it""",
         new="""        except Refusal:
-            # Nobody else asks again""",
+            # The timers repeat it""",
         scenario="Medium, needs a full disk. A task fails and waits two seconds for its retry. The disk is full when the delay "
         "ends and free again a second later. The timer has gone off and is not set again, so the task stays pending_retry and "
         "its run unfinished until the process starts anew.",

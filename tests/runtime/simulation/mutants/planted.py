@@ -161,7 +161,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="effects-of-unanswered-commits-are-lost",
         breaks="What a commit brings about happens, also when the disk was silent for so long that nobody waited for it.",
         module="opscore/runtime/session_standing.py",
-        old="            # It may be committed yet, and its effects are for nobody else to follow.\n            self._look_again()\n",
+        old="            # It may still be committed, and then no one but this actor carries out its effects.\n            self._look_again()\n",
         new="",
     ),
     Mutant(
@@ -189,7 +189,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="triggers-in-doubt-are-not-counted",
         breaks="No more runs are admitted than may be unfinished, those whose start is in doubt included.",
         module="opscore/runtime/core.py",
-        old="            # It may begin yet: its actor says so, or that it has not.\n",
+        old="            # The run may have begun or may still begin. Its actor will report either that or that it did not begin.\n",
         new="            self.open_sessions.discard(session_id)\n",
     ),
     Mutant(
