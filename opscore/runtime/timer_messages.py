@@ -29,7 +29,8 @@ class ArmDue(Message[TimersProtocol, None]):
     session_id: str
     what: str
     """The id of a task, or the session's own."""
-    due_at: float
+    due_at: float | None
+    """Nothing: it need not be looked at any more."""
 
 
 @attrs.frozen(kw_only=True)
