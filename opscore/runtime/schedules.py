@@ -121,6 +121,8 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         self._node = _Standing()
         self._standings: dict[str, _Standing] = {}
         """Of the schedules of which anything has to be remembered."""
+        self._changed_at_turn: set[str] = set()
+        """Those at their turn that were changed since it began, or are gone: what it remembers is of no use."""
 
     async def on_start(self) -> None:
         """After a crash, go on; the first time, the node says when."""
@@ -136,6 +138,8 @@ class SchedulesActor(Actor[SchedulesProtocol]):
     def schedule_changed(self, message: ScheduleChanged) -> None:
         """Look again, and give this one another chance at once."""
         self._standings.pop(message.schedule_id, None)
+        if message.schedule_id in self._at_turn:
+            self._changed_at_turn.add(message.schedule_id)
         self._changed.set()
 
     def _keep(self) -> None:
@@ -203,6 +207,9 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         finally:
             self._at_turn.discard(schedule_id)
             self._counted.discard(schedule_id)
+            if schedule_id in self._changed_at_turn:
+                self._changed_at_turn.remove(schedule_id)
+                self._standings.pop(schedule_id, None)
             self._changed.set()
 
     async def _take(self, schedule_id: str) -> None:
