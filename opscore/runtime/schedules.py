@@ -249,7 +249,8 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         try:
             prepared = triggering.prepare(view, trigger, self._library, self._limits, now, self.context.clock.random)
         except FOR_GOOD as error:
-            return attrs.evolve(turn, refused=error)
+            # Its frames would hold it, and with them the whole batch that the journal was at, until garbage is collected.
+            return attrs.evolve(turn, refused=error.with_traceback(None))
         assert isinstance(prepared, Prepared), "a trigger without a key starts a session of its own"
         return attrs.evolve(turn, prepared=prepared)
 

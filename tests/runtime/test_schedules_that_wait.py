@@ -1,6 +1,7 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """What keeps a schedule from starting its run, for a while or for good, keeps no other one waiting."""
 
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,22 @@ async def test_nothing_is_remembered_of_a_schedule_that_is_deleted_before_it_hea
         assert node.schedules().items == ()
         assert taken
         assert taken[0]._standings == {}  # noqa: SLF001
+
+
+async def test_a_due_time_that_has_failed_leaves_nothing_to_the_garbage_collector(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = at_noon(tmp_path)
+    async with world.node() as node:
+        await join(node, "a")
+        await scheduled(node, agent_id="a", cron="* * * * *")
+        await node.deregister_agent("a")
+        await trio.sleep(120)
+        gc.collect()
+        gc.disable()
+        try:
+            await trio.sleep(30 * 60)
+            assert gc.collect() < 30
+        finally:
+            gc.enable()
+    assert len(lines(world, "schedule.failed")) >= 30
