@@ -47,3 +47,27 @@ async def test_an_actor_that_was_passivated_leaves_nothing_to_the_garbage_collec
         assert node.statistics().open_sessions == RUNS
         assert node._core.addresses.sessions_active == 0  # noqa: SLF001 (nothing else says who is in memory)
         assert gc.collect() < RUNS
+
+
+async def test_a_call_that_waits_in_vain_or_is_given_up_leaves_nothing_to_the_garbage_collector(
+    tmp_path: Path, autojump_clock: MockClock, no_collector: None
+) -> None:
+    async with World(tmp_path).node() as node:
+        await node.register_agent("a", capabilities=["nothing"])
+        session = await node.trigger(one_task())
+
+        async def waits() -> None:
+            await node.wait_briefly(session.session_id, 1.0)
+            await node.claim("a", wait_s=1.0)
+            with trio.move_on_after(1.0):
+                await node.wait(session.session_id)
+            with trio.move_on_after(1.0):
+                await node.claim("a", wait_s=30.0)
+
+        await waits()
+        await trio.sleep(60)
+        gc.collect()
+        for _ in range(RUNS):
+            await waits()
+        await trio.sleep(60)
+        assert gc.collect() < RUNS
