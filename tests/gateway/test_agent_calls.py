@@ -171,3 +171,15 @@ async def test_a_result_that_can_not_be_taken_leaves_the_attempt_open(
             await client.complete(claim.task_id, claim.attempt, result)
         await client.complete(claim.task_id, claim.attempt, "less")
         assert (await client.session(started.session_id, wait_s=10))["result"] == {"only": "less"}
+
+
+async def test_nothing_is_remembered_of_an_agent_that_was_taken_off_the_register() -> None:
+    with scripted_server(HANG_UP, Answer(status=202), Answer(status=204)) as server:
+        async with OpscoreClient(server.url) as client:
+            with pytest.raises(Unreachable):
+                await client.claim("a-1")
+            await client.report_state("a-1", "idle")
+            assert client._reported_at  # noqa: SLF001 (nobody else is told)
+            await client.deregister_agent("a-1")
+            assert client._reported_at == {}  # noqa: SLF001
+            assert client._claims_unanswered == {}  # noqa: SLF001
