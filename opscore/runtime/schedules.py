@@ -249,7 +249,7 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         try:
             prepared = triggering.prepare(view, trigger, self._library, self._limits, now, self.context.clock.random)
         except FOR_GOOD as error:
-            # Its frames would hold it, and with them the whole batch that the journal was at, until garbage is collected.
+            # Its frames would hold it until garbage is collected, and with them all that the journal was at.
             return attrs.evolve(turn, refused=error.with_traceback(None))
         assert isinstance(prepared, Prepared), "a trigger without a key starts a session of its own"
         return attrs.evolve(turn, prepared=prepared)

@@ -1,5 +1,4 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
-import gc
 import logging
 import math
 from contextvars import ContextVar
@@ -80,26 +79,6 @@ async def test_what_comes_of_an_ask_that_nobody_waits_for_is_given_to_a_function
             outcomes.pop(0).unwrap()
         await trio.sleep(10)
         assert [str(type(each.error).__name__) for each in outcomes if isinstance(each, Error)] == ["AskTimeout"] * 2
-
-
-async def test_an_error_that_is_given_to_a_function_leaves_nothing_to_the_garbage_collector(
-    autojump_clock: MockClock,
-) -> None:
-    async with open_system(SupervisorSpec(name="root", children=(play("a"), play("b")))) as system:
-        asking, asked = the(system, "/a"), the(system, "/b")
-        ask = Do(action=lambda player: player.context.ask_soon(asked, Refuse(), lambda _: None))
-        await asking.ask(ask)
-        await trio.sleep(60)
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(20):
-                await asking.ask(ask)
-            # Until the deadlines have been met as well.
-            await trio.sleep(60)
-            assert gc.collect() < 20
-        finally:
-            gc.enable()
 
 
 async def test_an_ask_of_an_actor_that_is_gone_is_answered_with_that(autojump_clock: MockClock) -> None:
