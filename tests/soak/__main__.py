@@ -11,6 +11,7 @@ from tests.soak.soak import Plan, Result, Soak
 from tests.soak.trend import Sample
 
 MEBIBYTE = 2**20
+REST_S = 15.0
 FAULTS_SHOWN = 60
 
 
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two samples")
     parser.add_argument("--load", type=float, default=1.0, help="how many times the usual load")
     parser.add_argument("--kills", type=int, default=0, help="kill the server so often, and start it again")
+    parser.add_argument("--rest", type=float, default=REST_S, help="seconds that what is left then may take to go")
     parser.add_argument("--untimed", action="store_true", help="let calls and runs take longer: others use the machine")
     parser.add_argument("--leak", choices=LEAKS, default="", help="plant a leak, to see it found")
     given = parser.parse_args()
@@ -32,6 +34,7 @@ def main() -> int:
         load=given.load,
         kills=given.kills,
         timed=not given.untimed,
+        rest_s=given.rest,
         leak=given.leak,
     )
     soak = Soak(plan, on_sample=progress)

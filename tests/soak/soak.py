@@ -49,7 +49,7 @@ class Plan:
     """How long what has ended is kept."""
     timed: bool = True
     """Whether it counts that calls and runs take longer: not where others use the machine as they please."""
-    rest_s: float = 15.0
+    rest_s: float = 10.0
     """How long it is waited, at most, until nothing is left that ends by itself."""
     leak: str = ""
     """Planted in the server."""
@@ -110,6 +110,9 @@ class Soak:
             server = Soaked(self.folder, self._plan.options(office), leak=self._plan.leak)
             try:
                 self._soak(server, office)
+            except (RuntimeError, Gone, TimeoutError) as error:
+                self.result.faults.append(f"the server is gone, or does not answer: {error!r}")
+                self.result.faults += self.notes.surprises
             finally:
                 self.notes.over.set()
                 server.kill()
