@@ -37,6 +37,10 @@ crash *arguments:
 crash-teeth:
     python -m tests.crash.teeth
 
+# Keep a server under a mixed load for so long and look for what grows, slows or is left: `just soak --minutes 30 --kills 4`.
+soak *arguments:
+    python -m tests.soak {{ arguments }}
+
 # Cut the power at thousands of moments of recorded stores and nodes, and check what is left; about three minutes.
 powerloss images="5000" *arguments:
     python -m tests.powerloss --images {{ images }} {{ arguments }}

@@ -136,8 +136,8 @@ def test_every_test_module_stands_where_its_layer_does() -> None:
     folders = {
         file.relative_to(ROOT / "tests").parts[0] for file, _ in modules("tests") if file.parent != ROOT / "tests"
     }
-    # Benchmarks are no layer; kills and losses of power go through all of them.
-    assert folders <= layers | {"bench", "crash", "powerloss"}
+    # Benchmarks are no layer; kills, losses of power and long loads go through all of them.
+    assert folders <= layers | {"bench", "crash", "powerloss", "soak"}
 
 
 def test_no_file_knows_the_machine_it_was_written_on() -> None:

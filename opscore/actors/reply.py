@@ -115,7 +115,10 @@ class Reply(Generic[ReplyT]):
             self._on_done(self)
         then, self._then = self._then, None
         if then is not None:
-            then(Value(cast("ReplyT", self._value)) if self._error is None else Error(self._error))
+            answer = Value(cast("ReplyT", self._value)) if self._error is None else Error(self._error)
+            # As in `wait`: the frames of who raised it hold this reply.
+            self._value = self._error = None
+            then(answer)
 
     def _abandon(self, _: Callable[[], None]) -> trio.lowlevel.Abort:
         self._task = None

@@ -121,6 +121,11 @@ class AgentCalls:
         self._reported_at[agent_id] = moment
         return moment
 
+    def _forget_agent(self, agent_id: str) -> None:
+        """Remember nothing more of an agent, which is off the register: there may be ever others."""
+        self._reported_at.pop(agent_id, None)
+        self._claims_unanswered.pop(agent_id, None)
+
     async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
         """Ask for one task, waiting for it up to `wait_s`; None when there was none.
 

@@ -171,6 +171,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
     async def deregister_agent(self, agent_id: str) -> None:
         """Take an agent off the register."""
         await self._caller.answer(Call(method="DELETE", path=path_of("agent", agent_id)))
+        self._forget_agent(agent_id)
 
     async def agents(
         self,

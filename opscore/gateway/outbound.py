@@ -9,7 +9,7 @@ import email.utils
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
@@ -109,7 +109,7 @@ async def post(
     response = await _answer(client, "POST", url, timeout_s=timeout_s, headers=headers or {}, **more)
     if not isinstance(response, httpx.Response):
         return response
-    async with contextlib.aclosing(response):
+    async with _closing(response):
         body = await _body(response, timeout_s, ANSWER_BYTES_MAX)
     read, cut_off = ("", body.reason) if isinstance(body, Broken) else (_decoded(body), None)
     if cut_off is not None and response.is_success:
@@ -133,7 +133,7 @@ async def get(client: httpx.AsyncClient, url: str, *, timeout_s: float, bytes_ma
     response = await _answer(client, "GET", url, timeout_s=timeout_s, headers={})
     if not isinstance(response, httpx.Response):
         return response
-    async with contextlib.aclosing(response):
+    async with _closing(response):
         if response.status_code != httpx.codes.OK:
             return Got(status=response.status_code)
         body = await _body(response, timeout_s, bytes_max)
@@ -159,6 +159,20 @@ async def _answer(
         except Exception as error:  # noqa: BLE001 (whatever it was, the peer may have the request by then)
             return Broken(reason=_said(error))
     return Broken(reason=f"no answer within {timeout_s:g} s")
+
+
+@contextlib.asynccontextmanager
+async def _closing(response: httpx.Response) -> AsyncIterator[None]:
+    """Close a response in the end, and let go of it.
+
+    Its stream refers back to it. Without that it is freed at once, with its connection and all that was sent and
+    read, and not as garbage some day: thousands of pushes later, each with a payload of up to 256 KiB.
+    """
+    try:
+        async with contextlib.aclosing(response):
+            yield
+    finally:
+        del response.stream
 
 
 async def _body(response: httpx.Response, timeout_s: float, bytes_max: int) -> bytes | Broken:

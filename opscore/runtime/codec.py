@@ -329,7 +329,19 @@ def structure_wire(document: Any, kind: type[T], what: str) -> T:
     try:
         return wire_converter().structure(document, kind)
     except (ClassValidationError, IterableValidationError, WrongType) as error:
-        raise InvalidDocument(what, tuple(_faults(error, "", kind))) from error
+        faults = tuple(_faults(error, "", kind))
+        _let_go_within(error)
+        raise InvalidDocument(what, faults) from error
+
+
+def _let_go_within(error: BaseException) -> None:
+    """Have what is in a group refer to no frame any more: each has it at hand, and with it the document.
+
+    They would be garbage together some day, and not be freed at once: thousands of documents that were refused later.
+    """
+    for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        inner.__traceback__ = None
+        _let_go_within(inner)
 
 
 def _faults(error: BaseException, path: str, kind: Any) -> list[Fault]:

@@ -346,10 +346,23 @@ async def open_nursery() -> AsyncIterator[trio.Nursery]:
     The error takes precedence over a cancellation at the same moment. `CommitUncertain` takes precedence over every
     other error, because the others are its consequences.
     """
+    failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        _, errors = group.split(trio.Cancelled)
-        uncertain = group.subgroup(CommitUncertain)
-        raise unwrapped(uncertain or errors or group) from None
+        failure = _what_matters(group)
+    if failure is not None:
+        context = failure.__context__
+        try:
+            raise failure from None
+        finally:
+            # Each block that is cancelled would leave a cycle: this frame, and the group as context, refer to it.
+            failure.__context__ = context
+            del failure, context
+
+
+def _what_matters(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    _, errors = group.split(trio.Cancelled)
+    uncertain = group.subgroup(CommitUncertain)
+    return unwrapped(uncertain or errors or group)

@@ -8,11 +8,14 @@ before a closed gate stand aside: they do not count, but are dropped if they are
 import heapq
 import itertools
 from collections.abc import Iterator
+from typing import Final
 
 import attrs
 
 from opscore.runtime.waiting import LinePage, Place, ReadyTask, Requirement
 
+SLACK: Final = 128
+"""How many entries of tasks that no longer wait a line may keep, beyond as many as do wait."""
 Entry = tuple[float, int, str]
 """A task in line: its rank, a number that keeps tasks of the same rank in order of arrival, and its id."""
 
@@ -93,9 +96,23 @@ class Lines:
 
     def _forget(self, task_id: str) -> ReadyTask | None:
         task = self._ready.pop(task_id, None)
-        if task is not None and self._lines[task.requirement].aside.pop(task_id, None) is None:
-            self._count_down(task.requirement)
+        if task is not None:
+            if self._lines[task.requirement].aside.pop(task_id, None) is None:
+                self._count_down(task.requirement)
+            self._tidy(task.requirement)
         return task
+
+    def _tidy(self, requirement: Requirement) -> None:
+        """Keep little of those who wait no longer: who stands before them may wait for good, and nobody look there."""
+        line = self._lines[requirement]
+        if not line.count and self._is_over(line):
+            del self._lines[requirement]
+        elif len(line.entries) > 2 * line.count + SLACK:
+            line.entries = sorted(self._standing(line).values())
+
+    def _is_over(self, line: _Line) -> bool:
+        """Whether nobody waits in a line without entries."""
+        return line.reached is None and not line.is_read and not line.aside
 
     # --- the front of a line ------------------------------------------------------------------------------
 
@@ -107,7 +124,7 @@ class Lines:
             if self._stands_for(line, entry):
                 return entry
             heapq.heappop(line.entries)
-        if line is not None and line.reached is None and not line.is_read and not line.aside:
+        if line is not None and self._is_over(line):
             del self._lines[requirement]
         return None
 
@@ -138,6 +155,10 @@ class Lines:
         """Whether the task of an entry still waits in that place."""
         task = self._ready.get(entry[2])
         return task is not None and entry[0] == task.rank and entry[2] not in line.aside
+
+    def _standing(self, line: _Line) -> dict[str, Entry]:
+        """Return the tasks in a line, each with its first entry: one that was offered in vain has several."""
+        return {entry[2]: entry for entry in sorted(line.entries, reverse=True) if self._stands_for(line, entry)}
 
     # --- what is in memory --------------------------------------------------------------------------------
 
@@ -180,7 +201,7 @@ class Lines:
 
     def _cut(self, line: _Line) -> None:
         """Keep only the front of a line in memory; the rows have the others."""
-        entries = {entry[2]: entry for entry in sorted(line.entries, reverse=True) if self._stands_for(line, entry)}
+        entries = self._standing(line)
         # By rank and id, as in the rows: among tasks of the same rank, that differs from the order of arrival.
         standing = sorted(entries.values(), key=_place)
         reached = line.reached = _place(standing[self._window - 1])

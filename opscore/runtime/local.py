@@ -125,7 +125,11 @@ async def _apart(handler: Handler, assignment: Assignment, context: TaskContext)
         if own is not None:
             _log.warning("agent %s left a nursery open in %s", assignment.agent_id, assignment.task_id, exc_info=own)
         if beyond is not None:
-            raise beyond from None
+            try:
+                raise beyond from None
+            finally:
+                # What is raised has this frame at hand, which shall not have it.
+                del beyond, own
         return Raised(message=LEFT_OPEN)
     return facts[0]
 
@@ -146,7 +150,10 @@ async def _outcome(handler: Handler, assignment: Assignment) -> Fact:
             return _failed(assignment, group)
         if own is not None:
             _failed(assignment, own)
-        raise beyond from None
+        try:
+            raise beyond from None
+        finally:
+            del beyond, own  # As above.
     except BaseException as error:
         if isinstance(error, _beyond()):
             raise

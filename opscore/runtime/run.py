@@ -103,11 +103,11 @@ class Ready(_AboutTask):
 
 @attrs.frozen(kw_only=True)
 class DueAt:
-    """A task, or the run as a whole, has to be checked at a time."""
+    """A task, or the run as a whole, has to be checked at a time, or no longer at any."""
 
     what: str
     """The id of the task, or that of the session."""
-    due_at: float
+    due_at: float | None
 
 
 @attrs.frozen(kw_only=True)
@@ -340,7 +340,7 @@ class Draft:
         """Yield the effects on the whole run: its own time, and that a pause withdraws waiting tasks until it ends."""
         before, after = self._before.session, self.session
         paused, was_paused = (each.status is SessionStatus.PAUSED for each in (after, before))
-        if after.due_at is not None and (begins or was_paused or after.due_at != before.due_at):
+        if after.due_at != before.due_at or (after.due_at is not None and (begins or was_paused)):
             yield DueAt(what=after.session_id, due_at=after.due_at)
         if paused is was_paused:
             return
@@ -391,7 +391,7 @@ def _effects_of(old: Task | None, new: Task) -> Iterator[Effect]:
             yield Ready(task=new)
     elif old is not None and old.status is TaskStatus.READY and new.status is not TaskStatus.DISPATCHED:
         yield Withdrawn(task=new)
-    if new.due_at is not None and (old is None or new.due_at != old.due_at):
+    if new.due_at != (None if old is None else old.due_at):
         yield DueAt(what=new.task_id, due_at=new.due_at)
     if new.awaits and new.child_session_id and (old is None or old.child_session_id != new.child_session_id):
         yield RunAwaited(task=new)

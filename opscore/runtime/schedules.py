@@ -120,6 +120,8 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         self._node = _Standing()
         self._standings: dict[str, _Standing] = {}
         """By schedule, where anything has to be remembered."""
+        self._changed_at_turn: set[str] = set()
+        """Schedules that were changed or deleted during their turn: what the turn remembers no longer counts."""
 
     async def on_start(self) -> None:
         """Continue after a crash; at the first start, `KeepSchedules` begins."""
@@ -135,6 +137,8 @@ class SchedulesActor(Actor[SchedulesProtocol]):
     def schedule_changed(self, message: ScheduleChanged) -> None:
         """Check the due times again, and let this schedule try at once."""
         self._standings.pop(message.schedule_id, None)
+        if message.schedule_id in self._at_turn:
+            self._changed_at_turn.add(message.schedule_id)
         self._changed.set()
 
     def _keep(self) -> None:
@@ -202,6 +206,9 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         finally:
             self._at_turn.discard(schedule_id)
             self._counted.discard(schedule_id)
+            if schedule_id in self._changed_at_turn:
+                self._changed_at_turn.remove(schedule_id)
+                self._standings.pop(schedule_id, None)
             self._changed.set()
 
     async def _take(self, schedule_id: str) -> None:
@@ -241,7 +248,8 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         try:
             prepared = triggering.prepare(view, trigger, self._library, self._limits, now, self.context.clock.random)
         except FOR_GOOD as error:
-            return attrs.evolve(turn, refused=error)
+            # Its frames would hold it until garbage is collected, and with them all that the journal was at.
+            return attrs.evolve(turn, refused=error.with_traceback(None))
         assert isinstance(prepared, Prepared), "a trigger without a key starts a session of its own"
         return attrs.evolve(turn, prepared=prepared)
 

@@ -29,7 +29,8 @@ class ArmDue(Message[TimersProtocol, None]):
     session_id: str
     what: str
     """The id of the task, or that of the session."""
-    due_at: float
+    due_at: float | None
+    """None: it no longer has to be checked."""
 
 
 @attrs.frozen(kw_only=True)

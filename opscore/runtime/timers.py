@@ -27,6 +27,8 @@ LISTENS_S: Final = 0.25
 then, they have not been read yet."""
 AGAIN_S: Final = 1.0
 """How long to wait before telling an actor again whose mailbox was full."""
+SLACK: Final = 128
+"""The heap is swept when it exceeds twice the number of armed times by this many entries."""
 
 _Key = tuple[str, ...]
 
@@ -38,7 +40,8 @@ class TimersStatistics:
     armed: int
     """Times that are set."""
     queued: int
-    """Entries in the heap: about one for each key, however often its time was put off."""
+    """Entries in the heap: about one for each key, however often its time was put off, and of what is not waited for
+    any more as many again at most."""
 
 
 class TimersActor(Actor[TimersProtocol]):
@@ -94,7 +97,7 @@ class TimersActor(Actor[TimersProtocol]):
     @handles(timer_messages.DisarmLease)
     def disarm_lease(self, message: timer_messages.DisarmLease) -> None:
         """Forget the time of a lease that is over; its entry in the heap serves the agent's next lease, or nothing."""
-        self._due.pop(("lease", message.agent_id), None)
+        self._disarm(("lease", message.agent_id))
 
     @handles(timer_messages.ArmSuspicion)
     def arm_suspicion(self, message: timer_messages.ArmSuspicion) -> None:
@@ -103,8 +106,12 @@ class TimersActor(Actor[TimersProtocol]):
 
     @handles(timer_messages.ArmDue)
     def arm_due(self, message: timer_messages.ArmDue) -> None:
-        """Set when a time of a session or of one of its tasks comes."""
-        self._arm(("due", message.session_id, message.what), message.due_at)
+        """Set when a time of a session or of one of its tasks comes, or that it no longer does."""
+        key = ("due", message.session_id, message.what)
+        if message.due_at is None:
+            self._disarm(key)
+        else:
+            self._arm(key, message.due_at)
 
     def statistics(self) -> TimersStatistics:
         """Return the size of the timers' state."""
@@ -116,6 +123,15 @@ class TimersActor(Actor[TimersProtocol]):
         queued_at = self._queued.get(key)
         if queued_at is None or due_at < queued_at:
             self._push(key, due_at)
+
+    def _disarm(self, key: _Key) -> None:
+        """Wait for a time no longer. A run may end a day before its own time: what is left of it in the heap goes."""
+        self._due.pop(key, None)
+        if len(self._heap) > 2 * len(self._due) + SLACK:
+            self._heap = [entry for entry in self._heap if entry[2] in self._due and self._queued[entry[2]] == entry[0]]
+            heapq.heapify(self._heap)
+            self._queued = {queued: at for at, _, queued in self._heap}
+            self._listened = {over: until for over, until in self._listened.items() if over in self._due}
 
     def _push(self, key: _Key, at: float) -> None:
         if not self._heap or at < self._heap[0][0]:

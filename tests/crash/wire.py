@@ -33,6 +33,10 @@ class Wire:
         """Tell; returns the status and the document."""
         return self._call("POST", path, document, headers)
 
+    def delete(self, path: str) -> tuple[int, Any]:
+        """Have something forgotten; returns the status and the document."""
+        return self._call("DELETE", path, None, {})
+
     def _call(self, method: str, path: str, document: Any, headers: dict[str, str]) -> tuple[int, Any]:
         """Make a call.
 

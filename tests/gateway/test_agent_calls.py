@@ -208,3 +208,15 @@ async def test_what_is_said_of_an_attempt_that_is_over_is_an_error_of_its_own_an
         with pytest.raises(ProblemError) as conflict:
             await client.steer(started.session_id, "retry")
         assert (type(conflict.value), conflict.value.status) == (ProblemError, 409)
+
+
+async def test_nothing_is_remembered_of_an_agent_that_was_taken_off_the_register() -> None:
+    with scripted_server(HANG_UP, Answer(status=202), Answer(status=204)) as server:
+        async with OpscoreClient(server.url) as client:
+            with pytest.raises(Unreachable):
+                await client.claim("a-1")
+            await client.report_state("a-1", "idle")
+            assert client._reported_at  # noqa: SLF001 (nobody else is told)
+            await client.deregister_agent("a-1")
+            assert client._reported_at == {}  # noqa: SLF001
+            assert client._claims_unanswered == {}  # noqa: SLF001

@@ -1,6 +1,7 @@
 """What comes back of a push, as a transport fact, whatever the peer does."""
 
 import email.utils
+import gc
 import gzip
 import resource
 import time
@@ -348,3 +349,18 @@ async def test_every_push_has_a_connection_of_its_own(client: httpx.AsyncClient)
         for _ in range(3):
             await push(client, peer.url)
     assert len(connections) == 3
+
+
+async def test_what_a_push_took_is_freed_at_once_and_not_left_to_the_garbage_collector(
+    client: httpx.AsyncClient,
+) -> None:
+    async with raw_server(saying(answer(200, b'{"status": "completed"}'))) as server:
+        await push(client, server.url)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await push(client, server.url)
+            assert gc.collect() < 20
+        finally:
+            gc.enable()

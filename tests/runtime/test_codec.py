@@ -1,5 +1,7 @@
 """Between values and bytes: strict on the wire, exact on the disk."""
 
+import contextlib
+import gc
 import math
 from typing import Any, TypeVar
 
@@ -109,6 +111,24 @@ def test_every_fault_is_reported_at_once_under_the_senders_own_names() -> None:
         "otherPoints[2]": "expected an object, found a number",
         "lastPoint": "expected an object, found a string",
     }
+
+
+def test_a_document_that_is_refused_is_freed_at_once() -> None:
+    document = {"firstPoint": {"name": 5}, "otherPoints": [{"howMany": "x"}]}
+
+    def refused() -> None:
+        with contextlib.suppress(InvalidDocument):
+            read(document, Shape)
+
+    refused()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            refused()
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
 
 
 def test_of_very_many_faults_the_first_thousand_are_told_and_that_there_are_more() -> None:

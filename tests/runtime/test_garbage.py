@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from opscore.runtime.limits import Limits
+from opscore.runtime.models import Assignment, Move
 from tests.runtime.world import World, begin, ended, hire, one_task, quiet
 
 RUNS = 50
@@ -46,4 +47,52 @@ async def test_an_actor_that_was_passivated_leaves_nothing_to_the_garbage_collec
         await trio.sleep(10)
         assert node.statistics().open_sessions == RUNS
         assert node._core.addresses.sessions_active == 0  # noqa: SLF001 (nothing else says who is in memory)
+        assert gc.collect() < RUNS
+
+
+async def test_a_call_that_waits_in_vain_or_is_given_up_leaves_nothing_to_the_garbage_collector(
+    tmp_path: Path, autojump_clock: MockClock, no_collector: None
+) -> None:
+    async with World(tmp_path).node() as node:
+        await node.register_agent("a", capabilities=["nothing"])
+        session = await node.trigger(one_task())
+
+        async def waits() -> None:
+            await node.wait_briefly(session.session_id, 1.0)
+            await node.claim("a", wait_s=1.0)
+            with trio.move_on_after(1.0):
+                await node.wait(session.session_id)
+            with trio.move_on_after(1.0):
+                await node.claim("a", wait_s=30.0)
+
+        await waits()
+        await trio.sleep(60)
+        gc.collect()
+        for _ in range(RUNS):
+            await waits()
+        await trio.sleep(60)
+        assert gc.collect() < RUNS
+
+
+async def test_a_function_that_is_cancelled_leaves_nothing_to_the_garbage_collector(
+    tmp_path: Path, autojump_clock: MockClock, no_collector: None
+) -> None:
+    async def work(_: Assignment) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+
+    async with World(tmp_path).node() as node:
+        await node.register_agent("a", capabilities=["work"], handler=work)
+
+        async def cancelled() -> None:
+            session = await begin(node)
+            await trio.sleep(1)
+            await node.steer(session.session_id, Move.CANCEL)
+            await trio.sleep(1)
+
+        await cancelled()
+        gc.collect()
+        for _ in range(RUNS):
+            await cancelled()
+        await trio.sleep(60)
         assert gc.collect() < RUNS

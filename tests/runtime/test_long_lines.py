@@ -247,3 +247,35 @@ def test_who_begins_while_the_next_behind_a_gate_are_read_is_given_no_agent_befo
     assert match.task.task_id == "t3"
     assert list(book.take_wanted())
     assert book.find_agent(task("t8", ready_at=NOW + 100), opens_at) is None
+
+
+def test_those_who_wait_no_longer_leave_nothing_in_a_line_whose_first_waits_for_good() -> None:
+    lines = Lines(window=1_000)
+    lines.put(task("first"))
+    for number in range(5_000):
+        lines.put(task(f"t{number}", ready_at=NOW + number))
+        lines.remove(f"t{number}")
+    (line,) = lines._lines.values()  # noqa: SLF001 (nobody else is told)
+    assert len(line.entries) < 500
+    first = lines.first((CAPABILITY, "a"))
+    assert first is not None
+    assert lines.known(first).task_id == "first"
+
+
+def test_a_line_in_which_nobody_waits_any_more_is_gone() -> None:
+    lines = Lines(window=1_000)
+    for number in range(100):
+        lines.put(task(f"t{number}", capability=f"c{number}"))
+        lines.remove(f"t{number}")
+    assert lines._lines == {}  # noqa: SLF001
+
+
+def test_a_task_that_is_offered_in_vain_again_and_again_stands_in_its_line_once() -> None:
+    lines = Lines(window=1_000)
+    for _ in range(5_000):
+        lines.put(task("again"))
+        lines.remove("again")
+        lines.put(task("behind", ready_at=NOW + 1))
+    (line,) = lines._lines.values()  # noqa: SLF001
+    assert len(line.entries) < 500
+    assert [entry[2] for entry in sorted(line.entries)][-1] == "behind"

@@ -39,7 +39,10 @@ class Outside:
                 case Withdrawn(task=task):
                     self.in_line.discard(task.task_id)
                 case DueAt(what=what, due_at=due_at):
-                    self.times[what] = due_at
+                    if due_at is None:
+                        self.times.pop(what, None)
+                    else:
+                        self.times[what] = due_at
                 case RunAwaited(task=task):
                     self.children.add(task.child_session_id)
                 case RunCalledOff(session_id=session_id):

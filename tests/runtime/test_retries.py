@@ -21,6 +21,7 @@ def failures_until_the_end(run: Run, error: Failure = ERROR) -> tuple[Run, list[
             return step.run, delays
         (retry,) = step.effects
         assert isinstance(retry, DueAt)
+        assert retry.due_at is not None
         delays.append(retry.due_at - NOW)
         run = due(step.run, "ses.0", retry.due_at).run
     raise AssertionError("it never ended")
@@ -66,6 +67,7 @@ def test_jitter_draws_each_delay_from_the_whole_of_its_ceiling() -> None:
     for seed in range(200):
         (retry,) = failed(run, "ses.0", seed=seed).effects
         assert isinstance(retry, DueAt)
+        assert retry.due_at is not None
         delays.append(retry.due_at - NOW)
     assert all(0.0 < delay <= 8.0 for delay in delays)
     assert min(delays) < 0.8

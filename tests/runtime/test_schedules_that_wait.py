@@ -1,6 +1,7 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """What keeps a schedule from starting its run, for a while or for good, keeps no other one waiting."""
 
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.actors.actor import Routes
+from opscore.runtime import messages
 from opscore.runtime.errors import (
     InvalidDocument,
     NotReady,
@@ -17,9 +20,10 @@ from opscore.runtime.errors import (
 from opscore.runtime.models import Missed
 from opscore.runtime.node import Node
 from opscore.runtime.schedules import SchedulesActor
+from opscore.runtime.session import SessionActor
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import AGENTS, DEFINITIONS, SCHEDULES
-from tests.runtime.calendar_stage import EMPTY, HOUR_S, NOON, at_noon, due_times, lines, scheduled
+from tests.runtime.calendar_stage import EMPTY, HOUR_S, NOON, at_noon, due_times, jump, lines, scheduled
 from tests.runtime.world import ended, hire, join, one_task, quiet
 
 
@@ -180,3 +184,54 @@ async def test_what_a_schedule_starts_is_decided_at_the_moment_that_its_record_t
         await scheduled(node, missed=Missed.SKIP)
         await trio.sleep(1.5 * HOUR_S)
     assert [line.at - line.data["dueAt"] for line in lines(world, "schedule.fired")] == [pytest.approx(0.0, abs=1.0)]
+
+
+async def test_nothing_is_remembered_of_a_schedule_that_is_deleted_before_it_hears_of_its_run(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = at_noon(tmp_path)
+    async with world.node() as node:
+        await scheduled(node, missed=Missed.ALL)
+    jump(world, 2.5 * HOUR_S)
+    original, taken = SchedulesActor._take, []  # noqa: SLF001 (nobody else says which actor it is)
+
+    async def take(actor: SchedulesActor, schedule_id: str) -> None:
+        taken.append(actor)
+        await original(actor, schedule_id)
+
+    start = SessionActor.routes[messages.Start]
+    assert start is not None
+
+    async def started(actor: Any, message: Any) -> Any:
+        session = await start(actor, message)
+        if node.schedules().items:
+            await node.delete_schedule("s")
+            await trio.sleep(1)
+        return session
+
+    monkeypatch.setattr(SchedulesActor, "_take", take)
+    monkeypatch.setattr(SessionActor, "routes", Routes({**SessionActor.routes, messages.Start: started}))
+    async with world.node() as node:
+        await trio.sleep(60)
+        assert node.schedules().items == ()
+        assert taken
+        assert taken[0]._standings == {}  # noqa: SLF001
+
+
+async def test_a_due_time_that_has_failed_leaves_nothing_to_the_garbage_collector(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = at_noon(tmp_path)
+    async with world.node() as node:
+        await join(node, "a")
+        await scheduled(node, agent_id="a", cron="* * * * *")
+        await node.deregister_agent("a")
+        await trio.sleep(120)
+        gc.collect()
+        gc.disable()
+        try:
+            await trio.sleep(30 * 60)
+            assert gc.collect() < 30
+        finally:
+            gc.enable()
+    assert len(lines(world, "schedule.failed")) >= 30

@@ -1,6 +1,7 @@
 # ruff: noqa: ARG001 (a test asks for `autojump_clock` by naming it)
 """Due times: each comes once, in order, also after a crash, and a far one costs nothing."""
 
+import gc
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,9 +13,9 @@ from opscore.runtime import messages, timer_messages
 from opscore.runtime.addresses import Addresses
 from opscore.runtime.agent import AgentActor
 from opscore.runtime.commit_line import CommitLine, Journal
-from opscore.runtime.models import TaskStatus
+from opscore.runtime.models import Move, TaskStatus
 from opscore.runtime.timers import TimersActor, TimersStatistics
-from tests.runtime.world import Strike, World, begin, check_rows, join, lease_of, one_task, only_task, quiet
+from tests.runtime.world import Strike, World, begin, check_rows, hire, join, lease_of, one_task, only_task, quiet
 
 
 async def test_leases_of_many_agents_end_each_at_its_own_time(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -115,6 +116,43 @@ def test_a_time_that_is_put_off_again_and_again_takes_the_room_of_one() -> None:
         timers.arm_lease(timer_messages.ArmLease(agent_id="a", due_at=900.0 + second))
         timers.arm_lease(timer_messages.ArmLease(agent_id="b", due_at=900.0 + second))
     assert timers.statistics() == TimersStatistics(armed=2, queued=2)
+
+
+def test_times_that_are_waited_for_no_longer_take_no_room() -> None:
+    timers = TimersActor(
+        addresses=Addresses(
+            journal=Journal(CommitLine()), agent_spec=_nobody, session_spec=_nobody, new_session_spec=_nobody
+        )
+    )
+    timers.arm_due(timer_messages.ArmDue(session_id="waits", what="waits", due_at=500.0))
+    for number in range(5_000):
+        timers.arm_due(timer_messages.ArmDue(session_id=f"s{number}", what="t", due_at=86_400.0))
+        timers.arm_due(timer_messages.ArmDue(session_id=f"s{number}", what="t", due_at=None))
+    found = timers.statistics()
+    assert found.armed == 1
+    assert found.queued < 1_000
+
+
+async def test_a_run_that_has_ended_leaves_no_time_that_it_had(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        timers = next(
+            each
+            for each in gc.get_objects()
+            if isinstance(each, TimersActor) and each._addresses is node._core.addresses  # noqa: SLF001
+        )
+        await hire(node, "a")
+        step = {"agentCapability": "work", "scheduleToStartSeconds": 86_400, "scheduleToCloseSeconds": 86_400}
+        told = {"taskId": "told", "type": "signal", "timeoutSeconds": 86_400}
+        document = {"id": "w", "sessionTimeoutSeconds": 86_400, "tasks": [{"taskId": "done", **step}, told]}
+        sessions = [await begin(node, document) for _ in range(5)]
+        await trio.sleep(10)
+        assert timers.statistics().armed == 2 * len(sessions), "each run's own time, and that of its signal"
+        for session in sessions[1:]:
+            await node.signal(session.session_id, "told")
+        await node.steer(sessions[0].session_id, Move.CANCEL)
+        await trio.sleep(1)
+        assert timers.statistics().armed == 0
 
 
 def _nobody(identity: str) -> NoReturn:

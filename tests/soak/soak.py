@@ -1,0 +1,300 @@
+"""A soak: a server under a steady load for so long, looked at every few seconds, then left to come to rest."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from tests.crash.process import PATIENCE_S, ROOT
+from tests.crash.wire import Gone, Wire
+from tests.soak import verdict, workflows
+from tests.soak.agents import Claimer, Mortal, Pushed
+from tests.soak.clients import Client, Customer, Dropper, Operator, Reader, Scheduler, Stopwatch
+from tests.soak.looking import Looker
+from tests.soak.notes import Notes
+from tests.soak.office import Office, open_office
+from tests.soak.process import Soaked, logged
+from tests.soak.trend import Sample
+
+REST_S: Final = 60.0
+"""How long everything may take to end once nothing new begins."""
+QUIET_S: Final = 1.5
+"""How often it is looked at what is left then: actors leave, threads end."""
+_UNFINISHED: Final = ("started", "running", "paused", "failing", "cancelling")
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What is done, and for how long."""
+
+    seconds: float
+    seed: int
+    every_s: float = 5.0
+    """Between two samples."""
+    load: float = 1.0
+    """How many times the usual load."""
+    kills: int = 0
+    """How often the server is killed and started again, at even distances."""
+    keep_s: float = 20.0
+    """How long what has ended is kept."""
+    timed: bool = True
+    """Whether it counts that calls and runs take longer: not where others use the machine as they please."""
+    rest_s: float = 10.0
+    """How long it is waited, at most, until nothing is left that ends by itself."""
+    leak: str = ""
+    """Planted in the server."""
+
+    def options(self, office: Office) -> list[str]:
+        """Of `opscore serve`."""
+        settings = {
+            "lease-s": 3,
+            "push-timeout-s": 3,
+            "sessions-keep-s": self.keep_s,
+            "records-keep-s": self.keep_s,
+            "sessions-ended-max": 5_000,
+            "records-max": 50_000,
+            "map-bytes": "512MiB",
+            "dispatch-limits": "capability:scarce=2,workflow:limited=20/s",
+            "agentkit-api-url": office.url,
+            "agentkit-poll-s": 1,
+            "log-format": "json",
+        }
+        return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+
+
+@attrs.define
+class Result:
+    """What a soak has seen so far."""
+
+    plan: Plan
+    lives: list[list[Sample]] = attrs.field(factory=lambda: [[]])
+    """The samples of each life of the server."""
+    counts: dict[str, int] = attrs.field(factory=dict)
+    faults: list[str] = attrs.field(factory=list)
+    """What is wrong; empty where all is well."""
+    at_rest: bool = False
+    """Whether it came to its end, and was looked at then."""
+
+
+class Soak:
+    """Soaks one server.
+
+    Args:
+        plan: what is done.
+        on_sample: called with the result so far after each sample.
+    """
+
+    def __init__(self, plan: Plan, *, on_sample: Callable[[Result], object] = lambda _: None) -> None:
+        self.result = Result(plan=plan)
+        self.folder = Path(tempfile.mkdtemp(prefix="opscore-soak-"))
+        self.notes = Notes()
+        self._plan = plan
+        self._on_sample = on_sample
+        self._mortals: list[Mortal] = []
+        self._threads: list[threading.Thread] = []
+        self._before: dict[str, float] = {}
+
+    def run(self) -> Result:
+        """Run it to its verdict; the folder stays if something is wrong."""
+        with open_office(self.notes) as office:
+            server = Soaked(self.folder, self._plan.options(office), leak=self._plan.leak)
+            try:
+                self._soak(server, office)
+            except (RuntimeError, Gone, TimeoutError) as error:
+                self.result.faults.append(f"the server is gone, or does not answer: {error!r}")
+                self.result.faults += self.notes.surprises
+            finally:
+                self.notes.over.set()
+                server.kill()
+                self.result.counts = dict(self.notes.counted())
+        if not self.result.faults:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return self.result
+
+    def _soak(self, server: Soaked, office: Office) -> None:
+        looker = Looker(server, self.notes)
+        server.begin()
+        self._before = looker.rest()
+        self._prepare(server.port)
+        self._begin(server, office)
+        self._under_load(server, looker)
+        if not any(self.result.lives):
+            self.result.faults.append("the server was never seen")
+        for samples in self.result.lives:
+            self.result.faults += verdict.of_samples(samples, timed=self._plan.timed)
+        self._to_rest(server, looker)
+        if server.stop() != 0:
+            self.result.faults.append("the server that was told to stop did not end with 0")
+        stood_still = self._plan.kills > 0 or not self._plan.timed
+        self.result.faults += verdict.of_log(logged(server.log), stood_still=stood_still)
+        self.result.faults += self.notes.surprises
+        self.result.faults += _verified(server.data)
+        self.result.at_rest = True
+
+    def _prepare(self, port: int) -> None:
+        wire = Wire(port)
+        for document in workflows.WORKFLOWS:
+            self.notes.expect("the workflow", wire.post("/workflow", document), 201)
+        # It stands at the front of a line, for as long as the load lasts.
+        self.notes.expect("the first", wire.post("/workflow/waits/trigger", {}), 202)
+        wire.close()
+
+    # --- the load -----------------------------------------------------------------------------------------
+
+    def _clients(self, office: Office) -> Iterator[Client]:
+        notes, seed, load = self.notes, f"soak {self._plan.seed}", self._plan.load
+        for number in range(2):
+            yield Customer(f"customer-{number}", notes, seed, pause_s=0.08 / load)
+        for number in range(4):
+            yield Claimer(f"claimer-{number}", notes, seed)
+        yield Claimer("scarce-0", notes, seed, capabilities=(workflows.SCARCE,))
+        self._mortals = [Mortal(f"mortal-{number}", notes, seed) for number in range(2)]
+        yield from self._mortals
+        for number in range(3):
+            pushed = Pushed(f"pushed-{number}", notes, seed, endpoint=f"{office.url}/{number}")
+            office.agents[f"/{number}"] = pushed
+            yield pushed
+        yield Stopwatch("stopwatch", notes, seed, pause_s=0.1)
+        yield Operator("operator", notes, seed, pause_s=0.15 / load)
+        yield Scheduler("scheduler", notes, seed, pause_s=0.4)
+        yield Reader("reader", notes, seed, pause_s=0.2 / load)
+        yield Dropper("dropper", notes, seed, pause_s=0.1 / load)
+
+    def _begin(self, server: Soaked, office: Office) -> None:
+        wire = Wire(server.port)
+        for agent_id in ("customer-0", "customer-1", "left-0", "left-1", "left-2"):
+            self.notes.expect(agent_id, wire.post("/agent", {"agentId": agent_id, "capabilities": ["none"]}), 201)
+        wire.close()
+        for client in self._clients(office):
+            if isinstance(client, Dropper):
+                client.port = server.port
+            thread = threading.Thread(target=self._keep_doing, args=(client, server), name=client.name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _keep_doing(self, client: Client, server: Soaked) -> None:
+        wire = Wire(server.port)
+        while not self.notes.over.is_set():
+            try:
+                client.act(wire)
+                client.rest()
+            except (Gone, TimeoutError) as error:
+                wire.close()
+                wire = Wire(server.port)
+                if not self.notes.away.is_set():
+                    self.notes.surprise(f"{client.name} was cut off: {error!r}")
+                self.notes.over.wait(0.2)
+            except Exception:  # noqa: BLE001 (whatever it was, the soak has to say so)
+                self.notes.surprise(f"{client.name} failed: {traceback.format_exc()}")
+                self.notes.over.wait(0.2)
+        wire.close()
+
+    def _under_load(self, server: Soaked, looker: Looker) -> None:
+        began = time.monotonic()
+        kill_at = [self._plan.seconds * (number + 1) / (self._plan.kills + 1) for number in range(self._plan.kills)]
+        while (at := time.monotonic() - began) < self._plan.seconds:
+            if kill_at and at >= kill_at[0]:
+                del kill_at[0]
+                self._kill(server)
+            self.notes.over.wait(self._plan.every_s)
+            if not server.is_alive:
+                raise RuntimeError(f"the server ended by itself: see {server.log}")
+            sample = looker.sample(time.monotonic() - began)
+            if sample is not None:
+                self.result.lives[-1].append(sample)
+                with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as samples:
+                    samples.write(json.dumps(attrs.asdict(sample)) + "\n")
+            self.result.counts = dict(self.notes.counted())
+            self._on_sample(self.result)
+
+    def _kill(self, server: Soaked) -> None:
+        self.notes.away.set()
+        server.kill()
+        server.begin()
+        self.result.lives.append([])
+        self.notes.count("kills")
+        # Those that found it gone come back within a moment.
+        threading.Timer(2.0, self.notes.away.clear).start()
+
+    # --- and rest -----------------------------------------------------------------------------------------
+
+    def _to_rest(self, server: Soaked, looker: Looker) -> None:
+        self.notes.calm.set()
+        wire = Wire(server.port)
+        self._end_what_waits(wire)
+        # By the list: a kill may have kept the answer from who made one.
+        self._forget_all(wire, "schedule")
+        open_ = self._until_all_ended(wire)
+        if open_:
+            self.result.faults.append(f"{open_} runs and schedules have not ended within {REST_S:g} s")
+        self.notes.over.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+            if thread.is_alive():
+                self.result.faults.append(f"{thread.name} hangs")
+        self._say_goodbye(wire)
+        wire.close()
+        # Of what is left something may be on its way out still; what stays, stays.
+        left = {}
+        deadline = time.monotonic() + self._plan.rest_s
+        while time.monotonic() < deadline:
+            time.sleep(QUIET_S)
+            left = verdict.left(self._before, looker.rest())
+            if not left:
+                break
+        self.result.faults += left.values()
+
+    def _end_what_waits(self, wire: Wire) -> None:
+        for workflow_id in ("waits", "signal"):
+            for session_id in self._open(wire, f"&workflowId={workflow_id}"):
+                self.notes.expect("the last", wire.post(f"/session/{session_id}/cancel", {}), 200, 404)
+
+    def _open(self, wire: Wire, more: str = "") -> list[str]:
+        found = []
+        for status in _UNFINISHED:
+            answer, page = wire.get(f"/session?limit=100&status={status}{more}")
+            if self.notes.expect("a look", (answer, page), 200):
+                found += [each["sessionId"] for each in page["items"]]
+        return found
+
+    def _until_all_ended(self, wire: Wire) -> int:
+        deadline, open_ = time.monotonic() + REST_S, 1
+        while open_ and time.monotonic() < deadline:
+            time.sleep(0.2)
+            found = self._open(wire)
+            # A schedule that is left would begin another.
+            self._forget_all(wire, "schedule")
+            schedules = wire.get("/schedule?limit=500")[1]["items"]
+            for session_id in found:
+                # Somebody paused it, and was not told so, because the answer was lost with a kill.
+                with contextlib.suppress(KeyError):
+                    wire.post(f"/session/{session_id}/resume", {})
+            open_ = len(found) + len(schedules)
+        return open_
+
+    def _say_goodbye(self, wire: Wire) -> None:
+        for mortal in self._mortals:
+            mortal.leave(wire)
+        for name in ("agent", "schedule"):
+            self._forget_all(wire, name)
+
+    def _forget_all(self, wire: Wire, name: str) -> None:
+        for each in wire.get(f"/{name}?limit=500")[1]["items"]:
+            self.notes.expect(name, wire.delete(f"/{name}/{each[f'{name}Id']}"), 204, 404)
+
+
+def _verified(data: Path) -> list[str]:
+    """What `opscore verify` finds in a directory."""
+    command = [sys.executable, "-m", "opscore", "verify", "--data", str(data)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return [] if done.returncode == 0 else [f"opscore verify: {done.returncode}: {done.stdout} {done.stderr}"]
