@@ -20,7 +20,9 @@ _CAPABILITIES: Final = ("x", "y", "z")
 _GROUPS: Final = ("process", "commit", "disk", "actor", "delivery", "request", "agent")
 _NAMED: Final = "named"
 """The id of the agent that tasks may name."""
-_ONLY_IN_CORNERS: Final = frozenset({"run_poisoned", "agent_claims_late", "clock_moves", "machine_freezes"})
+_ONLY_IN_CORNERS: Final = frozenset(
+    {"run_poisoned", "agent_claims_late", "clock_moves", "machine_freezes", "agent_forgets"}
+)
 """Faults that came later, and are drawn where a world leads to them, so that others stay as they are."""
 _KINDS: Final[tuple[Kind, ...]] = ("push", "push", "claim", "local")
 

@@ -9,6 +9,7 @@ import trio
 
 from opscore.actors.clock import VirtualClock
 from opscore.actors.errors import ActorError
+from opscore.runtime.definitions import TaskDefinition
 from opscore.runtime.errors import OpscoreError
 from opscore.runtime.models import SESSION_ENDED, Assignment, SessionStatus
 from opscore.runtime.node import run_node
@@ -379,7 +380,7 @@ class World:
             reachable=self._note_reachable,
             at_work=self.history.ledger.at_work,
             by_functions=self.history.ledger.by_functions,
-            capability_of=self._capability_of,
+            definition_of=self._definition_of,
         )
 
     def _said(self, task_id: str, attempt: int, who: str, what: str, result: Any) -> None:
@@ -388,5 +389,5 @@ class World:
     def _note_reachable(self, agent_id: str, reachable: bool) -> None:  # noqa: FBT001 (a callback)
         (self.rows.reachable.add if reachable else self.rows.reachable.discard)(agent_id)
 
-    def _capability_of(self, assignment: Assignment) -> str | None:
-        return self.rows.task_definition(self.rows.task(assignment.task_id)).capability
+    def _definition_of(self, assignment: Assignment) -> TaskDefinition:
+        return self.rows.task_definition(self.rows.task(assignment.task_id))
