@@ -13,6 +13,7 @@ import attrs
 from opscore.runtime.models import Assignment
 from opscore.runtime.simulation.promises import (
     agents,
+    asking,
     bounds,
     calendars,
     dispatch,
@@ -207,6 +208,6 @@ STANDARD: Final = Invariants(
         keeping.what_has_served_its_time_goes,
         outside.nothing_accepted_is_lost,
     ),
-    at_end=(outside.everything_ends,),
+    at_end=(outside.everything_ends, asking.every_trigger_is_answered),
 )
 """The runtime's own promises."""

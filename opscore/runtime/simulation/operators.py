@@ -78,6 +78,7 @@ class Operators:
         self._sessions: dict[int, str] = {}
         # Set once a trigger was accepted, or refused for good.
         self._accepted = [trio.Event() for _ in scenario.triggers]
+        self._ledger.unanswered.update(dict.fromkeys(range(len(scenario.triggers)), "nobody has asked yet"))
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Let all of them begin."""
@@ -141,16 +142,19 @@ class Operators:
             except (InvalidDocument, LimitExceeded) as error:
                 self._note(f"client {number}", f"is refused for good: {error}")
                 self._ledger.refused[number] = str(error)
+                self._ledger.unanswered.pop(number)
                 self._accepted[number].set()
                 self._answered()
                 return
             except (Unreachable, OpscoreError, ActorError) as error:
                 self._note(f"client {number}", f"is refused: {error}")
+                self._ledger.unanswered[number] = f"it was refused last: {error}"
                 await trio.sleep(again_s)
                 again_s = min(2 * again_s, AGAIN_S_MAX)
             else:
                 self._replied(Reply(call="trigger", arguments=arguments, value=session))
                 self._sessions[number] = session.session_id
+                self._ledger.unanswered.pop(number)
                 self._accepted[number].set()
                 self._answered()
                 return
