@@ -1,4 +1,4 @@
-"""Bugs in what worlds came to all along, and nobody looked at: preferences, times, reports, and what is kept."""
+"""Bugs that no world came to, or nobody looked at: preferences, runs below, what operators ask for, and what is kept."""
 
 from tests.runtime.simulation.mutants.mutant import Mutant
 
@@ -39,6 +39,41 @@ MUTANTS: tuple[Mutant, ...] = (
         new="if preferred is self:",
     ),
     Mutant(
+        name="runs-below-stand-as-deep-as-those-above",
+        breaks="A run stands one deeper than the one that began it: here none does, and there is no end to it.",
+        module="opscore/runtime/sub_runs.py",
+        old="            depth=parent.depth + 1,\n        )\n        found",
+        new="            depth=parent.depth,\n        )\n        found",
+    ),
+    Mutant(
+        name="twice-as-many-runs-below-as-may-be",
+        breaks="Of runs below one that was triggered `runs_below_max` may be unfinished: here twice as many.",
+        module="opscore/runtime/sub_runs.py",
+        old="        if count >= self._limits.runs_below_max:",
+        new="        if count > self._limits.runs_below_max * 2:",
+    ),
+    Mutant(
+        name="runs-below-count-for-the-next-one-above-alone",
+        breaks="The bound is one for all below the run that was triggered: here each run has its own.",
+        module="opscore/runtime/open_runs.py",
+        old='    return session_id.partition("-")[0]',
+        new='    return session_id.rpartition("-")[0].rpartition("-")[0] or session_id.partition("-")[0]',
+    ),
+    Mutant(
+        name="task-that-fails-by-too-many-runs-is-tried-again",
+        breaks="No other try helps where there are too many runs: here the task above is tried again.",
+        module="opscore/runtime/transitions.py",
+        old="        again = child.status is SessionStatus.FAILED and error.code not in (TOO_MANY_RUNS, RESULT_TOO_LARGE)",
+        new="        again = child.status is SessionStatus.FAILED",
+    ),
+    Mutant(
+        name="run-that-was-cancelled-is-begun-again",
+        breaks="A task whose run somebody cancelled has failed: here it begins another one.",
+        module="opscore/runtime/transitions.py",
+        old="        again = child.status is SessionStatus.FAILED and error.code not in (TOO_MANY_RUNS, RESULT_TOO_LARGE)",
+        new="        again = error.code not in (TOO_MANY_RUNS, RESULT_TOO_LARGE)",
+    ),
+    Mutant(
         name="reports-come-from-any-future",
         breaks="The time of a report is half a minute from now at most: here what an agent's clock says.",
         module="opscore/runtime/registration.py",
@@ -51,6 +86,41 @@ MUTANTS: tuple[Mutant, ...] = (
         module="opscore/runtime/registration.py",
         old="stamp >= agent.reported_at or",
         new="stamp > agent.reported_at or",
+    ),
+    Mutant(
+        name="keys-stand-for-workflow-and-payload-alone",
+        breaks="A key without a body stands for all that is asked for: here agent, labels and business key do not matter.",
+        module="opscore/runtime/triggering.py",
+        old="asked = (self.definition, self.payload, self.agent_id, dict(self.labels), self.business_key)",
+        new="asked = (self.definition, self.payload)",
+    ),
+    Mutant(
+        name="drains-wait-for-nothing",
+        breaks="A drain waits until its agent holds no lease: here it ends as soon as the agent is cordoned.",
+        module="opscore/runtime/agent_calls.py",
+        old="                if found.lease is None or not found.agent.cordoned:",
+        new="                if found.lease is None or found.agent.cordoned:",
+    ),
+    Mutant(
+        name="replays-are-of-every-code",
+        breaks="All dead letters of a code are tried again: here all that there are.",
+        module="opscore/runtime/dead_letter_calls.py",
+        old="limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id, code=code",
+        new="limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id",
+    ),
+    Mutant(
+        name="replays-always-begin-at-the-newest",
+        breaks="Each call goes on where the last one ended: here it begins with the newest again, and with what is refused.",
+        module="opscore/runtime/dead_letter_calls.py",
+        old="limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id, code=code",
+        new="limit=min(self._core.limits.replays_max, PAGE_MAX), workflow_id=workflow_id, code=code",
+    ),
+    Mutant(
+        name="schedules-of-one-id-may-differ-in-their-policy",
+        breaks="Other content under the id of a schedule is a conflict: here another policy is the same schedule.",
+        module="opscore/runtime/schedule_calls.py",
+        old='("workflow_id", "payload", "agent_id", "cron", "at", "time_zone", "missed")',
+        new='("workflow_id", "payload", "agent_id", "cron", "at", "time_zone")',
     ),
     Mutant(
         name="records-go-without-a-mark",
@@ -82,5 +152,12 @@ MUTANTS: tuple[Mutant, ...] = (
         module="opscore/runtime/leases.py",
         old="        progress=lease.progress if progress is None else progress,",
         new="        progress=progress,",
+    ),
+    Mutant(
+        name="one-more-missed-time-than-may-be",
+        breaks="Of too many that were missed the newest `schedule_missed_max` start runs: here one more.",
+        module="opscore/runtime/due_times.py",
+        old="        count_max = 1 if schedule.missed is Missed.ONCE else max(1, limits.schedule_missed_max)",
+        new="        count_max = 1 if schedule.missed is Missed.ONCE else max(1, limits.schedule_missed_max) + 1",
     ),
 )
