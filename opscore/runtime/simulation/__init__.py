@@ -8,7 +8,7 @@ from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel, Latency, Skill
 from opscore.runtime.simulation.invariants import STANDARD, InvariantBroken, Invariants
 from opscore.runtime.simulation.playing import Played, WorldFailed, play
-from opscore.runtime.simulation.scenario import Calendar, Cordon, Scenario, Steering, Sweep, Telling, Trigger
+from opscore.runtime.simulation.scenario import Calendar, Cordon, Look, Scenario, Steering, Sweep, Telling, Trigger
 
 __all__ = [
     "STANDARD",
@@ -19,6 +19,7 @@ __all__ = [
     "InvariantBroken",
     "Invariants",
     "Latency",
+    "Look",
     "Played",
     "Scenario",
     "Skill",

@@ -1,6 +1,7 @@
 """What simulated agents say to the node, and how they insist on it: the calls that an agent makes."""
 
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -9,6 +10,7 @@ import attrs
 import trio
 
 from opscore.actors.errors import ActorError
+from opscore.runtime.definitions.definition import TaskDefinition
 from opscore.runtime.errors import AgentNotFound, OpscoreError
 from opscore.runtime.models import Agent, Assignment, Granted
 from opscore.runtime.node import Node
@@ -45,7 +47,7 @@ class Stage:
     """What each local function is at."""
     by_functions: set[tuple[str, int]]
     """The attempts that local functions were called for."""
-    capability_of: Callable[[Assignment], str | None]
+    definition_of: Callable[[Assignment], TaskDefinition]
 
 
 class Voice:
@@ -178,7 +180,12 @@ class Voice:
         self._stage.said(assignment.task_id, assignment.attempt, self.agent_id, what, result)
 
     def _skill(self, assignment: Assignment) -> Skill:
-        return self._model.skill(self._stage.capability_of(assignment))
+        return self._model.skill(self._stage.definition_of(assignment).capability)
+
+    def _beat_s(self, assignment: Assignment, within_s: float) -> float:
+        """How often it shows life while it works: thrice within so many seconds, and within those of its task."""
+        heartbeat_s = self._stage.definition_of(assignment).heartbeat_s
+        return min(self._model.report_every_s, within_s / 3, math.inf if heartbeat_s is None else heartbeat_s / 3)
 
     def _result(self, assignment: Assignment, skill: Skill) -> Any:
         if skill.result is not None:

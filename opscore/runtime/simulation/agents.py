@@ -4,6 +4,8 @@ An agent is one loop, whatever becomes of the node: its calls fail while no node
 """
 
 import contextlib
+import itertools
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -188,10 +190,13 @@ class SimulatedAgent(Voice):
         skill = self._skill(assignment)
         if self._dice.happens("agent_hangs"):
             await self._dice.pause(HANGS_S_MAX)
-        until = trio.current_time() + skill.latency.draw(self._rng)
+        seconds = skill.latency.draw(self._rng)
+        until = trio.current_time() + seconds
+        # That a function runs is life enough for its lease.
+        beat_s = seconds if self._dice.happens("agent_forgets") else self._beat_s(assignment, math.inf)
         while (left := until - trio.current_time()) > 0:
-            await trio.sleep(min(left, self._model.report_every_s))
-            if left > self._model.report_every_s:
+            await trio.sleep(min(left, beat_s))
+            if left > beat_s:
                 await current_task().progress({"left": left})
         if self._rng.random() < skill.failure_rate or self._dice.happens("agent_breaks"):
             raise RuntimeError(skill.failure_code)
@@ -241,13 +246,18 @@ class SimulatedAgent(Voice):
 
     async def _work_for(self, assignment: Assignment, seconds: float) -> None:
         until = trio.current_time() + seconds
-        beat_s = min(self._model.report_every_s, assignment.lease_s / 3)
+        beat_s = seconds if self._dice.happens("agent_forgets") else self._beat_s(assignment, assignment.lease_s)
+        beats = itertools.count()
         while (left := until - trio.current_time()) > 0:
             await trio.sleep(min(left, beat_s))
             if left > beat_s:
+                # Every other one says how far it is.
+                progress = None if next(beats) % 2 else {"left": left}
                 try:
                     lease = await self._stage.network.call(
-                        lambda node: node.heartbeat(assignment.task_id, assignment.attempt)
+                        lambda node, progress=progress: node.heartbeat(  # type: ignore[misc]
+                            assignment.task_id, assignment.attempt, progress=progress
+                        )
                     )
                 except StaleAttempt:
                     continue

@@ -19,14 +19,15 @@ from opscore.runtime.models import Failure, Session, SessionStatus, Task, TaskSt
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.invariants import STANDARD, Invariants
 from opscore.runtime.simulation.playing import Played, play
-from opscore.runtime.simulation.promises import outside
+from opscore.runtime.simulation.promises import asking, outside
 from opscore.runtime.simulation.scenario import IMPORTS, Scenario
 
 Scenarios: TypeAlias = Scenario | Callable[[int], Scenario]
 """One scenario for every seed, or what makes the scenario of a seed."""
 
-_ENDS: Final = outside.everything_ends.__name__
-"""The promise that a workflow can break by itself: one that nobody can do never ends."""
+_ENDS: Final = frozenset({outside.everything_ends.__name__, asking.every_trigger_is_answered.__name__})
+"""The promises that a workflow can break by itself: one that nobody can do never ends, nor does one begin whose agent
+never comes."""
 
 
 class Ending(StrEnum):
@@ -103,7 +104,7 @@ class Outcome:
     @classmethod
     def of(cls, played: Played) -> "Outcome":
         """Sum up a world."""
-        broken = played.broken if played.broken is not None and played.broken.invariant != _ENDS else None
+        broken = played.broken if played.broken is not None and played.broken.invariant not in _ENDS else None
         # A run that another one began is a part of that.
         begun = [session for session in played.sessions if session.parent_task_id is None]
         signals = _signals_of(played.scenario)

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.simulation.drawing_asking import with_asking
 from opscore.runtime.simulation.drawing_changes import with_changes
 from opscore.runtime.simulation.drawing_clock import with_clock
 from opscore.runtime.simulation.drawing_corners import with_corners
 from opscore.runtime.simulation.drawing_features import with_features
+from opscore.runtime.simulation.drawing_growth import with_growth
 from opscore.runtime.simulation.drawing_keeping import with_keeping
 from opscore.runtime.simulation.drawing_names import with_names
 from opscore.runtime.simulation.faults import Faults, fault_names
@@ -20,7 +22,9 @@ _CAPABILITIES: Final = ("x", "y", "z")
 _GROUPS: Final = ("process", "commit", "disk", "actor", "delivery", "request", "agent")
 _NAMED: Final = "named"
 """The id of the agent that tasks may name."""
-_ONLY_IN_CORNERS: Final = frozenset({"run_poisoned", "agent_claims_late", "clock_moves", "machine_freezes"})
+_ONLY_IN_CORNERS: Final = frozenset(
+    {"run_poisoned", "agent_claims_late", "clock_moves", "machine_freezes", "agent_forgets"}
+)
 """Faults that came later, and are drawn where a world leads to them, so that others stay as they are."""
 _KINDS: Final[tuple[Kind, ...]] = ("push", "push", "claim", "local")
 
@@ -56,7 +60,9 @@ def drawn(seed: int) -> Scenario:
     led = with_corners(with_features(plain))
     named = with_names(led, _NAMED)
     timed = with_clock(named, is_plain=led is plain)
-    return with_changes(with_keeping(timed, is_plain=led is plain and timed is named))
+    kept = with_keeping(timed, is_plain=led is plain and timed is named)
+    grown = with_growth(kept, is_plain=led is plain and kept is named)
+    return with_asking(with_changes(grown))
 
 
 def _faults(rng: random.Random) -> Faults:

@@ -89,6 +89,7 @@ class Faults:
     agent_crashes: float = _rate(ATTEMPT, 0.05, "it drops its work, and comes back after a while as a new process")
     agent_hangs: float = _rate(ATTEMPT, 0.02, "it says nothing more of its work for hours")
     agent_vanishes: float = _rate(ATTEMPT, 0.02, "it is cut off for longer than a lease, and then answers")
+    agent_forgets: float = _rate(ATTEMPT, 0.02, "it sends no heartbeat while it works")
     agent_lies: float = _rate(ATTEMPT, 0.03, "it says it is idle while it works")
     agent_answers_twice: float = _rate(ATTEMPT, 0.05, "it says twice what came of its work")
     agent_answers_again: float = _rate(ATTEMPT, 0.03, "it says later, under another attempt, what came of an old one")

@@ -87,7 +87,8 @@ class AgentModel:
     )
     """What share of its agents leaves then, to the nearest whole agent; the others stay."""
     report_every_s: float = attrs.field(default=30.0, validator=attrs.validators.gt(0.0))
-    """How often an idle agent says so again; how often one at work sends a heartbeat."""
+    """How often an idle agent says so again, and one at work sends a heartbeat: more often where its task asks for it,
+    three times within its `heartbeatSeconds` and its lease."""
 
     def ids(self) -> tuple[str, ...]:
         """The ids of its agents."""

@@ -38,6 +38,8 @@ class Ledger:
     """The session that each idempotency key was answered with."""
     refused: dict[int, str] = attrs.field(factory=dict)
     """Why triggers were refused for good, by their number."""
+    unanswered: dict[int, str] = attrs.field(factory=dict)
+    """The triggers that have been neither accepted nor refused for good, by their number, and how they stand."""
     said: dict[tuple[str, int], list[tuple[str, str, Any]]] = attrs.field(factory=dict)
     """Of each attempt what its agents sent as its end: who, what kind of end, and the result."""
     unreached: set[tuple[str, int]] = attrs.field(factory=set)

@@ -1,7 +1,7 @@
 """Clients and operators of a world: they start runs, steer them, tell them things, and insist until they are heard."""
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -17,14 +17,15 @@ from opscore.runtime.errors import (
     ScheduleNotFound,
     SessionNotFound,
 )
-from opscore.runtime.models import Move
+from opscore.runtime.models import SESSION_ENDED, Missed, Move, Schedule
 from opscore.runtime.node import Node
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.network import Network, Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
-from opscore.runtime.simulation.scenario import Calendar, Cordon, Scenario, Steering, Sweep, Telling, Trigger
-from opscore.runtime.triggering import IdempotencyKey
-from opscore.runtime.views import DeadLetter, Page
+from opscore.runtime.simulation.rows import Rows
+from opscore.runtime.simulation.scenario import Calendar, Cordon, Look, Scenario, Steering, Sweep, Telling, Trigger
+from opscore.runtime.triggering import Body, IdempotencyKey
+from opscore.runtime.views import PAGE_MAX, DeadLetter, Page
 
 ResultT = TypeVar("ResultT")
 
@@ -33,7 +34,7 @@ AGAIN_S_MAX: Final = 16.0
 """How long one who was refused again and again waits until it asks again."""
 SWEPT: Final = "somebody has looked at it"
 """Why a dead letter is discarded."""
-_ASKED: Final = ("payload", "agent_id", "labels", "business_key")
+_ASKED: Final = ("payload", "agent_id", "labels", "business_key", "says_body")
 """What a trigger asks for of its run."""
 _REFUSED_FOR_GOOD: Final = (Conflict, InvalidDocument, LimitExceeded)
 
@@ -49,8 +50,7 @@ class Operators:
         replied: told of every answer, before they are.
         answered: told that one of them has what it asked for.
         now: wall time.
-        has_ended: whether a run has.
-        has_gone: whether it was removed after that.
+        rows: how the runs stand.
     """
 
     def __init__(
@@ -63,8 +63,7 @@ class Operators:
         replied: Callable[[Reply], None],
         answered: Callable[[], None],
         now: Callable[[], float],
-        has_ended: Callable[[str], bool],
-        has_gone: Callable[[str], bool],
+        rows: Rows,
     ) -> None:
         self._scenario = scenario
         self._network = network
@@ -73,11 +72,11 @@ class Operators:
         self._replied = replied
         self._answered = answered
         self._now = now
-        self._has_ended = has_ended
-        self._has_gone = has_gone
+        self._rows = rows
         self._sessions: dict[int, str] = {}
         # Set once a trigger was accepted, or refused for good.
         self._accepted = [trio.Event() for _ in scenario.triggers]
+        self._ledger.unanswered.update(dict.fromkeys(range(len(scenario.triggers)), "nobody has asked yet"))
 
     def begin(self, nursery: trio.Nursery) -> None:
         """Let all of them begin."""
@@ -94,7 +93,9 @@ class Operators:
         for number, calendar in enumerate(self._scenario.calendars):
             nursery.start_soon(self._keep, number, calendar)
         for sweep in self._scenario.sweeps:
-            nursery.start_soon(self._sweep, sweep)
+            nursery.start_soon(self._sweep if sweep.code is None else self._sweep_at_once, sweep)
+        for look in self._scenario.looks:
+            nursery.start_soon(self._look, look)
 
     async def _insist(self, who: str, ask: Callable[[Node], Awaitable[Any]]) -> Any:
         """Ask until the answer comes; nothing where the node refuses for good."""
@@ -107,7 +108,7 @@ class Operators:
                 return None
             except (Unreachable, OpscoreError, ActorError) as error:
                 self._note(who, f"is refused: {error}")
-                if isinstance(error, SessionNotFound) and self._has_gone(error.identity):
+                if isinstance(error, SessionNotFound) and error.identity in self._rows.gone:
                     return None
                 await trio.sleep(again_s)
                 again_s = min(2 * again_s, AGAIN_S_MAX)
@@ -121,7 +122,7 @@ class Operators:
         await trio.sleep(trigger.at_s)
         key = trigger.key or f"trigger-{number}"
         document = self._scenario.workflows[trigger.workflow]
-        body = {"workflow": trigger.workflow, "payload": trigger.payload}
+        body = {"workflow": trigger.workflow, "payload": trigger.payload} if trigger.says_body else Body.WHAT_IS_ASKED
 
         async def ask(node: Node) -> Any:
             return await node.trigger(
@@ -134,23 +135,27 @@ class Operators:
             )
 
         arguments = {"key": key, **attrs.asdict(trigger, filter=attrs.filters.include(*_ASKED))}
+        arguments["workflow_id"] = document["id"]
         again_s = AGAIN_S
         while True:
             try:
                 session = await self._network.call(ask)
-            except (InvalidDocument, LimitExceeded) as error:
+            except _REFUSED_FOR_GOOD as error:
                 self._note(f"client {number}", f"is refused for good: {error}")
                 self._ledger.refused[number] = str(error)
+                self._ledger.unanswered.pop(number)
                 self._accepted[number].set()
                 self._answered()
                 return
             except (Unreachable, OpscoreError, ActorError) as error:
                 self._note(f"client {number}", f"is refused: {error}")
+                self._ledger.unanswered[number] = f"it was refused last: {error}"
                 await trio.sleep(again_s)
                 again_s = min(2 * again_s, AGAIN_S_MAX)
             else:
                 self._replied(Reply(call="trigger", arguments=arguments, value=session))
                 self._sessions[number] = session.session_id
+                self._ledger.unanswered.pop(number)
                 self._accepted[number].set()
                 self._answered()
                 return
@@ -172,8 +177,30 @@ class Operators:
                     break
                 except (Unreachable, OpscoreError, ActorError):
                     await trio.sleep(AGAIN_S)
-            if cordoned:
+            if cordoned and cordon.drains:
+                await self._drain(cordon)
+            elif cordoned:
                 await trio.sleep(cordon.lasts_s)
+
+    async def _drain(self, cordon: Cordon) -> None:
+        """Wait until an agent that is cordoned holds no lease, for as long as that may last."""
+        until = trio.current_time() + cordon.lasts_s
+
+        async def ask(node: Node) -> None:
+            began, wait_s = trio.current_time(), max(0.0, until - trio.current_time())
+            found = await node.drain_agent(cordon.agent_id, wait_s=wait_s)
+            waited_s = trio.current_time() - began
+            arguments = {"agent_id": cordon.agent_id, "wait_s": wait_s, "waited_s": waited_s}
+            # Looked at before anything else happens.
+            self._replied(Reply(call="drain", arguments=arguments, value=found))
+
+        while trio.current_time() < until:
+            try:
+                await self._network.call(ask, patience_s=2 * cordon.lasts_s)
+            except (Unreachable, OpscoreError, ActorError):
+                await trio.sleep(AGAIN_S)
+            else:
+                return
 
     async def _steer(self, steering: Steering) -> None:
         """Steer a run; a pause is ended after a while."""
@@ -184,11 +211,22 @@ class Operators:
         await trio.sleep(steering.at_s)
         while steering.when_ended and not self._has_ended(session_id):  # noqa: ASYNC110 (as somebody would look)
             await trio.sleep(AGAIN_S)
+        if steering.below:
+            session_id = next(self._below(session_id), session_id)
         await self._move(session_id, steering.move, steering.reason)
         if steering.move is Move.PAUSE:
             await trio.sleep(steering.lasts_s)
             await self._move(session_id, Move.RESUME)
         self._answered()
+
+    def _has_ended(self, session_id: str) -> bool:
+        session = self._rows.session(session_id)
+        return session is not None and session.status in SESSION_ENDED
+
+    def _below(self, session_id: str) -> Iterator[str]:
+        """The unfinished runs that tasks of a run wait for."""
+        waiting = (task.child_session_id for task in self._rows.every_task_of(session_id) if task.awaits)
+        return (each for each in waiting if each is not None and each in self._rows.unfinished)
 
     async def _move(self, session_id: str, move: Move, reason: str | None = None) -> None:
         self._ledger.ask(session_id, move)
@@ -230,24 +268,71 @@ class Operators:
                     self._replied(Reply(call="discard", arguments={"task_id": task_id}, value=discarded))
         self._answered()
 
+    async def _sweep_at_once(self, sweep: Sweep) -> None:
+        """Try all dead letters of a code again, page by page."""
+        await trio.sleep(sweep.at_s)
+        cursor: str | None = None
+        calls, count = 0, 0
+
+        async def ask(node: Node) -> Any:
+            nonlocal count
+            letters = [each for each in node.dead_letters(limit=PAGE_MAX).items if _failed_by(each, sweep.code)]
+            count = len(letters) if cursor is None else count
+            self._ledger.retried |= {letter.session.session_id for letter in letters}
+            found = await node.replay_all(code=sweep.code, cursor=cursor)
+            arguments = {"letters": letters if cursor is None else None, "calls": calls, "count": count}
+            self._replied(Reply(call="replay", arguments=arguments, value=found))
+            return found
+
+        while (found := await self._insist("operator", ask)) is not None and found.next_cursor is not None:
+            cursor, calls = found.next_cursor, calls + 1
+        self._answered()
+
+    async def _look(self, look: Look) -> None:
+        """Look runs up by their labels and business key, all pages at one moment."""
+        await trio.sleep(look.at_s)
+        wanted = {"labels": look.labels, "business_key": look.business_key}
+
+        async def ask(node: Node) -> None:
+            found, cursor, more = list[str](), None, True
+            while more:
+                page = node.sessions(
+                    limit=look.limit, cursor=cursor, labels=look.labels, business_key=look.business_key
+                )
+                found += [session.session_id for session in page.items]
+                cursor, more = page.next_cursor, page.next_cursor is not None
+            self._replied(Reply(call="look", arguments=wanted, value=found))
+
+        await self._insist("operator", ask)
+        self._answered()
+
     async def _keep(self, number: int, calendar: Calendar) -> None:
         """Have runs start by themselves for a while."""
         await trio.sleep(calendar.at_s)
         schedule_id, at = f"calendar-{number}", None if calendar.in_s is None else self._now() + calendar.in_s
-        made = await self._insist(
-            "operator",
-            lambda node: node.create_schedule(
-                calendar.workflow_id,
-                cron=calendar.cron,
-                at=at,
-                missed=calendar.missed,
-                payload={"number": number},
-                agent_id=calendar.agent_id,
-                schedule_id=schedule_id,
-            ),
-        )
+
+        async def create(missed: Missed) -> Schedule | None:
+            found: Schedule | None = await self._insist(
+                "operator",
+                lambda node: node.create_schedule(
+                    calendar.workflow_id,
+                    cron=calendar.cron,
+                    at=at,
+                    missed=missed,
+                    payload={"number": number},
+                    agent_id=calendar.agent_id,
+                    schedule_id=schedule_id,
+                ),
+            )
+            if found is not None:
+                arguments = {"schedule_id": schedule_id, "missed": missed}
+                self._replied(Reply(call="schedule", arguments=arguments, value=found))
+            return found
+
+        made = await create(calendar.missed)
         if made is not None:
-            self._replied(Reply(call="schedule", arguments={"schedule_id": schedule_id}, value=made))
+            if calendar.other is not None:
+                await create(calendar.other)
             pause_s = calendar.lasts_s if calendar.pauses_after_s is None else calendar.pauses_after_s
             await trio.sleep(min(pause_s, calendar.lasts_s))
             if pause_s < calendar.lasts_s:
@@ -257,6 +342,10 @@ class Operators:
                 await trio.sleep(calendar.lasts_s)
             await self._insist("operator", lambda node: _without(node, schedule_id))
         self._answered()
+
+
+def _failed_by(letter: DeadLetter, code: str | None) -> bool:
+    return letter.task.error is not None and letter.task.error.code == code
 
 
 async def _dead_letters(node: Node) -> Page[DeadLetter]:

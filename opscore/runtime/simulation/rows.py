@@ -32,6 +32,7 @@ from opscore.runtime.tables import (
     DEFINITIONS,
     IDEMPOTENCY,
     LEASES,
+    MARKS,
     OPEN_SESSIONS,
     RECORDS,
     REVISIONS,
@@ -41,6 +42,7 @@ from opscore.runtime.tables import (
     SLOTS,
     TASKS,
     IdempotencyRow,
+    Mark,
     OpenSession,
     Revision,
 )
@@ -48,6 +50,7 @@ from opscore.runtime.typed_tables import Table
 
 _MIRRORED: Final[tuple[Table[Any], ...]] = (
     AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY, SCHEDULES,
+    MARKS,
 )  # fmt: skip
 _ONE_AT_ONCE: Final = DispatchLimit(at_once=1)
 _BY_NAME: Final = {table.name: table for table in _MIRRORED}
@@ -131,12 +134,15 @@ class Rows(Marks):
         self.revisions: Mapping[str, Revision] = self._rows[REVISIONS.name]
         self.schedules: Mapping[str, Schedule] = self._rows[SCHEDULES.name]
         self.idempotency: Mapping[str, IdempotencyRow] = self._rows[IDEMPOTENCY.name]
+        self.marks: Mapping[str, Mark] = self._rows[MARKS.name]
         self.ends: dict[tuple[str, int], list[TaskStatus]] = {}
         """How each attempt that is over came to its end: the status that its task went to, once if all is well."""
         self.reachable: set[str] = set()
         """The agents that a delivery reaches at the moment, if nothing goes wrong."""
         self.passed_over: list[tuple[float, Task, str]] = []
         """Tasks that another one was given out before, when, and how that is told."""
+        self.not_preferred: list[tuple[float, str, str]] = []
+        """Agents that a task went past although its run prefers them, when, and how that is told."""
         self.behind: dict[str, dict[str, None]] = {}
         """The agents that hold a lease behind a gate, by its name."""
         self.newest: dict[str, int] = {}
@@ -258,6 +264,7 @@ class Rows(Marks):
         """The wall clock was set forward, or back."""
         self.shift(seconds)
         self.passed_over.clear()
+        self.not_preferred.clear()
         wishes = self.ledger.wishes
         wishes.update({attempt: at + seconds for attempt, at in wishes.items()})
 

@@ -18,7 +18,7 @@ SIMULATED_LIMITS: Final = Limits(close_grace_s=0.1, passivate_s=5.0)
 IMPORTS: Final = """\
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import Missed, Move
-from opscore.runtime.simulation import AgentModel, Calendar, Cordon, Faults, Latency
+from opscore.runtime.simulation import AgentModel, Calendar, Cordon, Faults, Latency, Look
 from opscore.runtime.simulation import Scenario, Skill, Steering, Sweep, Telling, Trigger, play
 """
 """What a scenario that is told as Python begins with."""
@@ -35,6 +35,8 @@ class Trigger:
     agent_id: str | None = None
     key: str | None = None
     """An idempotency key; two triggers may share one. Without it, each has its own."""
+    says_body: bool = True
+    """Whether it says the body that its key stands for, its workflow and payload; else that is all that it asks for."""
     labels: Mapping[str, str] = attrs.field(factory=dict)
     business_key: str | None = None
 
@@ -46,6 +48,8 @@ class Cordon:
     agent_id: str
     at_s: float = 0.0
     lasts_s: float = 60.0
+    drains: bool = False
+    """Whether somebody waits as long until it holds no lease."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +66,8 @@ class Steering:
     """Of a pause."""
     when_ended: bool = False
     """Not before the run has ended."""
+    below: bool = False
+    """It is one of the runs that its tasks wait for, where they wait for any, and not itself."""
     reason: str | None = None
 
 
@@ -84,6 +90,19 @@ class Sweep:
     at_s: float = 0.0
     replays: bool = False
     """Each is tried again, and not discarded."""
+    code: str | None = None
+    """All those that failed by this code are tried again, by as few calls as that takes."""
+
+
+@attrs.frozen(kw_only=True)
+class Look:
+    """Somebody who looks runs up by what they were given."""
+
+    at_s: float = 0.0
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    business_key: str | None = None
+    limit: int = 100
+    """Runs of a page; he looks at all pages."""
 
 
 @attrs.frozen(kw_only=True)
@@ -102,6 +121,8 @@ class Calendar:
     lasts_s: float = 120.0
     pauses_after_s: float | None = None
     """When it is paused, for a while."""
+    other: Missed | None = None
+    """What somebody else would have become of missed times under the same id, who is refused."""
 
 
 SETTLE_S: Final = 48 * 3_600.0
@@ -123,6 +144,7 @@ class Scenario:
     tellings: Sequence[Telling] = ()
     calendars: Sequence[Calendar] = ()
     sweeps: Sequence[Sweep] = ()
+    looks: Sequence[Look] = ()
     faults: Faults = Faults()
     faults_until_s: float = 300.0
     """From then on nothing goes wrong any more, and every run has to come to its end."""

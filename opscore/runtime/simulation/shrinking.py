@@ -139,6 +139,7 @@ class _Shrinking:
         for chunk in _chunks(lambda: len(self._best.calendars)):
             self._try(calendars=_left(self._best.calendars, chunk))
         self._try(sweeps=())
+        self._try(looks=())
         self._try(cordons=())
         self._try(saved=())
 

@@ -32,6 +32,7 @@ from opscore.runtime.simulation.scenario import (
     SETTLE_S,
     SIMULATED_LIMITS,
     Cordon,
+    Look,
     Scenario,
     Steering,
     Sweep,
@@ -233,6 +234,7 @@ def _steerings(triggers: int) -> st.SearchStrategy[Steering]:
         trigger=st.integers(0, triggers - 1),
         at_s=_LATER,
         lasts_s=st.sampled_from((5.0, 60.0)),
+        below=st.booleans(),
     )
 
 
@@ -274,7 +276,9 @@ def scenarios(
         agent_id=st.sampled_from(remote),
         at_s=st.sampled_from((0.0, 3.0, 60.0)),
         lasts_s=st.sampled_from((5.0, 300.0)),
+        drains=st.booleans(),
     )
+    sweeps = st.builds(Sweep, at_s=_LATER, replays=st.booleans(), code=st.sampled_from((None, *CODES)))
     triggers = draw(_triggers(workflows, steady))
     return Scenario(
         saved=[BELOW],
@@ -285,7 +289,8 @@ def scenarios(
         agents=fleet,
         triggers=triggers,
         cordons=draw(st.lists(cordons, max_size=2)),
-        sweeps=draw(st.lists(st.builds(Sweep, at_s=_LATER, replays=st.booleans()), max_size=1)),
+        sweeps=draw(st.lists(sweeps, max_size=1)),
+        looks=draw(st.lists(st.builds(Look, at_s=_LATER, limit=st.sampled_from((100, 1))), max_size=1)),
         faults=draw(faults),
         faults_until_s=draw(st.sampled_from((60.0, 300.0, 900.0))),
         settle_s=SETTLE_S,

@@ -9,8 +9,9 @@ import trio
 
 from opscore.actors.clock import VirtualClock
 from opscore.actors.errors import ActorError
+from opscore.runtime.definitions.definition import TaskDefinition
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.models import SESSION_ENDED, Assignment, SessionStatus
+from opscore.runtime.models import Assignment, SessionStatus
 from opscore.runtime.node import run_node
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.agent_voice import Stage
@@ -92,7 +93,14 @@ class World:
         self._turns = random.Random(f"{scenario.seed}/turns")
         deaths.bind(self.dice, self._die, self._stop, self._freeze, self._stands_still)
         self._stopping = self._killed = False
-        asked = (scenario.triggers, scenario.steerings, scenario.tellings, scenario.calendars, scenario.sweeps)
+        asked = (
+            scenario.triggers,
+            scenario.steerings,
+            scenario.tellings,
+            scenario.calendars,
+            scenario.sweeps,
+            scenario.looks,
+        )
         self._asking = sum(map(len, asked))
         self._over = trio.Event()
         self._closed = trio.Event()
@@ -137,8 +145,7 @@ class World:
                 replied=self._replied,
                 answered=self._answered,
                 now=self.clock.now,
-                has_ended=self._has_ended,
-                has_gone=self.rows.gone.__contains__,
+                rows=self.rows,
             )
             self._operators.begin(nursery)
             nursery.start_soon(self._watch)
@@ -177,10 +184,6 @@ class World:
     def _settled(self, session_id: str) -> bool:
         """Whether nothing more will happen to an unfinished session by itself."""
         return self.rows.sessions[session_id].status is SessionStatus.PAUSED
-
-    def _has_ended(self, session_id: str) -> bool:
-        session = self.rows.session(session_id)
-        return session is not None and session.status in SESSION_ENDED
 
     async def _watch(self) -> None:
         while True:
@@ -379,7 +382,7 @@ class World:
             reachable=self._note_reachable,
             at_work=self.history.ledger.at_work,
             by_functions=self.history.ledger.by_functions,
-            capability_of=self._capability_of,
+            definition_of=self._definition_of,
         )
 
     def _said(self, task_id: str, attempt: int, who: str, what: str, result: Any) -> None:
@@ -388,5 +391,5 @@ class World:
     def _note_reachable(self, agent_id: str, reachable: bool) -> None:  # noqa: FBT001 (a callback)
         (self.rows.reachable.add if reachable else self.rows.reachable.discard)(agent_id)
 
-    def _capability_of(self, assignment: Assignment) -> str | None:
-        return self.rows.task_definition(self.rows.task(assignment.task_id)).capability
+    def _definition_of(self, assignment: Assignment) -> TaskDefinition:
+        return self.rows.task_definition(self.rows.task(assignment.task_id))

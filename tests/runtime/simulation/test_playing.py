@@ -161,6 +161,18 @@ def test_runs_that_nobody_can_do_are_told() -> None:
         world.check()
 
 
+def test_a_trigger_that_is_never_accepted_is_told() -> None:
+    nobody = Trigger(payload={"number": 4}, agent_id="nobody")
+    world = play(scenario(triggers=[Trigger(payload={"number": 0}), nobody], settle_s=100.0, faults_until_s=10.0))
+    with pytest.raises(WorldFailed, match=r"every_trigger_is_answered: trigger 1 was never accepted: .*'nobody'"):
+        world.check()
+    # What is refused for good has its answer.
+    strict = {**CHAIN, "inputSchema": {"type": "object", "required": ["order"]}}
+    refused = play(scenario(workflows=[strict], triggers=[Trigger(payload={})]))
+    refused.check()
+    assert list(refused.history.ledger.refused) == [0]
+
+
 @pytest.mark.parametrize("place", ["workflows", "saved"])
 def test_a_workflow_that_is_not_valid_is_refused_before_a_world_in_which_nothing_happens_passes(place: str) -> None:
     misspelt = {"id": "w", "tasks": [{"taskId": "a", "agentCapabilty": "x"}]}

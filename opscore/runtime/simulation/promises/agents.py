@@ -105,6 +105,30 @@ def nothing_is_older_than_what_cannot_have_been(commit: Commit, rows: Rows) -> I
             yield f"a report of {agent.agent_id} is refused for one of {ahead_s:g} s later than now"
 
 
+def nothing_is_reported_from_the_future(commit: Commit, rows: Rows) -> Iterator[str]:
+    """What an agent says of later than the node's clock may have been said, and half a minute, counts from then."""
+    for change in commit.of(AGENTS.name):
+        before, after = change.before, change.after
+        if (
+            after is None
+            or after.reported_at is None
+            or (before is not None and before.reported_at == after.reported_at)
+        ):
+            continue
+        ahead_s = after.reported_at - decided_at(commit, change.key)
+        if ahead_s > rows.limits.clock_ahead_s_max + _EPSILON_S:
+            yield f"agent {change.key} has reported {ahead_s:g} s from now"
+
+
+def only_older_reports_are_stale(commit: Commit, rows: Rows) -> Iterator[str]:
+    """A report is refused only for one that is newer: not for one of the same moment."""
+    for record in commit.records:
+        agent = rows.agents.get(record.entity_id) if record.kind == "agent.report_stale" else None
+        newest = None if agent is None else agent.reported_at
+        if newest is not None and record.data["timestamp"] >= newest:
+            yield f"a report of {record.entity_id} at {record.data['timestamp']} is refused for one at {newest}"
+
+
 def registering_forgets_the_order_of_reports(commit: Commit, rows: Rows) -> Iterator[str]:
     """Whoever registers again is heard from then on, whatever times its reports had before."""
     for record in commit.records:

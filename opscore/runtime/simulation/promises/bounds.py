@@ -27,6 +27,16 @@ def slots_go_with_leases(commit: Commit, rows: Rows) -> Iterator[str]:
                 yield f"slot {slot} is taken, and the lease of agent {change.key} is over"
 
 
+def slots_stay_with_their_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Who has an attempt has its slots until it is done with that, also where it was taken back meanwhile."""
+    for change in commit.of(LEASES.name):
+        before, after = change.before, change.after
+        if before is None or after is None or (before.task_id, before.attempt) != (after.task_id, after.attempt):
+            continue
+        if before.slots != after.slots:
+            yield f"agent {change.key} is at {after.task_id} with {after.slots}, and was with {before.slots}"
+
+
 def no_more_is_out_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
     """Of a limited capability or workflow, or of one key, no more attempts are out at once than may."""
     for lease in _granted(commit):

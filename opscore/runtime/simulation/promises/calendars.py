@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
+import attrs
+
 from opscore.runtime import due_times
 from opscore.runtime.models import Missed, Record, Schedule
 from opscore.runtime.simulation.promises.outside import Reply
@@ -67,6 +69,14 @@ def schedules_start_what_they_say(commit: Commit, rows: Rows) -> Iterator[str]:
             yield f"schedule {change.key} asks for {asked}, and session {session.session_id} is of {found}"
 
 
+def what_starts_its_run_has_no_error(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Why a schedule starts no run is told as long as that is so: not once it has started one."""
+    for record in commit.records:
+        schedule = rows.schedules.get(record.entity_id) if record.kind == "schedule.fired" else None
+        if schedule is not None and schedule.last_error is not None:
+            yield f"schedule {schedule.schedule_id} starts a run, and says {schedule.last_error.message!r}"
+
+
 def missed_times_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
     """Of due times that were missed none starts a run, or the newest, or each, as the schedule says."""
     for record in commit.records:
@@ -112,6 +122,10 @@ def _against_policy(before: Schedule, record: Record, rows: Rows) -> Iterator[st
         yield f"schedule {before.schedule_id} starts a run for {due_at}, and {following} has passed as well"
     if before.missed is Missed.ALL and passed_over and _passed(before, record.at) <= rows.limits.schedule_missed_max:
         yield f"schedule {before.schedule_id} passes over {before.next_due_at}, and starts a run for {due_at}"
+    if before.missed is Missed.ALL and passed_over:
+        left = _passed(attrs.evolve(before, next_due_at=due_at), record.at)
+        if left > max(1, rows.limits.schedule_missed_max):
+            yield f"schedule {before.schedule_id} starts runs for {left} times that were missed, from {due_at} on"
 
 
 def _passed(schedule: Schedule, now: float) -> int:

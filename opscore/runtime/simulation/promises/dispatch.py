@@ -23,6 +23,12 @@ CALM_S: Final = 5.0
 AGAIN_WITHIN_S: Final = 130.0
 """How long the node goes on trying what its disk can't take at the moment."""
 _EPSILON_S: Final = 1e-6
+_OVER_BY: Final = {
+    "agent.lease_expired": "expires_at",
+    "agent.fell_silent": "silent_at",
+    "agent.timed_out": "timeout_at",
+}
+"""By which of its times a lease is over, by what the record of that says."""
 _GOING: Final = frozenset({SessionStatus.STARTED, SessionStatus.RUNNING})
 _UNWINDING: Final = frozenset({SessionStatus.FAILING, SessionStatus.CANCELLING})
 _GIVE_OUT: Final = {
@@ -176,15 +182,16 @@ def life_renews_the_lease(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def attempts_end_when_their_time_is_over(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Silence ends an attempt once its lease is over, and length once its timeout is, and neither earlier."""
+    """Silence ends an attempt once its lease or `heartbeatSeconds` are over, and length once its timeout is."""
     for record in commit.records:
-        if record.kind not in ("agent.lease_expired", "agent.timed_out"):
+        if record.kind not in _OVER_BY:
             continue
         lease = next((change.before for change in commit.of(LEASES.name) if change.key == record.entity_id), None)
         if lease is None:
             continue
-        over_at = lease.expires_at if record.kind == "agent.lease_expired" else lease.timeout_at
-        if record.at < over_at - _EPSILON_S:
+        over_at = getattr(lease, _OVER_BY[record.kind])
+        if over_at is None or record.at < over_at - _EPSILON_S:
+            over_at = math.inf if over_at is None else over_at
             yield f"{record.kind} ends {lease.task_id} {over_at - record.at:g} s early"
 
 
@@ -219,6 +226,19 @@ def who_shows_life_has_its_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
         lease: Lease | None = change.after
         if lease is not None and (lease.active_seen or lease.heartbeat_seen) and not lease.delivered:
             yield f"agent {change.key} shows life, and {lease.task_id} is still to be handed to it"
+
+
+def progress_is_kept(commit: Commit, rows: Rows) -> Iterator[str]:
+    """What an agent said of how far it is stays with its attempt until it says something else."""
+    for change in commit.of(LEASES.name):
+        before, after = change.before, change.after
+        same = (
+            before is not None
+            and after is not None
+            and (before.task_id, before.attempt) == (after.task_id, after.attempt)
+        )
+        if same and before.progress is not None and after.progress is None:
+            yield f"agent {change.key} has said {before.progress!r} of {after.task_id}, and that is gone"
 
 
 def waiting_tasks_have_their_place(commit: Commit, rows: Rows) -> Iterator[str]:
@@ -290,7 +310,7 @@ def waiting_work_finds_idle_agents(rows: Rows) -> Iterator[str]:
     if not rows.calm_for(CALM_S):
         return
     now = rows.now()
-    free = [agent for agent in rows.agents.values() if _free(agent, rows, now)]
+    free = [agent for agent in rows.agents.values() if is_free(agent, rows, now)]
     if not free:
         return
     for task in rows.waiting():
@@ -302,7 +322,8 @@ def waiting_work_finds_idle_agents(rows: Rows) -> Iterator[str]:
                 break
 
 
-def _free(agent: Agent, rows: Rows, now: float) -> bool:
+def is_free(agent: Agent, rows: Rows, now: float) -> bool:
+    """Whether an agent has been free for a moment, and a delivery reaches it."""
     return (
         agent.state == STATE_IDLE
         and agent.agent_id not in rows.leases

@@ -6,7 +6,7 @@ from typing import Final
 
 from opscore.runtime.models import SESSION_ENDED, Session
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import IDEMPOTENCY, SESSIONS
+from opscore.runtime.tables import IDEMPOTENCY, JOURNAL_TRIMMED, REVISIONS, SESSIONS
 
 DECIDED_WITHIN_S: Final = 400.0
 """How long after it was decided a commit may say what goes: its disk may be silent."""
@@ -83,6 +83,26 @@ def records_go_from_the_oldest_on(commit: Commit, rows: Rows) -> Iterator[str]:
         old = bool(keep_s) and at + keep_s <= rows.now()
         if not old and not (records_max and count > records_max) and "clock_moves" not in rows.faults:
             yield f"record {sequence} is removed {rows.now() - at:g} s after it was written, one of {count}"
+
+
+def what_goes_of_the_journal_is_told(commit: Commit, rows: Rows) -> Iterator[str]:
+    """Where records are removed a mark says how far, so that whoever follows the journal learns what is missing."""
+    if not commit.removed_records:
+        return
+    mark, last = rows.marks.get(JOURNAL_TRIMMED), max(commit.removed_records)
+    if mark is None or mark.sequence != last:
+        yield f"record {last} is removed, and the journal is marked as trimmed to {mark and mark.sequence}"
+
+
+def what_is_needed_is_kept(commit: Commit, rows: Rows) -> Iterator[str]:
+    """The content of a workflow stays as long as a run follows it or its id stands for it."""
+    for change in commit.of(REVISIONS.name):
+        if change.after is not None:
+            continue
+        followed = [each.session_id for each in rows.sessions.values() if each.definition_key == change.key]
+        saved = [each.workflow_id for each in rows.saved.values() if each.definition_key == change.key]
+        if followed or saved:
+            yield f"the content that {', '.join((*saved, *followed))} need is removed"
 
 
 def what_has_served_its_time_goes(rows: Rows) -> Iterator[str]:

@@ -26,7 +26,8 @@ class Reply:
     """A call that was answered with success."""
 
     call: str
-    """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report`, `claim`, `steer`, `signal` or `discard`."""
+    """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report`, `claim`, `steer`, `signal`, `discard`,
+    `schedule`, `drain`, `replay` or `look`."""
     arguments: dict[str, Any]
     value: Any
 

@@ -1,10 +1,14 @@
 """What every commit has to keep of times: until when tasks and runs may wait and take, and agents be silent."""
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
+from opscore.runtime.definitions.definition import Role
+from opscore.runtime.delivery import TIMEOUT
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Task, TaskStatus
-from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
+from opscore.runtime.simulation.promises.dispatch import granted
+from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S, decided_at
 from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SESSIONS, TASKS
 from opscore.runtime.timers import STOOD_STILL_S
@@ -12,6 +16,10 @@ from opscore.runtime.timers import STOOD_STILL_S
 _EPSILON_S: Final = 1e-6
 NOTICED_S: Final = 45.0
 """How long it takes at most until it is noticed that the clock was moved, and the little that agents have at least."""
+ASKED_WITHIN_S: Final = 1.5
+"""How long it may take to learn who is free, and a little."""
+NOT_CLOSED: Final = "schedule_to_close"
+"""The code of a task whose own time is over."""
 LISTENS_S: Final = 0.2
 """How long at least a node that stood still listens to what was said meanwhile, before it takes anybody for silent."""
 LISTENS_LONG_S: Final = 9.0
@@ -52,6 +60,37 @@ def _waits_until(task: Task, rows: Rows) -> float | None:
     allowed_s = rows.task_definition(task).schedule_to_start_s
     times = (task.closes_at, None if allowed_s is None else (task.ready_at or 0.0) + allowed_s)
     return min((time for time in times if time is not None), default=None)
+
+
+def nothing_begins_once_its_time_is_over(commit: Commit, rows: Rows) -> Iterator[str]:
+    """No attempt begins of a task, or of a run, that had to be over before; what undoes a run may take longer.
+
+    Between the decision and the question who is free a second may pass, and more where everything stands still.
+    """
+    if rows.clock_moved_within(COMMITS_WITHIN_S):
+        return
+    for lease in granted(commit):
+        before = next((each.before for each in commit.of(TASKS.name) if each.key == lease.task_id), None)
+        times = [before.due_at] if before is not None and before.status is TaskStatus.READY else []
+        if rows.task_definition(rows.tasks[lease.task_id]).role in (Role.STEP, Role.FALLBACK):
+            times.append(rows.sessions[lease.session_id].due_at)
+        due_at = min((at for at in times if at is not None), default=math.inf)
+        if lease.granted_at > due_at + ASKED_WITHIN_S and not due_at <= rows.thawed_at <= lease.granted_at:
+            yield f"{lease.task_id} is given out {lease.granted_at - due_at:g} s after it had to be over"
+
+
+def what_is_cut_off_says_by_what(commit: Commit, rows: Rows) -> Iterator[str]:
+    """What time ends fails by `schedule_to_close` where the time of its task was over first, and else by `timeout`."""
+    for before, after in commit.moved_tasks:
+        error = after.error
+        failed = before.is_out and after.status in (TaskStatus.PENDING_RETRY, TaskStatus.FAILED)
+        if not failed or error is None or error.code not in (TIMEOUT, NOT_CLOSED):
+            continue
+        closes_at, timeout_s = after.closes_at, rows.task_definition(after).timeout_s or math.inf
+        closed = closes_at is not None and closes_at <= decided_at(commit, after.task_id)
+        first = closes_at is not None and closes_at <= (before.dispatched_at or 0.0) + timeout_s
+        if (closed and first) != (error.code == NOT_CLOSED):
+            yield f"task {after.task_id} fails by {error.code}, and had to end at {closes_at}"
 
 
 def runs_have_their_time(commit: Commit, rows: Rows) -> Iterator[str]:

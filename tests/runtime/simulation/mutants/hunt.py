@@ -22,6 +22,7 @@ from tests.runtime.simulation.mutants import (
     planted,
     short_memory,
     stood_still,
+    unasked,
     unseen,
     unwinding,
 )
@@ -30,7 +31,19 @@ from tests.runtime.simulation.mutants.mutant import ROOT, Mutant
 WORLDS_MAX = 2_500
 HANG_S = 20.0
 """A world that takes longer never ends: that is found as well."""
-MODULES = (planted, fresh, language, overlooked, unseen, unwinding, moved_clock, stood_still, short_memory, changed)
+MODULES = (
+    planted,
+    fresh,
+    language,
+    overlooked,
+    unseen,
+    unwinding,
+    moved_clock,
+    stood_still,
+    short_memory,
+    changed,
+    unasked,
+)
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for module in MODULES for mutant in module.MUTANTS}
 
 

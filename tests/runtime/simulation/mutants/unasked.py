@@ -1,0 +1,163 @@
+"""Bugs that no world came to, or nobody looked at: preferences, runs below, what operators ask for, and what is kept."""
+
+from tests.runtime.simulation.mutants.mutant import Mutant
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        name="what-is-cut-off-is-told-as-a-timeout",
+        breaks="An attempt that its task's own time cuts off fails by that: here, the first time, as one that took too long.",
+        module="opscore/runtime/transitions.py",
+        old="    if error.code == TIMEOUT and _closed_first(draft, task):",
+        new="    if error.code == TIMEOUT and _closed_first(draft, task) and task.retries:",
+    ),
+    Mutant(
+        name="work-is-given-out-once-its-run-had-to-be-over",
+        breaks="Nothing of a run begins after its own time: here an offer that comes before the news of that is taken.",
+        module="opscore/runtime/transitions.py",
+        old="    over_at = releasing.earliest(task.due_at, runs_until)",
+        new="    over_at = task.due_at",
+    ),
+    Mutant(
+        name="who-is-taken-back-leaves-its-slots",
+        breaks="An agent that is busy with what was taken back counts until it lets go: here its key is free at once.",
+        module="opscore/runtime/session_rows.py",
+        old="                writes=(LEASES.put(attrs.evolve(held.row, revoked=True)),),",
+        new="                writes=(LEASES.put(attrs.evolve(held.row, revoked=True, slots=())), *(Delete('slots', s.encode()) for s in held.row.slots)),",
+    ),
+    Mutant(
+        name="sessions-agent-is-one-of-many",
+        breaks="What asks for a capability goes to its run's agent where that is free: here to whoever comes first.",
+        module="opscore/runtime/matching.py",
+        old="        if task.preferred_agent_id in line:\n",
+        new="        if task.preferred_agent_id in line and not line:\n",
+    ),
+    Mutant(
+        name="who-goes-on-does-not-ask-whom-the-run-prefers",
+        breaks="The same holds where an agent goes on: here it goes on though its run's own agent is free.",
+        module="opscore/runtime/matching.py",
+        old="if preferred not in (None, agent.agent_id) and preferred in self._lines.get(task.requirement[1], {}):",
+        new="if preferred is self:",
+    ),
+    Mutant(
+        name="runs-below-stand-as-deep-as-those-above",
+        breaks="A run stands one deeper than the one that began it: here none does, and there is no end to it.",
+        module="opscore/runtime/sub_runs.py",
+        old="            depth=parent.depth + 1,\n        )\n        found",
+        new="            depth=parent.depth,\n        )\n        found",
+    ),
+    Mutant(
+        name="twice-as-many-runs-below-as-may-be",
+        breaks="Of runs below one that was triggered `runs_below_max` may be unfinished: here twice as many.",
+        module="opscore/runtime/sub_runs.py",
+        old="        if count >= self._limits.runs_below_max:",
+        new="        if count > self._limits.runs_below_max * 2:",
+    ),
+    Mutant(
+        name="runs-below-count-for-the-next-one-above-alone",
+        breaks="The bound is one for all below the run that was triggered: here each run has its own.",
+        module="opscore/runtime/open_runs.py",
+        old='    return session_id.partition("-")[0]',
+        new='    return session_id.rpartition("-")[0].rpartition("-")[0] or session_id.partition("-")[0]',
+    ),
+    Mutant(
+        name="task-that-fails-by-too-many-runs-is-tried-again",
+        breaks="No other try helps where there are too many runs: here the task above is tried again.",
+        module="opscore/runtime/transitions.py",
+        old="        again = child.status is SessionStatus.FAILED and error.code not in (TOO_MANY_RUNS, RESULT_TOO_LARGE)",
+        new="        again = child.status is SessionStatus.FAILED",
+    ),
+    Mutant(
+        name="run-that-was-cancelled-is-begun-again",
+        breaks="A task whose run somebody cancelled has failed: here it begins another one.",
+        module="opscore/runtime/transitions.py",
+        old="        again = child.status is SessionStatus.FAILED and error.code not in (TOO_MANY_RUNS, RESULT_TOO_LARGE)",
+        new="        again = error.code not in (TOO_MANY_RUNS, RESULT_TOO_LARGE)",
+    ),
+    Mutant(
+        name="reports-come-from-any-future",
+        breaks="The time of a report is half a minute from now at most: here what an agent's clock says.",
+        module="opscore/runtime/registration.py",
+        old="    stamp = min(timestamp, newest_possible)",
+        new="    stamp = timestamp",
+    ),
+    Mutant(
+        name="second-report-of-a-moment-is-stale",
+        breaks="Only an older report is stale: here also another one of the same moment.",
+        module="opscore/runtime/registration.py",
+        old="stamp >= agent.reported_at or",
+        new="stamp > agent.reported_at or",
+    ),
+    Mutant(
+        name="keys-stand-for-workflow-and-payload-alone",
+        breaks="A key without a body stands for all that is asked for: here agent, labels and business key do not matter.",
+        module="opscore/runtime/triggering.py",
+        old="asked = (self.definition, self.payload, self.agent_id, dict(self.labels), self.business_key)",
+        new="asked = (self.definition, self.payload)",
+    ),
+    Mutant(
+        name="drains-wait-for-nothing",
+        breaks="A drain waits until its agent holds no lease: here it ends as soon as the agent is cordoned.",
+        module="opscore/runtime/agent_calls.py",
+        old="                if found.lease is None or not found.agent.cordoned:",
+        new="                if found.lease is None or found.agent.cordoned:",
+    ),
+    Mutant(
+        name="replays-are-of-every-code",
+        breaks="All dead letters of a code are tried again: here all that there are.",
+        module="opscore/runtime/dead_letter_calls.py",
+        old="limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id, code=code",
+        new="limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id",
+    ),
+    Mutant(
+        name="replays-always-begin-at-the-newest",
+        breaks="Each call goes on where the last one ended: here it begins with the newest again, and with what is refused.",
+        module="opscore/runtime/dead_letter_calls.py",
+        old="limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id, code=code",
+        new="limit=min(self._core.limits.replays_max, PAGE_MAX), workflow_id=workflow_id, code=code",
+    ),
+    Mutant(
+        name="schedules-of-one-id-may-differ-in-their-policy",
+        breaks="Other content under the id of a schedule is a conflict: here another policy is the same schedule.",
+        module="opscore/runtime/schedule_calls.py",
+        old='("workflow_id", "payload", "agent_id", "cron", "at", "time_zone", "missed")',
+        new='("workflow_id", "payload", "agent_id", "cron", "at", "time_zone")',
+    ),
+    Mutant(
+        name="records-go-without-a-mark",
+        breaks="Whoever follows the journal is told that records are gone: here nothing says so.",
+        module="opscore/runtime/retention.py",
+        old="    return Submission(writes=(*(Delete(JOURNAL_TABLE, key) for key in keys), mark))",
+        new="    return Submission(writes=tuple(Delete(JOURNAL_TABLE, key) for key in keys))",
+    ),
+    Mutant(
+        name="saved-workflow-goes-with-its-last-run",
+        breaks="What an id stands for is kept: here it is removed with the last run that followed it.",
+        module="opscore/runtime/retention.py",
+        old="    unused = (\n"
+        "        Vacant(SESSIONS_BY_DEFINITION.name, named(definition_key)),\n"
+        "        Vacant(DEFINITIONS_BY_REVISION.name, named(definition_key)),\n"
+        "    )",
+        new="    unused = (\n        Vacant(SESSIONS_BY_DEFINITION.name, named(definition_key)),\n    )",
+    ),
+    Mutant(
+        name="schedule-that-starts-again-keeps-its-error",
+        breaks="A schedule that has started its run says no error: here the last one.",
+        module="opscore/runtime/schedule_rows.py",
+        old="        fired=schedule.fired + 1,\n        last_error=None,\n",
+        new="        fired=schedule.fired + 1,\n",
+    ),
+    Mutant(
+        name="heartbeat-without-progress-wipes-it",
+        breaks="What was said of how far an attempt is stays: here until the next heartbeat.",
+        module="opscore/runtime/leases.py",
+        old="        progress=lease.progress if progress is None else progress,",
+        new="        progress=progress,",
+    ),
+    Mutant(
+        name="one-more-missed-time-than-may-be",
+        breaks="Of too many that were missed the newest `schedule_missed_max` start runs: here one more.",
+        module="opscore/runtime/due_times.py",
+        old="        count_max = 1 if schedule.missed is Missed.ONCE else max(1, limits.schedule_missed_max)",
+        new="        count_max = 1 if schedule.missed is Missed.ONCE else max(1, limits.schedule_missed_max) + 1",
+    ),
+)
