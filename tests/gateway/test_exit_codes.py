@@ -45,7 +45,7 @@ def test_a_store_that_a_process_keeps_from_being_read_is_2_and_not_as_a_damaged_
         for arguments in (*READING, *WRITING[1:]):
             code, out, err = run(data.parent, *arguments)
             assert (code, out) == (2, ""), arguments
-            assert "is in use by a process that read the file which was here before" in err
+            assert "is in use by a process that still reads the file that was replaced" in err
             assert (data.parent / "copy").exists() is False
 
 

@@ -51,7 +51,7 @@ def test_as_many_connections_are_taken_as_is_set(tmp_path: Path) -> None:
     with gateway(tmp_path / "data", "--connections-max", "1") as (process, wire):
         assert wire.get("/agent").status_code == 200
         with process.raw() as refused:
-            answer = refused.ask(b"GET /health HTTP/1.1\r\nhost: test\r\n\r\n")
+            answer = refused.ask(b"GET /ready HTTP/1.1\r\nhost: test\r\n\r\n")
     assert (answer.status, answer.problem()["code"]) == (503, "too_many_connections")
 
 

@@ -19,6 +19,7 @@ def main() -> int:
     """Run a soak, with progress on the terminal."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long the load lasts")
+    parser.add_argument("--runs", type=int, default=0, help="how many runs have to begin at least")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--every", type=float, default=5.0, help="seconds between two samples")
     parser.add_argument("--load", type=float, default=1.0, help="how many times the usual load")
@@ -30,6 +31,7 @@ def main() -> int:
     plan = Plan(
         seconds=60.0 * given.minutes,
         seed=given.seed,
+        runs_min=given.runs,
         every_s=given.every,
         load=given.load,
         kills=given.kills,

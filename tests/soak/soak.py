@@ -39,6 +39,8 @@ class Plan:
 
     seconds: float
     seed: int
+    runs_min: int = 0
+    """The load goes on until so many runs have begun, however long a slow machine takes for them."""
     every_s: float = 5.0
     """Between two samples."""
     load: float = 1.0
@@ -199,10 +201,13 @@ class Soak:
                 self.notes.over.wait(0.2)
         wire.close()
 
+    def _runs(self) -> int:
+        return self.notes.counted().get("runs", 0)
+
     def _under_load(self, server: Soaked, looker: Looker) -> None:
         began = time.monotonic()
         kill_at = [self._plan.seconds * (number + 1) / (self._plan.kills + 1) for number in range(self._plan.kills)]
-        while (at := time.monotonic() - began) < self._plan.seconds:
+        while (at := time.monotonic() - began) < self._plan.seconds or self._runs() < self._plan.runs_min:
             if kill_at and at >= kill_at[0]:
                 del kill_at[0]
                 self._kill(server)

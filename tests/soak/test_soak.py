@@ -9,12 +9,12 @@ from tests.crash.process import ROOT
 from tests.soak.__main__ import report
 from tests.soak.soak import Plan, Soak
 
-RUNS_MIN = 30
+RUNS_MIN = 60
 PATIENCE_S = 120.0
 
 
 def short(**fields: object) -> Plan:
-    return Plan(seconds=6.0, every_s=0.5, load=0.5, keep_s=2.0, timed=False, seed=1, **fields)  # type: ignore[arg-type]
+    return Plan(seconds=6.0, runs_min=RUNS_MIN, every_s=0.5, load=0.5, keep_s=2.0, timed=False, seed=1, **fields)  # type: ignore[arg-type]
 
 
 def test_in_a_few_seconds_of_everything_nothing_grows_and_nothing_is_left() -> None:
@@ -35,7 +35,7 @@ def test_a_planted_leak_is_found() -> None:
 
 def test_a_soak_that_finds_something_ends_with_1_and_says_what_and_where_its_samples_are() -> None:
     command = [sys.executable, "-m", "tests.soak", "--minutes", "0.05", "--every", "0.5", "--rest", "1", "--untimed"]
-    command += ["--leak", "actors-are-kept", "--seed", "7", "--kills", "1"]
+    command += ["--leak", "actors-are-kept", "--seed", "7", "--kills", "1", "--runs", "150"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 1, ended.stderr
     assert "opscore.runtime.session.SessionActor" in ended.stdout
