@@ -172,7 +172,7 @@ def test_a_host_that_nobody_knows_is_one_sentence_and_2(tmp_path: Path) -> None:
 
 
 def test_a_host_that_is_not_this_machines_is_one_sentence_and_2(tmp_path: Path) -> None:
-    assert "none of this machine's" in refused(tmp_path, "--host", "192.0.2.1")
+    assert "not an address of this machine" in refused(tmp_path, "--host", "192.0.2.1")
 
 
 def test_a_port_in_use_is_one_sentence_and_2(tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ def test_keys_are_created_listed_and_revoked_while_a_server_runs(tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["create", "--scope", "root"], "'root' is no scope"),
-        (["create", "--scope", "agent:"], "'agent:' is no scope"),
+        (["create", "--scope", "root"], "'root' is not a scope"),
+        (["create", "--scope", "agent:"], "'agent:' is not a scope"),
         (["create", "--scope", "admin", "--name", "n" * 200], "name of 1 to 128 characters"),
         (["revoke", "00000000"], "There is no key '00000000'"),
         (["list", "--data", "nowhere"], "nowhere' is not a directory"),
