@@ -49,9 +49,9 @@ def run() -> int:
 def main() -> None:
     """Durable agent operations: hand work to idle agents, and lose none of it.
 
-    Exit codes of every command: 0, it succeeded; 1, it failed or found something wrong; 2, it was misused, or the
-    data directory is in use by another process or was written by another release or program; 130, it was
-    interrupted by Ctrl-C. A server that is told to stop exits with 0.
+    Every command exits with 0 when it succeeded, with 1 when it failed or found something wrong, with 2 when it was
+    misused, or when another process uses the data directory or another release or program wrote it, and with 130
+    after Ctrl-C. A server that is told to stop exits with 0.
     """
 
 
