@@ -97,7 +97,7 @@ class PlainLoader(yaml.SafeLoader):
         """Refuse a tag such as `!!bool` on a text that does not match its pattern."""
         pattern = _LOOKS.get(node.tag)
         if isinstance(node, yaml.ScalarNode) and pattern is not None and not pattern.match(node.value):
-            raise ValueError(f"{node.value[:VALUE_SHOWN]!r} is none")
+            raise ValueError(f"{node.value[:VALUE_SHOWN]!r} is not one")
 
 
 class _OnceLoader(PlainLoader):
