@@ -22,7 +22,7 @@ FAULTS_FOR_S: Final = 300.0
 SETTLE_S: Final = 6 * 3_600.0
 """How long a run has to end once the faults are over, in addition to the waits of its workflow."""
 WAITS_S_MAX: Final = 7 * 86_400.0
-"""The longest such wait that is played: idle agents report all the while, and a week of that takes minutes."""
+"""The most that these waits add, in seconds: idle agents report all the while, and playing a week takes minutes."""
 OF_NO_WORKFLOW: Final = ("run_poisoned",)
 """Faults that `usual` leaves out: whatever its workflow says, the run is paused until somebody resumes it."""
 SIGNAL_S_MAX: Final = 31_536_000.0
