@@ -1,4 +1,4 @@
-"""The part of the SDK that agents use: they register, report, claim, and say what becomes of an attempt."""
+"""The part of the SDK that agents use: to register, report, claim, and report an attempt's progress and outcome."""
 
 import uuid
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ class Claim:
     attempt: int
     """The fencing token: every report about this attempt carries it."""
     lease_s: float
-    """How long its agent may be silent, in seconds: a heartbeat begins that anew."""
+    """How long its agent may be silent, in seconds; each heartbeat starts this time anew."""
     lease_expires_at: str
     timeout_s: float
-    """How long the attempt may take, whatever its agent says meanwhile."""
+    """How long the attempt may take, in seconds, heartbeats or not."""
     heartbeat_s: float | None = None
-    """How long its agent may be silent once it has sent a heartbeat, in seconds, where its workflow says so."""
+    """How long its agent may be silent once it has sent a heartbeat, in seconds; None if its workflow sets no limit."""
 
     @property
     def task_id(self) -> str:
@@ -36,24 +36,24 @@ class Claim:
 
     @property
     def heartbeat_every_s(self) -> float:
-        """How often to send a heartbeat: three in the time for which the agent may be silent."""
+        """The interval between heartbeats, in seconds: a third of the time for which the agent may be silent."""
         silent_s = self.lease_s if self.heartbeat_s is None else min(self.lease_s, self.heartbeat_s)
         return silent_s / 3
 
 
 class AgentCalls:
-    """What an agent asks of a server, and says to it.
+    """The calls that an agent makes.
 
     Args:
-        caller: What sends.
+        caller: Sends the requests.
     """
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
         self._claims_unanswered: dict[str, str] = {}
-        """Their ids, by agent."""
+        """The claim ids, by agent."""
         self._reported_at: dict[str, datetime] = {}
-        """When each agent last reported, as of the time of the report."""
+        """The timestamp of each agent's last report."""
 
     async def register_agent(
         self,
@@ -65,16 +65,16 @@ class AgentCalls:
         contact_endpoint: str | None = None,
         metadata: JsonObject | None = None,
     ) -> JsonObject:
-        """Introduce an agent, or introduce it anew, with what is given now; without an id the server draws one.
+        """Register an agent, or replace its registration with this one; without an id the server draws one.
 
-        One that starts anew after a crash then reports `initializing`: that gives back at once what it had at hand, of
-        which nobody else gets anything before the end of its lease.
+        An agent that starts again after a crash reports `initializing` next. That gives back its attempt at once, which
+        no other agent would get before the lease ends.
 
         Raises:
-            TypeError: the capabilities are one text, which would be taken for its characters.
+            TypeError: `capabilities` is a string, whose characters would be taken for names.
         """
         if isinstance(capabilities, str):
-            raise TypeError(f"capabilities is a collection of names, not the one text {capabilities!r}")
+            raise TypeError(f"capabilities must be a collection of names, not the string {capabilities!r}")
         document = {
             "agentId": agent_id,
             "agentName": name,
@@ -103,10 +103,10 @@ class AgentCalls:
         *,
         timestamp: datetime | None = None,
     ) -> None:
-        """Report an agent's state, as of now unless a time is given; repetitions carry the same time.
+        """Report an agent's state, with the current time unless one is given; repetitions carry the same time.
 
-        Of reports as of now each is later than the one before, also where this machine's clock was set back meanwhile:
-        what is older than the newest report says nothing to the server.
+        The server ignores a report that is older than the newest. So the times that this method chooses always
+        increase, even if this machine's clock was set back.
         """
         moment = (timestamp or self._later_than_before(agent_id)).isoformat()
         report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
@@ -127,14 +127,14 @@ class AgentCalls:
         self._claims_unanswered.pop(agent_id, None)
 
     async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
-        """Ask for one task, waiting for it up to `wait_s`; None when there was none.
+        """Ask for one task, waiting for it up to `wait_s`; returns None if there was none.
 
         Args:
-            agent_id: The agent that claims, which says by this that it is idle.
-            wait_s: How long the server may hold the call.
-            claim_id: The same id gets the same attempt until its first heartbeat, so that a claim whose
-                answer was lost can be made again. If not given, it is that of the agent's last claim by this client
-                where that ended without an answer, cancelled or broken off; else drawn afresh.
+            agent_id: The agent that claims. Claiming also says that it is idle.
+            wait_s: How long the server may hold the call, in seconds.
+            claim_id: The same id gets the same attempt until its first heartbeat, so that a claim whose answer was
+                lost can be repeated. If not given: the id of the agent's last claim by this client, if that ended
+                without an answer, because it was cancelled or the connection broke; else a random one.
         """
         named = claim_id or self._claims_unanswered.pop(agent_id, None) or uuid.uuid4().hex
         call = Call(
@@ -148,7 +148,7 @@ class AgentCalls:
         try:
             response = await self._caller.answer(call)
         except BaseException:
-            # The server may have handed over an attempt, which under another id nobody gets before its lease ends.
+            # The server may have handed over an attempt. Under another id nobody would get it before its lease ends.
             if not claim_id:
                 self._claims_unanswered[agent_id] = named
             raise
@@ -165,24 +165,32 @@ class AgentCalls:
         )
 
     async def heartbeat(self, task_id: str, attempt: int, progress: Any = None) -> str:
-        """Show life, which renews the attempt's lease; returns when the lease now ends. A `StaleAttempt` if it is over.
+        """Send a heartbeat, which renews the attempt's lease; returns when the lease now ends.
 
         Args:
             task_id: The task.
-            attempt: The attempt, as it was claimed.
-            progress: How far it is, in JSON of 4 KiB at most, shown with the task while the attempt is out; None
-                keeps what was said before.
+            attempt: The attempt's number, from the claim.
+            progress: The progress, in JSON of at most 4 KiB, shown with the task while the attempt is open; None keeps
+                the earlier one.
+
+        Raises:
+            StaleAttempt: The attempt is over.
         """
         said = {} if progress is None else {"progress": progress}
         answer = await self._caller.document(report_of(task_id, "heartbeat", {"attempt": attempt, **said}))
         return str(answer["leaseExpiresAt"])
 
     async def complete(self, task_id: str, attempt: int, result: Any = None) -> None:
-        """Report an attempt's result; a `StaleAttempt` if it is over, and ended otherwise.
+        """Report an attempt's result.
 
-        The same result may be reported again, as where the answer was lost: what was accepted once is.
-        A result that is too large (`ProblemError`, 422 or 413), or is not JSON (TypeError, ValueError), leaves the
-        attempt open, for a smaller one or for `fail`.
+        The same result may be reported again, for example because the answer was lost: if it was accepted before, the
+        call succeeds. After a result that is too large or is not JSON the attempt is still open, for another result or
+        for `fail`.
+
+        Raises:
+            StaleAttempt: The attempt is over, and did not end with this result.
+            ProblemError: The result is too large (422 or 413).
+            TypeError, ValueError: The result is not JSON.
         """
         try:
             await self._caller.answer(report_of(task_id, "complete", {"attempt": attempt, "result": result}))
@@ -199,9 +207,12 @@ class AgentCalls:
         code: str | None = None,
         retryable: bool | None = None,
     ) -> None:
-        """Report that an attempt failed, and whether another may do better; may be reported again as `complete` may.
+        """Report that an attempt failed, and whether another one may do better; repeatable like `complete`.
 
-        Of `error` and `code` is sent what the server keeps, 4,000 characters each.
+        `error` and `code` are cut to what the server keeps, 4,000 characters each.
+
+        Raises:
+            StaleAttempt: The attempt is over, and did not end with this failure.
         """
         error, code = shown_text(error), None if code is None else shown_text(code)
         report = {"attempt": attempt, "error": error, "code": code, "retryable": retryable}
@@ -215,11 +226,11 @@ class AgentCalls:
                 raise
 
     async def _ended_so(self, task_id: str, attempt: int, outcome: JsonObject) -> bool:
-        """Whether an attempt is refused as over because it has ended just so: its report was accepted before."""
+        """Whether a refused attempt has already ended with this outcome, because its report was accepted before."""
         try:
             task = await self.task(task_id)
         except ProblemError:
-            # It is not to be seen any more: another agent has it, or it is gone.
+            # The task can't be seen any more: another agent has it, or it is gone.
             return False
         return task["attempt"] == attempt and all(same_json(task[name], value) for name, value in outcome.items())
 

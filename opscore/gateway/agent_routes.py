@@ -1,4 +1,4 @@
-"""Agents on the wire: registration, state, claims, cordon and drain, and AgentKit's webhook."""
+"""The routes of agents: registration, state, claims, cordon and drain, and AgentKit's webhook."""
 
 import contextlib
 import uuid
@@ -35,12 +35,12 @@ _EVENTS: Final = {REGISTER: "registered", "DEREGISTER": "deregistered"}
 
 
 async def notify(call: Call) -> Response:
-    """AgentKit registers or deregisters an agent."""
+    """Register or deregister an agent, as AgentKit's webhook says."""
     signature = await _authenticate_webhook(call)
     notification = call.structured(_what_counts(await call.json()), Notification)
     agent_id = notification.agent_details.agent_id
     call.require(Scope.AGENT, agent_id)
-    # The answer follows from the body alone, so that a replay is answered as the first time, without effect.
+    # The answer depends on the body alone, so that a replay gets the first answer again and has no effect.
     if signature is None or not await call.run(call.node.seen_before, signature):
         if notification.event_type == REGISTER:
             await _register(call, agent_id, notification.agent_details, AgentSource.AGENTKIT)
@@ -52,10 +52,10 @@ async def notify(call: Call) -> Response:
 
 
 def _what_counts(document: Any) -> Any:
-    """What a notification is judged by: of an agent that leaves, who it is and nothing else.
+    """The part of a notification that is checked: of an agent that leaves, nothing but its id.
 
     Raises:
-        HttpRefusal: 400 for another event, whatever it says of the agent.
+        HttpRefusal: 400 for an unknown event, whatever it says about the agent.
     """
     match document:
         case {"event_type": str(event)} if event not in _EVENTS:
@@ -68,7 +68,7 @@ def _what_counts(document: Any) -> Any:
 
 
 async def _authenticate_webhook(call: Call) -> str | None:
-    """Check the signature where a secret is set, else the key, unless unsigned webhooks are taken."""
+    """Check the signature if a secret is set, else the key, unless unsigned webhooks are accepted."""
     settings = call.gateway.settings
     if settings.webhook_secret is not None:
         headers = call.request.headers
@@ -100,7 +100,7 @@ async def _register(call: Call, agent_id: str, details: AgentDetails, source: Ag
 
 
 async def list_agents(call: Call) -> Response:
-    """List agents, by state or capability."""
+    """List agents, optionally only those with one state or capability."""
     query = call.request.query_params
     found = call.node.agents(
         limit=call.count("limit", default=100, most=PAGE_MAX),
@@ -112,7 +112,7 @@ async def list_agents(call: Call) -> Response:
 
 
 def _state_name(text: str | None) -> str | None:
-    """A state as reports are stored: the filter takes every name that a report takes."""
+    """A state's name as it is stored, because the filter accepts every name that a report may use."""
     if text is None:
         return None
     try:
@@ -128,7 +128,7 @@ async def show(call: Call) -> Response:
 
 
 async def deregister(call: Call) -> Response:
-    """Forget an agent."""
+    """Deregister an agent."""
     await call.run(call.node.deregister_agent, call.path("agentId"))
     return no_content()
 
@@ -139,7 +139,7 @@ async def show_state(call: Call) -> Response:
 
 
 async def report_state(call: Call) -> Response:
-    """Take in a state report."""
+    """Accept a state report."""
     agent_id = call.path("agentId")
     report = await call.document(StateReport)
     if report.agent_id != agent_id:
@@ -174,9 +174,9 @@ async def uncordon(call: Call) -> Response:
 
 
 async def drain(call: Call) -> Response:
-    """Take an agent out of dispatch, waiting until it has nothing in hand if asked to."""
+    """Take an agent out of dispatch, and if asked to, wait until it holds no attempt."""
     wait_s = call.seconds("waitSeconds", most=DRAIN_WAIT_S_MAX)
-    # That the agent is to be taken out of dispatch is said at once: it holds whether the client stays or not.
+    # The cordon is submitted at once, so it holds whether the client stays or not.
     found = await call.run_while_client_stays(call.node.drain_agent, call.path("agentId"), wait_s=wait_s)
     shows = {"lease": held_document(found.lease), "drained": found.drained}
     return shown({**agent_document(found.agent), **shows})
@@ -193,7 +193,7 @@ async def claim(call: Call) -> Response:
             call.node.claim, agent_id, claim_id=request.claim_id, wait_s=wait_s, ticket=ticket
         )
     except (ClientDisconnect, HttpRefusal):
-        # It may have been handed a task, in the very moment in which it left or under a key that is revoked.
+        # It may have been handed a task at the moment in which it left, or under a key that is revoked.
         call.node.abandon_claim(agent_id, ticket)
         raise
     return no_content() if granted is None else shown(granted_document(granted))

@@ -13,9 +13,9 @@ class AgentKit:
     """A `Delivery` to AgentKit's agents.
 
     Args:
-        client: what sends; see `outbound.open_client`.
+        client: sends the requests; see `outbound.open_client`.
         base_url: `AGENTKIT_API_URL`; trusted, because the operator set it.
-        timeout_s: how long AgentKit and the agent behind it may take to answer.
+        timeout_s: how long AgentKit and the agent behind it may take to answer, in seconds.
     """
 
     def __init__(self, client: httpx.AsyncClient, base_url: str, *, timeout_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The ASGI application: every route in one table, and what surrounds each request."""
+"""The ASGI application: the table of routes, and what every request has in common."""
 
 import logging
 import uuid
@@ -43,18 +43,18 @@ class Endpoint:
     path: str
     handle: Callable[[Call], Awaitable[Response]]
     scope: Scope | None = None
-    """What a key needs; `None` where the handler itself decides, or nothing is needed."""
+    """The scope that a key needs; `None` if the handler decides, or no scope is needed."""
     open: bool = False
-    """Answered without any key."""
+    """Whether it is answered without a key."""
 
 
 async def health(_: Call) -> Response:
-    """The process lives."""
+    """Say that the process is alive."""
     return shown({"status": "ok"})
 
 
 async def ready(call: Call) -> Response:
-    """Work is taken."""
+    """Say that the node takes work; 503 if it does not."""
     reason = "it is shutting down" if call.gateway.drain.begun else call.node.ready()
     if reason is not None:
         raise HttpRefusal(503, "not_ready", f"The node takes no work: {reason}.", headers={"Retry-After": "5"})
@@ -108,7 +108,7 @@ ENDPOINTS: Final = (
 
 
 def build_app(gateway: Gateway) -> ASGIApp:
-    """The application for one gateway; runs on any ASGI server in the event loop of the gateway's guest."""
+    """Build the application of a gateway; it runs on any ASGI server in the event loop of the gateway's guest."""
     app = Starlette(
         routes=[Route(each.path, _answering(each, gateway), methods=[each.method]) for each in ENDPOINTS],
         exception_handlers={HTTPException: _no_route},
@@ -118,7 +118,7 @@ def build_app(gateway: Gateway) -> ASGIApp:
 
 
 def _answering(endpoint: Endpoint, gateway: Gateway) -> Callable[[Request], Awaitable[Response]]:
-    """Surround a handler: a request id for the log, the key, and errors as problems."""
+    """Wrap a handler: give the request an id for the log, check the key, and turn errors into problems."""
 
     async def answer(request: Request) -> Response:
         request_id = uuid.uuid4().hex
@@ -131,7 +131,7 @@ def _answering(endpoint: Endpoint, gateway: Gateway) -> Callable[[Request], Awai
                     call.require(endpoint.scope, request.path_params.get("agentId"))
                 response = await endpoint.handle(call)
             except ClientDisconnect:
-                # Nobody reads it; an error in the log would blame the server.
+                # Nobody reads this answer, but an error in the log would look like a fault of the server.
                 response = problem(400, "client_left", "The client went away before its request was complete.")
             except Exception as error:  # noqa: BLE001 (whatever is raised has to become an answer)
                 response = problems.answer(error) or _bug()
@@ -148,9 +148,9 @@ def _bug() -> Response:
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException), "it is registered for this one alone"
+    assert isinstance(error, HTTPException), "it is registered for this exception alone"
     if error.status_code == 405:  # noqa: PLR2004 (Method Not Allowed)
-        detail = f"{request.url.path} does not take {request.method}."
+        detail = f"{request.url.path} does not support {request.method}."
         return problem(405, "method_not_allowed", detail, headers={"Allow": _methods(request)})
     if error.status_code == 404:  # noqa: PLR2004 (Not Found)
         return problem(404, "no_such_path", f"There is nothing at {request.url.path}.")
@@ -158,6 +158,6 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> str:
-    """Every method that this path takes; the router's own answer names those of one row alone."""
+    """Every method that this path supports; the router's own answer has only those of one row."""
     rows = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for row in rows for method in row.methods or ()}))

@@ -7,16 +7,16 @@ from opscore.gateway.protocol import Problem
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 in problem+json when a body is larger than it may be.
+    """ASGI middleware that answers 413 in problem+json if a body is too large.
 
-    To the application a refused body looks like a client that went away: `receive` says `http.disconnect`, and
-    what it then sends is dropped; one that had begun to answer goes on. Bodies are passed on as they come, not
-    collected. How long a body may take is the protocol's business.
+    To the application a refused body looks like a client that left: `receive` returns `http.disconnect`, and what
+    the application then sends is dropped, unless it had begun to answer. Bodies are passed on as they come, not
+    collected. The protocol limits how long a body may take.
 
     Args:
         app: The application.
-        bytes_max: The size of the largest body that passes.
-        linger_s: How long a refused client may go on sending, so that it gets to read its answer.
+        bytes_max: The size of the largest body that is accepted.
+        linger_s: How long a refused client may go on sending, in seconds, so that it can read the answer.
     """
 
     def __init__(self, app: ASGIApp, *, bytes_max: int = 2**20, linger_s: float = 1.0) -> None:
@@ -28,7 +28,7 @@ class BodyLimit:
         """Serve one request."""
         declared = _declared_bytes(scope) if scope["type"] == "http" else 0
         if declared is not None and declared <= self.bytes_max:
-            # The server's parser passes on no more than was announced: nothing to count.
+            # The server's parser passes on no more bytes than the head announces, so there is nothing to count.
             await self.app(scope, receive, send)
             return
         body = _Body(self, scope, receive, send)
@@ -79,8 +79,8 @@ class _Body:
         if message["type"] == "http.response.start":
             await self._send(message)
             return
-        # The answer is complete by its length. The connection is held a moment longer and what still comes is
-        # thrown away: closing with unread bytes would reset it before the answer is read.
+        # By its length the answer is complete here. The connection is held a moment longer and data that still comes
+        # is discarded, because closing with unread bytes would reset the connection before the answer is read.
         await self._send({**message, "more_body": True})
         with anyio.move_on_after(self._limit.linger_s):
             while (await self._receive()).get("more_body", False):
@@ -89,7 +89,7 @@ class _Body:
 
 
 def _declared_bytes(scope: Scope) -> int | None:
-    """Read how many bytes of body the head announces: 0 for no body, None when it comes in chunks."""
+    """Read how many bytes of body the head announces: 0 for no body, None for one in chunks."""
     declared: int | None = 0
     for name, value in scope["headers"]:
         if name == b"content-length":

@@ -1,11 +1,11 @@
-"""One call of the HTTP contract, its repetition while the server is away, and what can come of it.
+"""One call of the HTTP contract, its repetition while the server is away, and its errors.
 
 Errors::
 
     ClientError
-    ├── Unreachable      no answer came: refused, broken, unreadable or timed out
+    ├── Unreachable      no answer: the connection was refused or broke, or the answer was unreadable or too late
     └── ProblemError     the server answered with a problem document
-        └── StaleAttempt     what was said is of an attempt that is over
+        └── StaleAttempt     the call is about an attempt that is over
 """
 
 import ipaddress
@@ -25,31 +25,31 @@ JsonObject = dict[str, Any]
 
 TOO_MANY_REQUESTS = 429
 PASSING = frozenset({TOO_MANY_REQUESTS, 502, 503, 504})
-"""Answers that say "not now": the next attempt may be taken."""
+"""Statuses that say "not now": the same call may succeed later."""
 WAIT_S_MAX = 60.0
-"""How long a server holds a call that waits, however long it is asked to."""
+"""How long a server holds a call that waits, at most, in seconds."""
 KEPT_MAX = 20
-"""Connections that are kept open between calls."""
+"""How many connections are kept open between calls."""
 IN_DOUBT = frozenset({"commit_uncertain", "commit_unanswered", "guest_closed", "guest_ended", "stopped", "unavailable"})
-"""Codes of a 503 with which the server does not say whether the call took effect: it does not know."""
+"""Codes of a 503 after which the call may have taken effect: the server does not know."""
 STALE = "stale_attempt"
-"""The code of what is said of an attempt that is over."""
+"""The code of a call about an attempt that is over."""
 STORE_FULL = "store_full"
-"""The code of what finds no room in the store; it was not taken."""
+"""The code of a call for which the store has no room; it has no effect."""
 ANSWER_TEXT_MAX = 300
-"""Characters kept of an answer that is no problem document, such as a proxy's page."""
+"""How many characters are kept of an answer that is no problem document, such as a proxy's page."""
 
 
 class ClientError(Exception):
-    """A call that did not do what it was asked to."""
+    """A call that failed."""
 
 
 class Unreachable(ClientError):
     """No answer came from the server.
 
     Attributes:
-        url: What was called.
-        sent: Whether the server may have taken the call before the connection ended.
+        url: The URL of the call.
+        sent: Whether the server may have received the call before the connection ended.
     """
 
     def __init__(self, *, url: str, sent: bool, cause: Exception) -> None:
@@ -67,8 +67,8 @@ class ProblemError(ClientError):
         code: The problem's stable name, such as `agent_not_found`.
         title: The problem in a few words.
         detail: The problem in a sentence.
-        errors: Each fault of the document as `{"path", "message"}`, for a 422.
-        retry_after_s: How long the server asks to wait, if it does.
+        errors: For a 422, each fault of the document as `{"path", "message"}`.
+        retry_after_s: How long the server asks to wait, in seconds; None if it does not.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ProblemError(ClientError):
 
 
 class StaleAttempt(ProblemError):
-    """What was said is of an attempt that is over, 409: it ended, timed out, was lost or taken back."""
+    """The call is about an attempt that is over (409): it ended, timed out, was lost or was taken back."""
 
 
 @attrs.frozen(kw_only=True)
@@ -104,26 +104,26 @@ class Call:
     body: bytes | None = None
     params: Mapping[str, str | list[str]] = attrs.field(factory=dict)
     headers: Mapping[str, str] | Callable[[], Mapping[str, str]] = attrs.field(factory=dict)
-    """Where they are a function, they are asked for at each repetition."""
+    """A function is called for each repetition."""
     wait_s: float = 0.0
-    """How long the server may take its time, on top of the client's timeout."""
+    """How long the server may hold the call, in seconds, in addition to the client's timeout."""
     repeatable: bool = True
     outlasts_full_store: bool = False
-    """Whether it is repeated while the store is full: what an agent says of its work nobody else can say."""
+    """Whether it is repeated while the store is full, because nobody but the agent can report on its work."""
 
 
 class Caller:
-    """Sends calls to one server, again and again where that is allowed and makes sense.
+    """Sends calls to one server, and repeats them where that is allowed and may help.
 
     Args:
         base_url: Such as `http://127.0.0.1:8080`.
         api_key: Sent as a bearer token, without space around it.
-        timeout_s: How long an answer may take; a call's own wait is added to it.
-        retry_for_s: How long a call is repeated while the server is away or says "not now", from when it failed first;
-            0 for not at all.
+        timeout_s: How long an answer may take, in seconds; a call's own wait is added to it.
+        retry_for_s: How long a call is repeated while the server is away or says "not now", in seconds from its first
+            failure; 0 for not at all.
         backoff: The pauses between repetitions.
-        on_retry: Told of each failure that will be retried, and of the pause before that, in seconds.
-        transport: Another way to the server, such as `httpx.ASGITransport`.
+        on_retry: Called with each failure that will be retried, and the pause before the retry in seconds.
+        transport: Another way to reach the server, such as `httpx.ASGITransport`.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Caller:
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         if urlsplit(base_url).scheme not in {"http", "https"}:
-            raise ValueError(f"{base_url!r} is no address of a server; it has to begin with http:// or https://")
+            raise ValueError(f"{base_url!r} is not the address of a server; it has to begin with http:// or https://")
         self._timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         self._backoff = backoff
@@ -148,9 +148,9 @@ class Caller:
             base_url=base_url,
             headers=_authorization(api_key or ""),
             transport=transport,
-            # As many calls at once as are made: a heartbeat must not wait for its turn behind claims that wait.
+            # No limit of connections: a heartbeat must not queue behind claims that wait at the server.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=KEPT_MAX),
-            # A proxy that the environment names for the world outside has no way to this machine's servers.
+            # A proxy that the environment sets for the outside world can't reach servers on this machine.
             trust_env=not _is_loopback(base_url),
         )
 
@@ -163,7 +163,11 @@ class Caller:
         return read_object(await self.answer(call))
 
     async def answer(self, call: Call) -> httpx.Response:
-        """Send a call until it succeeds, fails for good, or `retry_for_s` has passed since it failed first."""
+        """Send a call until it succeeds, fails for good, or `retry_for_s` has passed since its first failure.
+
+        Raises:
+            ClientError: the last failure.
+        """
         give_up_at = math.inf
         failures, taken = 0, False
         while True:
@@ -171,12 +175,12 @@ class Caller:
                 return await self._once(call)
             except ClientError as error:
                 if call.method == "DELETE" and taken and _is_missing(error):
-                    # It is gone: an attempt of which nothing was heard may well have been the one.
+                    # It is gone: an earlier request of this call, whose answer was lost, most likely deleted it.
                     return httpx.Response(httpx.codes.NO_CONTENT)
                 failures, taken = failures + 1, taken or may_be_taken(error)
                 now = anyio.current_time()
                 if failures == 1:
-                    # Not since it was made: until now a claim may have waited at the server, as it was to.
+                    # Not from the call's start: until then a claim may have waited at the server, as it was asked to.
                     give_up_at = now + self._retry_for_s
                 delay_s = self._backoff.delay_s(failures, self._random)
                 if isinstance(error, ProblemError) and error.retry_after_s is not None:
@@ -209,19 +213,19 @@ class Caller:
 
 
 def may_repeat(call: Call, error: ClientError) -> bool:
-    """Whether a failed call may be made again without harm, and with a chance."""
+    """Whether repeating a failed call does no harm and may succeed."""
     full = isinstance(error, ProblemError) and error.code == STORE_FULL
     has_a_chance = not isinstance(error, ProblemError) or error.status in PASSING or (full and call.outlasts_full_store)
     return has_a_chance and (call.repeatable or not may_be_taken(error))
 
 
 def may_be_taken(error: ClientError) -> bool:
-    """Whether a call that failed so may have had its effect all the same."""
+    """Whether a call that failed in this way may still have had its effect."""
     match error:
         case Unreachable():
             return error.sent
         case ProblemError():
-            # A gateway between us and the server (502, 504) may have passed the call on.
+            # A gateway in front of the server (502, 504) may have passed the call on.
             not_now = error.status in {TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
             return error.status in PASSING and (not not_now or error.code in IN_DOUBT)
         case _:
@@ -233,7 +237,7 @@ def _is_missing(error: ClientError) -> bool:
 
 
 def problem(response: httpx.Response) -> ProblemError:
-    """Read the problem out of an answer, whoever wrote it."""
+    """Make an error of an answer, whether opscore or a proxy wrote it."""
     try:
         document = response.json()
     except ValueError:
@@ -258,31 +262,35 @@ def problem(response: httpx.Response) -> ProblemError:
 
 
 def read_object(response: httpx.Response) -> JsonObject:
-    """Read an answer that has to be a JSON object."""
+    """Read an answer that has to be a JSON object.
+
+    Raises:
+        ProblemError: it is not.
+    """
     try:
         answer = response.json()
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        # A success without its document means that something else than opscore answered.
+        # A success without a document means that something other than opscore answered.
         raise ProblemError(
             status=response.status_code,
             code="not_opscore",
             title="Unexpected answer",
-            detail=f"{response.url} answered with no JSON object; is it an opscore server?",
+            detail=f"the answer of {response.url} is not a JSON object; is it an opscore server?",
         )
     return answer
 
 
 def _authorization(api_key: str) -> dict[str, str]:
-    """The head's line with the key; one that was read from a file may have that file's end of line.
+    """The header with the key, without the line break that a key read from a file may have.
 
     Raises:
-        ValueError: no line can say it. The key itself is not told: errors are logged.
+        ValueError: no header can carry the key. The message leaves it out, because errors are logged.
     """
     key = api_key.strip()
     if not (key.isascii() and key.isprintable()):
-        raise ValueError("the API key is none: it has characters beside those that are printed, in ASCII")
+        raise ValueError("the API key is not valid: it has characters that are not printable ASCII")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

@@ -1,7 +1,7 @@
-"""What the fields of a request may hold beyond their types: found for all fields at once, like wrong types.
+"""Checks of a request's fields beyond their types; the faults of all fields are found at once, like wrong types.
 
-A check stands in its field's metadata. It looks at the value as it was sent and says nothing of one that has
-another type, because that is reported already.
+A check is in its field's metadata. It gets the value as it was sent, and ignores one of another type, because that
+is reported already.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,14 +28,14 @@ REASON_CHARACTERS_MAX: Final = 1_000
 
 @attrs.frozen(kw_only=True)
 class Rules:
-    """What checks go by."""
+    """The limits and the policy that checks apply."""
 
     limits: Limits
     contacts: ContactPolicy
 
 
 Check = Callable[[Any, Rules], Iterator[Fault]]
-"""Yields faults with paths that go on from the field's own."""
+"""Yields faults, with paths that are relative to the field."""
 
 
 def checked(check: Check, **options: Any) -> Any:
@@ -44,14 +44,14 @@ def checked(check: Check, **options: Any) -> Any:
 
 
 def of_any_length(**options: Any) -> Any:
-    """Make an attrs field of a text that is cut to what the runtime keeps of it: whatever is said has to be taken."""
+    """Make an attrs field of a text that is cut to what the runtime keeps: a report of any length has to count."""
     return attrs.field(converter=attrs.converters.optional(shown_text), **options)
 
 
 def faults(document: Any, kind: type[attrs.AttrsInstance], rules: Rules, path: str = "") -> Iterator[Fault]:
-    """Run the checks of a kind of document on what was sent.
+    """Run the checks of a kind of document on the document that was sent.
 
-    A kind whose fields go together in some ways alone has a static method `contradictions`, which says what is wrong.
+    A kind that allows only some combinations of fields has a static method `contradictions`, which yields messages.
     """
     if not isinstance(document, dict):
         return
@@ -103,7 +103,7 @@ def an_id(value: Any, rules: Rules) -> Iterator[Fault]:
 
 
 def a_claim_id(value: Any, rules: Rules) -> Iterator[Fault]:
-    """Any name of 1 to `id_bytes_max` bytes: it stands in no path."""
+    """Any name of 1 to `id_bytes_max` bytes, because it is part of no path."""
     if isinstance(value, str) and not 0 < len(value.encode(errors="replace")) <= rules.limits.id_bytes_max:
         yield Fault(path="", message=f"expected 1 to {rules.limits.id_bytes_max} bytes")
 
@@ -115,20 +115,20 @@ def a_name(value: Any, _: Rules) -> Iterator[Fault]:
 
 
 def a_reason(value: Any, _: Rules) -> Iterator[Fault]:
-    """Why somebody does something, in words; listings show it."""
+    """The reason for a move, in words; listings show it."""
     if isinstance(value, str) and len(value) > REASON_CHARACTERS_MAX:
         yield Fault(path="", message=f"expected {REASON_CHARACTERS_MAX:,} characters at most")
 
 
 def a_given_reason(value: Any, rules: Rules) -> Iterator[Fault]:
-    """A reason that has to be one: it is all that is left to say why."""
+    """A reason that is required and not blank, because nothing else will say why."""
     yield from a_reason(value, rules)
     if isinstance(value, str) and not value.strip():
         yield Fault(path="", message=f"expected 1 to {REASON_CHARACTERS_MAX:,} characters, not blanks alone")
 
 
 def capabilities(value: Any, _: Rules) -> Iterator[Fault]:
-    """Names of what an agent can do."""
+    """The names of an agent's capabilities."""
     if not isinstance(value, list):
         return
     if len(value) > CAPABILITIES_MAX:
@@ -139,13 +139,13 @@ def capabilities(value: Any, _: Rules) -> Iterator[Fault]:
 
 
 def labels(value: Any, rules: Rules) -> Iterator[Fault]:
-    """What a run is found by."""
+    """The labels of a run."""
     if isinstance(value, dict):
         yield from label_faults(value, rules.limits)
 
 
 def a_business_key(value: Any, rules: Rules) -> Iterator[Fault]:
-    """What a run is called elsewhere."""
+    """The business key of a run."""
     if isinstance(value, str):
         yield from business_key_faults(value, rules.limits)
 
@@ -160,7 +160,7 @@ def contact(value: Any, rules: Rules) -> Iterator[Fault]:
 
 
 def stored(value: Any, rules: Rules) -> Iterator[Fault]:
-    """JSON of a size and depth that is stored."""
+    """JSON within the limits of size and depth."""
     try:
         check_value(value, rules.limits)
     except LimitExceeded as error:
@@ -187,7 +187,7 @@ def a_time(value: Any, _: Rules) -> Iterator[Fault]:
 
 
 def a_cron(value: Any, _: Rules) -> Iterator[Fault]:
-    """A cron expression that can be due."""
+    """A cron expression that is due at some time."""
     if isinstance(value, str):
         yield from (Fault(path="", message=message) for message in cron.faults(value))
 
@@ -202,7 +202,7 @@ def a_zone(value: Any, _: Rules) -> Iterator[Fault]:
 
 
 def a_policy(value: Any, _: Rules) -> Iterator[Fault]:
-    """What becomes of due times that were missed."""
+    """The policy for missed due times."""
     if isinstance(value, str) and value not in Missed.__members__.values():
         expected = f"expected one of {', '.join(Missed)}, found {value[:NAME_CHARACTERS_MAX]!r}"
         yield Fault(path="", message=expected)
@@ -212,7 +212,7 @@ def read_time(text: str) -> float:
     """Read an ISO 8601 time, as Unix seconds; one without a zone is UTC, as Ops-Core's SDK wrote it.
 
     Raises:
-        ValueError, OverflowError: it is not one, or not one that can be shown in UTC.
+        ValueError, OverflowError: it is not one, or can't be converted to UTC.
     """
     moment = datetime.fromisoformat(text.strip())
     return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -23,10 +23,10 @@ def run() -> int:
     """Run the command that the arguments name.
 
     Returns:
-        the exit code, where the command does not end the process by itself.
+        the exit code, unless the command ends the process itself.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, of which click alone would make "Aborted!" and 1.
+        KeyboardInterrupt: Ctrl-C, which click by itself would turn into "Aborted!" and exit code 1.
     """
     try:
         return main(standalone_mode=False) or 0
@@ -49,9 +49,9 @@ def run() -> int:
 def main() -> None:
     """Durable agent operations: hand work to idle agents, and lose none of it.
 
-    Every command exits with 0 when all is well, with 1 when it failed or found something wrong, with 2 when it was
-    misused or the data directory is in use by another process or was written by another release or program, and with
-    130 after Ctrl-C; a server that is told to stop with 0.
+    Every command exits with 0 when it succeeded, with 1 when it failed or found something wrong, with 2 when it was
+    misused, or when another process uses the data directory or another release or program wrote it, and with 130
+    after Ctrl-C. A server that is told to stop exits with 0.
     """
 
 
@@ -60,11 +60,11 @@ def main() -> None:
 def serve(settings: Settings) -> None:
     """Run the HTTP gateway on a data directory.
 
-    Each option can also be set as OPSCORE_<NAME> in the environment, or in a TOML file under [opscore], where
-    names are written with underscores (lease_s = 60). A variable that begins so and is no setting is warned of,
-    an unknown name in a file is refused. The API key and the webhook's secret have no option, because `ps` would
-    show them: set OPSCORE_API_KEY and OPSCORE_WEBHOOK_SECRET. SIGTERM, SIGHUP or Ctrl-C drains and exits with
-    0; a second one exits at once.
+    Each option can also be set as OPSCORE_<NAME> in the environment, or in a TOML file under [opscore], with
+    underscores in its name (lease_s = 60). An OPSCORE_ variable that is no setting is logged as a warning; an
+    unknown name in a file is refused. The API key and the webhook's secret have no option, because `ps` would
+    show them: set OPSCORE_API_KEY and OPSCORE_WEBHOOK_SECRET. On SIGTERM, SIGHUP or Ctrl-C the server drains and
+    exits with 0; on a second one it exits at once.
     """
     from opscore.actors.errors import ActorError
     from opscore.gateway import garbage, service, telemetry
@@ -79,7 +79,7 @@ def serve(settings: Settings) -> None:
 
     def announce(address: Address) -> None:
         _log.info("listening on %s, data in %s", address.url, settings.data)
-        # Only now: a start that fails must not leave a key behind that nobody noticed.
+        # Not earlier: a start that fails must not leave a key behind that nobody noticed.
         _print_first_key(keys)
 
     with _after_the_log(), _misused_on(ConfigError, KeysError, CannotListen):
@@ -98,14 +98,14 @@ def serve(settings: Settings) -> None:
 
 @contextmanager
 def _after_the_log() -> Iterator[None]:
-    """Have the log written before the sentence that ends the server, which is left out where nobody reads."""
+    """Write out the log before the server's last error message, which is left out if nobody reads the output."""
     from opscore.gateway import telemetry
 
     try:
         yield
     except Failed as error:
         if not telemetry.flush():
-            # To say it as well would wait for ever, and whoever starts the server anew waits for its end.
+            # Writing the message would block for ever, and a supervisor that restarts the server waits for its end.
             sys.exit(error.exit_code)
         raise
 
@@ -114,7 +114,9 @@ def _open_keys(settings: Settings) -> KeyRing:
     try:
         make_directory(settings.data)
     except OSError as error:
-        raise ConfigError(f"data = {str(settings.data)!r} can't be made a directory: {error.strerror}.") from error
+        raise ConfigError(
+            f"data = {str(settings.data)!r} can't be created as a directory: {error.strerror}."
+        ) from error
     return KeyRing(settings.data, configured=str(settings.api_key) if settings.api_key else None)
 
 
@@ -122,9 +124,9 @@ def _check_data(settings: Settings) -> None:
     try:
         is_directory = settings.data.is_dir()
     except OSError as error:
-        raise ConfigError(f"data = {str(settings.data)!r} can't be looked at: {error.strerror}.") from error
+        raise ConfigError(f"data = {str(settings.data)!r} can't be accessed: {error.strerror}.") from error
     if not is_directory:
-        raise ConfigError(f"data = {str(settings.data)!r} is no directory.")
+        raise ConfigError(f"data = {str(settings.data)!r} is not a directory.")
 
 
 def _print_first_key(keys: KeyRing) -> None:
@@ -135,23 +137,23 @@ def _print_first_key(keys: KeyRing) -> None:
         with _shown_or_none(keys, token):
             if not telemetry.flush():
                 raise BlockingIOError(errno.EAGAIN, "nobody reads it")
-            said = f"No API key was configured, so one was made. It is shown once, keep it:\n\n  {token}\n"
+            said = f"No API key was configured, so one was created. It is shown only once, so keep it:\n\n  {token}\n"
             click.echo(said, err=True)
 
 
 @contextmanager
 def _shown_or_none(keys: KeyRing, token: str) -> Iterator[None]:
-    """Take a key back that could not be shown: it would open everything to no one, and nobody could know it."""
+    """Revoke a key that could not be shown: nobody could use it, yet it would count as a key."""
     try:
         yield
     except OSError as error:
         keys.revoke(token.split("_")[1])
-        raise Failed(f"the key could not be shown, and is none: the output: {error.strerror}") from error
+        raise Failed(f"the key could not be shown and was revoked: the output: {error.strerror}") from error
 
 
 @main.command()
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 50), help="Runs of the wider workflow.")
-@click.option("--keep", is_flag=True, help="Keep the data directory, and say where it is.")
+@click.option("--keep", is_flag=True, help="Keep the data directory, and print its path.")
 @click.option("--plain", is_flag=True, help="Print a plain transcript instead of the live display.")
 def demo(runs: int, keep: bool, plain: bool) -> None:  # noqa: FBT001 (click passes options by name)
     """Watch workflows run across three agents and survive a kill -9."""
@@ -167,15 +169,15 @@ store_commands.register(main)
 
 @main.group()
 def key() -> None:
-    """Make, list and revoke API keys."""
+    """Create, list and revoke API keys."""
 
 
 @key.command("create")
 @config.options_for("data")
 @click.option("--scope", required=True, help="admin, operator, agent, agent:<id> or viewer.")
-@click.option("--name", default="", help="For people.")
+@click.option("--name", default="", help="A name for people to recognize the key by.")
 def create_key(settings: Settings, scope: str, name: str) -> None:
-    """Make a key and print it, once; a running server takes it within a second."""
+    """Create a key and print it, once; a running server accepts it within a second."""
     with _misused_on(KeysError):
         keys = KeyRing(settings.data)
         token = keys.create(name or scope, scope)
@@ -206,7 +208,7 @@ def revoke_key(settings: Settings, key_id: str) -> None:
 
 @contextmanager
 def _misused_on(*errors: type[Exception]) -> Iterator[None]:
-    """End the command with 2 and the error's one sentence."""
+    """End the command with exit code 2 and the error's message."""
     try:
         yield
     except errors as error:

@@ -1,9 +1,9 @@
-"""The SDK: the HTTP contract as coroutines, under trio and under asyncio alike.
+"""The SDK: the HTTP contract as coroutines, for trio and asyncio.
 
-A client repeats a call by itself only when `retry_for_s` allows it and a repetition cannot do harm: the
-contract makes nearly every call repeatable (a report by its timestamp, a claim by its id, a trigger by its
-idempotency key, a result by its attempt number), and a call that is not is repeated only when the server
-cannot have taken it. `calls` has the errors.
+A client repeats a call by itself only if `retry_for_s` allows it and repeating can do no harm. The contract
+makes nearly every call repeatable: a report by its timestamp, a claim by its id, a trigger by its idempotency
+key, a result by its attempt number. Any other call is repeated only if the server cannot have taken it. The
+errors are in `calls`.
 """
 
 import hashlib
@@ -41,12 +41,12 @@ __all__ = [
 
 
 SIGNED_S_MAX: Final = 200.0
-"""How long one signature is sent; servers take it for 300 s, by clocks of their own."""
+"""How long one signature is used; servers accept it for 300 s by their own clock, which may differ."""
 
 
 @attrs.frozen(kw_only=True)
 class Triggered:
-    """A run that the server has accepted, and so will not lose."""
+    """A run that the server has accepted and will not lose."""
 
     session_id: str
     workflow_id: str
@@ -59,15 +59,15 @@ class OpscoreClient(AgentCalls, OperatorCalls):
     Args:
         base_url: Such as `http://127.0.0.1:8080`.
         api_key: Sent as a bearer token, without space around it.
-        timeout_s: How long an answer may take; long-polls add their wait to it.
-        retry_for_s: How long a call is repeated while the server is away or says "not now", from when it failed first;
-            0 for not at all. What agents say is also repeated while the store is full.
+        timeout_s: How long an answer may take, in seconds; a long poll's wait is added to it.
+        retry_for_s: How long a call is repeated while the server is away or says "not now", in seconds from its first
+            failure; 0 for not at all. Calls of agents are also repeated while the store is full.
         backoff: The pauses between repetitions.
-        on_retry: Told of each failure that will be retried, and of the pause before that, in seconds.
-        transport: Another way to the server, such as `httpx.ASGITransport`.
+        on_retry: Called with each failure that will be retried, and the pause before the retry in seconds.
+        transport: Another way to reach the server, such as `httpx.ASGITransport`.
 
     Raises:
-        ValueError: The address is none of a server, or the key can't be sent.
+        ValueError: The address does not begin with http:// or https://, or the key can't be sent in a header.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         )
 
     async def __aenter__(self) -> Self:
-        """Nothing is opened before the first call."""
+        """Return the client; nothing is opened before the first call."""
         return self
 
     async def __aexit__(
@@ -107,7 +107,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection pool, for those who do not use `async with`."""
+        """Close the connection pool, if the client is used without `async with`."""
         await self._caller.aclose()
 
     async def work(
@@ -122,28 +122,28 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         stop_on: Iterable[signal.Signals] = (),
         stop_within_s: float = STOP_WITHIN_S,
     ) -> None:
-        """Be an agent: register it, claim tasks one after the other, and have a function do them, until stopped.
+        """Run an agent until it is stopped: register it, and claim one task after the other for a function to do.
 
-        The function takes an `opscore.Assignment` and returns the result (JSON), as that of a local agent does. It
-        fails its attempt by raising `opscore.TaskFailed`, or anything else. Heartbeats are sent while it works, and
+        The function takes an `opscore.Assignment` and returns the result (JSON), like that of a local agent. It fails
+        its attempt by raising `opscore.TaskFailed`, or any other exception. Heartbeats are sent while it works, and
         `opscore.current_task()` reports progress. When the attempt is over, because it timed out or its run was
-        cancelled, the function is cancelled. An attempt that does not come to its end here is given back.
+        cancelled, the function is cancelled. An unfinished attempt is given back when the agent stops.
 
-        Give the client `retry_for_s=math.inf`, so that the agent outlives a server that restarts. Several agents run
-        side by side in one task group, each with an id of its own, which it keeps across restarts.
+        Give the client `retry_for_s=math.inf`, so that the agent survives a restart of the server. Several agents can
+        run in one task group, each with an id of its own, which it keeps across restarts.
 
         Args:
             agent_id: The agent.
             work: The function.
             capabilities: What the agent can do.
-            name, version, metadata: As of `register_agent`.
-            stop_on: Signals, such as SIGTERM and SIGINT, at the first of which the agent claims no more and ends what
-                is under way; at the second it stops at once. Only in the program's main thread.
-            stop_within_s: How long an attempt may go on after that first signal.
+            name, version, metadata: As for `register_agent`.
+            stop_on: Signals, such as SIGTERM and SIGINT. At the first one the agent stops claiming and finishes its
+                attempt; at the second it stops at once. Works only in the program's main thread.
+            stop_within_s: How long the attempt may continue after the first signal, in seconds.
 
         Raises:
             ClientError: The server refuses the agent, or was away for longer than `retry_for_s`.
-            TypeError: As `register_agent`.
+            TypeError: As for `register_agent`.
         """
 
         async def introduce() -> None:
@@ -154,22 +154,22 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         await Worker(self, agent_id, work, introduce).run_until(tuple(stop_on), stop_within_s)
 
     async def health(self) -> JsonObject:
-        """Ask whether the process lives."""
+        """Check that the server's process is alive."""
         return await self._caller.document(Call(method="GET", path="/health"))
 
     async def ready(self) -> JsonObject:
-        """Ask whether the server takes work; while it does not, a `ProblemError` with status 503."""
+        """Check that the server accepts work; raises a `ProblemError` with status 503 while it does not."""
         return await self._caller.document(Call(method="GET", path="/ready"))
 
     async def notify(self, event_type: str, agent_details: JsonObject, *, secret: str | None = None) -> JsonObject:
-        """Send AgentKit's webhook, `REGISTER` or `DEREGISTER`, signed when a secret is given."""
+        """Send AgentKit's webhook, `REGISTER` or `DEREGISTER`, signed if a secret is given."""
         body = as_json({"event_type": event_type, "agent_details": agent_details})
         headers: Callable[[], dict[str, str]] = _Signature(secret, body) if secret else dict
         path = f"{PREFIX}/internal/agent/notify"
         return await self._caller.document(Call(method="POST", path=path, body=body, headers=headers))
 
     async def deregister_agent(self, agent_id: str) -> None:
-        """Take an agent off the register."""
+        """Deregister an agent."""
         await self._caller.answer(Call(method="DELETE", path=path_of("agent", agent_id)))
         self._forget_agent(agent_id)
 
@@ -181,7 +181,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page:
-        """List agents, optionally those of one state or capability."""
+        """List agents, optionally only those with one state or capability."""
         return await self.page("agent", state=state, capability=capability, limit=limit, cursor=cursor)
 
     async def agent(self, agent_id: str) -> JsonObject:
@@ -206,19 +206,19 @@ class OpscoreClient(AgentCalls, OperatorCalls):
 
         Args:
             agent_id: The agent that tasks without a capability go to; None to route by capability alone.
-            workflow: The id of a saved definition, or a definition; saved first if no agent is named.
-            payload: What the run's tasks see as their input.
-            idempotency_key: Makes repetitions one run, also across processes; drawn afresh if not given.
-            labels: What the run is found by, beside the labels of its definition.
-            business_key: What the run is called in the caller's business.
+            workflow: The id of a saved definition, or a definition, which is saved first if no agent is named.
+            payload: The input of the run's tasks.
+            idempotency_key: Triggers with the same key start one run, also across processes; random if not given.
+            labels: Labels to find the run by, in addition to those of its definition.
+            business_key: The run's name in the caller's business, such as an order number.
 
         Raises:
-            ValueError: The key has characters that no header can carry, or space around it.
+            ValueError: A header can't carry the key's characters, or there is space around it.
         """
         key = idempotency_key or uuid.uuid4().hex
         if not (key.isascii() and key.isprintable() and key == key.strip()):
             raise ValueError(
-                f"an idempotency key has printable characters of ASCII and no space around it, not {key!r}"
+                f"an idempotency key must consist of printable ASCII characters, without space around it, not {key!r}"
             )
         given = {"initialPayload": payload, "labels": labels, "businessKey": business_key}
         body: JsonObject = {key: value for key, value in given.items() if value is not None}
@@ -242,7 +242,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         )
 
     async def save_workflow(self, definition: JsonObject) -> JsonObject:
-        """Save a workflow definition; the same content again changes nothing."""
+        """Save a workflow definition; saving the same content again changes nothing."""
         return await self._caller.document(Call(method="POST", path=f"{PREFIX}/workflow", body=as_json(definition)))
 
     async def create_schedule(
@@ -257,9 +257,9 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         agent_id: str | None = None,
         schedule_id: str | None = None,
     ) -> JsonObject:
-        """Have runs of a saved workflow start by themselves: by `cron`, or once `at` a time.
+        """Create a schedule that starts runs of a saved workflow: by a `cron` expression, or once `at` a time.
 
-        The id makes repetitions one schedule, also across processes; it is drawn afresh if not given.
+        Calls with the same id create one schedule, also across processes; the id is random if not given.
         """
         document = {
             "scheduleId": schedule_id or f"sch_{uuid.uuid4().hex}",
@@ -275,20 +275,20 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         return await self._caller.document(Call(method="POST", path=path_of("schedule"), body=body))
 
     async def schedules(self, *, limit: int | None = None, cursor: str | None = None, **filters: str) -> Page:
-        """List schedules; the filter is named as on the wire, `workflowId="orders"`."""
+        """List schedules; the filter is named as in the HTTP interface: `workflowId="orders"`."""
         return await self.page("schedule", limit=limit, cursor=cursor, **filters)
 
     async def schedule(self, schedule_id: str) -> JsonObject:
-        """Show one schedule, with the times at which it is due next."""
+        """Show one schedule, with its next due times."""
         return await self._caller.document(Call(method="GET", path=path_of("schedule", schedule_id)))
 
     async def pause_schedule(self, schedule_id: str, *, paused: bool = True) -> JsonObject:
-        """Keep a schedule from starting runs, or let it go on."""
+        """Pause a schedule, so that it starts no runs, or resume it."""
         path = path_of("schedule", schedule_id, "pause" if paused else "resume")
         return await self._caller.document(Call(method="POST", path=path))
 
     async def delete_schedule(self, schedule_id: str) -> None:
-        """Forget a schedule; the runs that it has started go on."""
+        """Delete a schedule; runs that it has started continue."""
         await self._caller.answer(Call(method="DELETE", path=path_of("schedule", schedule_id)))
 
     async def sessions(
@@ -299,7 +299,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         labels: Mapping[str, str] | None = None,
         **filters: str,
     ) -> Page:
-        """List runs that have all of these labels; filters are named as on the wire, such as `status="running"`."""
+        """List runs that have all of these labels; filters are named as in the HTTP interface: `status="running"`."""
         label = [f"{name}:{value}" for name, value in (labels or {}).items()]
         return await self.page("session", limit=limit, cursor=cursor, label=label, **filters)
 
@@ -312,7 +312,7 @@ class OpscoreClient(AgentCalls, OperatorCalls):
 
 
 class _Signature:
-    """A webhook's signature: the same for each repetition, by which a server knows it, until it is nearly too old."""
+    """A webhook's signature: repetitions carry the same one, by which the server knows them, until it is too old."""
 
     def __init__(self, secret: str, body: bytes) -> None:
         self._secret, self._body = secret, body
@@ -327,7 +327,7 @@ class _Signature:
 
 
 def webhook_headers(secret: str, body: bytes, *, at: float | None = None) -> dict[str, str]:
-    """Sign a webhook's body as of now, or of a Unix time: hex HMAC-SHA256 over `timestamp + "." + body`."""
+    """Sign a webhook's body, as of now or of a Unix time: hex HMAC-SHA256 over `timestamp + "." + body`."""
     timestamp = str(int(time.time() if at is None else at))
     signature = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     return {"X-AgentKit-Timestamp": timestamp, "X-AgentKit-Signature": signature}

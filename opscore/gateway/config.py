@@ -1,8 +1,8 @@
 """The settings of a server, and where they come from.
 
-Sources, weakest first: defaults, a TOML file (table `[opscore]`), `OPSCORE_*` variables, options of the
-command line. A variable that is set but empty counts as not set. Secrets have no option: a process list would
-show them.
+Sources, from the weakest to the strongest: defaults, a TOML file (table `[opscore]`), `OPSCORE_*` variables,
+command-line options. A variable that is set but empty counts as not set. Secrets have no option, because a
+process list would show them.
 """
 
 import difflib
@@ -32,18 +32,18 @@ CONFIG_FILE_DEFAULT = "opscore.toml"
 TABLE = "opscore"
 VARIABLE_PREFIX = "OPSCORE_"
 _CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
-DATA_THERE = MappingProxyType({"data": "Directory of the store; it must be there."})
-"""What `data` is to a command that makes none."""
+DATA_THERE = MappingProxyType({"data": "Directory of the store; it must exist."})
+"""The help of `data` for commands that don't create the directory."""
 
 _R = TypeVar("_R")
 
 
 class ConfigError(Exception):
-    """A setting that cannot be used; its one sentence says which, from where, and what was expected."""
+    """A setting that cannot be used; the message says which one, where it was set, and what was expected."""
 
 
 class UnknownAgents(StrEnum):
-    """What a report from an agent that never registered leads to."""
+    """What happens when an agent that never registered sends a report."""
 
     REFUSE = "refuse"
     REGISTER = "register"
@@ -71,112 +71,117 @@ _WORDS = (bool, UnknownAgents, LogFormat, LogLevel)
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """Everything that can be configured about a server; the help texts say what each is, with its unit."""
+    """Everything that can be configured about a server; each help text gives the meaning and the unit."""
 
     data: Path = setting.option(
         Path("opscore-data"),
-        "Directory of the store; made when missing.",
+        "Directory of the store; created if it is missing.",
         metavar="PATH",
         expected="a path without control characters, and without spaces at its ends",
     )
     host: str = setting.option(
         "127.0.0.1",
-        "Address to listen on; beyond loopback only with an API key.",
+        "Address to listen on; any but loopback requires an API key.",
         metavar="HOST",
         expected="an IP address or a host name",
         validator=setting.check_host,
     )
-    port: int = setting.whole_number(8080, 0, 65_535, "Port to listen on; 0 takes a free one.")
+    port: int = setting.whole_number(8080, 0, 65_535, "Port to listen on; 0 picks a free one.")
     api_key: SecretStr | None = setting.secret("An API key with every scope.")
     webhook_secret: SecretStr | None = setting.secret(
-        "Secret that AgentKit signs its webhook with; when set, the signature is required."
+        "Secret with which AgentKit signs its webhook; if set, the signature is required."
     )
     webhook_unsigned: bool = setting.option(
-        False, "Take the webhook without signature and without API key.", expected="true or false", shown="off"
+        False, "Accept the webhook without signature and API key.", expected="true or false", shown="off"
     )
     agentkit_api_url: str = setting.option(
         "",
-        "Base URL of AgentKit; empty when there is none.",
+        "Base URL of AgentKit; empty if there is none.",
         metavar="URL",
         expected="a URL that starts with http:// or https://",
         validator=setting.check_url,
     )
     agentkit_poll_s: float = setting.seconds(
-        30.0, 0, 86_400, "How often AgentKit is asked which agents it has, in seconds; 0 leaves that to its webhook."
+        30.0, 0, 86_400, "Interval at which AgentKit's list of agents is fetched, in seconds; 0 relies on its webhook."
     )
     push_allow: tuple[str, ...] = setting.option(
         (),
-        "Hosts and networks that contact endpoints may be on; empty: any. Link-local and metadata never.",
+        "Hosts and networks that contact endpoints may be on; empty: any. Never link-local and metadata addresses.",
         metavar="HOST,...",
         validator=setting.check_targets,
         expected="host names, *.domains, IP addresses or networks, separated by commas (in TOML a list)",
     )
-    push_timeout_s: float = setting.seconds(30.0, 0.1, 3_600, "Time an agent has to answer a pushed task, in seconds.")
+    push_timeout_s: float = setting.seconds(
+        30.0, 0.1, 3_600, "Time that an agent has to answer a pushed task, in seconds."
+    )
     lease_s: float = setting.seconds(
-        900.0, 1, 604_800, "How long an agent may keep a task without a sign of life, in seconds."
+        900.0, 1, 604_800, "Time that an agent may be silent before its task goes to another, in seconds."
     )
     drain_s: float = setting.seconds(
-        10.0, 0, 3_600, "Time that open requests have to end when the server stops, in seconds."
+        10.0, 0, 3_600, "Time that open requests have to finish when the server stops, in seconds."
     )
     connections_max: int = setting.whole_number(
-        10_000, 1, 1_000_000, "Connections served at once, in number; one more is answered 503."
+        10_000, 1, 1_000_000, "Number of connections served at once; any beyond are answered 503."
     )
     body_bytes_max: int = setting.byte_size(2**20, 2**10, 2**30, "Largest request body, in bytes.")
     header_bytes_max: int = setting.byte_size(2**16, 2**10, 2**24, "Largest request head, in bytes.")
     request_head_timeout_s: float = setting.seconds(
-        10.0, 0.1, 3_600, "Time a client has to send the head of a request, in seconds."
+        10.0, 0.1, 3_600, "Time that a client has to send the head of a request, in seconds."
     )
     idle_timeout_s: float = setting.seconds(
-        60.0, 0.1, 86_400, "How long a connection may idle between requests, in seconds."
+        60.0, 0.1, 86_400, "Time that a connection may be idle between requests, in seconds."
     )
     sessions_open_max: int = setting.whole_number(
-        100_000, 1, 100_000_000, "Unfinished sessions beyond which triggers are refused."
+        100_000, 1, 100_000_000, "Number of unfinished sessions at which triggers are refused."
     )
     runs_below_max: int = setting.whole_number(
-        10_000, 1, 100_000_000, "Unfinished runs that one run may have begun, itself or through others; more fail."
+        10_000, 1, 100_000_000, "Unfinished runs that one run may have below it; a task that would begin more fails."
     )
     dispatch_limits: tuple[str, ...] = setting.option(
         (),
-        "What is given out at most: capability:NAME=N or workflow:NAME=N at once, N/s, N/min or N/h begun.",
+        "Limits of open attempts, capability:NAME=N or workflow:NAME=N, and of how many begin: N/s, N/min or N/h.",
         metavar="LIMIT,...",
         validator=dispatch_settings.check,
         expected=f"{dispatch_settings.EXPECTED} (in TOML a list)",
     )
     sessions_keep_s: float = setting.seconds(
-        30 * 86_400.0, 0, 3_153_600_000, "How long a finished session is kept, in seconds; 0 keeps it for good."
+        30 * 86_400.0, 0, 3_153_600_000, "Time that a finished session is kept, in seconds; 0: for ever."
     )
     sessions_ended_max: int = setting.whole_number(
-        1_000_000, 0, 1_000_000_000, "Finished sessions beyond which the oldest are removed; 0 is no limit."
+        1_000_000, 0, 1_000_000_000, "Number of finished sessions beyond which the oldest are removed; 0: no limit."
     )
     records_keep_s: float = setting.seconds(
-        30 * 86_400.0, 0, 3_153_600_000, "How long a journal record is kept, in seconds; 0 keeps it for good."
+        30 * 86_400.0, 0, 3_153_600_000, "Time that a journal record is kept, in seconds; 0: for ever."
     )
     records_max: int = setting.whole_number(
-        10_000_000, 0, 10_000_000_000, "Journal records beyond which the oldest are removed; 0 is no limit."
+        10_000_000, 0, 10_000_000_000, "Number of journal records beyond which the oldest are removed; 0: no limit."
     )
     agent_ttl_s: float = setting.seconds(
-        0.0, 0, 31_536_000, "Age of an agent's last report, in seconds, beyond which it gets no work; 0 turns this off."
+        0.0,
+        0,
+        31_536_000,
+        "Time since an agent was last heard after which it gets no work, in seconds; 0 turns this off.",
     )
     agents_unknown: UnknownAgents = setting.choice(
-        UnknownAgents.REFUSE, "What a report from an unknown agent leads to."
+        UnknownAgents.REFUSE, "Whether a report from an unknown agent is refused or registers the agent."
     )
     log_format: LogFormat = setting.choice(
-        LogFormat.AUTO, "Form of the log; auto: console on a terminal, else JSON lines."
+        LogFormat.AUTO, "Format of the log; auto: console on a terminal, else JSON lines."
     )
-    log_level: LogLevel = setting.choice(LogLevel.INFO, "Least important records to log.")
+    log_level: LogLevel = setting.choice(LogLevel.INFO, "Lowest level of records that are logged.")
     map_bytes: int = setting.byte_size(
-        8 * 2**30, 2**24, 2**44, "Most that the store may grow to, in bytes; only what is used takes room on disk."
+        8 * 2**30, 2**24, 2**44, "Maximum size of the store, in bytes; only what is used takes room on disk."
     )
 
 
 def load(options: Mapping[str, object], *, directory: Path, config_file: Path | None = None) -> Settings:
-    """Put the settings together from every source.
+    """Merge the settings of every source.
 
     Args:
-        options: Options of the command line by the setting's name; None means not given.
-        directory: Where relative paths of variables and options start, and where `opscore.toml` is looked for when
-            no file is named.
-        config_file: The TOML file; must exist when named.
+        options: Command-line options, by the setting's name; None means not given.
+        directory: The base of relative paths in variables and options, and the directory of `opscore.toml` if no file
+            is named.
+        config_file: The TOML file; if named, it must exist.
 
     Raises:
         ConfigError: A file cannot be read, names an unknown setting, or a value is not allowed.
@@ -190,7 +195,7 @@ def load(options: Mapping[str, object], *, directory: Path, config_file: Path | 
     ]
     merged = merge_settings(state.options, given)
     for name, loaded in merged.items():
-        # One by one, because typed-settings does not say whose value an attrs validator refused.
+        # One by one, because typed-settings does not say which setting's value an attrs validator refused.
         try:
             typed_settings.convert({name: loaded}, state)
         except InvalidSettingsError:
@@ -202,16 +207,16 @@ def load(options: Mapping[str, object], *, directory: Path, config_file: Path | 
 
 
 def variables(name: str) -> tuple[str, ...]:
-    """The environment variables that set a setting, weakest first."""
+    """The environment variables of a setting, the weakest first."""
     own = f"{VARIABLE_PREFIX}{name.upper()}"
-    # Deployments of Ops-Core already set this one under AgentKit's own name.
+    # Deployments of Ops-Core already set this variable, which has AgentKit's own name.
     return ("AGENTKIT_API_URL", own) if name == "agentkit_api_url" else (own,)
 
 
 def stray_variables(environment: Mapping[str, str]) -> str | None:
-    """A sentence on variables that are written like settings and are none; nothing, where there are none.
+    """A sentence that names the variables that begin like settings but are none; None if there are none.
 
-    They are no reason to refuse: an orchestrator or another program may set what begins like ours.
+    They are no reason to refuse to start: an orchestrator or another program may set variables with this prefix.
     """
     names = [name for each in attrs.fields(Settings) for name in variables(each.name)]
     known = {*names, _CONFIG_VARIABLE}
@@ -224,25 +229,25 @@ def stray_variables(environment: Mapping[str, str]) -> str | None:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of these names that comes near, if one does; what they all begin with makes none near."""
+    """The most similar of these names, if one is similar; the common prefix does not count."""
     bare = {each.removeprefix(VARIABLE_PREFIX): each for each in names}
     close = difflib.get_close_matches(name.removeprefix(VARIABLE_PREFIX), bare, n=1)
     return bare[close[0]] if close else None
 
 
 def options(command: Callable[..., _R]) -> Callable[..., _R]:
-    """Give a click command an option for every setting, and `--config`; it receives `settings: Settings`."""
+    """Give a click command an option for every setting, and `--config`; the command receives `settings: Settings`."""
     return options_for(*attrs.fields_dict(Settings))(command)
 
 
 def options_for(
     *names: str, texts: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
-    """As `options`, but for these settings alone: `@options_for("data")` for a command that works offline.
+    """Do the same as `options`, for these settings alone: `@options_for("data")` for a command that works offline.
 
     Args:
         names: The settings.
-        texts: What some of them are to this command, in place of their own help.
+        texts: Help texts of this command, by setting, in place of the settings' own.
     """
 
     def decorate(command: Callable[..., _R]) -> Callable[..., _R]:
@@ -272,20 +277,20 @@ def options_for(
 
 
 def check_exposure(settings: Settings, keys: KeyRing) -> None:
-    """Refuse to listen beyond loopback as long as there is no API key.
+    """Refuse to listen beyond loopback while there is no API key.
 
     Raises:
         ConfigError: The host is not loopback, and there is neither `api_key` nor a stored key.
     """
     if not _is_loopback(settings.host) and not keys.any():
         raise ConfigError(
-            f"host = {settings.host!r} listens beyond this machine, which takes an API key: "
+            f"host = {settings.host!r} listens beyond this machine, which requires an API key: "
             f"set {VARIABLE_PREFIX}API_KEY or create one with `opscore key create`."
         )
 
 
 def _is_there(file: Path) -> bool:
-    """Whether a file can be seen; in a directory that may not be looked into there is none to us."""
+    """Whether a file can be seen; a file in a directory that may not be searched counts as missing."""
     try:
         file.stat()
     except OSError:
@@ -314,7 +319,7 @@ def _from_file(file: Path, known: OptionList) -> Iterator[LoadedSettings]:
             close = _nearest(key.replace("-", "_"), names)
             hint = f"did you mean {close}?" if close else f"the settings are {', '.join(names)}."
             raise ConfigError(f"The configuration file {file} sets {key!r}, which is no setting; {hint}")
-    # A relative path in a file is meant from where the file is, not from where the server was started.
+    # A relative path in a file starts at the file's directory, not where the server was started.
     yield LoadedSettings(table, LoaderMeta(f"file {file}", file.parent))
 
 
@@ -323,7 +328,7 @@ def _from_variables(known: OptionList, directory: Path) -> Iterator[LoadedSettin
         for variable in variables(each.name):
             loaded = EnvLoader(variable.removesuffix(each.name.upper()))(Settings, (each,)).settings
             if attrs.fields_dict(Settings)[each.name].type in _WORDS:
-                # As with a number, the space of a file of variables (NAME= value) is none of it.
+                # As with a number, the space that a file of variables may have (NAME= value) is not part of the value.
                 loaded = {name: str(value).strip() for name, value in loaded.items()}
             if loaded.get(each.name):
                 yield LoadedSettings(loaded, LoaderMeta(f"variable {variable}", directory))
@@ -341,7 +346,7 @@ def _flag(name: str) -> str:
 
 def _option(name: str, about: str | None = None) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
     field = attrs.fields_dict(Settings)[name]
-    # typed-settings' own click options would read files and variables when this module is imported.
+    # The click options of typed-settings would read files and variables when this module is imported.
     given = field.metadata[METADATA_KEY][CLICK_METADATA_KEY]
     text = f"{about or given['help']}  [default: {field.metadata[setting.SHOWN]}; {', '.join(variables(name))}]"
     flags = f"{_flag(name)}/--no-{name.replace('_', '-')}" if field.type is bool else _flag(name)
@@ -349,7 +354,7 @@ def _option(name: str, about: str | None = None) -> Callable[[Callable[..., _R]]
 
 
 class _Refusal(click.ClickException):
-    """Ends the command as click's own usage errors do, without the usage, which would not help."""
+    """Ends the command like click's usage errors, but without printing the usage, which would not help."""
 
     exit_code = 2
 

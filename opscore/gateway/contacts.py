@@ -1,4 +1,4 @@
-"""Where contact endpoints may point: untrusted input that this server is asked to connect to."""
+"""Where contact endpoints may point: they are untrusted input to which this server connects."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ import trio
 URL_CHARACTERS_MAX: Final = 2_048
 _PORTS: Final = {"http": 80, "https": 443}
 ADDRESSES_MAX: Final = 8
-"""Addresses of one name that are tried."""
+"""How many addresses of one name are tried."""
 RESOLVE_TIMEOUT_S: Final = 5.0
 _NEVER: Final = tuple(
     ipaddress.ip_network(text)
     for text in (
         "0.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "::/128", "fe80::/10", "ff00::/8",
-        # Where clouds serve metadata and credentials outside the link-local networks: Alibaba, Azure, Oracle, AWS.
+        # Addresses outside the link-local networks where clouds serve metadata: Alibaba, Azure, Oracle, AWS.
         "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32", "fd00:ec2::254/128",
     )
 )  # fmt: skip
@@ -25,7 +25,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ForbiddenContact(Exception):
-    """An endpoint points to where this server never connects."""
+    """An endpoint points to an address to which this server does not connect."""
 
 
 class ContactPolicy:
@@ -42,10 +42,10 @@ class ContactPolicy:
         self._domains = tuple(name.removeprefix("*") for name in names if name.startswith("*."))
 
     def check(self, url: str) -> None:
-        """Refuse at registration what could never be contacted; names are looked up when they are contacted.
+        """Refuse, at registration, an endpoint that could never be contacted; names are looked up only at contact.
 
         Raises:
-            ForbiddenContact: saying what is wrong.
+            ForbiddenContact: with what is wrong.
         """
         parts = _split(url)
         address = _address(parts.hostname or "")
@@ -53,15 +53,15 @@ class ContactPolicy:
             self._check_address(parts.hostname or "", address)
 
     async def resolve(self, url: str) -> tuple[SplitResult, list[str]]:
-        """Look up the endpoint's addresses and check each, so that a name can't lead past the policy.
+        """Look up the endpoint's addresses and check each, so that a name can't get around the policy.
 
         Returns:
-            the parts of the URL, and the addresses to try in order.
+            the parts of the URL, and the addresses to try, in order.
 
         Raises:
-            ForbiddenContact: the URL or an address of it is not allowed.
-            OSError, UnicodeError: the name is unknown, or no name.
-            trio.TooSlowError: nobody said in time.
+            ForbiddenContact: the URL, or one of its addresses, is not allowed.
+            OSError, UnicodeError: the name is unknown, or not a name.
+            trio.TooSlowError: the look-up took too long.
         """
         parts = _split(url)
         host = parts.hostname or ""

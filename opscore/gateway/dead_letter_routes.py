@@ -1,4 +1,4 @@
-"""Dead letters on the wire: tasks that failed for good, their replay and their end."""
+"""The routes of dead letters, which are tasks that failed for good: list, replay, discard."""
 
 from starlette.responses import Response
 
@@ -33,12 +33,12 @@ async def show(call: Call) -> Response:
 
 
 async def replay(call: Call) -> Response:
-    """Try the run of a dead letter again."""
+    """Retry the run of a dead letter."""
     return shown(session_document(await call.run(call.node.replay, call.path("taskId"))))
 
 
 async def replay_all(call: Call) -> Response:
-    """Try the runs of the next dead letters again, all of them or those of a filter."""
+    """Retry the runs of the next dead letters: all, or those that match a filter."""
     request = await call.document(ReplayRequest, optional=True)
     replayed = await call.run(
         call.node.replay_all, workflow_id=request.workflow_id, code=request.code, cursor=request.cursor
@@ -47,7 +47,7 @@ async def replay_all(call: Call) -> Response:
 
 
 async def discard(call: Call) -> Response:
-    """Have a task be no dead letter any more."""
+    """Discard a dead letter."""
     task_id = call.path("taskId")
     request = await call.document(DiscardRequest)
     return shown(task_document(await call.run(call.node.discard, task_id, request.reason)))

@@ -1,7 +1,7 @@
-"""Agents that AgentKit lists, asked for now and then, in case a webhook of it was missed.
+"""AgentKit's list of agents, fetched at intervals in case one of its webhooks was missed.
 
-What a list means for each agent is decided in the runtime (`opscore.runtime.directory`); here it is asked for, read as
-the webhook is, and asked for again.
+The runtime decides what a list means for each agent (`opscore.runtime.directory`). This module fetches the list at
+intervals, and reads its entries like webhooks.
 """
 
 import enum
@@ -29,35 +29,35 @@ from opscore.runtime.node import Node
 LIST_TIMEOUT_S: Final = 10.0
 LIST_BYTES_MAX: Final = 16 * outbound.ANSWER_BYTES_MAX
 ENTRIES_MAX: Final = 20_000
-"""Agents of one list; about as many as find room in its bytes."""
+"""Agents in one list, at most; about as many as `LIST_BYTES_MAX` has room for."""
 ENTRIES_AT_ONCE: Final = 100
-"""Entries that are read before others get their turn."""
+"""How many entries are read before other tasks get their turn."""
 NAME_CHARACTERS: Final = 128
-"""How much of an id that can't be used is told."""
+"""How many characters of an unusable id the log shows."""
 TOLD_MAX: Final = 20
-"""Agents that the log names of one list, for one reason."""
+"""How many agents of one list the log names, for each reason."""
 PAUSE_S_MAX: Final = 300.0
-"""How long AgentKit is left alone after failures, where it is not asked less often anyway."""
+"""The longest pause after failures, in seconds, unless the usual interval is longer."""
 _NONE: Final = frozenset({httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED})
 
 _log = logging.getLogger("opscore.discovery")
 
 
 class NoListing(Exception):
-    """This AgentKit lists no agents, as it may."""
+    """This AgentKit has no list of agents, which is normal."""
 
 
 class ListingFailed(Exception):
-    """AgentKit was asked for its agents, and gave no list that can be read."""
+    """AgentKit gave no list of agents that can be read."""
 
 
 class AgentKitDirectory:
     """A `Directory` of the agents that AgentKit lists.
 
     Args:
-        client: what asks; see `outbound.open_client`.
-        base_url: `AGENTKIT_API_URL`; trusted, because the operator set it. What it says of agents is not.
-        rules: what entries are held to.
+        client: sends the requests; see `outbound.open_client`.
+        base_url: `AGENTKIT_API_URL`; trusted, because the operator set it. What AgentKit says about agents is not.
+        rules: what entries are checked against.
     """
 
     def __init__(self, client: httpx.AsyncClient, base_url: str, rules: Rules) -> None:
@@ -72,11 +72,11 @@ class AgentKitDirectory:
         return AgentSource.AGENTKIT
 
     async def listing(self) -> Listing:
-        """Ask AgentKit which agents it has; entries that can't be used are passed over, and logged once.
+        """Fetch AgentKit's list of agents; unusable entries are skipped, and logged once.
 
         Raises:
             NoListing: it has no such list.
-            ListingFailed: saying why.
+            ListingFailed: with the reason.
         """
         match await outbound.get(self._client, self._url, timeout_s=LIST_TIMEOUT_S, bytes_max=LIST_BYTES_MAX):
             case NotReached(reason=reason) | Broken(reason=reason):
@@ -106,12 +106,12 @@ class AgentKitDirectory:
                     whole = False
                 continue
             if agents.setdefault(registration.agent_id, registration) != registration:
-                faults[whose] = "it is listed again, and otherwise; the first entry counts"
+                faults[whose] = "it is listed again with another description; the first entry counts"
         self._tell(faults)
         return Listing(agents=tuple(agents.values()), unusable=frozenset(unusable - agents.keys()), whole=whole)
 
     def _registration(self, entry: Any) -> Registration:
-        """Read an entry as strictly as a webhook's body, which is not read at all where a part of it is no JSON.
+        """Read an entry as strictly as a webhook's body, which is refused if any part of it is not JSON.
 
         Raises:
             InvalidDocument: with every fault.
@@ -124,28 +124,28 @@ class AgentKitDirectory:
         return Registration(agent_id=agent.agent_id, source=self.source, **agent.described())
 
     def _tell(self, faults: dict[str, str]) -> None:
-        """Log what is passed over, as far as the list before had it not."""
+        """Log the skipped entries, except those that were logged for the previous list."""
         news = [whose for whose, fault in faults.items() if self._faults.get(whose) != fault]
         for whose in news[:TOLD_MAX]:
-            _log.warning("what AgentKit lists as %s is passed over: %s", whose, faults[whose])
+            _log.warning("AgentKit's list: %s is skipped: %s", whose, faults[whose])
         if len(news) > TOLD_MAX:
-            _log.warning("what AgentKit lists as %d others is passed over as well", len(news) - TOLD_MAX)
+            _log.warning("AgentKit's list: %d others are skipped as well", len(news) - TOLD_MAX)
         self._faults = faults
 
 
 def _entries(body: bytes) -> Sequence[Any]:
-    """Take the entries out of AgentKit's answer.
+    """Read the entries from AgentKit's answer.
 
     Raises:
-        ListingFailed: it is no list of agents.
+        ListingFailed: it is not a list of agents.
     """
     try:
-        # Leniently: what is wrong with one entry is no fault of the others.
+        # Leniently: a fault in one entry must not affect the others.
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise ListingFailed(f"its answer is not JSON: {error}") from error
     entries = document.get("data") if isinstance(document, dict) else None
-    # An answer that tells of an error must not read as a list of nobody.
+    # An answer that reports an error must not be read as an empty list.
     if not isinstance(entries, list) or document.get("status") != "success":
         raise ListingFailed('its answer has no list in "data", or a "status" other than "success"')
     if len(entries) > ENTRIES_MAX:
@@ -163,12 +163,12 @@ class _Standing(enum.Enum):
 
 
 class Discovery:
-    """Brings a node up to date with AgentKit's list, again and again.
+    """Keeps a node up to date with AgentKit's list.
 
     Args:
-        node: whose agents they are.
-        directory: whom to ask.
-        every_s: how long after one list the next is asked for; after failures later, and ever later.
+        node: the node.
+        directory: fetches the list.
+        every_s: the interval between lists, in seconds; after failures it grows.
     """
 
     def __init__(self, node: Node, directory: AgentKitDirectory, *, every_s: float) -> None:
@@ -181,7 +181,7 @@ class Discovery:
         self._failures = 0
 
     async def run(self) -> None:
-        """Ask until the node drains. Raises nothing but cancellation."""
+        """Fetch the list at intervals until the node drains. Raises nothing but cancellation."""
         await self._node.unless_draining(self._run)
 
     async def _run(self) -> None:
@@ -190,7 +190,7 @@ class Discovery:
             await trio.sleep(pause_s)
 
     async def ask(self) -> float:
-        """Ask once, and act on the answer. Raises nothing but cancellation.
+        """Fetch the list once, and apply it. Raises nothing but cancellation.
 
         Returns:
             how long to wait before the next time, in seconds.
@@ -199,7 +199,7 @@ class Discovery:
             came = await self._node.reconcile(self._directory)
         except NoListing as error:
             self._stands(_Standing.LISTS_NOTHING, error)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the server has other things to do)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the server must go on)
             self._stands(_Standing.FAILS, error)
         else:
             self._tell(came)
@@ -208,19 +208,19 @@ class Discovery:
         return self._backoff.delay_s(self._failures, self._random) if self._failures else self._every_s
 
     def _stands(self, now: _Standing, error: Exception | None = None) -> None:
-        """Log how AgentKit answers, where that is not how it answered before."""
+        """Log how AgentKit answers, if it answers differently than before."""
         before, self._standing = self._standing, now
         if before is now:
             return
         if now is _Standing.FAILS:
             foreseen = isinstance(error, ListingFailed)
             _log.warning(
-                "AgentKit's list of agents fails, and is asked for again, ever later: %s",
+                "AgentKit's list of agents can't be fetched, and is requested again at growing intervals: %s",
                 error if foreseen else repr(error),
                 exc_info=None if foreseen else error,
             )
         elif now is _Standing.LISTS_NOTHING:
-            _log.info("AgentKit has no list of agents (%s): they are known by its webhook alone", error)
+            _log.info("AgentKit has no list of agents (%s): only its webhook makes them known", error)
         elif before is not _Standing.NOT_ASKED:
             _log.info("AgentKit lists its agents now")
 
@@ -229,12 +229,12 @@ class Discovery:
             if agent_ids:
                 names = ", ".join(map(repr, agent_ids[:TOLD_MAX]))
                 more = ", …" if len(agent_ids) > TOLD_MAX else ""
-                _log.info("by AgentKit's list %d agents are %s: %s%s", len(agent_ids), what, names, more)
+                _log.info("AgentKit's list: %d agents are %s: %s%s", len(agent_ids), what, names, more)
 
 
 def _first_of(failed: Sequence[tuple[str, Exception]]) -> ListingFailed | None:
-    """Say what came in between, where something did."""
+    """An error for the agents that could not be updated, if there are any."""
     if not failed:
         return None
     agent_id, error = failed[0]
-    return ListingFailed(f"{len(failed)} of the agents could not be taken over, {agent_id!r} for one: {error!r}")
+    return ListingFailed(f"{len(failed)} of the agents could not be updated, for example {agent_id!r}: {error!r}")

@@ -1,4 +1,4 @@
-"""How limits of dispatch are written in the configuration: `capability:gpu=4`, `workflow:mail=100/min`."""
+"""How dispatch limits are written in the configuration: `capability:gpu=4`, `workflow:mail=100/min`."""
 
 import re
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ _UNITS_S: Final = {"s": 1.0, "min": 60.0, "h": 3_600.0}
 
 
 def limits_by_kind(texts: Sequence[str]) -> dict[str, dict[str, DispatchLimit]]:
-    """What is limited, by kind (`capability` or `workflow`) and name; what is at once and what is begun go together.
+    """Read limits, by kind (`capability` or `workflow`) and name; a name may have one limit of each form.
 
     Raises:
-        ValueError: one of them is no limit, or says again what another one has said.
+        ValueError: a text is no limit, or the same limit is given twice.
     """
     found: dict[str, dict[str, DispatchLimit]] = {"capability": {}, "workflow": {}}
     for text in texts:
@@ -36,5 +36,5 @@ def limits_by_kind(texts: Sequence[str]) -> dict[str, dict[str, DispatchLimit]]:
 
 
 def check(_settings: object, _field: object, texts: tuple[str, ...]) -> None:
-    """Accept limits of dispatch."""
+    """Accept dispatch limits."""
     limits_by_kind(texts)

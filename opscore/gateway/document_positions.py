@@ -1,4 +1,4 @@
-"""Where the values of a document stand in its text: from paths such as `tasks[2].nextTaskId` to spans of characters."""
+"""Finds the values of a document in its text: from paths such as `tasks[2].nextTaskId` to spans of characters."""
 
 import bisect
 import re
@@ -8,24 +8,24 @@ from typing import Final
 import attrs
 
 PATH_CHARACTERS_MAX: Final = 500
-"""A longer path ends with an ellipsis in faults, and so it does here."""
+"""A longer path ends with an ellipsis, here as in faults."""
 _LINE_BREAK: Final = re.compile(r"\r\n|\n|\r")
 
 
 class SyntaxFault(ValueError):
-    """A text is no document of its language; `span` is where that shows."""
+    """A text is not a document of its language; `span` is the place of the fault."""
 
     def __init__(self, message: str, span: "Span", began: "Span | None" = None) -> None:
         self.message = message
         self.span = span
         self.began = began
-        """Where what went wrong began, if that is known and elsewhere."""
+        """Where the faulty construct began, if that is known and another place."""
         super().__init__(message)
 
 
 @attrs.frozen(order=True)
 class Span:
-    """Characters of a text, from an offset up to but without another."""
+    """Characters of a text, from an offset up to another, which is exclusive."""
 
     start: int
     end: int
@@ -36,11 +36,11 @@ class Part:
     """A value of a document, as it is written."""
 
     span: Span
-    """Of a string, number or word all of it; of an object or a list what it opens with."""
+    """The whole of a string, number or word; the opening of an object or list."""
     fields: "tuple[Field, ...] | None" = None
-    """Of an object, in the order of the text; a name that is given twice is here twice."""
+    """The fields of an object, in the order of the text; a repeated name is here as often as in the text."""
     items: "tuple[Part, ...] | None" = None
-    """Of a list."""
+    """The items of a list."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,16 +49,16 @@ class Field:
 
     name: str
     span: Span
-    """Of the name."""
+    """The place of the name."""
     part: Part
 
 
 @attrs.frozen(kw_only=True)
 class Repeated:
-    """A name that one object gives more than once."""
+    """A name that occurs more than once in one object."""
 
     path: str
-    """Of the object."""
+    """The object's path."""
     name: str
     span: Span
     first: Span
@@ -68,10 +68,10 @@ class Repeated:
 class _Place:
     part: Part
     name: Span | None
-    """Where the field is named that holds it."""
+    """The place of the name of the field that has the part as its value."""
 
     def shown(self) -> Span:
-        """What to point at: the value, or its name where the value spans lines or is not written at all."""
+        """What to point at: the value; or its name, if the value is an object or list, or is not written at all."""
         is_plain = self.part.fields is None and self.part.items is None
         written = self.part.span.end > self.part.span.start
         return self.part.span if self.name is None or (is_plain and written) else self.name
@@ -80,8 +80,8 @@ class _Place:
 class Positions:
     """Finds the span of each value of a document by its path.
 
-    A path is text, so that a name with a dot or a bracket in it may read like another path; the first value in the text
-    that reads so is found then.
+    A path is text, so a name with a dot or a bracket in it may look like another path; the first such value in the text
+    is found then.
     """
 
     def __init__(self, document: Part) -> None:
@@ -95,11 +95,11 @@ class Positions:
             waiting.extend(reversed([*self._fields(path, place.part), *_items(path, place.part)]))
 
     def span(self, path: str, field: str | None = None) -> Span:
-        """Find what a fault is about.
+        """Find the place of a fault.
 
         Args:
-            path: as in `Fault.path`; where nothing stands there, what holds it is found.
-            field: the name of a field of the object at the path, if the fault is about that.
+            path: as in `Fault.path`; if there is no value at the path, the innermost value that contains it is found.
+            field: the name of a field of the object at the path, if the fault concerns that.
         """
         while path and path not in self._places:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
@@ -108,7 +108,7 @@ class Positions:
         return next(named, place.shown())
 
     def _fields(self, path: str, part: Part) -> Iterator[tuple[str, _Place]]:
-        """The fields of an object; of those with one name the last, whose value is the document's."""
+        """The fields of an object; for a repeated name the last, whose value is the one in the document."""
         found: dict[str, Field] = {}
         first: dict[str, Span] = {}
         for field in part.fields or ():
@@ -131,7 +131,7 @@ def _shortened(path: str) -> str:
 
 
 class Lines:
-    """The lines of a text as editors count them: both from 1, and columns in characters."""
+    """The lines of a text as editors count them: lines and columns from 1, columns in characters."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -145,6 +145,6 @@ class Lines:
         return line, offset - self._starts[line - 1] + 1
 
     def around(self, offset: int) -> Span:
-        """The line that a character stands in, without its break."""
+        """The line of a character, without its line break."""
         line = bisect.bisect_right(self._starts, offset) - 1
         return Span(self._starts[line], max(self._ends[line], offset))

@@ -1,4 +1,4 @@
-"""The documents of the wire contract: what requests say, as strict values, and how rows are shown."""
+"""The documents of the wire contract: requests as strict values, and how rows are shown."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ class StateReport:
 
 @attrs.frozen(kw_only=True)
 class AgentDetails:
-    """What registers an agent: `POST /agent`."""
+    """The description of an agent: `POST /agent`."""
 
     agent_id: str | None = checked(checks.an_id, default=None)
     agent_name: str | None = checked(checks.a_name, default=None)
@@ -40,7 +40,7 @@ class AgentDetails:
     metadata: dict[str, Any] | None = checked(checks.stored, default=None)
 
     def described(self) -> Json:
-        """What is said of the agent, as the runtime takes it."""
+        """The description as arguments of the runtime's `register_agent`."""
         return {
             "name": self.agent_name,
             "version": self.version or "",
@@ -52,7 +52,7 @@ class AgentDetails:
 
 @attrs.frozen(kw_only=True)
 class IntroducedAgent(AgentDetails):
-    """The same in AgentKit's webhook and in its list, where the id is AgentKit's."""
+    """The description of an agent in AgentKit's webhook and list, where the id is required."""
 
     agent_id: str = checked(checks.an_id)
 
@@ -82,10 +82,10 @@ class TriggerRequest(PayloadRequest):
     workflow_definition: dict[str, Any] | None = None
 
     def definition(self) -> str | Json:
-        """The one of the two that is given.
+        """The definition or id that is given.
 
         Raises:
-            InvalidDocument: both are, or neither.
+            InvalidDocument: both are given, or neither.
         """
         given = [each for each in (self.workflow_definition_id, self.workflow_definition) if each is not None]
         if len(given) != 1:
@@ -109,15 +109,15 @@ class ScheduleRequest:
 
     @staticmethod
     def contradictions(document: Json) -> Iterator[str]:
-        """A schedule is due again and again, or once."""
+        """Refuse a schedule with both `cron` and `at`, or neither."""
         if (document.get("cron") is None) is (document.get("at") is None):
             yield "exactly one of cron and at must be given"
 
     def at_s(self) -> float | None:
-        """The single due time in Unix seconds; without an offset, it is what the clock of the zone shows.
+        """The single due time in Unix seconds; a time without an offset is in the schedule's zone.
 
         Raises:
-            InvalidDocument: the clock can't show it.
+            InvalidDocument: the clock of the zone never shows this time.
         """
         if self.at is None:
             return None
@@ -188,7 +188,7 @@ class ReplayRequest:
 
     @staticmethod
     def contradictions(document: Json) -> Iterator[str]:
-        """A filter that is misspelt would have everything tried again."""
+        """Refuse unknown fields: with a misspelt filter everything would be replayed."""
         for name in sorted(document.keys() - {"workflowId", "code", "cursor"}):
             yield f"unknown field {name!r}: all dead letters would be replayed; there are workflowId, code and cursor"
 
@@ -233,7 +233,7 @@ def state_document(agent: Agent) -> Json:
 
 
 def granted_document(granted: Granted) -> Json:
-    """Show what a claimer is handed."""
+    """Show the attempt that a claim is answered with."""
     assignment = granted.assignment
     return {
         "task": {
@@ -267,7 +267,7 @@ def held_document(lease: Lease | None) -> Json | None:
 
 
 def task_document(task: Task, progress: Any = None) -> Json:
-    """Show a task of a run, and how far the attempt is that is out."""
+    """Show a task of a run, with the progress of its open attempt."""
     return {
         "taskId": task.task_id,
         "taskKey": task.key,
@@ -292,7 +292,7 @@ def task_document(task: Task, progress: Any = None) -> Json:
 
 
 def session_document(session: Session) -> Json:
-    """Show a session in a listing: without tasks, payload and result, whose size is the callers' affair."""
+    """Show a session in a listing: without tasks, payload and result, which may be large."""
     return {
         "sessionId": session.session_id,
         "workflowId": session.workflow_id,
@@ -321,7 +321,7 @@ def session_view_document(view: SessionView) -> Json:
 
 
 def signal_document(signal: Signal) -> Json:
-    """Show what a run was told, without the payload, which the caller knows."""
+    """Show a signal, without its payload, which the caller knows."""
     return {
         "sessionId": signal.session_id,
         "signalId": signal.signal_id,
@@ -333,14 +333,14 @@ def signal_document(signal: Signal) -> Json:
 
 
 def dead_letter_document(letter: DeadLetter) -> Json:
-    """Show a dead letter: the task, and what its run is found by."""
+    """Show a dead letter: the task, and by what its run can be found."""
     session = letter.session
     found_by = {"workflowId": session.workflow_id, "businessKey": session.business_key, "labels": session.labels}
     return {**task_document(letter.task), **found_by}
 
 
 def replayed_document(replayed: Replayed) -> Json:
-    """Show what came of trying many runs again."""
+    """Show the outcome of replaying dead letters."""
     return {
         "replayed": [session.session_id for session in replayed.sessions],
         "refused": [
@@ -352,7 +352,7 @@ def replayed_document(replayed: Replayed) -> Json:
 
 
 def saved_definition_document(saved: SavedDefinition) -> Json:
-    """Show what a workflow id stands for."""
+    """Show a saved workflow in a listing, without its content."""
     return {
         "id": saved.workflow_id,
         "name": saved.name,
@@ -388,7 +388,7 @@ def schedule_document(schedule: Schedule) -> Json:
 
 
 def schedule_view_document(schedule: Schedule, due_times: list[float]) -> Json:
-    """Show a schedule with its payload and when it is due next."""
+    """Show a schedule with its payload and next due times."""
     return {
         **schedule_document(schedule),
         "payload": schedule.payload,

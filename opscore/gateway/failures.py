@@ -1,4 +1,4 @@
-"""How a command ends that can't do what it is asked: with one sentence on standard error."""
+"""How a failing command ends: with one sentence on standard error and an exit code."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ EXIT_FAILED: Final = 1
 EXIT_MISUSED: Final = 2
 EXIT_INTERRUPTED: Final = 130
 UNWRITTEN: Final = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
-"""Errors of an output that takes nothing: it is closed, or there is no room. They name no file."""
+"""Errors of an output that can't be written, because it is closed or there is no room. They name no file."""
 
 
 class Failed(click.ClickException):
@@ -34,9 +34,9 @@ class Misused(Failed):
 
 @contextlib.contextmanager
 def failing() -> Iterator[None]:
-    """End the command with 1 and one sentence where the store can't do what is asked.
+    """End the command with exit code 1 and one sentence if the block fails.
 
-    A directory that another process has, or that another release or program wrote, is the wrong one: that is 2.
+    The code is 2 if another process uses the directory, or if another release or program wrote it.
     """
     from opscore.runtime.errors import OpscoreError, StoreIncompatible, StoreLocked
 
@@ -47,7 +47,7 @@ def failing() -> Iterator[None]:
     except OpscoreError as error:
         raise Failed(str(error)) from error
     except BrokenPipeError:
-        # Whoever read the output has had enough; nothing can be said to them any more.
+        # The reader of the output has left, so nothing more can be written to it.
         _discard_output()
         sys.exit(EXIT_FAILED)
     except OSError as error:
@@ -55,7 +55,7 @@ def failing() -> Iterator[None]:
 
 
 def discard_unwritten() -> None:
-    """Give up what the standard output would not take: the interpreter would try once more at its end, and complain."""
+    """Discard what standard output did not accept; else the interpreter would try again at exit, and complain."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""The faults of a workflow file, as compilers show them, and as JSON for editors."""
+"""The faults of a workflow file, in the format of compilers, and as JSON for editors."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -11,11 +11,11 @@ from opscore.gateway.workflow_file import PlacedFault, WorkflowFile
 
 TAB: Final = "    "
 BEFORE_SHARE: Final = 3
-"""Of a line that is cut, one in so many cells is for what stands before the fault."""
+"""In a line that is cut, one cell in so many is for the text before the fault."""
 
 
 def shown(file: WorkflowFile, terminal: Terminal) -> str:
-    """Each fault with its place, its line, and a mark below; or one line that says what a valid file holds."""
+    """Each fault with its place, its line, and a mark below it; or, for a valid file, one line with its content."""
     name = harmless(file.name)
     if file.definition is not None:
         count = len(file.definition.tasks)
@@ -42,7 +42,7 @@ def _at(name: str, span: Span, lines: Lines, terminal: Terminal) -> str:
 
 
 def _excerpt(span: Span, text: str, lines: Lines, terminal: Terminal, mark: str, colour: str) -> Iterator[str]:
-    """The line of a span, and below it what marks the span, as far as both fit."""
+    """The line of a span, and below it a mark, cut to the terminal's width."""
     line = lines.around(span.start)
     gutter = f" {lines.place(span.start)[0]} | "
     room = max(terminal.width - len(gutter), 1)
@@ -54,11 +54,11 @@ def _excerpt(span: Span, text: str, lines: Lines, terminal: Terminal, mark: str,
 
 
 def _fitted(span: Span, line: Span, text: str, room: int) -> tuple[str, str, str]:
-    """A line in three: before a span, the span, and after it; cut on both sides so that the span's start is seen.
+    """Split a line into the text before a span, the span, and the text after it, cut so that the span's start shows.
 
-    No more of a line is looked at than fits: it may be all of a file.
+    Only as much of the line is read as can fit, because it may be the whole file.
     """
-    # No sign takes more room than there is, so that one more of each part shows whether it has to be cut.
+    # One more character of each part than there are cells shows whether that part has to be cut.
     before = _written(text[max(line.start, span.start - room - 1) : span.start])
     meant = _written(text[span.start : min(span.end, line.end, span.start + room + 1)])
     after = _written(text[min(max(span.end, span.start), line.end) : min(line.end, span.end + room + 1)])
@@ -76,7 +76,7 @@ def _written(text: str) -> str:
 
 
 def document(file: WorkflowFile) -> dict[str, Any]:
-    """The same as JSON values; lines and columns count from 1, columns in characters, and ends are not included."""
+    """The same as JSON values; lines and columns count from 1, columns in characters, and ends are exclusive."""
     lines = Lines(file.text)
     definition = file.definition
     about: dict[str, Any] = {}

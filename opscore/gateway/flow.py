@@ -1,4 +1,4 @@
-"""What flows over a connection: how far it is read, and the clock that runs while its client has something to read."""
+"""The flow control of a connection: how far it is read, and the timeout of a client that reads nothing."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 
 class HeldFlow(FlowControl):
-    """Flow control that reads no further while much of what was read waits: uvicorn would, after each answer."""
+    """Flow control that reads no further while much that was read still waits; uvicorn would, after each answer."""
 
     def __init__(self, transport: asyncio.Transport, is_held: Callable[[], bool]) -> None:
         super().__init__(transport)
         self._is_held = is_held
 
     def resume_reading(self) -> None:
-        """Read on, unless too much of what was read before is still waiting."""
+        """Read on, unless too much that was read before is still waiting."""
         if self._is_held():
             self.pause_reading()
         else:
@@ -22,7 +22,7 @@ class HeldFlow(FlowControl):
 
 
 class WriteClock:
-    """Cuts a client off that reads nothing for too long; one that reads slowly gets all of its answer.
+    """Cuts off a client that reads nothing for too long; one that reads slowly gets its whole answer.
 
     Args:
         transport: The connection.
@@ -38,14 +38,14 @@ class WriteClock:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin anew, with what is left to be read now; it stops by itself once nothing is."""
+        """Start the timeout anew, with the bytes that are left to read now; it stops once none are left."""
         self.stop()
         self._left_bytes = self._transport.get_write_buffer_size()
         if self._left_bytes:
             self._timer = self._loop.call_later(self._timeout_s, self._look)
 
     def stop(self) -> None:
-        """Stop it, as when more is going to be written: what is left says nothing then."""
+        """Stop the timeout, for example because more will be written: the number of bytes left proves nothing then."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

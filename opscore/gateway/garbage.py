@@ -1,17 +1,17 @@
-"""Python's garbage collector, in a process that is opscore's own."""
+"""The settings of Python's garbage collector, in a process that belongs to opscore."""
 
 import gc
 from typing import Final
 
 COLLECT_AFTER: Final = (100_000, 20, 100)
-"""It begins after so many new objects, and looks at older ones each so many times."""
+"""The thresholds of `gc.set_threshold`: the number of new objects, and how often older ones are visited."""
 
 
 def collect_seldom() -> None:
-    """Leave what was imported out of garbage collection, and have the rest looked at less often.
+    """Exclude imported objects from garbage collection, and visit the rest less often.
 
-    A node keeps what it has for long and makes next to nothing that refers to itself: at its usual pace Python would
-    spend a tenth of the processor's time on looking for that, and half of it with ten thousand agents at work.
+    A node keeps its objects for long and makes almost no reference cycles. With its usual thresholds Python would spend
+    a tenth of the processor's time on looking for cycles, and half of it with ten thousand agents at work.
     """
     gc.collect()
     gc.freeze()

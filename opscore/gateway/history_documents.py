@@ -1,4 +1,4 @@
-"""How what happened in a run is shown."""
+"""How the history of a run is shown."""
 
 from opscore.gateway.documents import Json, show_time
 from opscore.runtime.following import JournalEntry
@@ -7,7 +7,7 @@ from opscore.runtime.views import Page
 
 
 def history_document(page: Page[JournalEntry]) -> Json:
-    """Show a page of what happened in a run, and what that tells of each attempt."""
+    """Show a page of a run's records, and each attempt as these records show it."""
     return {
         "items": [
             {

@@ -1,4 +1,4 @@
-"""Processes of this interpreter that a command begins, which import what it imported itself."""
+"""Child processes with this interpreter, which find modules where the command itself found them."""
 
 import os
 import subprocess
@@ -8,32 +8,32 @@ from pathlib import Path
 from typing import Final
 
 AGAIN: Final = "OPSCORE_BEGUN_AGAIN"
-"""The variable that a command finds which another one has begun in its place."""
+"""The variable that is set in a process which another one has started to run its command again."""
 
 
 def running(module: str, *arguments: str) -> list[str]:
-    """The command line that runs a module, as `python -m` does."""
+    """The command line that runs a module with `python -m`."""
     return [sys.executable, "-m", module, *arguments]
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which modules are looked for where this process looks, and nowhere else.
+    """An environment in which modules are searched where this process searches them, and nowhere else.
 
-    `python -m` looks first into the directory where it is begun: a `json.py` that lies there, whoever put it there,
-    would be run in place of Python's own.
+    `python -m` searches the current directory first: a `json.py` that somebody put there would run in place of
+    Python's own.
 
     Args:
-        base: what else is in it.
+        base: the other variables.
     """
     path = os.pathsep.join(each or str(Path.cwd()) for each in sys.path)
     return {**base, "PYTHONSAFEPATH": "1", "PYTHONPATH": path}
 
 
 def begun_again() -> int | None:
-    """Have the command done by a process of another number.
+    """Run the command again, in a process with another id.
 
     Returns:
-        its exit code; nothing where this is that process already.
+        its exit code; None if this is that process already.
     """
     if AGAIN in os.environ:
         return None

@@ -1,4 +1,4 @@
-"""JSON with the place of each of its values: what `decode_json` reads, and where in the text that is."""
+"""Reads JSON like `decode_json`, with the place of each value in the text."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def _token_at(text: str, offset: int) -> Span:
 
 
 def _located(text: str, error: ValueError) -> SyntaxFault:
-    """Find where the text says what JSON can't: the reader tells places only of what breaks its grammar."""
+    """Find the place of a fault that is not one of grammar, for which the reader gives no place."""
     depth = 0
     for match in _TOKEN.finditer(text):
         written, span = match[0], Span(*match.span())
@@ -62,14 +62,14 @@ class _Tokens:
         self._ahead: _Token | None = next(self._left)
 
     def take(self) -> _Token:
-        """The next token."""
+        """Take the next token."""
         token = self._ahead
         assert token is not None
         self._ahead = next(self._left, None)
         return token
 
     def takes(self, text: str) -> bool:
-        """Whether the next token is this one, which is skipped then."""
+        """Skip the next token if it is this one; returns whether it was."""
         if self._ahead is None or self._ahead.text != text:
             return False
         self._ahead = next(self._left, None)
@@ -77,7 +77,7 @@ class _Tokens:
 
 
 def _part(tokens: _Tokens) -> Part:
-    """Read a value; the reader has refused what nests too deeply to recurse."""
+    """Read a value. Recursion is safe, because the reader has refused a text that nests too deeply."""
     opening = tokens.take()
     if opening.text == "{":
         return Part(span=opening.span, fields=tuple(_fields(tokens)))

@@ -1,4 +1,4 @@
-"""The file that API keys are kept in: read whole, replaced whole, durably, one writer at a time."""
+"""The file of API keys: read as a whole, and replaced as a whole, durably, by one writer at a time."""
 
 import contextlib
 import fcntl
@@ -22,12 +22,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class KeysError(Exception):
-    """The key file, or what was asked of it, is not usable; the text says what to do."""
+    """The key file or the requested change is not usable; the text says what to do."""
 
 
 @attrs.frozen(kw_only=True)
 class Key:
-    """One row of the key file. It holds nothing that opens anything."""
+    """One row of the key file. It does not contain the secret."""
 
     id: str
     name: str
@@ -35,17 +35,17 @@ class Key:
     """As given: `admin`, `operator`, `agent`, `agent:<id>` or `viewer`."""
 
     sha256: str = attrs.field(repr=False)
-    """Of the whole token, in hex."""
+    """The hash of the whole token, in hex."""
 
     created_at: str
     """ISO 8601, UTC."""
 
 
 def load(file: Path) -> tuple[Key, ...]:
-    """Read the keys, oldest first; none when there is no file.
+    """Read the keys, oldest first; none if there is no file.
 
     Raises:
-        KeysError: The file cannot be read, is damaged, or others than its owner may write to it.
+        KeysError: The file cannot be read, is damaged, or may be written by others than its owner.
     """
     try:
         with file.open("rb") as stream:
@@ -71,9 +71,9 @@ def load(file: Path) -> tuple[Key, ...]:
 
 
 def store(file: Path, keys: tuple[Key, ...]) -> None:
-    """Replace the file, readable by its owner alone; a crash at any instant leaves the old or the new one.
+    """Replace the file, readable by its owner alone; a crash at any moment leaves the old or the new one.
 
-    Its owner stays the same; a first one belongs to whom the directory does.
+    The owner stays the same; a new file gets the owner of the directory.
 
     Raises:
         KeysError: The file cannot be written.
@@ -99,14 +99,14 @@ def store(file: Path, keys: tuple[Key, ...]) -> None:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Keep other processes from changing the file meanwhile; its directory is made when missing.
+    """Keep other processes from changing the file during the block; a missing directory is created.
 
     Raises:
-        KeysError: The directory cannot be made or opened.
+        KeysError: The directory cannot be created or opened.
     """
     try:
         make_directory(file.parent)
-        # The directory is locked: the file is replaced by every change, and a lock on it would go with it.
+        # The lock is on the directory, because every change replaces the file, and a lock on it would be lost.
         descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise KeysError(f"The directory {file.parent} cannot be used: {error.strerror}.") from error
@@ -118,18 +118,18 @@ def locked(file: Path) -> Iterator[None]:
 
 
 def mark(file: Path) -> tuple[int, ...] | None:
-    """What tells one state of the file from another, at the cost of one look; None when it is not there.
+    """A cheap mark that changes with the file; None if there is no file.
 
     Raises:
-        KeysError: The directory does not let itself be looked into.
+        KeysError: The directory cannot be searched.
     """
     try:
         status = file.stat()
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise KeysError(f"The key file {file} cannot be looked at: {error.strerror}.") from error
-    # What chmod changes is there too: whether the file may be used depends on it.
+        raise KeysError(f"The key file {file} cannot be accessed: {error.strerror}.") from error
+    # It includes what chmod changes, because the file's mode decides whether it may be used.
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode
 
 

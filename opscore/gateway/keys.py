@@ -1,8 +1,8 @@
-"""API keys: whose they are and what they allow.
+"""API keys: who holds them and what they allow.
 
-A key reads `opscore_<id>_<secret>`. The id is public and finds the row; the secret is 256 random bits. The
-file holds the token's SHA-256, not a slow hash: slowness protects what people choose and others could guess;
-nobody guesses 256 bits, and every request would pay for it.
+A key has the form `opscore_<id>_<secret>`. The id is public and finds the row; the secret is 256 random bits. The
+file stores the token's SHA-256, not a slow hash. A slow hash protects secrets that people choose and others can
+guess; nobody guesses 256 bits, and every request would pay for it.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _log = logging.getLogger("opscore.gateway.keys")
 
 
 class Scope(StrEnum):
-    """What a key is for, and what a request asks for."""
+    """What a key allows, and what a request requires."""
 
     ADMIN = "admin"
     OPERATOR = "operator"
@@ -62,7 +62,7 @@ _ALLOWED_ABOUT_AN_AGENT: Mapping[Scope, frozenset[Scope]] = MappingProxyType(
 
 @attrs.frozen(kw_only=True)
 class Principal:
-    """Who a request comes from, once its key is known."""
+    """The sender of a request, known by its key."""
 
     name: str
     scope: Scope
@@ -70,7 +70,7 @@ class Principal:
     """The only agent that a key of scope `agent:<id>` may act as."""
 
     def allows(self, required: Scope, agent_id: str | None = None) -> bool:
-        """Whether this principal may do what takes the scope `required`, to that agent if there is one."""
+        """Whether this principal may do what requires this scope, to that agent if one is given."""
         if self.agent_id is not None and self.agent_id != agent_id:
             return False
         table = _ALLOWED if agent_id is None else _ALLOWED_ABOUT_AN_AGENT
@@ -78,19 +78,19 @@ class Principal:
 
 
 def parse_scope(text: str) -> tuple[Scope, str | None]:
-    """Take a scope as written apart: `agent:a7` is `(Scope.AGENT, "a7")`.
+    """Parse a scope: `agent:a7` is `(Scope.AGENT, "a7")`.
 
     Raises:
-        KeysError: It is no scope.
+        KeysError: It is not a scope.
     """
     name, colon, agent_id = text.partition(":")
     if name not in Scope.__members__.values() or (colon and (name != Scope.AGENT or not agent_id)):
-        raise KeysError(f"{text!r} is no scope: expected admin, operator, agent, agent:<id> or viewer.")
+        raise KeysError(f"{text!r} is not a scope: expected admin, operator, agent, agent:<id> or viewer.")
     return Scope(name), agent_id or None
 
 
 def _unusable(agent_id: str) -> str | None:
-    """Say what keeps this from being an agent's id, if anything does; completes the sentence "an id that …"."""
+    """Why this can't be an agent's id, or None; completes the sentence "an id that …"."""
     bytes_max = Limits().id_bytes_max
     return unusable(agent_id) or (f"has more than {bytes_max} bytes" if len(agent_id.encode()) > bytes_max else None)
 
@@ -98,9 +98,9 @@ def _unusable(agent_id: str) -> str | None:
 class KeyRing:
     """The keys of one data directory, and the one given in the configuration.
 
-    A running server reads the file again when it changed, looking at most once a second; `create` and
-    `revoke` may run in another process meanwhile. A file that turns unusable is logged, and changes nothing
-    until it can be used again.
+    A running server checks at most once a second whether the file has changed, and reads it again if so; `create` and
+    `revoke` may run in another process. If the file becomes unusable, that is logged, and the keys stay as they were
+    until it is usable again.
     """
 
     def __init__(
@@ -115,39 +115,39 @@ class KeyRing:
         Args:
             directory: The data directory; the file is `keys.json` in it, and need not exist.
             configured: A key with every scope that is not in the file: `OPSCORE_API_KEY`.
-            monotonic: The clock that spaces the looks at the file, in seconds.
+            monotonic: The clock for the interval between checks of the file, in seconds.
 
         Raises:
-            KeysError: The file is there and cannot be used.
+            KeysError: The file exists and cannot be used.
         """
         self._file = directory / key_file.FILE_NAME
         self._configured = _digest(configured) if configured else None
         self._monotonic = monotonic
         self._looked_at_s = monotonic()
-        self._fault: str | None = None  # What was wrong with the file at the last look: it is logged once.
-        # The mark is taken before reading: a change in between is then seen at the next look, never missed.
+        self._fault: str | None = None  # What was wrong with the file at the last check, so that it is logged once.
+        # The mark is taken before reading, so that a change in between is noticed at the next check and not missed.
         self._mark = key_file.mark(self._file)
         self._rows = _rows(key_file.load(self._file))
 
     def authenticate(self, token: str) -> Principal | None:
-        """Find out whose key this is; None when it is nobody's."""
+        """Find out whose key this is; None if it is not valid."""
         self._reload_if_changed()
         digest = _digest(token)
         if self._configured is not None and hmac.compare_digest(digest, self._configured):
             return Principal(name="configured", scope=Scope.ADMIN)
-        # The id only finds the row; what decides is compared in constant time.
+        # The id only finds the row; the digest decides, compared in constant time.
         row = self._rows.get(_id_in(token))
         if row is None or not hmac.compare_digest(digest, row.digest):
             return None
         return row.principal
 
     def any(self) -> bool:
-        """Whether there is a key at all, in the file or configured."""
+        """Whether there is any key, in the file or configured."""
         self._reload_if_changed()
         return self._configured is not None or bool(self._rows)
 
     def list(self) -> tuple[Key, ...]:
-        """The keys in the file, oldest first, read anew.
+        """Read the keys in the file, oldest first.
 
         Raises:
             KeysError: The file cannot be used.
@@ -158,7 +158,7 @@ class KeyRing:
         """Add a key to the file, durably.
 
         Returns:
-            The token. It is not kept anywhere: this is the only time it can be shown.
+            The token. It is not stored, so this is the only time that it can be shown.
 
         Raises:
             KeysError: The scope or name is not allowed, or the file cannot be used.
@@ -166,22 +166,22 @@ class KeyRing:
         _, agent_id = parse_scope(scope)
         why = None if agent_id is None else _unusable(agent_id)
         if why is not None:
-            raise KeysError(f"{scope!r} is no scope: no agent has an id that {why}.")
+            raise KeysError(f"{scope!r} is not a scope: no agent can have an id that {why}.")
         if not name.strip() or len(name) > NAME_LENGTH_MAX:
-            raise KeysError(f"A key takes a name of 1 to {NAME_LENGTH_MAX} characters that says who holds it.")
+            raise KeysError(f"A key needs a name of 1 to {NAME_LENGTH_MAX} characters that says who holds it.")
         with key_file.locked(self._file):
             keys = key_file.load(self._file)
             if len(keys) >= KEYS_MAX:
-                raise KeysError(f"{self._file} holds {KEYS_MAX} keys, which is the most: revoke some first.")
+                raise KeysError(f"{self._file} holds {KEYS_MAX} keys, which is the maximum: revoke some first.")
             key, token = _new_key(name, scope)
             self._replace((*keys, key))
         return token
 
     def create_first(self) -> str | None:
-        """Add a key of scope `admin` unless there is any key, so that a fresh server can be used at all.
+        """Add a key of scope `admin` if there is no key yet, so that a new server can be used at all.
 
         Returns:
-            The token, to be shown once; None when there was a key already.
+            The token, to be shown once; None if there was a key already.
 
         Raises:
             KeysError: The file cannot be used.
@@ -189,7 +189,7 @@ class KeyRing:
         return None if self.any() else self.create("first", Scope.ADMIN)
 
     def revoke(self, key_id: str) -> Key:
-        """Take a key out of the file, durably; a running server stops accepting it within a second.
+        """Remove a key from the file, durably; a running server stops accepting it within a second.
 
         Raises:
             KeysError: There is no such key, or the file cannot be used.
@@ -198,7 +198,7 @@ class KeyRing:
             keys = key_file.load(self._file)
             gone = next((key for key in keys if key.id == key_id), None)
             if gone is None:
-                raise KeysError(f"There is no key {key_id!r} in {self._file}: `opscore key list` shows what there is.")
+                raise KeysError(f"There is no key {key_id!r} in {self._file}: `opscore key list` shows all keys.")
             self._replace(tuple(key for key in keys if key is not gone))
         return gone
 
@@ -216,19 +216,19 @@ class KeyRing:
             mark = key_file.mark(self._file)
             if mark != self._mark:
                 self._rows = _rows(key_file.load(self._file))
-                # Not before it was read: what could not be is read again at the next look, for the reason may pass.
+                # Only after reading: if that failed, the next check tries again, because the cause may pass.
                 self._mark = mark
             self._fault = None
         except KeysError as error:
-            # Dropping every key for a slip of an editor would lock everyone out of a server that works.
+            # Dropping every key because of an editing mistake would lock everyone out of a working server.
             if str(error) != self._fault:
-                _log.error("the key file changed and cannot be used, the keys stay as they were: %s", error)
+                _log.error("the key file changed and cannot be used; the keys stay as they were: %s", error)
             self._fault = str(error)
 
 
 @attrs.frozen(kw_only=True)
 class _Row:
-    """A key as it is asked for: who holds it, and the digest its token must have."""
+    """A key for authentication: who holds it, and the digest that its token must have."""
 
     principal: Principal
     digest: bytes

@@ -1,18 +1,18 @@
-"""What a connection too many is answered: that the process lives, if it asks for that, else that it is too many.
+"""The answer on a connection beyond the limit: to a liveness check that the process is alive, to the rest a refusal.
 
-A server that serves as many clients as it may is busy and not dead: who restarts what is dead has to be able to tell.
+A server at its limit of connections is busy, not dead. A supervisor that restarts dead servers has to see that.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class LivenessAlone:
-    """An application that passes on a request for one path, after which the connection closes, and refuses the rest.
+    """An application that passes on a GET of one path, after which the connection closes, and refuses the rest.
 
     Args:
-        app: what answers that path.
-        path: the path, of GET.
-        refusal: what answers any other.
+        app: answers that path.
+        path: the path.
+        refusal: answers any other request.
     """
 
     def __init__(self, app: ASGIApp, path: str, refusal: ASGIApp) -> None:

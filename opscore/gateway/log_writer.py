@@ -1,6 +1,6 @@
-"""A log that holds nobody up: a thread of its own writes the lines, and those that find no room are counted.
+"""A log that blocks nobody: a thread of its own writes the lines, and lines for which there is no room are counted.
 
-Standard error is often a pipe, and a write to a full one waits until somebody reads. In the event loop's thread that
+Standard error is often a pipe, and writing to a full one blocks until somebody reads. In the event loop's thread that
 would stop the whole server.
 """
 
@@ -14,26 +14,26 @@ from typing import Final
 import attrs
 
 WAITING_BYTES_MAX: Final = 4 * 2**20
-"""What may wait to be written; a line that comes while there is more is dropped."""
+"""How many bytes may wait to be written; while more wait, new lines are dropped."""
 FLUSH_S: Final = 1.0
-"""How long the end of the process waits for what is still to be written."""
+"""How long the end of the process waits for lines that are still to be written, in seconds."""
 
 
 @attrs.frozen
 class _Line:
     text: bytes
     dropped_before: int
-    """How many lines had been dropped when it came."""
+    """How many lines had been dropped when this one was logged."""
 
 
 class LogWriter(logging.Handler):
-    """Renders each record where it is logged, and has a thread write it to a descriptor.
+    """A handler that renders each record in the caller's thread, and has its own thread write it to a descriptor.
 
-    Lines keep their order. Where some were dropped a line in their place says how many.
+    Lines keep their order. If some were dropped, a line in their place says how many.
 
     Args:
-        descriptor: what is written to; it stays open.
-        encoding: of the text; characters that it lacks are written as escapes.
+        descriptor: the descriptor to write to; it stays open.
+        encoding: the encoding of the text; characters that it lacks are written as escapes.
         waiting_bytes_max: see `WAITING_BYTES_MAX`.
     """
 
@@ -42,9 +42,9 @@ class LogWriter(logging.Handler):
         self._descriptor = descriptor
         self._encoding = encoding
         self._waiting_bytes_max = waiting_bytes_max
-        # A signal's handler that logs may interrupt its `put` and call it again: `queue.Queue` would hang then.
+        # A signal handler that logs may interrupt `put` and call it again, where `queue.Queue` would hang.
         self._lines: SimpleQueue[_Line | threading.Event] = SimpleQueue()
-        # Who logs writes the first two of these, the thread the others: none of them needs a lock.
+        # Logging threads write the first two of these, the writing thread the others, so that none needs a lock.
         self._given_bytes = 0
         self._dropped = 0
         self._taken_bytes = 0
@@ -54,10 +54,10 @@ class LogWriter(logging.Handler):
         threading.Thread(target=self._run, name="opscore-log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Render a record, and leave it to the thread."""
+        """Render a record, and hand it to the thread."""
         try:
             text = self._rendered(record)
-        except Exception:  # noqa: BLE001 (as every handler does it: a record that can't be rendered is told of)
+        except Exception:  # noqa: BLE001 (like every handler, this one reports a record that can't be rendered)
             self.handleError(record)
             return
         if self._given_bytes - self._taken_bytes > self._waiting_bytes_max:
@@ -67,11 +67,11 @@ class LogWriter(logging.Handler):
         self._lines.put(_Line(text, self._dropped))
 
     def flush(self) -> None:
-        """Wait until what was logged so far is written, `FLUSH_S` at most."""
+        """Wait until everything logged so far is written, for at most `FLUSH_S`."""
         self.written()
 
     def written(self, within_s: float = FLUSH_S) -> bool:
-        """Wait until what was logged so far is written, or has failed to be; `False` where it takes longer."""
+        """Wait until everything logged so far is written or has failed; `False` if that takes longer."""
         done = threading.Event()
         self._lines.put(done)
         return done.wait(within_s)
@@ -93,7 +93,7 @@ class LogWriter(logging.Handler):
                 self._tell(self._dropped)
 
     def _tell(self, dropped: int) -> None:
-        """Say how many lines are missing here, if any are; where that can't be written either, it is said later."""
+        """Write how many lines are missing here, if any are; if that can't be written either, it is done later."""
         missing = dropped + self._failed - self._told
         if missing:
             message, level = "%d lines of the log are missing: they could not be written in time", logging.WARNING
@@ -102,7 +102,7 @@ class LogWriter(logging.Handler):
                 self._told += missing
 
     def _write(self, text: bytes) -> bool:
-        # What a full disk cut short has no end of its line.
+        # A line that a full disk cut short lacks its line break.
         rest = memoryview(b"\n" + text if self._cut_short else text)
         try:
             while rest:
@@ -116,7 +116,7 @@ class LogWriter(logging.Handler):
         return True
 
     def _wait_for_room(self) -> None:
-        """Wait on a descriptor that somebody who shares it has set not to block."""
+        """Wait for a descriptor that another process, which shares it, has set to non-blocking."""
         room = select.poll()
         room.register(self._descriptor, select.POLLOUT)
         room.poll()

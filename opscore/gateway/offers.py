@@ -1,7 +1,7 @@
-"""Offers to go on in another protocol, such as HTTP/2: a server may serve the request as if there were none.
+"""Offers to switch to another protocol, such as HTTP/2; a server may ignore them (RFC 9110, section 7.8).
 
-The parser stops behind a head that offers one, and reads no body. Where there is one, the same head is read again
-without the offer (RFC 9110, section 7.8). Java's own client makes one with every request until it is answered.
+The parser stops after a head with an offer, and reads no body. If the request has a body, the same head is read again
+without the offer. Java's own client makes an offer with every request until one is answered.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ OFFER: Final = b"upgrade"
 def may_be_ignored(fields: Fields) -> bool:
     """Whether a request may be served as if it offered nothing.
 
-    What asks for a WebSocket could do nothing with another answer, and CONNECT offers without a field that could be
-    left out, so that what it sends along would be misread.
+    A client that asks for a WebSocket can't use another answer. CONNECT has no header field with its offer that could
+    be left out, so the data that comes with it would be misread.
     """
     offered = dict(fields).get(OFFER)
     return not has_body(fields) if offered is None else offered.lower() != b"websocket"
@@ -30,7 +30,7 @@ def has_body(fields: Fields) -> bool:
 
 
 def head_without(method: bytes, url: bytes, version: str, fields: Fields) -> bytes:
-    """Write a head that was read, without what it offers."""
+    """Write a head that was read, without its offer."""
     lines = [b"%s %s HTTP/%s" % (method, url, version.encode())]
     lines.extend(b"%s: %s" % field for field in fields if field[0] != OFFER)
     return b"\r\n".join([*lines, b"", b""])

@@ -1,4 +1,4 @@
-"""The part of the SDK that looks after runs and agents, and what all of its calls are made of."""
+"""The part of the SDK that operates runs and agents, and the building blocks of all its calls."""
 
 import json
 import uuid
@@ -23,21 +23,21 @@ class Page:
 
 
 class OperatorCalls:
-    """What whoever operates a server asks of its runs and agents."""
+    """The calls that an operator makes about runs and agents."""
 
     _caller: Caller
 
     async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> JsonObject:
-        """Cancel, pause, resume, retry, reset or terminate a run; returns the session as it is then.
+        """Cancel, pause, resume, retry, reset or terminate a run; returns the session as it is afterwards.
 
         Args:
             session_id: The run.
-            move: What to do; what is so already changes nothing. `terminate` ends the run at once, as cancelled, and
-                leaves what has not been undone as it is.
-            reason: Kept with the session where it is cancelled, terminated or paused.
+            move: What to do; a move to where the run already is changes nothing. `terminate` ends the run at once, as
+                cancelled, without the compensations that are still to be done.
+            reason: Kept with the session if the move is to cancel, terminate or pause.
         """
         body = None if reason is None else as_json({"reason": reason})
-        # To reset twice takes what is under way from agents twice, and to retry twice is a conflict.
+        # A second reset takes open attempts from agents once more, and a second retry is a conflict.
         repeatable = move in _AS_OFTEN_AS_ONE_LIKES
         return await self._caller.document(
             Call(method="POST", path=path_of("session", session_id, move), body=body, repeatable=repeatable)
@@ -46,13 +46,13 @@ class OperatorCalls:
     async def signal(
         self, session_id: str, name: str, payload: Any = None, *, signal_id: str | None = None
     ) -> JsonObject:
-        """Tell a run something by name; a task of it that waits for that, now or later, takes it.
+        """Send a run a signal; a task that waits for it, now or later, takes it.
 
         Args:
             session_id: The run.
-            name: What the run's definition waits for.
+            name: The signal's name in the run's definition.
             payload: The result of the task that takes it.
-            signal_id: Makes repetitions one signal, also across processes; drawn afresh if not given.
+            signal_id: Calls with the same id are one signal, also across processes; random if not given.
         """
         body = as_json({"name": name, "payload": payload, "signalId": signal_id or uuid.uuid4().hex})
         return await self._caller.document(
@@ -63,7 +63,8 @@ class OperatorCalls:
         """Show what happened in a run, the newest first.
 
         Returns:
-            `items`, a page of the run's records; `attempts`, what those tell of each; `nextCursor`, None at the end.
+            `items`, a page of the run's records; `attempts`, each attempt as these records show it; `nextCursor`, None
+            on the last page.
         """
         params = {"limit": None if limit is None else str(limit), "cursor": cursor}
         chosen = {key: value for key, value in params.items() if value is not None}
@@ -79,7 +80,7 @@ class OperatorCalls:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page:
-        """List tasks that failed for good, the newest first, optionally those of one workflow or error code."""
+        """List dead letters, tasks that failed for good, the newest first; optionally of one workflow or error code."""
         return await self.page("deadletter", workflowId=workflow_id, code=code, limit=limit, cursor=cursor)
 
     async def dead_letter(self, task_id: str) -> JsonObject:
@@ -87,22 +88,22 @@ class OperatorCalls:
         return await self._caller.document(Call(method="GET", path=path_of("deadletter", task_id)))
 
     async def replay(self, task_id: str) -> JsonObject:
-        """Try the run of a dead letter again, from everything in it that failed; returns the session."""
+        """Retry the run of a dead letter, from everything in it that failed; returns the session."""
         path = path_of("deadletter", task_id, "replay")
         return await self._caller.document(Call(method="POST", path=path, repeatable=False))
 
     async def replay_all(
         self, *, workflow_id: str | None = None, code: str | None = None, cursor: str | None = None
     ) -> JsonObject:
-        """Try the runs of the next dead letters again; one call looks at a bounded number.
+        """Retry the runs of the next dead letters; each call looks at a bounded number.
 
         Args:
             workflow_id: Only those of runs of this workflow.
             code: Only those that failed with this code.
-            cursor: The `nextCursor` of the call before.
+            cursor: The `nextCursor` of the previous call.
 
         Returns:
-            `replayed`, the ids of the runs that go on; `refused`, with why; `nextCursor`, None at the end.
+            `replayed`, the ids of the runs that continue; `refused`, with the reasons; `nextCursor`, None at the end.
         """
         filters = {"workflowId": workflow_id, "code": code, "cursor": cursor}
         body = as_json({key: value for key, value in filters.items() if value is not None})
@@ -110,7 +111,7 @@ class OperatorCalls:
         return await self._caller.document(Call(method="POST", path=path, body=body, repeatable=False))
 
     async def discard(self, task_id: str, reason: str) -> JsonObject:
-        """Have a task be no dead letter any more; returns it. The journal keeps the reason."""
+        """Discard a dead letter; returns it. The journal keeps the reason."""
         path = path_of("deadletter", task_id, "discard")
         return await self._caller.document(
             Call(method="POST", path=path, body=as_json({"reason": reason}), repeatable=False)
@@ -122,10 +123,11 @@ class OperatorCalls:
         return await self._caller.document(Call(method="POST", path=path))
 
     async def drain_agent(self, agent_id: str, *, wait_s: float = 0.0) -> JsonObject:
-        """Take an agent out of dispatch, and wait up to `wait_s` until it has nothing in hand.
+        """Take an agent out of dispatch, and wait up to `wait_s` until it holds no attempt.
 
         Returns:
-            the agent, with the `lease` that it holds and whether it is `drained`; either way it stays out of dispatch.
+            the agent, with the `lease` that it holds and whether it is `drained`; in both cases it stays out of
+            dispatch.
         """
         params = {"waitSeconds": f"{wait_s:g}"} if wait_s else {}
         path = path_of("agent", agent_id, "drain")
@@ -135,8 +137,8 @@ class OperatorCalls:
         """Read a page of a list.
 
         Args:
-            kind: What is listed, as the path names it, such as `session`.
-            params: The query, named as on the wire; None is left out, a list is given item by item.
+            kind: What to list, by its name in the path, such as `session`.
+            params: The query, by its names on the wire; None is left out, a list becomes repeated parameters.
         """
         chosen = {
             key: value if isinstance(value, list) else str(value) for key, value in params.items() if value is not None
@@ -146,26 +148,26 @@ class OperatorCalls:
 
 
 def path_of(*parts: str) -> str:
-    """The path of what is named by these parts, whatever characters they have."""
+    """The path made of these parts, with special characters quoted."""
     return "/".join((PREFIX, *(quote(part, safe="") for part in parts)))
 
 
 def as_json(value: Any) -> bytes:
-    """The bytes of a body."""
+    """Encode a body as JSON."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two values are the same as JSON; to Python, true is 1, and a tuple is no list."""
+    """Whether two values are equal as JSON. In Python `True == 1`, and a tuple is unequal to a list."""
     return _canonical(one) == _canonical(other)
 
 
 def _canonical(value: Any) -> str:
-    # Read back first: a field's name that is no text becomes one, and can be sorted.
+    # Reading it back turns every object name into a string, so that the names can be sorted.
     return json.dumps(json.loads(as_json(value)), sort_keys=True)
 
 
 def report_of(task_id: str, what: str, body: JsonObject) -> Call:
-    """The call by which an agent says something of an attempt."""
+    """The call by which an agent reports on an attempt: `what` is heartbeat, complete or fail."""
     path = path_of("task", task_id, what)
     return Call(method="POST", path=path, body=as_json(body), outlasts_full_store=True)

@@ -1,7 +1,7 @@
-"""Sending an attempt to a peer over HTTP, or asking for a document, and reporting what happened as a transport fact.
+"""HTTP requests to peers, which push an attempt or fetch a document, with outcomes as transport facts.
 
-Pushes use a connection of their own: on one that was kept alive, a peer that closed it meanwhile can't be told
-from one that broke after taking the request, and that would cost the task a minute of waiting.
+Each push has a connection of its own. If a kept connection breaks, it is unknown whether the peer had closed it before
+or broke it after taking the request, and that would cost the task a minute of waiting.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _log = logging.getLogger("opscore.outbound")
 
 
 def open_client() -> httpx.AsyncClient:
-    """A client that follows no redirects, keeps no connections and no cookies, and reads no proxy settings."""
+    """Make a client that follows no redirects, keeps no connections and cookies, and reads no proxy settings."""
     return httpx.AsyncClient(
         follow_redirects=False,
         trust_env=False,
@@ -39,10 +39,10 @@ def open_client() -> httpx.AsyncClient:
 
 
 class _OwnConnection(httpx.AsyncBaseTransport):
-    """A connection for every request, and no limit on them: there are no more deliveries than agents.
+    """A transport with a connection for each request and no limit on them: there are no more deliveries than agents.
 
-    A pool for all of them would look at each of its connections whenever one comes or goes, which with thousands
-    of slow agents takes all of the processor; and a push that waited for its turn would make its agent suspect.
+    A shared pool would check all of its connections whenever one opens or closes, which with thousands of slow agents
+    takes all of the processor. And a push that had to queue would make its agent suspected.
     """
 
     def __init__(self) -> None:
@@ -51,14 +51,14 @@ class _OwnConnection(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         transport = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=self._limits)
-        # Its connection closes with the response; without one, it has closed already.
+        # The connection closes with the response; if there is none, it has closed already.
         return await transport.handle_async_request(request)
 
 
 def run_message(assignment: Assignment) -> dict[str, Any]:
-    """The body of AgentKit's `/run`, which direct pushes carry as well.
+    """The body of AgentKit's `/run`, and of direct pushes.
 
-    AgentKit forwards only the top-level fields that it knows, so the attempt is named within the payload too.
+    AgentKit forwards only the top-level fields that it knows, so the payload names the attempt as well.
     """
     parameters = assignment.parameters
     if assignment.tool:
@@ -91,7 +91,7 @@ def _message(assignment: Assignment, kind: str, payload: Mapping[str, Any]) -> d
 
 
 def answers_within_s(assignment: Assignment, timeout_s: float) -> float:
-    """How long the answer to an attempt may take: a tool's is its result, and has the attempt's whole time."""
+    """How long the answer to an attempt may take, in seconds; a tool answers with its result, within its timeout."""
     return assignment.timeout_s if assignment.tool else timeout_s
 
 
@@ -104,7 +104,7 @@ async def post(
     headers: Mapping[str, str] | None = None,
     extensions: Mapping[str, Any] | None = None,
 ) -> Fact:
-    """Send a document and say what happened. Raises nothing but cancellation."""
+    """Send a document and return what happened. Raises nothing but cancellation."""
     more = {"json": document, "extensions": dict(extensions or {})}
     response = await _answer(client, "POST", url, timeout_s=timeout_s, headers=headers or {}, **more)
     if not isinstance(response, httpx.Response):
@@ -113,23 +113,24 @@ async def post(
         body = await _body(response, timeout_s, ANSWER_BYTES_MAX)
     read, cut_off = ("", body.reason) if isinstance(body, Broken) else (_decoded(body), None)
     if cut_off is not None and response.is_success:
-        # The agent has it, and may have said what came of it: nobody else could tell why that is waited for in vain.
+        # The agent has the attempt, and its answer may have had the result. Without this line in the log nobody would
+        # know why the result never came.
         task_id, attempt = document.get("opscore_task_id"), document.get("opscore_attempt")
-        said = "what was answered %d to task %s attempt %s only says that it was received: %s"
+        said = "the answer %d to task %s attempt %s counts only as receipt: %s"
         _log.warning(said, response.status_code, task_id, attempt, cut_off)
     return Answered(status=response.status_code, body=read, cut_off=cut_off, retry_after_s=_retry_after_s(response))
 
 
 @attrs.frozen(kw_only=True)
 class Got:
-    """The peer answered; the body is read of a 200 alone."""
+    """The peer answered; the body is read only if the status is 200."""
 
     status: int
     body: bytes = b""
 
 
 async def get(client: httpx.AsyncClient, url: str, *, timeout_s: float, bytes_max: int) -> Got | NotReached | Broken:
-    """Ask for a document, whole or not at all, and say what happened. Raises nothing but cancellation."""
+    """Fetch a document, whole or not at all, and return what happened. Raises nothing but cancellation."""
     response = await _answer(client, "GET", url, timeout_s=timeout_s, headers={})
     if not isinstance(response, httpx.Response):
         return response
@@ -143,20 +144,20 @@ async def get(client: httpx.AsyncClient, url: str, *, timeout_s: float, bytes_ma
 async def _answer(
     client: httpx.AsyncClient, method: str, url: str, *, timeout_s: float, headers: Mapping[str, str], **more: Any
 ) -> httpx.Response | NotReached | Broken:
-    """Send a request, and read the head of its answer; who gets a response has to close it."""
+    """Send a request, and read the head of its answer; the caller has to close a response."""
     timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s), pool=None)
     try:
         request = client.build_request(
             method, url, headers={"Accept-Encoding": _PLAIN, **headers}, timeout=timeout, **more
         )
-    except Exception as error:  # noqa: BLE001 (httpx refuses what it can't say in more ways than it documents)
+    except Exception as error:  # noqa: BLE001 (httpx refuses what it can't encode in more ways than it documents)
         return NotReached(reason=_said(error))
     with trio.move_on_after(timeout_s + CONNECT_TIMEOUT_S):
         try:
             return await client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
             return NotReached(reason=_said(error))
-        except Exception as error:  # noqa: BLE001 (whatever it was, the peer may have the request by then)
+        except Exception as error:  # noqa: BLE001 (whatever went wrong, the peer may have the request by then)
             return Broken(reason=_said(error))
     return Broken(reason=f"no answer within {timeout_s:g} s")
 
@@ -178,20 +179,20 @@ async def _closing(response: httpx.Response) -> AsyncIterator[None]:
 async def _body(response: httpx.Response, timeout_s: float, bytes_max: int) -> bytes | Broken:
     """Read the body, within a size and a time.
 
-    An encoded body is refused: a few bytes can unpack into gigabytes, and the peer was asked for a plain one.
+    An encoded body is refused, because a few bytes can unpack into gigabytes, and the request asked for a plain one.
     """
     if response.headers.get("content-encoding", _PLAIN).strip().lower() not in ("", _PLAIN):
-        return Broken(reason="its answer is encoded, and a plain one was asked for")
+        return Broken(reason="its answer is encoded, although a plain one was requested")
     body, too_large = bytearray(), Broken(reason=f"its answer has more than {bytes_max:,} bytes")
     with trio.move_on_after(timeout_s):
         try:
             async for chunk in response.aiter_raw():
                 body += chunk
-                # One read may bring thousands of small chunks, and taking them apart one by one waits for nothing.
-                # Whoever is cancelled here would leave httpx's generators open, as below.
+                # One read may bring thousands of small chunks, and handling them would never yield to other tasks.
+                # It is shielded, because cancellation here would leave httpx's generators open, as below.
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 if len(body) > bytes_max:
-                    # Not left by a `return`, which would leave httpx's inner generators open: the next read fails.
+                    # Not `return`, which would leave httpx's inner generators open. After closing, the next read fails.
                     await response.aclose()
         except (httpx.HTTPError, httpx.StreamError) as error:
             return too_large if len(body) > bytes_max else Broken(reason=_said(error))

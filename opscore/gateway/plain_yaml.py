@@ -1,7 +1,7 @@
-"""YAML as JSON would say it: no aliases, no dates, and no tag that makes anything else.
+"""YAML restricted to what JSON can express: no aliases, no dates, and no tags for other types.
 
-What is a number, true, false or null is what YAML 1.2 has in its core schema (10.3.2), so that JSON within YAML reads
-the same; what YAML 1.1 made of `22:30`, `0777`, `1_000` or `no` is what is written: a text.
+Numbers, true, false and null are those of YAML 1.2's core schema (10.3.2), so that JSON within YAML means the same.
+`22:30`, `0777`, `1_000` and `no`, to which YAML 1.1 gave other meanings, are strings.
 """
 
 import re
@@ -15,9 +15,9 @@ from opscore.runtime.codec import too_large
 BYTES_MAX: Final = 64 * 1024
 """PyYAML takes about 15 microseconds a byte, most of a second for a body of this size; JSON takes a hundredth."""
 VALUE_SHOWN: Final = 64
-"""Characters of a value that can't be read."""
+"""How many characters of an unreadable value are shown."""
 SUFFIXES: Final = (".yaml", ".yml")
-"""What names of files end in that hold it."""
+"""The suffixes of YAML files."""
 _TAGS: Final = "tag:yaml.org,2002:"
 MERGE: Final = f"{_TAGS}merge"
 """The tag of `<<`."""
@@ -37,9 +37,10 @@ _SCALARS: Final = (
     ),
     (MERGE, ["<"], re.compile(r"<<\Z")),
 )
-"""What a text without quotes is that is more than a text: a tag, the signs that it may begin with, and how it looks.
+"""Unquoted scalars that are not strings: a tag, the characters that they may begin with, and a pattern.
 
-No number but zero begins with a zero: what does is a code, a mode or a day, which a number would cut short.
+A whole number does not begin with a zero, unless it is zero. Anything else that does is a code, a mode or a day, which
+would lose its zero as a number.
 """
 _LOOKS: Final = {tag: pattern for tag, _, pattern in _SCALARS}
 
@@ -48,26 +49,27 @@ def read(text: bytes | str) -> Any:
     """Read a document.
 
     Raises:
-        ValueError: it is not YAML, says what JSON can't, or gives a name twice in one object; the message is one line.
+        ValueError: it is not YAML, has a value that JSON can't express, or has a name twice in one object; the message
+            is one line.
     """
     try:
         return yaml.load(text, Loader=_OnceLoader)  # noqa: S506 (a safe loader's subclass)
     except Exception as error:
-        # Beside its own errors there is what its scanner runs into: "\U00110000", an OverflowError.
+        # PyYAML also raises other errors that its scanner runs into: "\U00110000" is an OverflowError.
         raise ValueError(" ".join(str(error).split())) from error
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, which can grow without bound, and without dates, which JSON can't say.
+    """Loads YAML without aliases, which can grow without bound, and without dates, which JSON can't express.
 
-    libyaml's loader would be several times as fast, but it recurses in C: deep nesting ends the process.
+    libyaml's loader would be several times faster, but it recurses in C, so that deep nesting kills the process.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Compose a node.
 
         Raises:
-            yaml.YAMLError: with its place, also where it is an alias.
+            yaml.YAMLError: with its place; an alias is an error as well.
         """
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
@@ -86,29 +88,29 @@ class PlainLoader(yaml.SafeLoader):
         except (yaml.YAMLError, RecursionError):
             raise
         except Exception as error:
-            # A tagged scalar raises whatever its reading runs into: !!bool x, a KeyError.
+            # Reading a tagged scalar may raise anything: !!bool x is a KeyError.
             why = too_large() if node.tag == INT and len(node.value) > sys.get_int_max_str_digits() else error
             problem = f"{node.tag.removeprefix(_TAGS)} can't be read: {why}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def _check_look(self, node: yaml.Node) -> None:
-        """Refuse what a tag such as `!!bool` says of a text that does not look like it."""
+        """Refuse a tag such as `!!bool` on a text that does not match its pattern."""
         pattern = _LOOKS.get(node.tag)
         if isinstance(node, yaml.ScalarNode) and pattern is not None and not pattern.match(node.value):
-            raise ValueError(f"{node.value[:VALUE_SHOWN]!r} is none")
+            raise ValueError(f"{node.value[:VALUE_SHOWN]!r} is not one")
 
 
 class _OnceLoader(PlainLoader):
-    """Refuses an object that gives a name twice, of which the last value alone would count."""
+    """Refuses an object that has a name twice, of which only the last value would count."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (the base's signature)
-        # What an object merges, and says itself, is no repetition.
+        # A name that an object merges and also defines itself is no repetition.
         own = [key for key, _ in node.value if key.tag != MERGE]
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         names: set[Any] = set()
         for key in own:
             name = self.construct_object(key, deep=True)
-            # To Python 1, 1.0 and true are one name; to the document they are three, none of which is a string.
+            # In Python 1, 1.0 and true are one key; in the document they are three names, none of which is a string.
             if (type(name), name) in names:
                 problem = f"the name {name!r} is given twice in one object"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)

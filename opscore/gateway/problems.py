@@ -1,7 +1,7 @@
-"""How errors become HTTP: one table, and the one shape of every error answer.
+"""How errors become HTTP: one table of statuses, and the one format of error answers.
 
-Each row is an error class of the runtime or the gateway, its status and its title; the most specific class
-counts. A test proves that no error is missing here.
+Each row is an error class of the runtime or the gateway with its status; the most specific class counts. A test
+proves that no error is missing here.
 """
 
 import math
@@ -37,11 +37,11 @@ STATUSES: Final[dict[type[Exception], int]] = {
     GuestEnded: 503,
     ActorError: 503,
 }
-"""Subclasses that are not named share their base's status."""
+"""Subclasses that are not listed share their base's status."""
 
 
 class HttpRefusal(Exception):
-    """A request that the gateway itself refuses, before the runtime hears of it."""
+    """A request that the gateway itself refuses, before it calls the runtime."""
 
     def __init__(self, status: int, code: str, detail: str, *, headers: dict[str, str] | None = None) -> None:
         self.status = status
@@ -72,7 +72,7 @@ def problem(
 
 
 def answer(error: Exception) -> Response | None:
-    """Answer for an error of the table; nothing for one that is not in it, which is a bug."""
+    """Answer for an error of the table; None for one that is not in it, which is a bug."""
     if isinstance(error, HttpRefusal):
         return problem(error.status, error.code, str(error), headers=error.headers)
     status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)

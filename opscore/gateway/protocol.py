@@ -1,9 +1,9 @@
-"""HTTP/1.1 with bounds: uvicorn's httptools protocol, unable to be held or filled by a client.
+"""HTTP/1.1 with bounds: uvicorn's httptools protocol, which no client can block or fill.
 
 uvicorn keeps a silent connection, reads a head of any length and answers what it cannot parse in plain text.
-It also parses all that it has read at once, so a client that pipelines could fill the memory. This subclass
-bounds heads in bytes and in time, bodies, idle and unread connections in time, and connections, header fields
-and pipelined requests in number, and it refuses in problem+json (RFC 9457). `body_limit` bounds bodies in bytes.
+It also parses at once all that it has read, so a client that pipelines could fill the memory. This subclass bounds
+heads in size and time; bodies, idle connections and unread answers in time; and connections, header fields and
+pipelined requests in number. It refuses in problem+json (RFC 9457). `body_limit` bounds the size of bodies.
 """
 
 import asyncio
@@ -26,25 +26,25 @@ from opscore.gateway.liveness import LivenessAlone
 
 @attrs.frozen(kw_only=True)
 class ServerLimits:
-    """What clients may take of the server.
+    """Limits on what clients may use of the server; times are in seconds.
 
     Attributes:
-        connections_max: Connections served at once; one more is answered 503, or that the process lives.
-        refusals_max: Connections beyond those that are still answered; the next is just closed.
-        liveness_path: What is answered on these as on any other connection.
-        retry_after_s: The wait that such an answer proposes.
-        header_bytes_max: Request line and header fields together.
+        connections_max: Connections served at once; any beyond get only the answer of `liveness_path`, or 503.
+        refusals_max: Connections beyond those that still get an answer; any further ones are just closed.
+        liveness_path: The path that is answered even on a connection too many.
+        retry_after_s: The wait that such a 503 proposes.
+        header_bytes_max: Size of request line and header fields together.
         header_fields_max: Header fields of one request; each takes far more memory than its bytes.
-        pipelined_max: Requests that may wait on a connection while one is answered; with one more, those that
-            came before it are answered, and the connection closes.
-        waiting_bytes_max: What may wait so in bytes before no more is read. Until then the end of the connection is
-            seen, so that the request under way learns that its client has left.
+        pipelined_max: Requests that may wait on a connection while one is answered; at one more, the earlier
+            ones are answered and the connection closes.
+        waiting_bytes_max: Size of the requests that wait so, beyond which the connection is not read further. Until
+            then the server notices its end, so that the open request learns that its client has left.
         request_head_timeout_s: From the connection, or a request's first byte, to the end of its head.
         request_body_timeout_s: From the end of the head to the end of the body.
         idle_timeout_s: Between one answer and the next request.
-        write_timeout_s: How long a client may leave an answer unread, and read none of it, before it is cut off.
-        linger_s: How long a refused client's connection is kept, so that it gets to read its answer.
-        drain_s: How long requests under way may take to end once the server was told to stop.
+        write_timeout_s: How long a client may read nothing of an answer before it is cut off.
+        linger_s: How long a refused client's connection is kept, so that the client can read the answer.
+        drain_s: How long open requests may take to end once the server was told to stop.
     """
 
     connections_max: int = 10_000
@@ -65,7 +65,7 @@ class ServerLimits:
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """An answer in problem+json that the server itself gives, after which the connection closes."""
+    """An answer in problem+json by the server itself, after which the connection closes."""
 
     status: int
     code: str
@@ -84,7 +84,7 @@ class Problem:
         return json.dumps(document).encode()
 
     def headers(self, body: bytes) -> list[tuple[bytes, bytes]]:
-        """List the header fields that go with the body."""
+        """Return the header fields for the body."""
         fields = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),
@@ -95,7 +95,7 @@ class Problem:
         return fields
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request with it: a problem is an ASGI application."""
+        """Answer a request with this problem, which is an ASGI application."""
         body = self.body()
         start = {"type": "http.response.start", "status": self.status, "headers": self.headers(body)}
         await send(start)
@@ -103,7 +103,7 @@ class Problem:
 
 
 class BoundedConfig(uvicorn.Config):
-    """uvicorn's configuration for this protocol: no logging set-up, no environment, nothing but HTTP/1.1."""
+    """uvicorn's configuration for this protocol: no logging set-up, no environment variables, only HTTP/1.1."""
 
     def __init__(self, app: ASGIApp, limits: ServerLimits) -> None:
         self.limits = limits
@@ -123,7 +123,7 @@ class BoundedConfig(uvicorn.Config):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Whenever the client has something to send, a clock runs against it."""
+    """One connection. A timeout runs whenever the client has something to send."""
 
     def __init__(
         self,
@@ -134,20 +134,20 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = config.limits
-        # call_later takes any number of seconds; only the annotation says whole ones.
+        # call_later accepts fractions of seconds; only uvicorn's annotation says whole ones.
         self.timeout_keep_alive = config.limits.idle_timeout_s  # type: ignore[assignment]
         self._refused = False
         self._head_refused = False
-        self._head_again = b""  # Of a request that is read again, without what it offers.
+        self._head_again = b""  # The head to read again, without its offer of another protocol.
         self._answering: RequestResponseCycle | None = None
-        # Bytes since the last byte of a body or the end of a message: what the parser had to keep or skip.
+        # Bytes since the last byte of a body or the end of a message: those that the parser had to keep or skip.
         self._unframed_bytes = 0
-        self._waiting_bytes = 0  # What came since requests wait: never less than what they take.
+        self._waiting_bytes = 0  # Bytes received since requests wait: never fewer than these take.
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Count the connection, and start the clock for its first request."""
+        """Count the connection, and start the timeout of its first request."""
         super().connection_made(transport)
         limits, self.flow = self._limits, HeldFlow(transport, self._holds_much)
         self._write_clock = WriteClock(transport, self.loop, limits.write_timeout_s)
@@ -156,14 +156,14 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.abort()
             return
         if excess > 0:
-            detail = f"The server has as many connections as it takes, {limits.connections_max:,}."
+            detail = f"The server has as many connections as it accepts, {limits.connections_max:,}."
             wait_s = limits.retry_after_s
             refusal = Problem(status=503, code="too_many_connections", detail=detail, retry_after_s=wait_s)
             self.app = LivenessAlone(self.app, limits.liveness_path, refusal)
         self._arm_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection; a reply that nobody will read is worth a line in the log."""
+        """Forget the connection, and log if its client left before it was answered."""
         self._disarm_head_timer()
         self._disarm_body_timer()
         self._write_clock.stop()
@@ -174,21 +174,21 @@ class BoundedProtocol(HttpToolsProtocol):
             self.logger.info("%s left before %s %s was answered", self.client, scope["method"], scope["path"])
         self.pipeline.clear()
         super().connection_lost(exc)
-        # uvicorn tells the request that came last; the one being answered may be another.
+        # uvicorn notifies only the request that came last; the one being answered may be another.
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
-        # These refer back to the connection: without them it is freed now, with what it has read, and not as garbage
-        # some day. Nothing asks for them any more, because a request whose client has left answers nobody.
+        # These refer back to the connection: without them it is freed now, with what it has read, instead of later by
+        # the garbage collector. They are not needed any more, because the client of a request that still runs is gone.
         self.cycle = self.flow = self._answering = self._write_clock = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, within bounds."""
+        """Parse the data, within bounds."""
         self._unframed_bytes += len(data)
         if not self._refused:
             self._parse(data)
             if self.pipeline:
-                # uvicorn would read no further, and nobody would see that the client of a claim under way has left.
+                # uvicorn would read no further, and it would go unnoticed that the client of an open claim has left.
                 self._waiting_bytes += len(data)
                 self.flow.resume_reading()
             self._watch_client()
@@ -196,14 +196,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header field, if there are not too many."""
+        """Accept a header field, unless there are too many."""
         if len(self.headers) >= self._limits.header_fields_max:
             self._head_refused = True
             raise _RefusedError
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Stop the clock, and look at the head as a whole."""
+        """Stop the timeout of the head, and check the head as a whole."""
         self._disarm_head_timer()
         if len(self.pipeline) >= self._limits.pipelined_max:
             raise _RefusedError
@@ -212,7 +212,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _RefusedError
         if self.parser.should_upgrade():
             if not offers.may_be_ignored(self.headers):
-                detail = "This server speaks plain HTTP/1.1 and takes no upgrade to another protocol."
+                detail = "This server speaks plain HTTP/1.1 and accepts no upgrade to another protocol."
                 self.app = Problem(status=400, code="upgrade_refused", detail=detail)
             elif offers.has_body(self.headers):
                 method, version = self.parser.get_method(), self.parser.get_http_version()
@@ -221,7 +221,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Accept a part of the body."""
         self._unframed_bytes = 0
         super().on_body(body)
 
@@ -234,7 +234,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the connection, or see to it that a closing one does close."""
+        """Continue with the connection, or make sure that a closing one does close."""
         self._disarm_body_timer()
         super().on_response_complete()
         if self._is_free():
@@ -243,7 +243,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._read_on()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, which it is not while its client still reads: the other clock runs then."""
+        """Close an idle connection. While the client still reads an answer it is not idle, and `WriteClock` runs."""
         if self.transport.get_write_buffer_size():
             again = self.timeout_keep_alive_handler
             self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, again)
@@ -251,12 +251,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """Start the clock for a client that does not read."""
+        """Start the write timeout, because the client does not read."""
         super().pause_writing()
         self._write_clock.start()
 
     def resume_writing(self) -> None:
-        """Stop that clock if more is to be written, or begin the request that waited for the client to read."""
+        """Stop that timeout if more is to be written, or begin the request that waited for the client to read."""
         super().resume_writing()
         if not self._is_free():
             self._write_clock.stop()
@@ -265,8 +265,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._read_on()
 
     def _parse(self, data: bytes) -> None:
-        # uvicorn would warn of each refusal, and not say of whom, and recommend libraries for an upgrade that is left
-        # out on purpose.
+        # uvicorn would log a warning for each refusal without naming the client, and recommend libraries for upgrades,
+        # which are left out on purpose.
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -277,19 +277,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self.logger.info("%s was refused: %s", self.client, problem.detail)
             self._refuse(problem)
         except httptools.HttpParserUpgrade as offer:
-            # The parser stops behind the head that offers it. Where the offer is ignored, HTTP/1.1 goes on there.
+            # The parser stops after the head with the offer. If the offer is ignored, HTTP/1.1 continues from there.
             rest = data[offer.args[0] :]
             if self._head_again:
                 head, self._head_again = self._head_again, b""
                 self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn has it.
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn does.
                 self._parse(head)
             if rest and not self._refused and not isinstance(self.app, Problem):
                 self._parse(rest)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self.flow.write_paused:
-            # A client that does not read what it asked for is not worked for either, until it does.
+            # The server does not work for a client that does not read its answers, until it does.
             self.pipeline.append((cycle, app))
             return
         self._answering = cycle
@@ -301,7 +301,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _read_on(self) -> None:
         if self._cycle_open() is not None and not self.pipeline:
-            # The last request that was read has begun: its body may go on, and has its time from now.
+            # The last request that was read has begun: its body may continue, and its timeout starts now.
             self._waiting_bytes = 0
             self.flow.resume_reading()
             self._watch_client()
@@ -328,7 +328,7 @@ class BoundedProtocol(HttpToolsProtocol):
         limits = self._limits
         detail = (
             f"Request line and header fields are larger than {limits.header_bytes_max:,} bytes, "
-            f"or the fields are more than {limits.header_fields_max:,}."
+            f"or there are more than {limits.header_fields_max:,} fields."
         )
         return Problem(status=431, code="header_too_large", detail=detail)
 
@@ -345,15 +345,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         cycle = self._cycle_open()
         if cycle is not None and cycle.more_body and self.pipeline and not self._is_free():
-            self.pipeline.popleft()  # It has not begun, and never will.
+            self.pipeline.popleft()  # This request has not begun, and never will.
             cycle = self.cycle = self.pipeline[0][0] if self.pipeline else cast("RequestResponseCycle", self._answering)
         if cycle is not None:
             if not cycle.more_body:
-                # What is wrong came after a good request: that one is answered, then the connection closes.
+                # The fault came after a good request: that one is answered, then the connection closes.
                 cycle.keep_alive = False
                 return
             cycle.disconnected = True
-            cycle.waiting_for_100_continue = False  # Nothing is written behind the refusal.
+            cycle.waiting_for_100_continue = False  # Nothing may be written after the refusal.
             cycle.message_event.set()
             if cycle.response_started or self.pipeline:
                 self.transport.close()
@@ -363,8 +363,8 @@ class BoundedProtocol(HttpToolsProtocol):
         fields = self.server_state.default_headers + problem.headers(body)
         lines.extend(b"%s: %s" % field for field in fields)
         self.transport.write(b"\r\n".join([*lines, b"", body]))
-        # Closing with unread bytes resets the connection, and the reset can overtake the answer: the answer
-        # is ended first, and some of what still comes is thrown away (RFC 9112, section 9.6).
+        # Closing with unread bytes resets the connection, and the reset can overtake the answer. So the answer
+        # is ended first, and data that still comes is discarded for a while (RFC 9112, section 9.6).
         self.transport.write_eof()
         self.loop.call_later(self._limits.linger_s, self.transport.abort)
 
@@ -397,4 +397,4 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _RefusedError(Exception):
-    """Ends parsing: the parser raises an error of its own then."""
+    """Ends parsing; the parser turns it into an error of its own."""

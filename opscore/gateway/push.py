@@ -13,9 +13,9 @@ class Push:
     """A `Delivery` to contact endpoints.
 
     Args:
-        client: what sends; see `outbound.open_client`.
+        client: sends the requests; see `outbound.open_client`.
         policy: where endpoints may point.
-        timeout_s: how long an agent may take to answer.
+        timeout_s: how long an agent may take to answer, in seconds.
     """
 
     def __init__(self, client: httpx.AsyncClient, policy: ContactPolicy, *, timeout_s: float) -> None:
@@ -28,7 +28,7 @@ class Push:
         return agent.source is not AgentSource.LOCAL and bool(agent.contact_endpoint)
 
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
-        """Post the attempt to the first of the endpoint's addresses that takes the connection."""
+        """Post the attempt to the first of the endpoint's addresses that accepts the connection."""
         try:
             parts, addresses = await self._policy.resolve(agent.contact_endpoint or "")
         except trio.TooSlowError:
@@ -37,7 +37,7 @@ class Push:
             return NotReached(reason=str(error))
         fact: Fact = NotReached(reason="its name has no address")
         for address in addresses:
-            # The checked address itself is contacted: looking the name up again could answer differently.
+            # The request goes to the checked address itself: a second look-up of the name might return another.
             literal = f"[{address}]" if ":" in address else address
             netloc = literal if parts.port is None else f"{literal}:{parts.port}"
             fact = await outbound.post(

@@ -1,4 +1,4 @@
-"""The answers that are no problems."""
+"""The answers to requests that succeed."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -13,22 +13,22 @@ T = TypeVar("T")
 
 
 def shown(document: Any, status: int = HTTPStatus.OK) -> Response:
-    """Answer with a document; a run with its tasks can take megabytes, and nothing else goes on while it is written."""
+    """Answer with a document. Runs may take megabytes and encoding blocks the event loop, hence the fast encoder."""
     return Response(codec.encode_shown(document), status_code=status, media_type="application/json")
 
 
 def accepted(document: Any) -> Response:
-    """What was asked is durable, and will be done."""
+    """Answer 202: the request is durable, and will be carried out."""
     return shown(document, HTTPStatus.ACCEPTED)
 
 
 def created(document: Any) -> Response:
-    """What was sent now exists."""
+    """Answer 201: the object that was sent now exists."""
     return shown(document, HTTPStatus.CREATED)
 
 
 def no_content() -> Response:
-    """Nothing to say."""
+    """Answer 204."""
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 

@@ -1,4 +1,4 @@
-"""One request on its way through: who sent it, what it says, what it may do."""
+"""One request: who sent it, what it contains, and what it may do."""
 
 import asyncio
 import math
@@ -26,13 +26,13 @@ T = TypeVar("T")
 _JSON: Final = frozenset({"", "application/json"})
 _YAML: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 NAME_BYTES_MAX: Final = 511
-"""Of a name in a path; what the store takes as a key."""
+"""The longest name in a path, in bytes: the longest key of the store."""
 DIGITS_MAX: Final = 18
 
 
 @attrs.frozen(kw_only=True)
 class Gateway:
-    """What every request is answered with."""
+    """What every request needs to be answered."""
 
     guest: Guest[Node]
     drain: Drain
@@ -41,7 +41,7 @@ class Gateway:
     contacts: ContactPolicy = attrs.field(init=False)
     """Where agents' contact endpoints may point."""
     yaml_turn: asyncio.Lock = attrs.field(init=False, factory=asyncio.Lock)
-    """Held while a body is read as YAML: several at once would leave the event loop little time between them."""
+    """Held while a body is parsed as YAML, because several at once would leave the event loop little time."""
 
     @contacts.default
     def _contacts(self) -> ContactPolicy:
@@ -71,11 +71,11 @@ class Call:
         return await self.gateway.guest.call(function, *args, **kwargs)
 
     async def run_while_client_stays(self, function: Callable[..., Awaitable[T]], *args: object, **kwargs: object) -> T:
-        """Call one of the node's async methods that waits; it is cancelled as soon as nobody waits for the answer.
+        """Call one of the node's async methods that waits; it is cancelled as soon as the client leaves.
 
         Raises:
-            ClientDisconnect: the client has left, if only in the moment in which there was an answer.
-            HttpRefusal: 401 where there is an answer, but the key was revoked meanwhile.
+            ClientDisconnect: the client has left, even if there was an answer at the same moment.
+            HttpRefusal: 401 if there is an answer, but the key was revoked meanwhile.
         """
         working = asyncio.create_task(self.run(function, *args, **kwargs))
         leaving = asyncio.create_task(self._client_left())
@@ -99,7 +99,7 @@ class Call:
         """A part of the path.
 
         Raises:
-            HttpRefusal: 404 for what is too long to be the name of anything.
+            HttpRefusal: 404 if it is too long to be the name of anything.
         """
         part = str(self.request.path_params[name])
         if len(part.encode()) > NAME_BYTES_MAX:
@@ -107,7 +107,7 @@ class Call:
         return part
 
     def require(self, scope: Scope, agent_id: str | None = None) -> None:
-        """Refuse a key that may not do this.
+        """Refuse a key that lacks the scope.
 
         Raises:
             HttpRefusal: 403.
@@ -117,7 +117,7 @@ class Call:
             raise HttpRefusal(403, "forbidden", f"This key lacks the scope {scope.value!r}{about}.")
 
     def require_agent(self) -> None:
-        """Refuse a key that may not speak for any agent; for which, is asked once that is known.
+        """Refuse a key that may not act for any agent; the agent itself is checked once it is known.
 
         Raises:
             HttpRefusal: 403.
@@ -138,7 +138,7 @@ class Call:
         self.principal = principal
 
     def idempotency_key(self) -> str | None:
-        """What the caller names this request by, if it does.
+        """The request's idempotency key, if it has one.
 
         Raises:
             HttpRefusal: 400 for one that is empty or too long.
@@ -151,12 +151,15 @@ class Call:
         return key
 
     async def json(self, *, optional: bool = False, also: str = "", names_once: bool = False) -> Any:
-        """Read the body as JSON; what holds a workflow gives each name once, lest a part of it is lost unseen.
+        """Read the body as JSON.
 
-        Where there may be no body, one that is empty has no type: many clients name one of a form then.
+        Args:
+            optional: Read an empty body as `{}`, whatever its content type: many clients name that of a form then.
+            also: Other content types, for the refusal's text.
+            names_once: Refuse an object that has a name twice, so that no part of a workflow is lost unnoticed.
 
         Raises:
-            HttpRefusal: 415 for another content type, 400 for what is not JSON.
+            HttpRefusal: 415 for another content type, 400 if it is not JSON.
         """
         if optional and not (await self._body()).strip():
             return {}
@@ -170,10 +173,10 @@ class Call:
             raise HttpRefusal(400, "malformed_json", f"The body is not JSON: {error}.") from error
 
     async def json_or_yaml(self) -> Any:
-        """Read a workflow from the body, as JSON, or as YAML when its content type says so.
+        """Read a workflow from the body, as JSON, or as YAML if the content type says so.
 
         Raises:
-            HttpRefusal: as `json`; 413 for too much YAML, 400 for what is not YAML.
+            HttpRefusal: as for `json`; 413 for too much YAML, 400 if it is not YAML.
         """
         if self._content_type() not in _YAML:
             return await self.json(also="application/yaml or ", names_once=True)
@@ -185,10 +188,10 @@ class Call:
             return await asyncio.to_thread(_read_yaml, body)
 
     async def _body(self) -> bytes:
-        """Read the body, which may take its time; whoever sends it is asked for once more.
+        """Read the body; because that may take a while, the key is checked again.
 
         Raises:
-            HttpRefusal: 401 where the key was revoked meanwhile.
+            HttpRefusal: 401 if the key was revoked meanwhile.
         """
         body = await self.request.body()
         if self.principal is not None:
@@ -199,7 +202,7 @@ class Call:
         """Read the body as a strict value.
 
         Raises:
-            HttpRefusal: as `json`.
+            HttpRefusal: as for `json`.
             InvalidDocument: with every fault.
         """
         return self.structured(await self.json(optional=optional), kind)
@@ -214,7 +217,7 @@ class Call:
         return checks.structured(document, kind, rules, "request")
 
     def seconds(self, name: str, *, most: float) -> float:
-        """Read a query parameter that is a number of seconds; `most` bounds it, 0 when not given."""
+        """Read a query parameter that is a number of seconds, cut to `most`; 0 if it is not given."""
         text = self.request.query_params.get(name)
         if text is None:
             return 0.0
@@ -232,7 +235,7 @@ class Call:
         text = self.request.query_params.get(name)
         if text is None:
             return default
-        # Its length is looked at first: Python refuses to read thousands of digits.
+        # The length is checked first, because Python refuses to read thousands of digits.
         plain = text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX
         if not plain or not 1 <= int(text) <= most:
             raise _bad_parameter(name, f"expected a whole number from 1 to {most}, found {text[:64]!r}")
@@ -243,13 +246,13 @@ class Call:
 
 
 class QueryFaults:
-    """What is wrong with a query, told at once: each part is read, also after one that can't be."""
+    """Collects the faults of a query, so that all are reported at once: each part is read, also after a faulty one."""
 
     def __init__(self) -> None:
         self._found: list[Fault] = []
 
     def or_else(self, otherwise: T, read: Callable[[], T]) -> T:
-        """Read a part; what stands in for one that is wrong only has the rest be read."""
+        """Read a part; if it is faulty, return `otherwise`, so that the rest can be read."""
         try:
             return read()
         except InvalidDocument as error:
@@ -257,7 +260,7 @@ class QueryFaults:
             return otherwise
 
     def last(self, read: Callable[[], T]) -> T:
-        """Read what the query asks for.
+        """Run the query.
 
         Raises:
             InvalidDocument: with the faults of all parts.
@@ -269,7 +272,7 @@ class QueryFaults:
 
 
 def _said(header: str) -> str:
-    """What a header field says, which comes here as if it were Latin-1: clients write UTF-8, and some really that."""
+    """Decode a header field, which arrives decoded as Latin-1: most clients write UTF-8, and some really Latin-1."""
     try:
         return header.encode("latin-1").decode()
     except UnicodeDecodeError:
@@ -277,7 +280,7 @@ def _said(header: str) -> str:
 
 
 def within(field: str, error: InvalidDocument) -> InvalidDocument:
-    """The same faults, under the field of the request that holds the document."""
+    """The same faults, with paths below the field of the request that contains the document."""
     faults = (attrs.evolve(fault, path=f"{field}{_going_on(fault.path)}") for fault in error.faults)
     return InvalidDocument(error.what, tuple(faults))
 

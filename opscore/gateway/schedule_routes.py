@@ -1,4 +1,4 @@
-"""Schedules on the wire."""
+"""The routes of schedules."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ DUE_TIMES_SHOWN: Final = 5
 
 
 async def create(call: Call) -> Response:
-    """Have runs of a workflow start by themselves; the same again under one id answers what is there."""
+    """Create a schedule; the same content again under one id is answered with the schedule that exists."""
     request = await call.document(ScheduleRequest)
     try:
         schedule = await call.run(
@@ -38,7 +38,7 @@ async def create(call: Call) -> Response:
 
 
 async def list_schedules(call: Call) -> Response:
-    """List schedules, by workflow if asked to."""
+    """List schedules, optionally only those of one workflow."""
     query = call.request.query_params
     found = call.node.schedules(
         limit=call.count("limit", default=100, most=PAGE_MAX),
@@ -49,23 +49,23 @@ async def list_schedules(call: Call) -> Response:
 
 
 async def show(call: Call) -> Response:
-    """Show a schedule with the times at which it is due next."""
+    """Show a schedule with its next due times."""
     return shown(_document(call, call.node.schedule(call.path("scheduleId"))))
 
 
 async def delete(call: Call) -> Response:
-    """Forget a schedule."""
+    """Delete a schedule."""
     await call.run(call.node.delete_schedule, call.path("scheduleId"))
     return no_content()
 
 
 async def pause(call: Call) -> Response:
-    """Keep a schedule from starting runs."""
+    """Pause a schedule, so that it starts no runs."""
     return shown(_document(call, await call.run(call.node.pause_schedule, call.path("scheduleId"))))
 
 
 async def resume(call: Call) -> Response:
-    """Let a schedule go on."""
+    """Resume a schedule."""
     return shown(_document(call, await call.run(call.node.pause_schedule, call.path("scheduleId"), paused=False)))
 
 

@@ -1,14 +1,14 @@
 """The HTTP server: uvicorn with trio as its guest, started, drained and stopped in order.
 
 `serve` owns the signals. The first SIGTERM, SIGINT or SIGHUP begins the drain: `Drain.begun` turns true at once, so
-readiness fails and long-polls answer early; the listener stays open until the requests under way have ended,
-for at most `drain_s`; then it closes, then trio's side closes in order, and the exit code is 0. A second
-signal ends the process where it stands, with 128 + its number, after flushing the logs. Where SIGHUP is ignored, as
-under nohup, it stays so.
+that readiness fails and long polls are answered early. The listener stays open until the open requests have ended,
+for at most `drain_s`. Then it closes, then trio's side closes in order, and the exit code is 0. A second signal ends
+the process at once, with 128 + its number, after flushing the logs. If SIGHUP is ignored, as under nohup, it stays
+ignored.
 
     CannotListen    the address cannot be listened on; the command line exits with 2
 
-What the trio side dies of is raised as it is. See docs/adr/0002-uvicorn-with-trio-as-guest.md.
+An error that ends trio's side is raised unchanged. See docs/adr/0002-uvicorn-with-trio-as-guest.md.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ T = TypeVar("T")
 
 BACKLOG = 2_048
 LAST_GRACE_S = 1.0
-"""After the drain's time is up: for cancelled requests to answer, before their connections are cut."""
+"""After the drain's time is up: the time that cancelled requests have to answer before their connections are cut."""
 
 logger = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
-    """The server cannot listen on the address it was given."""
+    """The server cannot listen on the given address."""
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         self.host = host
@@ -64,7 +64,7 @@ class Address:
 
 
 class Drain:
-    """Says, once, that the server is to stop: readiness and long-polls look at it."""
+    """A flag, set once, that the server is to stop; readiness and long polls check it."""
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
@@ -76,18 +76,18 @@ class Drain:
         return self._begun.is_set()
 
     def begin(self) -> None:
-        """Begin to stop; call it in the event loop's thread. Doing so again changes nothing."""
+        """Begin to stop; to be called in the event loop's thread. Further calls change nothing."""
         if not self.begun:
             self._begun.set()
             for callback in self._callbacks:
                 callback()
 
     async def wait(self) -> None:
-        """Wait until the server is to stop."""
+        """Wait until the server begins to stop."""
         await self._begun.wait()
 
     def on_begin(self, callback: Callable[[], object]) -> None:
-        """Call a function when the drain begins, or now if it has begun."""
+        """Call a function when the drain begins, or now if it already has."""
         if self.begun:
             callback()
         else:
@@ -112,9 +112,9 @@ def run(
     limits: ServerLimits = ServerLimits(),
     on_listening: Callable[[Address], object] | None = None,
 ) -> int:
-    """Serve until told to stop, on an event loop of its own: uvloop where there is one.
+    """Serve until told to stop, on an event loop of its own: uvloop if it is installed.
 
-    Args, returns and raises as `serve`.
+    Takes, returns and raises the same as `serve`.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(serve(open_value, build_app, host=host, port=port, limits=limits, on_listening=on_listening))
@@ -131,27 +131,27 @@ async def serve(
     drain: Drain | None = None,
     handle_signals: bool = True,
 ) -> int:
-    """Open trio's side, serve an ASGI application beside it, and take both down in order.
+    """Open trio's side, serve an ASGI application beside it, and close both in order.
 
-    The address is taken first, and clients that come early wait in its backlog: so a port in use is known
-    before the runtime starts anything. Cancelling stops the server without the time to drain.
+    It listens first, so that a port in use is known before the runtime starts anything; clients that come early
+    wait in the backlog. Cancelling stops the server without time to drain.
 
     Args:
         open_value: Makes the trio context manager to hold open, such as a runtime.
-        build_app: Makes the application, given the guest to call and the drain to look at.
+        build_app: Makes the application, given the guest to call and the drain to check.
         host: The address or name to listen on.
         port: The port, or 0 for a free one.
-        limits: What clients may take.
+        limits: Limits on what clients may use.
         on_listening: Called with the address once requests are served.
-        drain: Begin it to stop the server; made here when none is given.
-        handle_signals: Take SIGTERM, SIGINT and SIGHUP; never done outside the main thread.
+        drain: Begin it to stop the server; by default the server makes its own.
+        handle_signals: Handle SIGTERM, SIGINT and SIGHUP; never done outside the main thread.
 
     Returns:
         The exit code: 0.
 
     Raises:
-        CannotListen: The port is in use, forbidden, or the host is none of this machine's.
-        BaseException: What opening, holding or closing trio's side raised.
+        CannotListen: The port is in use or forbidden, or the host is not an address of this machine.
+        BaseException: Whatever opening, holding or closing trio's side raised.
     """
     drain = Drain() if drain is None else drain
     with _listening(host, port) as listener, _signals(drain.begin, wanted=handle_signals):
@@ -167,7 +167,7 @@ async def serve(
 async def _opened(
     stack: AsyncExitStack, open_value: Callable[[], AbstractAsyncContextManager[T]], drain: Drain
 ) -> Guest[T] | None:
-    """Open the guest; or give up and return None when the drain begins before it is open."""
+    """Open the guest; give up and return None if the drain begins before it is open."""
     task = asyncio.current_task()
     assert task is not None
     with drain.calling(task.cancel):
@@ -225,7 +225,7 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
     async def stop(self, serving: "asyncio.Task[None]") -> None:
-        """Let the requests under way end, then close the listeners, then whatever is left."""
+        """Wait until the open requests have ended, then close the listeners and the remaining connections."""
         under_way = set(self.server_state.tasks)
         logger.info("draining: %d requests under way", len(under_way))
         try:
@@ -238,7 +238,7 @@ class _Server(uvicorn.Server):
             logger.warning("requests still under way after %g s are cut off", self._limits.drain_s)
 
     async def cut(self, serving: "asyncio.Task[None]") -> None:
-        """End what still runs: cancel the requests, which then answer 503, and at last cut the lines."""
+        """End what still runs: cancel the requests, which then answer 503, and finally cut the connections."""
         self.should_exit = True
         for task in tuple(self.server_state.tasks):
             task.cancel()
@@ -250,14 +250,14 @@ class _Server(uvicorn.Server):
 
 
 def _contained(app: ASGIApp) -> ASGIApp:
-    """Answer in problem+json for an application that failed or was cut off before it answered itself."""
+    """Answer in problem+json if the application fails or is cut off before it answers."""
 
     async def contained(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await app(scope, receive, send)
         except asyncio.CancelledError:
             detail = "The server stopped before the request had ended; whether it took effect is unknown."
-            with contextlib.suppress(RuntimeError):  # It had begun to answer: uvicorn cuts the connection.
+            with contextlib.suppress(RuntimeError):  # The application had begun to answer: uvicorn cuts the connection.
                 await Problem(status=503, code="stopped", detail=detail, retry_after_s=1)(scope, receive, send)
         except Exception as error:
             detail = "The server failed to handle the request; its log has the reason."
@@ -275,7 +275,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (socket.gaierror, UnicodeError):
-        # A name with more than 63 characters between two dots can't even be asked for.
+        # A name with more than 63 characters between two dots can't even be looked up.
         raise CannotListen(host, port, "the host name is unknown") from None
     with socket.socket(family, kind, protocol) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -294,7 +294,7 @@ def _reason(error: OSError) -> str:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return "permission denied; ports below 1024 usually need privileges"
     if error.errno == errno.EADDRNOTAVAIL:
-        return "the address is none of this machine's"
+        return "it is not an address of this machine"
     return os.strerror(error.errno or 0)
 
 
@@ -307,8 +307,8 @@ def _signals(on_first: Callable[[], object], *, wanted: bool) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     seen = False
 
-    # Not `loop.add_signal_handler`: its callbacks wait for the loop, and a loop that hangs is what the
-    # second signal is for.
+    # Not `loop.add_signal_handler`: its callbacks wait for the loop, and the second signal is for a loop that
+    # hangs.
     def handle(number: int, _frame: FrameType | None) -> None:
         nonlocal seen
         if seen:
@@ -329,7 +329,7 @@ def _signals(on_first: Callable[[], object], *, wanted: bool) -> Iterator[None]:
 
 def _exit_at_once(code: int) -> NoReturn:
     with contextlib.suppress(Exception):
-        logger.warning("a second signal: leaving at once with exit code %d", code)
+        logger.warning("a second signal: exiting at once with exit code %d", code)
         logging.shutdown()
         sys.stdout.flush()
     os._exit(code)
@@ -337,7 +337,7 @@ def _exit_at_once(code: int) -> NoReturn:
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
-        import uvloop  # noqa: PLC0415 — not there on every platform.
+        import uvloop  # noqa: PLC0415 — not available on every platform.
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop

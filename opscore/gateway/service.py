@@ -1,4 +1,4 @@
-"""A node behind a server: what `opscore serve` runs."""
+"""A node behind a server, as `opscore serve` runs it."""
 
 import contextlib
 import logging
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from opscore.runtime.delivery import Delivery
 
 FILES_RESERVED: Final = 256
-"""Files that stay open to the process beside its clients' connections: the store, the listener, the first pushes."""
+"""File descriptors for other things than clients' connections: the store, the listener, the first pushes."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +64,9 @@ def serve(settings: Settings, keys: KeyRing, on_listening: Callable[[Address], o
 
 @asynccontextmanager
 async def open_serving_node(settings: Settings) -> AsyncIterator[Node]:
-    """A node with the gateway's ways to agents: AgentKit for those that it introduced, then direct push.
+    """Open a node that reaches agents through AgentKit, if it introduced them, and else by direct push.
 
-    Where there is an AgentKit, it is asked for its agents now and then, until the node drains.
+    If there is an AgentKit, its list of agents is fetched at intervals until the node drains.
     """
     contacts = ContactPolicy(settings.push_allow)
     async with outbound.open_client() as client:
@@ -87,7 +87,7 @@ async def open_serving_node(settings: Settings) -> AsyncIterator[Node]:
 
 
 def node_limits(settings: Settings) -> Limits:
-    """What of the configuration concerns the node."""
+    """The node's part of the configuration."""
     limited = limits_by_kind(settings.dispatch_limits)
     return Limits(
         capability_limits=limited["capability"],
@@ -104,7 +104,7 @@ def node_limits(settings: Settings) -> Limits:
 
 
 def server_limits(settings: Settings) -> ServerLimits:
-    """What of the configuration concerns the server."""
+    """The server's part of the configuration."""
     return ServerLimits(
         connections_max=settings.connections_max,
         header_bytes_max=settings.header_bytes_max,
@@ -115,13 +115,13 @@ def server_limits(settings: Settings) -> ServerLimits:
 
 
 def within_files(limits: ServerLimits) -> ServerLimits:
-    """Let the process open as many files as the connections need, or take fewer connections and say so.
+    """Raise the limit on open files as far as the connections need, or accept fewer connections and log that.
 
-    A connection too many gets its 503. A file too many would hit whatever opens the next one: the store, or a push
-    to an agent that then looks unreachable.
+    A connection beyond the limit gets its 503. A file beyond the limit would hit whatever opens the next one: the
+    store, or a push to an agent, which would then look unreachable.
     """
     reserved = FILES_RESERVED + limits.refusals_max
-    # As many again, if they are to be had: for pushes to agents.
+    # Twice as many, if the system allows that: the other half is for pushes to agents.
     possible = _files(2 * limits.connections_max + reserved) - reserved
     if possible >= limits.connections_max:
         return limits
@@ -135,11 +135,11 @@ def within_files(limits: ServerLimits) -> ServerLimits:
 
 
 def _files(wanted: int) -> int:
-    """Raise the limit on open files towards what is wanted, as far as it goes; return what it is."""
+    """Raise the limit on open files towards the wanted number, as far as allowed; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < raised:
-        # Some systems have a lower limit of their own below a hard one that is said to be infinite.
+        # Some systems report an infinite hard limit, but enforce a lower one.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
             soft = raised

@@ -1,7 +1,7 @@
-"""What a setting is: a field with a default, a help text, what it allows, and words for that.
+"""How a setting is declared: a field with a default, a help text, the values allowed, and words for these.
 
-typed-settings converts the values and attrs validates them. What stands here is what neither can know: what a host,
-a network or a size with a unit looks like.
+typed-settings converts the values and attrs validates them. This module adds what neither knows: how a host, a network
+or a size with a unit is written.
 """
 
 import ipaddress
@@ -18,15 +18,15 @@ from attrs import validators
 from typed_settings.converters import PathConverter, get_default_cattrs_converter
 
 EXPECTED: Final = "opscore.expected"
-"""Where a field's metadata says what is allowed, completing the sentence "expected …"."""
+"""The key of a field's metadata under which the values allowed are described, completing "expected …"."""
 
 SHOWN: Final = "opscore.shown"
-"""Where a field's metadata has the default as a person writes it."""
+"""The key of a field's metadata under which the default stands as a person writes it."""
 
 _SIZE: Final = re.compile(r"\s*(\d+)\s*([kmgt]i)?b?\s*", re.IGNORECASE)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HOST: Final = r"(?i:([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?)"
-# Digits and dots that are no network are a slip (10.1.2.3/16, 10.1.2), never the name of a host.
+# Digits and dots that are no network are a typing error (10.1.2.3/16, 10.1.2), never a host name.
 _HOSTS: Final = rf"(?![\d.]+\Z)(\*\.)?{_HOST}"
 
 _P = TypeVar("_P", bound=Path)
@@ -45,11 +45,11 @@ def option(
     """A setting.
 
     Args:
-        default: The value when no source has one.
+        default: The value if no source has one.
         text: The help.
-        expected: What is allowed, completing the sentence "expected …".
+        expected: The values allowed, completing the sentence "expected …".
         metavar: The placeholder for the value in `--help`; a switch has none.
-        shown: The default as a person writes it, if that is not how Python does.
+        shown: The default as a person writes it, if Python writes it differently.
         declare: typed-settings' `option` or `secret`.
         checks: attrs' `validator` and `converter`.
     """
@@ -58,7 +58,7 @@ def option(
 
 
 def secret(text: str) -> Any:
-    """A secret that has to travel in an HTTP header; none by default."""
+    """A secret that is sent in an HTTP header; None by default."""
     visible = validators.optional(validators.matches_re(r"[!-~]+"))
     expected = "printable ASCII characters without spaces"
     return option(None, text, expected=expected, declare=typed_settings.secret, validator=visible)
@@ -84,7 +84,7 @@ def byte_size(default: int, low: int, high: int, text: str) -> Any:
 
 
 def choice(default: StrEnum, text: str) -> Any:
-    """One of the names of the enumeration that the default is from."""
+    """One name of the default's enumeration."""
     *others, last = type(default)
     expected = f"{', '.join(others)} or {last}"
     return option(default, text, metavar="|".join(type(default)), expected=expected)
@@ -106,7 +106,7 @@ def check_targets(_settings: object, _field: object, values: tuple[str, ...]) ->
 def check_url(_settings: object, _field: object, value: str) -> None:
     """Accept the base URL of an HTTP service, or nothing."""
     parts = urlsplit(value)
-    # Asking for the port is what raises when it is none.
+    # Reading `parts.port` raises ValueError if it is not a port.
     well_formed = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     if value and (not well_formed or parts.query or parts.fragment):
         raise ValueError(value)
@@ -137,7 +137,10 @@ def about(size: float) -> str:
 
 
 def make_converter() -> cattrs.Converter:
-    """Make typed-settings' converter, with `~` and commas, but no `true` or fraction where a number belongs."""
+    """Make typed-settings' converter, with support for `~` and lists between commas, and with strict numbers.
+
+    It refuses `true`, and a fraction for a whole number.
+    """
     converter = get_default_cattrs_converter()
     typed_settings.register_strlist_hook(converter, fn=_between_commas)
     converter.register_structure_hook(Path, _HomePath())
@@ -150,13 +153,13 @@ def make_converter() -> cattrs.Converter:
 class _HomePath(PathConverter):
     def __call__(self, value: Path | str, cls: type[_P]) -> _P:
         if not str(value).strip():
-            # An empty path is a variable that somebody forgot, not the directory that paths start from.
+            # An empty path is a forgotten variable, and does not mean the base directory.
             raise ValueError(value)
         if _CONTROL.search(str(value)):
-            # "/data\r" is the line of a file that was written on Windows: a fresh store would be made beside /data.
+            # "/data\r" comes from a file that was written on Windows: it would make a new store beside /data.
             raise ValueError(value)
         if str(value) != str(value).strip():
-            # So would " /data" be one, in the directory that paths start from.
+            # " /data" would make a new store as well, in the base directory.
             raise ValueError(value)
         return super().__call__(cls(value).expanduser(), cls)
 

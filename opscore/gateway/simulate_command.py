@@ -1,4 +1,4 @@
-"""`opscore simulate`: how a workflow fares in many simulated worlds, and the smallest one in which it does not."""
+"""`opscore simulate`: play a workflow in many simulated worlds, and find the smallest one in which it fails."""
 
 import json
 import math
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from opscore.runtime.simulation.scenario import Scenario
 
 SEEDS_TRIED: Final = 4
-"""How many worlds that went wrong each fault alone is tried in."""
+"""In how many of the worlds that went wrong each fault is tried alone."""
 TELL_EVERY_S: Final = 5.0
-"""Where progress is no line that is written over."""
+"""How often progress is printed if standard error is no terminal, where it would overwrite one line."""
 
 
 class _Seconds(click.FloatRange):
-    """Seconds within a range: click's own lets NaN pass, and infinity where there is no end."""
+    """Seconds within a range; click's own type accepts NaN, and infinity if the range has no upper end."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read them.
+        """Read the value.
 
         Raises:
-            click.BadParameter: they are none.
+            click.BadParameter: it is not a finite number in the range.
         """
         seconds = float(super().convert(value, param, ctx))
         if not math.isfinite(seconds):
@@ -48,29 +48,29 @@ class _Seconds(click.FloatRange):
 @click.option("--start-seed", default=0, show_default=True, type=click.IntRange(0), help="The first world's seed.")
 @click.option("--runs", default=10, show_default=True, type=click.IntRange(1, 100_000), help="Runs in each world.")
 @click.option("--every", "every_s", default=5.0, show_default=True, type=_Seconds(0.0, 86_400.0),
-              metavar="SECONDS", help="A run is started every so many seconds.")  # fmt: skip
-@click.option("--payload", metavar="JSON", help="What each run is started with.")
+              metavar="SECONDS", help="Interval between the starts of runs.")  # fmt: skip
+@click.option("--payload", metavar="JSON", help="The payload of each run.")
 @click.option("--signal", "signals", multiple=True, metavar="NAME[@S][=JSON]",
-              help="Tell each run a signal, so long after it began, with a payload. May be given again.")  # fmt: skip
+              help="Send each run a signal, S seconds after it began, with a payload. Repeatable.")  # fmt: skip
 @click.option("--saved", multiple=True, type=click.Path(path_type=Path),
-              help="A workflow that tasks of type workflow start by its id. May be given again.")  # fmt: skip
+              help="A workflow that tasks of type workflow start by its id. Repeatable.")  # fmt: skip
 @click.option("--faults", default="usual", show_default=True, metavar="SPEC", help="What may go wrong, as above.")
 @click.option("--within", "within_s", type=_Seconds(0.0, min_open=True), metavar="SECONDS",
-              help="Take a run that needs longer for one that went wrong.")  # fmt: skip
+              help="Count a run that takes longer as one that went wrong.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def simulate(workflow: Path | None, *, seeds: int, start_seed: int, within_s: float | None, **given: Any) -> None:
     """Try WORKFLOW, a JSON or YAML file, in many simulated worlds where agents, network, disk and process fail.
 
-    Each world runs the whole of opscore in virtual time, whose clock jumps over every wait: hours take
-    milliseconds. What happens is drawn from the world's seed, and is the same each time. Then it tells how many
-    runs completed and how long they took, which faults the workflow does not survive, and prints the smallest
-    scenario in which it fails as Python, with what happens in it.
+    Each world runs all of opscore in virtual time, whose clock jumps over every wait: hours take milliseconds.
+    What happens is drawn from the world's seed, and is the same each time. The report says how many runs
+    completed, how long they took and which faults the workflow does not survive, and shows the smallest scenario
+    in which it fails: as Python, and as a timeline.
 
-    SPEC is `usual`, `none`, or names, each with its chance or not: `agent_hangs=0.2`, `delivery`,
-    `usual,process_dies=0`. `--faults list` says what there is.
+    SPEC is `usual`, `none`, or names of faults, each with or without a probability: `agent_hangs=0.2`,
+    `delivery`, `usual,process_dies=0`. `--faults list` prints all names.
 
-    Exits with 0 when every run completed and no promise of opscore's was broken, with 1 when not, with 2 for a
-    file or an option that can't be used.
+    Exits with 0 if every run completed and opscore broke none of its promises, with 1 if not, and with 2 if a
+    file or an option can't be used.
 
     Example: opscore simulate orders.yaml --agents fleet.yaml --faults agent,delivery --runs 50
     """
@@ -115,7 +115,7 @@ def _print(report: "Report", *, as_json: bool) -> None:
 
 
 class _Findings:
-    """What is known so far, so that it can be told whenever somebody interrupts."""
+    """What is known so far, so that it can be reported when somebody interrupts."""
 
     def __init__(self, scenario: "Scenario", seeds: range, within_s: float | None) -> None:
         self._scenario = scenario
@@ -130,7 +130,7 @@ class _Findings:
         self.interrupted = False
 
     def look(self) -> None:
-        """Play the worlds, and look into what went wrong; Ctrl-C ends it with what is known by then."""
+        """Play the worlds, and investigate what went wrong; Ctrl-C ends it and keeps what is known by then."""
         try:
             with self._progress:
                 self._let_faults_outlast_runs()
@@ -147,7 +147,7 @@ class _Findings:
         return self.report().figures.well
 
     def report(self) -> "Report":
-        """What is known."""
+        """Return what is known so far."""
         from opscore.gateway.simulate_report import Report
         from opscore.runtime.simulation.campaign import Figures
 
@@ -165,7 +165,7 @@ class _Findings:
         )
 
     def _let_faults_outlast_runs(self) -> None:
-        """Have faults go on for as long as runs do without any: what comes late in a run is to be tried as well."""
+        """Let faults last for as long as runs take without faults, so that late parts of a run meet them as well."""
         from opscore.gateway.simulate_input import FAULTS_FOR_S
         from opscore.runtime.simulation.faults import Faults
         from opscore.runtime.simulation.playing import play
@@ -189,7 +189,7 @@ class _Findings:
         campaign(self._scenario, self._seeds, on_outcome=note)
 
     def _look_into_it(self) -> None:
-        """Find the faults that are not survived, and the smallest scenarios: of a run, and of a promise."""
+        """Find the faults that runs don't survive, and the smallest scenarios of a failed run and a broken promise."""
         judged = [(outcome, outcome.wrong(self._within_s)) for outcome in self._outcomes]
         unwell = [(outcome, wrong) for outcome, wrong in judged if wrong is not None and outcome.broken is None]
         if unwell:
@@ -211,7 +211,7 @@ class _Findings:
         self._looked = True
 
     def _simplest(self, first: "tuple[Outcome, Wrong]") -> "tuple[Scenario, Wrong]":
-        """Where to begin: with one fault alone where that is enough."""
+        """The scenario to shrink: one with a single fault, if one is known that goes wrong."""
         if self._weaknesses:
             return self._weaknesses[0].scenario, self._weaknesses[0].wrong
         return first[0].scenario, first[1]
@@ -235,7 +235,7 @@ class _Findings:
         note(smallest(scenario, fails, promise=wrong.promise, on_smaller=note), done=True)
 
     def _counted(self, doing: str, wanted: "Callable[[Wrong], bool]") -> "Callable[[Played], Wrong | None]":
-        """Say of a world whether it goes wrong as wanted, and tell how many were looked at."""
+        """Make a function that returns how a world goes wrong, if as wanted, and shows how many it has judged."""
         from opscore.runtime.simulation.campaign import Outcome
 
         count = 0
@@ -251,7 +251,7 @@ class _Findings:
 
 
 class _Progress:
-    """Tells on standard error how far it is: in a line that is written over, or else every few seconds."""
+    """Shows progress on standard error: in one line that is overwritten, or else every few seconds."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -265,7 +265,7 @@ class _Progress:
             click.echo("\r\x1b[K", nl=False, err=True)
 
     def tell(self, words: str) -> None:
-        """Say it, unless something was said a moment ago."""
+        """Print this, unless something was printed a moment ago."""
         now = time.monotonic()
         if now - self._told_at < (0.1 if self._terminal else TELL_EVERY_S):
             return
@@ -277,7 +277,7 @@ class _Progress:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Whether it is Ctrl-C, also where a simulated world was cut short by it and other errors followed."""
+    """Whether it is Ctrl-C, also if that cut a simulated world short and other errors followed."""
     if isinstance(error, BaseExceptionGroup):
         return error.subgroup(KeyboardInterrupt) is not None
     return isinstance(error, KeyboardInterrupt)

@@ -1,4 +1,4 @@
-"""What `opscore simulate` is given, read into a scenario: a workflow, a fleet, a load, and what may go wrong."""
+"""Reads the input of `opscore simulate` into a scenario: a workflow, a fleet, a load and faults."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,29 +18,29 @@ from opscore.runtime.simulation.fleet_document import derived_fleet, fleet_of, s
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS, Scenario, Telling, Trigger
 
 FAULTS_FOR_S: Final = 300.0
-"""How long faults go on after the last run was started, and after it would have ended without any."""
+"""How long faults go on after the last run was started, and after it would have ended without faults."""
 SETTLE_S: Final = 6 * 3_600.0
-"""How long a run has to end once nothing goes wrong any more, beside what it waits by its own word."""
+"""How long a run has to end once the faults are over, in addition to the waits of its workflow."""
 WAITS_S_MAX: Final = 7 * 86_400.0
-"""How much of that is waited for: idle agents report all the while, and a week of it takes minutes."""
+"""The most that these waits add, in seconds: idle agents report all the while, and playing a week takes minutes."""
 OF_NO_WORKFLOW: Final = ("run_poisoned",)
-"""What `usual` leaves out: a run that it befalls is paused until somebody resumes it, whatever its workflow says."""
+"""Faults that `usual` leaves out: whatever its workflow says, the run is paused until somebody resumes it."""
 SIGNAL_S_MAX: Final = 31_536_000.0
 
 
 class BadInput(ValueError):
-    """A file or an option can't be used; says which, and why."""
+    """A file or an option can't be used; the message says which, and why."""
 
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """Which runs are started when."""
+    """The runs to start, and when."""
 
     runs: int
     every_s: float
     payload: Any
     signals: tuple[Telling, ...] = ()
-    """What each run is told, when."""
+    """The signals of each run, with their times."""
 
 
 def scenario_of(
@@ -50,13 +50,13 @@ def scenario_of(
 
     Args:
         workflow: the file of the workflow.
-        agents: the file of the fleet; without one there is what the workflow needs.
-        load: which runs are started when.
+        agents: the file of the fleet; without one the fleet is made to fit the workflow.
+        load: the runs to start.
         faults: what may go wrong.
         saved: the files of the workflows that it starts as tasks.
 
     Raises:
-        BadInput: a file can't be read, or what is in it is wrong; every fault is named.
+        BadInput: a file can't be read, or its content is wrong; the message names every fault.
     """
     document, definition = _workflow(workflow)
     _check_payload(workflow, definition, load.payload)
@@ -84,7 +84,7 @@ def scenario_of(
 
 
 def _waits_s(definition: Definition) -> float:
-    """How long a run may wait by what its workflow says, all delays and signals one after another."""
+    """How long a run may wait because of its workflow: the sum of all delays and timeouts of signals."""
     waits: list[float] = []
     for task in definition.tasks:
         seconds = task.parameters.get("seconds") if task.kind is TaskKind.DELAY else None
@@ -96,7 +96,7 @@ def _waits_s(definition: Definition) -> float:
 
 
 def _check_payload(workflow: Path, definition: Definition, payload: Any) -> None:
-    """Refuse what no run could begin with, before thousands of worlds find that out."""
+    """Refuse a payload that no run could start with, before thousands of worlds find that out."""
     if definition.input_schema is None:
         return
     try:
@@ -108,11 +108,11 @@ def _check_payload(workflow: Path, definition: Definition, payload: Any) -> None
 def _fleet(
     workflow: Path, agents: Path | None, definition: Definition, below: Sequence[Definition]
 ) -> tuple[AgentModel, ...]:
-    """The agents, once each task has somebody who does it, and each workflow that is started is there."""
+    """The agents, after checking that each task has one that can do it, and that child workflows are given."""
     wrong = []
     missing = "\n".join(f"  {each}" for each in _not_saved(definition, below))
     if missing:
-        wrong.append(f"{workflow} starts workflows that are given by no --saved:\n{missing}")
+        wrong.append(f"{workflow} starts workflows that no --saved gives:\n{missing}")
     fleet: tuple[AgentModel, ...] = ()
     try:
         if agents is None:
@@ -128,7 +128,7 @@ def _fleet(
 
 
 def _not_saved(definition: Definition, below: Sequence[Definition]) -> Iterator[str]:
-    """Say of each task that starts a workflow which nobody gives, which one; what an expression names is not known."""
+    """Name each task that starts a workflow which is not given; ids that expressions make can't be checked."""
     there = {each.workflow_id for each in (definition, *below)}
     for place, each in enumerate((definition, *below)):
         for task in each.tasks:
@@ -152,7 +152,7 @@ def _workflow(path: Path) -> tuple[Any, Definition]:
 
 
 def read_signal(text: str) -> Telling:
-    """Read what each run is told: a name, and after it, if need be, when (`@30`) and with what (`={"by": "ada"}`).
+    """Read a signal of each run: a name, optionally followed by a time (`@30`) and a payload (`={"by": "ada"}`).
 
     Raises:
         BadInput: it can't be read.
@@ -200,12 +200,12 @@ def read_payload(text: str | None) -> Any:
 
 
 def read_faults(text: str) -> Faults:
-    """Read which faults are on: `usual`, `none`, names or the words that names begin with, each with a rate or not.
+    """Read the faults: `usual`, `none`, names or the words that names begin with, each with or without a rate.
 
-    What comes later goes over what came before: `usual,agent_hangs=0.2` has all faults, and one of them more often.
+    Later parts override earlier ones: `usual,agent_hangs=0.2` has all faults, with another rate for one of them.
 
     Raises:
-        BadInput: there is no such fault, or the rate is none.
+        BadInput: there is no such fault, or the rate is not valid.
     """
     rates: dict[str, float] = {}
     for part in (part.strip() for part in text.split(",")):

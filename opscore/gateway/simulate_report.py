@@ -1,4 +1,4 @@
-"""What `opscore simulate` says when it is over: figures, how long runs take, and what goes wrong how."""
+"""The report of `opscore simulate`: figures, how long runs take, and what goes wrong."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ PERCENTILES: Final = (50, 95, 99)
 REASONS_SHOWN: Final = 5
 FAULTS_SHOWN: Final = 6
 WIDE: Final = 20.0
-"""From how many times the shortest run the longest one is, for the chart to go by powers."""
+"""The ratio of the longest to the shortest run from which the chart's steps are factors instead of differences."""
 VIRTUAL_TIME: Final = (
     "Times are virtual: the clock of a simulated world jumps over every wait, so that an hour takes\n"
     "milliseconds. They are what runs would take with agents as slow as these, on any machine."
@@ -33,29 +33,29 @@ class Smallest:
     wrong: Wrong
     timeline: Sequence[str]
     done: bool
-    """Whether it was made as small as it goes."""
+    """Whether it can't be made any smaller."""
 
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """All that is known, be it at the end or when somebody interrupts."""
+    """Everything that is known, at the end or when somebody interrupts."""
 
     name: str
     first_seed: int
     planned: int
-    """Worlds that were to be played."""
+    """How many worlds were to be played."""
     within_s: float | None
     figures: Figures
     weaknesses: Sequence[Weakness]
     looked: bool
-    """Whether all faults were tried alone."""
+    """Whether each fault was tried alone."""
     smallest: Sequence[Smallest]
     took_s: float
     interrupted: bool
 
 
 def document(report: Report) -> dict[str, Any]:
-    """The whole of it as JSON values."""
+    """The whole report as JSON values."""
     figures = report.figures
     return {
         "workflow": report.name,
@@ -141,7 +141,7 @@ def _overview(report: Report) -> Table:
 
 
 def _share(part: int, whole: int) -> str:
-    """A percentage that says 100 % only of all."""
+    """A percentage that is 100 % only if the part is the whole."""
     percent = math.floor(1_000 * part / whole) / 10
     return f"{percent:g} %"
 
@@ -154,7 +154,7 @@ def seconds(value: float | None) -> str:
 
 
 def _chart(figures: Figures) -> Iterator[str]:
-    """How many runs took how long."""
+    """Draw how many runs took how long."""
     if len(figures.seconds) < 2:  # noqa: PLR2004 (one run is no distribution)
         return
     edges = _edges(figures.seconds[0], figures.seconds[-1])
@@ -173,7 +173,7 @@ def _chart(figures: Figures) -> Iterator[str]:
 
 
 def _edges(low: float, high: float) -> list[float]:
-    """Where the bars of a chart begin and end: by equal steps, or by equal factors where it spans much."""
+    """Where the bars of a chart begin and end: in equal steps, or in equal factors if the range is wide."""
     low = max(low, 0.001)
     if high <= low:
         return [low, low]
@@ -190,7 +190,7 @@ def _reasons(report: Report) -> Iterator[str]:
     handlers = report.figures.handlers.most_common(REASONS_SHOWN)
     if handlers:
         lines = "\n".join(f"{count:>6,} × {reason}" for reason, count in handlers)
-        yield f"What was to undo runs that failed, or to be done then, and failed itself:\n\n{lines}"
+        yield f"Compensations and failure handlers that failed themselves:\n\n{lines}"
     if report.figures.broken:
         lines = "\n".join(f"  seed {seed}: {what}" for seed, what in report.figures.broken[:REASONS_SHOWN])
         yield f"Promises that opscore broke, whatever the workflow says; please report them:\n\n{lines}"
@@ -199,15 +199,15 @@ def _reasons(report: Report) -> Iterator[str]:
 def _weaknesses(report: Report) -> Iterator[str]:
     found = report.weaknesses
     if any(each.fault is None for each in found):
-        yield f"It goes wrong even when nothing else does: {found[0].wrong.why} (seed {found[0].scenario.seed})"
+        yield f"It goes wrong even without faults: {found[0].wrong.why} (seed {found[0].scenario.seed})"
     elif found:
         lines = "\n".join(f"  {each.fault}: {each.wrong.why} (seed {each.scenario.seed})" for each in found)
         yield f"Faults that it does not survive, each alone:\n\n{lines}"
     elif report.looked:
-        yield "No fault was enough alone in the worlds that were tried: see which are left in the smallest scenario."
+        yield "No single fault was enough in the worlds that were tried: the smallest scenario shows which are needed."
 
 
 def _smallest(found: Smallest, within_s: float | None) -> Iterator[str]:
-    how = "The smallest scenario found" if found.done else "The smallest scenario found until then"
+    how = "The smallest scenario found" if found.done else "The smallest scenario found before the interruption"
     yield f"{how} in which {found.wrong.why}\n\n{python(found.scenario, found.wrong, within_s).rstrip()}"
     yield "What happens in it:\n\n" + "\n".join(line.rstrip() for line in found.timeline)

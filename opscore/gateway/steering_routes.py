@@ -1,4 +1,4 @@
-"""Runs on the wire while they go: what they are told from outside."""
+"""The routes that steer runs: moves such as cancel and pause, and signals."""
 
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +11,7 @@ from opscore.runtime.models import Move
 
 
 def steering(move: Move) -> Callable[[Call], Awaitable[Response]]:
-    """Make the handler of a move: it steers a run, and shows the session as it is then."""
+    """Make the handler of a move, which steers a run and shows the session as it is afterwards."""
 
     async def steer(call: Call) -> Response:
         session_id = call.path("sessionId")
@@ -22,7 +22,7 @@ def steering(move: Move) -> Callable[[Call], Awaitable[Response]]:
 
 
 async def signal(call: Call) -> Response:
-    """Tell a run something by name."""
+    """Send a run a signal."""
     session_id = call.path("sessionId")
     request = await call.document(SignalRequest)
     signal_id = request.signal_id if request.signal_id is not None else call.idempotency_key()

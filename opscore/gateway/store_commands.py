@@ -1,4 +1,7 @@
-"""The commands on a data directory: back it up, check it, move it, look at it. All but `compact` go beside a server."""
+"""The commands on a data directory: back up, verify, export, import, compact, stats.
+
+All but `compact` and `import` may run while a server uses the directory.
+"""
 
 import contextlib
 import json
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 FINDINGS_SHOWN: Final = 50
 BY_A_PAGE: Final = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"})
-"""What a damaged page may end a process with; any other signal came from somebody else."""
+"""Signals by which a damaged page may end a process; any other signal has another cause."""
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
 
@@ -46,10 +49,10 @@ def _as_json(command: _CommandT) -> _CommandT:
 @click.argument("destination", type=click.Path(path_type=Path))
 @_as_json
 def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
-    """Copy the store to DESTINATION while it is in use: one commit, compact, with the API keys beside it.
+    """Copy the store to DESTINATION, also while it is in use: compact, as of one commit, and with the API keys.
 
-    DESTINATION is a directory that is not there yet, and appears once everything in it is safe on the disk; or an
-    empty one, where the data comes last. To restore, serve from it: `opscore serve --data DESTINATION`.
+    DESTINATION must not exist yet, or be an empty directory. A new directory appears once everything in it is synced
+    to disk; in an empty one the data appears last. To restore, serve from it: `opscore serve --data DESTINATION`.
 
     Example: opscore backup backups/2026-11-25
     """
@@ -65,7 +68,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
         with open_reader(destination) as copy, copy.snapshot() as view:
             sequence = view.last_sequence()
             size = copy.measure().file_bytes
-        # To read a copy makes a lock file beside it, which is of no use in a backup.
+        # Reading the copy made a lock file beside it, which is of no use in a backup.
         (destination / LOCK_FILE).unlink(missing_ok=True)
     seconds = time.monotonic() - started
     if as_json:
@@ -75,7 +78,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
 
 
 def _opened(path: Path) -> "LmdbReader":
-    """Open a store to read it: as a process of another number, where the server in another container has this one's."""
+    """Open a store to read it; if a server in another container has this process id, start again under another one."""
     from opscore.runtime.errors import SameNumber
     from opscore.runtime.opening import open_reader
 
@@ -95,7 +98,7 @@ def _copy_keys(source: Path, copy: Path) -> None:
         return
     except OSError as error:
         raise Failed(
-            f"the API keys in {source} can't be read: {error.strerror}; a backup without them is none"
+            f"the API keys in {source} can't be read: {error.strerror}; a backup has to contain them"
         ) from error
     shutil.copy2(source, copy)
 
@@ -108,10 +111,10 @@ def _copy_keys(source: Path, copy: Path) -> None:
 def verify(settings: Settings, directory: Path | None, as_json: bool, in_process: bool) -> None:  # noqa: FBT001
     """Check every value, index and invariant of the store, or of the one in DIRECTORY, such as a backup.
 
-    Exits with 1 when something is wrong, and says on the standard output what is wrong where; with 2 when another
-    process keeps it from being read, or another release wrote it. What kept it from a verdict is said on the standard
-    error. A damaged page may end the check, which then runs in a process of its own and is told by that. The server may
-    run meanwhile.
+    Exits with 1 if something is wrong, and lists on standard output what is wrong and where; with 2 if another
+    process keeps it from being read, or another release wrote it. Standard error says why a check could not be
+    finished. Reading a damaged page may kill a process, so the check runs in one of its own, and reports that as
+    well. The server may run meanwhile.
 
     Example: opscore verify backups/2026-11-25
     """
@@ -121,7 +124,7 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
         return
     at, findings, result = "its pages", [], None
     with failing(), _progress("checking", "rows") as progress:
-        # No file of settings is read once more: it may be another one, or be wrong.
+        # The child reads no configuration file: this may be another one by now, or be wrong.
         settled = [f"--config={os.devnull}", f"--data={path.absolute()}"]
         command = interpreter.running("opscore", "verify", "--in-process", *settled)
         surroundings = interpreter.environment(os.environ)
@@ -144,7 +147,7 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
     if result is None:
         name = signal.Signals(-child.returncode).name
         if name not in BY_A_PAGE:
-            raise Failed(f"{name} ended the check at {at}: it has to be done again")
+            raise Failed(f"{name} ended the check at {at}: run it again")
         what = f"a page is damaged: reading it ended the check with {name}; restore a backup"
         findings.append({"where": f"{path}, at {at}", "what": what})
         result = {"rows": None, "findings": len(findings), "sequence": None, "format": None}
@@ -153,7 +156,7 @@ def verify(settings: Settings, directory: Path | None, as_json: bool, in_process
 
 
 def _verify_here(path: Path) -> None:
-    """Check in this process, and say line by line how it goes; it may end by a signal."""
+    """Check in this process, which a signal may end, and print progress and findings line by line."""
     from opscore.runtime.errors import StoreDamaged
     from opscore.runtime.storage import formats
     from opscore.runtime.verification import Verification
@@ -173,7 +176,7 @@ def _verify_here(path: Path) -> None:
                         _say_json({"finding": attrs.asdict(finding)})
                 about_all = {"rows": check.rows, "sequence": view.last_sequence(), "format": reader.format}
         except StoreDamaged as error:
-            # Of the whole: where one value is, that is a finding like any other.
+            # The store as a whole is damaged; a single damaged value is a finding like any other.
             count += 1
             about_all = dict.fromkeys(("rows", "sequence", "format"))
             _say_json({"finding": {"where": str(path), "what": str(error)}})
@@ -198,11 +201,11 @@ def _report(path: Path, findings: list[dict[str, str]], result: dict[str, Any], 
 @config.options_for("data", texts=config.DATA_THERE)
 @click.argument("file", type=click.Path(path_type=Path), default=Path("-"))
 def export(settings: Settings, file: Path) -> None:
-    """Write everything in the store as JSON lines to FILE, or to the standard output.
+    """Write everything in the store as JSON lines to FILE, or to standard output.
 
-    FILE must not be there yet, and appears once it is whole; a pipe or a device is written to. The last line tells a
-    whole export from one that was cut short. API keys are not in it. The server may run meanwhile; while it is read
-    the store's file may grow.
+    FILE must not exist yet, and appears once it is complete; a pipe or a device is written to directly. The last line
+    marks a complete export. API keys are not included. The server may run meanwhile; the store's file may grow during
+    the export.
 
     Example: opscore export - | gzip > opscore.jsonl.gz
     """
@@ -223,12 +226,12 @@ def export(settings: Settings, file: Path) -> None:
 
 
 @click.command("import")
-@config.options_for("data", "map_bytes", texts={"data": "Directory to make; it must not be there yet, or be empty."})
+@config.options_for("data", "map_bytes", texts={"data": "Directory to create; it must not exist yet, or be empty."})
 @click.argument("file", type=click.Path(path_type=Path, exists=True, allow_dash=True))
 def import_(settings: Settings, file: Path) -> None:
-    """Make the data directory of FILE, which `opscore export` wrote; `-` is the standard input.
+    """Create a data directory from FILE, which `opscore export` wrote; `-` is standard input.
 
-    The directory must not be there yet, or be empty. It, or the data in it, appears once everything is there.
+    The directory must not exist yet, or be empty. It appears, or the data in it does, once the import is complete.
 
     Example: opscore import opscore.jsonl --data opscore-data
     """
@@ -246,10 +249,10 @@ def import_(settings: Settings, file: Path) -> None:
 @click.command()
 @config.options_for("data", texts=config.DATA_THERE)
 def compact(settings: Settings) -> None:
-    """Give the disk back what the store's file no longer needs, while no server runs.
+    """Shrink the store's file to what it needs, while no server runs.
 
-    The file never shrinks by itself: what retention frees is used again. A compact copy takes its place, and until then
-    both take room.
+    The file never shrinks by itself: space that retention frees is reused. A compact copy replaces the file, and until
+    then both take room on disk.
     """
     from opscore.runtime.storage import copying
 
@@ -262,7 +265,7 @@ def compact(settings: Settings) -> None:
 @config.options_for("data", texts=config.DATA_THERE)
 @_as_json
 def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
-    """Tell sizes, counts, rates and how long commits take. The server may run meanwhile."""
+    """Show sizes, counts, rates and the duration of commits. The server may run meanwhile."""
     from opscore.gateway.store_statistics import document, shown
     from opscore.runtime.survey import surveyed
 
@@ -276,13 +279,13 @@ def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click pas
 
 
 def _say_json(document: dict[str, Any]) -> None:
-    # What no UTF-8 can say, such as a byte in a file's name, is said as JSON says it: \udcff.
+    # What UTF-8 can't encode, such as a stray byte in a file's name, is escaped as in JSON: \udcff.
     click.echo(json.dumps(document, ensure_ascii=False).encode(errors="backslashreplace"))
 
 
 @contextlib.contextmanager
 def _progress(doing: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Tell how far something is, on a terminal: of how much, where that is known."""
+    """Show progress on a terminal, with a percentage if the total is known."""
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return

@@ -1,4 +1,4 @@
-"""What `opscore stats` shows of a store, for people and for programs."""
+"""The output of `opscore stats`, for people and for programs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from opscore.runtime.survey import Survey
 
 
 def document(survey: Survey, path: Path) -> dict[str, Any]:
-    """The whole of it as JSON values; times in Unix seconds, rates per second."""
+    """All statistics as JSON values; times in Unix seconds, rates per second."""
     return {"path": str(path), **attrs.asdict(survey)}
 
 
 def shown(survey: Survey, path: Path, now: float) -> str:
     """A page for the terminal."""
-    # Nothing in a name means anything: "[/a]" would be the end of a style, and ":smile:" a face.
+    # Names are not markup: "[/a]" would end a style, and ":smile:" would become a face.
     console = Console(width=100, record=False, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(_overview(survey, path, now))
@@ -35,7 +35,7 @@ def _overview(survey: Survey, path: Path, now: float) -> Table:
     sessions = f"{survey.sessions_unfinished:,} unfinished, {survey.sessions_ended:,} ended"
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
-    # A path is shown whole, however long.
+    # A path is shown in full, however long.
     grid.add_column(overflow="fold")
     grid.add_row("store", f"{click.format_filename(path)}, format {survey.format}, commit {survey.sequence:,}")
     grid.add_row("size", sizes + (" (only the reserve is left)" if survey.only_reserve_left else ""))

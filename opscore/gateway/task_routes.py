@@ -1,4 +1,4 @@
-"""Attempts on the wire: what the agent that holds one says of it."""
+"""The routes of attempts: heartbeats and outcomes, which the agents that hold them report."""
 
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ async def show(call: Call) -> Response:
 
 
 async def heartbeat(call: Call) -> Response:
-    """Renew the lease of an attempt, and take in how far it is."""
+    """Renew the lease of an attempt, and store its progress."""
     task_id, request = await _said(call, HeartbeatRequest)
     lease = await call.run(call.node.heartbeat, task_id, request.attempt, progress=request.progress)
     return shown({**lease_document(lease), "heartbeatSeconds": lease.heartbeat_s})
@@ -45,10 +45,10 @@ async def fail(call: Call) -> Response:
 
 
 async def _said(call: Call, kind: type[SaidT]) -> tuple[str, SaidT]:
-    """What is said of an attempt, once it is clear that this key may speak for the agent that has or had that.
+    """Read a report on an attempt, once the key is known to be allowed to act for the agent that has or had it.
 
-    Whose attempt it is counts, not who has the task by now: what comes too late is stale under the agent's own key as
-    under any other.
+    The agent of the attempt counts, not the one that has the task by now. So a late report under the agent's own key is
+    refused as stale, as under any other key, and not as forbidden.
     """
     call.require_agent()
     task_id = call.path("taskId")

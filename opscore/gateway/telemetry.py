@@ -1,7 +1,7 @@
-"""Logs: one stream to standard error, readable on a terminal, JSON lines otherwise, with secrets blacked out.
+"""Logs: one stream to standard error, readable on a terminal, else JSON lines, with secrets redacted.
 
-The code below the gateway logs through the standard library alone. Its records, uvicorn's and those of
-structlog loggers take the same way out, and carry the fields that `fields` binds around a request.
+The code below the gateway logs through the standard library alone. Its records, uvicorn's and those of structlog
+loggers go through the same formatter, and have the fields that `fields` binds around a request.
 """
 
 import logging
@@ -21,25 +21,25 @@ from opscore.gateway.terminal import shows_colours
 REDACTED = "[redacted]"
 SECRET_CHARACTERS_MIN = 4
 
-# Field names whose value is a secret whatever it looks like, compared without case, hyphens and underscores.
+# Fields whose value is always a secret; names are compared without case, hyphens and underscores.
 _SECRET_FIELDS = frozenset({
     "apikey", "authorization", "cookie", "password", "secret", "setcookie", "token", "webhooksecret",
     "xagentkitsignature", "xapikey",
 })  # fmt: skip
-# Anything that is shaped like one of our keys, or follows the word Bearer, wherever it stands.
+# Anything anywhere that looks like an opscore key, or follows the word Bearer.
 _SECRET_SHAPES = re.compile(r"(?<=opscore_)[0-9a-f]{8}_[\w-]{20,}|(?<=bearer )[^\s\"']+", re.IGNORECASE)
 _QUIETED = ("httpcore", "httpx")
 
 
 def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
-    """Send every log record of this process to `stream`, in the form and from the level that are set.
+    """Send the log records of this process to `stream`, with the format and level of the settings.
 
-    It replaces what was set up before, so calling it twice does not log twice. A stream with a descriptor, such as
-    standard error, is written to by a thread: nobody who logs waits for it.
+    It replaces earlier handlers, so calling it twice does not log twice. A stream with a descriptor, such as standard
+    error, is written by a thread of its own, so that logging never blocks.
 
     Args:
         settings: Level, format, and the secrets that must not be written.
-        stream: Where to; standard error by default.
+        stream: The stream; standard error by default.
     """
     stream = stream if stream is not None else sys.stderr
     on_console = settings.log_format is LogFormat.CONSOLE or (settings.log_format is LogFormat.AUTO and stream.isatty())
@@ -52,7 +52,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     root.addHandler(handler)
     root.setLevel(settings.log_level.value.upper())
     for name in _QUIETED:
-        # One line for each request that we make ourselves says nothing that our own records do not.
+        # Their line for each outgoing request adds nothing to the gateway's own records.
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)
     structlog.configure(
@@ -68,7 +68,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
 
 
 def flush() -> bool:
-    """Wait until what was logged is written, for a second at most; `False` where nobody seems to read it."""
+    """Wait until everything logged is written, for a second at most; `False` if nobody seems to read it."""
     writers = [handler for handler in logging.getLogger().handlers if isinstance(handler, LogWriter)]
     return all(writer.written() for writer in writers)
 
@@ -77,35 +77,35 @@ def _handler(stream: TextIO) -> logging.Handler:
     try:
         descriptor = stream.fileno()
     except OSError:
-        # Memory takes everything at once.
+        # A stream in memory never blocks.
         return logging.StreamHandler(stream)
     return LogWriter(descriptor, encoding=stream.encoding or "utf-8")
 
 
 def fields(**values: str) -> AbstractContextManager[Any]:
-    """Bind fields such as `request_id`, `agent_id` and `session_id` to every record that is logged within.
+    """Bind fields such as `request_id`, `agent_id` and `session_id` to every record that is logged in the block.
 
-    They follow the context: into tasks started within, and across the bridge from asyncio to trio.
+    They follow the context, into tasks that are started there and across the bridge from asyncio to trio.
     """
     return structlog.contextvars.bound_contextvars(**values)
 
 
 class Redaction:
-    """A structlog processor that blacks out secrets in a finished record, tracebacks included.
+    """A structlog processor that redacts secrets in a finished record, tracebacks included.
 
-    It works on values, not on the rendered line: a replacement there could cut through an escape of JSON.
+    It works on values, not on the rendered line, where a replacement could cut through a JSON escape.
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        # One so short is guessed faster than read in a log, and would black out half of every sentence.
+        # A shorter one is guessed faster than read in a log, and redacting it would make the log unreadable.
         self._secrets = tuple(secret for secret in secrets if len(secret) >= SECRET_CHARACTERS_MIN)
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        """Give back the record without its secrets."""
+        """Return the record without its secrets."""
         return {name: self.value(name, value) for name, value in event.items()}
 
     def value(self, name: str, value: Any) -> Any:
-        """Black out a value whole if its field is named like a secret, else the secrets within it."""
+        """Redact the whole value if its field is named like a secret, else the secrets in it."""
         if value is None or isinstance(value, bool | int | float):
             return value
         if name.lower().replace("_", "").replace("-", "") in _SECRET_FIELDS:
@@ -117,7 +117,7 @@ class Redaction:
         return self.text(str(value))
 
     def text(self, text: str) -> str:
-        """Black out the known secrets, and whatever is shaped like one."""
+        """Redact the known secrets, and whatever looks like one."""
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
         return _SECRET_SHAPES.sub(REDACTED, text)
@@ -138,7 +138,7 @@ def _shared() -> list[Processor]:
 def _formatter(secrets: Sequence[str], *, on_console: bool, colors: bool) -> logging.Formatter:
     renderer: Processor
     if on_console:
-        # The plain traceback: the decorated one prints local variables, and with them whatever they hold.
+        # The plain traceback, because the decorated one prints local variables, which may hold secrets.
         plain = structlog.dev.plain_traceback
         renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)
     else:

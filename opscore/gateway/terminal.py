@@ -1,4 +1,4 @@
-"""What words are written on: how wide it is, whether it shows colours, and text that can do it no harm."""
+"""The terminal: its width, whether it shows colours, and text that can do it no harm."""
 
 import contextlib
 import os
@@ -11,23 +11,23 @@ import click
 from rich.cells import cell_len
 
 WIDTH: Final = 80
-"""Of what is no terminal, unless COLUMNS says otherwise."""
+"""The width if the output is no terminal, unless COLUMNS says otherwise."""
 WIDTH_MIN: Final = 20
 
 
 @attrs.frozen(kw_only=True)
 class Terminal:
-    """Where the standard output goes."""
+    """The destination of standard output."""
 
     width: int = WIDTH
     """In cells."""
     coloured: bool = False
     draws: bool = True
-    """Whether it has signs for boxes and lines."""
+    """Whether it has characters for boxes and lines."""
 
     @classmethod
     def of_output(cls) -> "Terminal":
-        """Look at the standard output, COLUMNS, TERM and NO_COLOR (https://no-color.org)."""
+        """Inspect standard output, COLUMNS, TERM and NO_COLOR (https://no-color.org)."""
         show_all_signs()
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         width = shutil.get_terminal_size((WIDTH, 1)).columns
@@ -38,28 +38,28 @@ class Terminal:
         )
 
     def styled(self, text: str, **style: Any) -> str:
-        """Give text a colour or weight, as `click.style` names them, where colours are shown."""
+        """Give text a colour or weight, with the arguments of `click.style`, if colours are shown."""
         return click.style(text, **style) if self.coloured else text
 
 
 def shows_colours(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that has colours, and that is wanted to."""
+    """Whether a stream is a terminal with colours, and the user wants them."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def show_all_signs() -> None:
-    """Have a terminal that lacks a sign show another one, rather than fail."""
+    """Replace characters that the terminal lacks, instead of failing."""
     with contextlib.suppress(AttributeError):
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
 def harmless(text: str) -> str:
-    """Text without what a terminal would obey: control characters, and those that turn the direction of writing."""
+    """Replace characters that a terminal would obey: control characters, and those that change the text direction."""
     return "".join(each if each.isprintable() else "�" for each in text)
 
 
 def cut(text: str, room: int) -> str:
-    """As much of the beginning of a text as fits into so many cells, with an ellipsis where there is more."""
+    """The beginning of a text that fits into so many cells, with an ellipsis if it was cut."""
     if cell_len(text) <= room:
         return text
     kept, width = [], 0

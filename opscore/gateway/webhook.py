@@ -1,4 +1,4 @@
-"""The signature that AgentKit's webhook carries."""
+"""The signature of AgentKit's webhook."""
 
 import hashlib
 import hmac
@@ -11,10 +11,10 @@ AGE_S_MAX: Final = 300.0
 
 
 def verify(secret: str, timestamp: str | None, signature: str | None, body: bytes, now: float) -> str:
-    """Check hex HMAC-SHA256 over `timestamp + "." + body`, and that it is no older or newer than 300 s.
+    """Check the hex HMAC-SHA256 over `timestamp + "." + body`, and that the timestamp is within 300 s of now.
 
     Returns:
-        the signature, which names this very message.
+        the signature, which identifies this message.
 
     Raises:
         HttpRefusal: 401.

@@ -1,4 +1,4 @@
-"""An agent that claims: a function does what the server gives it; the worker shows life and reports what came of it."""
+"""An agent that claims: a function does each task, and the worker claims, sends heartbeats and reports the outcome."""
 
 import logging
 import signal
@@ -21,14 +21,14 @@ Work = Callable[[Assignment], Awaitable[Any]]
 """Takes an attempt and returns its result (JSON), or raises to fail it: a `TaskFailed`, or anything else."""
 
 Report = Callable[[Claim], Awaitable[None]]
-"""Says what came of an attempt."""
+"""Reports the outcome of an attempt."""
 
 CLAIM_WAIT_S: Final = 30.0
-"""How long a claim waits at the server."""
+"""How long a claim waits at the server, in seconds."""
 STOP_WITHIN_S: Final = 20.0
-"""How long an attempt may go on once a signal says to stop."""
+"""How long an attempt may continue after the signal to stop, in seconds."""
 OFFLINE_S: Final = 5.0
-"""How long a worker that ends tries to say so."""
+"""How long a worker that ends tries to report that, in seconds."""
 _OVER: Final = frozenset({httpx.codes.NOT_FOUND, httpx.codes.CONFLICT})
 _UNUSABLE: Final = frozenset({httpx.codes.UNPROCESSABLE_ENTITY, httpx.codes.REQUEST_ENTITY_TOO_LARGE})
 
@@ -36,10 +36,10 @@ _log = logging.getLogger("opscore.worker")
 
 
 class Worker:
-    """One agent, one attempt at a time.
+    """One agent, which works on one attempt at a time.
 
     Args:
-        client: asks the server.
+        client: makes the calls.
         agent_id: the agent.
         work: the function.
         introduce: registers the agent.
@@ -52,16 +52,16 @@ class Worker:
         self._introduce = introduce
         self._stopping = False
         self._over = False
-        """Whether the server said that the attempt under way is over."""
+        """Whether the server said that the current attempt is over."""
         self._reporting = False
-        """Whether the function is done, and what came of it is being reported."""
+        """Whether the function has ended and its outcome is being reported."""
         self._claiming = anyio.CancelScope()
         self._working = anyio.CancelScope()
 
     async def run(self) -> None:
-        """Claim and work until `stop`, or until cancelled, which cancels the function as well.
+        """Claim and work until `stop` is called. Cancelling this cancels the function as well.
 
-        An attempt that was not brought to its end is given back, and spends no retry.
+        An unfinished attempt is given back, which spends no retry.
 
         Raises:
             ClientError: the server refuses the agent, or was away for longer than the client repeats its calls.
@@ -73,21 +73,21 @@ class Worker:
                 if claim is not None and not self._stopping:
                     await self._attempt(claim)
         finally:
-            # What is under way, or was in an answer that did not arrive, is free for others at once.
+            # Gives back the current attempt, or one in an answer that did not arrive, so that others get it at once.
             with anyio.move_on_after(OFFLINE_S, shield=True):
                 try:
                     await self._client.report_state(self._agent_id, "offline")
                 except ClientError as error:
-                    _log.warning("agent %s could not say that it ends: %s", self._agent_id, error)
+                    _log.warning("agent %s could not report that it ends: %s", self._agent_id, error)
 
     def stop(self, within_s: float) -> None:
-        """Claim no more, and cancel what is under way once so many seconds have passed."""
+        """Stop claiming, and cancel the current attempt unless it ends within so many seconds."""
         self._stopping = True
         self._claiming.cancel()
         self._working.deadline = min(self._working.deadline, anyio.current_time() + within_s)
 
     async def run_until(self, signals: Sequence[signal.Signals], within_s: float) -> None:
-        """Run until the first of these signals, and so long after that for what is under way; until the second."""
+        """Run until a signal comes, then at most `within_s` longer to finish the attempt; a second signal ends that."""
         try:
             async with anyio.create_task_group() as tasks:
                 if signals:
@@ -106,7 +106,7 @@ class Worker:
 
     async def _begin(self) -> None:
         await self._introduce()
-        # Gives back what a process of this id had in hand when it crashed.
+        # Gives back the attempt that an earlier process of this agent had when it crashed.
         await self._client.report_state(self._agent_id, "initializing")
 
     async def _claimed(self) -> Claim | None:
@@ -118,7 +118,7 @@ class Worker:
         except ProblemError as error:
             if error.code != "agent_not_found":
                 raise
-            _log.warning("agent %s was deregistered, and registers again", self._agent_id)
+            _log.warning("agent %s was deregistered and registers again", self._agent_id)
             await self._begin()
         return None
 
@@ -144,7 +144,7 @@ class Worker:
             raise unwrapped(group) from None
 
     async def _outcome(self, task: TaskContext) -> Report:
-        """Have the function work; returns how that is reported."""
+        """Run the function; returns the report of its outcome."""
         try:
             with working_on(task):
                 result = await self._work(task.assignment)
@@ -161,7 +161,7 @@ class Worker:
         except ProblemError as error:
             if error.status not in _OVER:
                 raise
-            _log.warning("what became of task %s comes too late: %s", claim.task_id, error.detail)
+            _log.warning("the outcome of task %s was reported too late: %s", claim.task_id, error.detail)
 
     async def _complete(self, claim: Claim, result: Any) -> None:
         try:
@@ -193,7 +193,7 @@ class Worker:
             await self._client.heartbeat(claim.task_id, claim.attempt, progress)
         except ProblemError as error:
             if error.status in _OVER:
-                # A heartbeat that crosses with what ends the attempt is refused as well.
+                # A heartbeat that crosses with the report that ends the attempt is refused as well.
                 if not self._over and not self._reporting:
                     _log.warning("agent %s stops task %s: %s", self._agent_id, claim.task_id, error.detail)
                 self._over = True

@@ -1,4 +1,4 @@
-"""`opscore workflow`: what can be done with a workflow document before a server sees it."""
+"""`opscore workflow`: check and draw a workflow document before a server sees it."""
 
 import json
 import sys
@@ -26,12 +26,13 @@ def workflow() -> None:
 @click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", show_default=True,
               help="Text for people, or JSON for editors and CI.")  # fmt: skip
 def validate(files: tuple[Path, ...], shape: str) -> None:
-    """Tell everything that is wrong with each of FILES, JSON or YAML; `-` is the standard input.
+    """Report everything that is wrong with each of FILES, JSON or YAML; `-` is standard input.
 
-    Each fault is told as file:line:column: message, with the line below it. A name that one object gives twice is a
-    fault as well. A file whose name ends in neither .json, .yaml nor .yml is JSON if it reads as JSON.
+    Each fault is printed as file:line:column: message, with the line below it. A name that occurs twice in one object
+    is a fault as well. A file whose name does not end in .json, .yaml or .yml is read as JSON if it is valid JSON, and
+    else as YAML.
 
-    Exits with 0 when all of them are valid, with 1 when not, with 2 when one can't be read.
+    Exits with 0 if all of them are valid, with 1 if not, and with 2 if one can't be read.
 
     Example: opscore workflow validate workflows/*.yaml
     """
@@ -66,14 +67,15 @@ def validate(files: tuple[Path, ...], shape: str) -> None:
 @click.argument("file", type=_FILE)
 @click.option("--format", "shape", type=click.Choice(["text", "mermaid", "svg"]), default="text", show_default=True,
               help="Text for the terminal, Mermaid for Markdown, or an SVG file.")  # fmt: skip
-@click.option("--output", type=_FILE, default=Path("-"), help="Where to write it. [the standard output]")
+@click.option("--output", type=_FILE, default=Path("-"), help="Where to write it. [standard output]")
 def graph(file: Path, shape: str, output: Path) -> None:
-    """Draw the tasks of FILE, a valid workflow in JSON or YAML, and their order; `-` is the standard input.
+    """Draw the tasks of FILE, a valid workflow in JSON or YAML, and their order; `-` is standard input.
 
-    Each box has the task's id, and below it the capability, or the agent as @id, that does it. What is too wide for the
-    terminal is listed. An SVG file needs no other file, and follows the reader's light or dark scheme.
+    Each box shows the task's id, and below it the capability that the task needs, or its agent as @id. A graph that is
+    too wide for the terminal is printed as a list. An SVG file needs no other file, and follows the reader's light or
+    dark scheme.
 
-    Exits with 0, with 1 when the document is not valid, which is told as `validate` does, with 2 when it can't be read.
+    Exits with 1 if the document is not valid, and prints its faults as `validate` does; with 2 if it can't be read.
 
     Example: opscore workflow graph orders.yaml --format svg --output orders.svg
     """
@@ -85,7 +87,7 @@ def graph(file: Path, shape: str, output: Path) -> None:
 
     with failing():
         if output.exists() and file.exists() and output.samefile(file):
-            raise Misused(f"{output} is the workflow itself; name another file, or - for the standard output")
+            raise Misused(f"{output} is the workflow itself; name another file, or - for standard output")
         terminal = Terminal.of_output()
         try:
             found = read(file, Limits())

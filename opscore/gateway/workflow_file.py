@@ -1,4 +1,4 @@
-"""A file that holds a workflow document: read, and with every fault that it has at its place in the text."""
+"""Reads a file with a workflow document, and finds every fault with its place in the text."""
 
 import codecs
 import sys
@@ -15,17 +15,17 @@ from opscore.runtime.errors import FAULTS_MAX, InvalidDocument
 from opscore.runtime.limits import Limits
 
 FILE_BYTES_MAX: Final = 2**24
-"""No server takes larger documents, unless it is told to; a slip such as naming a video should not fill the memory."""
+"""The largest file that is read: naming a video by mistake must not fill the memory. Few servers take larger bodies."""
 STANDARD_INPUT: Final = Path("-")
 
 
 class Unreadable(ValueError):
-    """A file can't be read; says which, and why."""
+    """A file can't be read; the message says which, and why."""
 
 
 @attrs.frozen(kw_only=True)
 class Note:
-    """Another place that a fault is about."""
+    """Another place that concerns a fault."""
 
     span: Span
     message: str
@@ -33,7 +33,7 @@ class Note:
 
 @attrs.frozen(kw_only=True)
 class PlacedFault:
-    """One thing that is wrong with a document, and where in its text."""
+    """A fault of a document, with its place in the text."""
 
     path: str
     span: Span
@@ -43,7 +43,7 @@ class PlacedFault:
 
 @attrs.frozen(kw_only=True)
 class WorkflowFile:
-    """What a file holds: a workflow, or faults."""
+    """The content of a file: a workflow, or faults."""
 
     name: str
     text: str
@@ -51,14 +51,14 @@ class WorkflowFile:
     faults: tuple[PlacedFault, ...]
     """In the order of the text."""
     remark: str | None = None
-    """What is not wrong with it, and good to know."""
+    """Something that is good to know about the file and is not a fault."""
 
 
 def read(path: Path, limits: Limits) -> WorkflowFile:
-    """Read a file, `-` being the standard input, and find everything that is wrong with it.
+    """Read a file, or standard input for `-`, and find everything that is wrong with it.
 
     Raises:
-        Unreadable: there is no text to look at.
+        Unreadable: the file can't be read, or is too large.
     """
     name = "<stdin>" if path == STANDARD_INPUT else str(path)
     try:
@@ -82,10 +82,10 @@ def examined(name: str, body: bytes, suffix: str, limits: Limits) -> WorkflowFil
     """Find everything that is wrong with the bytes of a document.
 
     Args:
-        name: of the file, for people.
+        name: the file's name, for messages.
         body: its bytes.
-        suffix: `.json`, `.yaml` or `.yml` say what it is; with any other it is JSON if it reads as JSON.
-        limits: what the document has to be valid by.
+        suffix: `.json`, `.yaml` or `.yml` decide the language; with any other it is JSON if it is valid JSON.
+        limits: the limits that the document is checked against.
     """
     try:
         text = _decoded(body)
@@ -103,12 +103,12 @@ def examined(name: str, body: bytes, suffix: str, limits: Limits) -> WorkflowFil
     definition, faults = _validated(value, Positions(part), limits)
     remark = None
     if is_yaml and len(body) > plain_yaml.BYTES_MAX:
-        remark = f"servers take {plain_yaml.BYTES_MAX:,} bytes of YAML, and these are {len(body):,}: send it as JSON"
+        remark = f"servers take at most {plain_yaml.BYTES_MAX:,} bytes of YAML, this is {len(body):,}: send it as JSON"
     return WorkflowFile(name=name, text=text, definition=definition, faults=faults, remark=remark)
 
 
 def _decoded(body: bytes) -> str:
-    """Decode UTF-8, and UTF-16 where a mark at its beginning says so, as YAML may be."""
+    """Decode UTF-8, or UTF-16 if it begins with that byte order mark, as YAML may."""
     for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
         if body.startswith(mark):
             return body.removeprefix(mark).decode(encoding)
@@ -120,7 +120,7 @@ def _called(error: UnicodeDecodeError) -> str:
 
 
 def _parsed(text: str, suffix: str) -> tuple[Any, Part, bool]:
-    """What a text says, with its places, and whether that is YAML."""
+    """Parse a text: its value, the places in the text, and whether it is YAML."""
     if suffix in plain_yaml.SUFFIXES:
         return *yaml_positions.read(text), True
     if suffix == ".json":
@@ -137,7 +137,7 @@ def _parsed(text: str, suffix: str) -> tuple[Any, Part, bool]:
 
 
 def _validated(value: Any, positions: Positions, limits: Limits) -> tuple[Definition | None, tuple[PlacedFault, ...]]:
-    """Parse a document, and find names that one object gives twice, of which its value knows but the last."""
+    """Validate a document, and find names that occur twice in one object, of which the value has only the last."""
     found = list(_repeated(positions))
     definition = None
     try:

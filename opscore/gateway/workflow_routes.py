@@ -1,4 +1,4 @@
-"""Workflows and their runs on the wire."""
+"""The routes of workflows and their runs."""
 
 from typing import Any, Final
 
@@ -64,7 +64,7 @@ async def _trigger(
 
 
 def _triggered(session: Session) -> dict[str, str]:
-    # A repetition with the same idempotency key gets this very answer, however far the run has come.
+    # A repetition with the same idempotency key gets the same answer, however far the run has come.
     return {"sessionId": session.session_id, "workflowId": session.workflow_id, "message": "Workflow triggered"}
 
 
@@ -74,7 +74,7 @@ def _idempotency(call: Call, body: Any) -> IdempotencyKey | None:
 
 
 def _inline_faults(call: Call, document: Any) -> tuple[Fault, ...]:
-    """Whatever is wrong with the workflow in a trigger whose other fields are refused already."""
+    """The faults of the workflow in a trigger whose other fields are refused already."""
     inline = document.get("workflowDefinition") if isinstance(document, dict) else None
     if not isinstance(inline, dict):
         return ()
@@ -130,7 +130,7 @@ async def list_sessions(call: Call) -> Response:
 
 
 def _labels(given: list[str]) -> dict[str, str]:
-    """Read labels as a query gives them, `label=key:value`; a value may have colons of its own."""
+    """Read labels from a query, `label=key:value`; a value may contain colons."""
     pairs = [(name, value) for name, colon, value in (each.partition(":") for each in given) if colon]
     labels = dict(pairs)
     if len(pairs) < len(given) or any(labels[name] != value for name, value in pairs):
@@ -140,7 +140,7 @@ def _labels(given: list[str]) -> dict[str, str]:
 
 
 async def show_history(call: Call) -> Response:
-    """Show what happened in a session, and what that tells of each attempt."""
+    """Show a page of a session's records, and each attempt as these show it."""
     session_id, cursor, faults = call.path("sessionId"), call.request.query_params.get("cursor"), QueryFaults()
     limit = faults.or_else(1, lambda: call.count("limit", default=100, most=PAGE_MAX))
     found = faults.last(lambda: call.node.history(session_id, limit=limit, cursor=cursor))
@@ -148,7 +148,7 @@ async def show_history(call: Call) -> Response:
 
 
 async def show_session(call: Call) -> Response:
-    """Show a session with its tasks, waiting for its end if asked to."""
+    """Show a session with its tasks; if asked to, wait for its end first."""
     session_id = call.path("sessionId")
     wait_s = call.seconds("waitSeconds", most=SESSION_WAIT_S_MAX)
     if wait_s:

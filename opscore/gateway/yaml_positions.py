@@ -1,4 +1,4 @@
-"""YAML with the place of each of its values: what `plain_yaml` reads, and where in the text that is."""
+"""Reads YAML like `plain_yaml`, with the place of each value in the text."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def read(text: str) -> tuple[Any, Part]:
     """Read a document.
 
     Raises:
-        SyntaxFault: it is not YAML, or says what JSON can't.
+        SyntaxFault: it is not YAML, or has a value that JSON can't express.
     """
     loader = None
     try:
@@ -56,7 +56,7 @@ def _part(loader: PlainLoader, node: yaml.Node) -> Part:
 
 
 def _fields(loader: PlainLoader, node: yaml.MappingNode) -> list[Field]:
-    """The fields of an object, and before them what it merges and does not say itself."""
+    """The fields of an object, after those that it merges and does not define itself."""
     own = sum(key.tag != MERGE for key, _ in node.value)
     loader.flatten_mapping(node)
     fields = [
@@ -73,7 +73,7 @@ def _span(node: yaml.Node) -> Span:
 
 
 def _opening(span: Span, node: yaml.CollectionNode, first: Span | None) -> Span:
-    """Of what stands in brackets the bracket; of an object in lines its first name; of a list in lines its dash."""
+    """The opening of a collection: its bracket; for an object in block style its first name, for a list its dash."""
     if first is not None and not node.flow_style:
         return first
     return Span(span.start, min(span.start + 1, span.end))

@@ -72,7 +72,9 @@ def refused(directory: Path, *arguments: str, **variables: str) -> str:
 
 def test_a_misspelt_variable_is_warned_of_once_and_keeps_no_server_from_starting(tmp_path: Path) -> None:
     ended = run(tmp_path, "serve", "--port", "0", "--host", "0.0.0.0", OPSCORE_LEASE="5")  # noqa: S104 (it is refused)
-    assert (ended.code, "which takes an API key" in ended.sentence()) == (2, True), "it is refused for its host alone"
+    assert (ended.code, "which requires an API key" in ended.sentence()) == (2, True), (
+        "it is refused for its host alone"
+    )
     (line,) = [line for line in ended.err.splitlines() if "OPSCORE_LEASE" in line]
     assert "OPSCORE_LEASE (did you mean OPSCORE_LEASE_S?)" in line
     assert '"level": "warning"' in line
@@ -101,12 +103,12 @@ def test_help_of_serve_names_every_setting_with_its_variable(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("said", "commands"),
     [
-        ("Directory of the store; made when missing.", ["serve", "key create"]),
+        ("Directory of the store; created if it is missing.", ["serve", "key create"]),
         (
-            "Directory of the store; it must be there.",
+            "Directory of the store; it must exist.",
             ["verify", "stats", "export", "backup", "compact", "key list", "key revoke"],
         ),
-        ("Directory to make; it must not be there yet, or be empty.", ["import"]),
+        ("Directory to create; it must not exist yet, or be empty.", ["import"]),
     ],
 )
 def test_help_says_of_the_data_directory_whether_a_command_makes_it(
@@ -170,7 +172,7 @@ def test_a_host_that_nobody_knows_is_one_sentence_and_2(tmp_path: Path) -> None:
 
 
 def test_a_host_that_is_not_this_machines_is_one_sentence_and_2(tmp_path: Path) -> None:
-    assert "none of this machine's" in refused(tmp_path, "--host", "192.0.2.1")
+    assert "not an address of this machine" in refused(tmp_path, "--host", "192.0.2.1")
 
 
 def test_a_port_in_use_is_one_sentence_and_2(tmp_path: Path) -> None:
@@ -181,8 +183,8 @@ def test_a_port_in_use_is_one_sentence_and_2(tmp_path: Path) -> None:
 
 def test_a_data_directory_that_is_a_file_is_one_sentence_and_2(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    assert "can't be made a directory" in refused(tmp_path, "--data", "data")
-    assert "can't be made a directory" in refused(tmp_path, "--data", "data/below")
+    assert "can't be created as a directory" in refused(tmp_path, "--data", "data")
+    assert "can't be created as a directory" in refused(tmp_path, "--data", "data/below")
 
 
 def test_a_data_directory_of_something_else_is_one_sentence_and_2(tmp_path: Path) -> None:
@@ -269,12 +271,12 @@ def test_keys_are_created_listed_and_revoked_while_a_server_runs(tmp_path: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["create", "--scope", "root"], "'root' is no scope"),
-        (["create", "--scope", "agent:"], "'agent:' is no scope"),
+        (["create", "--scope", "root"], "'root' is not a scope"),
+        (["create", "--scope", "agent:"], "'agent:' is not a scope"),
         (["create", "--scope", "admin", "--name", "n" * 200], "name of 1 to 128 characters"),
         (["revoke", "00000000"], "There is no key '00000000'"),
-        (["list", "--data", "nowhere"], "nowhere' is no directory"),
-        (["revoke", "--data", "nowhere", "00000000"], "nowhere' is no directory"),
+        (["list", "--data", "nowhere"], "nowhere' is not a directory"),
+        (["revoke", "--data", "nowhere", "00000000"], "nowhere' is not a directory"),
     ],
 )
 def test_a_key_command_that_cannot_be_done_is_one_sentence_and_2(

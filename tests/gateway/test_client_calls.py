@@ -118,6 +118,6 @@ def test_a_key_that_can_not_be_sent_is_refused_at_once_and_not_told(key: str) ->
 async def test_an_idempotency_key_that_no_header_can_carry_is_refused_before_anything_is_sent(key: str) -> None:
     with scripted_server(Answer(document={})) as server:
         async with OpscoreClient(server.url, retry_for_s=0.5) as client:
-            with pytest.raises(ValueError, match="an idempotency key has"):
+            with pytest.raises(ValueError, match="an idempotency key must"):
                 await client.trigger(None, {"id": "w"}, idempotency_key=key)
     assert server.asked == []

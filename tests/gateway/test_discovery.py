@@ -18,7 +18,7 @@ from tests.gateway.raw_server import answer, raw_server, saying
 from tests.runtime.world import quiet
 
 NO_LIST = "has no list of agents"
-FAILS = "list of agents fails"
+FAILS = "list of agents can't be fetched"
 LISTS = "lists its agents now"
 
 
@@ -50,9 +50,9 @@ async def test_who_is_listed_is_registered_described_anew_and_forgotten(tmp_path
         await kit.hears(listed(entry("ada", "2"), entry("cy")))
         assert kit.versions() == {"ada": "2", "cy": "1"}
     assert log() == [
-        "by AgentKit's list 2 agents are registered: 'ada', 'bob'",
-        "by AgentKit's list 2 agents are registered: 'ada', 'cy'",
-        "by AgentKit's list 1 agents are forgotten: 'bob'",
+        "AgentKit's list: 2 agents are registered: 'ada', 'bob'",
+        "AgentKit's list: 2 agents are registered: 'ada', 'cy'",
+        "AgentKit's list: 1 agents are forgotten: 'bob'",
     ]
 
 
@@ -133,8 +133,8 @@ async def test_an_entry_that_can_not_be_used_is_passed_over_and_told_once(
     async with a_kit(tmp_path, "gone", allow=("127.0.0.0/8",)) as kit:
         await kit.hears(listed(entry("ada"), entry("odd", **odd), entry("bob")))
         assert kit.versions() == {"ada": "1", "bob": "1"}
-        (told,) = [line for line in log() if "passed over" in line]
-        assert told.startswith(f"what AgentKit lists as agent {odd.get('agentId', 'odd')[:128]!r} is passed over: ")
+        (told,) = [line for line in log() if "skipped" in line]
+        assert told.startswith(f"AgentKit's list: agent {odd.get('agentId', 'odd')[:128]!r} is skipped: ")
         assert fault in told
         await kit.discovery.ask()
         assert log() == []
@@ -160,7 +160,7 @@ async def test_where_an_entry_does_not_say_whose_it_is_nobody_is_forgotten(
     async with a_kit(tmp_path, "ada") as kit:
         await kit.hears(listed(entry("bob"), nameless))
         assert kit.versions() == {"ada": "1", "bob": "1"}
-        assert any("what AgentKit lists as entry 1 is passed over" in line for line in log())
+        assert any("AgentKit's list: entry 1 is skipped" in line for line in log())
 
 
 async def test_of_two_entries_of_one_agent_the_first_that_can_be_used_counts(tmp_path: Path, log: Log) -> None:
@@ -170,7 +170,7 @@ async def test_of_two_entries_of_one_agent_the_first_that_can_be_used_counts(tmp
             listed(entry("ada", 5), entry("ada", "2"), entry("ada", "3"), entry("ada", ["4"]), twice, twice)
         )
         assert kit.versions() == {"ada": "2", "bob": "1"}
-        assert len([line for line in log() if "passed over" in line]) == 1, "one line for an agent"
+        assert len([line for line in log() if "skipped" in line]) == 1, "one line for an agent"
         await kit.discovery.ask()
         assert (kit.versions(), log()) == ({"ada": "2", "bob": "1"}, [])
 
@@ -181,9 +181,9 @@ async def test_of_many_entries_that_can_not_be_used_some_are_told_and_the_rest_a
     async with a_kit(tmp_path) as kit:
         await kit.hears(listed(entry("ada"), *(entry(f"odd-{number}", number) for number in range(50))))
         assert kit.versions() == {"ada": "1"}
-        told = [line for line in log() if "passed over" in line]
+        told = [line for line in log() if "skipped" in line]
         assert len(told) == discovery.TOLD_MAX + 1
-        assert told[-1] == "what AgentKit lists as 30 others is passed over as well"
+        assert told[-1] == "AgentKit's list: 30 others are skipped as well"
 
 
 # --- answers that are no list -------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ async def test_agents_that_can_not_be_taken_over_are_told_once_and_tried_again(t
         kit.world.fill(full=True)
         pauses = [await kit.hears(listed(entry("ada"), entry("bob"))) for _ in range(3)]
         (told,) = log()
-        assert "2 of the agents could not be taken over, 'ada' for one: StoreFull" in told
+        assert "2 of the agents could not be updated, for example 'ada': StoreFull" in told
         assert min(pauses) >= EVERY_S
         kit.world.fill(full=False)
         assert await kit.discovery.ask() == EVERY_S

@@ -108,7 +108,7 @@ def test_what_each_scope_allows_is_this_table(
 
 @pytest.mark.parametrize("text", ["", "root", "Admin", "agent:", "viewer:a7", "admin:", ":a7", "agent :a7"])
 def test_a_scope_that_does_not_exist_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(KeysError, match="is no scope: expected admin, operator, agent, agent:<id> or viewer"):
+    with pytest.raises(KeysError, match="is not a scope: expected admin, operator, agent, agent:<id> or viewer"):
         KeyRing(tmp_path).create("n", text)
     assert not (tmp_path / FILE_NAME).exists()
 
@@ -125,7 +125,7 @@ def test_a_scope_that_does_not_exist_is_refused(tmp_path: Path, text: str) -> No
     ],
 )
 def test_a_key_of_an_agent_that_can_not_be_is_refused(tmp_path: Path, agent_id: str, why: str) -> None:
-    with pytest.raises(KeysError, match=f"is no scope: no agent has an id that .*{why}"):
+    with pytest.raises(KeysError, match=f"is not a scope: no agent can have an id that .*{why}"):
         KeyRing(tmp_path).create("n", f"agent:{agent_id}")
     assert not (tmp_path / FILE_NAME).exists()
     assert KeyRing(tmp_path).create("n", "agent:" + "ä" * 64)
@@ -143,7 +143,7 @@ def test_an_agents_id_may_hold_colons() -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 129])
 def test_a_key_without_a_usable_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(KeysError, match="takes a name of 1 to 128 characters"):
+    with pytest.raises(KeysError, match="needs a name of 1 to 128 characters"):
         KeyRing(tmp_path).create(name, "viewer")
 
 
@@ -292,7 +292,7 @@ def test_a_scope_that_does_not_exist_in_the_file_is_refused(tmp_path: Path) -> N
     KeyRing(tmp_path).create("ci", "agent")
     text = (tmp_path / FILE_NAME).read_text()
     rewrite(tmp_path, text.replace('"agent"', '"root"'))
-    with pytest.raises(KeysError, match="'root' is no scope"):
+    with pytest.raises(KeysError, match="'root' is not a scope"):
         KeyRing(tmp_path)
 
 
@@ -319,7 +319,7 @@ def test_creating_leaves_nothing_but_the_file_and_makes_the_directory(tmp_path: 
 
 def test_a_directory_that_cannot_be_used_is_one_clear_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(KeysError, match=r"file.* cannot be (used|looked at): "):
+    with pytest.raises(KeysError, match=r"file.* cannot be (used|accessed): "):
         KeyRing(tmp_path / "file").create("ci", "agent")
 
 

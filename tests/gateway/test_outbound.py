@@ -221,7 +221,7 @@ async def test_of_a_body_that_is_too_large_the_status_counts(
 
     assert_cut_off(await pushed(client, flood), 200, "more than")
     assert taken < 32 * ANSWER_BYTES_MAX
-    assert f"task {ASSIGNMENT.task_id} attempt {ASSIGNMENT.attempt} only says that it was received" in caplog.text
+    assert f"task {ASSIGNMENT.task_id} attempt {ASSIGNMENT.attempt} counts only as receipt" in caplog.text
 
 
 async def test_a_small_answer_that_unpacks_into_a_large_one_is_not_kept(client: httpx.AsyncClient) -> None:

@@ -43,14 +43,14 @@ def test_what_is_no_file_is_written_to_also_through_a_link(tmp_path: Path) -> No
 def test_a_file_that_has_to_be_new_is_refused_where_there_is_one(tmp_path: Path) -> None:
     with written(tmp_path / "file", anew=True) as out:
         out.write(b"whole")
-    with pytest.raises(Failed, match="exists; name a file that is not there"), written(tmp_path / "file", anew=True):
+    with pytest.raises(Failed, match="exists; name a file that does not exist"), written(tmp_path / "file", anew=True):
         pass
     assert (tmp_path / "file").read_bytes() == b"whole"
 
 
 def test_a_file_that_can_not_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(Failed, match=f"{nowhere} is no directory; make it first"), written(nowhere / "file"):
+    with pytest.raises(Failed, match=f"{nowhere} is not a directory; create it first"), written(nowhere / "file"):
         pass
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))

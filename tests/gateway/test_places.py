@@ -48,7 +48,7 @@ def test_a_directory_that_may_not_be_looked_into_holds_no_file_of_settings(priva
 
 @pytest.mark.parametrize("arguments", [["list"], ["revoke", "00000000"]])
 def test_keys_that_may_not_be_looked_for_are_one_sentence_and_2(private: Path, arguments: list[str]) -> None:
-    with pytest.raises(Misused, match="can't be looked at: Permission denied"):
+    with pytest.raises(Misused, match="can't be accessed: Permission denied"):
         cli.main(["key", *arguments, "--data", str(private / "data")], standalone_mode=False)
 
 

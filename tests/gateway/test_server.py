@@ -130,7 +130,7 @@ def test_a_port_in_use_is_one_clear_sentence_and_nothing_is_opened() -> None:
 
 @pytest.mark.parametrize(
     ("host", "reason"),
-    [("192.0.2.1", "none of this machine's"), ("no.such.host.invalid", "unknown"), ("x" * 64, "unknown")],
+    [("192.0.2.1", "not an address of this machine"), ("no.such.host.invalid", "unknown"), ("x" * 64, "unknown")],
 )
 def test_a_host_that_is_not_ours_is_one_clear_sentence(host: str, reason: str) -> None:
     side = TrioSide(note=lambda *_: None)
@@ -236,7 +236,7 @@ def test_a_second_signal_exits_at_once(path: str, numbers: tuple[int, int], code
             returncode, notes, log = process.end()
         assert returncode == code
         assert notes == []
-        assert f"leaving at once with exit code {code}" in log
+        assert f"exiting at once with exit code {code}" in log
 
 
 def test_a_signal_while_opening_gives_up_in_order() -> None:

@@ -120,7 +120,7 @@ def test_what_was_to_undo_runs_and_failed_itself_is_told(path: Path) -> None:
     given = ("trip.json", "--agents", "broke.json", "--faults", "none", "--seeds", "1", "--runs", "3")
     done = run(*given, cwd=path)
     assert done.returncode == 1
-    said = done.stdout.split("What was to undo runs that failed, or to be done then, and failed itself:\n\n")[1]
+    said = done.stdout.split("Compensations and failure handlers that failed themselves:\n\n")[1]
     assert re.match(r" +3 × compensation 'cancel' failed: .*\"ref\" \(expression_failed\)\n\n", said)
     (reason,) = says(run(*given, "--json", cwd=path), 1)["handlers"].items()
     assert reason[0].startswith("compensation 'cancel' failed: ")
@@ -170,7 +170,7 @@ def test_a_run_that_takes_too_long_goes_wrong_and_without_a_fault_that_is_said(p
     done = run(*given, "--within", "2", cwd=path)
     assert done.returncode == 1
     assert "2 took longer than 2 s" in done.stdout
-    assert "It goes wrong even when nothing else does: a run takes" in done.stdout
+    assert "It goes wrong even without faults: a run takes" in done.stdout
 
 
 def test_agents_that_leave_for_good_leave_runs_that_do_not_end(path: Path) -> None:
@@ -330,7 +330,7 @@ def test_who_and_what_is_missing_for_a_workflow_that_is_started_is_told_before_a
     done = run(*given, "--agents", "fleet.yaml", cwd=path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        "opscore: approved.yaml starts workflows that are given by no --saved:",
+        "opscore: approved.yaml starts workflows that no --saved gives:",
         "  task 'pack': there is no workflow 'packing'",
         "fleet.yaml is not a valid fleet:",
         "  agents: no agent has the skill 'hands', which task 'pack' of workflow 'other' asks for",

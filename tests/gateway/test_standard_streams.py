@@ -88,7 +88,7 @@ def test_a_closed_input_is_an_empty_one_and_closed_errors_keep_no_command_from_i
 def test_a_key_that_could_not_be_shown_is_none(tmp_path: Path, where: str) -> None:
     assert run(tmp_path, "", "key", "create", "--scope", "viewer").returncode == 0
     before = run(tmp_path, "", "key", "list").stdout
-    assert "the key could not be shown, and is none" in refused(
+    assert "the key could not be shown and was revoked" in refused(
         run(tmp_path, where, "key", "create", "--scope", "admin")
     )
     assert run(tmp_path, "", "key", "list").stdout == before

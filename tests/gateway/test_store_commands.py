@@ -126,7 +126,7 @@ def test_an_export_takes_the_place_of_no_file(path: Path) -> None:
     for name in ("all.jsonl", "link"):
         refused = run("export", name, cwd=path)
         assert refused.returncode == 1
-        assert refused.stderr.startswith(f"opscore: {name} exists; name a file that is not there".encode())
+        assert refused.stderr.startswith(f"opscore: {name} exists; name a file that does not exist".encode())
     assert (path / "all.jsonl").read_text() == "old"
     assert sorted(each.name for each in path.iterdir()) == ["all.jsonl", "link", "opscore-data"]
 

@@ -126,7 +126,7 @@ def test_yaml_that_no_server_takes_is_valid_and_said_to_be_too_much(path: Path) 
         f"id: long\ndescription: {'x' * 2**16}\ntasks: [{{taskId: a, agentCapability: x}}]\n"
     )
     done = run("long.yaml", cwd=path)
-    said = "servers take 65,536 bytes of YAML, and these are 65,600: send it as JSON"
+    said = "servers take at most 65,536 bytes of YAML, this is 65,600: send it as JSON"
     assert (done.returncode, done.stdout) == (0, f"long.yaml: valid, workflow long, 1 task; {said}\n")
     told = json.loads(run("long.yaml", "--format", "json", cwd=path).stdout)
     assert (told["valid"], told["files"][0]["remark"]) == (True, said)

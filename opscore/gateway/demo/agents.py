@@ -1,13 +1,13 @@
 """The demo's agents: separate processes that speak HTTP, of the three kinds there are.
 
-A *reporting* agent takes a push and says `active`, then `idle`, without ever naming a task, as agents written
-for Ops-Core do. An *answering* agent answers the push with its result. A *claiming* agent needs no address of
-its own: it long-polls. All of them ride out the server's death: what could not be delivered is tried again
-until it is, and a task that is delivered twice is done once.
+A *reporting* agent takes a push and reports `active`, then `idle`, without ever naming a task, as agents written
+for Ops-Core do. An *answering* agent answers the push with its result. A *claiming* agent long-polls, and needs no
+address of its own. All of them survive the death of the server: they repeat each call until it succeeds, and do a
+task once even if it is delivered twice.
 
     python -m opscore.gateway.demo.agents --kind claiming --id scribe --capability write --url http://...
 
-The API key is read from `OPSCORE_API_KEY`. What an agent does, it tells as JSON lines on standard output.
+The API key is read from `OPSCORE_API_KEY`. An agent prints what it does as JSON lines on standard output.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from opscore.gateway.demo.contact import serve_contact
 
 CLAIM_WAIT_S = 10.0
 INTRODUCTION_S = 10.0
-"""How long AgentKit may take to pass on that an agent registered with it."""
+"""How long AgentKit may take to tell the server about an agent that registered with it, in seconds."""
 PAUSE = Backoff(initial_s=0.05, max_s=0.4)
 
 ValueT = TypeVar("ValueT")
@@ -40,7 +40,7 @@ ValueT = TypeVar("ValueT")
 
 @attrs.frozen(kw_only=True)
 class AgentSettings:
-    """What one agent process was told on its command line."""
+    """The command-line options of one agent process."""
 
     kind: str
     agent_id: str
@@ -60,7 +60,7 @@ class Order:
     session_id: str
     name: str
     attempt: int | None
-    """None when it came through AgentKit, which forwards only the fields it knows."""
+    """None if it came through AgentKit, which forwards only the fields that it knows."""
 
     @classmethod
     def from_push(cls, body: dict[str, Any]) -> "Order":
@@ -76,7 +76,7 @@ class Order:
 
 
 class Worker:
-    """What agents of all kinds do: introduce themselves, work, talk about it, ride out the server's death."""
+    """What all kinds of agents do: register, work, print what they do, and survive the death of the server."""
 
     def __init__(self, settings: AgentSettings, api_key: str | None) -> None:
         self.settings = settings
@@ -88,17 +88,17 @@ class Worker:
         self._away_since: float | None = None
 
     def tell(self, event: str, **facts: Any) -> None:
-        """Say what happened, to whoever reads standard output."""
+        """Print an event to standard output."""
         print(json.dumps({"agent": self.agent_id, "event": event, **facts}), flush=True)
 
     def note_retry(self, error: ClientError, pause_s: float) -> None:
-        """Tell once that the server is away, however often it is tried."""
+        """Print once that the server is away, however often calls are repeated."""
         if self._away_since is None:
             self._away_since = anyio.current_time()
             self.tell("away", why=type(error).__name__)
 
     async def through(self, call: Awaitable[ValueT]) -> ValueT:
-        """Await a call, and tell when it was the first to get through again."""
+        """Await a call, and print an event if it is the first to succeed again."""
         value = await call
         if self._away_since is not None:
             self.tell("back", afterSeconds=round(anyio.current_time() - self._away_since, 2))
@@ -106,7 +106,7 @@ class Worker:
         return value
 
     async def work(self, order: Order) -> dict[str, Any]:
-        """Take the time that a task takes, and make up its result."""
+        """Wait for as long as the task takes, and make up its result."""
         facts = {"taskId": order.task_id, "sessionId": order.session_id, "task": order.name}
         self.tell("took", attempt=order.attempt, **facts)
         await anyio.sleep(self._random.uniform(*self.settings.work_s))
@@ -138,7 +138,7 @@ class Worker:
         self.tell("ready", kind=self.settings.kind)
 
     async def _report_first_idle(self) -> None:
-        # AgentKit answers a registration before it tells the server: until then, the agent is unknown there.
+        # AgentKit answers a registration before it tells the server, which does not know the agent until then.
         ends_at = anyio.current_time() + (INTRODUCTION_S if self.settings.agentkit_url else 0.0)
         while True:
             try:
@@ -158,7 +158,7 @@ async def register_with_agentkit(url: str, document: dict[str, Any]) -> str:
 
 
 async def run_reporting(worker: Worker) -> None:
-    """Take pushes, and report active and idle around the work without naming it."""
+    """Take pushes, and report active before the work and idle after it, without naming the task."""
     under_way: set[str] = set()
     done: set[tuple[str, int]] = set()
 
@@ -210,7 +210,7 @@ async def run_claiming(worker: Worker) -> None:
     """Ask for one task after the other."""
     await worker.introduce(None)
     while True:
-        # One id for one claim: when its answer is lost, the client's next try gets the same task.
+        # One id for each claim, so that if its answer is lost, the client's next try gets the same task.
         claim_id = uuid.uuid4().hex
         claiming = worker.client.claim(worker.agent_id, wait_s=CLAIM_WAIT_S, claim_id=claim_id)
         claim = await worker.through(claiming)
@@ -228,13 +228,13 @@ async def run_claiming(worker: Worker) -> None:
             result = await worker.work(order)
             await worker.through(worker.client.complete(claim.task_id, claim.attempt, result))
         except ProblemError as error:
-            # An earlier try got through and its answer was lost, or the attempt is no longer ours.
+            # An earlier try succeeded and its answer was lost, or the attempt is no longer this agent's.
             if error.status != httpx.codes.CONFLICT:
                 raise
 
 
 KINDS: dict[str, tuple[Callable[[Worker], Coroutine[Any, Any, None]], str]] = {
-    # uvicorn, which serves the contact endpoint, is made for asyncio; the client does not mind either way.
+    # uvicorn, which serves the contact endpoint, needs asyncio; the client works with both.
     "reporting": (run_reporting, "asyncio"),
     "answering": (run_answering, "asyncio"),
     "claiming": (run_claiming, "trio"),
@@ -242,7 +242,7 @@ KINDS: dict[str, tuple[Callable[[Worker], Coroutine[Any, Any, None]], str]] = {
 
 
 async def run_agent(settings: AgentSettings, api_key: str | None) -> None:
-    """Be an agent until SIGTERM or SIGINT comes."""
+    """Run an agent until SIGTERM or SIGINT comes."""
     run, _ = KINDS[settings.kind]
     worker = Worker(settings, api_key)
     async with worker.client, anyio.create_task_group() as tasks:

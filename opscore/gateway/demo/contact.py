@@ -18,7 +18,7 @@ OnPush = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class ContactServer(uvicorn.Server):
-    """A uvicorn that leaves the process's signals alone, and says when it listens."""
+    """A uvicorn server that leaves the process's signals alone, and has an event for when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -40,7 +40,7 @@ async def serve_contact(on_push: OnPush, introduce: Callable[[str], Awaitable[No
 
     Args:
         on_push: Called with the body of each push; what it returns is the answer.
-        introduce: Called once with the endpoint's address, as soon as it takes pushes.
+        introduce: Called once with the endpoint's address, as soon as it accepts pushes.
     """
 
     async def run(request: Request) -> JSONResponse:

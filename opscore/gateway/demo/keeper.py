@@ -1,11 +1,11 @@
-"""The demo's keeper: a process whose one task is that nothing of the demo outlives it.
+"""The demo's keeper: a process that cleans up after the demo, however that ends.
 
 It makes the demo's directory, leads the process group that the server and the agents join, and waits for its
-standard input to end. That happens when the demo is done, and just as well when the demo is killed: then the
-keeper ends every process of the group, removes the directory and closes its standard output. The orderly end
-and the violent one are therefore the same code.
+standard input to end. That happens when the demo is done, and also when the demo is killed. Then the keeper ends
+every process of the group, removes the directory and closes its standard output. So an orderly end and a kill take
+the same code.
 
-Only the standard library is imported, so that the keeper is there within milliseconds.
+Only the standard library is imported, so that the keeper starts within milliseconds.
 """
 
 import contextlib
@@ -17,14 +17,14 @@ import tempfile
 import time
 
 GRACE_S = 2.0
-"""How long a process may take over SIGTERM before SIGKILL follows."""
+"""How long a process may take to end after SIGTERM, in seconds, before SIGKILL follows."""
 POLL_S = 0.02
 READ_BYTES = 4096
 
 
 def main(*, keep: bool) -> None:
-    """Print the directory's path, wait for the end of standard input, then clear everything away."""
-    # What ends the demo, such as Ctrl-C in its terminal, must not end its keeper first.
+    """Print the directory's path, wait for the end of standard input, then clean up."""
+    # A signal that ends the demo, such as Ctrl-C in its terminal, must not end its keeper first.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     directory = tempfile.mkdtemp(prefix="opscore-demo-")
@@ -33,7 +33,7 @@ def main(*, keep: bool) -> None:
         while os.read(sys.stdin.fileno(), READ_BYTES):
             pass
     leader = os.getpid()
-    # A signal to a group reaches its sender too, and a leader cannot leave its group; its child can.
+    # A signal to a group also reaches its sender. A leader cannot leave its group, but its child can.
     if os.fork():
         return
     os.setsid()
@@ -43,7 +43,7 @@ def main(*, keep: bool) -> None:
 
 
 def end_group(leader: int) -> None:
-    """Send SIGTERM to every process of a group, and SIGKILL to those that are left after the grace."""
+    """Send SIGTERM to every process of a group, and SIGKILL to those that are left after the grace period."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGTERM)
         ends_at = time.monotonic() + GRACE_S

@@ -34,9 +34,9 @@ from opscore.gateway.demo.workflows import INCIDENTS, incident_workflow, sample_
 TICK_S = 0.1
 READY_S_MAX = 30.0
 PLAY_S_MAX = 180.0
-"""Far more than the play needs on a slow machine; a play that takes longer hangs."""
+"""Far more time than the play needs on a slow machine; one that takes longer hangs."""
 DEAD_S = 1.2
-"""How long the server stays dead, so that its absence can be watched."""
+"""How long the server stays dead, in seconds, so that one can watch it being away."""
 BANNER_S = 3.0
 HEAR_S_MAX = 5.0
 HOST = "127.0.0.1"
@@ -103,10 +103,10 @@ class Play:
         self._agents: list[trio.Process] = []
 
     async def perform(self) -> Outcome:
-        """Play it from the first process to the last task.
+        """Perform the play, from the first process to the last task.
 
         Raises:
-            PlayFailed: in an exception group, when it cannot go on.
+            PlayFailed: in an exception group, if it cannot continue.
         """
         async with self._client, trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_showing)
@@ -116,7 +116,7 @@ class Play:
             except trio.TooSlowError:
                 raise PlayFailed(f"The runs were not completed within {PLAY_S_MAX:.0f} s.") from None
             except ClientError as error:
-                # A server that died is told of as that, and not by the call that did not reach it.
+                # If the server died, that is the error to report, and not the call that did not reach it.
                 await trio.sleep(TICK_S)
                 self._require_processes()
                 raise PlayFailed(f"A call failed: {error}") from error
@@ -150,7 +150,7 @@ class Play:
         )
 
     async def _start_server(self) -> float:
-        """Start the server and return how long it took until it took work."""
+        """Start the server; returns the seconds until it was ready for work."""
         started_at = trio.current_time()
         arguments = ["serve", "--data", "data", "--host", HOST, "--port", str(self._port)]
         server = await self._stage.start(SERVER, SERVER_MODULE, arguments, {"OPSCORE_API_KEY": self._key})
@@ -214,7 +214,7 @@ class Play:
             if enough(self._board.runs):
                 return
             if all(run.ended for run in self._board.runs):
-                raise PlayFailed("Every run ended before the server could be killed half-way.")
+                raise PlayFailed("Every run ended before the server could be killed halfway.")
             await trio.sleep(TICK_S)
 
     async def _refresh(self) -> None:
@@ -247,7 +247,7 @@ class Play:
         return await self._start_server()
 
     async def _compare(self, at_kill: tuple[RunProgress, ...], recovery_s: float) -> tuple[RunProgress, ...]:
-        """Ask for all runs anew, also for those that had ended."""
+        """Fetch all runs again, including those that had ended."""
         recovered = tuple([await self._ask(run) for run in at_kill])
         done = completed_ids(at_kill)
         kept = f"{len(done & completed_ids(recovered))} of {len(done)} finished tasks are still finished"
@@ -256,7 +256,7 @@ class Play:
         return recovered
 
     async def _hear_out(self) -> None:
-        """Wait for what the agents have said: the server may know of a task's end sooner than we."""
+        """Wait for the agents' last lines, because the server may know the end of a task before these are read."""
         with trio.move_on_after(HEAR_S_MAX):
             while self._works.total() < count_tasks(self._board.runs).total():
                 self._require_processes()

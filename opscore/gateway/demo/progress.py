@@ -1,4 +1,4 @@
-"""How far the demo's runs and agents are: frozen values, and pure functions over them."""
+"""The progress of the demo's runs and agents: frozen values, and pure functions of them."""
 
 import json
 from collections import Counter
@@ -9,14 +9,14 @@ import attrs
 
 COMPLETED = "completed"
 OPEN = frozenset({"dispatched", "running"})
-"""States of a task of which an attempt is out with an agent."""
+"""States of a task with an open attempt."""
 ENDED = frozenset({COMPLETED, "failed", "cancelled"})
 """States of a run that has ended."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskProgress:
-    """One task of one run, as the server last told it."""
+    """One task of one run, as the server last showed it."""
 
     task_id: str
     key: str
@@ -27,7 +27,7 @@ class TaskProgress:
 
 @attrs.frozen(kw_only=True)
 class RunProgress:
-    """One run, as the server last told it."""
+    """One run, as the server last showed it."""
 
     session_id: str
     title: str
@@ -36,7 +36,7 @@ class RunProgress:
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over, well or not."""
+        """Whether the run has ended, successfully or not."""
         return self.status in ENDED
 
     @property
@@ -47,7 +47,7 @@ class RunProgress:
 
 @attrs.frozen(kw_only=True)
 class AgentProgress:
-    """One agent, as it last told of itself."""
+    """One agent, as its last line showed it."""
 
     agent_id: str
     way: str
@@ -56,7 +56,7 @@ class AgentProgress:
     state: str = "starting"
     task: str = ""
     done: int = 0
-    """How many tasks it has done; what became of its reports is another matter."""
+    """How many tasks it has done, whether or not its reports arrived."""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,19 +70,19 @@ class AgentNote:
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What is left to tell when it is all over."""
+    """The outcome of the demo."""
 
     at_kill: tuple[RunProgress, ...]
-    """The runs, when the server was killed."""
+    """The runs when the server was killed."""
     recovered: tuple[RunProgress, ...]
-    """The same runs, as the new server told them first."""
+    """The same runs, as the new server first showed them."""
     runs: tuple[RunProgress, ...]
     """The same runs, at the end."""
     agents: tuple[AgentProgress, ...]
     recovery_s: float
-    """From the new process's start until it took work."""
+    """From the start of the new process until it was ready for work."""
     outage_s: float
-    """From the kill until there was a server that took work."""
+    """From the kill until a server was ready for work."""
     took_s: float
     faults: tuple[str, ...]
     """What is wrong at the end, in sentences."""
@@ -94,7 +94,7 @@ class Outcome:
 
     @property
     def lost(self) -> frozenset[str]:
-        """Those of them that no longer were when it was back."""
+        """The tasks of these that were no longer completed after the restart."""
         return self.finished_before_kill - completed_ids(self.recovered)
 
 
@@ -118,7 +118,7 @@ def read_run(document: dict[str, Any], title: str) -> RunProgress:
 
 
 def read_note(line: str) -> AgentNote | None:
-    """Read a line of an agent; None for one that is no note, such as a stray warning."""
+    """Read a line of an agent; None if it is no note, such as a stray warning."""
     try:
         document = json.loads(line)
     except ValueError:
@@ -130,7 +130,7 @@ def read_note(line: str) -> AgentNote | None:
 
 
 def after_note(agent: AgentProgress, note: AgentNote) -> AgentProgress:
-    """What an agent is up to once it has said this."""
+    """The agent's progress after this note."""
     match note.event:
         case "ready":
             return attrs.evolve(agent, state="idle")
@@ -165,12 +165,12 @@ def completed_ids(runs: Iterable[RunProgress]) -> frozenset[str]:
 def faults(
     runs: Iterable[RunProgress], keys_expected: Mapping[str, tuple[str, ...]], works: Counter[str]
 ) -> tuple[str, ...]:
-    """Say in sentences what is wrong with the runs; nothing is, if each task completed exactly once.
+    """List in sentences what is wrong with the runs; the list is empty if each task completed exactly once.
 
     Args:
         runs: The runs, at the end.
         keys_expected: For each run, by its session's id, the keys of the tasks it has to have.
-        works: How often each task was done, by its id, counted by the agents themselves.
+        works: How often each task was done, by its id, as counted by the agents themselves.
     """
     found: list[str] = []
     runs = tuple(runs)

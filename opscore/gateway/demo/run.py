@@ -1,4 +1,4 @@
-"""`opscore demo`: the play on its stage, and what is told when it is over."""
+"""`opscore demo`: the play on its stage, and the summary at its end."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from opscore.gateway.demo.screen import open_display, summary
 from opscore.gateway.demo.stage import KeeperEnded, Stage, open_stage
 
 RUNS = 3
-"""Incident reports that are run unless told otherwise."""
+"""How many incident reports are run by default."""
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 LOG_LINES = 15
@@ -32,34 +32,34 @@ def main(*, keep: bool = False, plain: bool = False, runs: int = RUNS) -> int:
     """Perform the demo.
 
     Args:
-        keep: Leave the demo's directory where it is, and say where.
-        plain: A transcript instead of the live screen; without a terminal it is one anyway.
+        keep: Keep the demo's directory, and print its path.
+        plain: Print a transcript instead of the live screen, as is done anyway without a terminal.
         runs: How many incident reports are run beside Ops-Core's sample workflow.
 
     Returns:
-        The exit code: 0 when every run completed and nothing was lost or repeated, 1 when not, 130 after
-        SIGINT or SIGTERM. In every case each process has ended and, unless kept, the directory is gone.
+        The exit code: 0 if every run completed and nothing was lost or repeated, 1 if not, 130 after SIGINT or
+        SIGTERM. In every case all processes have ended and the directory is removed, unless it is kept.
 
     Raises:
-        OSError: the output takes nothing.
+        OSError: the output can't be written.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that has no sign for "completed" shows another one, and the demo goes on.
+        # A terminal without the character for "completed" shows another one, and the demo goes on.
         sys.stdout.reconfigure(errors="replace")
     code = EXIT_INTERRUPTED
     unwritten: BaseException | None = None
     try:
         code = trio.run(_perform_until_stopped, Console(), keep, plain, runs)
     except* KeyboardInterrupt:
-        # Ctrl-C outside the time in which it is waited for: before the first process, or after the last.
+        # Ctrl-C came while the signal receiver was not open: before the first process, or after the last.
         code = EXIT_INTERRUPTED
     except* SystemExit:
-        # Rich ends so when nobody reads any more, as in `opscore demo | head`.
+        # Rich exits when nobody reads the output any more, as in `opscore demo | head`.
         code = EXIT_FAILED
     except* OSError as failures:
         unwritten = failures
     while isinstance(unwritten, BaseExceptionGroup):
-        # The first of them alone, as from a command without nurseries: an output that takes nothing is told so.
+        # Raise only the first of them, as a command without nurseries would, so that it is reported like theirs.
         unwritten = unwritten.exceptions[0]
     if unwritten is not None:
         raise unwritten
@@ -73,7 +73,7 @@ async def _perform_until_stopped(console: Console, keep: bool, plain: bool, runs
             performance = trio.CancelScope()
 
             async def stop() -> None:
-                # All of them are taken: a second Ctrl-C must not cut the clearing short.
+                # All signals are received, because a second Ctrl-C must not interrupt the cleaning up.
                 async for _ in signals:
                     performance.cancel()
 
@@ -123,7 +123,7 @@ async def _show(console: Console, stage: Stage, *, plain: bool, runs: int) -> in
 
 
 def outcome_rows(outcome: Outcome) -> list[tuple[str, str]]:
-    """What the closing table says."""
+    """The rows of the closing table."""
     tasks = [task for run in outcome.runs for task in run.tasks]
     completed = sum(run.completed for run in outcome.runs)
     attempts = sum(task.attempt for task in tasks)
@@ -156,7 +156,7 @@ def tail(log: Path) -> str:
 
 
 def _command() -> str:
-    """How to call `opscore` from here: by its name where the shell finds it, else by the path it was called by."""
+    """How to call `opscore` from here: by its name if the shell finds it, else by the path that it was called by."""
     return "opscore" if shutil.which("opscore") or not sys.argv[0].endswith("opscore") else sys.argv[0]
 
 

@@ -1,4 +1,4 @@
-"""What the demo looks like: a live screen on a terminal, a transcript anywhere else."""
+"""The display of the demo: a live screen on a terminal, a transcript anywhere else."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,12 +48,12 @@ class LogLine:
     markup: str
     """In rich's markup."""
     passing: bool = False
-    """Worth a look while it happens, and no place in a transcript."""
+    """Whether it is shown on the live screen only, and not in a transcript."""
 
 
 @attrs.frozen(kw_only=True)
 class Board:
-    """Everything there is to show at one moment."""
+    """Everything that is shown at one moment."""
 
     elapsed_s: float = 0.0
     server: str = "starting"
@@ -62,11 +62,11 @@ class Board:
     runs: tuple[RunProgress, ...] = ()
     lines: tuple[LogLine, ...] = ()
     banner: str = ""
-    """The great moment, while it lasts, in rich's markup."""
+    """What is highlighted for a while, such as the kill, in rich's markup."""
 
 
 class Display(Protocol):
-    """Where a board can be shown."""
+    """Something that can show a board."""
 
     def show(self, board: Board) -> None:
         """Show the board as it is now."""
@@ -84,10 +84,10 @@ class Screen:
 
 
 class Transcript:
-    """Lines one after the other: each of the log once, and the state of things every second.
+    """Prints lines: each line of the log once, and the whole state every second.
 
     Args:
-        write: Where a line goes.
+        write: Writes a line.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
@@ -108,7 +108,7 @@ class Transcript:
 
 @contextmanager
 def open_display(console: Console, *, plain: bool) -> Iterator[Display]:
-    """Open the display that fits: the live screen, or with `plain` the transcript."""
+    """Open the live screen, or with `plain` the transcript."""
     if plain:
         yield Transcript(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
         return
@@ -141,7 +141,7 @@ def draw(board: Board) -> RenderableType:
 
 
 def tell_name(name: str) -> str:
-    """A name for a line of the log, whatever characters are in it."""
+    """Format a name for a line of the log, whatever characters are in it."""
     return f"[bold]{escape(name)}[/]"
 
 

@@ -1,4 +1,4 @@
-"""The demo's stage: a directory and the processes in it, all gone when the demo is, however that ends."""
+"""The demo's stage: a directory and the processes in it, which are gone after the demo, however it ends."""
 
 import os
 import socket
@@ -14,20 +14,20 @@ import trio
 from opscore.gateway import interpreter
 
 CLEAR_S = 10.0
-"""How long the keeper may take to clear everything away; it needs two seconds at worst."""
+"""How long the keeper may take to clean up, in seconds; it needs two at worst."""
 CHUNK_BYTES = 65_536
 LINE_BYTES_MAX = 65_536
 
 
 class KeeperEnded(Exception):
-    """Without its keeper the demo could leave something behind, so it does not begin."""
+    """The keeper ended early. Without it the demo could leave something behind, so the demo does not begin."""
 
 
 class Stage:
-    """Where the demo's processes live.
+    """The place where the demo's processes run.
 
     Args:
-        directory: Made for this demo.
+        directory: The directory that was made for this demo.
         group: The process group that the keeper leads.
     """
 
@@ -51,8 +51,8 @@ class Stage:
             name: Such as `server`.
             module: Such as `opscore`.
             arguments: Its command line.
-            environment: Added to what this process has, without any setting of opscore in it.
-            talks: Its standard output is a pipe to this process instead.
+            environment: Variables in addition to those of this process, of which opscore's settings are left out.
+            talks: Make its standard output a pipe to this process instead.
         """
         with self.log_path(name).open("ab") as log:
             process = await trio.lowlevel.open_process(
@@ -68,11 +68,11 @@ class Stage:
         return process
 
     def log_path(self, name: str) -> Path:
-        """Where the output of a process goes."""
+        """The file for the output of a process."""
         return self.directory / f"{name}.log"
 
     async def wait_for_all(self) -> None:
-        """Wait until every process has ended, and take note of it, so that none stays as a zombie."""
+        """Wait until every process has ended, which reaps it, so that none stays as a zombie."""
         for process in self._processes:
             await process.wait()
 
@@ -82,14 +82,14 @@ async def open_stage(*, keep: bool) -> AsyncIterator[Stage]:
     """Set the stage, and clear it at the end, whatever the end is.
 
     Args:
-        keep: Leave the directory where it is.
+        keep: Keep the directory.
     """
     keeper = await trio.lowlevel.open_process(
         interpreter.running("opscore.gateway.demo.keeper", *(["--keep"] if keep else [])),
         env=interpreter.environment(os.environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # Ctrl-C in the terminal is the demo's business alone.
+        # The demo alone handles Ctrl-C in the terminal.
         process_group=0,
     )
     assert keeper.stdin is not None
@@ -107,14 +107,14 @@ async def open_stage(*, keep: bool) -> AsyncIterator[Stage]:
             await keeper.wait()
             if stage is not None:
                 await stage.wait_for_all()
-            # The end of the keeper's output says that the directory is gone too.
+            # The end of the keeper's output means that the directory is gone too.
             while await keeper.stdout.receive_some(CHUNK_BYTES):
                 pass
             await keeper.stdout.aclose()
 
 
 class Lines:
-    """The lines of a stream, for `async for`; what follows the last line end is dropped.
+    """The lines of a stream, for `async for`; text after the last line break is dropped.
 
     Args:
         stream: Such as the standard output of a process.
@@ -141,13 +141,13 @@ class Lines:
 
 
 def free_port() -> int:
-    """Find a port of the loopback interface that nobody listens on."""
+    """Find a free port on the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the user configured for a server of their own is not meant for the demo's."""
+    """Leave out the settings that the user made for a server of their own."""
     return {
         key: value for key, value in environment.items() if not key.startswith("OPSCORE_") and key != "AGENTKIT_API_URL"
     }

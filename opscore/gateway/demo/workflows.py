@@ -1,4 +1,4 @@
-"""What the demo runs: Ops-Core's own sample, and an incident report with a fan-out and a fan-in."""
+"""The workflows of the demo: Ops-Core's own sample, and an incident report with fan-out and fan-in."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ INCIDENTS = (
 
 
 def sample_workflow() -> dict[str, Any]:
-    """Ops-Core's load test workflow, field by field as it always was."""
+    """Ops-Core's load test workflow, unchanged in every field."""
     return {
         "id": "sample_workflow_id",
         "name": "Sample Load Test Workflow",
@@ -40,7 +40,7 @@ def sample_workflow() -> dict[str, Any]:
 
 
 def incident_workflow() -> dict[str, Any]:
-    """Twelve tasks over three capabilities: four sources, four questions, four texts."""
+    """A workflow of twelve tasks with three capabilities: four sources, four questions, four texts."""
     return {
         "id": "incident_report",
         "name": "Incident report",

@@ -1,1 +1,1 @@
-"""Workflows drawn: where tasks and lines lie, and the picture as text, SVG or Mermaid."""
+"""Drawings of workflows: the layout of tasks and lines, and the output as text, SVG or Mermaid."""

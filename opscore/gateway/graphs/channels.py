@@ -1,8 +1,8 @@
-"""The lines between two layers of a drawing in cells: which share a way, where they leave and arrive, on which rows.
+"""The lines between two layers of a drawing in cells: which are bundled, where they leave and arrive, on which rows.
 
-Edges that leave the same nodes for the same nodes are one bus: a single level line with all of its ends above and
-below, so that nobody has to guess who is joined with whom. No two buses share a level line or an upright one; where
-they cross, the upright one goes over the other.
+Edges from the same nodes to the same nodes are one bus: a single horizontal line with all of its ends above and below,
+so that it is clear which nodes are connected. No two buses share a horizontal or vertical line; where they cross, the
+vertical one is drawn on top.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from opscore.gateway.graphs.layout import Layout, NotDrawable, Slot
 from opscore.gateway.graphs.tasks import EdgeKind
 
 Cells = dict[tuple[int, int], str]
-"""What stands in which row and column."""
+"""Characters, by row and column."""
 
 UP, DOWN, LEFT, RIGHT = 1, 2, 4, 8
 _SOLID = dict(
@@ -31,7 +31,7 @@ _DASHED = _SOLID | {UP | DOWN: "╎", LEFT | RIGHT: "┄"}
 
 @attrs.frozen(kw_only=True)
 class Bus:
-    """Edges of one kind from all of some slots to all of some slots of the next layer."""
+    """Edges of one kind that lead from each of some slots to each of some slots in the next layer."""
 
     kind: EdgeKind
     uppers: tuple[Slot, ...]
@@ -61,7 +61,7 @@ def buses_of(layout: Layout) -> list[list[Bus]]:
 
 
 class Ports:
-    """The columns in which buses leave slots below, and arrive at slots above."""
+    """The columns in which buses leave the bottom of slots, and arrive at the top of slots."""
 
     def __init__(self, buses: Sequence[Sequence[Bus]], extents: Mapping[Slot, tuple[int, int]]) -> None:
         self._extents = extents
@@ -81,21 +81,21 @@ class Ports:
 
     @staticmethod
     def most(buses: Sequence[Sequence[Bus]], slot: Slot) -> int:
-        """How many buses arrive at a slot, or leave it, whichever are more."""
+        """The larger of the numbers of buses that arrive at a slot and that leave it."""
         above = sum(slot in bus.lowers for bus in (buses[slot.layer - 1] if slot.layer else ()))
         below = sum(slot in bus.uppers for bus in (buses[slot.layer] if slot.layer < len(buses) else ()))
         return max(above, below)
 
     def above(self, slot: Slot) -> Sequence[tuple[int, Bus]]:
-        """Where which buses arrive."""
+        """The buses that arrive at a slot, with their columns."""
         return self._above[slot]
 
     def below(self, slot: Slot) -> Sequence[tuple[int, Bus]]:
-        """Where which buses leave."""
+        """The buses that leave a slot, with their columns."""
         return self._below[slot]
 
     def columns(self, bus: Bus) -> tuple[list[int], list[int]]:
-        """Where a bus leaves, and where it arrives."""
+        """The columns in which a bus leaves, and those in which it arrives."""
         uppers = [column for slot in bus.uppers for column, each in self._below[slot] if each is bus]
         lowers = [column for slot in bus.lowers for column, each in self._above[slot] if each is bus]
         return uppers, lowers
@@ -108,12 +108,15 @@ class Ports:
         return [left + (number + 1) * width // (count + 1) for number in range(count)]
 
     def _leaving(self, slot: Slot, buses: Sequence[Bus], taken: Mapping[int, Bus]) -> list[tuple[int, Bus]]:
-        """Columns as evenly as can be, but none below which another bus arrives: one would have to go around."""
+        """Columns, spread as evenly as possible, but avoiding those below which another bus arrives.
+
+        There, one of the two would have to go around the other.
+        """
         left, width = self._extents[slot]
         free = list(range(left + 1, left + width - 1)) or [left]
         found: list[tuple[int, Bus]] = []
         for number, (wanted, bus) in enumerate(zip(self._spread(slot, len(buses)), buses, strict=True)):
-            # What is left of the others has to go to the left of them, and they need room as well.
+            # The columns are assigned from the left, and the buses that remain need room to the right.
             possible = free[: len(free) - (len(buses) - number - 1)] or free
             good = [column for column in possible if taken.get(column, bus) is bus] or possible
             column = min(good, key=lambda each: (abs(each - wanted), each))
@@ -123,7 +126,7 @@ class Ports:
 
 
 def _ends(buses: Sequence[Bus]) -> tuple[dict[Slot, list[Bus]], dict[Slot, list[Bus]]]:
-    """For each slot the buses that arrive, and those that leave."""
+    """For each slot, the buses that arrive, and those that leave."""
     arriving: dict[Slot, list[Bus]] = defaultdict(list)
     leaving: dict[Slot, list[Bus]] = defaultdict(list)
     for bus in buses:
@@ -141,7 +144,7 @@ def channel(buses: Sequence[Bus], ports: Ports, top: int, cells: Cells) -> int:
         How many rows they take.
 
     Raises:
-        NotDrawable: two would have to share an upright line.
+        NotDrawable: two would have to share a vertical line.
     """
     columns = [ports.columns(bus) for bus in buses]
     rows = _rows(columns)
@@ -156,9 +159,9 @@ def channel(buses: Sequence[Bus], ports: Ports, top: int, cells: Cells) -> int:
 
 
 def _rows(columns: Sequence[tuple[list[int], list[int]]]) -> list[int | None]:
-    """The row of each bus's level line; none where it goes straight down.
+    """The row of each bus's horizontal line; None if the bus goes straight down.
 
-    Where one bus leaves above the place at which another arrives, its row has to be the higher one.
+    If one bus leaves in the column in which another one arrives, its row has to be the higher one.
     """
     leaves = {column: number for number, (uppers, _) in enumerate(columns) for column in uppers}
     higher: dict[int, set[int]] = {number: set() for number in range(len(columns))}
@@ -187,7 +190,7 @@ def _rows(columns: Sequence[tuple[list[int], list[int]]]) -> list[int | None]:
 def _masks(
     uppers: Sequence[int], lowers: Sequence[int], row: int | None, height: int
 ) -> Iterator[tuple[tuple[int, int], int]]:
-    """The cells of one bus, each with the ways that its line goes from there."""
+    """The cells of one bus, each with the directions in which its line leaves the cell."""
     if row is None:
         yield from (((place, uppers[0]), UP | DOWN) for place in range(height))
         return

@@ -1,9 +1,9 @@
-"""Where the nodes of a graph go: layer by layer from the top, few crossings, each near what it is joined with.
+"""The layout of a graph: in layers from the top, with few crossings, and each node near its neighbours.
 
 The method is Sugiyama's (K. Sugiyama, S. Tagawa, M. Toda, "Methods for visual understanding of hierarchical system
 structures", 1981): layers by the longest path, waypoints where an edge passes a layer, an order within layers by
-barycenters, swept down and up. Places come last: of all that keep the order, those nearest to what each node is joined
-with, by least squares, which is an isotonic regression.
+barycenters, swept down and up. Positions come last: of those that keep the order, the ones nearest to each node's
+neighbours by least squares, which is an isotonic regression.
 """
 
 import itertools
@@ -17,31 +17,31 @@ import attrs
 from opscore.gateway.graphs.tasks import Edge, EdgeKind, TaskGraph
 
 SLOTS_MAX: Final = 5_000
-"""Nodes and waypoints of one drawing; more would neither be read nor be ready soon."""
+"""Nodes and waypoints of one drawing, at most; a larger one would be unreadable, and slow to make."""
 ORDER_SWEEPS: Final = 12
 PLACE_SWEEPS: Final = 12
 STRAIGHT_WEIGHT: Final = 8
-"""How much more than another a line counts that should be straight."""
+"""The weight of a line that should be straight; that of any other is 1."""
 
 
 class NotDrawable(ValueError):
-    """A graph has no drawing that a person could read; says why."""
+    """A graph has no drawing that a person could read; the message says why."""
 
 
 @attrs.frozen(kw_only=True)
 class Slot:
-    """A place in a layer: a node's, or a waypoint of the edges that leave a node together and arrive together."""
+    """A place in a layer: that of a node, or a waypoint of edges that leave one node together and arrive together."""
 
     layer: int
     key: str
-    """Of the node, or of the node that those edges leave."""
+    """The key of the node, or of the node that the waypoint's edges leave."""
     passing: int | None = None
-    """Of a waypoint the number of what its edges arrive at."""
+    """For a waypoint, the number of the group of nodes at which its edges arrive; else None."""
 
 
 @attrs.frozen(kw_only=True)
 class Link:
-    """What joins two slots of neighbouring layers: an edge, or a part of edges."""
+    """A connection between slots of neighbouring layers: an edge, or a part of edges."""
 
     upper: Slot
     lower: Slot
@@ -50,19 +50,19 @@ class Link:
 
 @attrs.frozen(kw_only=True)
 class Layout:
-    """Layers from the top, the slots of each from the left, and what joins them."""
+    """Layers from the top, the slots of each from the left, and the links between them."""
 
     layers: tuple[tuple[Slot, ...], ...]
     links: tuple[Link, ...]
     ways: Mapping[Edge, tuple[Slot, ...]]
-    """The slots that each edge goes through, from its source's to its target's."""
+    """The slots of each edge's path, from its source to its target."""
 
 
 def layered(graph: TaskGraph, across_max: int = SLOTS_MAX) -> Layout:
-    """Put each node below all that lead to it.
+    """Put each node below all nodes that lead to it.
 
     Args:
-        graph: what to draw.
+        graph: the graph to draw.
         across_max: how many slots a layer may have.
 
     Raises:
@@ -102,7 +102,7 @@ def layered(graph: TaskGraph, across_max: int = SLOTS_MAX) -> Layout:
 
 
 def _depths(graph: TaskGraph) -> dict[str, int]:
-    """The layer of each node: the longest way to it."""
+    """The layer of each node: the length of the longest path to it."""
     before: dict[str, list[str]] = {node.key: [] for node in graph.nodes}
     for edge in graph.edges:
         before[edge.target].append(edge.source)
@@ -117,9 +117,10 @@ def _depths(graph: TaskGraph) -> dict[str, int]:
 
 
 def _arrivals(graph: TaskGraph, depths: Mapping[str, int]) -> dict[Edge, int]:
-    """Number what edges arrive at: nodes of one layer that the same nodes lead to.
+    """Number the groups of nodes at which edges arrive: nodes of one layer to which the same nodes lead.
 
-    Edges that leave one node for two of these go separate ways: where others join one, they would seem to lead to both.
+    Edges from one node to two of these groups get separate paths. On a shared path, another edge that joins it would
+    seem to lead to both.
     """
     sources: dict[tuple[str, EdgeKind], set[str]] = defaultdict(set)
     for edge in graph.edges:
@@ -133,7 +134,7 @@ def _arrivals(graph: TaskGraph, depths: Mapping[str, int]) -> dict[Edge, int]:
 
 
 def _neighbours(links: Sequence[Link]) -> tuple[dict[Slot, list[Slot]], dict[Slot, list[Slot]]]:
-    """For each slot what is joined with it above, and below."""
+    """The neighbours of each slot in the layer above, and in the one below."""
     above: dict[Slot, list[Slot]] = defaultdict(list)
     below: dict[Slot, list[Slot]] = defaultdict(list)
     for link in links:
@@ -143,7 +144,7 @@ def _neighbours(links: Sequence[Link]) -> tuple[dict[Slot, list[Slot]], dict[Slo
 
 
 def _ordered(layers: list[list[Slot]], links: Sequence[Link]) -> tuple[tuple[Slot, ...], ...]:
-    """Sweep down and up, and keep the order with the fewest crossings that was seen."""
+    """Sweep down and up, and keep the order with the fewest crossings."""
     above, below = _neighbours(links)
     best, fewest = [list(layer) for layer in layers], _crossings(layers, below)
     for sweep in range(ORDER_SWEEPS):
@@ -160,7 +161,7 @@ def _ordered(layers: list[list[Slot]], links: Sequence[Link]) -> tuple[tuple[Slo
 
 
 def _sort(layer: list[Slot], other: Sequence[Slot], joined: Mapping[Slot, Sequence[Slot]]) -> None:
-    """Order a layer by the mean place of what each slot is joined with in another; who is joined with none stays."""
+    """Order a layer by the mean place of each slot's neighbours in another layer; a slot without neighbours stays."""
     places = {slot: place for place, slot in enumerate(other)}
     means = {
         slot: _mean([places[each] for each in joined.get(slot, ())], place * len(other) / len(layer))
@@ -174,7 +175,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _crossings(layers: Sequence[Sequence[Slot]], below: Mapping[Slot, Sequence[Slot]]) -> int:
-    """Count the pairs of links that cross, in a tree of counts."""
+    """Count the pairs of links that cross, with a Fenwick tree."""
     total = 0
     for upper, lower in itertools.pairwise(layers):
         places = {slot: place for place, slot in enumerate(lower, start=1)}
@@ -191,7 +192,7 @@ def _crossings(layers: Sequence[Sequence[Slot]], below: Mapping[Slot, Sequence[S
 
 
 def _count(counts: Sequence[int], place: int) -> int:
-    """How many were added at most at a place (P. M. Fenwick, 1994)."""
+    """How many were added at this place or a lower one (P. M. Fenwick, 1994)."""
     total = 0
     while place:
         total += counts[place]
@@ -206,7 +207,7 @@ def _add(counts: list[int], place: int) -> None:
 
 
 def _weighed(links: Sequence[Link]) -> tuple[dict[Slot, list[Slot]], dict[Slot, list[Slot]]]:
-    """The neighbours, those more than once to which a line should be straight: along a chain, and past layers."""
+    """The neighbours, repeated by weight if the line to them should be straight: along a chain, and past layers."""
     above, below = _neighbours(links)
     chained = (len(above[link.lower]) == 1 and len(below[link.upper]) == 1 for link in links)
     passing = (None not in (link.upper.passing, link.lower.passing) for link in links)
@@ -218,13 +219,13 @@ def _weighed(links: Sequence[Link]) -> tuple[dict[Slot, list[Slot]], dict[Slot, 
 
 
 def placed(layout: Layout, width_of: Callable[[Slot], float], gap: float, width_max: float) -> dict[Slot, float]:
-    """Find the middle of each slot, from 0 to the width of the drawing.
+    """Find the horizontal middle of each slot, from 0 to the width of the drawing.
 
     Args:
-        layout: what to place.
-        width_of: how wide a slot is.
-        gap: what is left free between two slots.
-        width_max: of the drawing.
+        layout: the layout.
+        width_of: the width of a slot.
+        gap: the space between two slots.
+        width_max: the maximum width of the drawing.
 
     Raises:
         NotDrawable: a layer is wider than that.
@@ -233,7 +234,8 @@ def placed(layout: Layout, width_of: Callable[[Slot], float], gap: float, width_
     needed = max((sum(each) + gap * (len(each) - 1) for each in widths), default=0)
     if needed > width_max:
         raise NotDrawable("it is too wide")
-    # What the slots to the left of one take, and half of itself: without that, keeping apart is keeping in order.
+    # The width of the slots to the left of one, and half its own. With this offset subtracted, slots do not overlap
+    # exactly if their positions are in order.
     offsets = [[sum(each[:place]) + gap * place + each[place] / 2 for place in range(len(each))] for each in widths]
     middles = {
         slot: (needed - (offset[-1] + width[-1] / 2)) / 2 + own
@@ -258,7 +260,7 @@ def placed(layout: Layout, width_of: Callable[[Slot], float], gap: float, width_
 
 
 def _isotonic(wanted: Sequence[float]) -> list[float]:
-    """The rising values that are nearest to those wanted, by least squares: neighbours that would fall are pooled."""
+    """The nondecreasing values nearest to those wanted, by least squares: neighbours that would decrease are pooled."""
     pools: list[tuple[float, int]] = []
     for value in wanted:
         mean, count = value, 1

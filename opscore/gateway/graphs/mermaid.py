@@ -1,4 +1,4 @@
-"""A task graph as Mermaid, the diagrams that Markdown pages on many sites show (https://mermaid.js.org)."""
+"""A task graph as Mermaid, a language for diagrams that many sites show in Markdown (https://mermaid.js.org)."""
 
 import string
 from typing import Final
@@ -14,13 +14,13 @@ SHAPES: Final = {
     NodeKind.TOOL: ("{{", "}}"),
     NodeKind.FAILED_RUN: ("([", "])"),
 }
-"""What stands around the label of each kind of node."""
+"""The brackets around the label of each kind of node."""
 _PLAIN: Final = frozenset(string.ascii_letters + string.digits + " .,:()@/+-_")
-"""Of ASCII what means nothing to Mermaid within quotes; it takes the rest by number."""
+"""The ASCII characters without a meaning to Mermaid within quotes; the others are written by number."""
 
 
 def mermaid(graph: TaskGraph) -> str:
-    """Write the graph; nodes are called n0, n1, … in its order, so that no id can be a word of the language."""
+    """Write the graph; nodes are named n0, n1, …, so that no name can be a keyword of the language."""
     names = {node.key: f"n{number}" for number, node in enumerate(graph.nodes)}
     lines = ["flowchart TD"]
     for node in graph.nodes:

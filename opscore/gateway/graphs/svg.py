@@ -1,4 +1,4 @@
-"""A task graph as SVG: one file that needs no other, has no script, and follows the reader's light or dark scheme."""
+"""A task graph as SVG: a self-contained file without scripts that follows the reader's light or dark scheme."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from opscore.gateway.terminal import cut, harmless
 
 LABEL_CELLS: Final = 60
 CELL: Final = 8.4
-"""The width of a sign in pixels: of a monospaced font of 14 pixels it is six tenths."""
+"""The width of a character in pixels: six tenths of a monospaced font's size, which is 14 pixels."""
 LINE: Final = 20
 PADDING: Final = 14
 GAP: Final = 36
-"""Between two boxes."""
+"""The space between two boxes."""
 CHANNEL: Final = 56
-"""Between two layers."""
+"""The space between two layers."""
 MARGIN: Final = 16
 CORNERS: Final = {
     NodeKind.AGENT: 3,
@@ -29,14 +29,14 @@ CORNERS: Final = {
     NodeKind.TOOL: 3,
     NodeKind.FAILED_RUN: 18,
 }
-"""How round the box of each kind of node is."""
+"""The corner radius of each kind of node."""
 _SHAPES: Final = """\
 .box { stroke-width: 1.5 } .tool .box { stroke-width: 3 } .inner { fill: none }
 text { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; text-anchor: middle }
 .name { font-weight: 600 } .way { font-size: 11px; text-anchor: start }
 .edge { fill: none; stroke-width: 1.5; marker-end: url(#order) }
 .handler { stroke-dasharray: 5 4; marker-end: url(#handler) }"""
-# Written out for each scheme: many viewers know no variables.
+# Written out for each scheme, because many viewers do not support CSS variables.
 _COLOURS: Final = """\
 .paper {{ fill: {paper} }} .box {{ fill: {box}; stroke: {line} }} .inner, .edge {{ stroke: {line} }}
 text {{ fill: {quiet} }} .name {{ fill: {ink} }} #order path {{ fill: {line} }}
@@ -133,7 +133,7 @@ class _Drawing:
         yield "</g>"
 
     def _edges(self) -> Iterator[str]:
-        """The lines, and beside the end of each way to a handler what it is."""
+        """The lines, with the kind of edge beside the end of each edge to a handler."""
         told: Counter[str] = Counter()
         for edge in self._graph.edges:
             kind = "edge handler" if edge.kind.handles else "edge"
@@ -145,7 +145,7 @@ class _Drawing:
             yield f'<text class="way" x="{x:.1f}" y="{y:.1f}">{kind}</text>'
 
     def _way(self, edge: Edge) -> str:
-        """A curve from box to box, upright where it leaves, arrives, and passes a layer."""
+        """A curve from box to box, vertical where it leaves, arrives, and passes a layer."""
         first, *others = self._ways[edge]
         x, y = self._x(first), self._tops[first.layer] + self._height(first)
         way = [f"M{x:.1f} {y:.1f}"]

@@ -1,4 +1,4 @@
-"""A workflow as a graph to draw: its tasks, and what leads from one to another, with their kinds as data."""
+"""A workflow as a graph to draw: its tasks and the edges between them, with their kinds."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -10,11 +10,11 @@ from opscore.runtime.definitions.definition import Definition, TaskDefinition
 from opscore.runtime.definitions.expressions import unspaced
 
 FAILED_RUN: Final = ""
-"""The key of the node that stands for a run that fails; no task is called so."""
+"""The key of the node that stands for a run that fails; no task has this key."""
 
 
 class NodeKind(StrEnum):
-    """What a node is: a task of some type, or a run that fails."""
+    """The kind of a node: the type of a task, or a run that fails."""
 
     AGENT = "agent"
     SIGNAL = "signal"
@@ -25,7 +25,7 @@ class NodeKind(StrEnum):
 
 
 class EdgeKind(StrEnum):
-    """What leads from one node to another; all but the order are ways to handlers."""
+    """The kind of an edge; all but `ORDER` lead to handlers."""
 
     ORDER = "order"
     FALLBACK = "fallback"
@@ -34,19 +34,19 @@ class EdgeKind(StrEnum):
 
     @property
     def handles(self) -> bool:
-        """Whether it leads to a handler, and so is dashed."""
+        """Whether it leads to a handler, and so is drawn dashed."""
         return self is not EdgeKind.ORDER
 
 
 HANDLER_FIELDS: Final = {"fallbackTaskId": EdgeKind.FALLBACK, "compensateTaskId": EdgeKind.COMPENSATION}
-"""Fields of a task that name another one, and what they make of it."""
+"""The fields of a task that name a handler, and the kinds of edges to it."""
 
 TOLD_OF: Final = {
     NodeKind.SIGNAL: ("name", "{}"),
     NodeKind.DELAY: ("seconds", "{} s"),
     NodeKind.WORKFLOW: ("workflowId", "{}"),
 }
-"""The parameter that says what a task of some kind is about, and how it reads."""
+"""For some kinds, the parameter that a drawing shows, and its format."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,9 +56,9 @@ class Node:
     key: str
     kind: NodeKind = NodeKind.AGENT
     who: str = ""
-    """Who does it, a capability or an agent's id, or what it is about; nothing where the session's agent does it."""
+    """Its capability, its agent's id or its main parameter; empty if the session's agent does it."""
     notes: tuple[str, ...] = ()
-    """What else tells how it runs."""
+    """Its conditions and repetitions, such as `when …` and `for each …`."""
 
     @property
     def label(self) -> str:
@@ -67,14 +67,14 @@ class Node:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What a drawing says below its name: its type, unless an agent does it, and who does it."""
+        """The lines of a drawing below its name: its type, unless an agent does it; who does it; and the notes."""
         kind = "" if self.kind in (NodeKind.AGENT, NodeKind.FAILED_RUN) else self.kind.value
         return tuple(line for line in (": ".join(word for word in (kind, self.who) if word), *self.notes) if line)
 
 
 @attrs.frozen(kw_only=True)
 class Edge:
-    """What leads from one node to another."""
+    """A connection from one node to another."""
 
     source: str
     target: str
@@ -83,13 +83,13 @@ class Edge:
 
 @attrs.frozen(kw_only=True)
 class TaskGraph:
-    """What there is to draw."""
+    """The graph of a workflow."""
 
     name: str
     nodes: tuple[Node, ...]
     """In the order of the document."""
     edges: tuple[Edge, ...]
-    """Each of them once; both ends are keys of nodes."""
+    """Without duplicates; both ends are keys of nodes."""
 
 
 def graph_of(definition: Definition) -> TaskGraph:

@@ -1,4 +1,4 @@
-"""A task graph as text: boxes and lines for a terminal, or a list where those would be too wide to read."""
+"""A task graph as text: boxes and lines for a terminal, or a list if these would be too wide."""
 
 import contextlib
 from collections import defaultdict
@@ -14,11 +14,11 @@ from opscore.gateway.graphs.tasks import FAILED_RUN, Edge, EdgeKind, Node, NodeK
 from opscore.gateway.terminal import Terminal, cut, harmless
 
 LABEL_CELLS: Final = (36, 24, 16, 11)
-"""How long a line in a box may be: the first of these with which the drawing fits."""
+"""The maximum lengths of a line in a box that are tried, until the drawing fits."""
 GAP: Final = 3
-"""Cells between two boxes."""
+"""The cells between two boxes."""
 INDENT: Final = "    "
-"""Before what goes on from the line above, in a list."""
+"""The indentation of continued lines in a list."""
 FRAMES: Final = {
     NodeKind.AGENT: "┌─┐│└┘┬",
     NodeKind.SIGNAL: "╭─╮│╰╯┬",
@@ -27,14 +27,14 @@ FRAMES: Final = {
     NodeKind.TOOL: "┏━┓┃┗┛┯",
     NodeKind.FAILED_RUN: "╭─╮│╰╯┬",
 }
-"""What the box of each kind of node is made of: its corners and sides, and where a line leaves it below."""
+"""The characters for the box of each kind of node: its corners and sides, and the place where a line leaves it."""
 HEADS: Final = {kind: "▽" if kind.handles else "▼" for kind in EdgeKind}
 
 
 def drawn(graph: TaskGraph, terminal: Terminal) -> str:
-    """Draw a graph as wide as the terminal allows, or list it."""
+    """Draw a graph, as wide as the terminal allows, or list it."""
     if not terminal.draws:
-        return listed(graph, terminal, "the terminal has no signs for lines, so it is not drawn")
+        return listed(graph, terminal, "the terminal has no characters for lines, so it is not drawn")
     try:
         layout = layered(graph, across_max=terminal.width // (GAP + 2))
     except NotDrawable as error:
@@ -46,7 +46,7 @@ def drawn(graph: TaskGraph, terminal: Terminal) -> str:
 
 
 class _Drawing:
-    """Boxes of one width of label, and the lines between them."""
+    """A drawing with one maximum length of labels: boxes, and the lines between them."""
 
     def __init__(self, graph: TaskGraph, layout: Layout, label_cells: int) -> None:
         self._nodes = {node.key: node for node in graph.nodes}
@@ -56,10 +56,10 @@ class _Drawing:
         self._lines = {node.key: self._label(node, label_cells) for node in graph.nodes}
 
     def text(self, width: int) -> str:
-        """All of it.
+        """The whole drawing.
 
         Raises:
-            NotDrawable: it is wider than that, or its lines would be confusing.
+            NotDrawable: it is wider than this, or its lines would be confusing.
         """
         middles = placed(self._layout, self._width, GAP, width)
         lefts = {slot: floor(middle - self._width(slot) / 2) for slot, middle in middles.items()}
@@ -80,7 +80,7 @@ class _Drawing:
         return [cut(harmless(line), room) for line in (node.label, *node.lines, *ways)]
 
     def _width(self, slot: Slot) -> int:
-        """An odd number, so that there is a cell in the middle."""
+        """The width of a slot: an odd number, so that there is a cell in the middle."""
         if slot.passing is not None:
             return 1
         lines = max(map(cell_len, self._lines[slot.key]))
@@ -117,7 +117,7 @@ class _Drawing:
 
 
 def _write(text: str, row: int, column: int, cells: Cells) -> None:
-    """Put text where it goes: a sign of two cells leaves the second one empty, a mark above a sign stays with it."""
+    """Write text into cells: a character of two cells leaves the second empty; a combining one joins the one before."""
     for each in text:
         if cell_len(each):
             cells[row, column] = each
@@ -146,7 +146,7 @@ def _kinds_into(edges: Sequence[Edge]) -> dict[str, list[EdgeKind]]:
 
 
 def listed(graph: TaskGraph, terminal: Terminal, why: str) -> str:
-    """A line for each node: what it is, and after what it comes."""
+    """List the nodes, a line for each, with the nodes before it."""
     before: dict[str, dict[EdgeKind, list[str]]] = defaultdict(lambda: defaultdict(list))
     for edge in graph.edges:
         before[edge.target][edge.kind].append(edge.source)
@@ -165,7 +165,7 @@ def _came(kind: EdgeKind, sources: Sequence[str]) -> str:
 
 
 def _wrapped(line: str, width: int) -> str:
-    """A line in as many as it takes, the others indented; a word that is wider than the terminal is parted."""
+    """Wrap a line, with continued lines indented; a word that is wider than the terminal is split."""
     rows = [""]
     for word in line.split(" "):
         longer = f"{rows[-1]} {word}" if rows[-1] else word

@@ -209,7 +209,7 @@ def test_labels_give_way_before_the_drawing_does() -> None:
 def test_a_terminal_without_signs_for_lines_gets_a_list(tmp_path: Path) -> None:
     done = run(str(EXAMPLES / "sample_workflow.json"), cwd=tmp_path, encoding="latin-1")
     assert done.stdout == (
-        "sample_workflow_id: the terminal has no signs for lines, so it is not drawn\n\n"
+        "sample_workflow_id: the terminal has no characters for lines, so it is not drawn\n\n"
         "step_1 (test_capability)\nstep_2 (another_capability), after step_1\n"
     )
 
