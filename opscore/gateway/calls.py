@@ -11,7 +11,7 @@ Errors::
 import ipaddress
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -195,7 +195,7 @@ class Caller:
         content = {} if call.body is None else {"Content-Type": "application/json"}
         headers = call.headers() if callable(call.headers) else call.headers
         try:
-            response = await self._http.request(
+            request = self._http.build_request(
                 call.method,
                 call.path,
                 content=call.body,
@@ -203,6 +203,9 @@ class Caller:
                 headers={**content, **headers},
                 timeout=httpx.Timeout(self._timeout_s, read=self._timeout_s + min(call.wait_s, WAIT_S_MAX)),
             )
+            if call.body is not None:
+                request.stream = _Whole(call.body)
+            response = await self._http.send(request)
         except httpx.RequestError as error:
             sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             url = f"{self._http.base_url}".rstrip("/") + call.path
@@ -210,6 +213,27 @@ class Caller:
         if response.is_success:
             return response
         raise problem(response)
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body that is sent in one piece.
+
+    That of httpx is an async generator. If a call is cancelled while its body is sent, trio warns that the generator
+    was not exhausted.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._pieces = iter((body,))
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._pieces = iter((self._body,))
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            return piece
+        raise StopAsyncIteration
 
 
 def may_repeat(call: Call, error: ClientError) -> bool:

@@ -54,6 +54,8 @@ def test_nothing_waits_on_for_clients_that_have_left(stage: tuple[GatewayProcess
     leave_waiting(server, f"POST {PREFIX}/agent/{at_work}/drain")
     leave_waiting(server, f"POST {PREFIX}/agent/{idle}/claim")
     until_logged(server, "was answered", 3)
+    # A request is under way until just after that is logged; when a later one is answered, it no longer is.
+    assert wire.get(f"/agent/{idle}").status_code == 200
     assert server.end() == 0
     assert "draining: 0 requests under way" in server.log()
 

@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import math
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import opscore
 from opscore.actors.backoff import Backoff
@@ -238,3 +241,15 @@ async def test_what_the_server_refuses_for_good_comes_out_of_it(stage: Stage, se
     async with OpscoreClient("http://127.0.0.1:9") as client:
         with pytest.raises(ClientError):
             await client.work(stage.agent_id, double, capabilities=["x"])
+
+
+async def test_a_call_that_is_cancelled_while_its_body_is_sent_leaves_nothing_behind() -> None:
+    """Trio would warn of a generator that nobody exhausted, and warnings are errors here."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        async with OpscoreClient(f"http://127.0.0.1:{deaf.getsockname()[1]}") as client:
+            with trio.move_on_after(0.5) as given_up:
+                # More than both ends of a connection that nobody reads take.
+                await client.complete("t-1", 1, "x" * 50_000_000)
+        assert given_up.cancelled_caught
+    gc.collect()
+    await trio.testing.wait_all_tasks_blocked()
