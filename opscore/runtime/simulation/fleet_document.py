@@ -181,7 +181,7 @@ class _Reading:
         for index, model in enumerate(models):
             twice = sorted(taken & set(model.ids()))
             if twice:
-                self._wrong(agents.item(index).child("name"), f"the id {twice[0]!r} is taken by an agent before it")
+                self._wrong(agents.item(index).child("name"), f"the id {twice[0]!r} is taken by an earlier agent")
             taken.update(model.ids())
 
     def _model(self, at: _At) -> tuple[AgentModel | None, AgentModel | None]:
@@ -221,7 +221,7 @@ class _Reading:
             for name, field in (("failureCode", "failure_code"), ("retryable", "retryable")):
                 usual = getattr(attrs.fields(Skill), field).default
                 if getattr(skill, field) != usual:
-                    said = f"a local agent is a function that raises: that is always {name} {str(usual).lower()}"
+                    said = f"a local agent is a function that fails by raising: {name} is always {str(usual).lower()}"
                     self._wrong(where.child(name), said)
 
     def _check_times(self, at: _At, model: AgentModel) -> None:
@@ -229,7 +229,7 @@ class _Reading:
         if leaves is None:
             for name in ("leavingShare", "returnsAt"):
                 if at.has(name):
-                    self._wrong(at.child(name), "says nothing without leavesAt")
+                    self._wrong(at.child(name), "has no effect without leavesAt")
             return
         if model.kind == "local":
             self._wrong(at.child("leavesAt"), "a local agent is a function of the node's process, and never leaves it")
