@@ -1,4 +1,4 @@
-"""`python -m tests.crash N`: kill a server N times under load, and say what was lost. Exit code 1 if anything was."""
+"""`python -m tests.crash N`: kill a server N times under load, and report what was lost; the exit code is then 1."""
 
 import argparse
 import random
@@ -9,7 +9,7 @@ from tests.crash.campaign import KILLS_PER_DIRECTORY, Campaign, Result
 from tests.crash.failpoints import say
 
 SAID_EVERY = 10
-"""Kills between two lines of progress, where there is no terminal."""
+"""The number of kills between two lines of progress if there is no terminal."""
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def progress(result: Result, kills: int) -> None:
-    """Say how far it is."""
+    """Print the progress."""
     line = f"kill {result.count:>5,} of {kills:,}   {result.accepted:>9,} acknowledged, {result.rate:,.0f}/s"
     if sys.stdout.isatty():
         sys.stdout.write(f"\r{line}")

@@ -1,4 +1,4 @@
-"""Bugs that are planted in a server's ports, to show that the harness finds such."""
+"""Bugs that are planted in a server's ports, to prove that the harness finds them."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -15,15 +15,15 @@ from opscore.runtime.tables import IDEMPOTENCY, LEASES, OPEN_SESSIONS, TASKS
 from opscore.runtime.writer import Writer
 
 EVERY: Final = 40
-"""Which batches the bugs spoil that would be found at once otherwise."""
+"""Some bugs spoil only one batch in so many; they would be found at once otherwise."""
 
 
 class SpoilingWriter:
-    """A writer that does as a bug says.
+    """A writer with a bug.
 
     Args:
         inner: applies what the bug lets through.
-        spoil: what is done with a batch.
+        spoil: applies a batch wrongly.
     """
 
     def __init__(self, inner: Writer, spoil: Callable[[Writer, list[Submission]], "Spoiling"]) -> None:
@@ -45,7 +45,7 @@ class SpoilingWriter:
 
 @attrs.define
 class Spoiling:
-    """One batch under a bug; this one is applied as it should be."""
+    """Applies one batch; subclasses do so wrongly."""
 
     inner: Writer
     batch: list[Submission]
@@ -56,7 +56,7 @@ class Spoiling:
 
 
 class AppliedTwice(Spoiling):
-    """The batch is applied again, as by a writer that repeats what it took for failed."""
+    """Applies the batch twice, like a writer that repeats a batch because it takes it for failed."""
 
     async def apply(self) -> Outcomes:
         """Apply it twice."""
@@ -68,14 +68,14 @@ class AppliedTwice(Spoiling):
 
 
 class Torn(Spoiling):
-    """Each submission takes two transactions, the first without its last write."""
+    """Applies each submission in two transactions, the first without its last write."""
 
     async def apply(self) -> Outcomes:
         """Apply it in two parts."""
         parts = [(attrs.evolve(each, writes=each.writes[:-1], records=()), each) for each in self.batch]
         await self.inner.apply([first for first, _ in parts])
         await trio.sleep(0.002)
-        # What was refused at first would be refused again: only the rows written in the first part have moved on.
+        # A submission refused in the first part would be refused again: only rows written in that part have changed.
         return await self.inner.apply([_without_expects_on(whole, first) for first, whole in parts])
 
 
@@ -92,7 +92,7 @@ def _versions(submission: Submission) -> list[Expect]:
 
 
 def without_writes_to(table: str) -> Callable[[Writer, list[Submission]], Spoiling]:
-    """Forget what is written to a table."""
+    """Drop the writes to a table."""
 
     def spoil(inner: Writer, batch: list[Submission]) -> Spoiling:
         kept = [
@@ -104,12 +104,12 @@ def without_writes_to(table: str) -> Callable[[Writer, list[Submission]], Spoili
 
 
 class Foretelling:
-    """Answers batches before, or without, applying them: what the store would say is foretold.
+    """Answers batches before, or without, applying them, by predicting the store's answer.
 
     Args:
         inner: applies the other batches.
-        store: read to foretell.
-        lost: whether a batch that was answered is never applied, instead of later.
+        store: the store, which is read for the prediction.
+        lost: whether an answered batch is never applied, instead of later.
     """
 
     def __init__(self, inner: Writer, store: Store, *, lost: bool) -> None:
@@ -120,7 +120,7 @@ class Foretelling:
         self._late: list[Submission] = []
 
     async def apply(self, batch: Sequence[Submission]) -> Outcomes:
-        """Answer a batch that would be taken whole, before what was answered so last time is applied."""
+        """Answer a batch that would be accepted as a whole, before the previous such batch is applied."""
         late, self._late = self._late, []
         if late:
             await self._inner.apply(late)
@@ -134,7 +134,7 @@ class Foretelling:
         return foretold
 
     def _foretold(self, batch: Sequence[Submission]) -> Outcomes | None:
-        """The versions that the batch would get; nothing unless every precondition holds."""
+        """Return the versions that the batch would get; None unless every precondition holds."""
         outcomes: Outcomes = []
         with self._store.snapshot() as view:
             version = view.last_sequence()
@@ -157,7 +157,7 @@ class Foretelling:
 
 
 def stretched(inner: Writer, batch: list[Submission]) -> Spoiling:
-    """Store retry delays an hour longer than they are: only a server that reads them back ever waits that long."""
+    """Store retry delays an hour too long, which only affects a server that reads them back."""
     return Spoiling(inner, [attrs.evolve(each, writes=tuple(map(_stretched, each.writes))) for each in batch])
 
 
@@ -169,17 +169,17 @@ def _stretched(write: Put | Delete) -> Put | Delete:
 
 
 class BumpedDelivery:
-    """Hands attempts over under a number that nothing committed."""
+    """Delivers attempts under a number that was not committed."""
 
     def __init__(self, inner: Delivery) -> None:
         self._inner = inner
 
     def reaches(self, agent: Agent) -> bool:
-        """Whether there is a way to this agent."""
+        """Whether this agent can be reached."""
         return self._inner.reaches(agent)
 
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
-        """Hand the attempt over as the next one."""
+        """Deliver the attempt under the next number."""
         return await self._inner.deliver(attrs.evolve(assignment, attempt=assignment.attempt + 1), agent)
 
 
@@ -201,7 +201,7 @@ BUGS: Final = (
 
 
 def planted_writer(bug: str | None, writer: Writer, store: Store) -> Writer:
-    """The writer under a bug."""
+    """Return the writer with a bug."""
     if bug in _SPOILS:
         return SpoilingWriter(writer, _SPOILS[bug])
     if bug in {"answers-before-it-applies", "drops-batches"}:
@@ -210,12 +210,12 @@ def planted_writer(bug: str | None, writer: Writer, store: Store) -> Writer:
 
 
 def planted_way(bug: str | None, way: Delivery) -> Delivery:
-    """The way to agents under a bug."""
+    """Return the delivery with a bug."""
     return BumpedDelivery(way) if bug == "bumps-attempts" else way
 
 
 def spoil_opened(bug: str | None, store: Store) -> None:
-    """Do what a bug does to a store that is opened."""
+    """Apply a bug to a store that is being opened."""
     with store.snapshot() as view:
         if bug == "drops-leases-at-opening":
             writes: list[Put | Delete] = [LEASES.delete(lease.agent_id) for lease, _ in LEASES.scan(view)]

@@ -1,4 +1,4 @@
-"""A campaign: so many kills, on one data directory after another, until they are done or something is violated."""
+"""A campaign of kills, on one data directory after another, until all are done or something is violated."""
 
 import shutil
 import tempfile
@@ -17,14 +17,14 @@ from tests.crash.pushed import Office, open_office
 from tests.crash.stage import STOPPED, Death, Stage
 
 KILLS_PER_DIRECTORY: Final = 40
-"""A directory grows with every kill, and so does the look at it."""
+"""How many kills one directory is used for: it grows with every kill, and so does the time to check it."""
 VIOLATIONS_SHOWN: Final = 20
 _GRAVE: Final = ("ERROR:", "CRITICAL:")
 
 
 @attrs.define
 class Result:
-    """What a campaign has seen so far."""
+    """The findings of a campaign so far."""
 
     seed: int
     kills: Counter[tuple[str, str]] = attrs.field(factory=Counter)
@@ -32,13 +32,13 @@ class Result:
     missed: int = 0
     """Failpoints that were not reached in time, so that the kill came from outside."""
     lives: int = 0
-    """Servers that were started to be killed; some had stopped before."""
+    """Servers that were started to be killed; some stopped before they could be."""
     again: int = 0
     """Kills during the recovery from a kill."""
     accepted: int = 0
-    """Operations acknowledged."""
+    """The number of acknowledged operations."""
     served_s: float = 0.0
-    """How long servers were under load, the times after the last kills left out."""
+    """How long servers were under load, without the times after the last kills."""
     took_s: float = 0.0
     directories: int = 0
     sessions: int = 0
@@ -46,12 +46,12 @@ class Result:
 
     @property
     def count(self) -> int:
-        """Kills so far."""
+        """The number of kills so far."""
         return self.kills.total()
 
     @property
     def rate(self) -> float:
-        """Operations acknowledged for each second in which a server listened."""
+        """The number of acknowledged operations for each second under load."""
         return self.accepted / self.served_s if self.served_s else 0.0
 
     def lines(self) -> list[str]:
@@ -69,14 +69,14 @@ class Result:
 
 
 class Campaign:
-    """Kills servers and looks at what they leave.
+    """Kills servers, and checks what they leave behind.
 
     Args:
-        kills: how many.
-        seed: of plans and clients.
-        bug: planted in every server.
+        kills: the number of kills.
+        seed: the seed of plans and clients.
+        bug: the bug that is planted in every server.
         on_kill: called with the result so far after each kill.
-        per_directory: how many kills one data directory is for.
+        per_directory: the number of kills for each data directory.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Campaign:
         return ServerProcess(self.folder / "server.log")
 
     def run(self) -> Result:
-        """Run it; the folder stays if something was violated."""
+        """Run the campaign; the folder is kept if something was violated."""
         began = time.monotonic()
         try:
             with open_office() as office:
@@ -146,13 +146,13 @@ class Campaign:
             shutil.rmtree(path)
 
     def _logged(self) -> list[str]:
-        """What the servers logged that none should have to."""
+        """Return what the servers logged that none should."""
         with (self.folder / "server.log").open(encoding="utf-8", errors="replace") as log:
             return [f"a server logged {line.strip()}" for line in log if line.startswith(_GRAVE)]
 
     @contextmanager
     def _next_process(self) -> Iterator[ServerProcess]:
-        """The server that has loaded, while the one after it loads."""
+        """Return the server that has loaded its code, and let the next one load."""
         process, self._spare = self._spare, self._loading()
         try:
             yield process

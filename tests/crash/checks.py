@@ -1,4 +1,4 @@
-"""The ledger held against what the directory holds while no server runs. Every finding is a sentence."""
+"""Compares the ledger with what the data directory holds while no server runs; every finding is a sentence."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _TASKS: Final = {workflow["id"]: _keys(workflow) for workflow in WORKFLOWS}
 
 
 def violations(ledger: Ledger, rows: Rows, history: History) -> list[str]:
-    """Everything that must hold after a kill at any moment, and does not."""
+    """Yield everything that must hold after a kill at any moment, but does not."""
     return [
         *rows.faults,
         *history.follow(rows.records),
@@ -32,7 +32,7 @@ def violations(ledger: Ledger, rows: Rows, history: History) -> list[str]:
 
 
 def unfinished(ledger: Ledger, rows: Rows) -> list[str]:
-    """Everything that must be over once all was left to end, and is not."""
+    """Yield everything that must have ended after the load, but has not."""
     found = [f"order {order.key} was never answered" for order in ledger.orders.values() if order.session_id is None]
     found += [f"session {each} is still open" for each in sorted(rows.open_sessions)]
     found += [f"task {each.task_id} is still {each.status}" for each in rows.tasks.values() if not has_ended(each)]
@@ -51,7 +51,7 @@ def unfinished(ledger: Ledger, rows: Rows) -> list[str]:
 
 
 def _rows_agree(ledger: Ledger, rows: Rows, history: History) -> Iterator[str]:
-    """Rows and journal tell the same, and each session is there with all its tasks."""
+    """Check that rows and journal agree, and that each session has all its tasks."""
     for task in rows.tasks.values():
         disagreement = history.disagreement(task)
         if disagreement is not None:
@@ -74,7 +74,7 @@ def _rows_agree(ledger: Ledger, rows: Rows, history: History) -> Iterator[str]:
 
 
 def _leases(rows: Rows) -> Iterator[str]:
-    """A lease for each open attempt, an open attempt for each lease."""
+    """Check that each open attempt has a lease, and each lease an open attempt."""
     held = {(lease.task_id, lease.attempt, agent_id) for agent_id, lease in rows.leases.items()}
     out = {
         (task.task_id, task.attempt, task.agent_id or "") for task in rows.tasks.values() if task.status in TASK_OPEN
@@ -95,7 +95,7 @@ def _by_session(rows: Rows) -> dict[str, list[Task]]:
 
 
 def _orders(ledger: Ledger, rows: Rows) -> Iterator[str]:
-    """Each acknowledged order has its session, and no order has two."""
+    """Check that each acknowledged order has its session, and that no order has two."""
     started = Counter(str((session.payload or {}).get("order")) for session in rows.sessions.values())
     for key in started.keys() - ledger.orders.keys():
         yield f"a session has the payload of order {key}, which nobody sent"
@@ -123,7 +123,7 @@ def _acknowledged_order(order: Order, rows: Rows) -> Iterator[str]:
 
 
 def _works(ledger: Ledger, rows: Rows, history: History) -> Iterator[str]:
-    """What agents were handed was given to them, and what they were told of it is so."""
+    """Check that attempts that agents were handed were dispatched to them, and that what was acknowledged holds."""
     tries: dict[str, set[str]] = defaultdict(set)
     for work in list(ledger.works.values()):
         tries[work.task_id].update(work.tries)
@@ -159,7 +159,7 @@ def _life(work: Work, task: Task, rows: Rows, what: str, *, started: bool) -> It
 
 
 def _numbers(ledger: Ledger, rows: Rows) -> Iterator[str]:
-    """What is overwritten again and again stands at a version that is neither older than acknowledged, nor unsent."""
+    """Check that each overwritten row has a version that was sent, and that is not older than the acknowledged one."""
     for name, numbered in list(ledger.numbers.items()):
         what, _, identity = name.partition(":")
         stored = _stored_number(what, identity, rows)

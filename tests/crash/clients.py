@@ -1,7 +1,7 @@
 """The clients that load the server: each does one thing after another until the server is gone.
 
-A client is made once for a data directory and goes on, after each restart, with what it was at. What it can't know,
-because the connection broke, it does again in the way that the wire contract makes safe.
+A client is created once for a data directory, and continues after each restart where it was. If a broken connection
+leaves an outcome unknown, it repeats the call in the way that the wire contract makes safe.
 """
 
 import random
@@ -40,12 +40,12 @@ CLAIM_WAIT_S: Final = 0.5
 
 
 class Client(ABC):
-    """Somebody who calls the server.
+    """A client of the server.
 
     Args:
-        name: in the ledger and on the server.
-        ledger: where it writes down what it sends and is told.
-        seed: of what it decides to do.
+        name: its name in the ledger and on the server.
+        ledger: where it notes what it sends and what it is answered.
+        seed: the seed of its decisions.
     """
 
     def __init__(self, name: str, ledger: Ledger, seed: str) -> None:
@@ -63,7 +63,7 @@ class Client(ABC):
         """
 
     def overwrite(self, wire: Wire, what: str) -> None:
-        """Write the next version of something of this client's; one that was not answered goes again."""
+        """Write the next version of a row of this client's; repeat one that was not answered."""
         name = f"{what}:{self.name}"
         number = self.ledger.number(name, again=name in self._again)
         self._again.add(name)
@@ -77,7 +77,7 @@ class Client(ABC):
 
     def _version(self, what: str, number: int) -> tuple[str, dict[str, Any]]:
         if what == "state":
-            # Never idle: these agents are given no work.
+            # Never idle, so that these agents get no work.
             timestamp = f"2026-01-01T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}Z"
             report = {"agentId": self.name, "timestamp": timestamp, "state": "ready", "details": {"number": number}}
             return f"/agent/{self.name}/state", report
@@ -90,7 +90,7 @@ class Client(ABC):
         return {"agentId": self.name}
 
     def _taken(self, answer: tuple[int, Any], *statuses: int) -> bool:
-        """Whether the answer is one of these; any other than those is a surprise, unless it refuses for now."""
+        """Return whether the answer has one of these statuses; any other is a surprise, unless it refuses for now."""
         status, document = answer
         if status in statuses:
             return True
@@ -100,7 +100,7 @@ class Client(ABC):
 
 
 class Customer(Client):
-    """Triggers runs, each under a key, and now and then repeats one."""
+    """Triggers runs, each under a key, and now and then repeats a trigger."""
 
     def __init__(self, name: str, ledger: Ledger, seed: str) -> None:
         super().__init__(name, ledger, seed)
@@ -140,7 +140,7 @@ class Customer(Client):
         clerk = self.rng.choice(CLERKS)
         if self.rng.random() < 0.7 or not self.ledger.is_known(f"agent:{clerk}"):
             return Order(key=uuid.uuid4().hex, workflow_id=workflow["id"])
-        # Each is of a content, and a name, that is nobody else's.
+        # Each has a unique content and name.
         name = f"inline-{uuid.uuid4().hex[:8]}"
         return Order(key=uuid.uuid4().hex, workflow_id=name, agent_id=clerk, document={**workflow, "id": name})
 
@@ -162,7 +162,7 @@ class Clerk(Client):
         known = self.ledger.is_known(f"agent:{self.name}")
         what = self.rng.choice(["agent", "state", "definition"]) if known else "agent"
         waiting = sorted(self._again)
-        # What was not answered goes first: another version must not overtake it.
+        # An unanswered write is repeated first, so that no other version overtakes it.
         self.overwrite(wire, waiting[0].partition(":")[0] if waiting else what)
         over.wait(self.rng.uniform(0.0, 0.06))
 
@@ -173,19 +173,19 @@ class Agent(Client):
     def __init__(self, name: str, ledger: Ledger, seed: str) -> None:
         super().__init__(name, ledger, seed)
         self.forgetful = name.endswith("-0")
-        """Whether it may forget what it was handed: one of its kind, because its lease has to run out."""
+        """Whether it may forget an attempt; only some may, because the lease then has to expire."""
         self.careful = threading.Event()
         """Set when nothing more is to go wrong."""
 
     def keep_registered(self, wire: Wire) -> bool:
-        """Register at first, and anew now and then; returns whether it did."""
+        """Register at first, and again now and then; return whether it did."""
         if self.ledger.is_known(f"agent:{self.name}") and self.rng.random() >= 0.02:
             return False
         self.overwrite(wire, "agent")
         return True
 
     def end(self, wire: Wire, work: Work) -> bool:
-        """Show life or not, then complete or fail the attempt; returns whether it is over."""
+        """Show life or not, then complete or fail the attempt; return whether it is over."""
         drawn = self.rng.random()
         if drawn < 0.5 and not work.heartbeat:
             self._heartbeat(wire, work)
@@ -227,7 +227,7 @@ class Agent(Client):
 
 
 class Claimer(Agent):
-    """Asks for work. It may forget what it was handed, or start anew in the midst of it."""
+    """Claims work; it may forget an attempt, or register again in the middle of one."""
 
     def __init__(self, name: str, ledger: Ledger, seed: str) -> None:
         super().__init__(name, ledger, seed)
@@ -247,7 +247,7 @@ class Claimer(Agent):
             self._work = None
 
     def _claim(self, wire: Wire) -> None:
-        # Until it is answered, the same claim is made: it gets the same attempt, should it have got one.
+        # The same claim is repeated until it is answered, so that it gets the same attempt if it got one before.
         self._claim_id = self._claim_id or uuid.uuid4().hex
         answer = wire.post(f"/agent/{self.name}/claim?waitSeconds={CLAIM_WAIT_S}", {"claimId": self._claim_id})
         if not self._taken(answer, 200, 204):
@@ -259,7 +259,7 @@ class Claimer(Agent):
             self._work = self.ledger.handed(task["taskId"], answer[1]["attempt"], self.name, task["input"])
 
     def _is_lost(self, wire: Wire, work: Work) -> bool:
-        """Whether it will never end this attempt by name."""
+        """Return whether the agent abandons this attempt, by forgetting it or by a report that ends it."""
         if self.careful.is_set():
             return False
         drawn = self.rng.random()

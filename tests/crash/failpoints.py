@@ -1,7 +1,7 @@
-"""Named moments at which a server kills itself, and the ports that pass them.
+"""Named moments at which a server kills itself, and wrappers of its ports that pass them.
 
-A failpoint is no code of the runtime: it stands in wrappers of the ports that production has, which are the writer, the
-ways to agents and the ASGI application.
+Failpoints are not in the code of the runtime, but in wrappers of its ports: the writer, the deliveries to agents and
+the ASGI application.
 """
 
 import os
@@ -26,23 +26,23 @@ class Moment(StrEnum):
     """Where a server can be killed from inside."""
 
     RECOVERY_BEGUN = "recovery.begun"
-    """The store is open, and nothing is taken up yet."""
+    """The store is open, and recovery has not begun."""
     RECOVERY_DONE = "recovery.done"
-    """Everything is taken up, and nothing is served yet."""
+    """Recovery is done, and nothing is served yet."""
     COMMIT_BEFORE = "commit.before"
-    """A batch is handed to the writer, and not applied."""
+    """A batch has reached the writer, and is not applied."""
     COMMIT_DURING = "commit.during"
-    """The writer's thread is at the batch, wherever it may be."""
+    """The writer's thread is somewhere within the batch."""
     COMMIT_AFTER = "commit.after"
-    """The batch is synced, and nobody is answered."""
+    """The batch is synced, and nobody has been answered."""
     COMMIT_ANSWERED = "commit.answered"
-    """The actors are answered, and hardly a task has acted on it."""
+    """The actors have been answered, and hardly any has acted on it."""
     DELIVERY_BEFORE = "delivery.before"
-    """An attempt is about to be handed to its agent."""
+    """An attempt is about to be delivered to its agent."""
     DELIVERY_AFTER = "delivery.after"
     """The agent has answered, and the node does not know yet."""
     REPLY_BEFORE = "reply.before"
-    """The node has acted on a request, and nothing of the answer is sent."""
+    """The node has acted on a request, and no part of the answer is sent."""
     REPLY_AFTER = "reply.after"
     """The answer to a request that may change something is sent."""
 
@@ -56,13 +56,13 @@ def strike_now() -> None:
 
 @attrs.define
 class Failpoint:
-    """Kills the process at the Nth passing of its moment.
+    """Kills the process when a moment is passed for the Nth time.
 
     Args:
-        moment: which one; with none the process lives until it is killed from outside.
+        moment: the moment; None to live until killed from outside.
         after: N.
-        delay_s: for `commit.during`, how long the thread is given.
-        say: called with the phase (`recovery` or `serving`) right before the end.
+        delay_s: for `commit.during`, how far into the commit the kill comes.
+        say: called with the phase (`recovery` or `serving`) right before the kill.
     """
 
     moment: Moment | None
@@ -73,7 +73,7 @@ class Failpoint:
     passings: int = 0
 
     def passed(self, moment: Moment) -> None:
-        """Count a passing, and strike if it is the one."""
+        """Count a passing, and kill the process if it is the Nth."""
         if moment is not self.moment:
             return
         self.passings += 1
@@ -120,18 +120,18 @@ class FailingWriter:
 
 
 class FailingDelivery:
-    """A way to agents that passes the moments of a delivery."""
+    """A delivery to agents that passes the moments of a delivery."""
 
     def __init__(self, inner: Delivery, failpoint: Failpoint) -> None:
         self._inner = inner
         self._failpoint = failpoint
 
     def reaches(self, agent: Agent) -> bool:
-        """Whether there is a way to this agent."""
+        """Whether this agent can be reached."""
         return self._inner.reaches(agent)
 
     async def deliver(self, assignment: Assignment, agent: Agent) -> Fact:
-        """Hand the attempt over."""
+        """Deliver the attempt."""
         self._failpoint.passed(Moment.DELIVERY_BEFORE)
         fact = await self._inner.deliver(assignment, agent)
         self._failpoint.passed(Moment.DELIVERY_AFTER)

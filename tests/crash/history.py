@@ -1,4 +1,4 @@
-"""What the journal tells, held against the state machine of a run."""
+"""Compares the journal with the state machine of a run."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -14,12 +14,12 @@ _FIRST: Final = frozenset({TaskStatus.PENDING, TaskStatus.READY})
 
 @attrs.define
 class TaskHistory:
-    """A task by its records."""
+    """The state of a task, by its records."""
 
     status: TaskStatus
     attempt: int = 0
     holders: dict[int, str] = attrs.field(factory=dict)
-    """Who was given each attempt."""
+    """The agent of each attempt."""
     failed: set[int] = attrs.field(factory=set)
     """The attempts that ended as failures."""
     started: set[int] = attrs.field(factory=set)
@@ -27,14 +27,14 @@ class TaskHistory:
 
 
 class History:
-    """The journal so far. Feed it the records in order; what can't be is among the faults."""
+    """The journal so far, which takes the records in order and collects contradictions as faults."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, TaskHistory] = {}
         self.sessions: dict[str, SessionStatus] = {}
 
     def follow(self, records: Iterable[tuple[int, Record]]) -> list[str]:
-        """Take in what is new; returns the faults."""
+        """Take new records, and return their faults."""
         faults: list[str] = []
         for number, record in records:
             kind = record.kind.partition(".")[2]
@@ -79,7 +79,7 @@ class History:
         return None
 
     def disagreement(self, task: Task) -> str | None:
-        """How a task's row contradicts its records."""
+        """Yield how a task's row contradicts its records."""
         known = self.tasks.get(task.task_id)
         if known is None:
             return f"task {task.task_id} stands in no journal record"

@@ -1,7 +1,7 @@
 """What the clients know: everything they sent, and everything that was acknowledged.
 
-It lives outside the server, so no kill touches it. Clients write it down before they send and after they were
-answered; what was sent and not answered is unknown, and may be there or not, but only whole.
+It lives outside the server, so that no kill affects it. Clients note what they do before they send it and after they
+are answered. What was sent and not answered may have happened or not, but only as a whole.
 """
 
 import random
@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 RECENT: Final = 15
-"""How many of the newest acknowledgements, and how many drawn from all, are asked for after a restart."""
+"""The number of newest acknowledgements, and of random ones, that are checked after a restart."""
 
 
 @attrs.define
@@ -22,7 +22,7 @@ class Order:
     key: str
     workflow_id: str
     agent_id: str | None = None
-    """Ordered for an agent, with the workflow in the request."""
+    """Whether it is ordered for an agent, with the workflow in the request."""
     document: dict[str, Any] | None = None
     """That workflow."""
     session_id: str | None = None
@@ -49,45 +49,45 @@ class Order:
 
 @attrs.define
 class Work:
-    """An attempt as an agent knows it, that was handed it."""
+    """An attempt, as the agent that was handed it knows it."""
 
     task_id: str
     attempt: int
     agent_id: str
     order_key: str
     tries: list[str] = attrs.field(factory=list)
-    """The results that were sent; each try to complete has one of its own."""
+    """The results that were sent; each try to complete has its own."""
     completed: str | None = None
     """The result that was acknowledged."""
     completed_in: int = 0
-    """In which life of the server."""
+    """The life of the server in which it was acknowledged."""
     failed: bool = False
-    """A failure was acknowledged."""
+    """Whether a failure was acknowledged."""
     heartbeat: bool = False
-    """A heartbeat was acknowledged."""
+    """Whether a heartbeat was acknowledged."""
     over: bool = False
-    """It was said that the attempt is open no more: a late answer was refused, or a report that ends it was taken."""
+    """Whether the attempt is known to have ended: a late answer was refused, or a report that ends it was accepted."""
 
 
 @attrs.define
 class Numbered:
-    """What is overwritten again and again, each time with the next number."""
+    """A row that is overwritten again and again, each time with the next number."""
 
     sent: int = 0
     acknowledged: int = 0
 
 
 class Ledger:
-    """Everything that the clients of one data directory sent and were told. Its methods may be called by any thread."""
+    """Everything that the clients of a data directory sent and were answered; its methods are thread-safe."""
 
     def __init__(self) -> None:
         self.orders: dict[str, Order] = {}
         self.works: dict[tuple[str, int], Work] = {}
         self.numbers: dict[str, Numbered] = {}
         self.surprises: list[str] = []
-        """Answers that no client should have got."""
+        """The answers that no client should have got."""
         self.accepted = 0
-        """Operations that were acknowledged."""
+        """The number of acknowledged operations."""
         self.lives = 0
         """Of the server, so far."""
         self._fresh: list[Hashable] = []
@@ -101,7 +101,7 @@ class Ledger:
     def ordered(self, order: Order, session_id: str) -> None:
         """A trigger was answered."""
         with self._lock:
-            # A repetition is a look at what is there, and no new operation.
+            # A repeated trigger only reads what is there, and counts as no new operation.
             self.accepted += order.session_id is None
             if order.session_id not in (None, session_id):
                 self.surprises.append(f"order {order.key} started {order.session_id}, and when repeated {session_id}")
@@ -109,7 +109,7 @@ class Ledger:
             self._fresh.append(order.key)
 
     def handed(self, task_id: str, attempt: int, agent_id: str, payload: Any) -> Work:
-        """An agent was handed an attempt, maybe not for the first time."""
+        """An agent was handed an attempt, possibly again."""
         with self._lock:
             order_key = payload.get("order") if isinstance(payload, dict) else None
             if order_key not in self.orders:
@@ -120,7 +120,7 @@ class Ledger:
             work = self.works.setdefault((task_id, attempt), fresh)
             if work.agent_id != agent_id:
                 self.surprises.append(f"attempt {attempt} of {task_id} was handed to {work.agent_id} and to {agent_id}")
-            # A push that is on its way again after a restart may be overtaken by the report that ends its attempt.
+            # A push that is repeated after a restart may arrive after the report that ends its attempt.
             if work.completed is not None and self.lives > work.completed_in + 1:
                 self.surprises.append(f"attempt {attempt} of {task_id} was handed out after its completion was taken")
             return work
@@ -172,7 +172,7 @@ class Ledger:
             self.surprises.append(what)
 
     def to_ask_for(self, rng: random.Random) -> tuple[list[Order], list[Work]]:
-        """What to look for through the public calls after a restart: the newest, and some of all."""
+        """Return what to look for through the API after a restart: the newest acknowledgements, and random ones."""
         with self._lock:
             newest, self._fresh = self._fresh[-RECENT:], []
             known = [order for order in self.orders.values() if order.session_id is not None]

@@ -1,4 +1,4 @@
-"""How the next kill is to come: drawn from a seed, so that a campaign can be drawn again."""
+"""Draws how the next kill comes from a seed, so that a campaign can be repeated."""
 
 import random
 from typing import Final
@@ -8,7 +8,7 @@ import attrs
 from tests.crash.failpoints import Moment
 
 FAILPOINT_WAIT_S: Final = 2.0
-"""How long a failpoint may take to strike before the server is killed from outside instead."""
+"""How long to wait for a failpoint before the server is killed from outside instead."""
 
 _COMMITS: Final = (Moment.COMMIT_BEFORE, Moment.COMMIT_DURING, Moment.COMMIT_AFTER, Moment.COMMIT_ANSWERED)
 _WEIGHTS: Final[dict[str, int]] = {
@@ -29,21 +29,21 @@ class Plan:
     """One kill to come."""
 
     moment: Moment | None = None
-    """The failpoint; with none the kill comes from outside."""
+    """The failpoint; None for a kill from outside."""
     after: int = 1
-    """At which passing it strikes."""
+    """The passing of the failpoint at which it kills."""
     delay_s: float = 0.0
-    """Within a commit, how far into it."""
+    """For a kill within a commit, how far into it, in seconds."""
     wait_s: float = FAILPOINT_WAIT_S
     """When the kill comes from outside: after the server listens, or after it was told to begin."""
     starting: bool = False
     """Whether the kill from outside does not wait until the server listens."""
     stopping_s: float | None = None
-    """The kill from outside comes so long after the server was told to stop."""
+    """How long after the server was told to stop the kill from outside comes."""
 
 
 def drawn(seed: int, number: int) -> Plan:
-    """The plan of a campaign's Nth kill."""
+    """Return the plan of a campaign's Nth kill."""
     rng = random.Random(f"{seed} kill {number}")
     kind = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
     match kind:

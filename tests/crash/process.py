@@ -1,4 +1,4 @@
-"""The server as a process of its own, from the campaign's side."""
+"""The server as a separate process, from the campaign's side."""
 
 import contextlib
 import json
@@ -19,10 +19,10 @@ PATIENCE_S: Final = 30.0
 
 
 class ServerProcess:
-    """A server that has loaded its code and waits for its orders, so that a restart takes no time for that.
+    """A server that has loaded its code and waits for its orders, so that restarts are fast.
 
     Args:
-        log: where its standard error goes.
+        log: the file for its standard error.
     """
 
     def __init__(self, log: Path) -> None:
@@ -59,16 +59,16 @@ class ServerProcess:
         return line.decode()
 
     def kill(self) -> int:
-        """Kill it, if it lives; returns how it ended."""
+        """Kill the server, if it runs, and return how it ended."""
         self._popen.kill()
         return self._ended()
 
     def tell_to_stop(self) -> None:
-        """Have it stop in order, and do not wait for that."""
+        """Tell the server to stop gracefully, without waiting for that."""
         self._popen.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:
-        """Stop it in order; returns its exit code."""
+        """Stop the server gracefully, and return its exit code."""
         self.tell_to_stop()
         try:
             return self._ended()

@@ -1,4 +1,4 @@
-"""Agents that work is pushed to, and the one HTTP server in front of them."""
+"""Agents that get their work by push, and the one HTTP server for all of them."""
 
 import json
 import queue
@@ -13,7 +13,7 @@ from tests.crash.ledger import Ledger, Work
 from tests.crash.wire import Wire
 
 Answer = tuple[int, dict[str, Any]] | None
-"""Status and document; nothing, when the connection is cut instead."""
+"""The status and the document of an answer; None to cut the connection instead."""
 INBOX_WAIT_S: Final = 0.1
 
 
@@ -54,7 +54,7 @@ class PushedAgent(Agent):
     def act(self, wire: Wire, over: threading.Event) -> None:
         """Do what was pushed."""
         if self.keep_registered(wire) and self._work is None:
-            # In the midst of work it would say that this has ended.
+            # While the agent works, this report would say that the work has ended.
             self.report(wire, "idle")
         if self._work is None:
             try:
@@ -77,7 +77,7 @@ class PushedAgent(Agent):
 
 
 class Office:
-    """A server for pushes to any number of agents, each at a path of its own."""
+    """A server for pushes to any number of agents, each at its own path."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -94,7 +94,7 @@ class _Server(ThreadingHTTPServer):
     office: Office
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that was killed is what this is about."""
+        """Ignore errors: peers that were killed are part of the test."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -115,12 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(encoded)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class names it so)
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 @contextmanager
 def open_office() -> Iterator[Office]:
-    """Serve pushes for as long as the block runs."""
+    """Serve pushes for the duration of the block."""
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.office = Office(server.server_address[1])
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="office", daemon=True)

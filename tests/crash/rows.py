@@ -1,4 +1,4 @@
-"""What a data directory holds while no server runs on it. All that the harness knows of the store stands here."""
+"""Reads a data directory while no server runs on it; only this module knows the store."""
 
 import hashlib
 from pathlib import Path
@@ -31,7 +31,7 @@ _NUMBER_BYTES: Final = 8
 
 @attrs.frozen(kw_only=True)
 class Rows:
-    """A directory at one moment."""
+    """The content of a directory at one moment."""
 
     agents: dict[str, Agent]
     leases: dict[str, Lease]
@@ -43,7 +43,7 @@ class Rows:
     keys: dict[str, IdempotentTrigger]
     """What idempotency keys were used for, by `scope`."""
     records: list[tuple[int, Record]]
-    """The journal past what was read before, each with its sequence number."""
+    """The new records of the journal, each with its sequence number."""
     faults: list[str]
     """What the journal's numbers and its earlier part show."""
 
@@ -107,7 +107,7 @@ class Reader:
         return records
 
     def _digest_of(self, view: Snapshot) -> bytes:
-        """Stands for the journal up to where it was read before."""
+        """Return a hash of the journal up to where it was read before."""
         digest = hashlib.sha256()
         for key, stored in view.scan(JOURNAL_TABLE):
             if int.from_bytes(key, "big") > self._last:

@@ -35,12 +35,12 @@ from tests.crash.failpoints import FailingApp, FailingDelivery, FailingWriter, F
 API_KEY: Final = "a-key-with-every-scope"
 MAP_BYTES: Final = 256 * 1024**2
 LIMITS: Final = Limits(sessions_open_max=150, unknown_outcome_lease_s=0.5, claim_grace_s=2.0)
-"""Few open runs, so that none waits for long, and short waits for whoever shows no life."""
+"""Few open runs, so that none waits for long, and short timeouts for agents that show no life."""
 
 
 @attrs.frozen(kw_only=True)
 class Orders:
-    """What a server is told on its one line."""
+    """The orders that a server reads from its one line."""
 
     data: str
     moment: str | None = None
@@ -74,7 +74,7 @@ def serve(orders: Orders) -> int:
 
 @asynccontextmanager
 async def open_failing_node(settings: Settings, failpoint: Failpoint, bug: str | None) -> AsyncIterator[Node]:
-    """The node that the gateway serves, with its ports wrapped."""
+    """Open the node that the gateway serves, with its ports wrapped."""
     async with outbound.open_client() as client:
         way = bugs.planted_way(bug, Push(client, ContactPolicy(), timeout_s=settings.push_timeout_s))
         async with open_node(

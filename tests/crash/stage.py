@@ -1,4 +1,4 @@
-"""One data directory with its clients, across the kills of its servers."""
+"""A data directory with its clients, across the kills of its servers."""
 
 import random
 import threading
@@ -23,9 +23,9 @@ from tests.crash.server import Orders
 from tests.crash.wire import Gone, Wire
 
 FINISH_S: Final = 60.0
-"""How long everything may take to end once nothing is killed any more; forgotten leases run out in 1 s."""
+"""How long everything may take to end after the last kill; forgotten leases expire in 1 s."""
 STOPPED: Final = "none, it had stopped"
-"""How a server ended that was told to stop and did so before it could be killed."""
+"""What the report calls the end of a server that was told to stop, and did so before it could be killed."""
 _STATUSES_OPEN: Final = [status for status in SessionStatus if status not in SESSION_ENDED]
 
 
@@ -65,7 +65,7 @@ class Stage:
         self._clients: list[Client] = [*self._customers, *self._agents, *clerks]
 
     def live(self, process: ServerProcess, plan: Plan) -> Death:
-        """Let a server serve until it dies as planned, then look at what it left."""
+        """Let a server serve until it dies as planned, then check what it left behind."""
         self.ledger.lives += 1
         process.begin(
             Orders(data=str(self.path), moment=plan.moment, after=plan.after, delay_s=plan.delay_s, bug=self._bug)
@@ -91,7 +91,7 @@ class Stage:
         return Death(how=how, phase=phase, served_s=served_s, violations=found + self._look())
 
     def _serve(self, process: ServerProcess, port: int, plan: Plan) -> tuple[float, str, str | None]:
-        """Load the server until it dies or its time is over; returns how long, its phase, and what it said at last."""
+        """Load the server until it dies or its time is over; return how long, its phase, and its last line."""
         over = threading.Event()
         threads = self._load(port, over)
         began, phase = time.monotonic(), "serving"
@@ -141,7 +141,7 @@ class Stage:
                 self.ledger.surprise(f"{thread.name} hangs")
 
     def _ask_again(self, port: int) -> None:
-        """Ask through the public calls for what was acknowledged before the kill."""
+        """Ask through the API for what was acknowledged before the kill."""
         wire = Wire(port)
         try:
             orders, works = self.ledger.to_ask_for(self._rng)
@@ -172,7 +172,7 @@ class Stage:
             self.ledger.surprise(f"{work} was acknowledged, and is shown as {status} {task}")
 
     def _look(self, *, whole: bool = False) -> list[str]:
-        """Hold the ledger against the directory."""
+        """Compare the ledger with the directory."""
         if not (self.path / "data.mdb").exists():
             return ["nothing was made"] if self.ledger.accepted else []
         rows = self._reader.read(whole=whole)
@@ -183,7 +183,7 @@ class Stage:
         return surprises + found
 
     def finish(self, process: ServerProcess) -> Death:
-        """Kill nothing more: everything has to come to its end, and all of it is looked at."""
+        """Let everything end without further kills, and check all of it."""
         for customer in self._customers:
             customer.closed.set()
         for agent in self._agents:
@@ -207,7 +207,7 @@ class Stage:
         return Death(how=STOPPED, phase="stopping", served_s=served_s, violations=found + self._look(whole=True))
 
     def _until_all_ended(self, port: int, deadline: float) -> None:
-        """Wait until no session is open and no order unanswered; what is still open at the deadline will be found."""
+        """Wait until no session is open and no order unanswered; the checks report what is open at the deadline."""
         wire = Wire(port)
         try:
             while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""`python -m tests.crash.teeth`: plant one bug after another and see each found. Exit code 1 if one was not."""
+"""`python -m tests.crash.teeth`: plant one bug after another, and see each found; exit code 1 if one was not."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ from tests.crash.failpoints import say
 
 KILLS_MAX: Final = 40
 PER_DIRECTORY: Final = 10
-"""What hangs is found when everything is left to end."""
+"""The number of kills for each directory; a run that hangs is only found when everything is left to end."""
 SHOWN: Final = 120
 
 

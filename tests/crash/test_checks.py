@@ -1,4 +1,4 @@
-"""The checks of a directory against the ledger: whatever is bent in a sound directory is found."""
+"""The checks of a directory against the ledger find every change that contradicts it."""
 
 from collections.abc import Callable
 from typing import Any

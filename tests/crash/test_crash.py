@@ -1,4 +1,4 @@
-"""Kills of a real server under load, few enough for every check; `just crash 1000` is the long way."""
+"""Kills of a real server under load, few enough for every check; `just crash 1000` is the long form."""
 
 import random
 import subprocess
@@ -18,7 +18,7 @@ PATIENCE_S = 120.0
 
 
 def test_twenty_kills_lose_nothing_that_was_acknowledged_and_repeat_nothing() -> None:
-    # Other moments every time; what fails is drawn again with the seed that the report names.
+    # Different moments every time; the seed that the report names repeats a failure.
     campaign = Campaign(KILLS, seed=random.SystemRandom().randrange(1_000_000))
     result = campaign.run()
     report = "\n".join([*result.lines(), str(campaign.folder)])

@@ -1,4 +1,4 @@
-"""One client's connection to the server that is killed again and again."""
+"""A client's connection to the server, which is killed again and again."""
 
 import http.client
 import json
@@ -34,7 +34,7 @@ class Wire:
         return self._call("POST", path, document, headers)
 
     def delete(self, path: str) -> tuple[int, Any]:
-        """Have something forgotten; returns the status and the document."""
+        """Delete something; return the status and the document."""
         return self._call("DELETE", path, None, {})
 
     def _call(self, method: str, path: str, document: Any, headers: dict[str, str]) -> tuple[int, Any]:

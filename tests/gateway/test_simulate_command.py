@@ -194,7 +194,7 @@ def test_the_faults_are_listed_with_what_they_mean(path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(fault_names())
     assert [line.split()[0] for line in done.stdout.splitlines() if "not among `usual`" in line] == ["run_poisoned"]
-    assert re.search(r"agent_hangs +0.02 +it says nothing more of its work for hours \(a chance for each", done.stdout)
+    assert re.search(r"agent_hangs +0.02 +it says nothing about its work for hours \(a chance for each", done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ SHOWN_EVERY_S: Final = 0.5
 
 
 class Show:
-    """Tells on a terminal how far it is."""
+    """Shows the progress on a terminal."""
 
     def __init__(self, images: int) -> None:
         self._images = images
@@ -29,7 +29,7 @@ class Show:
         self._unfinished = Report()
 
     def during(self, report: Report) -> None:
-        """Show how far a round is."""
+        """Show the progress of a round."""
         self._unfinished = report
         now = time.monotonic()
         if sys.stderr.isatty() and now - self._shown >= SHOWN_EVERY_S:
@@ -39,7 +39,7 @@ class Show:
             sys.stderr.flush()
 
     def after(self, workload: str, seed: int, report: Report) -> None:
-        """Add a round that is over, and say what it found."""
+        """Add a finished round, and print its findings."""
         self.total.take_in(report)
         self._unfinished = Report()
         self.say(f"{workload:>5} {seed:>10}  {report}")

@@ -43,7 +43,7 @@ class Violation:
     image: Image = attrs.field(repr=False)
 
     def __str__(self) -> str:
-        """Tell what it takes to see it again."""
+        """Say how to reproduce it."""
         return f"workload {self.workload}, seed {self.seed}, power lost at event {self.moment.event}: {self.why}"
 
 
@@ -64,7 +64,7 @@ class Report:
         self.violations += other.violations
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Format it as one line."""
         return f"{self.events} events, {self.built} images, {self.distinct} distinct, {len(self.violations)} violations"
 
 
@@ -79,7 +79,7 @@ def recorded(workload: str, seed: int, scratch: Path, *, wrong: str = "nothing")
 
 
 def check_complete(events: Sequence[Event], root: Path) -> None:
-    """The recording leads to the very files that are there: nothing was written past the recorder."""
+    """Check that the recording leads to the files that are there, so that no write bypassed the recorder."""
     disk = Disk(names=Names.BY_FILE, ignored=MEANINGLESS)
     for event in events:
         disk.begin(event)
@@ -93,7 +93,7 @@ def check_complete(events: Sequence[Event], root: Path) -> None:
 
 
 def moments(events: Sequence[Event]) -> Iterator[Moment]:
-    """Every moment that leaves the disk in a state of its own, with as much promised by then as can be."""
+    """Yield every moment that leaves the disk in a distinct state, each with as many promises made as possible."""
     settled = False
     for position, event in enumerate(events):
         if event.kind is Kind.MARK:

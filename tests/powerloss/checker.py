@@ -1,4 +1,4 @@
-"""The program that opens images: LMDB may die of a damaged file, and then this process does, and not the one that asks.
+"""The program that opens images, in a separate process, because a damaged file may crash LMDB.
 
 Each line it reads names a workload and a data directory; each line it writes says what was found there.
 """
@@ -30,7 +30,7 @@ MORE_PAGES_THAN_NEEDED: Final = "header mp_pages"
 
 
 def found_in(workload: str, path: Path) -> dict[str, Any]:
-    """Open an image, use it, and say what it held; an exception that is none of the store's own is for the caller."""
+    """Open an image, use it, and say what it held; exceptions other than the store's own reach the caller."""
     try:
         with open_store(path, workload) as store, store.snapshot() as view:
             held = Contents.read(view, workload)
@@ -56,7 +56,7 @@ def check_same(path: Path, workload: str, expected: Contents, why: str) -> None:
 
 
 def check_pages(path: Path) -> None:
-    """Every page of the file is used once or free, where the installed LMDB brings what can tell."""
+    """Check that every page of the file is used once or free, if the installed LMDB has its verifier."""
     if importlib.util.find_spec(VERIFIER) is None:
         return
     faults = importlib.import_module(VERIFIER).verify(path / DATA, subdir=False)
@@ -67,7 +67,7 @@ def check_pages(path: Path) -> None:
 
 
 def go_on(path: Path, held: Contents) -> None:
-    """Open it again, commit once more, much and little, and read everything from a store opened anew."""
+    """Open the image again, commit large and small batches, and read everything back from a newly opened store."""
     check_same(path, "store", held, "opening it again changes nothing")
     old = [Delete(table, key) for table in TABLES["store"] for key in sorted(held.keys(table))[::2]]
     new = [Put("left", b"new %d" % number, bytes([number]) * LARGE, 1) for number in range(4)]
@@ -81,7 +81,7 @@ def go_on(path: Path, held: Contents) -> None:
 
 
 async def run_on(path: Path, before: list[Session]) -> None:
-    """Open a node, and have every run end."""
+    """Open a node, and let every run end."""
     async with World(path, look=check_rows).node() as node:
         await hire(node)
         with trio.fail_after(DONE_WITHIN_S):

@@ -1,4 +1,4 @@
-"""What an image held, asked of a process that may die of it, and whether that is what was promised."""
+"""Inspects images in a process that may crash, and compares what they hold with what was promised."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ class Found:
 
 
 class Promises:
-    """What the recorded program had begun and what it had been promised, as its marks tell, one after the other."""
+    """What the recorded program had begun and had been promised, taken from its marks in order."""
 
     def __init__(self) -> None:
         self.safe = 0
@@ -63,7 +63,7 @@ class Promises:
                 numbers.add(mark[said])
 
     def broken(self, found: Found) -> str | None:
-        """Say what was promised and does not hold; nothing when all is well."""
+        """Return the first promise that does not hold; None if all do."""
         if found.fault is not None:
             return found.fault
         if found.refused is not None:

@@ -1,4 +1,4 @@
-"""What the store should hold after each commit, kept beside it in a plain dictionary; what knows its internals is here.
+"""What the store should hold after each commit, kept in a plain dictionary; only this module knows its internals.
 
 A digest of everything stands for a state: the sum of the hashes of its values, so that a commit costs what it changes.
 """
@@ -59,7 +59,7 @@ class Contents:
         return contents
 
     def digest(self) -> str:
-        """Stand for the whole state."""
+        """Return the digest of the whole state."""
         return f"{self._sum % 2**128:032x}"
 
     def keys(self, table: str) -> list[bytes]:
@@ -83,7 +83,7 @@ class Contents:
         self._sum -= self._values.pop((table, key), (ABSENT, 0))[1]
 
     def apply(self, batch: Sequence[Submission]) -> list[int | None]:
-        """Do what the store is to do with a batch; returns each submission's version, nothing where it is refused."""
+        """Apply a batch as the store should; return each submission's version, None if it is refused."""
         return [self._apply(submission) for submission in batch]
 
     def _apply(self, submission: Submission) -> int | None:

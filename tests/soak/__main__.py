@@ -1,4 +1,7 @@
-"""`python -m tests.soak --minutes N`: keep a server under load, and say what grows or slows; exit code 1 if so."""
+"""`python -m tests.soak --minutes N`: keep a server under load, and report what grows or slows down.
+
+The exit code is 1 if anything does.
+"""
 
 import argparse
 import random
@@ -55,7 +58,7 @@ def main() -> int:
 
 
 def report(result: Result) -> list[str]:
-    """What came of it; of one that did not come to its end, what is known so far."""
+    """Return the report of a soak; if that was broken off, what is known so far."""
     samples = [sample for life in result.lives for sample in life]
     lines = [f"  {number:>9,} {what}" for what, number in sorted(result.counts.items(), key=lambda pair: -pair[1])]
     lines += [status(sample) for sample in (*samples[:1], *samples[-1:])]
@@ -69,7 +72,7 @@ def report(result: Result) -> list[str]:
 
 
 def progress(result: Result) -> None:
-    """Say how far it is."""
+    """Print the progress."""
     if not result.lives[-1]:
         return
     line = status(result.lives[-1][-1])
@@ -81,7 +84,7 @@ def progress(result: Result) -> None:
 
 
 def status(sample: Sample) -> str:
-    """One sample in a line."""
+    """Format a sample as one line."""
 
     def figure(name: str) -> float:
         return sample.figures.get(name, 0.0)

@@ -1,4 +1,4 @@
-"""The agents of the soak: some claim, some are pushed to, some AgentKit lists; they fail, fall silent and die."""
+"""The agents of the soak: some claim, some get pushes, some are listed by AgentKit; they fail, fall silent and die."""
 
 import queue
 import threading
@@ -13,14 +13,14 @@ from tests.soak.workflows import CLAIMED, PUSHED, SCARCE
 
 CLAIM_WAIT_S: Final = 3
 FORGOTTEN_S: Final = 1.0
-"""How long an agent that has died stays registered, until somebody notices."""
+"""How long an agent that has died stays registered before somebody notices."""
 LISTED_MAX: Final = 4
-"""Agents that AgentKit lists at a time."""
+"""The number of agents that AgentKit lists at a time."""
 LISTED_FOR_S: Final = 3.0
 
 
 class Claimer(Client):
-    """Asks for work with long polls, and does it, or does not."""
+    """Claims work with long polls, and does it or forgets it."""
 
     def __init__(self, name: str, notes: Notes, seed: str, *, capabilities: tuple[str, ...] = (CLAIMED,)) -> None:
         super().__init__(name, notes, seed)
@@ -29,12 +29,12 @@ class Claimer(Client):
         self._registered = False
 
     def register(self, wire: Wire) -> bool:
-        """Introduce it."""
+        """Register the agent."""
         said = {"agentId": self.agent_id, "capabilities": self.capabilities, "metadata": {"number": 1}}
         return self.expect(wire.post("/agent", said), 201)
 
     def act(self, wire: Wire) -> None:
-        """Ask for work, and end it."""
+        """Claim work, and do it."""
         if not self._registered or self.rng.random() < 0.01:
             self._registered = self.register(wire)
         claim = {"claimId": uuid.uuid4().hex}
@@ -62,7 +62,7 @@ class Claimer(Client):
 
 
 class Mortal(Claimer):
-    """Dies after a few claims, often in the midst of work, and comes back under another id."""
+    """Dies after a few claims, often in the middle of work, and comes back under another id."""
 
     def __init__(self, name: str, notes: Notes, seed: str) -> None:
         super().__init__(name, notes, seed, capabilities=(CLAIMED, SCARCE))
@@ -86,7 +86,7 @@ class Mortal(Claimer):
                 self.notes.over.wait(0.5)
 
     def do(self, wire: Wire, task: dict[str, Any], attempt: int) -> None:
-        """End an attempt, unless it dies of it."""
+        """End an attempt, unless the agent dies first."""
         if self._left == 1 and self.rng.random() < 0.5 and not self.notes.calm.is_set():
             return
         super().do(wire, task, attempt)
@@ -96,14 +96,14 @@ class Mortal(Claimer):
             self.expect(wire.delete(f"/agent/{self._dead.pop(0)[1]}"), 204, 404)
 
     def leave(self, wire: Wire) -> None:
-        """Deregister every life of it."""
+        """Deregister the agent under all ids it has had."""
         for _, agent_id in [*self._dead, (0.0, self.agent_id)]:
             self.expect(wire.delete(f"/agent/{agent_id}"), 204, 404)
         self._dead, self._left = [], 0
 
 
 class Pushed(Client):
-    """Takes what is pushed to it: answers with the result, reports it later, is busy, or hangs up."""
+    """Gets work by push: answers with the result, reports it later, is busy, or hangs up."""
 
     def __init__(self, name: str, notes: Notes, seed: str, *, endpoint: str) -> None:
         super().__init__(name, notes, seed)
@@ -112,7 +112,7 @@ class Pushed(Client):
         self._registered = False
 
     def take(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """Answer a push; nothing: hang up."""
+        """Answer a push; return None to hang up."""
         self.notes.count("pushes")
         drawn = self.rng.random()
         if not self.notes.calm.is_set() and drawn < 0.02:
@@ -143,7 +143,7 @@ class Pushed(Client):
 
 
 class Listed:
-    """The agents that AgentKit lists: each is there for some seconds, and then there is another."""
+    """The agents that AgentKit lists: each stays for some seconds, and is then replaced by another."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
@@ -152,7 +152,7 @@ class Listed:
         self._changes_at = 0.0
 
     def documents(self) -> list[dict[str, Any]]:
-        """Who is there now."""
+        """Return the agents that are listed now."""
         with self._lock:
             now = time.monotonic()
             if now >= self._changes_at:

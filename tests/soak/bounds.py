@@ -1,4 +1,4 @@
-"""What may grow by how much while a server is under a steady load, and what may be left when that is over."""
+"""Bounds on how much each figure may grow under a steady load, and on what may be left after it."""
 
 from typing import Final
 
@@ -6,10 +6,10 @@ from tests.soak.trend import Bound
 
 MEBIBYTE: Final = 2.0**20
 IGNORED: Final = frozenset({"cpu seconds", "rows: sequence", "dead letters"})
-"""Figures that count what was done."""
+"""Figures that count completed work."""
 
 _BOUNDS: Final[dict[str, Bound]] = {
-    # Each run leaves at most a hundred bytes. What the allocator keeps is in the floor and the share.
+    # Each run leaves at most a hundred bytes. The floor and the share allow for what the allocator keeps.
     "anonymous memory": Bound(floor=12 * MEBIBYTE, share=0.05, per_run=100.0),
     "resident": Bound(floor=24 * MEBIBYTE, share=0.10, per_run=100.0),
     "store used": Bound(floor=4 * MEBIBYTE, share=0.15),
@@ -24,30 +24,30 @@ _BOUNDS: Final[dict[str, Bound]] = {
     "unfinished runs": Bound(floor=60.0, share=0.5),
 }
 _COUNTED: Final = Bound(floor=60.0, share=0.5, per_run=0.05)
-"""Of instances, and of what stands in collections: one for every twentieth run is a leak."""
+"""For instances and entries of collections: one for every twentieth run is a leak."""
 _ROWS: Final = Bound(floor=800.0, share=0.35)
 LEFT_FILES: Final = 8
 LEFT_THREADS: Final = 3
 LEFT_COUNTED: Final = 40
-"""Instances and entries that may be left of a type, beyond those that were there before the load: caches, mostly."""
+"""How many more instances and entries of a type than before the load may be left, mostly by caches."""
 LEFT_IN_CACHES: Final = {
-    # Definitions that were parsed once, of which 256 are kept, with all that they are made of.
+    # The cache of parsed definitions keeps 256, with all their parts.
     "opscore.runtime.definitions": 20_000,
     "opscore.runtime.expression": 20_000,
     "opscore.runtime.library": 300,
-    # The newest durations of commits, and the newest messages that nobody handled, with what they are about.
+    # The newest durations of commits, and the newest messages that nobody handled, with their contents.
     "opscore.runtime.journal.JournalMeter._latencies_s": 1_024,
     "opscore.actors.dead_letters": 300,
-    # Entries of heaps that stand for nothing any more, until they are swept.
+    # Obsolete entries of heaps, until they are swept.
     "opscore.runtime.timers.TimersActor._heap": 128,
     "opscore.runtime.timers.TimersActor._queued": 128,
     "opscore.runtime.lines._Line.entries": 128,
 }
-"""What bounded caches keep, by the beginning of its name."""
+"""How much bounded caches keep, by a prefix of the name."""
 
 
 def bound_of(name: str) -> Bound:
-    """How much a figure may grow."""
+    """Return how much a figure may grow."""
     if name in _BOUNDS:
         return _BOUNDS[name]
     if name.startswith("rows: "):
@@ -57,11 +57,11 @@ def bound_of(name: str) -> Bound:
 
 
 def in_caches(name: str) -> float:
-    """How many of these caches may keep."""
+    """Return how many of these instances or entries caches may keep."""
     _, _, counted = name.rpartition(": ")
     return float(next((kept for start, kept in LEFT_IN_CACHES.items() if counted.startswith(start)), 0))
 
 
 def left_allowed(name: str) -> float:
-    """How many more of these may be left when all is over than there were before it began."""
+    """Return how many more of these may be left at the end than there were at the beginning."""
     return LEFT_COUNTED + in_caches(name)

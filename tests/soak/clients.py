@@ -1,4 +1,4 @@
-"""Those around the server who are no agents: they order, steer, look, and leave in the midst of a call."""
+"""The clients of the server that are not agents: they trigger and steer runs, read lists, and hang up during calls."""
 
 import random
 import socket
@@ -14,7 +14,7 @@ from tests.soak import workflows
 from tests.soak.notes import Notes
 
 KEEPS_LAST: Final = 8
-"""How many schedules one client has at a time."""
+"""The number of schedules that a client has at a time."""
 LISTS: Final = (
     "/session?limit=20",
     "/session?limit=20&status=failed",
@@ -30,13 +30,13 @@ LISTS: Final = (
 
 
 class Client(ABC):
-    """Somebody who does one thing after another, at a steady pace.
+    """A client that does one thing after another, at a steady pace.
 
     Args:
-        name: on the server.
-        notes: what it shares with the others.
-        seed: of what it decides to do.
-        pause_s: how long it rests between two of them, about.
+        name: its name on the server.
+        notes: the notes that all clients share.
+        seed: the seed of its decisions.
+        pause_s: how long it rests between two actions, approximately.
     """
 
     def __init__(self, name: str, notes: Notes, seed: str, *, pause_s: float = 0.0) -> None:
@@ -59,19 +59,19 @@ class Client(ABC):
             self.notes.over.wait(self.pause_s * self.rng.uniform(0.5, 1.5))
 
     def expect(self, answer: tuple[int, Any], *statuses: int) -> bool:
-        """Whether the answer is the first of these; any that is none of them is a surprise."""
+        """Return whether the answer has the first of these statuses; an answer with none of them is a surprise."""
         return self.notes.expect(self.name, answer, *statuses)
 
 
 class Customer(Client):
-    """Orders runs of every kind, some under a key and some of them twice, some with a document of their own."""
+    """Triggers runs of every kind, some under a key, some twice, some with their own document."""
 
     def __init__(self, name: str, notes: Notes, seed: str, *, pause_s: float) -> None:
         super().__init__(name, notes, seed, pause_s=pause_s)
         self._number = 0
 
     def act(self, wire: Wire) -> None:
-        """Order something."""
+        """Trigger a run."""
         if self.notes.calm.is_set():
             self.notes.over.wait(0.2)
             return
@@ -101,10 +101,10 @@ class Customer(Client):
 
 
 class Stopwatch(Client):
-    """Times a trigger, and a whole small run."""
+    """Measures how long a trigger and a whole small run take."""
 
     def act(self, wire: Wire) -> None:
-        """Take the times of one run."""
+        """Measure one run."""
         if self.notes.calm.is_set():
             self.notes.over.wait(0.2)
             return
@@ -121,7 +121,7 @@ class Stopwatch(Client):
 
 
 class Operator(Client):
-    """Steers runs, cleans up dead letters, and saves definitions anew."""
+    """Steers runs, cleans up dead letters, and saves definitions again."""
 
     def __init__(self, name: str, notes: Notes, seed: str, *, pause_s: float) -> None:
         super().__init__(name, notes, seed, pause_s=pause_s)
@@ -172,7 +172,7 @@ class Operator(Client):
 
 
 class Scheduler(Client):
-    """Makes schedules that fire once, or every second, and forgets them again."""
+    """Creates schedules that fire once or every second, and deletes them again."""
 
     def __init__(self, name: str, notes: Notes, seed: str, *, pause_s: float) -> None:
         super().__init__(name, notes, seed, pause_s=pause_s)
@@ -180,7 +180,7 @@ class Scheduler(Client):
         self._number = 0
 
     def act(self, wire: Wire) -> None:
-        """Make one, and forget the oldest."""
+        """Create a schedule, or delete the oldest one."""
         if len(self._made) > (0 if self.notes.calm.is_set() else KEEPS_LAST):
             self.expect(wire.delete(f"/schedule/{self._made.pop(0)}"), 204, 404)
             return
@@ -189,7 +189,7 @@ class Scheduler(Client):
             return
         self._number += 1
         schedule_id = f"{self.name}-{self._number}"
-        # The agent of every fifth is gone when it is due, and it fails each time.
+        # The agent of every fifth schedule is gone when that is due, so it fails each time.
         gone = {"agentId": f"gone-{self._number}"} if self._number % 5 == 0 else {}
         if gone:
             self.expect(wire.post("/agent", gone), 201)
@@ -208,10 +208,10 @@ class Scheduler(Client):
 
 
 class Reader(Client):
-    """Looks at everything there is to look at, page by page."""
+    """Reads all lists of the API, page by page."""
 
     def act(self, wire: Wire) -> None:
-        """Look at a list, and at one run."""
+        """Read a list, and one run."""
         self.notes.over.wait(0.1 if self.notes.calm.is_set() else 0.0)
         path = self.rng.choice(LISTS)
         answer = wire.get(path)
@@ -225,14 +225,14 @@ class Reader(Client):
 
 
 class Dropper(Client):
-    """Begins calls and leaves: with a claim that waits, a run that is waited for, half a request, or nothing."""
+    """Hangs up during calls: a waiting claim, a wait for a run, half a request, or an empty connection."""
 
     def __init__(self, name: str, notes: Notes, seed: str, *, pause_s: float) -> None:
         super().__init__(name, notes, seed, pause_s=pause_s)
         self.port = 0
 
     def act(self, wire: Wire) -> None:
-        """Begin one, and leave."""
+        """Begin a call, and hang up."""
         session_id = self.notes.some_run(self.rng) or "none"
         agent_id = f"claimer-{self.rng.randrange(4)}" if self.rng.random() < 0.5 else f"left-{self.rng.randrange(3)}"
         request = self.rng.choice(

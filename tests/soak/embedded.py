@@ -1,4 +1,4 @@
-"""An asyncio host that lives long: round after round of everything a host can do, in one process, without a server."""
+"""A long-lived asyncio host: round after round of everything that a host can do, in one process, without a server."""
 
 import asyncio
 import contextlib
@@ -31,11 +31,11 @@ FUNCTIONS: Final = 6
 
 
 class Failed(Exception):
-    """What a function fails with."""
+    """The error with which a function fails."""
 
 
 async def work(task: opscore.Assignment) -> Any:
-    """What the functions do, as their tasks ask for."""
+    """Do the work of a function, with the outcome that its task asks for."""
     outcome = task.parameters.get("outcome")
     if outcome == "fails" or (outcome == "flaky" and random.random() < 0.5):
         raise Failed(task.task_id)
@@ -46,7 +46,7 @@ async def work(task: opscore.Assignment) -> Any:
 
 
 class Host:
-    """Somebody who embeds a runtime.
+    """A host that embeds a runtime.
 
     Args:
         guest: the runtime.
@@ -59,7 +59,7 @@ class Host:
         self._followed = 0
 
     async def prepare(self) -> None:
-        """Save the definitions, and register the functions that stay."""
+        """Save the definitions, and register the permanent functions."""
         for document in workflows.WORKFLOWS:
             await self._guest.call(self._node.save_definition, document)
         for number in range(FUNCTIONS):
@@ -70,7 +70,7 @@ class Host:
         await self._guest.call(self._node.register_agent, agent_id, capabilities=capabilities, handler=work)
 
     async def round(self) -> None:
-        """Run each workflow once, and do what else a host does."""
+        """Run each workflow once, and do everything else that a host does."""
         self._round += 1
         passing = f"passing-{self._round}"
         await self._function(passing)
@@ -97,7 +97,7 @@ class Host:
             await self._guest.call(self._node.signal, session_id, "told", payload={"number": self._round})
         if kind == "silent":
             with contextlib.suppress(TimeoutError):
-                # A host that waits no longer, and calls it off.
+                # The host gives up waiting, and cancels the run.
                 await asyncio.wait_for(self._guest.call(self._node.wait, session_id), timeout=PATIENCE_S / 5)
             await self._guest.call(self._node.steer, session_id, opscore.Move.CANCEL, reason="nobody waits")
         if kind == "list":
@@ -143,7 +143,7 @@ class Host:
             await self._guest.call(newest)
 
     async def rest(self) -> None:
-        """Leave everything alone until all is over, and whoever has nothing to do has left."""
+        """Do nothing until every run has ended and idle actors are gone."""
         while self._node.statistics().open_sessions:
             await asyncio.sleep(0.05)
         await asyncio.sleep(2 * LIMITS.quiet_s + 1.0)
@@ -156,7 +156,7 @@ class Host:
 
 @asynccontextmanager
 async def open_host(path: Path) -> AsyncIterator[Host]:
-    """A host with its runtime, for as long as the block runs."""
+    """Open a host with its runtime for the duration of the block."""
     async with open_guest(lambda: opscore.open_runtime(path, limits=LIMITS)) as guest:
         host = Host(guest)
         await host.prepare()

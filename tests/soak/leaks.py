@@ -1,4 +1,4 @@
-"""Leaks that are planted in the server, to see each found."""
+"""Leaks that are planted in the server, to prove that each is found."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -31,7 +31,7 @@ def _actors_are_kept() -> None:
 
 
 def _times_are_kept() -> None:
-    """The times of what has ended before them are waited for."""
+    """Timers of entities that ended earlier stay armed."""
     TimersActor._disarm = _nothing  # type: ignore[method-assign, assignment]  # noqa: SLF001
 
 
@@ -43,6 +43,6 @@ LEAKS: Final[dict[str, Callable[[], None]]] = {
 
 
 def plant(name: str) -> None:
-    """Plant the leak of this name; without a name, none."""
+    """Plant the leak of this name, or none for an empty name."""
     if name:
         LEAKS[name]()

@@ -1,4 +1,4 @@
-"""Looks at a soaked server from all sides: the operating system's, its own memory, its store, its clients."""
+"""Takes samples of a soaked server: from the operating system, its memory, its store and its clients."""
 
 import time
 from typing import Final
@@ -19,7 +19,7 @@ class Looker:
     """Takes samples.
 
     Args:
-        server: what is looked at.
+        server: the server to sample.
         notes: what its clients have seen.
     """
 
@@ -29,7 +29,7 @@ class Looker:
         self._looked_at = time.monotonic()
 
     def sample(self, at: float) -> Sample | None:
-        """Look at everything; nothing where the server is gone meanwhile."""
+        """Take a sample of everything; None if the server is gone meanwhile."""
         outside, census = self._server.outside(), self._server.census()
         if not outside or not census:
             return None
@@ -43,7 +43,7 @@ class Looker:
         return Sample(at=at, runs=float(self._notes.counted()["runs"]), figures=shown)
 
     def rest(self) -> dict[str, float]:
-        """Look at what is there while nothing happens, garbage left out."""
+        """Return the figures of the server at rest, without garbage."""
         return {**self._server.outside(), **_flat(self._server.census(whole=True))}
 
     def _stored(self) -> dict[str, float]:

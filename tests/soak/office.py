@@ -1,4 +1,4 @@
-"""One HTTP server in front of everyone that work is pushed to, which is AgentKit as well."""
+"""One HTTP server for all agents that get pushes, which also plays AgentKit."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ LIST, RUN = "/v1/agents", "/run"
 
 
 class Office(ThreadingHTTPServer):
-    """The server; each agent has a path of its own."""
+    """The server; each agent has its own path."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -27,7 +27,7 @@ class Office(ThreadingHTTPServer):
         self.agents: dict[str, Pushed] = {}
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that hangs up is part of it."""
+        """Ignore errors: peers that hang up are part of the test."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -57,12 +57,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(encoded)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class names it so)
-        """Nothing is logged."""
+        """Log nothing."""
 
 
 @contextmanager
 def open_office(notes: Notes) -> Iterator[Office]:
-    """Serve for as long as the block runs."""
+    """Serve for the duration of the block."""
     with Office(notes) as office:
         thread = threading.Thread(target=office.serve_forever, args=(0.05,), name="office", daemon=True)
         thread.start()

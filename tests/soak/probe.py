@@ -1,4 +1,4 @@
-"""What is in the memory of a node's process: its own figures, instances by their types, and what collections hold."""
+"""Counts what is in the memory of a node's process: its own figures, instances by type, and entries of collections."""
 
 import gc
 import sys
@@ -14,22 +14,22 @@ from opscore.runtime.timers import TimersActor
 _SIZED: Final = (dict, list, set, deque, Counter, OrderedDict)
 _OURS: Final = ("opscore.", "tests.soak.")
 _COUNTED: Final = ("opscore.", "trio.", "asyncio", "uvicorn.", "httptools", "httpx", "httpcore", "starlette.", "lmdb")
-"""Modules whose instances are counted one type at a time; of others the whole alone is."""
+"""Modules whose instances are counted by type; instances of others are only counted together."""
 ALONE_S: Final = 60.0
-"""For how long no other thread asks for the interpreter; a look takes a fraction of a second."""
+"""How long no other thread requests the interpreter; a census takes a fraction of a second."""
 
 Census = dict[str, Mapping[str, float]]
 
 
 def census(*, whole: bool) -> Census:
-    """Count, in any thread.
+    """Take a census, in any thread.
 
     Args:
-        whole: collect garbage first, so that nothing counts that nobody refers to.
+        whole: collect garbage first, so that unreachable objects are not counted.
 
     Returns:
-        `gauges`, figures of the whole; `types`, instances by type; `held`, how much stands in the collections of each
-        attribute of each type, those of modules among them.
+        `gauges`, figures of the process; `types`, the number of instances by type; `held`, the number of entries in
+        the collections of each attribute of each type, and of each module.
     """
     if whole:
         gc.collect()
@@ -39,15 +39,15 @@ def census(*, whole: bool) -> Census:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Have no other thread run, and no garbage collected, while the probe refers to everything there is.
+    """Let no other thread run, and no garbage be collected, while the probe refers to all objects.
 
-    A tuple that another thread is just making must be nobody else's, or making it fails; and a collection would find
-    that everything is referred to, and leave it for much later.
+    A tuple that another thread is building must not be referred to from elsewhere, or building it fails. A garbage
+    collection would find everything reachable, and move it to an older generation.
     """
     interval_s, collects = sys.getswitchinterval(), gc.isenabled()
     gc.disable()
     sys.setswitchinterval(ALONE_S)
-    # Whoever waits for the interpreter already does so by the interval that was.
+    # Threads that already wait for the interpreter use the old interval.
     time.sleep(4 * interval_s)
     try:
         yield
@@ -70,7 +70,7 @@ def _census() -> Census:
             types[f"{module}.{kind.__qualname__}"] += 1
         if module.startswith(_OURS):
             for name, collection in _held_by(each):
-                # Several may hold one and the same.
+                # Several attributes may hold the same collection.
                 if id(collection) not in seen:
                     seen.add(id(collection))
                     held[f"{module}.{kind.__qualname__}.{name}"] += len(collection) + _within(collection)
@@ -87,7 +87,7 @@ def _census() -> Census:
 
 
 def figures(node: Node) -> dict[str, float]:
-    """The figures that a node knows of itself; to be asked in its own thread."""
+    """Return the node's own figures; to be called in its own thread."""
     statistics, system = node.statistics(), node._core.addresses.system  # noqa: SLF001 (nobody else has to see it)
     snapshot = system.snapshot()
     return {
@@ -103,15 +103,15 @@ def figures(node: Node) -> dict[str, float]:
 
 
 def sweep(node: Node) -> None:
-    """Forget the deadlines that were met; to be called in the node's own thread.
+    """Sweep the deadlines that were met; to be called in the node's own thread.
 
-    A bounded number of them stands in the heap for half a minute yet, with what was asked: nobody has to wait so long.
+    A bounded number of them stays in the heap for another half a minute, with their messages; this saves the wait.
     """
     node._core.addresses.system.environment.timers._sweep()  # noqa: SLF001 (as above)
 
 
 def _held_by(owner: Any) -> Iterator[tuple[str, Any]]:
-    """The collections among an object's attributes."""
+    """Yield the collections among an object's attributes."""
     for name in _attributes(owner):
         try:
             value = object.__getattribute__(owner, name)
@@ -129,6 +129,6 @@ def _attributes(owner: Any) -> Iterable[str]:
 
 
 def _within(collection: Any) -> int:
-    """How much is in the collections that are in one."""
+    """Return the number of entries in the collections within a collection."""
     inner = list(collection.values() if isinstance(collection, dict) else collection)
     return sum(len(each) for each in inner if isinstance(each, _SIZED))

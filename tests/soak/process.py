@@ -1,4 +1,4 @@
-"""The soaked server as a process of its own: how it is begun and ended, asked, and looked at from outside."""
+"""The soaked server as a separate process: starts and stops it, takes its census, and measures it from outside."""
 
 import contextlib
 import json
@@ -20,12 +20,12 @@ LISTENING: Final = re.compile(rb"listening on http://127\.0\.0\.1:(\d+)")
 
 
 class Soaked:
-    """A server that runs, and its successors on the same directory and port.
+    """A running server, and its successors on the same directory and port.
 
     Args:
-        folder: where its directory and its log are.
-        options: of `opscore serve`.
-        leak: planted in it.
+        folder: where its data directory and its log are.
+        options: the options of `opscore serve`.
+        leak: the name of the leak that is planted in it, or an empty string.
     """
 
     def __init__(self, folder: Path, options: list[str], *, leak: str = "") -> None:
@@ -39,10 +39,10 @@ class Soaked:
         self._read = b""
 
     def begin(self) -> None:
-        """Begin it, and wait until it listens.
+        """Start the server, and wait until it listens.
 
         Raises:
-            RuntimeError: it does not.
+            RuntimeError: it did not listen in time.
         """
         self.log.touch()
         seen = self.log.stat().st_size
@@ -77,13 +77,13 @@ class Soaked:
         return self._popen is not None and self._popen.poll() is None
 
     def kill(self) -> None:
-        """Kill it, if it lives."""
+        """Kill the server, if it runs."""
         if self._popen is not None:
             self._popen.kill()
             self._over()
 
     def stop(self) -> int:
-        """Stop it in order; returns its exit code."""
+        """Stop the server gracefully, and return its exit code."""
         assert self._popen is not None, "it was begun"
         self._popen.send_signal(signal.SIGTERM)
         try:
@@ -102,7 +102,7 @@ class Soaked:
         return code
 
     def census(self, *, whole: bool = False) -> dict[str, dict[str, float]]:
-        """What is in its memory; nothing where it does not say so in time, or is dead."""
+        """Return the census of its memory; empty if it does not answer in time, or is dead."""
         assert self._popen is not None, "it was begun"
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
@@ -122,7 +122,7 @@ class Soaked:
         return found
 
     def outside(self) -> dict[str, float]:
-        """What the operating system says of it: memory in bytes, threads, files; nothing once it is dead."""
+        """Return the operating system's figures: memory in bytes, threads, files; empty if the server is dead."""
         process = Path(f"/proc/{self.pid}")
         try:
             status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
@@ -138,7 +138,7 @@ class Soaked:
 
 
 def logged(log: Path) -> list[dict[str, Any]]:
-    """The warnings and errors of a log, and what in it is no record at all."""
+    """Return the warnings and errors of a log, and its lines that are no records."""
     records: list[dict[str, Any]] = []
     with log.open(encoding="utf-8", errors="replace") as lines:
         for line in filter(str.strip, lines):

@@ -1,4 +1,4 @@
-"""The server that is soaked: `opscore serve` itself, with short times where it has no setting, and a probe.
+"""The server that is soaked: `opscore serve` itself, with a probe, and with short times where it has no setting.
 
 `python -m tests.soak.server DATA OPTION...` serves as `opscore serve --data DATA OPTION...` does. For each line that it
 reads from its standard input it writes one to its standard output: a census of what is in its memory, as JSON.
@@ -25,22 +25,22 @@ from tests.soak import leaks
 from tests.soak.probe import census, figures, sweep
 
 PASSIVATE_S: Final = 1.0
-"""How long an actor without work stays, so that what is left of it is seen within a sample or two."""
+"""How long an idle actor stays, so that what it leaves behind is seen within a sample or two."""
 KEYS_KEEP_S: Final = 10.0
-"""How long an idempotency key counts: for seven days no run with one would be forgotten."""
+"""How long an idempotency key is kept; with the usual seven days no run with a key would be removed."""
 CHORES_EVERY_S: Final = 3.0
-"""How often what has served its time is removed."""
+"""How often retention removes old rows."""
 LEAK_VARIABLE: Final = "SOAK_LEAK"
-"""Which leak is planted, to see it found."""
+"""The environment variable that names the planted leak."""
 
 
 def shortened(limits: Limits) -> Limits:
-    """The same limits, with short times where the command line has none to set."""
+    """Return the limits with short times for those that the command line can't set."""
     return attrs.evolve(limits, passivate_s=PASSIVATE_S, idempotency_keep_s=KEYS_KEEP_S)
 
 
 def main(arguments: list[str]) -> None:
-    """Serve, and answer the probe; ends as `opscore serve` does."""
+    """Serve, and answer requests for a census; end as `opscore serve` does."""
     housekeeping.EVERY_S = CHORES_EVERY_S  # type: ignore[misc]
     node_limits, open_node = service.node_limits, service.open_serving_node
     service.node_limits = lambda settings: shortened(node_limits(settings))
@@ -60,7 +60,7 @@ async def _probed(open_node: Any, settings: Settings) -> AsyncIterator[Node]:
 
 
 def _answer(node: Node, token: trio.lowlevel.TrioToken) -> None:
-    # The answers have a file of their own: what else is written to standard output is no answer.
+    # The answers have their own descriptor, so that nothing else on standard output mixes with them.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         for line in sys.stdin:
             whole = line.strip() == "whole"

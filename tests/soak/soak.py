@@ -1,4 +1,4 @@
-"""A soak: a server under a steady load for so long, looked at every few seconds, then left to come to rest."""
+"""A soak: a server under a steady load, sampled every few seconds, and then left to come to rest."""
 
 import contextlib
 import json
@@ -29,35 +29,35 @@ from tests.soak.trend import Sample
 REST_S: Final = 60.0
 """How long everything may take to end once nothing new begins."""
 QUIET_S: Final = 1.5
-"""How often it is looked at what is left then: actors leave, threads end."""
+"""How often the server at rest is sampled, while actors leave and threads end."""
 _UNFINISHED: Final = ("started", "running", "paused", "failing", "cancelling")
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What is done, and for how long."""
+    """The parameters of a soak."""
 
     seconds: float
     seed: int
     runs_min: int = 0
-    """The load goes on until so many runs have begun, however long a slow machine takes for them."""
+    """The load goes on until at least this many runs have begun, however long a slow machine takes."""
     every_s: float = 5.0
-    """Between two samples."""
+    """The seconds between two samples."""
     load: float = 1.0
-    """How many times the usual load."""
+    """A factor on the usual load."""
     kills: int = 0
-    """How often the server is killed and started again, at even distances."""
+    """How often the server is killed and restarted, at even intervals."""
     keep_s: float = 20.0
-    """How long what has ended is kept."""
+    """How long ended runs and records are kept."""
     timed: bool = True
-    """Whether it counts that calls and runs take longer: not where others use the machine as they please."""
+    """Whether slower calls and runs count as a fault, which needs a machine without other load."""
     rest_s: float = 10.0
-    """How long it is waited, at most, until nothing is left that ends by itself."""
+    """How long to wait at most until everything that ends by itself has ended."""
     leak: str = ""
-    """Planted in the server."""
+    """The name of the leak that is planted in the server, or an empty string."""
 
     def options(self, office: Office) -> list[str]:
-        """Of `opscore serve`."""
+        """Return the options of `opscore serve`."""
         settings = {
             "lease-s": 3,
             "push-timeout-s": 3,
@@ -76,23 +76,23 @@ class Plan:
 
 @attrs.define
 class Result:
-    """What a soak has seen so far."""
+    """The findings of a soak so far."""
 
     plan: Plan
     lives: list[list[Sample]] = attrs.field(factory=lambda: [[]])
     """The samples of each life of the server."""
     counts: dict[str, int] = attrs.field(factory=dict)
     faults: list[str] = attrs.field(factory=list)
-    """What is wrong; empty where all is well."""
+    """What is wrong; empty if all is well."""
     at_rest: bool = False
-    """Whether it came to its end, and was looked at then."""
+    """Whether the server came to rest, and was sampled then."""
 
 
 class Soak:
     """Soaks one server.
 
     Args:
-        plan: what is done.
+        plan: its parameters.
         on_sample: called with the result so far after each sample.
     """
 
@@ -107,7 +107,7 @@ class Soak:
         self._before: dict[str, float] = {}
 
     def run(self) -> Result:
-        """Run it to its verdict; the folder stays if something is wrong."""
+        """Run the soak, and return its result; the folder is kept if something is wrong."""
         with open_office(self.notes) as office:
             server = Soaked(self.folder, self._plan.options(office), leak=self._plan.leak)
             try:
@@ -147,7 +147,7 @@ class Soak:
         wire = Wire(port)
         for document in workflows.WORKFLOWS:
             self.notes.expect("the workflow", wire.post("/workflow", document), 201)
-        # It stands at the front of a line, for as long as the load lasts.
+        # This run stays at the front of a line for as long as the load lasts.
         self.notes.expect("the first", wire.post("/workflow/waits/trigger", {}), 202)
         wire.close()
 
@@ -228,7 +228,7 @@ class Soak:
         server.begin()
         self.result.lives.append([])
         self.notes.count("kills")
-        # Those that found it gone come back within a moment.
+        # Clients that lost their connection reconnect within a moment.
         threading.Timer(2.0, self.notes.away.clear).start()
 
     # --- and rest -----------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ class Soak:
         self.notes.calm.set()
         wire = Wire(server.port)
         self._end_what_waits(wire)
-        # By the list: a kill may have kept the answer from who made one.
+        # From the list, because a kill may have cost their creators the answer.
         self._forget_all(wire, "schedule")
         open_ = self._until_all_ended(wire)
         if open_:
@@ -249,7 +249,7 @@ class Soak:
                 self.result.faults.append(f"{thread.name} hangs")
         self._say_goodbye(wire)
         wire.close()
-        # Of what is left something may be on its way out still; what stays, stays.
+        # Some of what is left may still be about to end, so only what stays counts.
         left = {}
         deadline = time.monotonic() + self._plan.rest_s
         while time.monotonic() < deadline:
@@ -277,11 +277,11 @@ class Soak:
         while open_ and time.monotonic() < deadline:
             time.sleep(0.2)
             found = self._open(wire)
-            # A schedule that is left would begin another.
+            # A remaining schedule would start another run.
             self._forget_all(wire, "schedule")
             schedules = wire.get("/schedule?limit=500")[1]["items"]
             for session_id in found:
-                # Somebody paused it, and was not told so, because the answer was lost with a kill.
+                # Its operator may not know that it is paused, because a kill cost the answer.
                 with contextlib.suppress(KeyError):
                     wire.post(f"/session/{session_id}/resume", {})
             open_ = len(found) + len(schedules)
@@ -299,7 +299,7 @@ class Soak:
 
 
 def _verified(data: Path) -> list[str]:
-    """What `opscore verify` finds in a directory."""
+    """Return what `opscore verify` finds in a directory."""
     command = [sys.executable, "-m", "opscore", "verify", "--data", str(data)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     return [] if done.returncode == 0 else [f"opscore verify: {done.returncode}: {done.stdout} {done.stderr}"]

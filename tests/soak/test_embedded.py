@@ -12,11 +12,11 @@ from tests.soak.probe import Census, census
 
 ROUNDS = 3
 NOISE = 12
-"""Instances, and entries of collections, that may be at hand at one moment and not at another."""
+"""How many instances and entries of collections may vary from one moment to the next."""
 
 
 def grown(before: Census, after: Census) -> dict[str, float]:
-    """What there is more of, the contents of bounded caches left out."""
+    """Return what there is more of, without the contents of bounded caches."""
     return {
         name: count - before[part].get(name, 0.0)
         for part in ("types", "held")
@@ -36,7 +36,7 @@ def test_nothing_is_kept_of_rounds_of_everything_that_a_host_does(
             await host.round()
             await host.rest()
             before = census(whole=True)
-            # Each leaves more than the noise, where it leaves one thing of each run.
+            # After these rounds a leak of one object per run exceeds the noise.
             for _ in range(ROUNDS):
                 await host.round()
             await host.rest()

@@ -1,4 +1,4 @@
-"""A soak of seconds, which every check has the time for; `just soak --minutes 30` is the long way."""
+"""A soak of a few seconds, short enough for every check; `just soak --minutes 30` is the long form."""
 
 import shutil
 import subprocess

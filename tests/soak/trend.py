@@ -1,4 +1,4 @@
-"""Whether a series of samples grows, or gets worse: pure, and robust against the odd sample."""
+"""Decides whether a series of samples grows or gets worse, with pure functions that are robust against outliers."""
 
 import math
 import statistics
@@ -8,36 +8,36 @@ from typing import Final
 import attrs
 
 WARM_UP: Final = 1 / 3
-"""How much of a series is left out at its start: what is kept for a while fills up then."""
+"""The share of a series that is left out at its start, when everything that is kept for a while fills up."""
 POINTS_MAX: Final = 200
-"""Samples that a slope is taken from; of more, every so many."""
+"""The most samples from which a slope is computed; longer series are thinned out evenly."""
 SAMPLES_MIN: Final = 6
-"""Fewer say nothing."""
+"""The fewest samples that give a trend."""
 
 
 @attrs.frozen(kw_only=True)
 class Bound:
-    """How much something may grow within the time that is looked at.
+    """How much a figure may grow over the series.
 
-    It grows without bound where the whole of its line, from the first sample that counts to the last, rises by more
-    than every one of these together allows.
+    A figure grows too much if its line rises by more, from the first sample that counts to the last, than the sum of
+    these allowances.
     """
 
     floor: float
-    """As much is noise."""
+    """An allowance for noise."""
     share: float = 0.0
-    """Of what there is in the middle of the time: as much may come of one burst."""
+    """An allowance for bursts, as a share of the figure in the middle of the series."""
     per_run: float = 0.0
-    """For each run that was done meanwhile: what every run leaves behind is far more."""
+    """An allowance for each run of the series; a real leak leaves far more for each run."""
 
     def allowed(self, middle: float, runs: float) -> float:
-        """How much may be added."""
+        """Return by how much the figure may grow."""
         return self.floor + self.share * abs(middle) + self.per_run * runs
 
 
 @attrs.frozen(kw_only=True)
 class Sample:
-    """One look: seconds since the beginning, runs done by then, and figures by name."""
+    """One sample: seconds since the beginning, the number of runs done by then, and figures by name."""
 
     at: float
     runs: float
@@ -46,7 +46,7 @@ class Sample:
 
 @attrs.frozen(kw_only=True)
 class Trend:
-    """What became of one figure after the warm-up."""
+    """The trend of one figure after the warm-up."""
 
     name: str
     first: float
@@ -58,7 +58,7 @@ class Trend:
 
     @property
     def grown(self) -> float:
-        """By how much its line rises."""
+        """By how much the line rises."""
         return self.last - self.first
 
     @property
@@ -72,14 +72,14 @@ class Trend:
 
 
 def after_warm_up(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Those that count."""
+    """Return the samples that count."""
     return samples[math.ceil(len(samples) * WARM_UP) :]
 
 
 def trends(samples: Sequence[Sample], bound_of: Callable[[str], Bound]) -> list[Trend]:
-    """The trend of every figure; of too few samples none.
+    """Return the trend of every figure, or none if there are too few samples.
 
-    A figure that a sample does not have was 0 then, as a type is of which there is no instance.
+    A figure that is missing from a sample counts as 0, as for a type without instances.
     """
     counted = after_warm_up(samples)
     if len(counted) < SAMPLES_MIN:
@@ -96,9 +96,9 @@ def trends(samples: Sequence[Sample], bound_of: Callable[[str], Bound]) -> list[
 
 
 def line(times: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Where the line through the samples begins and ends, by Theil and Sen: the median of all slopes.
+    """Return where the line through the samples begins and ends, by the Theil-Sen estimator: the median of all slopes.
 
-    Up to 29 % of the samples may be anything and the line stays where it is (Sen, 1968).
+    Up to 29 % of the samples may be arbitrary without affecting the line (Sen, 1968).
     """
     step = math.ceil(len(times) / POINTS_MAX)
     points = list(zip(times[::step], values[::step], strict=True))
@@ -114,5 +114,5 @@ def line(times: Sequence[float], values: Sequence[float]) -> tuple[float, float]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that so large a share of these is not above; of none, 0."""
+    """Return the value that this share of the values does not exceed; 0 if there are none."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else 0.0

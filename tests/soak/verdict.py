@@ -1,4 +1,4 @@
-"""What is wrong with what a soak has seen: what grew, what was left, and what the log should not have."""
+"""The verdict of a soak: which figures grew, what was left over, and which log records should not be there."""
 
 import re
 from collections import Counter
@@ -16,26 +16,26 @@ GONE: Final = (
     "commits in line",
     "due times armed",
 )
-"""Of these nothing is left when all is over."""
+"""The figures that have to be 0 at the end."""
 EXPECTED: Final = (
     r"schedule .*: (its due time starts no run|its run waits): ",
     r"\d+ of the agents could not be taken over",
 )
-"""Warnings that the load is there to cause."""
+"""Warnings that the load causes on purpose."""
 STOOD_STILL: Final = r"stood still"
-"""What a server says that was killed, or that others kept from the processor."""
+"""A warning of servers that were killed, or that got no processor time."""
 TIMES: Final = (" p50", " p99")
 FAULTS_SHOWN: Final = 20
 
 
 def of_samples(samples: Sequence[Sample], *, timed: bool) -> list[str]:
-    """What grew, or got worse, by more than its bound; times only where they count."""
+    """Return the figures that grew or got worse by more than their bound; times only if `timed`."""
     found = [trend for trend in trends(samples, bound_of) if trend.is_too_much]
     return [f"grows: {trend}" for trend in found if timed or not trend.name.endswith(TIMES)]
 
 
 def left(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, str]:
-    """What is left, now that everything has ended, that was not there before it began."""
+    """Return what is left at the end that was not there at the beginning."""
     found = {}
     for name in sorted(after):
         more = after[name] - before.get(name, 0.0)
@@ -46,7 +46,7 @@ def left(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, s
 
 
 def _allowed(name: str) -> float | None:
-    """How many more may be left; nothing where that is no matter."""
+    """Return how many more may be left; None for any number."""
     if name in GONE:
         return 0.0
     if name in ("actors", "threads", "files"):
@@ -55,7 +55,7 @@ def _allowed(name: str) -> float | None:
 
 
 def of_log(records: Sequence[Mapping[str, Any]], *, stood_still: bool) -> list[str]:
-    """The warnings and errors that nobody expects, each kind once with how often it came."""
+    """Return the unexpected warnings and errors, each kind once with its count."""
     patterns = [re.compile(text) for text in (*EXPECTED, *((STOOD_STILL,) if stood_still else ()))]
     unexpected = Counter(
         re.sub(r"[0-9a-f]{6,}|\d+", "…", f"{record.get('level')}: {record.get('event')}")

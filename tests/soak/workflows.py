@@ -1,9 +1,9 @@
-"""The workflows of the soak: each kind of task and of end is in one of them."""
+"""The workflows of the soak, which together have every kind of task and every kind of end."""
 
 from typing import Any, Final
 
 CLAIMED, PUSHED, SCARCE, NOBODY = "claimed", "pushed", "scarce", "nobody"
-"""What agents can do; nobody can do the last."""
+"""The capabilities of agents; no agent has the last."""
 A_DAY_S: Final = 86_400
 UNIQUE_IDS: Final = 20
 _QUICK: Final = {"retry": {"maxRetries": 3, "initialDelaySeconds": 0.1, "maxDelaySeconds": 0.5}}
@@ -20,7 +20,7 @@ def _task(task_id: str, capability: str = CLAIMED, **more: Any) -> Document:
 
 
 TIMED: Final = _of("timed", _task("only", PUSHED))
-"""What the stopwatch runs."""
+"""The workflow that the stopwatch runs."""
 WORKFLOWS: Final[tuple[Document, ...]] = (
     TIMED,
     _of(
@@ -84,14 +84,14 @@ WORKFLOWS: Final[tuple[Document, ...]] = (
     _of("silent", _task("only", parameters={"outcome": "silent"}, leaseSeconds=1, timeoutSeconds=20)),
 )
 SCHEDULED: Final = "delay"
-"""What schedules start."""
+"""The workflow that schedules start."""
 KINDS: Final = tuple(each["id"] for each in WORKFLOWS if each["id"] not in ("timed", "waits"))
-"""What customers order."""
+"""The workflows that customers trigger."""
 
 
 def unique(number: int) -> Document:
-    """A workflow of content and capability that no other has; its only task finds nobody in time.
+    """Return a workflow with unique content and a unique capability, whose only task finds no agent in time.
 
-    Of ids there are a few: the definition of each is kept for good.
+    The ids repeat, because the definition of each id is kept for ever.
     """
     return _of(f"unique-{number % UNIQUE_IDS}", _task("only", f"capability-{number}", scheduleToStartSeconds=1))

@@ -1,7 +1,7 @@
-"""A whole runtime in a world of its own: virtual time, an order drawn from a seed, a disk and agents that fail.
+"""Plays a whole runtime in a simulated world: virtual time, a seeded order of events, and a disk and agents that fail.
 
-Say what is run, by whom, and what may go wrong in a `Scenario`, and `play` it: every actor, the journal, the dispatcher
-and the timers run as they do in production, and the same scenario is the same history, byte for byte.
+Describe the workflows, the agents and the faults in a `Scenario`, and `play` it. Every actor, the journal, the
+dispatcher and the timers run as they do in production. The same scenario gives the same history, byte for byte.
 """
 
 from opscore.runtime.simulation.faults import Faults

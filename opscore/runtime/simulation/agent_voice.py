@@ -1,4 +1,4 @@
-"""What simulated agents say to the node, and how they insist on it: the calls that an agent makes."""
+"""The calls that a simulated agent makes to the node, and how it repeats them."""
 
 import contextlib
 import math
@@ -22,7 +22,7 @@ from opscore.runtime.simulation.promises.outside import Reply
 ResultT = TypeVar("ResultT")
 
 AGAIN_S: Final = 2.0
-"""How long an agent waits before it asks again."""
+"""How long an agent waits before it repeats a call."""
 TRIES_MAX: Final = 50
 CLAIM_WAIT_S: Final = 20.0
 LATE_S_MAX: Final = 60.0
@@ -30,21 +30,22 @@ LATE_S_MAX: Final = 60.0
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """What every agent of a world shares."""
+    """What all agents of a world share."""
 
     network: Network
     dice: Dice
     note: Callable[[str, str], None]
     replied: Callable[[Reply], None]
     said: Callable[[str, int, str, str, Any], None]
-    """Told what an agent is about to say of an attempt: task, attempt, who, what, and the result."""
+    """Called with what an agent is about to report of an attempt: task id, attempt, who, what, and the result."""
     now: Callable[[], float]
-    """The wall clock of the node's machine."""
+    """Returns the wall time of the node's machine."""
     elsewhere: Callable[[], float]
-    """That of another machine."""
+    """Returns the wall time of another machine, which is never moved."""
     reachable: Callable[[str, bool], None]
+    """Called when deliveries begin or cease to reach an agent."""
     at_work: dict[str, tuple[str, int]]
-    """What each local function is at."""
+    """The attempt that each local function works on."""
     by_functions: set[tuple[str, int]]
     """The attempts that local functions were called for."""
     definition_of: Callable[[Assignment], TaskDefinition]
@@ -55,9 +56,9 @@ class Voice:
 
     Args:
         agent_id: its id.
-        model: what it can do.
+        model: how it works.
         stage: the world around it.
-        seed: of what it draws for itself.
+        seed: the seed of its own random numbers.
     """
 
     def __init__(self, agent_id: str, model: AgentModel, stage: Stage, seed: int) -> None:
@@ -83,7 +84,7 @@ class Voice:
         return agent
 
     async def _finish(self, ask: Callable[[Node], Awaitable[None]]) -> bool:
-        """Say what came of an attempt until somebody answers; whether it was taken."""
+        """Report the outcome of an attempt until that is answered; return whether it was accepted."""
         for _ in range(TRIES_MAX):
             try:
                 await self._stage.network.call(ask)
@@ -98,7 +99,7 @@ class Voice:
         return False
 
     async def _report(self, state: str, details: dict[str, Any] | None = None) -> None:
-        """Report a state, once; the next report will tell the same."""
+        """Report a state, with three tries; if all fail, the next report says the same."""
         timestamp: float | None = None
         if self._skew_s or self._disordered or self._rng.random() < 0.5:  # noqa: PLR2004 (some send no time)
             timestamp = self._wall() + self._skew_s
@@ -117,7 +118,7 @@ class Voice:
                 return
 
     async def _insist(self, ask: Callable[[Node], Awaitable[ResultT]]) -> ResultT:
-        """Ask until it is done."""
+        """Repeat a call until it succeeds."""
         while True:
             try:
                 return await self._stage.network.call(ask)
@@ -125,10 +126,10 @@ class Voice:
                 await trio.sleep(AGAIN_S)
 
     async def _claim_once(self, claim_id: str | None) -> Granted | None:
-        """Claim until there is an answer; without an id only once, because nobody could tell the answers apart.
+        """Repeat a claim until it is answered; one without an id is sent once, as its answers can't be told apart.
 
         Raises:
-            AgentNotFound: the node knows no such agent.
+            AgentNotFound: the agent is not registered.
         """
         hangs_up = claim_id is not None and self._dice.happens("agent_claims_again")
         tickets: list[str] = []
@@ -144,10 +145,11 @@ class Voice:
             try:
                 granted = await self._stage.network.call(ask)
                 if hangs_up:
-                    # The answer does not arrive; it asks again, and the node learns only then that it had hung up.
+                    # The answer does not arrive. The agent repeats the claim, and only then does the node notice that
+                    # the first call was given up.
                     granted = await self._stage.network.call(ask)
                     self._note_claim(claim_id, granted)
-                    # It has its answer, whether the node hears of the call that it gave up or not.
+                    # The agent has its answer now, whether or not the node notices that the first call was given up.
                     with contextlib.suppress(Unreachable, OpscoreError, ActorError):
                         await self._stage.network.call(hang_up)
             except AgentNotFound:
@@ -159,7 +161,7 @@ class Voice:
         return None
 
     async def _claim_late(self, claim_id: str) -> None:
-        """Have a copy of a claim come to the node, whose answer nobody waits for."""
+        """Send a late copy of a claim, whose answer nobody waits for."""
 
         async def ask(node: Node) -> Granted | None:
             return await node.claim(self.agent_id, claim_id=claim_id, wait_s=CLAIM_WAIT_S, ticket=self._ticket())
@@ -169,7 +171,7 @@ class Voice:
             self._note_claim(claim_id, await self._stage.network.call(ask))
 
     def _ticket(self) -> str:
-        """Names one call of a claim, of however many that ask for the same."""
+        """Return a new id for one call of a claim, which may be repeated by other calls."""
         self._calls += 1
         return f"{self.agent_id}/{self._calls}"
 
@@ -183,7 +185,7 @@ class Voice:
         return self._model.skill(self._stage.definition_of(assignment).capability)
 
     def _beat_s(self, assignment: Assignment, within_s: float) -> float:
-        """How often it shows life while it works: thrice within so many seconds, and within those of its task."""
+        """Return the seconds between heartbeats: a third of `within_s` and of `heartbeatSeconds` at most."""
         heartbeat_s = self._stage.definition_of(assignment).heartbeat_s
         return min(self._model.report_every_s, within_s / 3, math.inf if heartbeat_s is None else heartbeat_s / 3)
 

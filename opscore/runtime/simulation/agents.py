@@ -1,6 +1,6 @@
 """Simulated agents: they register, take work, do it as their model says, and misbehave as the dice say.
 
-An agent is one loop, whatever becomes of the node: its calls fail while no node runs, and it goes on.
+An agent is one loop that outlives the node: its calls fail while no node runs, and it goes on.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ class SimulatedAgent(Voice):
 
     Args:
         agent_id: its id.
-        model: what it can do.
+        model: how it works.
         stage: the world around it.
-        seed: of what it draws for itself.
+        seed: the seed of its own random numbers.
     """
 
     def __init__(self, agent_id: str, model: AgentModel, stage: Stage, seed: int) -> None:
@@ -45,7 +45,7 @@ class SimulatedAgent(Voice):
         self._doubled = False
 
     async def live(self) -> None:
-        """Be there from the time the model says."""
+        """Join, leave and return when the model says so, and work in between."""
         model = self._model
         await trio.sleep(model.joins_at_s)
         if self._dice.happens("agent_skews"):
@@ -85,7 +85,7 @@ class SimulatedAgent(Voice):
             await self._dice.pause(self._dice.rng("agent_crashes").uniform(1.0, GONE_S_MAX))
 
     async def _enter(self) -> None:
-        """Register, and say that there is nothing to do."""
+        """Register, and report that it is idle."""
         if self._kind == "push":
             self._stage.network.inboxes[self.agent_id] = self._receive
         await self._insist(self._register)
@@ -96,7 +96,7 @@ class SimulatedAgent(Voice):
     # --- taking work --------------------------------------------------------------------------------------
 
     async def _receive(self, assignment: Assignment) -> Fact:
-        """Answer a push: at once, when that is the agent's way for this attempt."""
+        """Answer a push, with the result if the agent does this attempt at once."""
         if self._stage.network.inboxes.get(self.agent_id) is None:
             return NotReached(reason="the agent is gone")
         if self._rng.random() < self._model.answers_at_once:
@@ -108,12 +108,12 @@ class SimulatedAgent(Voice):
         return Answered(status=202)
 
     async def _answer(self, assignment: Assignment) -> Fact:
-        """Do the work while the push waits, however long that takes."""
+        """Do the work while the push waits, however long it takes."""
         skill = self._skill(assignment)
         slow = self._dice.happens("agent_vanishes")
         await trio.sleep(assignment.lease_s * 1.5 if slow else skill.latency.draw(self._rng))
         if self._dice.happens("agent_answers_twice"):
-            # It says that it failed, is ready for more, and still answers as if it had not.
+            # It reports a failure and that it is idle, and then answers as if it had succeeded.
             await self._fail(assignment, skill)
             await self._report("idle")
             await trio.sleep(self._dice.rng("agent_answers_twice").choice((0.0, 2.0, 12.0, 60.0)))
@@ -131,14 +131,14 @@ class SimulatedAgent(Voice):
             if assignment is None:
                 await self._report("idle")
                 if self._dice.happens("agent_wanders"):
-                    # Work may be on its way to it at that very moment.
+                    # Work may be on its way to it at this moment.
                     await self._report("active")
                     await self._report("idle")
             else:
                 await self._do(assignment)
 
     async def _claim_all(self) -> None:
-        """Claim work, by two processes at once if need be; the first that crashes takes the other along."""
+        """Claim work, with two processes if it is doubled; if one crashes, so does the other."""
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(1 + self._doubled):
@@ -192,7 +192,7 @@ class SimulatedAgent(Voice):
             await self._dice.pause(HANGS_S_MAX)
         seconds = skill.latency.draw(self._rng)
         until = trio.current_time() + seconds
-        # That a function runs is life enough for its lease.
+        # A function needs no heartbeats for its lease, because the node sees that it runs.
         beat_s = seconds if self._dice.happens("agent_forgets") else self._beat_s(assignment, math.inf)
         while (left := until - trio.current_time()) > 0:
             await trio.sleep(min(left, beat_s))
@@ -207,7 +207,7 @@ class SimulatedAgent(Voice):
     # --- doing it -----------------------------------------------------------------------------------------
 
     async def _do(self, assignment: Assignment) -> None:
-        """Work on an attempt, and say what came of it."""
+        """Work on an attempt, and report its outcome."""
         dice, rng = self._dice, self._rng
         skill = self._skill(assignment)
         if dice.happens("agent_hangs"):
@@ -223,7 +223,7 @@ class SimulatedAgent(Voice):
         if speaks:
             await self._report("active", {"opscore_task_id": assignment.task_id})
         if dice.happens("agent_lies"):
-            # By the contract that ends an attempt whose agent was active, with nothing for a result.
+            # By the contract this completes an attempt whose agent was active, without a result.
             self._say(assignment, "complete", None)
             await self._report("idle")
         if dice.happens("agent_vanishes"):
@@ -251,7 +251,7 @@ class SimulatedAgent(Voice):
         while (left := until - trio.current_time()) > 0:
             await trio.sleep(min(left, beat_s))
             if left > beat_s:
-                # Every other one says how far it is.
+                # Every other heartbeat reports progress.
                 progress = None if next(beats) % 2 else {"left": left}
                 try:
                     lease = await self._stage.network.call(
@@ -267,9 +267,9 @@ class SimulatedAgent(Voice):
                 self._stage.replied(Reply(call="heartbeat", arguments=arguments, value=lease))
 
     async def _complete(self, assignment: Assignment, skill: Skill, *, was_active: bool) -> None:
-        """Complete it, by a call or by a report that names it.
+        """Complete an attempt, by a call or by a report that names it.
 
-        A report without the attempt's number proves nothing of a later attempt, unless the agent was active in it.
+        A report without the attempt's number counts for a later attempt only if the agent was active in that.
         """
         task_id, attempt = assignment.task_id, assignment.attempt
         result = self._result(assignment, skill)
@@ -308,12 +308,12 @@ class SimulatedAgent(Voice):
             self._stage.replied(Reply(call="fail", arguments=arguments, value=None))
 
     async def _say_late(self) -> None:
-        """Say of an old attempt what was said before, now that another one is at hand."""
+        """Repeat the outcome of an old attempt during a later one."""
         if self._late and self._rng.random() < 0.5:  # noqa: PLR2004 (some time)
             await self._late.pop(0)()
 
     async def _go(self) -> None:
-        """Say goodbye with work in hand, and come back."""
+        """Go offline or deregister with work in hand, and come back."""
         if self._dice.rng("agent_goes").random() < 0.5:  # noqa: PLR2004 (an even chance)
             await self._report("offline")
         else:

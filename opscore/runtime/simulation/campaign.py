@@ -1,8 +1,7 @@
-"""Many worlds of one scenario, one for each seed, and what came of them in figures.
+"""Plays many worlds of one scenario, one for each seed, and sums up their outcomes.
 
-A run completes, or it does not: it fails, it is paused, it is never accepted, or it has not ended long after everything
-has stopped going wrong. A world that breaks a promise of the runtime's is another matter: that is no fault of the
-workflow, and its runs are cut short.
+A run completes, or it fails, is paused, is never accepted, or has not ended long after faults have stopped. If a world
+breaks one of the runtime's promises, the workflow is not to blame; the world stops there, and its runs are cut short.
 """
 
 import itertools
@@ -23,29 +22,29 @@ from opscore.runtime.simulation.promises import asking, outside
 from opscore.runtime.simulation.scenario import IMPORTS, Scenario
 
 Scenarios: TypeAlias = Scenario | Callable[[int], Scenario]
-"""One scenario for every seed, or what makes the scenario of a seed."""
+"""One scenario for all seeds, or a function that makes the scenario of a seed."""
 
 _ENDS: Final = frozenset({outside.everything_ends.__name__, asking.every_trigger_is_answered.__name__})
-"""The promises that a workflow can break by itself: one that nobody can do never ends, nor does one begin whose agent
-never comes."""
+"""The promises that a workflow can break by itself: it never ends if no agent can do its tasks, and never starts if its
+agent never joins."""
 
 
 class Ending(StrEnum):
-    """How a run ends, in a world."""
+    """How a run ended in a world."""
 
     COMPLETED = "completed"
     FAILED = "failed"
     PAUSED = "paused"
     UNENDED = "not ended"
-    """Long after everything has stopped going wrong."""
+    """It was still unfinished long after faults had stopped."""
     NOT_STARTED = "not started"
-    """It was never accepted, or refused for good."""
+    """It was never accepted, or was refused permanently."""
     CUT_SHORT = "cut short"
-    """Its world broke a promise, and ended with that."""
+    """Its world broke a promise, and stopped there."""
 
 
 _SAID_OF: Final = {Role.COMPENSATION: "compensation", Role.ON_FAILURE: "onFailure"}
-"""What the report calls that which is done when a run unwinds."""
+"""The report's names for the tasks that run when a run unwinds."""
 _SAID: Final = {
     Ending.FAILED: "failed",
     Ending.PAUSED: "been paused",
@@ -56,7 +55,7 @@ _SAID: Final = {
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """What became of one run."""
+    """The outcome of one run."""
 
     ending: Ending
     seconds: float | None = None
@@ -64,48 +63,48 @@ class Run:
     why: str = ""
     """Why it did not complete."""
     cause: str = ""
-    """What others have in common with it that failed in the same way: the task, and the code of its error."""
+    """What it has in common with runs that failed in the same way: the task, and its error code."""
 
 
 @attrs.frozen(kw_only=True)
 class Wrong:
-    """What is wrong with an outcome."""
+    """What is wrong with the outcome of a world."""
 
     kind: str
-    """Stands for all that go wrong in the same way: a promise, an ending and its cause, or `late`."""
+    """The same for all worlds that go wrong in the same way: a promise, an ending and its cause, or `late`."""
     why: str
     promise: bool = False
-    """Whether it is a promise of the runtime's, which no workflow can break by itself."""
+    """Whether it is a broken promise of the runtime's, which no workflow can break by itself."""
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What came of one world, without its history: there may be thousands of them."""
+    """The outcome of one world, without its history, because there may be thousands of worlds."""
 
     scenario: Scenario
     runs: tuple[Run, ...]
     attempts: int
-    """How often work was handed out."""
+    """The number of attempts."""
     retries: int
-    """Attempts that failed, after which the task waited to be tried again."""
+    """Failed attempts that were followed by a retry."""
     failures: int
-    """Attempts that failed, and were the last of their task."""
+    """Failed attempts that were the last of their task."""
     lost: int
-    """Attempts that were lost with their agent, or never reached it; they spend no retry."""
+    """Attempts that were lost with their agent, or never reached it; they use up no retry."""
     faults: Counter[str]
     broken: str | None
     """The promise of the runtime's that was broken, if any, and how."""
     promise: str | None
-    """Its name."""
+    """The name of that promise."""
     elapsed_s: float
     handlers: Counter[str] = attrs.field(factory=Counter)
-    """Why what was to undo a run that failed, or to be done then, failed for good itself."""
+    """Why compensations and `onFailure` tasks failed permanently themselves, and how often."""
 
     @classmethod
     def of(cls, played: Played) -> "Outcome":
-        """Sum up a world."""
+        """Sum up a world that was played."""
         broken = played.broken if played.broken is not None and played.broken.invariant not in _ENDS else None
-        # A run that another one began is a part of that.
+        # A child run is part of the run that started it.
         begun = [session for session in played.sessions if session.parent_task_id is None]
         signals = _signals_of(played.scenario)
         runs = [_run(session, played, signals, cut_short=broken is not None) for session in begun]
@@ -131,10 +130,10 @@ class Outcome:
         )
 
     def wrong(self, within_s: float | None = None) -> Wrong | None:
-        """Say what is wrong with it: a broken promise, a run that does not complete, or takes too long.
+        """Say what is wrong: a broken promise, or a run that does not complete or takes too long; None if nothing is.
 
         Args:
-            within_s: how long a run may take, if there is a limit.
+            within_s: how long a run may take, in virtual seconds; None for any time.
         """
         if self.broken is not None:
             return Wrong(kind=str(self.promise), why=f"a promise is broken: {self.broken}", promise=True)
@@ -150,12 +149,12 @@ class Outcome:
 
 
 def python(scenario: Scenario, wrong: Wrong, within_s: float | None = None) -> str:
-    """A scenario as Python that plays it again, and fails by what is wrong with it.
+    """Return a Python script that plays a scenario again, and fails because of what is wrong with it.
 
     Args:
-        scenario: in which something goes wrong.
-        wrong: what does.
-        within_s: how long a run may take, if there is a limit.
+        scenario: a scenario in which something goes wrong.
+        wrong: what goes wrong.
+        within_s: how long a run may take, in virtual seconds; None for any time.
     """
     if wrong.promise:
         return scenario.python()
@@ -168,7 +167,7 @@ def python(scenario: Scenario, wrong: Wrong, within_s: float | None = None) -> s
 
 
 def _signals_of(scenario: Scenario) -> dict[tuple[str, str], str]:
-    """The signal that a task waits for, by its workflow and its own id."""
+    """Return the signal that each signal task waits for, by the workflow's and the task's id."""
     return {
         (document["id"], task["taskId"]): (task.get("parameters") or {}).get("name") or task["taskId"]
         for document in (*scenario.workflows, *scenario.saved)
@@ -225,19 +224,19 @@ def _standing(task: Task, signal: str | None) -> str:
 
 @attrs.frozen(kw_only=True)
 class Figures:
-    """What came of many worlds."""
+    """The outcomes of many worlds, summed up."""
 
     worlds: int
     endings: Counter[Ending]
-    """How many runs ended how."""
+    """The number of runs by how they ended."""
     reasons: Counter[str]
-    """Why runs did not complete, and how many for each reason."""
+    """Why runs did not complete, and the number of runs for each reason."""
     seconds: tuple[float, ...]
-    """How long the runs that completed took, shortest first, in virtual seconds."""
+    """The durations of the runs that completed, shortest first, in virtual seconds."""
     late: int
-    """Runs that completed, and took longer than they may."""
+    """The number of runs that completed, but took longer than they may."""
     virtual_s: float
-    """Virtual seconds that all worlds took together."""
+    """The duration of all worlds together, in virtual seconds."""
     attempts: int
     retries: int
     failures: int
@@ -245,17 +244,17 @@ class Figures:
     faults: Counter[str]
     """How often each fault happened."""
     broken: tuple[tuple[int, str], ...]
-    """The worlds that broke a promise, by their seed, and which."""
+    """The seeds of the worlds that broke a promise, each with what was broken."""
     handlers: Counter[str]
-    """Why what was to undo runs that failed, or to be done then, failed itself, and how often."""
+    """Why compensations and `onFailure` tasks failed permanently themselves, and how often."""
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], within_s: float | None = None) -> "Figures":
-        """Sum them up.
+        """Sum up the outcomes of worlds.
 
         Args:
-            outcomes: of worlds.
-            within_s: how long a run may take, if there is a limit.
+            outcomes: one for each world.
+            within_s: how long a run may take, in virtual seconds; None for any time.
         """
         runs = [run for outcome in outcomes for run in outcome.runs]
         seconds = sorted(run.seconds or 0.0 for run in runs if run.ending is Ending.COMPLETED)
@@ -277,17 +276,17 @@ class Figures:
 
     @property
     def runs(self) -> int:
-        """Runs that had the time to end: all but those that were cut short."""
+        """The number of runs that had the time to end: all but those that were cut short."""
         return self.endings.total() - self.endings[Ending.CUT_SHORT]
 
     @property
     def completed(self) -> int:
-        """Runs that completed."""
+        """The number of runs that completed."""
         return self.endings[Ending.COMPLETED]
 
     @property
     def completion_rate(self) -> float | None:
-        """The share of the runs that completed; None where there were none."""
+        """The share of runs that completed, from 0 to 1; None if there were no runs."""
         return self.completed / self.runs if self.runs else None
 
     @property
@@ -297,13 +296,13 @@ class Figures:
 
     @property
     def shortcomings(self) -> tuple[str, ...]:
-        """What keeps it from being well, each with how often; nothing where it is."""
+        """The reasons why not everything is well, each with how often; empty if everything is."""
         late = (f"{self.late} × took longer than it may",) if self.late else ()
         broken = (f"seed {seed}: {what}" for seed, what in self.broken)
         return (*(f"{count} × {why}" for why, count in self.reasons.most_common()), *late, *broken)
 
     def percentile(self, percent: float) -> float | None:
-        """How long the runs that completed took at most, for so many of a hundred."""
+        """Return the duration that this percentage of the completed runs did not exceed, in virtual seconds."""
         if not self.seconds:
             return None
         return self.seconds[max(0, math.ceil(len(self.seconds) * percent / 100) - 1)]
@@ -319,10 +318,10 @@ def campaign(
     """Play a world for each seed.
 
     Args:
-        scenarios: what is played.
-        seeds: of the worlds.
-        invariants: what has to hold in each.
-        on_outcome: told of every world as soon as it is over.
+        scenarios: the scenario, or a function that makes one from a seed.
+        seeds: the seeds of the worlds.
+        invariants: the promises to check in each world.
+        on_outcome: called with the outcome of every world as soon as it is over.
     """
     outcomes = []
     for seed in seeds:
@@ -339,14 +338,14 @@ class Weakness:
     """A fault that a scenario does not survive."""
 
     fault: str | None
-    """Its name; None when things go wrong without any fault."""
+    """Its name; None if the scenario goes wrong without any fault."""
     scenario: Scenario
-    """With this fault alone."""
+    """The scenario with this fault alone."""
     wrong: Wrong
 
 
 def alone(faults: Faults, name: str) -> Faults:
-    """One of the faults at its rate, and no other."""
+    """Return the faults with all but one switched off."""
     return faults.without(other for other in faults.on() if other != name)
 
 
@@ -358,16 +357,16 @@ def weaknesses(
     names: Iterable[str] | None = None,
     invariants: Invariants = STANDARD,
 ) -> Iterator[Weakness]:
-    """Find the faults that are enough, each alone, for things to go wrong.
+    """Find the faults each of which alone makes a scenario go wrong.
 
-    Without any fault comes first: what goes wrong then is no fault's work, and nothing else is looked for.
+    The scenario is played without any fault first. If it goes wrong then, no fault is to blame, and the search ends.
 
     Args:
-        scenario: what is played.
-        seeds: how each fault is tried; the first with which things go wrong is enough.
-        wrong: says of a world what is wrong with it, if anything.
-        names: the faults to try, instead of all that are on.
-        invariants: what has to hold in each world.
+        scenario: the scenario to play.
+        seeds: the seeds to try each fault with, until one goes wrong.
+        wrong: returns what is wrong with a world, or None.
+        names: the faults to try; None for all that are on.
+        invariants: the promises to check in each world.
     """
     tried: list[tuple[str | None, Faults]] = [(None, Faults())]
     tried += [(name, alone(scenario.faults, name)) for name in (scenario.faults.on() if names is None else names)]

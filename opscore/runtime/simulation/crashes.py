@@ -1,4 +1,4 @@
-"""Actors that raise: at any message, before or after they acted on it."""
+"""Makes actors raise at any message, before or after they handle it."""
 
 import functools
 from collections.abc import Callable
@@ -18,15 +18,15 @@ POISONED_S: Final = 60.0
 
 
 class Struck(Exception):
-    """An actor raised because the simulation wants it to."""
+    """The simulation made an actor raise."""
 
 
 class Crashes:
-    """Gets between every actor and its messages.
+    """Wraps the message handlers of every actor.
 
     Args:
-        dice: when an actor raises.
-        on_bug: told of what an actor raised by itself, which no actor should.
+        dice: decides when an actor raises.
+        on_bug: called with each exception that an actor raises by itself, which is a bug.
     """
 
     def __init__(self, dice: Dice, on_bug: Callable[[str, BaseException], None]) -> None:
@@ -36,7 +36,7 @@ class Crashes:
         self._poisoned: dict[str, float] = {}
 
     def cast(self, actor: Actor[Any]) -> Actor[Any]:
-        """Have an actor raise now and then."""
+        """Make an actor raise now and then."""
         kind = type(actor)
         routes = self._routes.get(kind)
         if routes is None:
@@ -69,7 +69,7 @@ class Crashes:
         return struck
 
     def _is_poisoned(self, name: str) -> bool:
-        """Whether a run's actor raises whatever it is told."""
+        """Whether the actor of a run raises at every message for now."""
         if self._dice.quiet:
             return False
         if trio.current_time() < self._poisoned.get(name, 0.0):
@@ -81,7 +81,7 @@ class Crashes:
 
 
 class _StruckRoutes(Routes):
-    """The routes of a kind of actor; each handler is got between when its first message comes, and many never do."""
+    """The routes of a kind of actor; each handler is wrapped at its first message, as many never get one."""
 
     def __init__(self, routes: Routes, between: Callable[[Handler], Handler]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""When the process dies or stands still: between any two steps, also as it opens; and whether time goes on at all."""
+"""Decides between which steps the process dies or freezes, even while it opens, and notices when time stands still."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,16 +9,16 @@ from opscore.runtime.simulation.faults import Dice
 
 TURNS_LOOKED_AT: Final = 2_000
 TURNS_AT_ONCE_MAX: Final = 60_000
-"""More than thousands of agents' actors get at one moment; a world of a dozen that does so stands still."""
+"""More turns than the actors of thousands of agents take at one moment; a small world that takes them is stuck."""
 _FREEZES: Final = "machine_freezes"
 _OPENING: Final = ("process_dies_in_recovery", _FREEZES)
 _OPEN: Final = ("process_dies", "process_restarts", _FREEZES)
 BETWEEN_STEPS: Final = frozenset({*_OPENING, *_OPEN})
-"""The faults that come between two steps."""
+"""The faults that happen between two steps."""
 
 
 class Deaths(trio.abc.Instrument):
-    """Counts the steps of every task until the one before which the process is gone."""
+    """Counts the steps of all tasks until the one before which the process dies."""
 
     def __init__(self) -> None:
         self._dice: Dice
@@ -39,19 +39,19 @@ class Deaths(trio.abc.Instrument):
         freeze: Callable[[], None],
         stands_still: Callable[[int], None],
     ) -> None:
-        """Learn whose process it is.
+        """Set the process that this instrument acts on.
 
         Args:
-            dice: when it dies.
-            die: kills it; told what share of the batch under way is on the disk.
-            stop: stops it in order.
-            freeze: has it do nothing for a while.
-            stands_still: told how many turns actors had at one moment, where that is more than anything needs.
+            dice: decides when it dies.
+            die: kills the process; called with the share of the batch in progress that is on the disk.
+            stop: stops the process gracefully.
+            freeze: freezes the machine for a while.
+            stands_still: called with the number of turns at one moment if it is impossibly high.
         """
         self._dice, self._die, self._stop, self._freeze, self._stands_still = dice, die, stop, freeze, stands_still
 
     def begin(self, *, opening: bool) -> None:
-        """A process opens, or is open."""
+        """Draw the faults of a process that is opening, or that has opened."""
         self._left = self._drawn(_OPENING if opening else _OPEN)
 
     def _drawn(self, names: tuple[str, ...]) -> dict[str, int]:
@@ -59,11 +59,11 @@ class Deaths(trio.abc.Instrument):
         return {name: steps for name, steps in drawn.items() if steps is not None}
 
     def pause(self) -> None:
-        """There is no process."""
+        """Cause no faults until the next process begins."""
         self._left = {}
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Count a step."""
+        """Count a step, and cause the fault that is due before it, if any."""
         for name, left in self._left.items():
             if left <= 1:
                 self._dice.count(name)
@@ -77,7 +77,7 @@ class Deaths(trio.abc.Instrument):
             self._left[name] = left - 1
 
     def count_turn(self) -> None:
-        """An actor gets its turn."""
+        """Count an actor's turn, and check now and then that time goes on."""
         self._turns += 1
         if self._turns % TURNS_LOOKED_AT:
             return
@@ -93,5 +93,5 @@ class Deaths(trio.abc.Instrument):
             self._stop()
             return
         rng = self._dice.rng(name)
-        # Mostly the batch under way is there as a whole or not at all; several commits may be there in part.
+        # Mostly the batch in progress is on the disk as a whole or not at all, sometimes in part.
         self._die(rng.choice((0.0, 0.0, 1.0, 1.0, rng.random())))

@@ -1,7 +1,8 @@
-"""A disk in memory, with the guarantees of the real store and no more.
+"""A disk in memory, with exactly the guarantees of the real store.
 
-What was applied is durable at that moment, each submission whole; a crash keeps a prefix of the batches, the one under
-way included in part or not at all, as `SimulatedWriter` decides. The conformance suite of the store holds for it.
+A submission is applied as a whole, and durable as soon as it is applied. After a crash, all finished batches are there,
+and of the batch in progress a prefix of its submissions, which `SimulatedWriter` chooses. It passes the conformance
+suite of the store.
 """
 
 import bisect
@@ -28,7 +29,7 @@ from opscore.runtime.store import (
 _INDEX_SCHEMA: Final = 1
 
 OnApplied = Callable[[Submission, int], None]
-"""Told of each submission that was applied, with its version."""
+"""Called with each submission that was applied, and its version."""
 
 
 class _Table:
@@ -40,7 +41,7 @@ class _Table:
         self.rows: dict[bytes, Stored] = {}
         self.keys: list[bytes] = []
         self.entries: dict[bytes, tuple[Entry, ...]] = {}
-        """What a row has in indexes, if anything."""
+        """The index entries of each row that has any."""
 
     def copy(self) -> "_Table":
         other = _Table()
@@ -77,14 +78,14 @@ class SimulatedSnapshot:
         return self._sequence
 
     def get(self, table: str, key: bytes) -> Stored | None:
-        """Read one value, or nothing."""
+        """Return one value; None if there is none."""
         self._check()
         return self._tables[table].rows.get(key)
 
     def scan(
         self, table: str, *, prefix: bytes = b"", after: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, Stored]]:
-        """Walk the keys that begin with `prefix`, from just past `after`, or from just before it in reverse."""
+        """Yield the rows whose keys begin with `prefix`, from just after `after`, or in reverse from just before it."""
         self._check()
         found = self._tables[table]
         keys, rows = found.keys, found.rows
@@ -101,7 +102,7 @@ class SimulatedSnapshot:
             yield keys[place], rows[keys[place]]
 
     def count(self, table: str) -> int:
-        """How many keys a table has."""
+        """Return the number of keys of a table."""
         self._check()
         return len(self._tables[table].keys)
 
@@ -111,17 +112,17 @@ class SimulatedSnapshot:
 
 
 def _past(prefix: bytes) -> bytes:
-    """The first key that is past all that begin with a prefix; nothing where there is no such key."""
+    """Return the first key after all keys that begin with a prefix; empty if there is none."""
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else b""
 
 
 class Disk:
-    """What survives the process.
+    """The data that survives the process.
 
     Args:
         tables: the names of the tables.
-        indexes: the names of the indexes that the values of a table may have entries in, by table.
+        indexes: the names of the indexes of each table, by table.
     """
 
     def __init__(self, *, tables: Sequence[str], indexes: Mapping[str, Sequence[str]] | None = None) -> None:
@@ -132,16 +133,16 @@ class Disk:
         self.in_use = False
 
     def view(self) -> SimulatedSnapshot:
-        """What is on it now, to be read before it changes."""
+        """Return a view of the current data, which is valid until that changes."""
         return SimulatedSnapshot(self.tables, self.sequence, lambda: True)
 
 
 class SimulatedStore:
-    """A disk, opened; a `Store`.
+    """A `Store` that has opened a disk.
 
     Args:
-        disk: where everything stays.
-        on_applied: told of each submission that was applied.
+        disk: holds the data.
+        on_applied: called with each submission that was applied, and its version.
     """
 
     def __init__(self, disk: Disk, *, on_applied: OnApplied | None = None) -> None:
@@ -152,14 +153,14 @@ class SimulatedStore:
         self._on_applied = on_applied
         self._closed = False
         self._readers = 0
-        # A simulation has no threads; but a store may be read by any, and this one keeps that promise too.
+        # A simulation uses no threads, but a store has to be readable by any thread, and so is this one.
         self._turn = threading.Lock()
 
     def upkeep(self) -> None:
-        """Nothing has to be done now and then."""
+        """Do nothing: this store needs no upkeep."""
 
     def close(self) -> None:
-        """Let go of the disk."""
+        """Release the disk."""
         if not self._closed:
             self._closed, self._disk.in_use = True, False
 
@@ -185,7 +186,7 @@ class SimulatedStore:
             for submission in batch:
                 self._check(submission)
             if self._readers:
-                # Whoever reads keeps what was there.
+                # Open snapshots keep the old tables.
                 self._disk.tables = {name: table.copy() for name, table in self._disk.tables.items()}
             return [self._apply(submission) for submission in batch]
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for workflow documents: every field there is, in every order, and all of them valid."""
+"""Hypothesis strategies for valid workflow documents, with all fields, in any order."""
 
 import functools
 import itertools
@@ -14,9 +14,9 @@ from opscore.runtime.simulation.language import enriched, timed
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS
 
 CAPABILITIES: Final = ("a", "b", "c")
-"""What the tasks of drawn workflows ask for."""
+"""The capabilities that the tasks of drawn workflows ask for."""
 NAMED: Final = ("solo", "pair-0", "pair-1")
-"""The agents that they name."""
+"""The agents that the tasks of drawn workflows name."""
 TASKS_MAX: Final = 6
 CODES: Final = ("task_failed", "agent_error", "timeout", "lost", "undelivered")
 
@@ -34,7 +34,7 @@ Document = dict[str, Any]
 
 @functools.cache
 def values() -> st.SearchStrategy[Any]:
-    """JSON of any shape: payloads, parameters and results."""
+    """Draw JSON of any shape, for payloads, parameters and results."""
     plain = st.none() | st.booleans() | st.integers(-9, 2**53) | st.floats(allow_nan=False, allow_infinity=False)
     texts = st.text(st.characters(codec="utf-8"), max_size=8)
     return st.recursive(
@@ -49,7 +49,7 @@ def values() -> st.SearchStrategy[Any]:
 
 @functools.cache
 def retries() -> st.SearchStrategy[Document]:
-    """What a task or the defaults say of retries; no delay is longer than some minutes."""
+    """Draw retry policies for tasks or defaults, with delays of a few minutes at most."""
     return st.fixed_dictionaries(
         {},
         optional={
@@ -65,7 +65,7 @@ def retries() -> st.SearchStrategy[Document]:
 
 @functools.cache
 def _per_task() -> dict[str, st.SearchStrategy[Any]]:
-    """What a task may say for itself, and the defaults for all."""
+    """Return strategies for the fields that tasks and defaults may have."""
     return {
         "retry": retries(),
         "timeoutSeconds": _TIMEOUTS,
@@ -77,7 +77,7 @@ def _per_task() -> dict[str, st.SearchStrategy[Any]]:
 
 @functools.cache
 def _about() -> st.SearchStrategy[Document]:
-    """What a document says beside its tasks."""
+    """Draw the fields of a document other than its tasks."""
     return st.fixed_dictionaries(
         {},
         optional={
@@ -93,7 +93,7 @@ def _about() -> st.SearchStrategy[Document]:
 
 @functools.cache
 def _tasks(capabilities: tuple[str, ...], named: tuple[str, ...]) -> st.SearchStrategy[Document]:
-    """A task that stands nowhere yet: what it asks for, and how it is to be treated."""
+    """Draw tasks without an order: which agent they ask for, and their settings."""
     by_capability = st.fixed_dictionaries(
         {"agentCapability": st.sampled_from(capabilities)}, optional={"agentId": st.none()}
     )
@@ -131,7 +131,7 @@ def definitions(
     tasks_max: int = TASKS_MAX,
     limits: Limits = SIMULATED_LIMITS,
 ) -> Document:
-    """Valid workflow documents with every field there is, ordered in every way: listed, chained, fanned and joined.
+    """Draw valid workflow documents with all fields, whose tasks are in list order, chained, fanned out and joined.
 
     Args:
         capabilities: what tasks may ask for.
@@ -154,19 +154,19 @@ def definitions(
 
 
 def _listed(draw: st.DrawFn, tasks: list[Document]) -> list[Document]:
-    """In the order of the list; a `nextTaskId` of nothing says no more."""
+    """Order tasks as they are listed; a `nextTaskId` of null changes nothing."""
     return [{**task, **draw(_NEXT_IS_NONE)} for task in tasks]
 
 
 def _chained(draw: st.DrawFn, tasks: list[Document]) -> list[Document]:
-    """One after the other by `nextTaskId`, which only the first has to stand in its place for."""
+    """Chain tasks by `nextTaskId`; only the first one has to come first in the list."""
     for task, following in itertools.pairwise(tasks):
         task["nextTaskId"] = following["taskId"]
     return [tasks[0], *draw(st.permutations(tasks[1:]))]
 
 
 def _graph(draw: st.DrawFn, tasks: list[Document]) -> list[Document]:
-    """Fans and joins by `dependsOn`; the list may be in any order."""
+    """Fan out and join tasks by `dependsOn`; the list may be in any order."""
     for place, task in enumerate(tasks):
         before = [each["taskId"] for each in tasks[:place]]
         depends_on: list[str] = draw(st.lists(st.sampled_from(before), unique=True, max_size=3)) if before else []
@@ -176,9 +176,9 @@ def _graph(draw: st.DrawFn, tasks: list[Document]) -> list[Document]:
 
 
 def _mixed(draw: st.DrawFn, tasks: list[Document]) -> list[Document]:
-    """By `dependsOn`, and by a `nextTaskId` here and there that does not contradict it."""
+    """Order tasks by `dependsOn`, and some by a `nextTaskId` that does not contradict it."""
     tasks = sorted(_graph(draw, tasks), key=lambda task: str(task["taskId"]))
-    # With a word of dependsOn somewhere, not everything has to be reached from the first task.
+    # If any task has dependsOn, not every task has to be reachable from the first one.
     tasks[0]["dependsOn"] = []
     for place, task in enumerate(tasks):
         possible = [
@@ -196,7 +196,7 @@ _ORDERS: Final[tuple[_Order, ...]] = (_listed, _chained, _graph, _mixed)
 
 
 def schema_fields() -> frozenset[str]:
-    """Every field that the schema of workflow documents knows, by its path, such as `tasks.retry.jitter`."""
+    """Return every field of the schema of workflow documents by its path, such as `tasks.retry.jitter`."""
     return frozenset(_fields(WORKFLOW_SCHEMA, ""))
 
 

@@ -1,4 +1,4 @@
-"""Scenarios drawn from a seed alone: as many different worlds as there are seeds, for long runs."""
+"""Draws scenarios from a seed alone: as many different worlds as there are seeds, for long campaigns."""
 
 import random
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ _NAMED: Final = "named"
 _ONLY_IN_CORNERS: Final = frozenset(
     {"run_poisoned", "agent_claims_late", "clock_moves", "machine_freezes", "agent_forgets"}
 )
-"""Faults that came later, and are drawn where a world leads to them, so that others stay as they are."""
+"""Faults that were added later; only worlds made for them draw them, so that the worlds of other seeds don't change."""
 _KINDS: Final[tuple[Kind, ...]] = ("push", "push", "claim", "local")
 
 
 def drawn(seed: int) -> Scenario:
-    """The scenario of a seed: small, and unlike its neighbours."""
+    """Return the scenario of a seed, which is small, and unlike those of neighbouring seeds."""
     rng = random.Random(f"{seed}/scenario")
     workflows = [_workflow(rng, number) for number in range(rng.choice((1, 1, 2)))]
     agents = [*_agents(rng), _named(rng)]
@@ -41,7 +41,7 @@ def drawn(seed: int) -> Scenario:
         claim_grace_s=rng.choice((2.0, 10.0)),
         dispatch_attempts_max=rng.choice((3, 10)),
         passivate_s=rng.choice((0.5, 1.0, 5.0, 30.0)),
-        # From a source of its own, so that what was drawn before it came stays as it was.
+        # Drawn from its own source, so that the draws that existed before it don't change.
         passivate_beyond=random.Random(f"{seed}/crowds").choice((10_000, 10_000, 0, 2)),
     )
     ids = [agent_id for model in agents if model.kind != "local" for agent_id in model.ids()]
@@ -66,7 +66,7 @@ def drawn(seed: int) -> Scenario:
 
 
 def _faults(rng: random.Random) -> Faults:
-    """None, all of them now and then, or a few of them often, of one kind or of any."""
+    """Draw no faults, all of them at low rates, or a few at high rates, of one group or of any."""
     kind = rng.randrange(5)
     if kind == 0:
         return Faults()
@@ -115,7 +115,7 @@ def _task(rng: random.Random, place: int) -> dict[str, Any]:
 
 
 def _agents(rng: random.Random) -> list[AgentModel]:
-    """Some of every kind; together with the named one they can do everything."""
+    """Draw agents of every kind; together with the named one they have all capabilities."""
     return [
         AgentModel(
             name=f"a{number}",
@@ -131,7 +131,7 @@ def _agents(rng: random.Random) -> list[AgentModel]:
 
 
 def _named(rng: random.Random) -> AgentModel:
-    """One that can do everything, and is there in every world."""
+    """Draw the agent with all capabilities, which is there in every world."""
     kind: Kind = rng.choice(("push", "push", "claim"))
     answers_at_once = rng.choice((0.0, 0.0, 0.7))
     return AgentModel(
@@ -172,7 +172,7 @@ def _triggers(rng: random.Random, workflows: int) -> list[Trigger]:
         for number in range(rng.choice((1, 2, 3, 6)))
     ]
     if rng.random() < 0.3:  # noqa: PLR2004 (often enough)
-        # A client that asks twice under one key, before it was answered or after.
+        # A client that sends its request twice under one key, before or after it is answered.
         first = attrs.evolve(triggers[0], key="twice")
         triggers = [first, attrs.evolve(first, at_s=first.at_s + rng.choice((0.0, 0.0, 5.0, 60.0))), *triggers[1:]]
     return triggers

@@ -1,6 +1,6 @@
-"""Worlds in which more is asked of the node: keys with other content, drains, looks, sweeps at once; some of all.
+"""Adds requests to some worlds: keys with other content, drains, searches, retries by error code, schedules twice.
 
-Who goes there is drawn from a source of its own, so that all others stay as they are.
+Which worlds get them is drawn from a separate source, so that all other worlds stay as they are.
 """
 
 import random
@@ -17,7 +17,7 @@ _FAILED: Final = "task_failed"
 
 
 def with_asking(scenario: Scenario) -> Scenario:
-    """The scenario, the same with others who ask for more."""
+    """Return the scenario, or the same with more requests."""
     rng = random.Random(f"{scenario.seed}/asking")
     if scenario.calendars:
         missed_max = random.Random(f"{scenario.seed}/missed").choice((1, 3, 100))
@@ -31,7 +31,7 @@ def with_asking(scenario: Scenario) -> Scenario:
 
 
 def _keyed(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Under one key for which no body is said somebody asks for the same, or for something else."""
+    """Repeat a trigger under its key, which has no explicit body, with the same content or with another one."""
     first = attrs.evolve(scenario.triggers[0], key="asked", says_body=False)
     others = [
         first,

@@ -1,6 +1,6 @@
-"""Worlds whose agents come back as another kind, and whose operators go through the dead letters: some of all.
+"""Changes some worlds: agents come back as another kind, or operators sweep the dead letters.
 
-Who goes there is drawn from a source of its own, so that all others stay as they are.
+Which worlds change is drawn from a separate source, so that all other worlds stay as they are.
 """
 
 import random
@@ -18,7 +18,7 @@ _KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
 
 
 def with_changes(scenario: Scenario) -> Scenario:
-    """The scenario, the same with agents that change, or with operators who sweep."""
+    """Return the scenario, or the same with agents that change their kind, or with operators who sweep."""
     rng = random.Random(f"{scenario.seed}/changes")
     drawn = rng.random()
     if drawn < _CHANGING_SHARE:
@@ -30,7 +30,7 @@ def with_changes(scenario: Scenario) -> Scenario:
 
 
 def _changing(rng: random.Random, model: AgentModel) -> AgentModel:
-    """The same, unless it leaves anyway: gone after a while, and back as another kind at once or soon."""
+    """Let an agent leave after a while, and return as another kind at once or soon, unless it already leaves."""
     if model.leaves_at_s is not None:
         return model
     leaves_at_s = model.joins_at_s + rng.uniform(1.0, 90.0)
@@ -39,7 +39,7 @@ def _changing(rng: random.Random, model: AgentModel) -> AgentModel:
 
 
 def _at_work(rng: random.Random, scenario: Scenario) -> Scenario:
-    """The same, with agents, most of them functions, that are at work as they change, and a process that dies then."""
+    """Make the agents, mostly functions, slow, so that they are at work as they change, and let the process die."""
     slow = Latency("uniform", 20.0, 200.0)
     agents = [
         attrs.evolve(

@@ -1,7 +1,7 @@
-"""Worlds that stand still, or whose wall clock is not to be trusted: some of all, and some where much has to wait.
+"""Worlds that freeze, or whose wall clock is moved: some existing ones, and some made for it, with long waits.
 
-Those that are made for it take the place of worlds that have neither features nor corners. Who goes there is drawn from
-a source of its own, so that all others stay as they are.
+Those made for it replace worlds that have neither features nor corners. Which worlds change is drawn from a separate
+source, so that all other worlds stay as they are.
 """
 
 import random
@@ -24,11 +24,11 @@ _BY_ITSELF: Final = {"id": _SAVED, "tasks": [{"taskId": "only", "agentCapability
 
 
 def with_clock(scenario: Scenario, *, is_plain: bool) -> Scenario:
-    """The scenario, the same with a clock that is moved or a world that stands still, or another one in its place.
+    """Return the scenario, the same with a moved clock or freezes, or another one in its place.
 
     Args:
-        scenario: as it was drawn.
-        is_plain: whether it leads to no other kind of trouble.
+        scenario: the scenario as it was drawn.
+        is_plain: whether nothing special was added to it, so that it may be replaced.
     """
     rng = random.Random(f"{scenario.seed}/clock")
     drawn = rng.random()
@@ -45,7 +45,7 @@ def with_clock(scenario: Scenario, *, is_plain: bool) -> Scenario:
 
 
 def _long_waits(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Attempts take minutes, some agents say nothing of theirs, gates open by time, and runs start by themselves."""
+    """Attempts take minutes, some agents send no heartbeats, gates open by time, and schedules start runs."""
     spans = {"leaseSeconds": rng.choice((30, 60)), "timeoutSeconds": rng.choice((150, 400, 3_600))}
     again = {"maxRetries": rng.choice((0, 2)), "initialDelaySeconds": 5, "jitter": False}
     tasks: list[dict[str, Any]] = [
@@ -91,7 +91,7 @@ def _long_waits(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _seldom_asked(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Agents that say nothing, and of which many were not reached a while ago: the node alone knows since when."""
+    """Agents hardly report, and many were missed by a push a while ago: only the node knows since when."""
     cron, lasts_s = rng.choice((("*/10 * * * * *", 100.0), ("*/10 * * * * *", 400.0), ("* * * * *", 400.0)))
     return attrs.evolve(
         scenario,

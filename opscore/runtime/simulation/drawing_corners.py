@@ -1,7 +1,7 @@
-"""Worlds for what others seldom come to: each leads straight to one kind of trouble, and is drawn in its particulars.
+"""Worlds for rare situations: each leads directly to one kind of trouble, with drawn details.
 
-They take the place of some of the worlds that have no features. Who goes there is drawn from a source of its own, so
-that all the others stay as they are without them.
+They replace some of the worlds that have no features. Which ones is drawn from a separate source, so that all other
+worlds stay as they are.
 """
 
 import random
@@ -23,7 +23,7 @@ _SOON: Final = Latency("uniform", 0.1, 5.0)
 
 
 def with_corners(scenario: Scenario) -> Scenario:
-    """The scenario, or another one in its place."""
+    """Return the scenario, or another one in its place."""
     rng = random.Random(f"{scenario.seed}/corners")
     if has_features(scenario):
         return scenario
@@ -35,7 +35,7 @@ def with_corners(scenario: Scenario) -> Scenario:
 
 
 def _failing_lists(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Items fail out of turn, some of them while others are still to be tried again."""
+    """Items of a list fail out of order, some of them while others wait for a retry."""
     task = {
         "taskId": "each",
         "agentCapability": "x",
@@ -54,7 +54,7 @@ def _failing_lists(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _slots_left(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Who leaves the one slot that others wait for goes on with something long."""
+    """The agent that frees the one slot that others wait for continues with something long."""
     first = {"taskId": "first", "agentCapability": "x", "concurrencyKey": "one"}
     second = {"taskId": "second", "agentCapability": "x", "dependsOn": ["first"], "priority": rng.choice((0, 9))}
     skill = Skill(latency=Latency("constant", rng.choice((10.0, 40.0))))
@@ -68,7 +68,7 @@ def _slots_left(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _retried(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Runs fail after a fallback has served them, and are tried again, more than once."""
+    """Runs fail after a fallback has succeeded for them, and are retried more than once."""
     again = {"retry": {"maxRetries": 0}, "leaseSeconds": 30}
     tasks: list[dict[str, Any]] = [
         {"taskId": "a", "agentCapability": "x", "fallbackTaskId": "instead", **again},
@@ -77,7 +77,7 @@ def _retried(rng: random.Random, scenario: Scenario) -> Scenario:
     ]
     rates, kind = {"x": 0.8, "y": 0.1, "z": 0.7}, rng.choice(_KINDS)
     if rng.random() < 0.5:  # noqa: PLR2004 (half of them)
-        # The fallback fails as well, which may do no harm, and the run may fail while it is out.
+        # The fallback fails as well, which may be harmless, and the run may fail while the fallback is out.
         tasks[0]["continueOnFailure"] = rng.choice((True, False))
         tasks[2]["dependsOn"] = rng.choice((["a"], []))
         rates["y"] = 0.5
@@ -96,7 +96,7 @@ def _retried(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _poisoned(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Runs are paused because their actors keep crashing, with attempts out that have slots; somebody steers them."""
+    """Runs are paused because their actors keep crashing, while their attempts hold slots; somebody steers them."""
     limits = {"leaseSeconds": 120, "scheduleToStartSeconds": 400, "priority": 5}
     tasks: list[dict[str, Any]] = [{"taskId": name, "agentCapability": "x", **limits} for name in "ab"]
     tasks[0]["concurrencyKey"] = tasks[1]["concurrencyKey"] = "${input.number}"
@@ -121,7 +121,7 @@ def _poisoned(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _late_claims(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Copies of claims come while what they were answered with is being done, or after that."""
+    """Copies of claims arrive while the attempt that the claim got is being done, or after that."""
     task = {"taskId": "a", "agentCapability": "x", "leaseSeconds": 30}
     skill = Skill(latency=Latency("uniform", 1.0, 80.0))
     others = rng.choice((Faults(), Faults.usual("request", times=3.0)))

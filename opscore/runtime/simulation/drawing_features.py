@@ -1,7 +1,6 @@
-"""What a drawn scenario has beyond plain tasks: handlers, limits of time, waits that no agent ends, operators.
+"""Adds to drawn scenarios what goes beyond plain tasks: handlers, timeouts, waits without an agent, operators.
 
-They are drawn from a source of their own and added to what `drawing` made, so that about half of the worlds are as
-plain as they were without them.
+These are drawn from a separate source and added to what `drawing` made, so that about half of the worlds stay plain.
 """
 
 import random
@@ -15,14 +14,14 @@ from opscore.runtime.models import Missed, Move
 from opscore.runtime.simulation.scenario import Calendar, Scenario, Steering, Telling
 
 _BELOW: Final = "below"
-"""The workflow that others start as a task."""
+"""The id of the workflow that other workflows start as a task."""
 _ONLY_BY_AGENTS: Final = ("agentCapability", "agentId", "leaseSeconds", "priority", "retry", "timeoutSeconds")
 
 Document = dict[str, Any]
 
 
 def with_features(scenario: Scenario) -> Scenario:
-    """The scenario, with what its seed adds to it."""
+    """Return the scenario with the features that its seed adds, if any."""
     rng = random.Random(f"{scenario.seed}/features")
     if not _is_drawn(rng):
         return scenario
@@ -55,7 +54,7 @@ def with_features(scenario: Scenario) -> Scenario:
 
 
 def has_features(scenario: Scenario) -> bool:
-    """Whether its seed adds something to a scenario."""
+    """Whether the seed of a scenario adds features to it."""
     return _is_drawn(random.Random(f"{scenario.seed}/features"))
 
 
@@ -64,7 +63,7 @@ def _is_drawn(rng: random.Random) -> bool:
 
 
 def _limited(rng: random.Random, limits: Limits) -> Limits:
-    """Bound what is given out of some capabilities and workflows, now and then."""
+    """Limit the dispatch of some capabilities and workflows, now and then."""
     return attrs.evolve(
         limits,
         line_window=rng.choice((1_000, 1_000, 1, 2, 5)),
@@ -85,7 +84,7 @@ def _dispatch_limit(rng: random.Random) -> DispatchLimit:
 
 
 def _calendar(rng: random.Random, saved: Sequence[Document]) -> Calendar:
-    """Runs that start by themselves, some of which are missed."""
+    """Draw a schedule, some of whose due times may be missed."""
     once = rng.random() < 0.3  # noqa: PLR2004 (seldom)
     return Calendar(
         workflow_id=rng.choice(saved)["id"],
@@ -136,7 +135,7 @@ def _enriched(rng: random.Random, document: Document) -> Document:
 
 
 def _replaced(rng: random.Random, task: Document) -> Document:
-    """Have a step wait for what no agent does, now and then."""
+    """Replace a step by one that needs no agent, or by a tool call, now and then."""
     draw = rng.random()
     if draw > 0.9:  # noqa: PLR2004 (seldom)
         call = {"tool": "adder", "arguments": {"place": "${input.number}"}}
@@ -153,7 +152,7 @@ def _replaced(rng: random.Random, task: Document) -> Document:
 
 
 def _limit(rng: random.Random, task: Document) -> None:
-    """Bound how long a step may wait and take."""
+    """Limit how long a step may wait and take, now and then."""
     if rng.random() < 0.15:  # noqa: PLR2004 (seldom)
         task["scheduleToCloseSeconds"] = rng.choice((8, 60, 300))
     if "type" not in task and rng.random() < 0.15:  # noqa: PLR2004 (seldom)
@@ -170,7 +169,7 @@ def _handler(rng: random.Random, task_id: str) -> Document:
 
 
 def _below(rng: random.Random) -> Document:
-    """A workflow that is started as a task of another: short, and failing now and then."""
+    """Draw the workflow that others start as a task: short, and failing now and then."""
     tasks: list[Document] = [{"taskId": "deep", "agentCapability": rng.choice("xyz"), "leaseSeconds": 30}]
     if rng.random() < 0.5:  # noqa: PLR2004
         tasks.append({"taskId": "rest", "type": "delay", "parameters": {"seconds": rng.choice((0, 10, 100))}})

@@ -1,7 +1,7 @@
-"""Worlds for what runs begin, how attempts fall silent, and what is over while its run is paused.
+"""Worlds for child runs without end, for attempts that fall silent, and for timeouts during a pause.
 
-They take the place of worlds that lead to no other kind of trouble. Who goes there is drawn from a source of its own,
-so that all others stay as they are.
+They replace worlds to which nothing special was added. Which ones is drawn from a separate source, so that all other
+worlds stay as they are.
 """
 
 import random
@@ -16,17 +16,17 @@ from opscore.runtime.simulation.scenario import Scenario, Steering, Trigger
 
 _SHARE: Final = 0.4
 _SOURCE: Final = "growth-758"
-"""One that leaves the worlds alone by which planted bugs were found before."""
+"""A source that does not replace the worlds by which planted bugs were found before."""
 _KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
 _TREE: Final = "tree"
 
 
 def with_growth(scenario: Scenario, *, is_plain: bool) -> Scenario:
-    """The scenario, or another one in its place.
+    """Return the scenario, or another one in its place.
 
     Args:
-        scenario: as it was drawn.
-        is_plain: whether it leads to no other kind of trouble.
+        scenario: the scenario as it was drawn.
+        is_plain: whether nothing special was added to it, so that it may be replaced.
     """
     rng = random.Random(f"{scenario.seed}/{_SOURCE}")
     if not is_plain or rng.random() > _SHARE:
@@ -36,7 +36,7 @@ def with_growth(scenario: Scenario, *, is_plain: bool) -> Scenario:
 
 
 def _growing(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Each run begins more of its own workflow, until one stands too deep, or there are too many."""
+    """Each run starts child runs of its own workflow, until one is nested too deep, or there are too many."""
     again = {"type": "workflow", "parameters": {"workflowId": _TREE, "input": {"number": 1}}}
     tasks: list[dict[str, Any]] = [
         {"taskId": "first", "type": "delay", "parameters": {"seconds": rng.choice((0, 7, 12))}},
@@ -75,7 +75,7 @@ def _growing(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _silent(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Long work has to be told of now and then, and some forget that."""
+    """Long work requires heartbeats, which some agents forget."""
     tasks = [
         {
             "taskId": name,
@@ -102,7 +102,7 @@ def _silent(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _over_while_paused(rng: random.Random, scenario: Scenario) -> Scenario:
-    """A run's own time is over while it is paused, and some of its tasks wait for an agent that is free by then."""
+    """A run's timeout passes while it is paused, and some of its tasks wait for an agent that is free by then."""
     tasks = [{"taskId": name, "agentCapability": "x", "leaseSeconds": 60} for name in "abcd"]
     tasks[0]["compensateTaskId"] = "undo"
     document = {

@@ -1,7 +1,7 @@
-"""Worlds in which what has ended is not kept for long: some of all, and some made for it, where runs end all the time.
+"""Worlds with short retention: some existing ones, and some made for it, in which runs end all the time.
 
-Those made for it take the place of worlds that lead to no other kind of trouble. Who goes there is drawn from a source
-of its own, so that all others stay as they are.
+Those made for it replace worlds to which nothing special was added. Which worlds change is drawn from a separate
+source, so that all other worlds stay as they are.
 """
 
 import random
@@ -22,11 +22,11 @@ _BELOW: Final = "below"
 
 
 def with_keeping(scenario: Scenario, *, is_plain: bool) -> Scenario:
-    """The scenario, the same with limits of what is kept, or another one in its place.
+    """Return the scenario, the same with retention limits, or another one in its place.
 
     Args:
-        scenario: as it was drawn.
-        is_plain: whether it leads to no other kind of trouble.
+        scenario: the scenario as it was drawn.
+        is_plain: whether nothing special was added to it, so that it may be replaced.
     """
     rng = random.Random(f"{scenario.seed}/keeping")
     drawn = rng.random()
@@ -49,7 +49,7 @@ def _limits(rng: random.Random, limits: Limits) -> Limits:
 
 
 def _short_memory(rng: random.Random, scenario: Scenario) -> Scenario:
-    """Runs end all the time, with runs below them and without keys; some are steered, told and tried again late."""
+    """Runs end all the time, with child runs and with or without keys; some are steered, signalled and retried late."""
     only = {"agentCapability": "x", "leaseSeconds": 30, "retry": {"maxRetries": 0}}
     below: dict[str, Any] = {"id": _BELOW, "tasks": [{"taskId": "deep", **only}]}
     call = {"type": "workflow", "parameters": {"workflowId": _BELOW, "input": {}}}

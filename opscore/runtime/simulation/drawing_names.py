@@ -1,6 +1,6 @@
-"""What is told along with what a drawn scenario asks for: labels and business keys, reasons, the agent of a schedule.
+"""Adds labels, business keys, reasons and the agents of schedules to the requests of drawn scenarios.
 
-None of it changes what happens in a world, but for the agent, and it is drawn from a source of its own.
+Except for the agents, none of this changes what happens in a world. It is drawn from a separate source.
 """
 
 import random
@@ -17,11 +17,11 @@ _OWN: Final = {"kind": "own", "team": "ops"}
 
 
 def with_names(scenario: Scenario, agent_id: str) -> Scenario:
-    """The scenario, with what its seed has told along.
+    """Return the scenario with the labels, keys, reasons and agents that its seed adds, if any.
 
     Args:
-        scenario: what was drawn.
-        agent_id: an agent of it that can do everything.
+        scenario: the scenario as it was drawn.
+        agent_id: an agent of it that has all capabilities.
     """
     rng = random.Random(f"{scenario.seed}/names")
     if rng.random() > _SHARE:
@@ -44,6 +44,6 @@ def with_names(scenario: Scenario, agent_id: str) -> Scenario:
 
 
 def _named(trigger: Trigger, given: Mapping[str, str]) -> Trigger:
-    """Two under one idempotency key ask for the same."""
+    """Name a trigger; triggers with the same idempotency key get the same names."""
     number: Any = trigger.payload["number"]
     return attrs.evolve(trigger, labels={**given, "number": str(number)}, business_key=f"order-{number % 2}")

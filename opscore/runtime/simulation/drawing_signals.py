@@ -1,6 +1,6 @@
-"""Worlds in which several tasks of a run wait for one name, and it is told that name more than once.
+"""Worlds in which several tasks of a run wait for the same signal, which is sent more than once.
 
-They take the place of some of those that have neither features nor corners, and are drawn from a source of their own.
+They replace some of the worlds that have neither features nor corners, and are drawn from a separate source.
 """
 
 import random
@@ -18,7 +18,7 @@ _NAME: Final = "go"
 
 
 def with_signals(scenario: Scenario) -> Scenario:
-    """The scenario, or another one in its place."""
+    """Return the scenario, or another one in its place."""
     rng = random.Random(f"{scenario.seed}/signals")
     if rng.random() > _SHARE:
         return scenario
@@ -47,7 +47,7 @@ def with_signals(scenario: Scenario) -> Scenario:
 
 
 def _tasks(rng: random.Random) -> list[dict[str, Any]]:
-    """Who waits begins to at another time than it is listed at; one may be a list of those who wait."""
+    """Draw tasks that begin to wait in another order than they are listed in; some wait in each item of a list."""
     tasks: list[dict[str, Any]] = []
     for number in range(rng.choice((2, 3, 4))):
         waits = {"taskId": f"s{number}", "type": "signal", "parameters": {"name": _NAME}, "continueOnFailure": True}

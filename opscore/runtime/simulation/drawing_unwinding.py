@@ -1,7 +1,6 @@
-"""Worlds for how runs come to a bad end: what undoes them takes long, and somebody steers them meanwhile.
+"""Worlds in which runs fail: their compensations take long, and somebody steers the runs meanwhile.
 
-They take the place of some of those that have neither features nor corners, and are drawn from a source of their own,
-as corners are.
+They replace some of the worlds that have neither features nor corners, and are drawn from a separate source.
 """
 
 import itertools
@@ -35,7 +34,7 @@ Document = dict[str, Any]
 
 
 def with_bad_ends(scenario: Scenario) -> Scenario:
-    """The scenario, or another one in its place."""
+    """Return the scenario, or another one in its place."""
     rng = random.Random(f"{scenario.seed}/unwinding")
     if rng.random() > _SHARE:
         return scenario
@@ -44,7 +43,7 @@ def with_bad_ends(scenario: Scenario) -> Scenario:
 
 
 def _unwinding(rng: random.Random, scenario: Scenario) -> Scenario:
-    """A step fails for good while others and a list are out; what undoes the run takes long, and is not left alone."""
+    """A step fails permanently while others and a list are out; the unwinding takes long, and is steered meanwhile."""
     document: Document = {"id": "unwinding", "onFailure": "told", "tasks": _tasks(rng)}
     if rng.random() < 0.5:  # noqa: PLR2004 (in half of them)
         document["sessionTimeoutSeconds"] = rng.choice((15, 30, 60))
@@ -71,7 +70,7 @@ def _unwinding(rng: random.Random, scenario: Scenario) -> Scenario:
 
 
 def _tasks(rng: random.Random) -> list[Document]:
-    """Something to undo, a list, and what is out when a step fails for good."""
+    """Draw steps with compensations, a list, a long step, and a step that fails permanently."""
     first: Document = {"taskId": "a", "agentCapability": "quick", "compensateTaskId": "undo-a", **_ONCE}
     second: Document = {"taskId": "b", "agentCapability": "quick", "dependsOn": ["a"], "compensateTaskId": "undo-b"}
     each = {"taskId": "each", "agentCapability": "item", "forEach": list("abcd"), "concurrency": rng.choice((1, 2))}
@@ -84,7 +83,7 @@ def _tasks(rng: random.Random) -> list[Document]:
 
 
 def _steerings(rng: random.Random, runs: int) -> list[Steering]:
-    """One after the other, to one run."""
+    """Draw steerings of one run, one after another."""
     moves = rng.choice(_STEERED)
     times = itertools.accumulate((rng.uniform(1.0, 30.0) for _ in moves[1:]), initial=rng.uniform(0.0, 100.0))
     trigger, lasts_s = rng.randrange(runs), rng.choice((5.0, 30.0))
@@ -97,13 +96,13 @@ def _poison(rng: random.Random) -> Faults:
 
 
 def _resumed(runs: int) -> list[Steering]:
-    """Who has runs go on that were paused because their actors kept crashing."""
+    """Return operators who resume runs that were paused because their actors kept crashing."""
     times = (90.0, 160.0, 240.0)
     return [Steering(move=Move.RESUME, trigger=trigger, at_s=at_s) for trigger in range(runs) for at_s in times]
 
 
 def _tolerated(rng: random.Random, scenario: Scenario) -> Scenario:
-    """A step and its fallback fail and need not succeed, a later step fails the run, and that is tried again."""
+    """A step and its fallback may fail harmlessly, a later step fails the run, and the run is retried."""
     tasks: list[Document] = [
         {"taskId": "a", "agentCapability": "x", "fallbackTaskId": "instead", "continueOnFailure": True, **_ONCE},
         {"taskId": "instead", "agentCapability": "x", **_ONCE},

@@ -1,4 +1,4 @@
-"""A world in which nothing happens by itself: whoever drives it says when the process dies and the disk is full."""
+"""A world in which nothing happens by itself: its driver decides when the process dies or the disk fills up."""
 
 import contextlib
 from collections.abc import Mapping
@@ -39,18 +39,18 @@ ARRANGED: Final = (
     "request_repeated",
     "request_slow",
 )
-"""What may be arranged to go wrong at the next occasion."""
+"""The faults that may be arranged for their next occasion."""
 _BY_HAND: Final = frozenset({"process_dies", "process_restarts", "disk_full", "disk_nearly_full", *ARRANGED})
 _LOOKS_EVERY_S: Final = 5.0
 
 
 class DrivenWorld(World):
-    """A world to be driven. Make it inside the run.
+    """A world that is driven from outside. It has to be created inside the trio run.
 
     Args:
-        scenario: its seed and limits, and the workflows that may be run.
-        invariants: what has to hold.
-        deaths: as for any world.
+        scenario: its seed, its limits, and its workflows.
+        invariants: the promises to check.
+        deaths: decides between which steps the process dies, as for any world.
     """
 
     def __init__(self, scenario: Scenario, invariants: Invariants, deaths: Deaths) -> None:
@@ -62,7 +62,7 @@ class DrivenWorld(World):
 
     @property
     def runs(self) -> bool:
-        """Whether there is a process, be it one that opens or stops."""
+        """Whether there is a process, including one that is opening or stopping."""
         return not self._gone.is_set()
 
     @property
@@ -71,13 +71,13 @@ class DrivenWorld(World):
         return self._broken
 
     def look(self) -> None:
-        """Look at everything, the disk included."""
+        """Check the invariants over all rows, and compare the disk if it is due."""
         self._scan()
 
     # --- the process --------------------------------------------------------------------------------------
 
     async def host(self) -> None:
-        """Run one process, to its end."""
+        """Run one process to its end."""
         assert not self.runs, "there is a process already"
         self._gone = trio.Event()
         try:
@@ -89,20 +89,20 @@ class DrivenWorld(World):
         """Kill the process.
 
         Args:
-            included: the share of the batch under way that is on the disk all the same.
+            included: the share of the batch in progress that is on the disk all the same, from 0 to 1.
         """
         self.dice.count("process_dies")
         self._die(included)
 
     def stop(self) -> None:
-        """Stop the process in order."""
+        """Stop the process gracefully."""
         self.dice.count("process_restarts")
         self._stop()
 
     # --- the disk -----------------------------------------------------------------------------------------
 
     def fill_disk(self, *, nearly: bool = False) -> None:
-        """Leave no room, or only the reserve, until room is made."""
+        """Leave no room on the disk, or only the reserve, until `make_room` is called."""
         self.dice.count("disk_nearly_full" if nearly else "disk_full")
         if nearly:
             self._room.nearly_full_until = float("inf")
@@ -113,11 +113,11 @@ class DrivenWorld(World):
         self._unsettled_until = self.rows.calm_since = float("inf")
 
     def make_room(self) -> None:
-        """Make room again; what the node gets over by then takes its time."""
+        """Make room again; the node then takes some time to recover."""
         full = self._room.full_until or self._room.nearly_full_until
         self._room.clear()
         if full:
-            # What went wrong beside it may still take its time.
+            # The effects of other faults may not be over yet.
             self._unsettled_until = self._unsettled_before
             self._happened("disk_full")
             self._disturbed(None if self.runs else float("inf"))
@@ -135,20 +135,20 @@ class DrivenWorld(World):
         self._replied(Reply(call="steer", arguments={"session_id": session_id, "move": move}, value=session))
 
     async def tell(self, session_id: str, name: str, payload: Any, signal_id: str | None) -> None:
-        """Tell a run something by name."""
+        """Send a signal to a run."""
         told = await self.network.call(lambda node: node.signal(session_id, name, payload=payload, signal_id=signal_id))
         self._replied(Reply(call="signal", arguments={"session_id": session_id}, value=told))
 
     # --- the end ------------------------------------------------------------------------------------------
 
     async def come_to_an_end(self, helpful: list[AgentModel], settle_s: float) -> None:
-        """With faults stopped, and agents that help, see that everything ends, and that the node then stops."""
+        """Stop the faults, add helpful agents, and check that every run ends and that the node then stops."""
         self.note("world", "nothing goes wrong any more")
         self.dice.silence.set()
         self.make_room()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._host_until_stopped)
-            # What is still on its way comes first: a late registration would take the place of a helpful one.
+            # Calls that are on their way have to arrive first: a late registration would replace a helpful agent's.
             await trio.sleep(SLOW_S_MAX)
             for model in helpful:
                 for agent_id in model.ids():
@@ -167,7 +167,7 @@ class DrivenWorld(World):
             nursery.cancel_scope.cancel()
 
     async def _resume_all(self) -> None:
-        """Let every run go on that somebody has paused."""
+        """Resume every run that an operator has paused."""
         for session_id in list(self.rows.unfinished):
             while True:
                 session = self.rows.sessions.get(session_id)
@@ -187,7 +187,7 @@ class DrivenWorld(World):
         await self._host()
 
     async def _help(self, agent_id: str, model: AgentModel) -> None:
-        """Be there as this agent, which is cordoned no longer."""
+        """Run this helpful agent, and uncordon it."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(SimulatedAgent(agent_id, model, self.stage, self._scenario.seed).live)
             while True:

@@ -1,4 +1,4 @@
-"""How long the runs of a world took by its own time, whatever the wall clock of the node showed meanwhile."""
+"""Measures how long the runs of a world took in virtual time, whatever the node's wall clock showed."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,30 +7,30 @@ from opscore.runtime.simulation.rows import Commit
 from opscore.runtime.tables import SESSIONS
 
 _ROUNDING_S: Final = 1e-3
-"""Wall times are large numbers, whose last digits are less than this."""
+"""A bound on the rounding error of wall times, which are large numbers."""
 
 
 class Durations:
     """Follows when runs begin and end, in virtual seconds.
 
-    A run is stamped by the clock of the node's machine, which may be set at any time, also between a stamp and the
-    commit that has it.
+    The times in a run's row are from the wall clock of the node's machine, which may be set at any time, even between
+    the moment when a time is taken and its commit.
 
     Args:
-        now: wall time, by that clock.
-        elapsed: virtual seconds since the beginning of the world.
+        now: returns the wall time of that clock.
+        elapsed: returns the virtual seconds since the beginning of the world.
     """
 
     def __init__(self, now: Callable[[], float], elapsed: Callable[[], float]) -> None:
         self._elapsed = elapsed
-        # Since when the clock has been ahead of virtual time by how much; the newest comes last.
+        # Pairs of a virtual time and how far the wall clock has been ahead of virtual time since then, newest last.
         self._ahead = [(0.0, now() - elapsed())]
         self._began: dict[str, float] = {}
         self.of: dict[str, float] = {}
-        """How long each run took that has ended, by its id; of one that was tried again, to its last end."""
+        """The duration of each run that has ended, by its id; for a retried run, until its last end."""
 
     def clock_moved(self, seconds: float) -> None:
-        """The wall clock was set forward, or back."""
+        """Note that the wall clock was set forward, or back by negative seconds."""
         self._ahead.append((self._elapsed(), self._ahead[-1][1] + seconds))
 
     def follow(self, commit: Commit) -> None:
@@ -46,7 +46,7 @@ class Durations:
                 self.of[change.key] = max(0.0, self._virtual(session.ended_at) - self._began[change.key])
 
     def _virtual(self, at: float) -> float:
-        """When it was that the wall clock showed a time, which was not long ago: the last time that it did."""
+        """Return the last virtual time at which the wall clock showed this time."""
         until = self._elapsed()
         for since, ahead in reversed(self._ahead):
             virtual = at - ahead

@@ -1,4 +1,4 @@
-"""A fleet as a document, as a person writes it in JSON or YAML: read strictly, with every fault at once.
+"""Reads a fleet from a document in JSON or YAML, strictly, and reports all of its faults at once.
 
     agents:
       - name: collector
@@ -9,7 +9,7 @@
         leavesAt: 60
         leavingShare: 0.5
 
-And the fleet that a workflow needs at least, where nobody wrote one.
+It also derives the smallest fleet that a workflow needs, if none is given.
 """
 
 import difflib
@@ -28,16 +28,17 @@ from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
 from opscore.runtime.values import document_faults
 
 AGENTS_MAX: Final = 10_000
-"""Of one fleet: each is a task of its own in every world."""
+"""The most agents of a fleet: each is a separate trio task in every world."""
 SECONDS_MAX: Final = 31_536_000.0
 SPREAD_MAX: Final = 10.0
-"""Of a lognormal latency: two attempts of three are within 22,000 times the median, and a few hundred is no number."""
+"""The largest spread of a lognormal latency: two attempts of three are within 22,000 times the median; a spread of a
+few hundred would overflow."""
 DERIVED_COUNT: Final = 2
 """How many agents a derived fleet has for each capability."""
 SESSION_AGENT: Final = "session-agent"
-"""Who a run is started for in a derived fleet, when a task of it names neither a capability nor an agent."""
+"""The agent of runs in a derived fleet, if a task names neither a capability nor an agent."""
 _SHAPES: Final = {"constant": 1, "uniform": 2, "exponential": 1, "lognormal": 2}
-"""The numbers that each shape of a latency has."""
+"""How many numbers each shape of a latency takes."""
 _SKILL_FIELDS: Final = ("latency", "failureRate", "failureCode", "retryable", "result")
 _FIELDS: Final = (
     "name", "count", "kind", "skills", "default", "joinsAt", "leavesAt", "leavingShare", "returnsAt", "reportEvery",
@@ -48,16 +49,16 @@ _WHAT: Final = "fleet"
 def fleet_of(
     document: Any, definition: Definition, limits: Limits, below: Sequence[Definition] = ()
 ) -> tuple[AgentModel, ...]:
-    """Read a fleet, and see that each task of a workflow finds somebody in it.
+    """Read a fleet, and check that it has an agent for each task of a workflow.
 
     Args:
-        document: decoded from JSON or YAML.
-        definition: whose tasks it is to do.
-        limits: what a node takes.
+        document: the fleet, decoded from JSON or YAML.
+        definition: the workflow.
+        limits: the limits of the node.
         below: the workflows that it starts as tasks.
 
     Raises:
-        InvalidDocument: with every fault of the document.
+        InvalidDocument: the document has faults; it lists all of them.
     """
     faults = document_faults(document, limits)
     reading = _Reading(limits)
@@ -71,11 +72,11 @@ def fleet_of(
 
 
 def derived_fleet(definition: Definition, below: Sequence[Definition] = ()) -> tuple[AgentModel, ...]:
-    """The fleet that a workflow needs at least: each agent that it names, and two for each capability.
+    """Return the smallest fleet for a workflow: each agent that it names, and two agents for each capability.
 
     Args:
         definition: the workflow.
-        below: those that it starts as tasks.
+        below: the workflows that it starts as tasks.
     """
     tasks = [task for each in (definition, *below) for task in each.tasks]
     named = sorted({task.agent_id for task in tasks if task.agent_id is not None})
@@ -92,7 +93,7 @@ def derived_fleet(definition: Definition, below: Sequence[Definition] = ()) -> t
 
 
 def session_agent(definition: Definition, fleet: Sequence[AgentModel], below: Sequence[Definition] = ()) -> str | None:
-    """Who a run is started for: the first agent of the fleet, when some task needs one, also in a run below."""
+    """Return the agent to start runs with: the first of the fleet if a task or one of a child run needs it, or None."""
     if not _needs_agent(definition, below):
         return None
     return next((agent_id for model in fleet for agent_id in model.ids()), None)
@@ -103,7 +104,7 @@ def _needs_agent(definition: Definition, below: Sequence[Definition]) -> bool:
 
 
 def unserved(definition: Definition, fleet: Sequence[AgentModel], below: Sequence[Definition] = ()) -> Iterator[str]:
-    """Say of each task for which the fleet has nobody, why; of the workflow's own first, then of those below it."""
+    """Yield why the fleet has no agent for a task, for the workflow's own tasks first, then for those below it."""
     ids = {agent_id for model in fleet for agent_id in model.ids()}
     capabilities = {capability for model in fleet if model.count for capability in model.skills}
     for place, each in enumerate((definition, *below)):
@@ -128,17 +129,17 @@ def _free_name(name: str, taken: Collection[str]) -> str:
 
 @attrs.frozen
 class _At:
-    """A place in the document, and what stands there."""
+    """A place in the document, and its value."""
 
     path: str
     value: Any
 
     def child(self, name: str) -> "_At":
-        """A field of it."""
+        """Return the place of a field."""
         return _At(f"{self.path}.{name}" if self.path else name, self.value.get(name))
 
     def item(self, index: int) -> "_At":
-        """An item of it."""
+        """Return the place of an item."""
         return _At(f"{self.path}[{index}]", self.value[index])
 
     def has(self, name: str) -> bool:
@@ -147,13 +148,13 @@ class _At:
 
 
 class _Reading:
-    """Reads a document to its end, whatever is wrong with it, and keeps what is."""
+    """Reads a document to its end, and collects its faults."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.faults: list[Fault] = []
         self.known: tuple[AgentModel, ...] | None = None
-        """The agents by name, number and skills alone, where these are known of all and there are not too many."""
+        """The agents with only name, count and skills; None unless these are readable for all, and not too many."""
 
     def fleet(self, document: Any) -> tuple[AgentModel, ...]:
         whole = _At("", document)
@@ -166,7 +167,7 @@ class _Reading:
         read = [self._model(agents.item(index)) for index in range(len(agents.value))]
         known = tuple(known for known, _ in read if known is not None)
         if len(known) == len(read):
-            # What follows from a name or a skill that can't be read is not told.
+            # Faults that only follow from an unreadable name or skill are not reported.
             self.known = known
             self._check_ids(agents, known)
         return tuple(model for _, model in read if model is not None)
@@ -180,11 +181,11 @@ class _Reading:
         for index, model in enumerate(models):
             twice = sorted(taken & set(model.ids()))
             if twice:
-                self._wrong(agents.item(index).child("name"), f"the id {twice[0]!r} is taken by an agent before it")
+                self._wrong(agents.item(index).child("name"), f"the id {twice[0]!r} is taken by an earlier agent")
             taken.update(model.ids())
 
     def _model(self, at: _At) -> tuple[AgentModel | None, AgentModel | None]:
-        """An agent by its name, number and skills alone, where these can be read; and all of it, where all can."""
+        """Return an agent with only name, count and skills if these are readable, and the whole if all of it is."""
         before = len(self.faults)
         if not self._is_object(at, _FIELDS):
             return None, None
@@ -214,13 +215,13 @@ class _Reading:
         return known, model
 
     def _check_function(self, at: _At, model: AgentModel) -> None:
-        """A function fails by raising, of which no code and nothing for good is known."""
+        """Report failure codes and permanent failures of a function: it fails by raising, which has neither."""
         skills = [(at.child("skills").child(name), skill) for name, skill in model.skills.items() if skill != Skill()]
         for where, skill in (*skills, (at.child("default"), model.default)):
             for name, field in (("failureCode", "failure_code"), ("retryable", "retryable")):
                 usual = getattr(attrs.fields(Skill), field).default
                 if getattr(skill, field) != usual:
-                    said = f"a local agent is a function that raises: that is always {name} {str(usual).lower()}"
+                    said = f"a local agent is a function that fails by raising: {name} is always {str(usual).lower()}"
                     self._wrong(where.child(name), said)
 
     def _check_times(self, at: _At, model: AgentModel) -> None:
@@ -228,7 +229,7 @@ class _Reading:
         if leaves is None:
             for name in ("leavingShare", "returnsAt"):
                 if at.has(name):
-                    self._wrong(at.child(name), "says nothing without leavesAt")
+                    self._wrong(at.child(name), "has no effect without leavesAt")
             return
         if model.kind == "local":
             self._wrong(at.child("leavesAt"), "a local agent is a function of the node's process, and never leaves it")
@@ -270,7 +271,7 @@ class _Reading:
         if at.value is None:
             return None
         if isinstance(at.value, list) and all(isinstance(each, str) for each in at.value):
-            # Names alone are enough where nothing has to be said about them.
+            # A list of names is enough if no skill needs any settings.
             return {name: Skill() for name in at.value}
         if not isinstance(at.value, dict):
             self._wrong(at, "expected an object of skills by capability, or a list of capabilities" + _found(at.value))

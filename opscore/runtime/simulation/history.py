@@ -9,7 +9,7 @@ import attrs
 from opscore.runtime.models import Move, Record
 
 TIMELINE_LINES: Final = 200
-"""How much of a timeline is shown: its end is where things went wrong."""
+"""How many lines of a timeline are shown, from its end, where things went wrong."""
 
 
 @attrs.frozen
@@ -19,11 +19,11 @@ class Event:
     at_s: float
     who: str
     noted: str | Record
-    """In words, or what was written to the journal."""
+    """A text, or a record of the journal."""
 
     @property
     def what(self) -> str:
-        """It in words; few worlds are read, so what the journal says is put into words only here."""
+        """The event as text; records are formatted only here, because few timelines are read."""
         if isinstance(self.noted, str):
             return self.noted
         said = " ".join(f"{key}={value}" for key, value in self.noted.data.items() if value is not None)
@@ -32,24 +32,24 @@ class Event:
 
 @attrs.define
 class Ledger:
-    """What the outside was told, kept where no crash of the node reaches it."""
+    """What the node told the outside, and what agents and operators did, kept where no crash of the node reaches it."""
 
     accepted: dict[str, str] = attrs.field(factory=dict)
     """The session that each idempotency key was answered with."""
     refused: dict[int, str] = attrs.field(factory=dict)
-    """Why triggers were refused for good, by their number."""
+    """Why triggers were refused permanently, by their number."""
     unanswered: dict[int, str] = attrs.field(factory=dict)
-    """The triggers that have been neither accepted nor refused for good, by their number, and how they stand."""
+    """The triggers that are neither accepted nor permanently refused, by their number, and how they stand."""
     said: dict[tuple[str, int], list[tuple[str, str, Any]]] = attrs.field(factory=dict)
-    """Of each attempt what its agents sent as its end: who, what kind of end, and the result."""
+    """The ends that agents reported for each attempt: who, what kind of end, and the result."""
     unreached: set[tuple[str, int]] = attrs.field(factory=set)
-    """The attempts whose push was answered by nobody, or by a wish to be asked later; while its node lives."""
+    """The attempts whose push was unanswered, or answered with a later time; cleared when the node dies."""
     claimed: dict[tuple[str, int], str] = attrs.field(factory=dict)
-    """The claim that each attempt was handed to, where one was."""
+    """The claim that got each attempt, if one did."""
     wishes: dict[tuple[str, int], float] = attrs.field(factory=dict)
-    """Until when whoever was pushed an attempt last wishes to be left alone, by the wall; while the node lives."""
+    """The wall time until which the agent of each attempt asked to be left alone; cleared when the node dies."""
     at_work: dict[str, tuple[str, int]] = attrs.field(factory=dict)
-    """The attempt that each local function is at."""
+    """The attempt that each local function works on."""
     by_functions: set[tuple[str, int]] = attrs.field(factory=set)
     """The attempts that local functions were called for."""
     handed: set[tuple[str, int]] = attrs.field(factory=set)
@@ -57,11 +57,11 @@ class Ledger:
     called: set[tuple[str, int]] = attrs.field(factory=set)
     """The attempts that were handed over as calls of tools."""
     taken_away: set[str] = attrs.field(factory=set)
-    """The schedules that are no more."""
+    """The schedules that were deleted."""
     discarded: set[tuple[str, float | None]] = attrs.field(factory=set)
-    """The dead letters that somebody was told are none any more, each with when its task had ended."""
+    """The dead letters whose discard was acknowledged, each with when its task ended."""
     retried: set[str] = attrs.field(factory=set)
-    """The sessions that somebody has asked to try again."""
+    """The sessions that somebody has asked to retry."""
     reset: set[str] = attrs.field(factory=set)
     """The sessions that somebody has asked to reset."""
     terminated: set[str] = attrs.field(factory=set)
@@ -96,11 +96,15 @@ class History:
         self._digest.update(body)
 
     def fingerprint(self) -> str:
-        """Stands for the whole journal, byte for byte, that of removed records included."""
+        """Return a hash of the whole journal, including the records that were removed."""
         return self._digest.hexdigest()
 
     def timeline(self, lines: int = TIMELINE_LINES) -> Iterator[str]:
-        """The last of what happened, to be read; without what agents report again and again while nothing happens."""
+        """Yield the last events as lines of text, without reports of agents that only repeat the one before.
+
+        Args:
+            lines: the largest number of events.
+        """
         told = list(_news(self.events))
         routine = len(self.events) - len(told)
         if len(told) > lines:
@@ -112,7 +116,7 @@ class History:
 
 
 def _news(events: Sequence[Event]) -> Iterator[Event]:
-    """All but the reports of agents of which the last that the journal has is the same report."""
+    """Yield all events but reports of agents that repeat the same agent's previous record."""
     newest: dict[str, tuple[str, object]] = {}
     for event in events:
         record = event.noted

@@ -1,8 +1,8 @@
-"""What has to hold in every world; a user's own promises stand beside the runtime's.
+"""The promises that are checked in every world: the runtime's own, and those that a user adds.
 
-An invariant is a function that yields a sentence for everything that breaks it, and nothing when all is well. Its name
-is what a failure shows, its docstring what it promises. One that raises is broken as well, be it by an `assert` or by a
-mistake of its own: whoever called it is deep inside the node, which would take that for trouble of its own.
+An invariant is a function that yields a sentence for each violation, and nothing if it holds. Reports show its name and
+the first line of its docstring. One that raises, by an `assert` or by a bug, counts as broken: it is called from deep
+inside the node, which would otherwise handle the exception as a failure of its own.
 """
 
 from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ OnScan: TypeAlias = Callable[[Rows], Iterable[str] | None]
 
 
 class InvariantBroken(AssertionError):
-    """Something that has to hold does not."""
+    """An invariant does not hold."""
 
     def __init__(self, invariant: str, what: str) -> None:
         self.invariant = invariant
@@ -48,21 +48,21 @@ class InvariantBroken(AssertionError):
 
 @attrs.frozen(kw_only=True)
 class Invariants:
-    """What is looked at when."""
+    """The invariants of a world, by when they are checked."""
 
     on_commit: tuple[OnCommit, ...] = ()
-    """After every commit, with what it changed."""
+    """Checked after every commit, with what it changed."""
     on_reply: tuple[OnReply, ...] = ()
-    """When a call was answered with success, before the caller learns so."""
+    """Checked when a call has succeeded, before the caller gets the reply."""
     on_handed: tuple[OnHanded, ...] = ()
-    """When an agent is handed an attempt."""
+    """Checked when an agent is handed an attempt."""
     on_scan: tuple[OnScan, ...] = ()
-    """Now and then, and at the end; these look at everything."""
+    """Checked now and then, and at the end, over all rows."""
     at_end: tuple[OnScan, ...] = ()
-    """When faults have stopped and every run had its time."""
+    """Checked once, after faults have stopped and every run has had the time to end."""
 
     def __add__(self, other: Self) -> "Invariants":
-        """Both."""
+        """Return the invariants of both."""
         return Invariants(
             on_commit=self.on_commit + other.on_commit,
             on_reply=self.on_reply + other.on_reply,
@@ -72,16 +72,16 @@ class Invariants:
         )
 
     def named(self) -> dict[str, str]:
-        """The promise of each, by its name."""
+        """Return the first line of each invariant's docstring, by its name."""
         every = (*self.on_commit, *self.on_reply, *self.on_handed, *self.on_scan, *self.at_end)
         return {_name(each): next(iter((each.__doc__ or "").strip().splitlines()), "") for each in every}
 
 
 def check(invariants: tuple[Callable[..., Iterable[str] | None], ...], *arguments: Any) -> None:
-    """Ask all of them.
+    """Check that all of these invariants hold.
 
     Raises:
-        InvariantBroken: the first that is broken; its cause is what that raised, where it did.
+        InvariantBroken: for the first that does not hold. If that raised, the exception is the cause.
     """
     for invariant in invariants:
         try:
@@ -93,7 +93,7 @@ def check(invariants: tuple[Callable[..., Iterable[str] | None], ...], *argument
 
 
 def _said(error: Exception) -> str:
-    """What a promise that raised says is broken."""
+    """Return the message for an invariant that raised."""
     return str(error) if isinstance(error, AssertionError) and str(error) else f"it raised {error!r}"
 
 

@@ -1,4 +1,4 @@
-"""What drawn workflows have beyond plain tasks: handlers, conditions, lists, limits of time, what no agent does."""
+"""Adds more than plain tasks to drawn workflows: handlers, conditions, lists, timeouts, and tasks without an agent."""
 
 import functools
 from typing import Any, Final
@@ -11,7 +11,7 @@ BELOW: Final[dict[str, Any]] = {
     "id": "below",
     "tasks": [{"taskId": "deep", "agentCapability": "a", "leaseSeconds": 30}],
 }
-"""The workflow that others start as a task."""
+"""The workflow that other workflows start as a task."""
 CONDITIONS: Final = ("true", "false", "input == null", "input.x == 1", "session.agentId != null")
 LISTS: Final[tuple[Any, ...]] = ([], [1], ["a", "b", "c", "d"], "${[1, 2, 3]}", "${input}")
 OUTPUTS: Final[tuple[Any, ...]] = (None, "fixed", {"by": "${session.workflowId}"}, "${input.x}")
@@ -24,17 +24,17 @@ Document = dict[str, Any]
 
 @functools.cache
 def timed() -> dict[str, st.SearchStrategy[Any]]:
-    """The limits of time that tasks and defaults may have."""
+    """Return strategies for the timeouts that tasks and defaults may have."""
     return {"heartbeatSeconds": _SECONDS, "scheduleToStartSeconds": _SECONDS, "scheduleToCloseSeconds": _SECONDS}
 
 
 @st.composite
 def enriched(draw: st.DrawFn, document: Document, capabilities: tuple[str, ...]) -> Document:
-    """A workflow with more of the language, or the same.
+    """Draw a workflow with more features of the language, or the same one.
 
     Args:
         document: a valid workflow of plain tasks.
-        capabilities: what its handlers may ask for.
+        capabilities: the capabilities that its handlers may ask for.
     """
     if not document["tasks"] or not draw(_SELDOM):
         return document
@@ -73,7 +73,7 @@ def _of_kind(draw: st.DrawFn, task: Document) -> Document:
     if kind == "delay":
         task["parameters"] = {"seconds": draw(_DELAYS)}
     elif kind == "signal":
-        # Nobody may come with it.
+        # The signal may never come.
         task |= {"parameters": draw(st.sampled_from(({}, {"name": "go"}))), "timeoutSeconds": draw(_SECONDS)}
     elif kind == "tool":
         task |= {"parameters": {"tool": "adder", "arguments": {"a": 1}}, "idempotent": draw(st.booleans())}

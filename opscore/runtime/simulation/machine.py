@@ -1,10 +1,10 @@
-"""A world as a state machine of Hypothesis: any step in any order, and every promise looked at after each.
+"""A world as a state machine of Hypothesis: any step in any order, with all promises checked after each step.
 
     from opscore.runtime.simulation.machine import WorldMachine
 
     TestWorld = WorldMachine.TestCase
 
-A failing world shrinks to the fewest steps that break it. It needs Hypothesis, as `strategies` does.
+A failing world shrinks to few steps that still break a promise. This module needs Hypothesis, as `strategies` does.
 """
 
 import contextlib
@@ -48,25 +48,25 @@ from opscore.runtime.simulation.strategies import (
 from opscore.runtime.triggering import IdempotencyKey
 
 PATIENCE_S: Final = 10.0
-"""How long a rule waits for what it asked for; it may come later all the same."""
+"""How long a rule waits for an answer, which may still come later."""
 OPENING_S: Final = 120.0
 SETTLED_S: Final = 0.01
-"""What follows at once has followed by then."""
+"""How long the immediate effects of a step take."""
 STATES: Final = ("idle", *("idle", "active") * 3, "error", "finished", "offline", "busy", "initializing", "on holiday")
 
 _AGENTS: Final = st.sampled_from(NAMED)
 _SOME: Final = st.integers(0, 20)
-"""Which of those that there are at the moment, counted from the newest, and around."""
+"""An index into the items that exist at the moment, counted from the newest, modulo their number."""
 _LATE: Final = st.sampled_from((None, 0.0, 10.0, -3_600.0, 3_600.0))
 _OFF_BY: Final = st.sampled_from((0, 0, -1, 1))
 
 
 class WorldMachine(RuleBasedStateMachine):
-    """A world that is driven by its rules; derive from it to add rules, or promises of your own.
+    """A world that is driven by the rules of this class; derive from it to add rules or promises.
 
-    Agents take work and report it in every way there is, with right and wrong attempts; they come, go, and are
-    cordoned; the process dies and comes back, the disk fills up, whatever is arranged goes wrong, and time passes. At
-    the end faults stop, helpful agents are there, and every run has to come to its end.
+    Agents take work and report it in all possible ways, with right and wrong attempt numbers. They come, go, and are
+    cordoned. The process dies and comes back, the disk fills up, arranged faults happen, and time passes. At the end
+    faults stop, helpful agents join, and every run has to end.
     """
 
     promises: ClassVar[Invariants] = STANDARD
@@ -79,7 +79,7 @@ class WorldMachine(RuleBasedStateMachine):
         self._held: list[Assignment] = []
         self._puppets: dict[str, Puppet] = {}
         self._known: dict[str, Puppet] = {}
-        """Those that were there at some time: what others say is hardly listened to."""
+        """The agents that have ever registered; the node ignores most calls of others."""
         self._documents: list[dict[str, Any]] = []
         self._ready = False
         self._haste = random.Random()
@@ -96,7 +96,7 @@ class WorldMachine(RuleBasedStateMachine):
     def begins(
         self, seed: int, documents: list[dict[str, Any]], limits: Limits, pushed: dict[str, bool], runs: int
     ) -> None:
-        """A node runs, some agents are there that can do everything, pushed to or claiming, and some runs begin."""
+        """Start a node, register some agents with all capabilities, by push or by claim, and trigger some runs."""
         self._documents = documents
         self._haste = random.Random(f"{seed}/haste")
         self._open.enter_context(scheduling.ordered_by(seed))
@@ -130,7 +130,7 @@ class WorldMachine(RuleBasedStateMachine):
         times=st.sampled_from((1, 2, 3)),
     )
     def trigger(self, which: int, payload: Any, key: str | None, agent_id: str | None, times: int) -> None:
-        """Clients start runs, or ask again under the same key."""
+        """A client starts a run, or repeats a request under the same key."""
         for _ in range(times):
             self._start(which, payload, key, agent_id)
 
@@ -142,7 +142,7 @@ class WorldMachine(RuleBasedStateMachine):
         self._do(functools.partial(self._trigger, place, payload, key or f"call-{self._calls}", agent_id))
 
     async def _trigger(self, place: int, payload: Any, key: str, agent_id: str | None) -> None:
-        # A key stands for one body: what else is asked for under it is refused.
+        # A key stands for one body; a request with another one under the same key is refused.
         body = {"workflow": place, "payload": payload}
 
         async def ask(node: Node) -> Any:
@@ -167,7 +167,7 @@ class WorldMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(each.signals for each in self._world.rows.definitions()))
     @rule(which=_SOME, payload=values(), signal_id=st.sampled_from((None, "one", "two")))
     def signal(self, which: int, payload: Any, signal_id: str | None) -> None:
-        """Somebody tells a run something that its workflow waits for, or another run."""
+        """Somebody sends a run a signal that its own workflow, or another one, waits for."""
         session_id = self._session(which)
         names = sorted({name for each in self._world.rows.definitions() for name in each.signals})
         self._do(lambda: self._world.tell(session_id, names[which % len(names)], payload, signal_id))
@@ -185,7 +185,7 @@ class WorldMachine(RuleBasedStateMachine):
         idle=st.sampled_from((True, False)),
     )
     def register(self, agent_id: str, capabilities: list[str], *, pushed: bool, idle: bool) -> None:
-        """An agent comes, or comes again."""
+        """An agent registers, or registers again."""
         self._register(agent_id, capabilities, pushed=pushed, idle=idle)
 
     def _register(self, agent_id: str, capabilities: Sequence[str], *, pushed: bool, idle: bool) -> None:
@@ -196,22 +196,22 @@ class WorldMachine(RuleBasedStateMachine):
 
     @rule(agent_id=_AGENTS)
     def deregister(self, agent_id: str) -> None:
-        """An agent goes."""
+        """An agent deregisters."""
         self._do(self._puppet(agent_id).deregister)
 
     @rule(agent_id=_AGENTS, cordoned=st.booleans())
     def cordon(self, agent_id: str, *, cordoned: bool) -> None:
-        """An operator takes an agent out of dispatch, or puts it back."""
+        """An operator cordons an agent, or uncordons it."""
         self._do(lambda: self._puppet(agent_id).cordon(cordoned=cordoned))
 
     @rule(agent_id=_AGENTS, way=st.sampled_from(WAYS))
     def answer(self, agent_id: str, way: Way) -> None:
-        """An agent answers pushes in another way from now on."""
+        """An agent changes how it answers pushes."""
         self._puppet(agent_id).answer(way)
 
     @rule(agent_id=_AGENTS, state=st.sampled_from(STATES), late_s=_LATE)
     def report(self, agent_id: str, state: str, late_s: float | None) -> None:
-        """An agent reports a state, and names nothing."""
+        """An agent reports a state without naming a task."""
         self._do(lambda: self._puppet(agent_id).report(state, late_s=late_s))
 
     @rule(agent_id=_AGENTS, claim_id=st.sampled_from((None, "one", "two")), wait_s=st.sampled_from((0.0, 5.0, 30.0)))
@@ -227,28 +227,28 @@ class WorldMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._held)
     @rule(which=_SOME, off_by=_OFF_BY, state=st.sampled_from(STATES), naming=st.sampled_from(NAMINGS), late_s=_LATE)
     def report_of(self, which: int, off_by: int, state: str, naming: Naming, late_s: float | None) -> None:
-        """An agent reports what it was handed at some time."""
+        """An agent reports a state for an attempt that it was handed at some time."""
         held, puppet = self._attempt(which)
         self._do(lambda: puppet.report_of(held, held.attempt + off_by, state, naming, late_s=late_s))
 
     @precondition(lambda self: self._held)
     @rule(which=_SOME, off_by=_OFF_BY)
     def complete(self, which: int, off_by: int) -> None:
-        """An agent completes what it was handed at some time."""
+        """An agent completes an attempt that it was handed at some time."""
         held, puppet = self._attempt(which)
         self._do(lambda: puppet.complete(held, held.attempt + off_by))
 
     @precondition(lambda self: self._held)
     @rule(which=_SOME, off_by=_OFF_BY, code=st.sampled_from(CODES), retryable=st.sampled_from((True, False)))
     def fail(self, which: int, off_by: int, code: str, *, retryable: bool) -> None:
-        """An agent fails at what it was handed at some time."""
+        """An agent fails an attempt that it was handed at some time."""
         held, puppet = self._attempt(which)
         self._do(lambda: puppet.fail(held, held.attempt + off_by, code, retryable=retryable))
 
     @precondition(lambda self: self._held)
     @rule(which=_SOME, off_by=_OFF_BY)
     def heartbeat(self, which: int, off_by: int) -> None:
-        """An agent says that its work goes on."""
+        """An agent sends a heartbeat for an attempt."""
         held, puppet = self._attempt(which)
         self._do(lambda: puppet.heartbeat(held, held.attempt + off_by))
 
@@ -261,7 +261,7 @@ class WorldMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._world.runs)
     @rule(included=st.sampled_from((0.0, 1.0, 0.5, None)), away_s=st.sampled_from((0.0, 20.0, 1_000.0, None)))
     def end_process(self, included: float | None, away_s: float | None) -> None:
-        """The process is killed, with so much of its last batch on the disk, or stopped in order; it may come back."""
+        """The process is killed, with a share of its last batch on disk, or stopped gracefully; it may come back."""
         if included is None:
             self._world.stop()
         else:
@@ -274,12 +274,12 @@ class WorldMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self._world.runs)
     @rule()
     def start_process(self) -> None:
-        """A process opens."""
+        """A new process opens."""
         self._host()
 
     @rule(left=st.sampled_from(("plenty", "nothing", "plenty", "the reserve")))
     def leave_room(self, left: str) -> None:
-        """There is room on the disk, none, or only the reserve."""
+        """The disk gets room, no room, or only the reserve."""
         if left == "plenty":
             self._world.make_room()
         else:
@@ -287,7 +287,7 @@ class WorldMachine(RuleBasedStateMachine):
 
     @rule(fault=st.sampled_from(ARRANGED))
     def arrange(self, fault: str) -> None:
-        """Something will go wrong at the next occasion."""
+        """A fault is arranged for its next occasion."""
         self._world.dice.arrange(fault)
 
     @rule(seconds=st.sampled_from((1.0, 0.01, 30.0, 600.0)))
@@ -299,19 +299,19 @@ class WorldMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_promise_is_kept(self) -> None:
-        """Every commit, reply and delivery kept what was promised, and so does all that is on the disk."""
+        """Every commit, reply and delivery kept the promises, and the disk holds what was committed."""
         if self._ready:
             self._world.look()
             self._check()
 
     def _check(self) -> None:
-        """See that nothing is broken; what happened in the world is shown beside the steps."""
+        """Check that no promise is broken; if one is, show the timeline together with the steps."""
         if self._world.broken is not None:
             note("\n".join(self._world.history.timeline()))
             raise self._world.broken
 
     def teardown(self) -> None:
-        """Faults stop, helpful agents are there, and everything comes to its end."""
+        """Stop the faults, add helpful agents, and check that every run ends."""
         if self._run is None:
             return
         try:
@@ -339,7 +339,7 @@ class WorldMachine(RuleBasedStateMachine):
     # --- driving ------------------------------------------------------------------------------------------
 
     def _host(self) -> None:
-        """Have a process open, and wait until it is open, or gone again."""
+        """Start a process, and wait until it is open, or has ended."""
         if self._world.runs:
             return
         gone: list[bool] = []
@@ -352,7 +352,7 @@ class WorldMachine(RuleBasedStateMachine):
         self._pump(lambda: self._world.network.up.is_set() or bool(gone), OPENING_S)
 
     def _do(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Have somebody do something, and wait for that, though not for long."""
+        """Let somebody make a call, and wait for its answer for `PATIENCE_S` at most."""
         over: list[bool] = []
 
         async def do() -> None:
@@ -365,14 +365,14 @@ class WorldMachine(RuleBasedStateMachine):
 
         self._nursery.start_soon(do)
         self._pump(lambda: bool(over), PATIENCE_S)
-        if self._haste.random() < 0.8:  # noqa: PLR2004 (mostly; else the next word comes before this one has its effects)
+        if self._haste.random() < 0.8:  # noqa: PLR2004 (mostly; else the next call comes before this one has its effects)
             self._pass(SETTLED_S)
 
     def _pass(self, seconds: float) -> None:
         self._pump(lambda: False, seconds)
 
     def _pump(self, until: Callable[[], bool], within_s: float | None) -> None:
-        """Let the world go on until something is so, or for so long; no further, whatever may happen next."""
+        """Let the world go on until a condition holds, for `within_s` at most, or until a promise is broken."""
         assert self._run is not None, "the world has begun"
         late: list[bool] = []
         scope = trio.CancelScope()

@@ -1,4 +1,4 @@
-"""Between the node and everyone else: calls and deliveries that are lost, late, repeated, or cut off by a death."""
+"""The simulated network: calls and deliveries that are lost, late, repeated, or cut off by the end of a process."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -19,26 +19,26 @@ ResultT = TypeVar("ResultT")
 
 SLOW_S_MAX: Final = 60.0
 PATIENCE_S: Final = 300.0
-"""How long a caller waits for an answer, beside what it asked the node to wait."""
+"""How long a caller waits for an answer, unless it asked the node itself to wait for longer."""
 SCHEME: Final = "simulated://"
 _NOT_NOW: Final = frozenset({404, 429, 503})
 
 
 class Unreachable(Exception):
-    """The node didn't answer; whether it did what it was asked is not known."""
+    """The node didn't answer, and may or may not have done what it was asked."""
 
 
 Inbox = Callable[[Assignment], Awaitable[Fact]]
 
 
 class Network:
-    """The ways between a node, its agents and its clients; it outlives the node. A `Delivery`.
+    """The network between a node, its agents and its clients, which outlives the node. It implements `Delivery`.
 
     Args:
-        dice: what goes wrong.
-        ledger: where it is written down whom a push did not reach.
-        on_handed: told before an agent gets an attempt.
-        now: wall time.
+        dice: decides what goes wrong.
+        ledger: where pushes that did not reach their agent are noted.
+        on_handed: called before an agent gets an attempt.
+        now: returns the wall time.
     """
 
     def __init__(
@@ -51,41 +51,45 @@ class Network:
         self._node: Node | None = None
         self._calls: dict[trio.CancelScope, None] = {}
         self.up = trio.Event()
-        """Set while a node runs; another one after each."""
+        """Set while a node runs; replaced by a new event when it ends."""
         self._down = trio.Event()
         self.inboxes: dict[str, Inbox] = {}
-        """Where attempts are pushed to, by agent."""
+        """The handlers of pushes, by agent id."""
 
     # --- to the node --------------------------------------------------------------------------------------
 
     def connect(self, node: Node) -> None:
-        """A node runs."""
+        """Connect a node that runs."""
         self._node = node
         self.up.set()
 
     def sever(self) -> None:
-        """The node is gone, and every call with it, and what it had learnt of deliveries and not committed."""
+        """Disconnect the node, break off every call, and forget what it learnt of deliveries and did not commit."""
         self._node = None
         self._ledger.unreached.clear()
         self._ledger.wishes.clear()
         if self.up.is_set():
-            # Whoever waits for a node goes on waiting if one was gone before it ran.
+            # If the node ended before it ran, those that wait for a node keep waiting.
             self._down.set()
             self.up, self._down = trio.Event(), trio.Event()
         for scope in self._calls:
             scope.cancel()
 
     async def down(self, up: trio.Event) -> None:
-        """Wait until the node that `up` told of is gone."""
+        """Wait until the node that set the event `up` is gone."""
         if self.up is up:
             await self._down.wait()
 
     async def call(self, ask: Callable[[Node], Awaitable[ResultT]], *, patience_s: float = PATIENCE_S) -> ResultT:
-        """Ask the node something.
+        """Make a call to the node.
+
+        Args:
+            ask: makes the call.
+            patience_s: how long to wait for the answer.
 
         Raises:
             Unreachable: there was no answer.
-            OpscoreError, ActorError: it was refused.
+            OpscoreError, ActorError: the call was refused.
         """
         dice = self._dice
         if dice.happens("request_slow"):
@@ -108,7 +112,7 @@ class Network:
         return result
 
     async def _ask_twice(self, ask: Callable[[Node], Awaitable[ResultT]], patience_s: float) -> ResultT:
-        """Hang up and ask again; the node learns of the first when the second is there already."""
+        """Disconnect and repeat the call; the node notices the end of the first after the second has arrived."""
         rng = self._dice.rng("request_overlaps")
         async with trio.open_nursery() as nursery:
 

@@ -1,4 +1,4 @@
-"""Clients and operators of a world: they start runs, steer them, tell them things, and insist until they are heard."""
+"""The clients and operators of a world: they start, steer and signal runs, and repeat requests until answered."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
@@ -31,26 +31,26 @@ ResultT = TypeVar("ResultT")
 
 AGAIN_S: Final = 1.0
 AGAIN_S_MAX: Final = 16.0
-"""How long one who was refused again and again waits until it asks again."""
+"""How long a client waits at most before it repeats a refused request."""
 SWEPT: Final = "somebody has looked at it"
-"""Why a dead letter is discarded."""
+"""The reason that is given when a dead letter is discarded."""
 _ASKED: Final = ("payload", "agent_id", "labels", "business_key", "says_body")
-"""What a trigger asks for of its run."""
+"""The fields of a trigger that promises look at."""
 _REFUSED_FOR_GOOD: Final = (Conflict, InvalidDocument, LimitExceeded)
 
 
 class Operators:
-    """Everyone who asks something of the node and is no agent.
+    """All callers of the node that are not agents.
 
     Args:
         scenario: what they ask for, and when.
         network: how they reach the node.
-        ledger: what they were told.
-        note: told of what happens to them.
-        replied: told of every answer, before they are.
-        answered: told that one of them has what it asked for.
-        now: wall time.
-        rows: how the runs stand.
+        ledger: where the node's answers are kept.
+        note: called with who and what to record in the history.
+        replied: called with every reply before its caller gets it.
+        answered: called when one of them has its answer.
+        now: returns the wall time.
+        rows: the committed rows.
     """
 
     def __init__(
@@ -74,12 +74,12 @@ class Operators:
         self._now = now
         self._rows = rows
         self._sessions: dict[int, str] = {}
-        # Set once a trigger was accepted, or refused for good.
+        # Set once a trigger was accepted or permanently refused.
         self._accepted = [trio.Event() for _ in scenario.triggers]
         self._ledger.unanswered.update(dict.fromkeys(range(len(scenario.triggers)), "nobody has asked yet"))
 
     def begin(self, nursery: trio.Nursery) -> None:
-        """Let all of them begin."""
+        """Start all of them."""
         if self._scenario.saved:
             nursery.start_soon(self._save)
         for number, trigger in enumerate(self._scenario.triggers):
@@ -98,7 +98,7 @@ class Operators:
             nursery.start_soon(self._look, look)
 
     async def _insist(self, who: str, ask: Callable[[Node], Awaitable[Any]]) -> Any:
-        """Ask until the answer comes; nothing where the node refuses for good."""
+        """Repeat a request until it is answered; return None if the node refuses it permanently."""
         again_s = AGAIN_S
         while True:
             try:
@@ -118,7 +118,7 @@ class Operators:
             await self._insist("operator", lambda node, document=document: node.save_definition(document))  # type: ignore[misc]
 
     async def _trigger(self, number: int, trigger: Trigger) -> None:
-        """Start a run, and ask again until it is accepted, or refused for good."""
+        """Start a run, and repeat the request until it is accepted or permanently refused."""
         await trio.sleep(trigger.at_s)
         key = trigger.key or f"trigger-{number}"
         document = self._scenario.workflows[trigger.workflow]
@@ -161,12 +161,12 @@ class Operators:
                 return
 
     async def _begun(self, trigger: int) -> str | None:
-        """Wait until the run of a trigger has begun; nothing where it was refused for good."""
+        """Wait until a trigger is accepted, and return its session id; None if it was permanently refused."""
         await self._accepted[trigger].wait()
         return self._sessions.get(trigger)
 
     async def _cordon(self, cordon: Cordon) -> None:
-        """Cordon an agent for a while, and insist on both."""
+        """Cordon an agent, and uncordon it after a while."""
         await trio.sleep(cordon.at_s)
         for cordoned in (True, False):
             while True:
@@ -183,7 +183,7 @@ class Operators:
                 await trio.sleep(cordon.lasts_s)
 
     async def _drain(self, cordon: Cordon) -> None:
-        """Wait until an agent that is cordoned holds no lease, for as long as that may last."""
+        """Drain a cordoned agent: wait until it holds no lease, for the duration of the cordon at most."""
         until = trio.current_time() + cordon.lasts_s
 
         async def ask(node: Node) -> None:
@@ -191,7 +191,7 @@ class Operators:
             found = await node.drain_agent(cordon.agent_id, wait_s=wait_s)
             waited_s = trio.current_time() - began
             arguments = {"agent_id": cordon.agent_id, "wait_s": wait_s, "waited_s": waited_s}
-            # Looked at before anything else happens.
+            # Checked here, before anything else can happen.
             self._replied(Reply(call="drain", arguments=arguments, value=found))
 
         while trio.current_time() < until:
@@ -203,7 +203,7 @@ class Operators:
                 return
 
     async def _steer(self, steering: Steering) -> None:
-        """Steer a run; a pause is ended after a while."""
+        """Steer a run; after a pause, resume it."""
         session_id = await self._begun(steering.trigger)
         if session_id is None:
             self._answered()
@@ -224,7 +224,7 @@ class Operators:
         return session is not None and session.status in SESSION_ENDED
 
     def _below(self, session_id: str) -> Iterator[str]:
-        """The unfinished runs that tasks of a run wait for."""
+        """Return the unfinished child runs that tasks of a run wait for."""
         waiting = (task.child_session_id for task in self._rows.every_task_of(session_id) if task.awaits)
         return (each for each in waiting if each is not None and each in self._rows.unfinished)
 
@@ -236,7 +236,7 @@ class Operators:
             self._replied(Reply(call="steer", arguments={"session_id": session_id, "move": move}, value=session))
 
     async def _tell(self, number: int, telling: Telling) -> None:
-        """Tell a run something, under an id, so that it has an effect once."""
+        """Send a signal to a run, with an id, so that it takes effect only once."""
         session_id = await self._begun(telling.trigger)
         if session_id is None:
             self._answered()
@@ -251,7 +251,7 @@ class Operators:
         self._answered()
 
     async def _sweep(self, sweep: Sweep) -> None:
-        """Discard every dead letter that there is, or try each again; what is none any more was dealt with."""
+        """Discard or retry every dead letter; skip those that somebody else has dealt with meanwhile."""
         await trio.sleep(sweep.at_s)
         for letter in (await self._insist("operator", _dead_letters)).items:
             task_id, session_id = letter.task.task_id, letter.session.session_id
@@ -269,7 +269,7 @@ class Operators:
         self._answered()
 
     async def _sweep_at_once(self, sweep: Sweep) -> None:
-        """Try all dead letters of a code again, page by page."""
+        """Retry all dead letters with an error code, page by page."""
         await trio.sleep(sweep.at_s)
         cursor: str | None = None
         calls, count = 0, 0
@@ -289,7 +289,7 @@ class Operators:
         self._answered()
 
     async def _look(self, look: Look) -> None:
-        """Look runs up by their labels and business key, all pages at one moment."""
+        """List runs by their labels and business key, reading all pages at one moment."""
         await trio.sleep(look.at_s)
         wanted = {"labels": look.labels, "business_key": look.business_key}
 
@@ -307,7 +307,7 @@ class Operators:
         self._answered()
 
     async def _keep(self, number: int, calendar: Calendar) -> None:
-        """Have runs start by themselves for a while."""
+        """Create a schedule, pause and resume it if asked to, and delete it after a while."""
         await trio.sleep(calendar.at_s)
         schedule_id, at = f"calendar-{number}", None if calendar.in_s is None else self._now() + calendar.in_s
 
@@ -353,7 +353,7 @@ async def _dead_letters(node: Node) -> Page[DeadLetter]:
 
 
 async def _unless_gone(asked: Awaitable[ResultT]) -> ResultT | None:
-    """What came of it; nothing where there is no such dead letter, or none any more."""
+    """Return the result of a call; None if the dead letter does not exist any more."""
     try:
         return await asked
     except DeadLetterNotFound:
@@ -361,6 +361,6 @@ async def _unless_gone(asked: Awaitable[ResultT]) -> ResultT | None:
 
 
 async def _without(node: Node, schedule_id: str) -> None:
-    """Take a schedule away; one that is gone was taken away by a call whose answer was lost."""
+    """Delete a schedule; if it is gone, an earlier call deleted it, and its reply was lost."""
     with contextlib.suppress(ScheduleNotFound):
         await node.delete_schedule(schedule_id)

@@ -1,4 +1,4 @@
-"""Plays scenarios, and says what came of them."""
+"""Plays scenarios, and returns their outcome."""
 
 import functools
 from collections import Counter
@@ -21,7 +21,7 @@ _FAILED: Final = "the simulated world broke a promise"
 
 
 class WorldFailed(AssertionError):
-    """A world broke a promise; it says how to play it again, and what happened in it."""
+    """A world broke a promise; the message says how to play it again, and what happened in it."""
 
     def __init__(self, played: "Played") -> None:
         self.played = played
@@ -35,53 +35,57 @@ class WorldFailed(AssertionError):
 
 @attrs.frozen(kw_only=True)
 class Played:
-    """A scenario, and what came of it."""
+    """A scenario, and its outcome."""
 
     scenario: Scenario
     history: History
     broken: InvariantBroken | None
     """The first promise that was broken, if any."""
     own: frozenset[str]
-    """The names of the promises that it was played with beside the runtime's."""
+    """The names of the invariants that it was played with in addition to the runtime's own."""
     elapsed_s: float
-    """Virtual seconds that it took."""
+    """How long the world lasted, in virtual seconds."""
     commits: int
     sessions: tuple[Session, ...]
-    """As they ended, those that retention has removed since as well."""
+    """All runs in their last state, including those that retention removed."""
     tasks: tuple[Task, ...]
     lasted: Mapping[str, float]
-    """How long each run took that has ended, by its id, in virtual seconds, whatever the node's wall clock showed."""
+    """The duration of each run that has ended, by its id, in virtual seconds, whatever the node's wall clock showed."""
     attempts: Counter[TaskStatus]
-    """Of the attempts that are over, how many sent their task to which status; `ready` is for those that were lost or
-    never delivered, which spend no retry."""
+    """The number of attempts that are over, by the status that their task had next. `ready` counts those that were lost
+    or never delivered, which use up no retry."""
     faults: Counter[str]
     """How often each fault happened."""
 
     @property
     def fingerprint(self) -> str:
-        """Stands for the journal, byte for byte: the same scenario yields the same."""
+        """A hash of the journal; the same scenario always gives the same one."""
         return self.history.fingerprint()
 
     def check(self) -> None:
-        """See that every promise was kept.
+        """Check that every promise was kept.
 
         Raises:
-            WorldFailed: one was not.
+            WorldFailed: a promise was broken.
         """
         if self.broken is not None:
             raise WorldFailed(self) from self.broken
 
 
 def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:
-    """Play a scenario to its end, or to the first promise that is broken.
+    """Play a scenario to its end, or until a promise is broken.
+
+    Args:
+        scenario: the world to play.
+        invariants: the promises to check.
 
     Raises:
-        InvalidDocument: one of its workflows is not valid: no run of it would begin, and nothing break.
+        InvalidDocument: one of its workflows is invalid. No run of it would start, so nothing could fail.
     """
     for document in (*scenario.workflows, *scenario.saved):
         parse(document, scenario.limits)
     deaths = Deaths()
-    # Being told of every step costs a world some of its time: only where something may come between two of them.
+    # Observing every step makes a world slower, so it is done only where a fault can happen between two steps.
     instruments = [deaths] if any(name in BETWEEN_STEPS for name in scenario.faults.on()) else []
     return scheduling.run(
         functools.partial(_play, scenario, invariants, deaths), seed=scenario.seed, instruments=instruments

@@ -1,7 +1,7 @@
-"""A trio run that goes on only while it is pumped: for whoever drives a world and is no coroutine.
+"""A trio run that goes on only while it is pumped, for drivers of a world that are not coroutines.
 
-It is a guest run under virtual time whose host is a queue. Between two ticks nothing happens and no time passes; a tick
-with nothing to do lets time jump to the next deadline, so nobody ticks who does not want that.
+It is a guest run under virtual time whose host is a queue. Between two ticks nothing happens and no time passes. A tick
+with nothing to do makes time jump to the next deadline, so it is only run when that is wanted.
 """
 
 import threading
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import outcome
 
 STANDSTILL_TICKS: Final = 200_000
-"""Ticks without any time passing after which nothing is expected any more."""
+"""The number of ticks without any time passing after which the run counts as stuck."""
 
 
 class PumpedRun:
-    """A run of an async function, under a clock of its own.
+    """A run of an async function, under its own clock.
 
-    It is begun at once, and has to be pumped to its end: trio allows one run in a thread.
+    It begins at once, and has to be pumped to its end, because trio allows one run per thread.
 
     Args:
-        async_fn: what is run.
-        instruments: told of every step.
+        async_fn: the function to run.
+        instruments: trio instruments, which are called at every step.
     """
 
     def __init__(
@@ -49,21 +49,21 @@ class PumpedRun:
 
     @property
     def over(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether the run has ended."""
         return self._outcome is not None
 
     def pump(self, until: Callable[[], bool]) -> None:
-        """Let it go on until something is so, or it is over.
+        """Let the run go on until a condition holds, or the run ends.
 
         Raises:
-            BaseException: what the run ended with.
+            BaseException: the exception with which the run ended.
         """
         still, before = 0, self._clock.current_time()
         while not until():
             if self._outcome is not None:
                 self._outcome.unwrap()
                 return
-            # With an autojump at once trio polls for I/O inline: it hands the waiting to a thread only if that is off.
+            # With an autojump threshold of 0, trio polls for I/O inline; otherwise it would wait in a thread.
             assert self._ticks, "the run waits for a thread"
             assert not self._strayed, "a thread took part in the run"
             self._ticks.popleft()()

@@ -1,4 +1,4 @@
-"""Agents that do only what they are told: whatever an agent may say, right or wrong, one word at a time."""
+"""Agents that do only what they are told: every call that an agent can make, right or wrong, one at a time."""
 
 from typing import Any, Final, Literal
 
@@ -11,20 +11,20 @@ from opscore.runtime.simulation.rows import Rows
 
 Way = Literal["takes it", "is gone", "is busy", "refuses it", "breaks off", "does it at once"]
 WAYS: Final[tuple[Way, ...]] = ("takes it", "is gone", "is busy", "refuses it", "breaks off", "does it at once")
-"""How an agent answers a push."""
+"""The ways in which an agent answers a push."""
 Naming = Literal["attempt", "task", "nothing"]
 NAMINGS: Final[tuple[Naming, ...]] = ("attempt", "task", "nothing")
-"""What a report names of the work that it is about."""
+"""What a report names: the task and the attempt, the task alone, or neither."""
 
 
 class Puppet:
-    """One agent.
+    """An agent that does what it is told.
 
     Args:
         agent_id: its id.
         stage: the world around it.
-        rows: what is committed: what counts as said depends on who holds what.
-        held: every attempt that any agent was ever handed, this one's included.
+        rows: the committed rows, which say who holds which attempt.
+        held: every attempt that any agent, including this one, was ever handed.
     """
 
     def __init__(self, agent_id: str, stage: Stage, rows: Rows, held: list[Assignment]) -> None:
@@ -41,7 +41,7 @@ class Puppet:
     # --- being there --------------------------------------------------------------------------------------
 
     async def register(self, capabilities: tuple[str, ...], *, pushed: bool) -> None:
-        """Register, or register again, to be pushed to or to claim."""
+        """Register, or register again, for pushes or for claims."""
         mine = self._leave()
         endpoint = f"{SCHEME}{self.agent_id}" if pushed else None
         if pushed:
@@ -55,16 +55,16 @@ class Puppet:
             self._note_reachable()
 
     async def deregister(self) -> None:
-        """Be forgotten."""
+        """Deregister."""
         self._leave()
         await self._stage.network.call(lambda node: node.deregister_agent(self.agent_id))
 
     async def cordon(self, *, cordoned: bool) -> None:
-        """Be taken out of dispatch by an operator, or put back."""
+        """Cordon or uncordon the agent, as an operator does."""
         await self._stage.network.call(lambda node: node.set_cordon(self.agent_id, cordoned=cordoned))
 
     def answer(self, way: Way) -> None:
-        """Answer pushes so from now on."""
+        """Answer pushes in this way from now on."""
         self._way = way
         self._note_reachable()
 
@@ -107,13 +107,13 @@ class Puppet:
     # --- saying what comes of work ------------------------------------------------------------------------
 
     async def report(self, state: str, *, late_s: float | None) -> None:
-        """Report a state, and name nothing."""
+        """Report a state without naming a task."""
         await self._report(state, None, late_s)
 
     async def report_of(
         self, assignment: Assignment, attempt: int, state: str, naming: Naming, *, late_s: float | None
     ) -> None:
-        """Report a state of some work: by its attempt, its task, or by nothing but a result."""
+        """Report a state for some work, naming its task and attempt, its task alone, or only a result."""
         details: dict[str, Any] = {}
         lease = self._rows.leases.get(self.agent_id)
         if naming == "attempt":
@@ -146,7 +146,7 @@ class Puppet:
         """Fail an attempt by a call."""
         task_id = assignment.task_id
         said = [what for _, what, _ in self._rows.ledger.said.get((task_id, attempt), ()) if what.startswith("fail")]
-        # Whoever fails says so the same way every time; else nobody could tell which of its words was taken.
+        # All failures of an attempt are reported as equally retryable; else it would be unknown which one was accepted.
         retryable = said[0] == "fail" if said else retryable
         self._say(assignment, attempt, "fail" if retryable else "fail for good")
         await self._stage.network.call(
@@ -155,13 +155,13 @@ class Puppet:
         self._stage.replied(Reply(call="fail", arguments={"task_id": task_id, "attempt": attempt}, value=None))
 
     async def heartbeat(self, assignment: Assignment, attempt: int) -> None:
-        """Say that an attempt goes on."""
+        """Send a heartbeat for an attempt."""
         task_id = assignment.task_id
         lease = await self._stage.network.call(lambda node: node.heartbeat(task_id, attempt))
         self._stage.replied(Reply(call="heartbeat", arguments={"task_id": task_id, "attempt": attempt}, value=lease))
 
     def _say(self, assignment: Assignment, attempt: int, what: str) -> Any:
-        """Note what is about to be said; a call names no agent, so that whoever holds the attempt has said it."""
+        """Note what is about to be reported; as a call names no agent, it also counts as the attempt holder's."""
         task = self._rows.tasks[assignment.task_id]
         holds = task.is_out and task.attempt == attempt
         result = self._result(assignment.task_id, attempt)

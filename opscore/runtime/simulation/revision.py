@@ -1,16 +1,16 @@
-"""Which opscore this is: a world plays the same again on the same commit alone."""
+"""The revision of opscore that runs: a world plays the same again only on the same commit."""
 
 import importlib.metadata
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[3]
-"""Where a checkout has its `.git`."""
+"""The directory that has the `.git` of a checkout."""
 _DIGITS: Final = 12
 
 
 def revision() -> str:
-    """The version, and the commit where this runs from a checkout of git."""
+    """Return the version, and the commit if this runs from a git checkout."""
     try:
         version = importlib.metadata.version("opscore")
     except importlib.metadata.PackageNotFoundError:
@@ -20,7 +20,7 @@ def revision() -> str:
 
 
 def _commit(repository: Path) -> str | None:
-    """The commit that is checked out, as git's own files say; whatever else they say is none."""
+    """Return the commit that is checked out, read from git's own files; None if they do not say."""
     try:
         head = (repository / "HEAD").read_text().strip()
         if not head.startswith("ref: "):

@@ -1,4 +1,4 @@
-"""The rows of a simulated store as values, kept up with every commit, and what each commit changed."""
+"""A mirror of a simulated store's rows as values, updated with every commit, and the changes of each commit."""
 
 import functools
 from collections import deque
@@ -58,7 +58,7 @@ _BY_NAME: Final = {table.name: table for table in _MIRRORED}
 
 @attrs.frozen
 class Change:
-    """A row before and after a commit; None where there is none."""
+    """A row before and after a commit; None if it did not exist."""
 
     table: str
     key: str
@@ -76,15 +76,15 @@ class Commit:
     changes: tuple[Change, ...]
     records: tuple[Record, ...]
     removed_records: tuple[int, ...] = ()
-    """The sequence numbers of records that it removes."""
+    """The sequence numbers of the records that it removes."""
 
     def of(self, table: str) -> list[Change]:
-        """What it changed of one table."""
+        """Return the changes to one table."""
         return self._by_table.get(table, [])
 
     @functools.cached_property
     def moved_tasks(self) -> list[tuple[Task, Task]]:
-        """The tasks that it moved from one status to another, before and after."""
+        """The tasks whose status changed, before and after the commit."""
         return [
             (change.before, change.after)
             for change in self.of(TASKS.name)
@@ -108,13 +108,13 @@ def _attempt(lease: Lease | None) -> tuple[str, int] | None:
 
 
 class Rows(Marks):
-    """Every row there is, after the newest commit; what invariants look at.
+    """All rows as of the newest commit, for invariants to read.
 
     Args:
-        limits: what the node allows.
-        ledger: what the outside was told.
+        limits: the limits of the node.
+        ledger: what the node told the outside.
         faults: the names of the faults that may happen in this world.
-        now: wall time.
+        now: returns the wall time.
     """
 
     def __init__(self, *, limits: Limits, ledger: Ledger, faults: frozenset[str], now: Callable[[], float]) -> None:
@@ -136,69 +136,69 @@ class Rows(Marks):
         self.idempotency: Mapping[str, IdempotencyRow] = self._rows[IDEMPOTENCY.name]
         self.marks: Mapping[str, Mark] = self._rows[MARKS.name]
         self.ends: dict[tuple[str, int], list[TaskStatus]] = {}
-        """How each attempt that is over came to its end: the status that its task went to, once if all is well."""
+        """The statuses that each ended attempt's task changed to when it ended: one, unless a promise is broken."""
         self.reachable: set[str] = set()
         """The agents that a delivery reaches at the moment, if nothing goes wrong."""
         self.passed_over: list[tuple[float, Task, str]] = []
-        """Tasks that another one was given out before, when, and how that is told."""
+        """Tasks that had to wait although they came first: when, which, and the message for that."""
         self.not_preferred: list[tuple[float, str, str]] = []
-        """Agents that a task went past although its run prefers them, when, and how that is told."""
+        """Agents that did not get a task although its run prefers them: when, which, and the message for that."""
         self.behind: dict[str, dict[str, None]] = {}
-        """The agents that hold a lease behind a gate, by its name."""
+        """The agents that hold a lease behind each gate, by the gate's name."""
         self.newest: dict[str, int] = {}
-        """The newest commit that wrote of each session."""
+        """The newest commit that wrote about each session."""
         self.gone: dict[str, Session] = {}
-        """The sessions that retention has removed, as they were."""
+        """The sessions that retention has removed, in their last state."""
         self.gone_tasks: dict[str, Task] = {}
-        """Their tasks, as they were."""
+        """The tasks of those sessions, in their last state."""
         self.journal: deque[tuple[int, float]] = deque()
-        """The records that are left, by their sequence numbers, and when each was written."""
+        """The sequence number and the time of each record that has not been removed."""
         self._definitions: dict[str, Definition] = {}
         self._tasks_of: dict[str, dict[str, None]] = {}
         self._in_status: dict[TaskStatus, dict[str, None]] = {status: {} for status in TaskStatus}
 
     @functools.cached_property
     def node_may_fail(self) -> bool:
-        """Whether there are faults that the node itself has to get over."""
+        """Whether there are faults that happen in the node itself."""
         return any(name.startswith(IN_THE_NODE) for name in self.faults)
 
     def definition(self, session: Session) -> Definition:
-        """What a session runs."""
+        """Return the definition that a session runs."""
         found = self._definitions.get(session.definition_key)
         if found is None:
-            # It was admitted: what is stored is not validated again, here as in the node.
+            # It was validated at its admission, and is not validated again, here as in the node.
             document = self.revisions[session.definition_key].document
             found = self._definitions[session.definition_key] = restore(document, self.limits)
         return found
 
     def definitions(self) -> list[Definition]:
-        """What the sessions run."""
+        """Return the definitions that all sessions run."""
         return [self.definition(session) for session in self.sessions.values()]
 
     def task(self, task_id: str) -> Task:
-        """A task as it is, or was when it was removed."""
+        """Return a task as it is, or was when it was removed."""
         return self.tasks.get(task_id) or self.gone_tasks[task_id]
 
     def session(self, session_id: str) -> Session | None:
-        """A session as it is, or was when it was removed."""
+        """Return a session as it is, or was when it was removed; None if there never was one."""
         return self.sessions.get(session_id) or self.gone.get(session_id)
 
     def _session_of(self, task: Task) -> Session:
         return self.sessions.get(task.session_id) or self.gone[task.session_id]
 
     def is_functions(self, lease: Lease) -> bool:
-        """Whether a function has an attempt: by whom it was handed to, or will be to what its agent is by now."""
+        """Whether a local function has an attempt, or will get it if its agent, as it now is, has not got it yet."""
         agent, attempt = self.agents.get(lease.agent_id), (lease.task_id, lease.attempt)
         if attempt in self.ledger.by_functions or attempt in self.ledger.handed or lease.claim_ticket is not None:
             return attempt in self.ledger.by_functions
         return agent is not None and agent.source is AgentSource.LOCAL
 
     def task_definition(self, task: Task) -> TaskDefinition:
-        """What the definition says of a task."""
+        """Return the definition of a task."""
         return self.definition(self._session_of(task)).tasks[task.ordinal]
 
     def bounds_of(self, task: Task) -> dict[str, DispatchLimit]:
-        """What bounds how a task is given out, by the name of its gate."""
+        """Return the limits on the dispatch of a task, by the names of their gates."""
         found = {} if task.concurrency_key is None else {f"key/{task.concurrency_key}": _ONE_AT_ONCE}
         if self.limits.capability_limits or self.limits.workflow_limits:
             capability = self.task_definition(task).capability or ""
@@ -210,34 +210,34 @@ class Rows(Marks):
         return found
 
     def tasks_of(self, session_id: str) -> list[Task]:
-        """The tasks of a session in the order of its definition, without the items that they go through."""
+        """Return the tasks of a session in the order of its definition, without `forEach` items."""
         return [task for task in self.every_task_of(session_id) if task.item is None]
 
     def every_task_of(self, session_id: str) -> list[Task]:
-        """The tasks of a session, the items of a list after the task that they belong to."""
+        """Return the tasks of a session, with each task's `forEach` items after it."""
         found = [self.tasks[task_id] for task_id in self._tasks_of.get(session_id, ())]
         return sorted(found, key=lambda task: (task.ordinal, -1 if task.item is None else task.item))
 
     def waiting(self) -> Iterator[Task]:
-        """The tasks that wait for an agent."""
+        """Return the tasks that wait for an agent."""
         return (self.tasks[task_id] for task_id in self._in_status[TaskStatus.READY])
 
     def running(self) -> Iterator[Task]:
-        """The tasks whose agent has shown life, and those that wait for what no agent does."""
+        """Return the tasks whose agent has shown life, and those that wait for something else than an agent."""
         return (self.tasks[task_id] for task_id in self._in_status[TaskStatus.RUNNING])
 
     def timed(self) -> Iterator[Task]:
-        """The tasks that have to be looked at at a time."""
+        """Return the tasks that have a due time."""
         statuses = (TaskStatus.READY, TaskStatus.PENDING_RETRY, TaskStatus.RUNNING)
         found = (self.tasks[task_id] for status in statuses for task_id in self._in_status[status])
         return (task for task in found if task.due_at is not None)
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         return sum(len(rows) for rows in self._rows.values())
 
     def follow(self, submission: Submission, version: int) -> Commit:
-        """Take in a submission that was applied."""
+        """Update the rows with a submission that was applied, and return what it changed."""
         changes = tuple(
             change for change in (self._change(write, version) for write in submission.writes) if change is not None
         )
@@ -261,7 +261,7 @@ class Rows(Marks):
         return Commit(version, self.now(), changes, records, removed)
 
     def clock_moved(self, seconds: float) -> None:
-        """The wall clock was set forward, or back."""
+        """Note that the wall clock was set forward, or back by negative seconds."""
         self.shift(seconds)
         self.passed_over.clear()
         self.not_preferred.clear()
@@ -269,7 +269,7 @@ class Rows(Marks):
         wishes.update({attempt: at + seconds for attempt, at in wishes.items()})
 
     def differences(self, view: SimulatedSnapshot) -> list[str]:
-        """What the disk holds that isn't as it was followed."""
+        """Return how the disk differs from the rows that were committed."""
         found = []
         for table in _MIRRORED:
             stored = {table.key(row): row for row, _ in table.scan(view)}

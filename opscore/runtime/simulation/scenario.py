@@ -1,4 +1,4 @@
-"""A world as data: what is run, by whom, and what goes wrong. The same scenario is the same history."""
+"""A world as data: its workflows, agents, clients and faults. The same scenario gives the same history."""
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -12,7 +12,7 @@ from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel
 
 SIMULATED_LIMITS: Final = Limits(close_grace_s=0.1, passivate_s=5.0)
-"""As usual, but what passes after a while does so within a short world."""
+"""The default limits, with the delays shortened to fit into a short world."""
 
 
 IMPORTS: Final = """\
@@ -21,122 +21,124 @@ from opscore.runtime.models import Missed, Move
 from opscore.runtime.simulation import AgentModel, Calendar, Cordon, Faults, Latency, Look
 from opscore.runtime.simulation import Scenario, Skill, Steering, Sweep, Telling, Trigger, play
 """
-"""What a scenario that is told as Python begins with."""
+"""The imports at the top of a scenario that is printed as Python."""
 
 
 @attrs.frozen(kw_only=True)
 class Trigger:
-    """A client that starts a run, and asks again until it is accepted."""
+    """A client that starts a run, and repeats its request until that is accepted."""
 
     at_s: float = 0.0
     workflow: int = 0
-    """Which of the scenario's workflows."""
+    """The index of one of the scenario's workflows."""
     payload: Any = None
     agent_id: str | None = None
     key: str | None = None
-    """An idempotency key; two triggers may share one. Without it, each has its own."""
+    """The idempotency key, which two triggers may share; None for one of its own."""
     says_body: bool = True
-    """Whether it says the body that its key stands for, its workflow and payload; else that is all that it asks for."""
+    """Whether it says the body that its key stands for (workflow and payload). If not, the key stands for all that the
+    trigger asks for."""
     labels: Mapping[str, str] = attrs.field(factory=dict)
     business_key: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Cordon:
-    """An operator who takes an agent out of dispatch for a while."""
+    """An operator who cordons an agent for a while, so that it gets no new work."""
 
     agent_id: str
     at_s: float = 0.0
     lasts_s: float = 60.0
     drains: bool = False
-    """Whether somebody waits as long until it holds no lease."""
+    """Whether the operator drains the agent: waits, for that time at most, until it holds no lease."""
 
 
 @attrs.frozen(kw_only=True)
 class Steering:
-    """An operator who steers the run of a trigger, and asks again until that is answered."""
+    """An operator who steers the run of a trigger, and repeats the request until it is answered."""
 
     move: Move
-    """A pause is followed by its end."""
+    """What to do with the run. A pause is followed by a resume."""
     trigger: int = 0
-    """Whose run."""
+    """The index of the trigger that started the run."""
     at_s: float = 0.0
-    """So long after the run was accepted."""
+    """Seconds after the run was accepted."""
     lasts_s: float = 30.0
-    """Of a pause."""
+    """How long a pause lasts, in seconds."""
     when_ended: bool = False
-    """Not before the run has ended."""
+    """Whether to wait until the run has ended."""
     below: bool = False
-    """It is one of the runs that its tasks wait for, where they wait for any, and not itself."""
+    """Whether to steer one of its child runs instead, if its tasks wait for any."""
     reason: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Telling:
-    """Somebody who tells the run of a trigger something by name, and again until that is answered."""
+    """Somebody who sends a signal to the run of a trigger, and repeats it until it is answered."""
 
     name: str
+    """The name of the signal."""
     trigger: int = 0
-    """Whose run."""
+    """The index of the trigger that started the run."""
     at_s: float = 0.0
-    """So long after the run was accepted."""
+    """Seconds after the run was accepted."""
     payload: Any = None
 
 
 @attrs.frozen(kw_only=True)
 class Sweep:
-    """An operator who goes through the dead letters that there are at a time."""
+    """An operator who discards or retries the dead letters that exist at a given time."""
 
     at_s: float = 0.0
     replays: bool = False
-    """Each is tried again, and not discarded."""
+    """Whether to retry each of them, instead of discarding it."""
     code: str | None = None
-    """All those that failed by this code are tried again, by as few calls as that takes."""
+    """If given, all dead letters with this error code are retried, in as few calls as possible."""
 
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """Somebody who looks runs up by what they were given."""
+    """Somebody who lists runs by their labels and business key."""
 
     at_s: float = 0.0
     labels: Mapping[str, str] = attrs.field(factory=dict)
     business_key: str | None = None
     limit: int = 100
-    """Runs of a page; he looks at all pages."""
+    """The number of runs on a page; all pages are read."""
 
 
 @attrs.frozen(kw_only=True)
 class Calendar:
-    """An operator who has runs of a saved workflow start by themselves, and takes the schedule away after a while."""
+    """An operator who creates a schedule for a saved workflow, and deletes it after a while."""
 
     workflow_id: str
-    """One of those that are saved."""
+    """One of the scenario's saved workflows."""
     cron: str | None = None
     in_s: float | None = None
-    """A single due time, so long after it was asked for; either this or `cron`."""
+    """A single due time, in seconds after the request; either this or `cron`."""
     agent_id: str | None = None
     """The agent of its runs."""
     missed: Missed = Missed.ONCE
     at_s: float = 0.0
     lasts_s: float = 120.0
     pauses_after_s: float | None = None
-    """When it is paused, for a while."""
+    """Seconds from its creation to a pause, which lasts for the rest of `lasts_s`; None for no pause."""
     other: Missed | None = None
-    """What somebody else would have become of missed times under the same id, who is refused."""
+    """The policy for missed times in a second request under the same id, which has to be refused; None for none."""
 
 
 SETTLE_S: Final = 48 * 3_600.0
-"""Agents may hang for hours, and what waits for them then still has to be done: the patience of drawn worlds."""
+"""How long drawn worlds may take to settle: agents may hang for hours, and the work that waits for them comes after."""
 
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """Everything that makes a world. Times are virtual seconds from its beginning."""
+    """Everything that defines a world. Times are virtual seconds from its beginning."""
 
     seed: int = 0
     workflows: Sequence[Mapping[str, Any]] = ()
     saved: Sequence[Mapping[str, Any]] = ()
-    """Workflows that are saved at the beginning, for others to start by their id."""
+    """Workflows that are saved at the beginning, so that schedules and other workflows can start them by their id."""
     agents: Sequence[AgentModel] = ()
     triggers: Sequence[Trigger] = ()
     cordons: Sequence[Cordon] = ()
@@ -147,17 +149,17 @@ class Scenario:
     looks: Sequence[Look] = ()
     faults: Faults = Faults()
     faults_until_s: float = 300.0
-    """From then on nothing goes wrong any more, and every run has to come to its end."""
+    """When faults stop. After that, every run has to end."""
     settle_s: float = 6 * 3_600.0
-    """Within so long after that."""
+    """How long after `faults_until_s` all runs have to have ended."""
     limits: Limits = SIMULATED_LIMITS
 
     def python(self, own: str | None = None) -> str:
-        """This scenario as Python that plays it again.
+        """Return this scenario as a Python script that plays it again.
 
         Args:
-            own: the promise that it broke, where that is not one of the runtime's: what it was played with has to be
-                given again then.
+            own: the name of the promise that it broke, if that is one of the caller's. The script then leaves
+                `invariants` to be filled in.
         """
         if own is None:
             return f"{IMPORTS}\nplay({self.source()}).check()\n"
@@ -165,12 +167,12 @@ class Scenario:
         return f"{IMPORTS}\n{said}\nplay({self.source()}, invariants).check()\n"
 
     def source(self) -> str:
-        """This scenario as an expression, for which `IMPORTS` has all names."""
+        """Return this scenario as a Python expression; `IMPORTS` imports all names it uses."""
         return _python(self, "")
 
 
 def _python(value: Any, indent: str) -> str:
-    """Source that makes this value: what is left at its default is left out."""
+    """Return source code that makes this value, without the fields that have their default."""
     inner = indent + "    "
     if attrs.has(type(value)):
         fields = [

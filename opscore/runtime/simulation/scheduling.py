@@ -1,8 +1,8 @@
-"""The order in which things happen, drawn from a seed: trio's tasks, and the actors that wait for their turn.
+"""Draws the order of events from a seed: that of trio's tasks, and that of the actors that wait for their turn.
 
-trio shuffles the tasks of each pass, and can do so by a seed, but has no public name for that: it is reached for here
-and nowhere else. Time is virtual and jumps when nothing is left to do, so hours pass in milliseconds; for the same
-reason nothing in a simulation may use a thread, whose work the clock would take for idleness.
+trio shuffles the tasks of each pass, and can do so by a seed, but has no public API for that; only this module uses the
+private one. Time is virtual and jumps when nothing is left to do, so hours pass in milliseconds. Therefore nothing in a
+simulation may use a thread, because the clock would take its work for idleness.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ _RUN: Final = trio._core._run  # noqa: SLF001 (there is no public way to trio's 
 
 
 class ShuffledTurns(deque[Runnable]):
-    """Actors that wait for their turn, and get it in the order of a seed.
+    """A queue of the actors that wait for their turn, which takes them in random order.
 
     Args:
-        rng: who is next.
-        counted: told of each turn.
+        rng: draws the next actor.
+        counted: called at each turn.
     """
 
     def __init__(self, rng: random.Random, counted: Callable[[], None]) -> None:
@@ -36,7 +36,7 @@ class ShuffledTurns(deque[Runnable]):
         self._counted = counted
 
     def popleft(self) -> Runnable:
-        """Take any of them."""
+        """Remove and return any actor."""
         self._counted()
         if len(self) > 1:
             self.rotate(self._rng.randrange(len(self)))
@@ -52,16 +52,16 @@ def run(
     """Run an async function under virtual time, in an order drawn from the seed.
 
     Args:
-        async_fn: what to run.
-        seed: of the order.
-        instruments: told of every step.
+        async_fn: the function to run.
+        seed: the seed of the order.
+        instruments: trio instruments, which are called at every step.
     """
     with ordered_by(seed):
         return trio.run(async_fn, clock=MockClock(autojump_threshold=0), instruments=list(instruments))
 
 
 def stand_still(seconds: float) -> None:
-    """Let time pass in which nobody does anything: what was to happen meanwhile happens afterwards."""
+    """Let time pass without running any task; what was due meanwhile happens afterwards."""
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock), "time is virtual here"
     clock.jump(seconds)
@@ -69,9 +69,9 @@ def stand_still(seconds: float) -> None:
 
 @contextlib.contextmanager
 def ordered_by(seed: int | str) -> Iterator[None]:
-    """Have trio draw its order from the seed for as long as the block lasts, and keep the runtime's log quiet.
+    """Make trio draw its order from the seed within the block, and silence the runtime's log.
 
-    A simulation makes errors by the thousand, on purpose; what matters of them stands in its history.
+    A simulation causes thousands of errors on purpose; those that matter are in its history.
     """
     log = logging.getLogger("opscore")
     before = (_RUN._ALLOW_DETERMINISTIC_SCHEDULING, _RUN._r, log.disabled, log.level)  # noqa: SLF001

@@ -1,7 +1,7 @@
-"""A scenario in which something goes wrong, made as small as it goes: with little left, the cause is plain to see.
+"""Shrinks a scenario that fails to a small one that still fails, in which the cause is easy to see.
 
-It is greedy: one thing is taken away at a time, and stays away where things still go wrong. Whatever is taken away
-changes the order of everything after it, so a smaller scenario gets a few seeds to go wrong with.
+The search is greedy: it removes one thing at a time, and keeps it removed if the scenario still fails. Each removal
+changes the order of everything after it, so a smaller scenario is played with a few seeds before it counts as passing.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ from opscore.runtime.simulation.scenario import Scenario
 
 PLAYS: Final = 200
 SEEDS: Final = 6
-"""How many seeds a smaller scenario gets at most; a large one gets fewer, down to its own alone."""
+"""How many seeds a smaller scenario is played with at most; one with many runs gets fewer, down to its own seed."""
 SMALL: Final = 10
-"""How many runs a world may have that counts as one play; a larger one counts as more."""
+"""A world with fewer runs than this counts as one play, and every further `SMALL` runs count as one more."""
 _SHORTER_S: Final = (10.0, 30.0, 60.0, 120.0)
 
 
@@ -37,21 +37,21 @@ def smallest(
     promise: bool = False,
     on_smaller: Callable[[Scenario], None] | None = None,
 ) -> Scenario:
-    """Make a scenario smaller for as long as it fails.
+    """Make a scenario as small as possible while it still fails.
 
-    Fewer faults, then fewer triggers, tasks and agents, then smaller rates and less time for faults, over and over
-    until nothing more can go. Whoever a task needs stays: somebody who can do it, who tells the run the signal that it
-    waits for, and as many agents as there are, where fewer would be too few by themselves.
+    Removes faults, then triggers, tasks and agents, then lowers rates and shortens the time for faults, and repeats
+    that until nothing more can be removed. What the tasks need stays: an agent that can do each of them, the signals
+    that they wait for, and the number of agents, if fewer would fail without any fault.
 
     Args:
-        scenario: one that fails, with its seed.
-        fails: says of a world whether what is looked for happened.
-        plays: how many small worlds may be played for this; a world of many runs counts as several.
-        seeds: how many of them each smaller scenario gets at most.
-        invariants: what has to hold in each world.
-        promise: whether it is a promise that is broken, and no workflow's failure: signals and the number of agents may
-            go then as well, because the lack of them breaks none.
-        on_smaller: told of every smaller scenario that fails.
+        scenario: a scenario that fails, with its seed.
+        fails: says whether a world failed in the way that is looked for.
+        plays: how many worlds may be played; a world of many runs counts as several.
+        seeds: how many seeds each smaller scenario is tried with at most.
+        invariants: the promises to check in each world.
+        promise: whether the failure is a broken promise, and not that of a workflow. Then signals and agents may be
+            removed as well, because missing ones break no promise.
+        on_smaller: called with every smaller scenario that fails.
     """
     return _Shrinking(scenario, fails, plays, seeds, invariants, on_smaller, promise=promise).run()
 
@@ -79,7 +79,7 @@ class _Shrinking:
         self._tried: set[str] = set()
 
     def run(self) -> Scenario:
-        """Take away what can go, until a whole round takes nothing."""
+        """Remove what can be removed, until a whole round removes nothing."""
         before = None
         while before != self._best and self._left > 0:
             before = self._best
@@ -92,7 +92,7 @@ class _Shrinking:
         return self._best
 
     def _try(self, *, seeds: int | None = None, by_faults: bool = False, **changes: Any) -> bool:
-        """Change the best so far where it still fails so, and does without faults as well only where that may be."""
+        """Change the best scenario so far if it still fails; with `by_faults`, only if it needs a fault to fail."""
         candidate = attrs.evolve(self._best, **changes)
         key = repr(attrs.evolve(candidate, seed=0))
         if candidate == self._best or key in self._tried or self._lacks(candidate) - self._lacking:
@@ -112,20 +112,20 @@ class _Shrinking:
         return False
 
     def _fails_anyway(self, scenario: Scenario) -> bool:
-        """Whether no fault is needed for it, so that what was changed just now is enough."""
+        """Whether the scenario fails without any fault, because of the change alone."""
         return not scenario.faults.on() or bool(
             self._fails(play(attrs.evolve(scenario, faults=Faults()), self._invariants))
         )
 
     def _lacks(self, scenario: Scenario) -> set[str]:
-        """What the tasks of its runs need, and nobody gives them."""
+        """Return what the tasks of its runs need and do not get: agents and signals."""
         return {*_unserved(scenario), *(() if self._promise else _untold(scenario))}
 
     def _take_faults(self) -> None:
         names = self._best.faults.on()
         if not names or self._try(faults=Faults()):
             return
-        # Each fault draws from a source of its own: one that is enough alone is likely to be so with the same seed.
+        # Each fault draws from its own random source, so one that is enough alone is likely to be so with this seed.
         if len(names) > 1 and any(self._try(faults=alone(self._best.faults, name), seeds=1) for name in names):
             return
         for chunk in _chunks(lambda: len(self._best.faults.on())):
@@ -201,7 +201,7 @@ def _left(line: Sequence[Any], chunk: slice) -> tuple[Any, ...]:
 
 
 def _of_triggers(scenario: Scenario, places: list[int]) -> Scenario:
-    """A scenario with only these of its triggers, and those who steer and tell their runs."""
+    """Return a scenario with only these of its triggers, and the steerings and signals of their runs."""
 
     def left(line: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(attrs.evolve(each, trigger=places.index(each.trigger)) for each in line if each.trigger in places)
@@ -215,13 +215,13 @@ def _of_triggers(scenario: Scenario, places: list[int]) -> Scenario:
 
 
 def _fewer_agents(model: AgentModel) -> Iterator[int]:
-    """How many agents of a kind to leave."""
+    """Yield the smaller numbers of agents of a kind to try."""
     if model.count > 1:
         yield from (1, (model.count + 1) // 2, model.count - 1)
 
 
 def _steadier_agent(model: AgentModel) -> Iterator[dict[str, Any]]:
-    """What to change of a kind of agent, so that less is left of what it does."""
+    """Yield the changes that make a kind of agent steadier: it never leaves, is there from the start, never fails."""
     if model.leaves_at_s is not None:
         yield {"leaves_at_s": None, "returns_at_s": None, "returns_as": None, "leaving_share": 1.0}
     if model.joins_at_s:
@@ -231,7 +231,7 @@ def _steadier_agent(model: AgentModel) -> Iterator[dict[str, Any]]:
 
 
 def _unserved(scenario: Scenario) -> Iterator[str]:
-    """Say of each task that runs come to, also below them, which agent is missing."""
+    """Yield the agents that are missing for the tasks of runs and child runs."""
     below = [parse(document, scenario.limits) for document in scenario.saved]
     for workflow in {trigger.workflow for trigger in scenario.triggers}:
         yield from unserved(parse(scenario.workflows[workflow], scenario.limits), scenario.agents, below)
@@ -240,7 +240,7 @@ def _unserved(scenario: Scenario) -> Iterator[str]:
 
 
 def _untold(scenario: Scenario) -> Iterator[str]:
-    """The signals that some run waits for and is not told."""
+    """Yield the signals that some run waits for and that nobody sends."""
     told = {(telling.trigger, telling.name) for telling in scenario.tellings}
     awaited = [parse(document, scenario.limits).signals for document in scenario.workflows]
     for number, trigger in enumerate(scenario.triggers):
@@ -248,7 +248,7 @@ def _untold(scenario: Scenario) -> Iterator[str]:
 
 
 def _without_task(workflow: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A workflow without one of its tasks: what came before it now comes before what came after it."""
+    """Return a workflow without one of its tasks; its predecessors become those of its successors."""
     (gone,) = [task for task in workflow["tasks"] if task["taskId"] == key]
     tasks = []
     for task in workflow["tasks"]:
@@ -270,7 +270,7 @@ def _without_task(workflow: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _chunks(length: Callable[[], int]) -> Iterator[slice]:
-    """Parts of a sequence that shrinks meanwhile: halves first, then quarters, down to single items."""
+    """Yield parts of a sequence that may shrink meanwhile: halves first, then quarters, down to single items."""
     size = (length() + 1) // 2
     while size:
         place = 0

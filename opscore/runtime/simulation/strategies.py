@@ -1,6 +1,6 @@
-"""Hypothesis strategies for worlds: workflows, fleets, faults and whole scenarios, each shrinking to the smallest.
+"""Hypothesis strategies for worlds: workflows, fleets, faults and whole scenarios, all of which shrink.
 
-They need Hypothesis (`pip install opscore[simulation]`), and nothing else in this package does:
+They need Hypothesis (`pip install opscore[simulation]`); nothing else in this package does:
 
     from hypothesis import given
     from opscore.runtime.simulation import play
@@ -11,8 +11,8 @@ They need Hypothesis (`pip install opscore[simulation]`), and nothing else in th
     def test_every_world_keeps_its_promises(scenario):
         play(scenario).check()
 
-What is left when a failing world has shrunk is seed 0, one workflow of one task, one agent, one trigger and no fault,
-and of anything else only what the failure needs.
+A failing world shrinks towards seed 0, one workflow of one task, one agent, one trigger and no fault; anything else
+that is left is needed for the failure.
 """
 
 import functools
@@ -58,7 +58,7 @@ __all__ = [
 
 _PAIR: Final = "pair"
 _OF_A_PAIR: Final = frozenset(agent_id for agent_id in NAMED if agent_id.startswith(f"{_PAIR}-"))
-"""Two of one kind, where drawn workflows name one of them."""
+"""The ids of two agents of one kind, either of which drawn workflows may name."""
 
 
 # --- agents -------------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ _OF_A_PAIR: Final = frozenset(agent_id for agent_id in NAMED if agent_id.startsw
 
 @functools.cache
 def skills() -> st.SearchStrategy[Skill]:
-    """How something is done: fast or slow, well or badly."""
+    """Draw skills: fast or slow, reliable or not."""
     latencies = st.sampled_from(
         (
             Latency(),
@@ -88,7 +88,7 @@ def skills() -> st.SearchStrategy[Skill]:
 
 @functools.cache
 def _models(name: str, count: int | None, *, stays: bool) -> st.SearchStrategy[AgentModel]:
-    """A kind of agents that have no capability yet, or some."""
+    """Draw a kind of agents with any number of capabilities, or none."""
     leaving = st.sampled_from((None, 40.0)) if not stays else st.sampled_from((None, None, 20.0))
     return st.builds(
         _model,
@@ -113,14 +113,14 @@ def _model(**fields: Any) -> AgentModel:
 
 @st.composite
 def agents(draw: st.DrawFn, documents: Sequence[Mapping[str, Any]]) -> list[AgentModel]:
-    """Fleets of every kind of agent; whatever these workflows need, somebody is there for it at the end.
+    """Draw fleets of every kind of agent, in which some agent can do each task of these workflows in the end.
 
-    Some agents can do less than is needed, come late, leave for a while, or leave for good.
+    Some agents have too few capabilities, join late, leave for a while, or leave for ever.
 
     Args:
         documents: the workflows.
     """
-    # Whoever is always there is drawn first, so that a world with fewer tasks has the same agents, or fewer.
+    # The agent that is in every fleet is drawn first, so that a world with fewer tasks has the same agents, or fewer.
     tasks = [task for document in documents for task in document["tasks"]]
     named = {str(agent_id) for task in tasks if (agent_id := task.get("agentId"))}
     families = sorted({_PAIR if agent_id in _OF_A_PAIR else agent_id for agent_id in named})
@@ -140,7 +140,7 @@ def agents(draw: st.DrawFn, documents: Sequence[Mapping[str, Any]]) -> list[Agen
 
 
 def _unlike(name: str, named: Collection[str]) -> str:
-    """A name under which no agent has an id that a workflow names."""
+    """Return a name that gives none of its agents an id that a workflow names."""
     while any(agent_id.partition("-")[0] == name for agent_id in named):
         name += "x"
     return name
@@ -155,7 +155,7 @@ def _is_steady(model: AgentModel) -> bool:
 
 @functools.cache
 def faults() -> st.SearchStrategy[Faults]:
-    """A few faults at a time, or many: each at its usual rate, or several times that."""
+    """Draw any number of faults, each at its usual rate or several times that."""
     often = st.sampled_from((1.0, 3.0, 8.0))
     chosen = st.lists(st.tuples(st.sampled_from(fault_names()), often), unique_by=lambda each: each[0])
     return chosen.map(_at_rates)
@@ -170,7 +170,7 @@ def _at_rates(chosen: list[tuple[str, float]]) -> Faults:
 
 @functools.cache
 def dispatch_limits() -> st.SearchStrategy[DispatchLimit]:
-    """What is given out at most, at once or within a time."""
+    """Draw limits on how many tasks are dispatched at once or within an interval."""
     return st.builds(
         DispatchLimit,
         at_once=st.sampled_from((None, 1, 3)),
@@ -181,7 +181,7 @@ def dispatch_limits() -> st.SearchStrategy[DispatchLimit]:
 
 @functools.cache
 def drawn_limits() -> st.SearchStrategy[Limits]:
-    """Limits that a small world comes to."""
+    """Draw limits low enough for a small world to reach them."""
     return st.builds(
         attrs.evolve,
         st.just(SIMULATED_LIMITS),
@@ -198,8 +198,8 @@ def drawn_limits() -> st.SearchStrategy[Limits]:
 
 
 def _triggers(workflows: Sequence[Mapping[str, Any]], steady: Sequence[str]) -> st.SearchStrategy[list[Trigger]]:
-    """Who starts what when; a client may start something twice under one key."""
-    # Few choices make a trigger, so that Hypothesis can leave it out as a whole.
+    """Draw triggers, some of which are repeated under the same key."""
+    # A trigger takes few choices, so that Hypothesis can remove it as a whole.
     asked = [
         any(not (task.get("agentCapability") or task.get("agentId")) for task in each["tasks"]) for each in workflows
     ]
@@ -215,7 +215,7 @@ def _triggers(workflows: Sequence[Mapping[str, Any]], steady: Sequence[str]) -> 
 
 
 def _told_again(triggers: list[Trigger], again: list[tuple[int, float]]) -> list[Trigger]:
-    """These, and some of them once more under the same key."""
+    """Return these triggers, and some of them once more under the same key."""
     triggers = list(triggers)
     for which, at_s in again:
         place = which % len(triggers)
@@ -239,7 +239,7 @@ def _steerings(triggers: int) -> st.SearchStrategy[Steering]:
 
 
 def _tellings(triggers: int, workflows: Sequence[Mapping[str, Any]]) -> st.SearchStrategy[Telling]:
-    """Signals that some workflow waits for, and others that are refused."""
+    """Draw signals that some workflow waits for, and others that are refused."""
     waited_for = [
         task.get("parameters", {}).get("name", task["taskId"])
         for each in workflows
@@ -259,13 +259,13 @@ def scenarios(
     limits: st.SearchStrategy[Limits] | None = None,
     workflows_max: int = 2,
 ) -> Scenario:
-    """Whole worlds, in which everything can come to its end.
+    """Draw whole worlds, in which every run can end.
 
     Args:
-        seeds: of the order of things, and of everything that happens by chance.
-        faults: what may go wrong, and how often.
-        limits: what the nodes admit, keep and wait for.
-        workflows_max: how many workflows at most.
+        seeds: the seeds, which decide the order of events and everything that happens by chance.
+        faults: the faults and their rates.
+        limits: the limits of the nodes.
+        workflows_max: the largest number of workflows.
     """
     workflows = draw(st.lists(definitions(), min_size=1, max_size=workflows_max))
     fleet = draw(agents([*workflows, BELOW]))

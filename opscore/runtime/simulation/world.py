@@ -1,4 +1,4 @@
-"""One world: a node that dies and comes back, its disk, its agents and clients; played from its scenario."""
+"""Plays one world from its scenario: a node that dies and comes back, its disk, its agents and its clients."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -36,9 +36,9 @@ SCAN_EVERY_S: Final = 20.0
 CLOCK_LOOKED_AT_S: Final = 60.0
 AGAIN_S: Final = 1.0
 AGAIN_S_MAX: Final = 16.0
-"""How long a client that was refused again and again waits until it asks again."""
+"""How long a client waits at most before it repeats a refused request."""
 OPENING_PATIENCE: Final = 40
-"""Openings in a row that fail before the world gives up on its node."""
+"""The number of consecutive failures to open after which the world gives up on its node."""
 UNSETTLED_S: Final[Mapping[str, float]] = {
     "actor_raises": 130.0,
     "clock_moves": 45.0,
@@ -50,21 +50,21 @@ UNSETTLED_S: Final[Mapping[str, float]] = {
     "machine_freezes": 45.0,
     "run_poisoned": POISONED_S + 130.0,
 }
-"""How long what goes wrong inside the node takes to pass: stalls, backoffs, pauses, and what is tried again then."""
+"""How long the effects of a fault in the node last: stalls, backoffs, pauses and the retries after them."""
 OPENS_WITHIN_S: Final = 1.0
-"""How long agents and clients wait for the first node before they come all the same."""
+"""How long agents and clients wait for the first node before they start without it."""
 CLOSING_S_MAX: Final = 3_600.0
 NODE: Final = "node"
 
 
 class World:
-    """A scenario, being played. Make it inside the run.
+    """A scenario that is being played. It has to be created inside the trio run.
 
     Args:
-        scenario: what is played.
-        invariants: what has to hold.
-        history: where it is written down.
-        deaths: told of every step, and when the process dies.
+        scenario: the scenario to play.
+        invariants: the promises to check.
+        history: where events are recorded.
+        deaths: decides between which steps the process dies.
     """
 
     def __init__(self, scenario: Scenario, invariants: Invariants, history: History, deaths: Deaths) -> None:
@@ -109,16 +109,16 @@ class World:
 
     @property
     def commits(self) -> int:
-        """Submissions that were applied."""
+        """The number of submissions that were applied."""
         return self._commits
 
     @property
     def elapsed_s(self) -> float:
-        """Virtual seconds since the beginning."""
+        """Virtual seconds since the beginning of the world."""
         return trio.current_time() - self._began
 
     def note(self, who: str, what: str) -> None:
-        """Write something down."""
+        """Record an event in the history."""
         self.history.note(self.elapsed_s, who, what)
 
     # --- the whole ----------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class World:
         """Play the scenario to its end.
 
         Raises:
-            InvariantBroken: something that has to hold does not.
+            InvariantBroken: an invariant does not hold.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._host)
@@ -158,7 +158,7 @@ class World:
             raise self._broken
 
     async def _see_the_end(self) -> None:
-        """Let the world go on until everything has ended, and nothing is left that may."""
+        """Let the world go on until every run has ended or the time for that is over, then check what has to hold."""
         with trio.move_on_after(self._scenario.faults_until_s):
             await self._over.wait()
         if not self._over.is_set():
@@ -191,10 +191,10 @@ class World:
             self._scan()
 
     async def _move_clock(self) -> None:
-        """Set the wall clock wrong, or right again, once in a while."""
+        """Move the wall clock forward or back now and then."""
         rng = self.dice.rng("clock_moves")
         while True:
-            # Once a minute, on the average.
+            # Once a minute on average.
             await trio.sleep(rng.uniform(0.0, 2 * CLOCK_LOOKED_AT_S))
             if self.dice.happens("clock_moves"):
                 seconds = (
@@ -208,7 +208,7 @@ class World:
                 self._disturb("clock_moves")
 
     def _scan(self, *, at_end: bool = False) -> None:
-        """Look at everything; at the disk as often as costs no more than the commits themselves."""
+        """Check the invariants over all rows; compare the disk only as often as costs no more than the commits do."""
         if at_end or self._commits - self._compared_at >= self.rows.count():
             self._compared_at = self._commits
             differences = self.rows.differences(self._disk.view())
@@ -219,11 +219,11 @@ class World:
     # --- the node -----------------------------------------------------------------------------------------
 
     async def _host(self) -> None:
-        """Run a node, again and again, as whoever hosts one does."""
+        """Run a node, and start it again whenever it ends, as a process supervisor does."""
         failures = 0
         while not self._stopping:
             opened = await self._live()
-            # Being killed while it opens, however often, says nothing about the node.
+            # A node that is killed while it opens has not failed to open, however often that happens.
             failures = 0 if opened or self._killed else failures + 1
             if failures >= OPENING_PATIENCE:
                 self._found(InvariantBroken("a_node_opens", f"{failures} openings in a row failed"))
@@ -236,7 +236,7 @@ class World:
         return AGAIN_S if self.dice.quiet else self.clock.random.choice((0.1, 1.0, 10.0, 100.0))
 
     async def _live(self) -> bool:
-        """One process: from its opening to its death."""
+        """Run one process from its opening to its end; return whether it opened."""
         self.rows.opened_at = self.clock.now()
         self._life, self._killed = trio.CancelScope(), False
         self._disturbed(until=float("inf"))
@@ -265,7 +265,7 @@ class World:
             self.note(NODE, f"stops: {error}")
             if not self.rows.node_may_fail:
                 self._found(InvariantBroken("a_node_stops_for_a_reason", repr(error)))
-        except Exception as error:  # noqa: BLE001 (whatever a node dies of, that is no error of the runtime's, is a bug)
+        except Exception as error:  # noqa: BLE001 (a node that ends by an error that is not the runtime's has a bug)
             self._found(InvariantBroken("a_node_stops_for_a_reason", repr(error)))
         finally:
             self._deaths.pause()
@@ -278,11 +278,11 @@ class World:
 
     @cached_property
     def _locals(self) -> set[str]:
-        """The agents that die with the process."""
+        """The ids of the agents that die with the process."""
         return {agent_id for model in self._scenario.agents if model.kind == "local" for agent_id in model.ids()}
 
     def _die(self, included: float) -> None:
-        """The process is killed, between two steps of any of its tasks."""
+        """Kill the process, between two steps of any of its tasks."""
         self._killed = True
         self.note(NODE, "is killed")
         if self._writer is not None:
@@ -291,12 +291,12 @@ class World:
         self._life.cancel()
 
     def _stop(self) -> None:
-        """The process is told to stop, and does so in order."""
+        """Stop the process gracefully."""
         self.note(NODE, "is stopped")
         self._life.cancel()
 
     def _freeze(self) -> None:
-        """Nobody does anything for a while, neither the process nor those around it, and clocks go on."""
+        """Freeze the process and everything around it for a while, as the clocks go on."""
         rng = self.dice.rng("machine_freezes")
         seconds = rng.choice((2.0, 10.0, 60.0, 300.0)) * rng.uniform(0.5, 2.0)
         self.note("world", f"stands still for {seconds:,.1f} s")
@@ -305,11 +305,11 @@ class World:
         self._disturb("machine_freezes")
 
     def _stands_still(self, turns: int) -> None:
-        """Actors had so many turns, and no time has passed: something asks without end."""
+        """Report that actors had this many turns in which no time passed, so that some loop does not end."""
         self._found(InvariantBroken("time_goes_on", f"actors had {turns:,} turns at one moment"))
 
     def _disturbed(self, until: float | None = None) -> None:
-        """Note that the node is disturbed: until then, or for as long as what went wrong takes to pass."""
+        """Note that the node is disturbed until a time; None for as long as the effects of its faults last."""
         self.rows.calm_since = max(self.clock.now(), self._unsettled_until) if until is None else until
 
     def _happened(self, fault: str) -> None:
@@ -353,7 +353,7 @@ class World:
             self._found(error)
 
     def _found(self, error: InvariantBroken) -> None:
-        """Note the first thing that is broken, and end the world: it may have been found deep inside the node."""
+        """Note the first broken invariant, and end the world; raise nothing, as the caller may be inside the node."""
         if self._broken is None:
             self._broken = error
             self.note("world", str(error))
@@ -364,7 +364,7 @@ class World:
     # --- clients and agents -------------------------------------------------------------------------------
 
     def _answered(self) -> None:
-        """Somebody who asked for something has his answer."""
+        """Note that a client or an operator has its answer."""
         self._asking -= 1
         self._look_whether_over()
 

@@ -1,4 +1,4 @@
-"""Where a simulated node's batches become durable, or do not."""
+"""The writer of a simulated node, which makes batches durable or fails to."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -11,16 +11,16 @@ from opscore.runtime.simulation.faults import Dice
 from opscore.runtime.store import Outcomes, Submission
 
 STALL_S_MAX: Final = 300.0
-"""Longer than those who wait for the disk are left without an answer."""
+"""The longest stall, which is longer than callers that wait for the disk are left without an answer."""
 FULL_S_MAX: Final = 120.0
 
 
 class WriterFailed(Exception):
-    """No error of the store's: the writer itself broke, which may have been before the commit or after it."""
+    """The writer itself failed, before or after the commit; this is no error of the store."""
 
 
 class Room:
-    """How much room a disk has; it outlives the process."""
+    """The free room of a disk, which outlives the process."""
 
     def __init__(self) -> None:
         self.full_until = 0.0
@@ -31,7 +31,7 @@ class Room:
         self.full_until = self.nearly_full_until = 0.0
 
     def refused(self, submission: Submission) -> StoreFull | None:
-        """Say whether there is no room for this."""
+        """Return the error for a submission that does not fit; None if it does."""
         now = trio.current_time()
         if now < self.full_until:
             return StoreFull("the simulated disk", "it is full")
@@ -41,12 +41,12 @@ class Room:
 
 
 class SimulatedWriter:
-    """Applies batches on the loop, for as long as its process lives; a `Writer`.
+    """A `Writer` that applies batches in the event loop, for as long as its process lives.
 
     Args:
-        store: where they are applied.
-        dice: what goes wrong.
-        room: how much room there is.
+        store: where batches are applied.
+        dice: decides what goes wrong.
+        room: the free room of the disk.
     """
 
     def __init__(self, store: SimulatedStore, dice: Dice, room: Room) -> None:
@@ -63,8 +63,8 @@ class SimulatedWriter:
 
         Raises:
             StoreError: nothing of it was applied.
-            CommitUncertain: it was applied or not; the node has to stop.
-            WriterFailed: it was applied or not; the node goes on.
+            CommitUncertain: it may have been applied; the node has to stop.
+            WriterFailed: it may have been applied; the node goes on.
         """
         try:
             self._turn.acquire_nowait()
@@ -111,7 +111,7 @@ class SimulatedWriter:
         else:
             outcomes = self._applied(batch)
         self._unapplied = ()
-        # Between the commit and the word of it the process may die.
+        # The process may die after the commit and before anybody learns of it.
         await trio.lowlevel.cancel_shielded_checkpoint()
         self._check_alive()
         return outcomes
@@ -123,15 +123,15 @@ class SimulatedWriter:
         return [next(answers) if refusal is None else refusal for refusal in refusals]
 
     async def settled(self) -> None:
-        """Wait until no batch is under way."""
+        """Wait until no batch is in progress."""
         async with self._turn:
             pass
 
     def sever(self, included: float) -> None:
-        """The process dies: nothing more is applied, but for a part of what is under way.
+        """Let the process die: apply nothing more, except for a part of the batch in progress.
 
         Args:
-            included: the share of the batch under way that is on the disk all the same.
+            included: the share of the batch in progress that is on the disk all the same, from 0 to 1.
         """
         if self._severed:
             return
@@ -142,7 +142,7 @@ class SimulatedWriter:
         self._waits.cancel()
 
     def close(self) -> None:
-        """Take no more batches."""
+        """Accept no more batches."""
         self._severed = True
 
     async def _wait(self, seconds: float) -> None:

@@ -141,8 +141,8 @@ def test_every_fault_is_told_at_once_each_with_its_place() -> None:
     [
         ({"leavesAt": 5, "joinsAt": 9}, "leavesAt", "after it joins"),
         ({"leavesAt": 5, "returnsAt": 5}, "returnsAt", "after it leaves"),
-        ({"returnsAt": 5}, "returnsAt", "nothing without leavesAt"),
-        ({"leavingShare": 0.5}, "leavingShare", "nothing without leavesAt"),
+        ({"returnsAt": 5}, "returnsAt", "no effect without leavesAt"),
+        ({"leavingShare": 0.5}, "leavingShare", "no effect without leavesAt"),
         ({"leavesAt": 5, "kind": "local"}, "leavesAt", "never leaves"),
         ({"name": "a/b"}, "name", 'contains "/"'),
         (
@@ -153,12 +153,12 @@ def test_every_fault_is_told_at_once_each_with_its_place() -> None:
         (
             {"kind": "local", "skills": {"collect": {"failureCode": "declined"}}},
             "skills.collect.failureCode",
-            "a function that raises: that is always failureCode task_failed",
+            "a function that fails by raising: failureCode is always task_failed",
         ),
         (
             {"kind": "local", "default": {"retryable": False}},
             "default.retryable",
-            "a function that raises: that is always retryable true",
+            "a function that fails by raising: retryable is always true",
         ),
     ],
 )
@@ -170,7 +170,7 @@ def test_what_makes_no_sense_together_is_refused(agent: dict[str, Any], path: st
 
 def test_two_agents_of_one_id_are_refused() -> None:
     assert faults({"name": "a", "count": 2, "skills": ["collect"]}, {"name": "a-1"}) == [
-        ("agents[1].name", "the id 'a-1' is taken by an agent before it")
+        ("agents[1].name", "the id 'a-1' is taken by an earlier agent")
     ]
 
 
@@ -207,7 +207,7 @@ def test_who_is_missing_is_told_beside_the_faults_that_do_not_hide_it() -> None:
     assert faults({"name": "a", "joinsAt": -1}, {"name": "a", "skills": {"rest": {"failureRate": 2}}}) == [
         ("agents[0].joinsAt", "expected a number from 0 to 31536000, found -1"),
         ("agents[1].skills.rest.failureRate", "expected a number from 0 to 1, found 2"),
-        ("agents[1].name", "the id 'a' is taken by an agent before it"),
+        ("agents[1].name", "the id 'a' is taken by an earlier agent"),
         ("agents", "no agent has the skill 'collect', which task 't0' asks for"),
     ]
     for hides in ({"skils": ["collect"]}, {"skills": 5}, {"count": 0}):

@@ -1,1 +1,1 @@
-"""The promises of the runtime, each a function that yields what breaks it; `invariants.STANDARD` names them all."""
+"""The runtime's promises, each a function that yields its violations; `invariants.STANDARD` lists them all."""

@@ -1,4 +1,4 @@
-"""What every commit has to keep of agents: whether they are suspected, what they report, and that they register."""
+"""Promises about agents: their suspicion, their reports and their registration."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -12,17 +12,17 @@ from opscore.runtime.tables import AGENTS, LEASES
 SUSPECTED_S_MAX: Final = 130.0
 _EPSILON_S: Final = 1e-6
 _HEARD: Final = frozenset({"agent.reported", "agent.registered", "agent.claimed", "agent.started", "agent.renewed"})
-"""The records of an agent that it caused itself."""
+"""The kinds of records that an agent itself causes."""
 
 
 def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An agent that a push didn't reach is suspected in the commit that puts its task back."""
+    """An agent that a push didn't reach becomes suspected in the commit that puts its task back into the queue."""
     for before, after in commit.moved_tasks:
         unreached = (before.task_id, before.attempt) in rows.ledger.unreached
         if not before.is_out or not unreached or before.agent_id is None:
             continue
         if after.error is None or after.error.code != "undelivered" or before.agent_id in rows.leases:
-            # What was taken back from an agent leaves the lease with it, and the error of the attempt before.
+            # A task that was taken back from its agent leaves it the lease, and keeps the error of an earlier attempt.
             continue
         agent = rows.agents.get(before.agent_id)
         if agent is not None and agent.suspected_until <= decided_at(commit, agent.agent_id):
@@ -30,7 +30,7 @@ def the_unreached_are_suspected(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def suspicions_grow(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Each attempt that doesn't reach its agent is one more in a row, so that the agent is left alone ever longer."""
+    """Each miss of an agent in a row adds one to its `suspicions`, so that it is left alone ever longer."""
     for record in commit.records:
         if record.kind not in ("agent.suspected", "agent.lease_expired"):
             continue
@@ -42,9 +42,9 @@ def suspicions_grow(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def agents_are_left_alone_as_they_wish(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An agent that answers a push by when to come again is left alone until then.
+    """In calm times an agent that answers a push with the time to retry after is left alone until then.
 
-    In calm times, where the push that was answered last is the one that is judged.
+    In other times the push that was answered last need not be the one that is checked here.
     """
     if not rows.calm_for(CALM_S):
         return
@@ -59,13 +59,13 @@ def agents_are_left_alone_as_they_wish(commit: Commit, rows: Rows) -> Iterator[s
 
 
 def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A newer report ends an agent's suspicion, and is the only thing that does so before its time."""
+    """Only a sign of life from the agent ends its suspicion before its time."""
     for change in commit.of(AGENTS.name):
         before, after = change.before, change.after
         if before is None or after is None or not before.suspicions:
             continue
         heard = any(record.entity_id == change.key and record.kind in _HEARD for record in commit.records)
-        # A clock that was set back takes the time of a suspicion along.
+        # When the clock is set back, the end of a suspicion moves back with it.
         sooner_s = before.suspected_until - after.suspected_until - _set_back_s(commit, change.key)
         unclear = rows.clock_moved_within(COMMITS_WITHIN_S) and rows.node_may_fail
         if not heard and sooner_s > _EPSILON_S and not unclear:
@@ -73,7 +73,7 @@ def suspicion_ends_with_a_report(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _set_back_s(commit: Commit, agent_id: str) -> float:
-    """By how much a commit says of an agent that the clock was set back."""
+    """Return by how many seconds the clock was set back, as a commit records for an agent."""
     told = (
         record.data["seconds"]
         for record in commit.records
@@ -83,21 +83,21 @@ def _set_back_s(commit: Commit, agent_id: str) -> float:
 
 
 def reports_order_themselves(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An agent's newest accepted report is never replaced by an older one, unless it registers again."""
+    """An agent's newest accepted report is not replaced by an older one unless the agent registers again."""
     for change in commit.of(AGENTS.name):
         before, after = change.before, change.after
         if before is None or after is None or before.registered_at != after.registered_at:
             continue
         newest_possible = decided_at(commit, change.key) + rows.limits.clock_ahead_s_max
         if None in (before.reported_at, after.reported_at) or before.reported_at > newest_possible:
-            # What was accepted before the clock was set back orders nothing any more.
+            # A report that was accepted before the clock was set back no longer affects the order.
             continue
         if after.reported_at < before.reported_at:
             yield f"agent {change.key} is {after.state} by a report older than the one that said {before.state}"
 
 
 def nothing_is_older_than_what_cannot_have_been(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No report is refused for one that is further in the future than any may be: the clock was set back since."""
+    """No report is refused as older than one whose time is impossibly far ahead, because the clock was set back."""
     for record in commit.records:
         agent = rows.agents.get(record.entity_id) if record.kind == "agent.report_stale" else None
         if agent is not None and (agent.reported_at or 0.0) > record.at + rows.limits.clock_ahead_s_max + _EPSILON_S:
@@ -106,7 +106,7 @@ def nothing_is_older_than_what_cannot_have_been(commit: Commit, rows: Rows) -> I
 
 
 def nothing_is_reported_from_the_future(commit: Commit, rows: Rows) -> Iterator[str]:
-    """What an agent says of later than the node's clock may have been said, and half a minute, counts from then."""
+    """The time of an accepted report is at most `clock_ahead_s_max` ahead of the node's clock."""
     for change in commit.of(AGENTS.name):
         before, after = change.before, change.after
         if (
@@ -121,7 +121,7 @@ def nothing_is_reported_from_the_future(commit: Commit, rows: Rows) -> Iterator[
 
 
 def only_older_reports_are_stale(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A report is refused only for one that is newer: not for one of the same moment."""
+    """A report is refused as stale only if the accepted one is newer, not if both have the same time."""
     for record in commit.records:
         agent = rows.agents.get(record.entity_id) if record.kind == "agent.report_stale" else None
         newest = None if agent is None else agent.reported_at
@@ -130,7 +130,7 @@ def only_older_reports_are_stale(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def registering_forgets_the_order_of_reports(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Whoever registers again is heard from then on, whatever times its reports had before."""
+    """An agent that registers again is heard from then on, whatever times its earlier reports had."""
     for record in commit.records:
         agent = rows.agents.get(record.entity_id) if record.kind == "agent.registered" else None
         if agent is not None and agent.reported_at is not None:
@@ -138,7 +138,7 @@ def registering_forgets_the_order_of_reports(commit: Commit, rows: Rows) -> Iter
 
 
 def registering_keeps_the_cordon(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Who is cordoned stays so until it is put back, also when it registers again."""
+    """A cordoned agent stays cordoned until an operator uncordons it, even if it registers again."""
     told = {record.entity_id for record in commit.records if "cordon" in record.kind}
     for change in commit.of(AGENTS.name):
         before, after = change.before, change.after
@@ -147,9 +147,10 @@ def registering_keeps_the_cordon(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def nobody_is_suspected_for_long(rows: Rows) -> Iterator[str]:
-    """In calm times nobody is left alone for longer than simulated agents wish, or a few deliveries make it.
+    """In calm times no agent stays suspected for longer than simulated agents ask for or a few failed deliveries cause.
 
-    A clock that was set back while no node ran has what was over come again for an hour at most.
+    This is not checked where the node may fail: a clock that is set back while no node runs can revive a suspicion, for
+    an hour at most.
     """
     if not rows.calm_for(CALM_S) or rows.node_may_fail:
         return

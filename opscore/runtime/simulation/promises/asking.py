@@ -1,4 +1,4 @@
-"""What whoever asks something of the node is answered: clients under their keys, and operators who look and sweep."""
+"""Promises about replies: to clients with idempotency keys, and to operators who list, drain, retry and schedule."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,25 +9,25 @@ from opscore.runtime.tables import SCHEDULES
 
 _EPSILON_S: Final = 1e-6
 _STOPS: Final = "process_restarts"
-"""The fault by which a node drains, which ends whatever waits for it."""
+"""The fault that makes a node drain, which ends the requests that wait in it."""
 _CONTENT: Final = ("workflow_id", "payload", "agent_id", "cron", "at", "time_zone", "missed")
-"""What a schedule says."""
+"""The fields of a schedule that never change."""
 
 
 def every_trigger_is_answered(rows: Rows) -> Iterator[str]:
-    """Once faults have stopped, every trigger is accepted, or refused for good: nobody asks again and again in vain."""
+    """Once faults have stopped, every trigger is accepted or permanently refused: no client has to retry for ever."""
     for number, stands in rows.ledger.unanswered.items():
         yield f"trigger {number} was never accepted: {stands}"
 
 
 def keys_stand_for_what_was_asked(reply: Reply, rows: Rows) -> Iterator[str]:
-    """A key for which no body is said stands for all that was asked under it: other content is refused."""
+    """A key without an explicit body stands for the whole request: the same key with other content is refused."""
     if reply.call != "trigger" or reply.arguments.get("says_body", True):
         return
     session = rows.session(reply.value.session_id)
     if session is None:
         return
-    # Its payload, labels and business key are looked at for every trigger.
+    # The payload, the labels and the business key are checked for every trigger, by other promises.
     found = (session.workflow_id, session.agent_id)
     asked = (reply.arguments["workflow_id"], reply.arguments["agent_id"])
     if found != asked:
@@ -35,7 +35,7 @@ def keys_stand_for_what_was_asked(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def runs_are_listed_by_what_they_have(reply: Reply, rows: Rows) -> Iterator[str]:
-    """Whoever looks for labels and a business key is shown the runs that have all of them, the newest first."""
+    """A search by labels and business key lists exactly the runs that have all of them, newest first."""
     if reply.call != "look":
         return
     labels, business_key = reply.arguments["labels"], reply.arguments["business_key"]
@@ -49,7 +49,7 @@ def runs_are_listed_by_what_they_have(reply: Reply, rows: Rows) -> Iterator[str]
 
 
 def drains_wait_for_the_lease(reply: Reply, rows: Rows) -> Iterator[str]:
-    """Whoever drains an agent waits until it holds no lease, as long as it is not put back and the node goes on."""
+    """A drain waits until the agent has no lease, the agent is uncordoned, its time is over, or the node stops."""
     if reply.call != "drain":
         return
     agent_id, found = reply.arguments["agent_id"], reply.value
@@ -61,7 +61,7 @@ def drains_wait_for_the_lease(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def sweeps_try_what_was_asked_for(reply: Reply, rows: Rows) -> Iterator[str]:
-    """All dead letters of a code are tried again, the newest first, so many at a call, and that comes to an end."""
+    """A retry by error code retries all dead letters with it, newest first, `replays_max` at a call, and ends."""
     if reply.call != "replay":
         return
     tried = {session.session_id for session in reply.value.sessions} | {each.session_id for each in reply.value.refused}
@@ -75,14 +75,14 @@ def sweeps_try_what_was_asked_for(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def schedules_are_what_was_asked_for(reply: Reply, rows: Rows) -> Iterator[str]:
-    """Whoever is told that a schedule is made has the one that he asked for, and not another one under its id."""
+    """A client whose schedule is accepted has the one that it asked for, and not another one under the same id."""
     if reply.call == "schedule" and reply.value.missed is not reply.arguments["missed"]:
         asked = reply.arguments["missed"]
         yield f"schedule {reply.value.schedule_id} was asked to treat missed times by {asked}, not {reply.value.missed}"
 
 
 def schedules_say_the_same_for_good(commit: Commit, rows: Rows) -> Iterator[str]:
-    """What a schedule says stays as it was made."""
+    """The content of a schedule never changes after its creation."""
     for change in commit.of(SCHEDULES.name):
         before, after = change.before, change.after
         if before is not None and after is not None:

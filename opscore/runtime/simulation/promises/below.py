@@ -1,4 +1,4 @@
-"""What every commit has to keep of runs that others began: how many there may be, and how deep they may stand."""
+"""Promises about child runs: how many there may be, and how deep they may be nested."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from opscore.runtime.tables import SESSIONS, session_of
 from opscore.runtime.transitions import TOO_MANY_RUNS
 
 SEEN_WITHIN_S: Final = 5.0
-"""So long after a run began or ended in calm times everybody knows of it."""
+"""How long it takes in calm times until all actors know that a run began or ended."""
 _BELOW: Final = "runs_below_max"
 _CANCELLED: Final = "the run was cancelled"
-"""What a task says whose run was; one above that fails by it says so in a sentence of its own."""
+"""The error message of a task whose child run was cancelled; tasks further up word it differently."""
 
 
 def runs_stand_as_deep_as_they_say(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A run says by how many it stands below that which was triggered, which are `runs_depth_max` at most."""
+    """The depth of a run is its distance from the triggered run, and `runs_depth_max` at most."""
     for session in _begun(commit):
         above = rows.sessions.get(session_of(session.parent_task_id or ""))
         if above is not None and session.depth != above.depth + 1:
@@ -28,11 +28,14 @@ def runs_stand_as_deep_as_they_say(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def runs_below_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No run begins below one of which `runs_below_max` are unfinished; those that begin at that moment come on top."""
+    """In calm times no child run begins while `runs_below_max` below the same root are unfinished.
+
+    Runs that begin at the same moment may exceed the limit.
+    """
     for session in _begun(commit):
         if not rows.calm_for(2 * SEEN_WITHIN_S):
             continue
-        # What has ended since it was looked at was unfinished then.
+        # Only runs that are known to everybody count, and all of these were unfinished when the limit was checked.
         open_since = [rows.sessions[each].created_at for each in _unfinished_beside(session.session_id, rows)]
         known = sum(1 for at in open_since if at < session.created_at - SEEN_WITHIN_S)
         if known >= rows.limits.runs_below_max:
@@ -40,12 +43,12 @@ def runs_below_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def who_may_begin_a_run_does(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A task fails because there are too many runs only where there are."""
+    """In calm times a task fails with `too_many_runs` only if there are too many child runs."""
     for before, after in commit.moved_tasks:
         error = after.error
         if after.status is not TaskStatus.FAILED or error is None or error.code != TOO_MANY_RUNS or not before.awaits:
             continue
-        # What a run below failed by is told in its own words.
+        # An error that was passed on from a child run has another message.
         if not error.message.startswith(_BELOW) or not rows.calm_for(2 * SEEN_WITHIN_S):
             continue
         root = root_of(after.session_id)
@@ -55,7 +58,7 @@ def who_may_begin_a_run_does(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def what_no_other_run_helps_is_not_tried_again(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A task whose run was cancelled, or failed because there were too many, is not tried again."""
+    """A task whose child run was cancelled, or failed because there were too many runs, is not retried."""
     for _, after in commit.moved_tasks:
         if after.status is not TaskStatus.PENDING_RETRY or after.error is None or after.child_session_id is None:
             continue
@@ -70,7 +73,7 @@ def _begun(commit: Commit) -> Iterator[Session]:
 
 
 def _unfinished_beside(session_id: str, rows: Rows) -> list[str]:
-    """The unfinished runs below the one that was triggered, but for this one, if it is one of them."""
+    """Return the unfinished runs below the triggered one, without this one."""
     root = root_of(session_id)
     return [each for each in rows.unfinished if each not in (root, session_id) and root_of(each) == root]
 

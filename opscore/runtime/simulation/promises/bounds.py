@@ -1,4 +1,4 @@
-"""What every commit has to keep of what is given out at most: by capability, by workflow, by key."""
+"""Promises about dispatch limits: by capability, by workflow, and by concurrency key."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,7 +11,7 @@ _EPSILON_S: Final = 1e-6
 
 
 def slots_go_with_leases(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Every slot is that of a lease which names it, and every lease has the slots that it names."""
+    """Every slot belongs to a lease that names it, and every lease has the slots that it names."""
     for change in commit.of(SLOTS.name):
         lease = None if change.after is None else rows.leases.get(change.after.agent_id)
         if change.after is not None and (lease is None or change.key not in lease.slots):
@@ -28,7 +28,7 @@ def slots_go_with_leases(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def slots_stay_with_their_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Who has an attempt has its slots until it is done with that, also where it was taken back meanwhile."""
+    """An agent keeps the slots of its attempt until its lease ends, even if the attempt was taken back meanwhile."""
     for change in commit.of(LEASES.name):
         before, after = change.before, change.after
         if before is None or after is None or (before.task_id, before.attempt) != (after.task_id, after.attempt):
@@ -38,7 +38,7 @@ def slots_stay_with_their_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def no_more_is_out_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Of a limited capability or workflow, or of one key, no more attempts are out at once than may."""
+    """No capability, workflow or concurrency key has more attempts out at once than its limit allows."""
     for lease in _granted(commit):
         for name, limit in rows.bounds_of(rows.tasks[lease.task_id]).items():
             out = len(rows.behind.get(name, ()))
@@ -47,7 +47,7 @@ def no_more_is_out_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def no_more_begins_than_may(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Of a limited capability or workflow no more attempts begin within its interval than may."""
+    """No capability or workflow has more attempts begin within its interval than its limit allows."""
     for lease in _granted(commit):
         for name, limit in rows.bounds_of(rows.tasks[lease.task_id]).items():
             if limit.per_interval is None:
@@ -67,11 +67,11 @@ def _granted(commit: Commit) -> Iterator[Lease]:
 
 
 def may_be_held_back(task: Task, rows: Rows, *, since: float) -> bool:
-    """Whether a gate is closed for a task, or something of it has come or gone since then."""
+    """Whether a gate is closed for a task, or an attempt behind it has begun or ended since then."""
     for name, limit in rows.bounds_of(task).items():
         out = rows.behind.get(name, {})
         full = limit.at_once is not None and len(out) >= limit.at_once
-        # After a restart what began counts for longer, but not without end, unless the clock was moved meanwhile.
+        # After a restart, attempts that began count for longer, but not for ever, unless the clock was moved meanwhile.
         lately = since - 2 * limit.interval_s
         begun = limit.per_interval is not None and (
             _is_unknown(rows) or any(at >= lately for at in rows.begun.get(name, ()))
@@ -82,5 +82,5 @@ def may_be_held_back(task: Task, rows: Rows, *, since: float) -> bool:
 
 
 def _is_unknown(rows: Rows) -> bool:
-    """Whether a process, or an actor, that began anew may have taken old times of the wall clock for others."""
+    """Whether a process or an actor that restarted may have misread old times, because the wall clock was moved."""
     return "clock_moves" in rows.faults and rows.node_may_fail

@@ -1,4 +1,4 @@
-"""What every commit has to keep of schedules: one run for each due time, and what becomes of those that were missed."""
+"""Promises about schedules: one run for each due time, and the policy for missed ones."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -14,13 +14,13 @@ from opscore.runtime.tables import SCHEDULES, SESSIONS
 
 CALM_S: Final = 5.0
 RESTS_S: Final = 95.0
-"""How long a schedule rests, at most, that could not start its run."""
+"""How long a schedule waits at most before it tries again to start its run."""
 COUNTED_MAX: Final = 10_000
 _EPSILON_S: Final = 1e-6
 
 
 def schedules_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
-    """A schedule that was accepted is on the disk by then, unless it has been taken away since."""
+    """A schedule is on the disk before it is acknowledged, unless it has been deleted since."""
     if reply.call != "schedule" or reply.arguments["schedule_id"] in rows.ledger.taken_away:
         return
     if reply.arguments["schedule_id"] not in rows.schedules:
@@ -28,7 +28,7 @@ def schedules_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def a_due_time_starts_one_run(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A due time that has come starts one run, in the commit that counts it, and none is counted twice."""
+    """A due time starts one run, in the commit that counts it, and is counted once."""
     begun = {change.key for change in commit.of(SESSIONS.name) if change.before is None}
     for change in commit.of(SCHEDULES.name):
         before, after = change.before, change.after
@@ -57,7 +57,7 @@ def a_due_time_starts_one_run(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def schedules_start_what_they_say(commit: Commit, rows: Rows) -> Iterator[str]:
-    """The run that a due time starts is of the schedule's workflow, with its payload and its agent."""
+    """The run that a due time starts has the schedule's workflow, payload and agent."""
     for change in commit.of(SCHEDULES.name):
         before, after = change.before, change.after
         if before is None or after is None or before.last_session_id == after.last_session_id:
@@ -70,7 +70,7 @@ def schedules_start_what_they_say(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def what_starts_its_run_has_no_error(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Why a schedule starts no run is told as long as that is so: not once it has started one."""
+    """A schedule that starts a run has no error left from earlier failures to do so."""
     for record in commit.records:
         schedule = rows.schedules.get(record.entity_id) if record.kind == "schedule.fired" else None
         if schedule is not None and schedule.last_error is not None:
@@ -78,7 +78,7 @@ def what_starts_its_run_has_no_error(commit: Commit, rows: Rows) -> Iterator[str
 
 
 def missed_times_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Of due times that were missed none starts a run, or the newest, or each, as the schedule says."""
+    """Of the due times that were missed, none, the newest, or each starts a run, by the schedule's policy."""
     for record in commit.records:
         if record.kind != "schedule.fired":
             continue
@@ -88,7 +88,7 @@ def missed_times_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def missed_times_are_told(commit: Commit, rows: Rows) -> Iterator[str]:
-    """The journal tells of the due times that were missed, also where the newest of them starts a run."""
+    """The journal records that due times were missed, even if the newest of them starts a run."""
     for record in commit.records:
         if record.kind != "schedule.fired":
             continue
@@ -101,7 +101,7 @@ def missed_times_are_told(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def what_passes_in_a_pause_is_over(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A schedule that is resumed is due after that: what passed while it was paused does not come."""
+    """A resumed schedule is due next after its resumption: due times during a pause start no run."""
     for change in commit.of(SCHEDULES.name):
         before, after = change.before, change.after
         if before is None or after is None or not before.paused or after.paused:
@@ -129,7 +129,7 @@ def _against_policy(before: Schedule, record: Record, rows: Rows) -> Iterator[st
 
 
 def _passed(schedule: Schedule, now: float) -> int:
-    """How many due times of a schedule have passed, counted as far as it matters."""
+    """Return how many due times of a schedule have passed, counting to `COUNTED_MAX`."""
     times, at, count = due_times.of(schedule), schedule.next_due_at, 0
     while at is not None and at <= now and count <= COUNTED_MAX:
         at, count = times.after(at), count + 1
@@ -137,7 +137,7 @@ def _passed(schedule: Schedule, now: float) -> int:
 
 
 def what_is_due_starts(rows: Rows) -> Iterator[str]:
-    """In calm times a schedule that is due starts its run within seconds, or, once something kept it, before long."""
+    """In calm times a due schedule starts its run within seconds, or within minutes if something prevented that."""
     if not rows.calm_for(RESTS_S) or len(rows.unfinished) >= rows.limits.sessions_open_max:
         return
     for schedule in rows.schedules.values():

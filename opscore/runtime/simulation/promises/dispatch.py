@@ -1,4 +1,4 @@
-"""What every commit has to keep of agents, leases, and who gets which task."""
+"""Promises about leases, and about which agent gets which task."""
 
 import itertools
 import math
@@ -15,20 +15,20 @@ from opscore.runtime.tables import AGENTS, LEASES, TASKS
 from opscore.runtime.timers import STOOD_STILL_S
 
 AGING_S: Final = 600.0
-"""What a level of priority is worth in waiting, as docs/semantics.md says."""
+"""How many seconds of waiting one level of priority is worth, as docs/semantics.md says."""
 COMPARED_MAX: Final = 200
-"""Waiting tasks that a grant is held against; in a world with more of them, those that have waited longest."""
+"""The number of waiting tasks that a grant is compared with; if there are more, those that have waited longest."""
 CALM_S: Final = 5.0
-"""So long after the last disturbance whatever is under way has come to its end."""
+"""How long after the last disturbance everything that was under way is done."""
 AGAIN_WITHIN_S: Final = 130.0
-"""How long the node goes on trying what its disk can't take at the moment."""
+"""How long the node retries a write that its disk can't take at the moment."""
 _EPSILON_S: Final = 1e-6
 _OVER_BY: Final = {
     "agent.lease_expired": "expires_at",
     "agent.fell_silent": "silent_at",
     "agent.timed_out": "timeout_at",
 }
-"""By which of its times a lease is over, by what the record of that says."""
+"""The field of the lease with the time that is over, by the kind of the record that ends the attempt."""
 _GOING: Final = frozenset({SessionStatus.STARTED, SessionStatus.RUNNING})
 _UNWINDING: Final = frozenset({SessionStatus.FAILING, SessionStatus.CANCELLING})
 _GIVE_OUT: Final = {
@@ -37,11 +37,11 @@ _GIVE_OUT: Final = {
     Role.COMPENSATION: _UNWINDING,
     Role.ON_FAILURE: _UNWINDING,
 }
-"""What a session has to be for a task of its to be given out."""
+"""The statuses of a session in which a task is dispatched, by the task's role."""
 
 
 def granted(commit: Commit) -> Iterator[Lease]:
-    """The leases that a commit grants."""
+    """Yield the leases that a commit grants."""
     for change in commit.of(LEASES.name):
         before, after = change.before, change.after
         held = None if before is None else (before.task_id, before.attempt)
@@ -50,7 +50,7 @@ def granted(commit: Commit) -> Iterator[Lease]:
 
 
 def one_lease_an_agent(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An agent that holds a lease gets no other before that one is over."""
+    """An agent gets no further lease before the one that it holds is over."""
     for change in commit.of(LEASES.name):
         before, after = change.before, change.after
         if before is None or after is None or (before.task_id, before.attempt) == (after.task_id, after.attempt):
@@ -61,7 +61,7 @@ def one_lease_an_agent(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def leases_and_attempts_match(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Every open attempt has its lease, and every lease its open attempt."""
+    """Every open attempt has a lease, and every lease that is not revoked has an open attempt."""
     for change in commit.of(LEASES.name):
         lease: Lease | None = change.after
         task = None if lease is None else rows.tasks.get(lease.task_id)
@@ -95,10 +95,10 @@ def _left_out(task: Task | None, rows: Rows) -> Iterator[str]:
 
 
 def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Who gets a task is idle, not cordoned, not suspected, fresh, and the one or of those that may run it."""
+    """An agent that gets a task is idle, not cordoned, not suspected, not silent for too long, and may run the task."""
     for lease in granted(commit):
         goes_on = any(change.before is not None for change in commit.of(LEASES.name) if change.key == lease.agent_id)
-        # Who goes on has come free in this very commit.
+        # An agent that already had a lease became free in this very commit.
         agent = rows.agents.get(lease.agent_id) if goes_on else _agent_before(commit, rows, lease.agent_id)
         if agent is None:
             yield f"{lease.task_id} is given to {lease.agent_id}, which is not registered"
@@ -114,7 +114,7 @@ def work_goes_to_the_idle_and_able(commit: Commit, rows: Rows) -> Iterator[str]:
         by_its_row = fresh_s(agent, silence_s(agent, lease.granted_at), rows.limits) < 0
         stale = by_its_row and claims_until < lease.granted_at
         if stale and _is_silent(agent, rows) and rows.calm_for(CALM_S):
-            # Freshness is looked at when the task is offered, and a disk that stalls may have the commit come later.
+            # The dispatcher checks this when it offers the task; a stalled disk may delay the commit.
             faults.append("has been silent for too long")
         if not may_run(agent, rows.tasks[lease.task_id], rows):
             faults.append("can't run it")
@@ -131,7 +131,7 @@ def _agent_before(commit: Commit, rows: Rows, agent_id: str) -> Agent | None:
 
 
 def may_run(agent: Agent, task: Task, rows: Rows) -> bool:
-    """Whether the definition lets this agent have this task."""
+    """Whether the definition of a task lets this agent run it."""
     definition = rows.task_definition(task)
     if definition.agent_id is not None:
         return agent.agent_id == definition.agent_id
@@ -141,7 +141,7 @@ def may_run(agent: Agent, task: Task, rows: Rows) -> bool:
 
 
 def work_comes_from_sessions_that_run(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Only a ready task of a session that is neither paused nor over is given out."""
+    """A task is dispatched only if its session is running, or, for tasks that undo it, unwinding."""
     for lease in granted(commit):
         session = rows.sessions[lease.session_id]
         if session.status not in _GIVE_OUT[rows.task_definition(rows.tasks[lease.task_id]).role]:
@@ -149,7 +149,7 @@ def work_comes_from_sessions_that_run(commit: Commit, rows: Rows) -> Iterator[st
 
 
 def leases_have_their_times(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A lease and its timeout are as long as the definition says, and only a broken delivery cuts one short."""
+    """A lease and its timeout last as long as the definition says, and only an unknown delivery shortens a lease."""
     for change in commit.of(LEASES.name):
         before, after = change.before, change.after
         if after is None:
@@ -164,7 +164,7 @@ def leases_have_their_times(commit: Commit, rows: Rows) -> Iterator[str]:
             if abs(lasts - definition.lease_s) > _EPSILON_S or abs(times_out - allowed_s) > _EPSILON_S:
                 yield f"the lease of {after.task_id} lasts {lasts:g} s and times out after {times_out:g} s"
         elif any(record.kind == "agent.given_time" and record.entity_id == change.key for record in commit.records):
-            # The clock was moved: whether it has its time all the same is looked at elsewhere.
+            # The clock was moved; another promise checks that the attempt keeps its time.
             continue
         elif after.timeout_at < before.timeout_at:
             yield f"the timeout of {after.task_id} is put forward"
@@ -173,7 +173,7 @@ def leases_have_their_times(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def life_renews_the_lease(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Whoever shows life has the full time of its lease from then on."""
+    """A sign of life renews the lease for its full duration."""
     for record in commit.records:
         lease = rows.leases.get(record.entity_id) if record.kind in ("agent.started", "agent.renewed") else None
         if lease is not None and lease.expires_at < record.at + lease.lease_s - _EPSILON_S:
@@ -182,7 +182,7 @@ def life_renews_the_lease(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def attempts_end_when_their_time_is_over(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Silence ends an attempt once its lease or `heartbeatSeconds` are over, and length once its timeout is."""
+    """An attempt expires no earlier than its lease, its `heartbeatSeconds` or its timeout says."""
     for record in commit.records:
         if record.kind not in _OVER_BY:
             continue
@@ -196,7 +196,7 @@ def attempts_end_when_their_time_is_over(commit: Commit, rows: Rows) -> Iterator
 
 
 def silence_is_as_long_as_a_lease(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Whoever has shown life loses its attempt by no shorter silence than its lease, whatever the clock shows."""
+    """An agent that has shown life loses its attempt only after a full lease of silence, whatever the clock shows."""
     for record in commit.records:
         if record.kind != "agent.lease_expired":
             continue
@@ -211,7 +211,7 @@ def silence_is_as_long_as_a_lease(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def functions_may_outlast_their_leases(commit: Commit, rows: Rows) -> Iterator[str]:
-    """In calm times no attempt of a local function is lost to its lease: the process sees that it runs."""
+    """In calm times no attempt of a local function loses its lease, because its process sees that it still runs."""
     for record in commit.records:
         if record.kind != "agent.lease_expired" or not rows.calm_for(CALM_S):
             continue
@@ -221,7 +221,7 @@ def functions_may_outlast_their_leases(commit: Commit, rows: Rows) -> Iterator[s
 
 
 def who_shows_life_has_its_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A sign of life is evidence that the agent has its attempt, so that nobody hands it over again."""
+    """A sign of life proves that the agent has its attempt, which then counts as delivered."""
     for change in commit.of(LEASES.name):
         lease: Lease | None = change.after
         if lease is not None and (lease.active_seen or lease.heartbeat_seen) and not lease.delivered:
@@ -229,7 +229,7 @@ def who_shows_life_has_its_attempt(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def progress_is_kept(commit: Commit, rows: Rows) -> Iterator[str]:
-    """What an agent said of how far it is stays with its attempt until it says something else."""
+    """The progress that an agent reported stays with its attempt until the agent reports another one."""
     for change in commit.of(LEASES.name):
         before, after = change.before, change.after
         same = (
@@ -242,7 +242,7 @@ def progress_is_kept(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def waiting_tasks_have_their_place(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A task that waits has the place in line that its priority and the beginning of its waiting make."""
+    """A waiting task's place in line is determined by its priority and the time since when it waits."""
     for change in commit.of(TASKS.name):
         task: Task | None = change.after
         if task is None or task.status is not TaskStatus.READY:
@@ -253,7 +253,7 @@ def waiting_tasks_have_their_place(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
-    """In calm times an agent gets, of all it may run, what has the highest priority, aged by its waiting."""
+    """In calm times an agent gets, of all waiting tasks it may run, the one with the highest priority after aging."""
     yield from _still_passed_over(rows)
     for lease in granted(commit):
         agent, given = rows.agents[lease.agent_id], rows.tasks[lease.task_id]
@@ -262,14 +262,14 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
         place = _key(given, rows)
         for task in itertools.islice(rows.waiting(), COMPARED_MAX):
             waits_for_long = (task.ready_at or 0.0) <= lease.granted_at - CALM_S
-            # What one commit has wait gets in line in its order.
+            # Tasks that one commit makes ready get in line in their order.
             waits = waits_for_long or _came_with(task, given)
             if not waits or not may_run(agent, task, rows) or _key(task, rows) >= place - _EPSILON_S:
                 continue
             if any(_came_just_now(other, rows) and may_run(other, task, rows) for other in _others(agent, rows)):
-                # It may just have been offered to that one, in vain.
+                # The task may just have been offered to that other agent, in vain.
                 continue
-            # One that was paused stands in line again only since it was resumed.
+            # A task of a paused run is in line again only from the time when the run is resumed.
             just_touched = rows.touched.get(task.session_id, 0.0) > lease.granted_at - CALM_S
             just_resumed = just_touched and not _came_with(task, given)
             if may_be_held_back(task, rows, since=lease.granted_at - CALM_S):
@@ -280,7 +280,7 @@ def the_first_in_line_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _came_with(task: Task, other: Task) -> bool:
-    """Whether both got in the same line in one commit of their run."""
+    """Whether one commit of their run put both tasks into the same line."""
     return (task.session_id, task.line, task.ready_at) == (other.session_id, other.line, other.ready_at)
 
 
@@ -289,7 +289,7 @@ def _others(agent: Agent, rows: Rows) -> Iterator[Agent]:
 
 
 def _still_passed_over(rows: Rows) -> Iterator[str]:
-    """Who was passed over, and not given to another agent at that very moment."""
+    """Yield the tasks that were passed over, and not given to another agent at the same moment."""
     while rows.passed_over and rows.passed_over[0][0] < rows.now():
         _, task, told = rows.passed_over.pop(0)
         now = rows.tasks.get(task.task_id)
@@ -306,7 +306,7 @@ def _key(task: Task, rows: Rows) -> float:
 
 
 def waiting_work_finds_idle_agents(rows: Rows) -> Iterator[str]:
-    """In calm times no task waits while an agent that may have it is free."""
+    """In calm times no task waits while an agent that may run it is free."""
     if not rows.calm_for(CALM_S):
         return
     now = rows.now()
@@ -323,7 +323,7 @@ def waiting_work_finds_idle_agents(rows: Rows) -> Iterator[str]:
 
 
 def is_free(agent: Agent, rows: Rows, now: float) -> bool:
-    """Whether an agent has been free for a moment, and a delivery reaches it."""
+    """Whether an agent has been free for a moment, and deliveries reach it."""
     return (
         agent.state == STATE_IDLE
         and agent.agent_id not in rows.leases
@@ -331,19 +331,19 @@ def is_free(agent: Agent, rows: Rows, now: float) -> bool:
         and not is_suspected(agent, now - CALM_S)
         and fresh_s(agent, silence_s(agent, now), rows.limits) > 0
         and not _is_silent(agent, rows)
-        # Registered again, put back into dispatch, or let go of by its last task, it is free, and found a moment later.
+        # The dispatcher finds an agent a moment after it registered again, was uncordoned, or finished its last task.
         and rows.touched.get(agent.agent_id, 0.0) < now - CALM_S
         and agent.agent_id in rows.reachable
     )
 
 
 def _is_silent(agent: Agent, rows: Rows) -> bool:
-    """Whether nothing was heard of it for too long, whatever the clock shows."""
+    """Whether an agent has been silent for too long, whatever the clock shows."""
     return bool(rows.limits.agent_ttl_s) and rows.now() - rows.heard[agent.agent_id] > rows.limits.agent_ttl_s
 
 
 def attempts_are_taken_up(rows: Rows) -> Iterator[str]:
-    """After a restart what a local function had is lost at once, and every other agent gets a full lease to speak."""
+    """After a restart attempts of local functions are lost at once, and all other agents get a full lease to report."""
     if not rows.calm_for(CALM_S):
         return
     for lease in rows.leases.values():
@@ -358,13 +358,13 @@ def attempts_are_taken_up(rows: Rows) -> Iterator[str]:
 
 
 def what_is_due_happens(rows: Rows) -> Iterator[str]:
-    """In calm times a time that is over is acted on within seconds: of a lease, an attempt, a wait, a delay, a run."""
+    """In calm times the deadline of a lease, an attempt, a wait, a delay or a run takes effect within seconds."""
     if not rows.calm_for(CALM_S):
         return
     now = rows.now()
     for lease in rows.leases.values():
         local = rows.is_functions(lease)
-        # By the rows: what the runtime takes for due is what is looked at here.
+        # Read from the rows, because the runtime's own idea of what is due is what is checked here.
         times = (lease.timeout_at,) if local else (lease.expires_at, lease.timeout_at)
         due_at = min(*times, math.inf if local or lease.silent_at is None else lease.silent_at)
         if lease.revoked and local and rows.touched[lease.agent_id] < now - CALM_S:
@@ -379,9 +379,9 @@ def what_is_due_happens(rows: Rows) -> Iterator[str]:
             yield f"the function {agent_id} still runs attempt {attempt} of {task_id}, and holds no lease on it"
     for task in rows.timed():
         if rows.touched.get(task.session_id, 0.0) > now - CALM_S:
-            # It may just have been resumed.
+            # The run may just have been resumed.
             continue
-        # What could not be done then is tried again by the clock, which may be set back meanwhile.
+        # What failed at its due time is retried by the wall clock, which may be set back meanwhile.
         late_s = CALM_S + (AGAIN_WITHIN_S if "clock_moves" in rows.faults else 0.0)
         if now > (task.due_at or 0.0) + late_s and rows.sessions[task.session_id].status is not SessionStatus.PAUSED:
             yield f"the time of {task.task_id}, {task.status}, has been over for {now - (task.due_at or 0.0):g} s"

@@ -1,4 +1,4 @@
-"""What every commit has to keep of failures: by what a run fails, and which of its tasks are dead letters."""
+"""Promises about failures: why a run fails, and which of its tasks are dead letters."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -17,12 +17,12 @@ _AT_THE_END: Final = (Role.COMPENSATION, Role.ON_FAILURE)
 
 
 def runs_fail_by_what_failed(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A run fails by a task that failed for good, with its error, or by its time or outputs; and its error stays."""
+    """A run's error is that of a permanently failed task, its timeout or its outputs, and never changes."""
     for change in commit.of(SESSIONS.name):
         before, after = change.before, change.after
         if after is None:
             continue
-        # What changes after its end is tried again, and has failed by nothing any more.
+        # A run that changes after its end is being retried, and no longer has an error.
         had_ended = before is not None and before.status in SESSION_ENDED
         error = None if before is None or had_ended else before.error
         if error == after.error or (had_ended and before == after):
@@ -34,7 +34,7 @@ def runs_fail_by_what_failed(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _causes(change: Change, commit: Commit, rows: Rows) -> Iterator[Failure]:
-    """The errors by which a run may fail, as its tasks stand."""
+    """Yield the errors with which a run may fail, given the state of its tasks."""
     tasks = {task.key: task for task in rows.tasks_of(change.key)}
     definition = rows.definition(change.after)
     for step in definition.tasks:
@@ -60,7 +60,7 @@ def _has_no_result(session: Session, rows: Rows) -> bool:
 
 
 def dead_letters_are_what_failed(commit: Commit, rows: Rows) -> Iterator[str]:
-    """When a run ends, its dead letters are what failed for good: of its steps where it failed, and of its handlers."""
+    """When a run ends, its dead letters are the permanent failures of its handlers, and of its steps if it failed."""
     for change in commit.of(SESSIONS.name):
         session: Session | None = change.after
         if session is None or session.status not in SESSION_ENDED or change.before == session:
@@ -73,14 +73,14 @@ def dead_letters_are_what_failed(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def dead_letters_stay_until_somebody_acts(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A task is a dead letter until somebody discards it, which the journal says, or tries its run again; not anew."""
+    """A dead letter stays one until it is discarded or its run is retried, and a discarded one never returns."""
     for change in commit.of(TASKS.name):
         before, after = change.before, change.after
         if before is None or after is None or before.dead == after.dead:
             continue
         said = {record.kind for record in commit.records if record.entity_id == change.key}
         if before.dead and before.status is after.status and KIND_DISCARDED not in said:
-            # A run that is cancelled after it was tried again has none, whatever had failed.
+            # A run that is cancelled after it was retried has no dead letters, whatever had failed.
             if not _is_tried_again(change.key, rows):
                 yield f"task {change.key} is no dead letter any more, and nobody discarded it"
         elif after.dead and (change.key, after.ended_at) in rows.ledger.discarded:
@@ -88,7 +88,7 @@ def dead_letters_stay_until_somebody_acts(commit: Commit, rows: Rows) -> Iterato
 
 
 def discards_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
-    """Who was told that a dead letter is discarded finds it so: it stays none, unless its run is tried again."""
+    """A dead letter whose discard was acknowledged is discarded on the disk, and stays so unless its run is retried."""
     if reply.call != "discard":
         return
     task: Task = reply.value
@@ -103,18 +103,18 @@ def _is_tried_again(task_id: str, rows: Rows) -> bool:
 
 
 def _failed_for_good(task: Task, session: Session, tasks: dict[str, Task], rows: Rows) -> bool:
-    """Whether a task failed, and its run with it, or what was to undo that."""
+    """Whether a task failed permanently and made its run fail, or is a handler that failed permanently."""
     if task.status is not TaskStatus.FAILED:
         return False
     definition = rows.task_definition(task)
     if definition.role in _AT_THE_END:
         return True
     if session.cancelled_at is not None:
-        # Nothing of it can be tried again, whatever failed before that or after it.
+        # A cancelled run cannot be retried, whatever failed before or after.
         return False
     if session.error is None or (task.item is not None and definition.continue_on_failure):
         return False
-    # An item fails with its list, a fallback with the step that it is done for.
+    # An item fails with its list, and a fallback with the step that it replaces.
     served = (each.key for each in rows.definition(session).tasks if each.fallback == task.key)
     step = tasks[next(served, task.key)]
     return not harmless(step, tasks, rows)

@@ -1,4 +1,4 @@
-"""What every commit has to keep of the journal as the history of a run: no record of it is missing or passed over."""
+"""Promises about the journal as the history of a run: no record of it is missing."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -14,7 +14,7 @@ _RUN_TABLES: Final = (OPEN_SESSIONS.name, SESSIONS.name, TASKS.name)
 
 
 def records_lead_back(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Each record of a run names the commit before it that wrote of the run, so that its history can be read."""
+    """Each record of a run names the previous commit that wrote about the run, so that its history can be followed."""
     for record in commit.records:
         if record.session_id is None or record.entity not in _OF_RUNS:
             continue
@@ -28,14 +28,14 @@ def records_lead_back(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def records_tell_every_step(commit: Commit, rows: Rows) -> Iterator[str]:
-    """What a commit tells of a task are moves by the table, one after the other, from where it stood."""
+    """The records of a task in a commit are transitions of the table, one after another, from its status before."""
     told: dict[str, list[TaskStatus]] = {}
     for record in commit.records:
         if record.entity == "task" and record.kind not in (KIND_DEAD, KIND_DISCARDED):
             told.setdefault(record.entity_id, []).append(TaskStatus(record.kind.removeprefix("task.")))
     for change in commit.of(TASKS.name):
         if change.before is not None and change.before.status in TASK_ENDED:
-            # What is tried again begins anew in the same commit.
+            # A task that is retried after its end starts over in the same commit.
             continue
         stood = TaskStatus.PENDING if change.before is None else change.before.status
         for status in told.get(change.key, ()):

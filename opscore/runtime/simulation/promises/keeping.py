@@ -1,4 +1,4 @@
-"""What retention has to keep: what it removes has served its time, and goes as a whole; and that it does go."""
+"""Promises about retention: it removes what is old enough, completely, and nothing else."""
 
 import math
 from collections.abc import Iterator
@@ -9,24 +9,24 @@ from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import IDEMPOTENCY, JOURNAL_TRIMMED, REVISIONS, SESSIONS
 
 DECIDED_WITHIN_S: Final = 400.0
-"""How long after it was decided a commit may say what goes: its disk may be silent."""
+"""How long a removal may take from its decision to its commit, because the disk may stall."""
 GOES_WITHIN_S: Final = 200.0
-"""Once a minute it is looked at what may go; a look may have come just before."""
+"""How long a removal may take: retention looks once a minute, and may have looked just before."""
 
 
 def key_is_over(session_id: str, rows: Rows) -> bool:
-    """Whether a key that led to a session counts no longer."""
+    """Whether an idempotency key that led to a session has expired."""
     session = rows.session(session_id)
     return session is not None and _over_for_s(session, rows.limits.idempotency_keep_s, rows) >= 0.0
 
 
 def _over_for_s(session: Session, keep_s: float, rows: Rows) -> float:
-    """For how long a session has been kept for longer than so long past its end; less than 0 if it has not."""
+    """Return by how many seconds a session has outlasted its keep time after its end; negative if it has not."""
     return -math.inf if session.ended_at is None else rows.now() - session.ended_at - keep_s
 
 
 def what_goes_has_served_its_time(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A run is removed once it has ended, is old enough, or one of too many, and neither a key nor a task needs it."""
+    """A run is removed only if it has ended, is too old or one of too many, and no key or task needs it."""
     gone = [change.before for change in commit.of(SESSIONS.name) if change.after is None]
     if not gone:
         return
@@ -34,7 +34,7 @@ def what_goes_has_served_its_time(commit: Commit, rows: Rows) -> Iterator[str]:
         [session for session in (*rows.sessions.values(), *gone) if session.ended_at is not None],
         key=lambda session: (session.ended_at, session.session_id),
     )
-    # Since it was decided, one that stands before it may have been tried again.
+    # One more than are too many, because an older run may have been retried since the decision.
     too_many = len(ended) - rows.limits.sessions_ended_max + 1 if rows.limits.sessions_ended_max else 0
     oldest = {session.session_id for session in ended[: max(0, too_many)]}
     for session in gone:
@@ -55,7 +55,7 @@ def what_goes_has_served_its_time(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def what_goes_goes_as_a_whole(commit: Commit, rows: Rows) -> Iterator[str]:
-    """With a run go its tasks, its signals and its keys, and none of them without it."""
+    """A run's tasks, signals and keys are removed together with it; tasks and signals never without it."""
     gone = {change.key for change in commit.of(SESSIONS.name) if change.after is None}
     for session_id in gone:
         if rows.every_task_of(session_id) or any(key.startswith(f"{session_id}.") for key in rows.signals):
@@ -69,7 +69,7 @@ def what_goes_goes_as_a_whole(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def records_go_from_the_oldest_on(commit: Commit, rows: Rows) -> Iterator[str]:
-    """The journal loses its oldest records alone, those that are too old or too many."""
+    """The journal loses only its oldest records, and only if they are too old or too many."""
     removed = commit.removed_records
     if not removed:
         return
@@ -86,7 +86,7 @@ def records_go_from_the_oldest_on(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def what_goes_of_the_journal_is_told(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Where records are removed a mark says how far, so that whoever follows the journal learns what is missing."""
+    """A mark says up to where records were removed, so that readers of the journal learn what is missing."""
     if not commit.removed_records:
         return
     mark, last = rows.marks.get(JOURNAL_TRIMMED), max(commit.removed_records)
@@ -95,7 +95,7 @@ def what_goes_of_the_journal_is_told(commit: Commit, rows: Rows) -> Iterator[str
 
 
 def what_is_needed_is_kept(commit: Commit, rows: Rows) -> Iterator[str]:
-    """The content of a workflow stays as long as a run follows it or its id stands for it."""
+    """The content of a workflow is kept as long as a run uses it or it is saved under an id."""
     for change in commit.of(REVISIONS.name):
         if change.after is not None:
             continue
@@ -106,7 +106,7 @@ def what_is_needed_is_kept(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def what_has_served_its_time_goes(rows: Rows) -> Iterator[str]:
-    """In calm times no run stays for minutes that is too old, or one of too many, and that nothing needs."""
+    """In calm times a run that is too old or one of too many, and that nothing needs, is removed within minutes."""
     limits = rows.limits
     if not rows.calm_for(GOES_WITHIN_S) or not (limits.sessions_keep_s or limits.sessions_ended_max):
         return
@@ -120,7 +120,7 @@ def what_has_served_its_time_goes(rows: Rows) -> Iterator[str]:
         late = _over_for_s(session, limits.sessions_keep_s, rows) > GOES_WITHIN_S if limits.sessions_keep_s else False
         many = place < too_many
         above = rows.tasks.get(session.parent_task_id or "")
-        # Its key may lead to another by now, which is the first that shows that it had one.
+        # Its key may lead to another run by now, so every run is taken to have a key.
         keyed = _over_for_s(session, limits.idempotency_keep_s, rows) <= GOES_WITHIN_S
         needed = keyed or (above is not None and above.child_session_id == session.session_id)
         if (late or many) and not needed:

@@ -1,4 +1,4 @@
-"""What the outside was told has to be so: replies, deliveries, and what is left at the end."""
+"""Promises to the outside: replies, deliveries, and that every run ends."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -13,17 +13,17 @@ from opscore.runtime.simulation.rows import Commit, Rows
 from opscore.runtime.tables import LEASES, SIGNALS
 
 _ACTORS_CRASH: Final = frozenset({"actor_raises", "run_poisoned"})
-"""The faults by which actors raise."""
+"""The faults that make actors raise."""
 LATE_S: Final = 5.0
-"""What an agent that is handed its attempt may lack, at most, of the whole time of its lease."""
+"""How much of its lease may be over at most when an agent is handed its attempt, in seconds."""
 _THAWED_S: Final = 1.0
-"""How long it takes, about, to notice that everything stood still."""
+"""How long it takes, approximately, to notice that the machine was frozen."""
 _EPSILON_S: Final = 1e-6
 
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """A call that was answered with success."""
+    """A call that succeeded."""
 
     call: str
     """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report`, `claim`, `steer`, `signal`, `discard`,
@@ -33,7 +33,7 @@ class Reply:
 
 
 def accepted_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
-    """A run that was accepted is on the disk by then, with the payload it was started with."""
+    """A run is on the disk, with its payload, before it is acknowledged."""
     if reply.call != "trigger":
         return
     session = rows.session(reply.value.session_id)
@@ -44,14 +44,14 @@ def accepted_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def runs_are_found_by_what_they_were_given(reply: Reply, rows: Rows) -> Iterator[str]:
-    """A run has the labels that it was started with, over those of its definition, and its business key."""
+    """A run has the business key and the labels that it was started with, on top of those of its definition."""
     if reply.call != "trigger" or "labels" not in reply.arguments:
         return
     session = rows.session(reply.value.session_id)
     if session is None:
         return
     own = (rows.definition(session).document.get("labels") or {}).items()
-    # What can be no label of a run is a note of the author's.
+    # Labels of a definition that are not valid for a run are notes of its author.
     inherited = {name: value for name, value in own if not any(label_faults({name: value}, rows.limits))}
     labels = {**inherited, **reply.arguments["labels"]}
     if len(labels) > rows.limits.labels_max:
@@ -62,7 +62,7 @@ def runs_are_found_by_what_they_were_given(reply: Reply, rows: Rows) -> Iterator
 
 
 def a_key_starts_one_session(reply: Reply, rows: Rows) -> Iterator[str]:
-    """The same key with the same body is answered with the same session, however often and whenever it comes."""
+    """An idempotency key is always answered with the same session, until it expires."""
     if reply.call != "trigger":
         return
     key, session_id = reply.arguments["key"], reply.value.session_id
@@ -74,7 +74,7 @@ def a_key_starts_one_session(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def steering_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
-    """What steers a run has done so by the time it is answered: it is cancelled, or terminated and at its end."""
+    """A run whose cancellation is acknowledged is cancelled on the disk, and a terminated one has ended."""
     if reply.call == "steer" and reply.arguments["move"] in (Move.CANCEL, Move.TERMINATE):
         session = rows.session(reply.arguments["session_id"])
         if session is None or session.cancelled_at is None:
@@ -84,7 +84,7 @@ def steering_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def steered_runs_go_on(reply: Reply, rows: Rows) -> Iterator[str]:
-    """A run that is resumed or reset is paused no longer by the time that is answered."""
+    """A run is no longer paused when its resume or reset is acknowledged."""
     if reply.call != "steer" or reply.arguments["move"] not in (Move.RESUME, Move.RESET):
         return
     if reply.value.status is SessionStatus.PAUSED:
@@ -92,7 +92,7 @@ def steered_runs_go_on(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def signals_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
-    """A signal that was accepted is on the disk by then, once."""
+    """A signal is on the disk, once, before it is acknowledged."""
     if reply.call != "signal":
         return
     signal = rows.signals.get(SIGNALS.key(reply.value))
@@ -103,7 +103,7 @@ def signals_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def acknowledged_ends_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
-    """An end that was acknowledged is the attempt's end, and on the disk by then."""
+    """An acknowledged result or failure has ended its attempt, and is on the disk."""
     wanted = {
         "complete": (TaskStatus.COMPLETED,),
         "fail": (TaskStatus.PENDING_RETRY, TaskStatus.FAILED),
@@ -117,7 +117,7 @@ def acknowledged_ends_are_durable(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def heartbeats_renew(reply: Reply, rows: Rows) -> Iterator[str]:
-    """A heartbeat that was acknowledged has renewed the lease of that very attempt."""
+    """An acknowledged heartbeat has renewed the lease of its own attempt."""
     if reply.call != "heartbeat":
         return
     lease, wanted = reply.value, (reply.arguments["task_id"], reply.arguments["attempt"])
@@ -126,7 +126,7 @@ def heartbeats_renew(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def registered_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
-    """An agent that was registered is on the disk by then, with what it can do."""
+    """An agent is on the disk before its registration is acknowledged."""
     if reply.call != "register":
         return
     agent = rows.agents.get(reply.arguments["agent_id"])
@@ -135,7 +135,7 @@ def registered_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def claims_are_handed_once(reply: Reply, rows: Rows) -> Iterator[str]:
-    """What a claimer is handed is committed, and no other claim is handed it."""
+    """An attempt that a claim gets is committed, and no other claim gets it."""
     if reply.call != "claim" or reply.value is None:
         return
     assignment: Assignment = reply.value.assignment
@@ -147,7 +147,7 @@ def claims_are_handed_once(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def claims_get_what_nobody_is_at(reply: Reply, rows: Rows) -> Iterator[str]:
-    """The same claim gets the same attempt until its first heartbeat, and not after that."""
+    """A repeated claim gets its attempt again only before the attempt's first heartbeat."""
     if reply.call != "claim" or reply.value is None:
         return
     lease: Lease = reply.value.lease
@@ -156,10 +156,10 @@ def claims_get_what_nobody_is_at(reply: Reply, rows: Rows) -> Iterator[str]:
 
 
 def claims_are_not_taken_back(commit: Commit, rows: Rows) -> Iterator[str]:
-    """What a claimer was handed does not go back because an earlier call of the same claim was given up.
+    """An attempt that a claim got is not taken back because an earlier call of the same claim was abandoned.
 
-    A later call that fails in the node is given up as well, and then the task does go back: nobody can tell whether the
-    claimer has gone. So this holds where no actor raises and no disk stalls.
+    This holds only if no actor raises and no disk stalls. Otherwise a later call may fail in the node and be abandoned
+    as well, and then the task does go back, because nobody can tell whether the claimer is gone.
     """
     if not rows.faults.isdisjoint({*_ACTORS_CRASH, "commit_stalled"}):
         return
@@ -172,10 +172,10 @@ def claims_are_not_taken_back(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def handed_is_committed(assignment: Assignment, rows: Rows) -> Iterator[str]:
-    """What an agent is handed is committed: the attempt is out with that agent, under its lease, as it was defined."""
+    """An attempt that an agent is handed is committed for that agent, with its parameters and input."""
     task = rows.tasks.get(assignment.task_id)
     if task is None and assignment.session_id in rows.gone:
-        # It was cancelled, and removed, before its agent was reached.
+        # The run was cancelled, and removed, before the agent was reached.
         return
     where = f"attempt {assignment.attempt} of {assignment.task_id}"
     if task is None or task.attempt < assignment.attempt:
@@ -191,7 +191,7 @@ def handed_is_committed(assignment: Assignment, rows: Rows) -> Iterator[str]:
 
 
 def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
-    """What an agent is handed has not come to its end; only what takes an open attempt back may overtake it."""
+    """An attempt that an agent is handed has not ended, unless a cancellation or a reset overtook it."""
     ends = rows.ends.get((assignment.task_id, assignment.attempt))
     taken_back = ends and (ends[0] is TaskStatus.CANCELLED or assignment.session_id in rows.ledger.reset)
     if ends and not taken_back and rows.faults.isdisjoint(_ACTORS_CRASH):
@@ -200,7 +200,7 @@ def handed_is_open(assignment: Assignment, rows: Rows) -> Iterator[str]:
 
 
 def who_is_handed_an_attempt_has_time_for_it(assignment: Assignment, rows: Rows) -> Iterator[str]:
-    """An agent has the whole time of its lease from when it is handed the attempt, however long its commit took."""
+    """An agent has almost its full lease from when it is handed an attempt, however long the commit took."""
     attempt, lease = (assignment.task_id, assignment.attempt), rows.leases.get(assignment.agent_id)
     held = lease is not None and (lease.task_id, lease.attempt) == attempt
     just_now = rows.clock_moved_within(_THAWED_S) or rows.now() - rows.thawed_at < _THAWED_S
@@ -212,7 +212,7 @@ def who_is_handed_an_attempt_has_time_for_it(assignment: Assignment, rows: Rows)
 
 
 def life_ends_the_handing_over(assignment: Assignment, rows: Rows) -> Iterator[str]:
-    """What was handed over once is not handed over again once its agent has shown life."""
+    """An attempt is not handed over again after its agent has shown life."""
     attempt, lease = (assignment.task_id, assignment.attempt), rows.leases.get(assignment.agent_id)
     held = lease is not None and (lease.task_id, lease.attempt) == attempt
     if lease is not None and held and attempt in rows.ledger.handed and (lease.active_seen or lease.heartbeat_seen):
@@ -221,7 +221,7 @@ def life_ends_the_handing_over(assignment: Assignment, rows: Rows) -> Iterator[s
 
 
 def calls_are_handed_once(assignment: Assignment, rows: Rows) -> Iterator[str]:
-    """The call of a tool is handed over once, whatever happens, but for a network that repeats it."""
+    """A tool call is handed over once, unless the network repeats it."""
     attempt = (assignment.task_id, assignment.attempt)
     if assignment.tool and attempt in rows.ledger.called and "delivery_repeated" not in rows.faults:
         yield f"the call of {assignment.task_id} is handed over again, as attempt {assignment.attempt}"
@@ -230,11 +230,11 @@ def calls_are_handed_once(assignment: Assignment, rows: Rows) -> Iterator[str]:
 
 
 _UNKNOWN: Final = frozenset({"lost", "outcome_unknown", "timeout", "heartbeat_timeout"})
-"""The codes of failures that leave open what came of a call that was sent."""
+"""The error codes that leave the outcome of a sent call unknown."""
 
 
 def unknown_calls_are_not_repeated(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A call of which nobody knows whether it was made is made again only where that does no harm."""
+    """A tool call with an unknown outcome is repeated only if it is idempotent."""
     for before, after in commit.moved_tasks:
         definition = rows.task_definition(after)
         if definition.kind is not TaskKind.TOOL or definition.idempotent or not before.is_out:
@@ -247,7 +247,7 @@ def unknown_calls_are_not_repeated(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def results_are_of_their_attempts(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A task's result is what the agent of that very attempt sent for it."""
+    """A task's result is the one that the agent of its last attempt sent for that attempt."""
     for before, after in commit.moved_tasks:
         if after.status is not TaskStatus.COMPLETED or not before.is_out:
             continue
@@ -256,7 +256,7 @@ def results_are_of_their_attempts(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _sent(task: Task, commit: Commit, rows: Rows) -> Iterator[Any]:
-    """What may be the result: what was sent for this attempt, or with no number by an agent that had shown life."""
+    """Yield the possible results: those sent for this attempt, or without a number by an agent that had shown life."""
     for attempt in range(1, task.attempt + 1):
         for who, what, result in rows.ledger.said.get((task.task_id, attempt), ()):
             if who == task.agent_id and (what == "complete" and attempt == task.attempt):
@@ -268,16 +268,16 @@ def _sent(task: Task, commit: Commit, rows: Rows) -> Iterator[Any]:
 
 
 def nothing_accepted_is_lost(rows: Rows) -> Iterator[str]:
-    """Every run that was ever accepted is there."""
+    """Every run that was ever accepted is stored, unless retention removed it."""
     for key, session_id in rows.ledger.accepted.items():
         if rows.session(session_id) is None:
             yield f"session {session_id}, accepted for key {key!r}, is gone"
 
 
 def everything_ends(rows: Rows) -> Iterator[str]:
-    """Once faults have stopped, every run comes to its end.
+    """Once faults have stopped, every run ends.
 
-    One whose actor kept crashing may be paused, and what waits for it waits for whoever resumes it.
+    A run whose actor kept crashing may stay paused instead, and runs that wait for it may wait until it is resumed.
     """
     for session in rows.sessions.values():
         if session.status not in SESSION_ENDED and not _is_held_up(session, rows):

@@ -1,4 +1,4 @@
-"""What every commit has to keep of the preference that a run has for its agent."""
+"""The promise about a run's preference for its agent."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -7,13 +7,13 @@ from opscore.runtime.simulation.promises.dispatch import CALM_S, granted, is_fre
 from opscore.runtime.simulation.rows import Commit, Rows
 
 WINDOW_MIN: Final = 100
-"""Where fewer of a line are in mind, an agent that is free may wait until more are read, and others go first."""
+"""With a smaller window, a free agent may have to wait until more of its line is read, and others go first."""
 
 
 def the_sessions_agent_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
-    """In calm times what asks for a capability goes to its session's agent, where that has it and is free.
+    """In calm times a task that asks for a capability goes to its session's agent, if that has it and is free.
 
-    But for what is limited: a gate may open with another agent, which takes what waits there.
+    Limited tasks are exempt: a gate may open with another agent, which takes the task that waits there.
     """
     yield from _still_free(rows)
     for lease in granted(commit):
@@ -29,7 +29,7 @@ def the_sessions_agent_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _still_free(rows: Rows) -> Iterator[str]:
-    """Who was passed over, and was not given something else at that very moment."""
+    """Yield the agents that were passed over, and did not get other work at the same moment."""
     while rows.not_preferred and rows.not_preferred[0][0] < rows.now():
         at, agent_id, told = rows.not_preferred.pop(0)
         if rows.touched.get(agent_id, 0.0) < at and agent_id in rows.agents:

@@ -1,4 +1,4 @@
-"""What every commit has to keep of runs: their order, their ends, and what undoes them."""
+"""Promises about runs: the order of their steps, their ends, and their unwinding."""
 
 import functools
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _AT_THE_END = (Role.COMPENSATION, Role.ON_FAILURE)
 
 
 def sessions_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Every move of a session is a row of the transition table; one that has ended stays so, unless it is retried."""
+    """A session changes its status only as the transition table says, and never after its end unless it is retried."""
     for change in commit.of(SESSIONS.name):
         before, after = change.before, change.after
         if before is None or after is None:
@@ -33,7 +33,7 @@ def sessions_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
 
 @functools.cache
 def _reached(status: SessionStatus) -> set[SessionStatus]:
-    """Where one commit leads: what fails may settle at once, and what is resumed or retried may end at once."""
+    """Return the statuses that one commit can reach, through up to three transitions: a failing run may end at once."""
     reached: set[SessionStatus] = set()
     further = {end for start, end in _SESSION_MOVES if start == status}
     for _ in range(3):
@@ -43,7 +43,7 @@ def _reached(status: SessionStatus) -> set[SessionStatus]:
 
 
 def order_follows_the_graph(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A step begins when everything it depends on is over, in that very commit, and not before."""
+    """A step begins in the very commit in which the last of its dependencies is over, and not before."""
     for session_id in {change.key.partition(".")[0] for change in (*commit.of(TASKS.name), *commit.of(SESSIONS.name))}:
         session = rows.sessions.get(session_id)
         if session is None or session.unwinding:
@@ -69,19 +69,19 @@ def _in_order(
         tasks[key].status is TaskStatus.SKIPPED for key in definition.depends_on
     )
     if definition.when is not None and not skipped:
-        # What its condition says is for the interpreter of the tests to know.
+        # Only the tests' interpreter evaluates conditions; it checks these steps.
         return
     if skipped != (task.status is TaskStatus.SKIPPED) and not missing and task.status is not TaskStatus.PENDING:
         yield f"task {task.task_id} is {task.status}, and all it depends on was {'' if skipped else 'not '}skipped"
 
 
 def is_over(task: Task, tasks: dict[str, Task], rows: Rows) -> bool:
-    """Whether what depends on a step may begin: it is complete or skipped, or its failure does no harm."""
+    """Whether a step no longer holds up its dependents: it is complete or skipped, or its failure is harmless."""
     return task.status in (TaskStatus.COMPLETED, TaskStatus.SKIPPED) or harmless(task, tasks, rows)
 
 
 def harmless(task: Task, tasks: dict[str, Task], rows: Rows) -> bool:
-    """Whether a step has failed, and its run goes on: by its fallback, or because it need not succeed."""
+    """Whether a step has failed without failing its run: its fallback succeeded, or it has `continueOnFailure`."""
     if task.status is not TaskStatus.FAILED:
         return False
     definition = rows.task_definition(task)
@@ -90,10 +90,10 @@ def harmless(task: Task, tasks: dict[str, Task], rows: Rows) -> bool:
 
 
 def handlers_begin_when_they_are_called_for(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A fallback begins when its step has failed for good; what undoes a run, when that has failed or is cancelled.
+    """A fallback begins only after its step failed permanently, and compensations only when the run unwinds.
 
-    Compensation waits until nothing else of the run is out, undoes only what was completed, and what was completed
-    last first; the task for a failed run comes after all of that, and not when it was cancelled.
+    Compensations wait until no other attempt of the run is out. They undo only completed steps, the last one first.
+    The `onFailure` task comes after all of them, and does not run if the run was cancelled.
     """
     for before, after in commit.moved_tasks:
         definition = rows.task_definition(after)
@@ -129,7 +129,7 @@ def _in_reverse(
         if mine is None:
             yield f"compensation {task.task_id} begins, and what it undoes was not completed"
             return
-        # Where the clock was set back, only what depends on a step is sure to have come after it.
+        # If the clock was moved, only the dependents of a step are sure to have come after it.
         later = _after(mine.key, steps)
         ended_at = tasks[mine.key].ended_at or 0
         by_time = "clock_moves" not in rows.faults
@@ -142,7 +142,7 @@ def _in_reverse(
 
 
 def _after(key: str, steps: list[TaskDefinition]) -> set[str]:
-    """The steps that depend on one, themselves or through others."""
+    """Return the steps that depend on one, directly or through others."""
     found: set[str] = set()
     further = {key}
     while further:
@@ -152,7 +152,7 @@ def _after(key: str, steps: list[TaskDefinition]) -> set[str]:
 
 
 def sessions_end_whole(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A session ends when its tasks have: completed with every step over, failed with an error and its dead letters."""
+    """A session ends after all its tasks: completed if all steps are over, else cancelled or failed with a cause."""
     for change in commit.of(SESSIONS.name):
         session: Session | None = change.after
         if session is None:
@@ -201,7 +201,7 @@ def _result(task: Task, tasks: dict[str, Task], definition: TaskDefinition, item
 
 
 def lists_are_gone_through_in_bounds(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No more items of a list are under way than may be, each is done once, and the task ends with all of them."""
+    """A `forEach` task runs at most `concurrency` items at a time, each once, and completes when all are done."""
     above = {(task.session_id, task.ordinal) for task in _changed_items(commit)}
     for session_id, ordinal in above:
         line = [task for task in rows.every_task_of(session_id) if task.ordinal == ordinal]
@@ -218,9 +218,9 @@ def lists_are_gone_through_in_bounds(commit: Commit, rows: Rows) -> Iterator[str
 
 
 def lists_fail_by_the_first_failure(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A list fails by the first item that failed, and from then on nothing more of it begins or is tried again.
+    """A `forEach` task fails by its first failed item, after which none of its items begins or is retried.
 
-    What is taken back as its run is paused waits there, and is called off when that is resumed.
+    If the run is paused, items that were taken back wait, and are cancelled when it is resumed.
     """
     for before, after in commit.moved_tasks:
         if after.item is None and (after.items is None or after.status is not TaskStatus.FAILED):
@@ -245,7 +245,7 @@ def _changed_items(commit: Commit) -> Iterator[Task]:
 
 
 def _undone(session: Session, tasks: dict[str, Task], rows: Rows) -> Iterator[str]:
-    """What has to be so of a run that ended otherwise than complete."""
+    """Check a run that ended without completing."""
     cancelled = session.status is SessionStatus.CANCELLED
     if cancelled != (session.cancelled_at is not None):
         yield f"session {session.session_id} is {session.status}, and was cancelled at {session.cancelled_at}"
@@ -268,7 +268,7 @@ def _was_terminated(session: Session, rows: Rows) -> bool:
 
 
 def failing_sessions_start_nothing(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Once a session fails or is cancelled, nothing of it is released, retried or given out but what undoes it."""
+    """Once a session fails or is cancelled, only tasks that undo it are released, retried or dispatched."""
     for before, after in commit.moved_tasks:
         session = rows.sessions.get(after.session_id)
         if session is None or not session.unwinding or _role(after, rows) in _AT_THE_END:
@@ -285,12 +285,12 @@ def failing_sessions_start_nothing(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _timed_out(error: Failure) -> bool:
-    """Whether it is the run's own time that is over; a run below hands its code on, within another sentence."""
+    """Whether the run's own timeout is over; an error from a child run has the same code, but another message."""
     return error.code == "session_timeout" and not error.message.startswith("task ")
 
 
 def cancelling_calls_everything_back(commit: Commit, rows: Rows) -> Iterator[str]:
-    """When a session is cancelled or its time is over, no attempt of it stays open, in that very commit."""
+    """The commit that cancels a session, or ends it by its timeout, leaves none of its attempts open."""
     for change in commit.of(SESSIONS.name):
         before, after = change.before, change.after
         if after is None or before is None:
@@ -304,7 +304,7 @@ def cancelling_calls_everything_back(commit: Commit, rows: Rows) -> Iterator[str
 
 
 def cancelled_runs_keep_their_reason(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Why a run was cancelled stays with it, whatever is told it after that; that its actor crashes may stand there."""
+    """A cancelled run keeps the reason of its cancellation, which only a crash of its actor may replace."""
     for change in commit.of(SESSIONS.name):
         before, after = change.before, change.after
         if before is None or after is None or before.cancelled_at is None or CRASHED in (before.reason, after.reason):
@@ -314,7 +314,7 @@ def cancelled_runs_keep_their_reason(commit: Commit, rows: Rows) -> Iterator[str
 
 
 def nothing_is_out_once_the_time_is_over(rows: Rows) -> Iterator[str]:
-    """In calm times no attempt of a step is out once its run's own time is over, whatever that run fails by."""
+    """In calm times no attempt of a step is out once its run's timeout is over, whatever the run's error is."""
     if not rows.calm_for(CALM_S):
         return
     for session_id in rows.unfinished:
@@ -328,7 +328,7 @@ def nothing_is_out_once_the_time_is_over(rows: Rows) -> Iterator[str]:
 
 
 def unfinished_sessions_are_listed(commit: Commit, rows: Rows) -> Iterator[str]:
-    """The index of unfinished sessions holds those, and no others."""
+    """The index of unfinished sessions lists exactly the unfinished sessions."""
     for change in (*commit.of(SESSIONS.name), *commit.of(OPEN_SESSIONS.name)):
         session = rows.sessions.get(change.key)
         unfinished = session is not None and session.status not in SESSION_ENDED
@@ -338,7 +338,7 @@ def unfinished_sessions_are_listed(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def runs_below_have_their_input(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A run that a task waits for begins with the input that the task's parameters give it."""
+    """A child run begins with the input that the parameters of its parent task specify."""
     for change in commit.of(SESSIONS.name):
         session: Session | None = change.after
         if change.before is not None or session is None or session.parent_task_id is None:
@@ -349,9 +349,9 @@ def runs_below_have_their_input(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def runs_and_what_waits_for_them_agree(rows: Rows) -> Iterator[str]:
-    """In calm times what waits for a run has one that goes on, and a run that is waited for has who waits for it.
+    """In calm times every task that waits for a child run has one, and every child run has a task that waits for it.
 
-    Where one of them was paused because its actor kept crashing, that is left to whoever steers it.
+    This is not checked where either run is paused, because its actor kept crashing; an operator has to resume it.
     """
     if not rows.calm_for(CALM_S):
         return
@@ -379,7 +379,7 @@ def runs_and_what_waits_for_them_agree(rows: Rows) -> Iterator[str]:
 
 
 def _waits_no_more_since(above: Task | None) -> float | None:
-    """When a task ended, or began to wait for another run, as far as it says."""
+    """Return when a task ended, or began to wait for another run; None if unknown."""
     if above is None:
         return None
     return above.started_at if above.awaits else above.ended_at

@@ -1,4 +1,4 @@
-"""What every commit has to keep of signals: each has its number, and goes to one task that waits for its name."""
+"""Promises about signals: each is numbered, and goes to one task that waits for its name."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from opscore.runtime.tables import SIGNALS, TASKS
 
 
 def signals_are_numbered_as_they_come(commit: Commit, rows: Rows) -> Iterator[str]:
-    """The signals of a run have the numbers from 0 on, each once, in the order in which they came."""
+    """The signals of a run are numbered from 0 in the order in which they came, without gaps or duplicates."""
     for session_id in {change.after.session_id for change in commit.of(SIGNALS.name) if change.before is None}:
         numbers = sorted(signal.number for signal in rows.signals.values() if signal.session_id == session_id)
         if numbers != list(range(len(numbers))):
@@ -17,7 +17,7 @@ def signals_are_numbered_as_they_come(commit: Commit, rows: Rows) -> Iterator[st
 
 
 def signals_are_taken_once_and_in_order(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A signal is the result of one task that waits for its name, and the first that came is taken first."""
+    """A signal becomes the result of one task that waits for its name, in the order in which signals came."""
     for change in commit.of(SIGNALS.name):
         before, after = change.before, change.after
         if after is None:
@@ -40,7 +40,7 @@ def _out_of_turn(signal: Signal, rows: Rows) -> Iterator[str]:
 
 
 def signals_find_who_waits(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No task waits for a signal that has come."""
+    """No task waits for a signal that has come and that no other task has taken."""
     for change in (*commit.of(SIGNALS.name), *commit.of(TASKS.name)):
         if change.after is None:
             continue
@@ -64,7 +64,7 @@ def who_waited_first_is_told_first(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _waits_for(task: Task, signal: Signal, rows: Rows) -> bool:
-    # What goes through a list waits for its items.
+    # A task with a list waits for its items, not for a signal.
     if not task.awaits or task.items is not None:
         return False
     definition = rows.task_definition(task)

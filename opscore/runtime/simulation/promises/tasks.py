@@ -1,4 +1,4 @@
-"""What every commit has to keep of tasks and sessions."""
+"""Promises about tasks: their transitions, attempts, retries and records."""
 
 import functools
 from collections.abc import Iterator
@@ -35,22 +35,22 @@ _NEVER_RETRIED = frozenset(
         "expression_exhausted",
     }
 )
-"""The codes of failures that no other try would help."""
+"""The error codes that are never retried."""
 _NO_RETRY_HELPS = (TaskKind.SIGNAL, TaskKind.DELAY)
 _EPSILON_S = 1e-6
 COMMITS_WITHIN_S = 400.0
 """How long a commit may wait for its disk."""
 FAILURE_MESSAGE = "it failed"
-"""What simulated agents say of a failure of their own."""
+"""The message with which simulated agents report a failure of their own."""
 
 
 def decided_at(commit: Commit, entity_id: str) -> float:
-    """When it was decided what a commit says of an entity; the commit itself may have waited for its disk."""
+    """Return when a commit's change to an entity was decided; the commit itself may have waited for its disk."""
     return next((record.at for record in commit.records if record.entity_id == entity_id), commit.at)
 
 
 def tasks_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Every move of a task is a row of the table; what has ended stays as it is, unless its run is retried."""
+    """A task changes its status only as the transition table says, and after its end only if its run is retried."""
     for change in commit.of(TASKS.name):
         before, after = change.before, change.after
         if before is None or after is None:
@@ -65,13 +65,13 @@ def tasks_move_by_the_table(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _is_kept(task: Task, rows: Rows) -> bool:
-    """Whether a run that is tried again keeps what was completed of this: all but what tells of its failure."""
+    """Whether a retried run keeps this task if it was completed: all but the `onFailure` task."""
     return rows.task_definition(task).role is not Role.ON_FAILURE
 
 
 @functools.cache
 def _may_move(before: TaskStatus, after: TaskStatus) -> bool:
-    """Whether a move leads there, or several in one commit: what is revived begins at once, as what is free to may."""
+    """Whether one commit can lead there: a retried task may begin, and a ready one be dispatched, in the same one."""
     steps = {end for start, end in _TASK_MOVES if start == before}
     if before in TASK_ENDED:
         steps |= {end for start, end in _TASK_MOVES if start is TaskStatus.PENDING}
@@ -79,7 +79,7 @@ def _may_move(before: TaskStatus, after: TaskStatus) -> bool:
 
 
 def attempts_count_dispatches(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Each dispatch has the next attempt number, and nothing else changes it."""
+    """Each dispatch takes the next attempt number, and nothing else changes it."""
     for change in commit.of(TASKS.name):
         before, after = change.before, change.after
         if after is None:
@@ -93,7 +93,7 @@ def attempts_count_dispatches(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def attempts_end_once(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An attempt comes to one end, and to no other after that."""
+    """An attempt ends once."""
     for before, _ in commit.moved_tasks:
         ends = rows.ends.get((before.task_id, before.attempt), [])
         if len(ends) > 1:
@@ -101,7 +101,7 @@ def attempts_end_once(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def retries_follow_the_policy(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A failure spends one retry and waits as the policy says; the last one fails the task, and none before it."""
+    """A failure uses up one retry and waits as the policy says, and a task fails only when no retry is allowed."""
     for before, after in commit.moved_tasks:
         policy = rows.task_definition(after).retry
         if after.status is TaskStatus.PENDING_RETRY:
@@ -151,16 +151,16 @@ def _another_item_failed(item: Task, rows: Rows) -> bool:
 
 
 def _failed_for_good(task: Task, rows: Rows) -> bool:
-    """Whether its agent has ended the attempt as one that no retry helps."""
+    """Whether the agent reported the failure as one that must not be retried."""
     said = rows.ledger.said.get((task.task_id, task.attempt), ())
     message = None if task.error is None else task.error.message
     return any(what == "fail for good" and message == FAILURE_MESSAGE for _, what, _ in said)
 
 
 def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An attempt that is lost or undelivered spends no retry, within `dispatch_attempts_max` of them in a row.
+    """A lost or undelivered attempt uses up no retry, as long as fewer than `dispatch_attempts_max` come in a row.
 
-    What ends an attempt otherwise ends the row.
+    An attempt that ends in another way starts the count anew.
     """
     for before, after in commit.moved_tasks:
         if after.status in (TaskStatus.PENDING_RETRY, TaskStatus.COMPLETED) and after.bounces:
@@ -184,7 +184,7 @@ def losses_are_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def tasks_begin_anew(commit: Commit, rows: Rows) -> Iterator[str]:
-    """What a run that is tried again does anew has all its retries again, and nothing of what came of it before."""
+    """A task that a retried run repeats has all its retries again, and no result or error from before."""
     for before, after in commit.moved_tasks:
         if before.status not in TASK_ENDED or after.status in TASK_ENDED:
             continue
@@ -195,14 +195,14 @@ def tasks_begin_anew(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def completed_tasks_have_no_error(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A task that was completed has no error, whatever became of its attempts before."""
+    """A completed task has no error, even if earlier attempts failed."""
     for _, after in commit.moved_tasks:
         if after.status is TaskStatus.COMPLETED and after.error is not None:
             yield f"task {after.task_id} is complete, and its error is {after.error.message!r}"
 
 
 def admission_is_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No run is triggered while `sessions_open_max` are unfinished; what other runs start is not held up."""
+    """No run is triggered while `sessions_open_max` are unfinished; child and retried runs are exempt."""
     begun = [change for change in commit.of(SESSIONS.name) if change.before is None and change.after is not None]
     if not begun or len(rows.unfinished) <= rows.limits.sessions_open_max:
         return
@@ -216,7 +216,7 @@ def admission_is_bounded(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def records_tell_every_change(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Each change of a status has its record in the same commit, and each record its change."""
+    """Each change of a status has a record in the same commit, and each record of one its change."""
     told = [(record.entity_id, record.kind) for record in commit.records if record.entity in ("task", "session")]
     changed = [
         *_statuses(commit.of(TASKS.name), "task"),
@@ -236,7 +236,7 @@ def records_tell_every_change(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def _may_be_discarded(task_id: str, rows: Rows) -> bool:
-    """Whether a task's run has ended, or was cancelled, which leaves no dead letters of what had failed before."""
+    """Whether a task's run has ended, or was cancelled, which discards the dead letters from before."""
     session = rows.session(session_of(task_id))
     return session is not None and (session.cancelled_at is not None or session.status in SESSION_ENDED)
 
@@ -249,7 +249,7 @@ def _statuses(changes: list[Change], entity: str) -> Iterator[tuple[str, str]]:
 
 
 def _attempts_told(records: tuple[Record, ...], rows: Rows) -> Iterator[str]:
-    # Of what moves several times in one commit, the last record tells where it stands.
+    # If a task changes several times in one commit, its last record has its final state.
     for record in {record.entity_id: record for record in records}.values():
         task = rows.tasks.get(record.entity_id)
         attempt: Any = record.data.get("attempt")
@@ -258,7 +258,7 @@ def _attempts_told(records: tuple[Record, ...], rows: Rows) -> Iterator[str]:
 
 
 def decisions_come_before_commits(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No record is younger than its commit, unless the clock was set back in between."""
+    """No record has a later time than its commit, unless the clock was set back in between."""
     if not rows.clock_moved_within(COMMITS_WITHIN_S) and any(
         record.at > commit.at + _EPSILON_S for record in commit.records
     ):
@@ -266,7 +266,7 @@ def decisions_come_before_commits(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def keys_keep_their_sessions(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An idempotency key leads to one session for as long as it is kept, and that session is there."""
+    """An idempotency key leads to one session until it expires, and that session is stored."""
     for change in commit.of("idempotency"):
         moved = change.before is not None and change.after is not None and change.before != change.after
         if moved and not key_is_over(change.before.trigger.session_id, rows):

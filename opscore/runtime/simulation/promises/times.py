@@ -1,4 +1,4 @@
-"""What every commit has to keep of times: until when tasks and runs may wait and take, and agents be silent."""
+"""Promises about times: how long tasks and runs may wait and take, and how long agents may be silent."""
 
 import math
 from collections.abc import Iterator
@@ -15,21 +15,21 @@ from opscore.runtime.timers import STOOD_STILL_S
 
 _EPSILON_S: Final = 1e-6
 NOTICED_S: Final = 45.0
-"""How long it takes at most until it is noticed that the clock was moved, and the little that agents have at least."""
+"""How long it takes at most to notice that the clock was moved, plus the short time that agents have at least."""
 ASKED_WITHIN_S: Final = 1.5
-"""How long it may take to learn who is free, and a little."""
+"""How long it may take to learn which agents are free, with a margin."""
 NOT_CLOSED: Final = "schedule_to_close"
-"""The code of a task whose own time is over."""
+"""The error code of a task whose `scheduleToCloseSeconds` are over."""
 LISTENS_S: Final = 0.2
-"""How long at least a node that stood still listens to what was said meanwhile, before it takes anybody for silent."""
+"""How long a node that stood still listens to earlier reports at least, before it counts any agent as silent."""
 LISTENS_LONG_S: Final = 9.0
-"""The same, where somebody's time was over for long when it went on."""
+"""The same for an agent whose time had been over for long when the node went on."""
 _OVER_BY_TIME: Final = frozenset({"agent.lease_expired", "agent.fell_silent", "agent.timed_out"})
 _NOT_BEGUN: Final = TASK_ENDED | {TaskStatus.PENDING}
 
 
 def tasks_close_when_they_have_to(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A task has `scheduleToCloseSeconds` for all attempts from when it begins, and anew where its run is retried."""
+    """A task has `scheduleToCloseSeconds` for all its attempts from when it begins, and again if its run is retried."""
     for change in commit.of(TASKS.name):
         before, after = change.before, change.after
         if after is None or after.status in _NOT_BEGUN or after.items is not None:
@@ -44,7 +44,7 @@ def tasks_close_when_they_have_to(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def tasks_wait_as_long_as_they_may(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A task waits for an agent for `scheduleToStartSeconds`, each time anew, and not beyond the end of its time."""
+    """A task waits for an agent for `scheduleToStartSeconds` each time, but not beyond `scheduleToCloseSeconds`."""
     for change in commit.of(TASKS.name):
         before, after = change.before, change.after
         if after is None or after.status is not TaskStatus.READY:
@@ -63,9 +63,9 @@ def _waits_until(task: Task, rows: Rows) -> float | None:
 
 
 def nothing_begins_once_its_time_is_over(commit: Commit, rows: Rows) -> Iterator[str]:
-    """No attempt begins of a task, or of a run, that had to be over before; what undoes a run may take longer.
+    """No attempt begins after the deadline of its task or its run; tasks that undo a run are exempt from the run's.
 
-    Between the decision and the question who is free a second may pass, and more where everything stands still.
+    A second may pass between the decision and the search for a free agent, and more if the machine freezes.
     """
     if rows.clock_moved_within(COMMITS_WITHIN_S):
         return
@@ -80,7 +80,7 @@ def nothing_begins_once_its_time_is_over(commit: Commit, rows: Rows) -> Iterator
 
 
 def what_is_cut_off_says_by_what(commit: Commit, rows: Rows) -> Iterator[str]:
-    """What time ends fails by `schedule_to_close` where the time of its task was over first, and else by `timeout`."""
+    """An attempt that runs out of time fails by `schedule_to_close` if that deadline came first, else by `timeout`."""
     for before, after in commit.moved_tasks:
         error = after.error
         failed = before.is_out and after.status in (TaskStatus.PENDING_RETRY, TaskStatus.FAILED)
@@ -94,7 +94,7 @@ def what_is_cut_off_says_by_what(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def runs_have_their_time(commit: Commit, rows: Rows) -> Iterator[str]:
-    """A run has `sessionTimeoutSeconds` from when it begins, and anew when it is tried again."""
+    """A run has `sessionTimeoutSeconds` from when it begins, and again when it is retried."""
     for change in commit.of(SESSIONS.name):
         before, after = change.before, change.after
         if after is None or after.unwinding or after.status in SESSION_ENDED:
@@ -108,7 +108,7 @@ def runs_have_their_time(commit: Commit, rows: Rows) -> Iterator[str]:
             if allowed_s is not after.due_at:
                 yield f"session {change.key} is due at {after.due_at}, and may take {allowed_s}"
             continue
-        # When it was decided that it begins lies between when it was asked for, or had ended, and the commit.
+        # The run's beginning was decided after it was requested, or had ended, and before the commit.
         earliest = after.created_at if before is None else before.ended_at
         in_time = earliest - _EPSILON_S <= after.due_at - allowed_s <= commit.at + _EPSILON_S
         if not in_time and not rows.clock_moved_within(COMMITS_WITHIN_S):
@@ -116,7 +116,7 @@ def runs_have_their_time(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def agents_have_time_to_speak(commit: Commit, rows: Rows) -> Iterator[str]:
-    """After a restart no time of an attempt is over before its agent had a lease to speak."""
+    """After a restart no attempt runs out of time before its agent has had a full lease to report."""
     for record in commit.records:
         lease = rows.leases.get(record.entity_id) if record.kind == "agent.resumed" else None
         if lease is None:
@@ -127,10 +127,11 @@ def agents_have_time_to_speak(commit: Commit, rows: Rows) -> Iterator[str]:
 
 
 def attempts_have_their_time_whatever_the_clock_shows(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Where the clock was moved, agents get a full lease to speak, and attempts keep the whole time that they have.
+    """When the clock is moved, agents get a full lease to report, and attempts keep the time that they had left.
 
-    Nothing but the clock may go wrong in the node: who crashes as it is told of the clock, or waits for its disk as it
-    moves again, has it wrong. That some have longer, because they were given out as the clock was moved, is no harm.
+    The latter is checked only if nothing but the clock goes wrong in the node: an actor that crashes while it handles
+    the change, or waits for its disk while the clock moves again, computes wrong times. Attempts that were dispatched
+    while the clock was moved may have longer, which does no harm.
     """
     for record in commit.records:
         lease = rows.leases.get(record.entity_id) if record.kind == "agent.given_time" else None
@@ -142,7 +143,7 @@ def attempts_have_their_time_whatever_the_clock_shows(commit: Commit, rows: Rows
         if told_s < 0 and lease.expires_at > record.at + lease.lease_s + _EPSILON_S:
             yield f"{who}, and may be silent for {lease.expires_at - record.at:g} s"
         granted_at, allowed_s = rows.granted[lease.agent_id], rows.task_definition(rows.task(lease.task_id)).timeout_s
-        # What was decided before that, and committed after it, counts from the decision.
+        # An attempt that was decided before the change and committed after it counts from the decision.
         unclear = rows.node_may_fail or granted_at in (rows.clock_moved_at, rows.thawed_at)
         if (
             unclear
@@ -157,10 +158,10 @@ def attempts_have_their_time_whatever_the_clock_shows(commit: Commit, rows: Rows
 
 
 def what_was_said_meanwhile_is_heard(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Where everything stood still, no attempt whose time was not over before is over until what was said is heard.
+    """After a freeze no attempt that was still in time before it is ended before pending reports are heard.
 
-    Nothing else may go wrong in the node: who is told to look at an attempt because an actor crashed, or waits for its
-    disk, may do so just as everything stands still.
+    This is checked only if nothing else goes wrong in the node: an actor that looks at an attempt because another one
+    crashed, or that waits for its disk, may do so just when the machine freezes.
     """
     if rows.node_may_fail:
         return
@@ -177,21 +178,21 @@ def what_was_said_meanwhile_is_heard(commit: Commit, rows: Rows) -> Iterator[str
 
 
 def agents_may_be_silent_anew(commit: Commit, rows: Rows) -> Iterator[str]:
-    """Whoever shows life may be silent for `heartbeatSeconds` from that moment on."""
+    """From each sign of life on, an agent may be silent for `heartbeatSeconds`."""
     for record in commit.records:
         lease = rows.leases.get(record.entity_id) if record.kind in ("agent.started", "agent.renewed") else None
         if lease is None or lease.heartbeat_s is None:
             continue
         goes_on = lease.tool or record.entity_id not in rows.agents or rows.is_functions(lease)
         if record.kind == "agent.renewed" and goes_on:
-            # That a function or a call is still under way, the node sees itself: nobody has said anything.
+            # The node itself sees that a function or a call is still under way; this is no report of an agent.
             continue
         if not _is_same(lease.silent_at, record.at + lease.heartbeat_s):
             yield f"{lease.agent_id} shows life at {record.at}, and may be silent until {lease.silent_at}"
 
 
 def unknown_deliveries_are_waited_for_shortly(commit: Commit, rows: Rows) -> Iterator[str]:
-    """An agent of which nobody knows whether it got its attempt has at most `unknown_outcome_lease_s` to show life."""
+    """After a delivery with unknown outcome, the agent has at most `unknown_outcome_lease_s` to show life."""
     for record in commit.records:
         lease = rows.leases.get(record.entity_id) if record.kind == "agent.delivery_unknown" else None
         if lease is None or lease.active_seen or lease.heartbeat_seen:
