@@ -1,6 +1,7 @@
 """What happened in a world: a timeline to read, a ledger of what was promised, and the journal's fingerprint."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ class Ledger:
 
     accepted: dict[str, str] = attrs.field(factory=dict)
     """The session that each idempotency key was answered with."""
+    asking: Counter[str] = attrs.field(factory=Counter)
+    """How many clients are asking for a run under each idempotency key."""
     refused: dict[int, str] = attrs.field(factory=dict)
     """Why triggers were refused permanently, by their number."""
     unanswered: dict[int, str] = attrs.field(factory=dict)

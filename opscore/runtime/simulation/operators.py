@@ -136,6 +136,7 @@ class Operators:
 
         arguments = {"key": key, **attrs.asdict(trigger, filter=attrs.filters.include(*_ASKED))}
         arguments["workflow_id"] = document["id"]
+        self._ledger.asking[key] += 1
         again_s = AGAIN_S
         while True:
             try:
@@ -143,6 +144,7 @@ class Operators:
             except _REFUSED_FOR_GOOD as error:
                 self._note(f"client {number}", f"is refused for good: {error}")
                 self._ledger.refused[number] = str(error)
+                self._ledger.asking[key] -= 1
                 self._ledger.unanswered.pop(number)
                 self._accepted[number].set()
                 self._answered()
@@ -155,6 +157,7 @@ class Operators:
             else:
                 self._replied(Reply(call="trigger", arguments=arguments, value=session))
                 self._sessions[number] = session.session_id
+                self._ledger.asking[key] -= 1
                 self._ledger.unanswered.pop(number)
                 self._accepted[number].set()
                 self._answered()

@@ -13,9 +13,12 @@ WINDOW_MIN: Final = 100
 def the_sessions_agent_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
     """In calm times a task that asks for a capability goes to its session's agent, if that has it and is free.
 
-    Limited tasks are exempt: a gate may open with another agent, which takes the task that waits there.
+    Limited tasks are exempt: a gate may open with another agent, which takes the task that waits there. So are moments
+    at which several clients ask for a run under one key: only one of them gets it, and an agent is offered to each.
     """
     yield from _still_free(rows)
+    if any(clients > 1 for clients in rows.ledger.asking.values()):
+        return
     for lease in granted(commit):
         task = rows.tasks[lease.task_id]
         preferred = rows.agents.get(rows.sessions[lease.session_id].agent_id or "")
