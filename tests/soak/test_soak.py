@@ -14,7 +14,7 @@ PATIENCE_S = 120.0
 
 
 def short(**fields: object) -> Plan:
-    return Plan(seconds=6.0, runs_min=RUNS_MIN, every_s=0.5, load=0.5, keep_s=2.0, timed=False, seed=1, **fields)  # type: ignore[arg-type]
+    return Plan(seconds=4.0, runs_min=RUNS_MIN, every_s=0.5, load=0.5, keep_s=2.0, timed=False, seed=1, **fields)  # type: ignore[arg-type]
 
 
 def test_in_a_few_seconds_of_everything_nothing_grows_and_nothing_is_left() -> None:

@@ -1,6 +1,7 @@
 """A mirror of a simulated store's rows as values, updated with every commit, and the changes of each commit."""
 
 import functools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -143,6 +144,8 @@ class Rows(Marks):
         """Tasks that had to wait although they came first: when, which, and the message for that."""
         self.not_preferred: list[tuple[float, str, str]] = []
         """Agents that did not get a task although its run prefers them: when, which, and the message for that."""
+        self.contended_at = -math.inf
+        """When several clients last asked for a run under one key."""
         self.behind: dict[str, dict[str, None]] = {}
         """The agents that hold a lease behind each gate, by the gate's name."""
         self.newest: dict[str, int] = {}

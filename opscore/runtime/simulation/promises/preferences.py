@@ -9,6 +9,9 @@ from opscore.runtime.simulation.rows import Commit, Rows
 WINDOW_MIN: Final = 100
 """With a smaller window, a free agent may have to wait until more of its line is read, and others go first."""
 
+CONTENDED_S: Final = 1.0
+"""How long an agent that was offered in vain may still be held back."""
+
 
 def the_sessions_agent_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
     """In calm times a task that asks for a capability goes to its session's agent, if that has it and is free.
@@ -18,6 +21,8 @@ def the_sessions_agent_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
     """
     yield from _still_free(rows)
     if any(clients > 1 for clients in rows.ledger.asking.values()):
+        rows.contended_at = rows.now()
+    if rows.now() < rows.contended_at + CONTENDED_S:
         return
     for lease in granted(commit):
         task = rows.tasks[lease.task_id]
