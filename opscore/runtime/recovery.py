@@ -15,7 +15,7 @@ from opscore.runtime.gates import WORKFLOW, limited
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import AgentAvailable
-from opscore.runtime.models import Agent, AgentSource, Record, Session, SessionStatus, Slot, TaskStatus
+from opscore.runtime.models import Agent, AgentSource, Lease, Record, Session, SessionStatus, Slot, TaskStatus
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.tables import (
     AGENTS,
@@ -226,8 +226,8 @@ def beginnings(view: Snapshot, *, library: Library, limits: Limits, now: float) 
     found: dict[str, list[float]] = {name: [] for name in bounded}
     since = now - max((limit.interval_s for limit in bounded.values()), default=0.0)
     records = RECORDS.scan(view, reverse=True) if bounded else ()
-    handed = {(task_id, attempt): at for task_id, attempt, at in _handed_over(view, now)} if bounded else {}
     try:
+        handed = _handed_over(view, library, now) if bounded else {}
         for record, _ in itertools.islice(records, RECORDS_LOOKED_AT_MAX):
             if record.at < since - COMMITS_TAKE_S or all(
                 len(found[name]) >= (limit.per_interval or 0) for name, limit in bounded.items()
@@ -244,11 +244,24 @@ def beginnings(view: Snapshot, *, library: Library, limits: Limits, now: float) 
     return {name: sorted(times) for name, times in found.items()}
 
 
-def _handed_over(view: Snapshot, now: float) -> Iterator[tuple[str, int, float]]:
-    """Yield the attempts without a sign of life, each with about the time of its handover; now, if that is to come."""
-    for lease, _ in LEASES.sound_rows(view):
-        if not leases.shows_life(lease):
-            yield lease.task_id, lease.attempt, lease.expires_at - lease.lease_s if lease.delivered else now
+def _handed_over(view: Snapshot, library: Library, now: float) -> dict[tuple[str, int], float]:
+    """Return the attempts without a sign of life, each with about the time of its handover; now, if that is to come."""
+    silent = [lease for lease, _ in LEASES.sound_rows(view) if not leases.shows_life(lease)]
+    return {
+        (lease.task_id, lease.attempt): _handed_over_at(view, library, lease) if lease.delivered else now
+        for lease in silent
+    }
+
+
+def _handed_over_at(view: Snapshot, library: Library, lease: Lease) -> float:
+    at = lease.expires_at - lease.lease_s
+    session, task = SESSIONS.read(view, lease.session_id).row, TASKS.read(view, lease.task_id).row
+    if session is None or task is None or task.closes_at is not None:
+        return at
+    # After a restart the agent gets a full lease again, which does not count: its timeout is extended only if less is
+    # left of that than of a lease.
+    timeout_s = library.find(view, session.definition_key).by_key[task.key].timeout_s
+    return at if timeout_s is None else min(at, lease.timeout_at - timeout_s)
 
 
 def _gates_of(view: Snapshot, record: Record, library: Library) -> Iterator[str]:

@@ -269,3 +269,21 @@ async def test_what_began_before_a_restart_counts(tmp_path: Path, autojump_clock
         assert statuses(node, session) == ["ready"]
         await trio.sleep(2)
         assert statuses(node, session) == ["dispatched"]
+
+
+async def test_an_attempt_that_gets_a_full_lease_after_a_restart_began_when_it_was_handed_over(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, limits=limited(per_interval=1, interval_s=60.0), look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task("v"))
+        assert statuses(node, session) == ["dispatched"]
+        await trio.sleep(40)
+    async with world.node() as node:
+        await join(node, "b")
+        waiting = await begin(node, one_task("w"))
+        await trio.sleep(19)
+        assert statuses(node, session, waiting) == ["dispatched", "ready"]
+        await trio.sleep(2)
+        assert statuses(node, session, waiting) == ["dispatched", "dispatched"]
