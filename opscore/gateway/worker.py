@@ -14,7 +14,7 @@ from opscore.gateway.calls import ClientError, ProblemError
 from opscore.runtime.context import TaskContext, working_on
 from opscore.runtime.delivery import Raised
 from opscore.runtime.models import Assignment, shown_text
-from opscore.runtime.raised import raised
+from opscore.runtime.raised import logged, raised
 from opscore.runtime.values import RESULT_TOO_LARGE
 
 Work = Callable[[Assignment], Awaitable[Any]]
@@ -149,9 +149,7 @@ class Worker:
             with working_on(task):
                 result = await self._work(task.assignment)
         except Exception as error:  # noqa: BLE001 (whatever the function raises fails its attempt)
-            if not self._over:
-                _log.warning("agent %s failed task %s: %r", self._agent_id, task.assignment.task_id, error)
-            failure = raised(error)
+            failure = raised(error) if self._over else logged(_log, task.assignment, error)
             return lambda claim: self._fail(claim, failure)
         return lambda claim: self._complete(claim, result)
 

@@ -10,12 +10,11 @@ from typing import Any, Final
 import attrs
 import trio
 
-from opscore.actors.groups import unwrapped
 from opscore.runtime.context import SayAlive, TaskContext, working_on
 from opscore.runtime.delivery import TIMEOUT, Fact, Raised, Returned
 from opscore.runtime.home import Home
 from opscore.runtime.models import Agent, AgentSource, Assignment
-from opscore.runtime.raised import TaskFailed, raised
+from opscore.runtime.raised import logged
 from opscore.runtime.values import deep_copy
 
 Handler = Callable[[Assignment], Awaitable[Any]]
@@ -172,14 +171,4 @@ def _beyond() -> tuple[type[BaseException], ...]:
 
 
 def _failed(assignment: Assignment, error: BaseException) -> Fact:
-    fact = raised(error)
-    # A `TaskFailed` was raised on purpose, so its traceback is of no use.
-    expected = isinstance(unwrapped(error), TaskFailed)
-    _log.warning(
-        "agent %s failed task %s: %s",
-        assignment.agent_id,
-        assignment.task_id,
-        fact.message if expected else repr(error),
-        exc_info=None if expected else error,
-    )
-    return fact
+    return logged(_log, assignment, error)

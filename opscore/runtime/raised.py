@@ -1,10 +1,12 @@
 """What the function of an agent raises, and what that says of its attempt."""
 
+import logging
 from typing import Final
 
 from opscore.actors.errors import text_of
-from opscore.actors.groups import leaves
+from opscore.actors.groups import leaves, unwrapped
 from opscore.runtime.delivery import Raised
+from opscore.runtime.models import Assignment
 
 DEFAULT_CODE: Final = "task_failed"
 """The code of a failure that has none of its own."""
@@ -51,6 +53,21 @@ def raised(error: BaseException) -> Raised:
     if isinstance(only, TaskFailed):
         return Raised(message=only.message, code=only.code, retryable=only.retryable)
     return Raised(message=_named(only))
+
+
+def logged(log: logging.Logger, assignment: Assignment, error: BaseException) -> Raised:
+    """Log that a function raised, and return how its attempt failed."""
+    failure = raised(error)
+    # A `TaskFailed` was raised on purpose, so its traceback is of no use.
+    expected = isinstance(unwrapped(error), TaskFailed)
+    log.warning(
+        "agent %s failed task %s: %s",
+        assignment.agent_id,
+        assignment.task_id,
+        failure.message if expected else repr(error),
+        exc_info=None if expected else error,
+    )
+    return failure
 
 
 def _named(error: BaseException) -> str:

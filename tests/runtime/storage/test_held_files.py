@@ -1,5 +1,6 @@
 """A store whose files are not its directory's any more acknowledges nothing that nobody would find."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,10 @@ def test_a_relative_path_is_meant_from_where_the_store_was_opened(
 def test_the_files_are_let_go_of_once(tmp_path: Path) -> None:
     files = HeldFiles(tmp_path, ())
     files.close()
-    files.close()
+    # Another file now has the number that the directory had.
+    with (tmp_path / "other").open("wb") as other:
+        files.close()
+        assert os.fstat(other.fileno()).st_size == 0
 
 
 def test_a_server_whose_directory_was_removed_takes_nothing_and_ends_in_order(tmp_path: Path) -> None:
