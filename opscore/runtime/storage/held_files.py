@@ -1,4 +1,4 @@
-"""Whether the files that a process has open are still those of their directory."""
+"""Notices files that were removed from their directory, or replaced, while a process has them open."""
 
 import os
 from collections.abc import Iterable
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 class HeldFiles:
-    """Files of a directory, as they were when this was made.
+    """Remembers which files a directory has, so that a file that is removed or replaced later is noticed.
 
-    A process goes on to write to a file that was removed, and nobody ever finds what it wrote. The directory is known
-    by its descriptor: where it is moved as a whole, its files go with it and are still its own.
+    A process can go on writing to a removed file, and nobody ever finds what it wrote. The directory is held by its
+    descriptor, so a directory that is moved as a whole keeps its files.
 
     Args:
-        directory: it stays open until `close`.
-        names: of the files; they are there.
+        directory: is kept open until `close`.
+        names: the files, which must exist.
 
     Raises:
-        OSError: they can't be looked at.
+        OSError: the directory or a file can't be examined.
     """
 
     def __init__(self, directory: Path, names: Iterable[str]) -> None:
@@ -28,7 +28,7 @@ class HeldFiles:
             raise
 
     def displaced(self) -> str | None:
-        """The name of a file that is gone, or in whose place there is another one; nothing, where none is."""
+        """Return the name of a file that was removed or replaced; None if there is none."""
         for name, found in self._found.items():
             try:
                 if not os.path.samestat(os.stat(name, dir_fd=self._directory), found):
@@ -36,7 +36,7 @@ class HeldFiles:
             except FileNotFoundError:
                 return name
             except OSError:
-                # Not to be looked at is not to be gone.
+                # A file that can't be examined need not be gone.
                 continue
         return None
 
