@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
     from opscore.gateway.client import OpscoreClient
-    from opscore.runtime.context import TaskContext, current_task
+    from opscore.runtime.agents.context import TaskContext, current_task
+    from opscore.runtime.agents.raised import TaskFailed
     from opscore.runtime.errors import OpscoreError
     from opscore.runtime.limits import DispatchLimit, Limits
     from opscore.runtime.models import Agent, Assignment, Missed, Move, Session, Task
     from opscore.runtime.node import Node
     from opscore.runtime.node import open_node as open_runtime
-    from opscore.runtime.raised import TaskFailed
-    from opscore.runtime.triggering import IdempotencyKey
+    from opscore.runtime.runs.triggering import IdempotencyKey
 
 __all__ = [
     "Agent",
@@ -52,7 +52,7 @@ _PLACES: Final = {
     "Agent": ("opscore.runtime.models", "Agent"),
     "Assignment": ("opscore.runtime.models", "Assignment"),
     "DispatchLimit": ("opscore.runtime.limits", "DispatchLimit"),
-    "IdempotencyKey": ("opscore.runtime.triggering", "IdempotencyKey"),
+    "IdempotencyKey": ("opscore.runtime.runs.triggering", "IdempotencyKey"),
     "Limits": ("opscore.runtime.limits", "Limits"),
     "Missed": ("opscore.runtime.models", "Missed"),
     "Move": ("opscore.runtime.models", "Move"),
@@ -61,9 +61,9 @@ _PLACES: Final = {
     "OpscoreError": ("opscore.runtime.errors", "OpscoreError"),
     "Session": ("opscore.runtime.models", "Session"),
     "Task": ("opscore.runtime.models", "Task"),
-    "TaskContext": ("opscore.runtime.context", "TaskContext"),
-    "TaskFailed": ("opscore.runtime.raised", "TaskFailed"),
-    "current_task": ("opscore.runtime.context", "current_task"),
+    "TaskContext": ("opscore.runtime.agents.context", "TaskContext"),
+    "TaskFailed": ("opscore.runtime.agents.raised", "TaskFailed"),
+    "current_task": ("opscore.runtime.agents.context", "current_task"),
     "open_runtime": ("opscore.runtime.node", "open_node"),
 }
 

@@ -29,16 +29,16 @@ from bench.durability.waiters import HandOver, OperationT, Store, Submit
 from opscore.actors.spec import ChildSpec, SupervisorSpec
 from opscore.actors.system import open_system
 from opscore.runtime.codec import decode_row
-from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.errors import CommitUncertain
-from opscore.runtime.feed import Feed
-from opscore.runtime.journal import JournalActor, JournalMeter
+from opscore.runtime.journal.commit_line import CommitLine, Journal
+from opscore.runtime.journal.feed import Feed
+from opscore.runtime.journal.journal import JournalActor, JournalMeter
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.tables import TASKS, record
+from opscore.runtime.journal.writer import ThreadWriter
 from opscore.runtime.models import Record
-from opscore.runtime.opening import open_store
 from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Outcomes, Submission
 from opscore.runtime.store import Store as OpscoreStore
-from opscore.runtime.tables import TASKS, record
-from opscore.runtime.writer import ThreadWriter
 
 BODY: Final = bytes(range(200))
 _SUM: Final = struct.Struct(">QI")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.durability.rows import Rows
-from opscore.runtime.opening import open_store
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.tables import OPEN_SESSIONS
 from opscore.runtime.store import Store, Submission
-from opscore.runtime.tables import OPEN_SESSIONS
 
 BATCH: Final = 5_000
 

@@ -7,9 +7,21 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime import leases
+from opscore.runtime.agents import leases
 from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.identity import new_id
+from opscore.runtime.journal.tables import (
+    AGENTS,
+    DEFINITIONS,
+    LEASES,
+    OPEN_SESSIONS,
+    REVISIONS,
+    SESSIONS,
+    TASKS,
+    OpenSession,
+    Revision,
+    record,
+)
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import (
     STATE_ACTIVE,
@@ -24,18 +36,6 @@ from opscore.runtime.models import (
     TaskStatus,
 )
 from opscore.runtime.store import Put, Submission
-from opscore.runtime.tables import (
-    AGENTS,
-    DEFINITIONS,
-    LEASES,
-    OPEN_SESSIONS,
-    REVISIONS,
-    SESSIONS,
-    TASKS,
-    OpenSession,
-    Revision,
-    record,
-)
 
 SEED: Final = 7
 AGENTS_MAX: Final = 1_000

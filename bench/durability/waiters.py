@@ -15,7 +15,7 @@ import attrs
 import outcome
 import trio
 
-from opscore.runtime.commit_line import GATHERED_ROUNDS_MAX
+from opscore.runtime.journal.commit_line import GATHERED_ROUNDS_MAX
 
 Submit = Callable[[int, int], Awaitable[None]]
 """Takes a waiter's number and an operation's number; returns once the operation is durable."""

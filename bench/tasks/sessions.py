@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.tasks.clients import WrongResultError
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.tables import SESSIONS, TASKS
 from opscore.runtime.models import Session, SessionStatus, TaskStatus
-from opscore.runtime.opening import open_store
-from opscore.runtime.tables import SESSIONS, TASKS
 
 CAPABILITY: Final = "counting"
 CHAIN_TASKS: Final = 10

@@ -36,9 +36,10 @@ import opscore
 from bench.durability.opening_process import memory
 from bench.tasks.sessions import MAP_BYTES
 from opscore.gateway.garbage import collect_seldom
+from opscore.runtime.dispatch.matching import Match, MatchBook
 from opscore.runtime.limits import Limits
-from opscore.runtime.matching import Match, MatchBook
-from opscore.runtime.messages import AgentAvailable, OfferEnded, OfferOutcome
+from opscore.runtime.messages.agent_available import AgentAvailable
+from opscore.runtime.messages.to_dispatcher import OfferEnded, OfferOutcome
 from opscore.runtime.waiting import LinePage, ReadyTask, Requirement
 
 SEED: Final = 7

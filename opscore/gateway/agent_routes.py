@@ -24,7 +24,7 @@ from opscore.gateway.keys import Scope
 from opscore.gateway.problems import HttpRefusal
 from opscore.gateway.replies import accepted, created, no_content, page, shown
 from opscore.gateway.requests import Call
-from opscore.runtime import reports
+from opscore.runtime.agents import reports
 from opscore.runtime.errors import AgentNotFound, Fault, InvalidDocument
 from opscore.runtime.models import Agent, AgentSource, Granted
 from opscore.runtime.views import PAGE_MAX

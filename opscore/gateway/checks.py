@@ -11,12 +11,14 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from opscore.gateway.contacts import ContactPolicy, ForbiddenContact
-from opscore.runtime import codec, cron, reports, zones
+from opscore.runtime import codec
+from opscore.runtime.agents import reports
+from opscore.runtime.definitions.labels import business_key_faults, label_faults
 from opscore.runtime.errors import Fault, InvalidDocument, LimitExceeded
 from opscore.runtime.identity import unusable
-from opscore.runtime.labels import business_key_faults, label_faults
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Missed, shown_text
+from opscore.runtime.schedules import cron, zones
 from opscore.runtime.values import check_value
 
 DocumentT = TypeVar("DocumentT", bound=attrs.AttrsInstance)

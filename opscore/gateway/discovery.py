@@ -1,7 +1,7 @@
 """AgentKit's list of agents, fetched at intervals in case one of its webhooks was missed.
 
-The runtime decides what a list means for each agent (`opscore.runtime.directory`). This module fetches the list at
-intervals, and reads its entries like webhooks.
+The runtime decides what a list means for each agent (`opscore.runtime.agents.directory`). This module fetches the list
+at intervals, and reads its entries like webhooks.
 """
 
 import enum
@@ -20,8 +20,8 @@ from opscore.gateway.checks import Rules
 from opscore.gateway.documents import IntroducedAgent
 from opscore.gateway.outbound import Got
 from opscore.runtime import codec
+from opscore.runtime.agents.directory import Listing, Reconciled
 from opscore.runtime.delivery import Broken, NotReached
-from opscore.runtime.directory import Listing, Reconciled
 from opscore.runtime.errors import FAULT_CHARACTERS_MAX, Fault, InvalidDocument
 from opscore.runtime.models import AgentSource, Registration
 from opscore.runtime.node import Node

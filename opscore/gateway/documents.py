@@ -8,11 +8,11 @@ import attrs
 
 from opscore.gateway import checks
 from opscore.gateway.checks import checked
-from opscore.runtime import zones
-from opscore.runtime.dead_letter_calls import Replayed
+from opscore.runtime.calls.dead_letter_calls import Replayed
 from opscore.runtime.definitions.definition import Definition
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Schedule, Session, Signal, Task
+from opscore.runtime.schedules import zones
 from opscore.runtime.views import DeadLetter, SessionView
 
 Json = dict[str, Any]

@@ -1,8 +1,8 @@
 """How the history of a run is shown."""
 
 from opscore.gateway.documents import Json, show_time
-from opscore.runtime.following import JournalEntry
-from opscore.runtime.history import Attempt, attempts_of
+from opscore.runtime.journal.following import JournalEntry
+from opscore.runtime.runs.history import Attempt, attempts_of
 from opscore.runtime.views import Page
 
 

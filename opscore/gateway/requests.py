@@ -19,7 +19,7 @@ from opscore.runtime import codec
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.hosting import Guest
 from opscore.runtime.node import Node
-from opscore.runtime.triggering import KEY_BYTES_MAX
+from opscore.runtime.runs.triggering import KEY_BYTES_MAX
 
 T = TypeVar("T")
 

@@ -56,7 +56,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
 
     Example: opscore backup backups/2026-11-25
     """
-    from opscore.runtime.opening import open_reader
+    from opscore.runtime.journal.opening import open_reader
     from opscore.runtime.storage.copying import appearing, copy_compact
     from opscore.runtime.storage.files import LOCK_FILE, PRIVATE
 
@@ -80,7 +80,7 @@ def backup(settings: Settings, destination: Path, as_json: bool) -> None:  # noq
 def _opened(path: Path) -> "LmdbReader":
     """Open a store to read it; if a server in another container has this process id, start again under another one."""
     from opscore.runtime.errors import SameNumber
-    from opscore.runtime.opening import open_reader
+    from opscore.runtime.journal.opening import open_reader
 
     try:
         return open_reader(path)
@@ -159,7 +159,7 @@ def _verify_here(path: Path) -> None:
     """Check in this process, which a signal may end, and print progress and findings line by line."""
     from opscore.runtime.errors import StoreDamaged
     from opscore.runtime.storage import formats
-    from opscore.runtime.verification import Verification
+    from opscore.runtime.upkeep.verification import Verification
 
     def at(table: str, rows: int) -> None:
         _say_json({"at": table, "rows": rows})
@@ -209,7 +209,7 @@ def export(settings: Settings, file: Path) -> None:
 
     Example: opscore export - | gzip > opscore.jsonl.gz
     """
-    from opscore.runtime import transfer
+    from opscore.runtime.upkeep import transfer
 
     with (
         failing(),
@@ -235,7 +235,7 @@ def import_(settings: Settings, file: Path) -> None:
 
     Example: opscore import opscore.jsonl --data opscore-data
     """
-    from opscore.runtime import transfer
+    from opscore.runtime.upkeep import transfer
 
     with failing(), _progress("importing", "rows") as progress:
         stream: Any = contextlib.nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb")
@@ -267,7 +267,7 @@ def compact(settings: Settings) -> None:
 def stats(settings: Settings, as_json: bool) -> None:  # noqa: FBT001 (click passes options by name)
     """Show sizes, counts, rates and the duration of commits. The server may run meanwhile."""
     from opscore.gateway.store_statistics import document, shown
-    from opscore.runtime.survey import surveyed
+    from opscore.runtime.upkeep.survey import surveyed
 
     now = time.time()
     with failing(), _opened(settings.data) as reader:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opscore.gateway.setting import about
-from opscore.runtime.survey import Survey
+from opscore.runtime.upkeep.survey import Survey
 
 
 def document(survey: Survey, path: Path) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import httpx
 from opscore.actors.groups import unwrapped
 from opscore.gateway.agent_calls import AgentCalls, Claim
 from opscore.gateway.calls import ClientError, ProblemError
-from opscore.runtime.context import TaskContext, working_on
+from opscore.runtime.agents.context import TaskContext, working_on
+from opscore.runtime.agents.raised import logged, raised
 from opscore.runtime.delivery import Raised
 from opscore.runtime.models import Assignment, shown_text
-from opscore.runtime.raised import logged, raised
 from opscore.runtime.values import RESULT_TOO_LARGE
 
 Work = Callable[[Assignment], Awaitable[Any]]

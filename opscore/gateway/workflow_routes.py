@@ -19,7 +19,7 @@ from opscore.gateway.requests import Call, QueryFaults, within
 from opscore.runtime.definitions.input_schemas import INPUT
 from opscore.runtime.errors import Fault, InvalidDocument
 from opscore.runtime.models import Session
-from opscore.runtime.triggering import IdempotencyKey
+from opscore.runtime.runs.triggering import IdempotencyKey
 from opscore.runtime.views import PAGE_MAX
 
 SESSION_WAIT_S_MAX: Final = 60.0

@@ -17,12 +17,11 @@ from opscore.actors.groups import unwrapped
 from opscore.actors.scheduler import Runnable
 from opscore.actors.spec import ChildSpec
 from opscore.actors.system import System, open_system
-from opscore.runtime import messages, process_messages, quarantine, recovery, timer_messages, tree
-from opscore.runtime.addresses import Addresses, identity_of
-from opscore.runtime.commit_line import CommitLine, Journal
-from opscore.runtime.courier import Courier
+from opscore.runtime import recovery, tree
+from opscore.runtime.agents.courier import Courier
+from opscore.runtime.agents.directory import Introductions
 from opscore.runtime.delivery import Delivery
-from opscore.runtime.directory import Introductions
+from opscore.runtime.dispatch.recovery import out_of_line
 from opscore.runtime.errors import (
     CommitUnanswered,
     CommitUncertain,
@@ -32,18 +31,22 @@ from opscore.runtime.errors import (
     StoreDamaged,
     Superseded,
 )
-from opscore.runtime.feed import Feed
-from opscore.runtime.housekeeping import Housekeeper
-from opscore.runtime.journal import JournalMeter
+from opscore.runtime.journal.commit_line import CommitLine, Journal
+from opscore.runtime.journal.feed import Feed
+from opscore.runtime.journal.journal import JournalMeter
+from opscore.runtime.journal.writer import Writer
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
+from opscore.runtime.messages import to_agent, to_dispatcher, to_session, to_timers
+from opscore.runtime.messages.addresses import Addresses, identity_of
+from opscore.runtime.messages.to_schedules import KeepSchedules
 from opscore.runtime.models import Lease, Session
-from opscore.runtime.open_runs import OpenRuns
-from opscore.runtime.schedule_messages import KeepSchedules
+from opscore.runtime.runs import quarantine
+from opscore.runtime.runs.open_runs import OpenRuns
+from opscore.runtime.runs.sub_runs import SubRuns
+from opscore.runtime.runs.triggering import Prepared
 from opscore.runtime.store import Store
-from opscore.runtime.sub_runs import SubRuns
-from opscore.runtime.triggering import Prepared
-from opscore.runtime.writer import Writer
+from opscore.runtime.upkeep.housekeeping import Housekeeper
 
 REVIVE_S: Final = 60.0
 """How long to wait before an agent's actor that crashed too often is started again."""
@@ -181,7 +184,7 @@ class Core:
         """
         self.admit()
         session_id = prepared.session.session_id
-        start = messages.Start(session=prepared.session, definition=prepared.definition, extra=prepared.extra)
+        start = to_session.Start(session=prepared.session, definition=prepared.definition, extra=prepared.extra)
         self.open_sessions.add(session_id)
         try:
             return await self.addresses.new_session(session_id).ask(start)
@@ -221,7 +224,7 @@ class Core:
         """Return the local agents that hold a lease, including those whose functions have not begun yet."""
         try:
             with trio.move_on_after(OFFERS_S):
-                await self.addresses.dispatcher.ask(process_messages.AwaitOffers())
+                await self.addresses.dispatcher.ask(to_dispatcher.AwaitOffers())
             with self.store.snapshot() as view:
                 return set(recovery.functions_with_leases(view))
         except (OpscoreError, ActorError) as error:
@@ -230,7 +233,7 @@ class Core:
 
     async def _ask_back(self, agent_id: str) -> None:
         try:
-            await self.addresses.agent(agent_id).ask(process_messages.GiveBack(), timeout_s=GIVE_BACK_S)
+            await self.addresses.agent(agent_id).ask(to_agent.GiveBack(), timeout_s=GIVE_BACK_S)
         except (OpscoreError, ActorError) as error:
             _log.info("the attempt of agent %s ends as lost at the next opening: %s", agent_id, error)
 
@@ -241,16 +244,16 @@ class Core:
             holders = recovery.lease_holders(view)
         # Before the timers start, so that a lease that ran out while the node was down is extended, not ended.
         for agent_id in holders:
-            await self.addresses.agent(agent_id).send(process_messages.Resume())
-        await self.addresses.timers.ask(timer_messages.ReadDueTimes(), timeout_s=TAKING_UP_S)
-        await self.addresses.dispatcher.ask(messages.ReadRows(), timeout_s=TAKING_UP_S)
+            await self.addresses.agent(agent_id).send(to_agent.Resume())
+        await self.addresses.timers.ask(to_timers.ReadDueTimes(), timeout_s=TAKING_UP_S)
+        await self.addresses.dispatcher.ask(to_dispatcher.ReadRows(), timeout_s=TAKING_UP_S)
         await self.addresses.schedules.ask(KeepSchedules(), timeout_s=TAKING_UP_S)
         if self.open_sessions:
             _log.info("took up %d unfinished sessions, %d open attempts", len(self.open_sessions), len(holders))
 
     async def _put_in_line(self) -> None:
         """Put the waiting tasks that an earlier release left into lines, and have their runs announce them."""
-        read = functools.partial(recovery.out_of_line, library=self.library, count=PUT_IN_LINE)
+        read = functools.partial(out_of_line, library=self.library, count=PUT_IN_LINE)
         while True:
             try:
                 found, sessions = await self.addresses.journal.load(read)
@@ -259,7 +262,7 @@ class Core:
                 await self.addresses.journal.commit(found)
                 for session_id in sessions:
                     with contextlib.suppress(ActorError):
-                        await self.addresses.session(session_id).send(messages.AnnounceSession())
+                        await self.addresses.session(session_id).send(to_session.AnnounceSession())
             except Superseded:
                 continue
             except OpscoreError as error:
@@ -288,7 +291,7 @@ class Core:
         )
         await trio.sleep(REVIVE_S)
         with contextlib.suppress(ActorError):
-            await self.addresses.agent(agent_id).send(messages.Recheck())
+            await self.addresses.agent(agent_id).send(to_agent.Recheck())
 
     async def _quarantine(self, session_id: str, cause: BaseException) -> None:
         """Pause a run whose actor keeps crashing, so that the others go on undisturbed."""
@@ -296,12 +299,12 @@ class Core:
         for lease in await self._paused(session_id, cause):
             self.courier.cancel(lease.task_id, lease.attempt)
             with contextlib.suppress(ActorError):
-                await self.addresses.agent(lease.agent_id).send(messages.Recheck())
+                await self.addresses.agent(lease.agent_id).send(to_agent.Recheck())
         active = self.addresses.active_session(session_id)
         if active is not None:
             # A message to the run before it was paused started a new actor, which does not know of the pause.
             with contextlib.suppress(ActorError):
-                await active.send(messages.AnnounceSession())
+                await active.send(to_session.AnnounceSession())
         try:
             await self._sub_runs.have_them_look_above(session_id)
         except OpscoreError as error:

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from opscore.runtime.definitions.definition import Definition, digest, parse, restore
 from opscore.runtime.errors import StoreDamaged
+from opscore.runtime.journal.tables import REVISIONS
 from opscore.runtime.limits import Limits
 from opscore.runtime.store import Snapshot
-from opscore.runtime.tables import REVISIONS
 
 KEPT_MAX: Final = 256
 

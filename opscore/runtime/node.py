@@ -16,20 +16,20 @@ from opscore.actors.actor import Actor
 from opscore.actors.clock import Clock, SystemClock
 from opscore.actors.scheduler import Runnable
 from opscore.runtime import delivery
-from opscore.runtime.calls import CALLED_IN_TRIO
+from opscore.runtime.agents.local import LocalAgents
+from opscore.runtime.calls.calls import CALLED_IN_TRIO
+from opscore.runtime.calls.dead_letter_calls import DeadLetterCalls
+from opscore.runtime.calls.directory_calls import DirectoryCalls
+from opscore.runtime.calls.schedule_calls import ScheduleCalls
 from opscore.runtime.core import Core, open_nursery
-from opscore.runtime.dead_letter_calls import DeadLetterCalls
-from opscore.runtime.directory_calls import DirectoryCalls
-from opscore.runtime.following import Follower
-from opscore.runtime.journal import JournalStatistics
+from opscore.runtime.journal.following import Follower
+from opscore.runtime.journal.journal import JournalStatistics
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.tables import SIGNATURES, SeenSignature
+from opscore.runtime.journal.writer import ThreadWriter, Writer
 from opscore.runtime.limits import Limits
-from opscore.runtime.local import LocalAgents
-from opscore.runtime.opening import open_store
-from opscore.runtime.schedule_calls import ScheduleCalls
 from opscore.runtime.storage.lmdb_store import MAP_BYTES
 from opscore.runtime.store import Store, Submission
-from opscore.runtime.tables import SIGNATURES, SeenSignature
-from opscore.runtime.writer import ThreadWriter, Writer
 
 
 @attrs.frozen(kw_only=True)

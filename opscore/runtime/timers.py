@@ -11,11 +11,12 @@ import trio
 from opscore.actors.actor import Actor, handles
 from opscore.actors.errors import MailboxFull
 from opscore.actors.mailbox_spec import MailboxSpec
-from opscore.runtime import messages, recovery, timer_messages
-from opscore.runtime.addresses import Addresses
+from opscore.runtime import recovery
+from opscore.runtime.agents.leases import SPEAK_S
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.leases import SPEAK_S
-from opscore.runtime.protocols import TimersProtocol
+from opscore.runtime.messages import to_agent, to_session, to_timers
+from opscore.runtime.messages.addresses import Addresses
+from opscore.runtime.messages.protocols import TimersProtocol
 
 MAILBOX: Final = MailboxSpec(capacity=1_048_576)
 SLEEP_S_MAX: Final = 30.0
@@ -71,8 +72,8 @@ class TimersActor(Actor[TimersProtocol]):
                 # The crash may have lost the message about a lease, so every holder has to check its own.
                 self._arm(("lease", agent_id), now)
 
-    @handles(timer_messages.ReadDueTimes)
-    async def read_due_times(self, _: timer_messages.ReadDueTimes) -> None:
+    @handles(to_timers.ReadDueTimes)
+    async def read_due_times(self, _: to_timers.ReadDueTimes) -> None:
         """Read what is due when."""
         await self._read_rows()
 
@@ -89,23 +90,23 @@ class TimersActor(Actor[TimersProtocol]):
             self._arm(("announce", session_id), self.context.clock.now())
         return found
 
-    @handles(timer_messages.ArmLease)
-    def arm_lease(self, message: timer_messages.ArmLease) -> None:
+    @handles(to_timers.ArmLease)
+    def arm_lease(self, message: to_timers.ArmLease) -> None:
         """Set when a lease may be over."""
         self._arm(("lease", message.agent_id), message.due_at)
 
-    @handles(timer_messages.DisarmLease)
-    def disarm_lease(self, message: timer_messages.DisarmLease) -> None:
+    @handles(to_timers.DisarmLease)
+    def disarm_lease(self, message: to_timers.DisarmLease) -> None:
         """Forget the time of a lease that is over; its entry in the heap serves the agent's next lease, or nothing."""
         self._disarm(("lease", message.agent_id))
 
-    @handles(timer_messages.ArmSuspicion)
-    def arm_suspicion(self, message: timer_messages.ArmSuspicion) -> None:
+    @handles(to_timers.ArmSuspicion)
+    def arm_suspicion(self, message: to_timers.ArmSuspicion) -> None:
         """Set when an agent's suspicion is over."""
         self._arm(("suspicion", message.agent_id), message.due_at)
 
-    @handles(timer_messages.ArmDue)
-    def arm_due(self, message: timer_messages.ArmDue) -> None:
+    @handles(to_timers.ArmDue)
+    def arm_due(self, message: to_timers.ArmDue) -> None:
         """Set when a time of a session or of one of its tasks comes, or that it no longer does."""
         key = ("due", message.session_id, message.what)
         if message.due_at is None:
@@ -151,14 +152,14 @@ class TimersActor(Actor[TimersProtocol]):
             stood_still_s = now - asleep_at - min(passed_s, until_next_s)
             if abs(stood_still_s) > STOOD_STILL_S:
                 idle_s = max(0.0, passed_s - until_next_s)
-                self._tell_agents(messages.StoodStill(seconds=stood_still_s, since=slept_from, idle_s=idle_s))
+                self._tell_agents(to_agent.StoodStill(seconds=stood_still_s, since=slept_from, idle_s=idle_s))
             while self._heap and self._heap[0][0] <= now:
                 at, _, key = heapq.heappop(self._heap)
                 if self._queued.get(key) == at:
                     del self._queued[key]
                     self._look(key, now)
 
-    def _tell_agents(self, stood_still: messages.StoodStill) -> None:
+    def _tell_agents(self, stood_still: to_agent.StoodStill) -> None:
         """Tell agents to adjust their leases and suspicions, because no one was heard, or the clock was moved."""
         self.context.log.warning(
             "the node stood still, or its clock was moved, by %.1f s: agents get their time again", stood_still.seconds
@@ -168,7 +169,7 @@ class TimersActor(Actor[TimersProtocol]):
         if stood_still.seconds < 0:
             self.context.start_soon(self._tell_suspected, stood_still)
 
-    async def _tell_suspected(self, stood_still: messages.StoodStill) -> None:
+    async def _tell_suspected(self, stood_still: to_agent.StoodStill) -> None:
         """Tell the agents that are suspected by the rows and the new clock, even if their suspicion was over before."""
         suspected: dict[str, float] | None = None
         while suspected is None:
@@ -180,7 +181,7 @@ class TimersActor(Actor[TimersProtocol]):
             if until > self.context.clock.now() and ("lease", agent_id) not in self._due:
                 self._tell_agent(("suspicion", agent_id), stood_still)
 
-    def _tell_agent(self, key: _Key, stood_still: messages.StoodStill) -> None:
+    def _tell_agent(self, key: _Key, stood_still: to_agent.StoodStill) -> None:
         # The actor then arms its own time; if its mailbox is full, it checks its rows as they are at this time.
         self._arm(key, self.context.clock.now() + SPEAK_S)
         with contextlib.suppress(MailboxFull):
@@ -219,13 +220,13 @@ class TimersActor(Actor[TimersProtocol]):
         try:
             match key:
                 case ("lease", agent_id):
-                    self._addresses.agent(agent_id).tell(messages.LeaseDue())
+                    self._addresses.agent(agent_id).tell(to_agent.LeaseDue())
                 case ("suspicion", agent_id):
-                    self._addresses.agent(agent_id).tell(messages.SuspicionDue())
+                    self._addresses.agent(agent_id).tell(to_agent.SuspicionDue())
                 case ("announce", session_id):
-                    self._addresses.session(session_id).tell(messages.AnnounceSession())
+                    self._addresses.session(session_id).tell(to_session.AnnounceSession())
                 case ("due", session_id, what):
-                    self._addresses.session(session_id).tell(messages.Due(what=what))
+                    self._addresses.session(session_id).tell(to_session.Due(what=what))
                 case _:
                     raise AssertionError(f"there is no timer for {key}")
         except MailboxFull:

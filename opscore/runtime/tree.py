@@ -20,21 +20,24 @@ from opscore.actors.actor import Actor
 from opscore.actors.backoff import Backoff
 from opscore.actors.mailbox_spec import MailboxSpec
 from opscore.actors.spec import ChildSpec, Intensity, Restart, Strategy, SupervisorSpec
-from opscore.runtime import dispatcher, journal, schedules, timers
-from opscore.runtime.addresses import Addresses, child_name
-from opscore.runtime.agent import AgentActor
-from opscore.runtime.commit_line import CommitLine
-from opscore.runtime.courier import Courier
+from opscore.runtime import timers
+from opscore.runtime.agents.agent import AgentActor
+from opscore.runtime.agents.courier import Courier
+from opscore.runtime.dispatch import dispatcher
 from opscore.runtime.errors import CommitUncertain
-from opscore.runtime.feed import Feed
+from opscore.runtime.journal import journal
+from opscore.runtime.journal.commit_line import CommitLine
+from opscore.runtime.journal.feed import Feed
+from opscore.runtime.journal.writer import Writer
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
+from opscore.runtime.messages.addresses import Addresses, child_name
 from opscore.runtime.models import Session
-from opscore.runtime.session import SessionActor
+from opscore.runtime.runs.session import SessionActor
+from opscore.runtime.runs.sub_runs import SubRuns
+from opscore.runtime.runs.triggering import Prepared
+from opscore.runtime.schedules import schedules
 from opscore.runtime.store import Store
-from opscore.runtime.sub_runs import SubRuns
-from opscore.runtime.triggering import Prepared
-from opscore.runtime.writer import Writer
 
 BUDGET: Final = Intensity(restarts_max=5, within_s=60.0)
 """How often the actor of one agent or session may crash before it is given up. The pools have no ceiling above that."""

@@ -5,12 +5,9 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
+from opscore.runtime.definitions.scopes import standing_of
 from opscore.runtime.errors import Fault, InvalidDocument, StoreDamaged
-from opscore.runtime.library import Library
-from opscore.runtime.models import Agent, SavedDefinition, Schedule, Session, SessionStatus, Task
-from opscore.runtime.scopes import standing_of
-from opscore.runtime.store import Snapshot
-from opscore.runtime.tables import (
+from opscore.runtime.journal.tables import (
     AGENTS,
     AGENTS_BY_CAPABILITY,
     DEFINITIONS,
@@ -25,7 +22,10 @@ from opscore.runtime.tables import (
     labelled,
     tasks_of,
 )
-from opscore.runtime.typed_tables import Index, Table, named
+from opscore.runtime.journal.typed_tables import Index, Table, named
+from opscore.runtime.library import Library
+from opscore.runtime.models import Agent, SavedDefinition, Schedule, Session, SessionStatus, Task
+from opscore.runtime.store import Snapshot
 
 RowT = TypeVar("RowT")
 

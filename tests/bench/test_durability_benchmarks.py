@@ -22,9 +22,9 @@ from bench.durability.opening_store import write
 from bench.durability.report import FIGURES, Report
 from bench.durability.rows import AGENTS_MAX
 from bench.durability.waiters import HandOver, Outcome, Submit, run_waiters
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.tables import LEASES, OPEN_SESSIONS, SESSIONS, TASKS
 from opscore.runtime.models import TASK_OPEN, TaskStatus
-from opscore.runtime.opening import open_store
-from opscore.runtime.tables import LEASES, OPEN_SESSIONS, SESSIONS, TASKS
 
 TINY_S = 0.05
 

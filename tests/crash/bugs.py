@@ -9,10 +9,10 @@ import trio
 
 from opscore.runtime import codec
 from opscore.runtime.delivery import Delivery, Fact
+from opscore.runtime.journal.tables import IDEMPOTENCY, LEASES, OPEN_SESSIONS, TASKS
+from opscore.runtime.journal.writer import Writer
 from opscore.runtime.models import Agent, Assignment, Task, TaskStatus
 from opscore.runtime.store import ABSENT, Delete, Expect, Outcomes, Put, Store, Submission
-from opscore.runtime.tables import IDEMPOTENCY, LEASES, OPEN_SESSIONS, TASKS
-from opscore.runtime.writer import Writer
 
 EVERY: Final = 40
 """Some bugs spoil only one batch in so many; they would be found at once otherwise."""

@@ -17,9 +17,9 @@ import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opscore.runtime.delivery import Delivery, Fact
+from opscore.runtime.journal.writer import Writer
 from opscore.runtime.models import Agent, Assignment
 from opscore.runtime.store import Outcomes, Submission
-from opscore.runtime.writer import Writer
 
 
 class Moment(StrEnum):

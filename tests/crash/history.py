@@ -5,8 +5,8 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime.lifecycle import TASK_TABLE
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, TASK_OPEN, Record, SessionStatus, Task, TaskStatus
+from opscore.runtime.runs.lifecycle import TASK_TABLE
 
 _MOVES: Final = frozenset((before, after) for (before, _), after in TASK_TABLE.items())
 _FIRST: Final = frozenset({TaskStatus.PENDING, TaskStatus.READY})

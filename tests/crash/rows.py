@@ -8,6 +8,9 @@ import attrs
 
 from opscore.gateway.app import PREFIX
 from opscore.runtime import codec
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
+from opscore.runtime.journal.typed_tables import Table
 from opscore.runtime.models import (
     Agent,
     IdempotentTrigger,
@@ -17,11 +20,8 @@ from opscore.runtime.models import (
     Session,
     Task,
 )
-from opscore.runtime.opening import open_store
+from opscore.runtime.runs.triggering import IdempotencyKey
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot, Stored
-from opscore.runtime.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
-from opscore.runtime.triggering import IdempotencyKey
-from opscore.runtime.typed_tables import Table
 from tests.crash.ledger import Order
 from tests.crash.server import MAP_BYTES
 

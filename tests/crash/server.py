@@ -25,10 +25,10 @@ from opscore.gateway.push import Push
 from opscore.gateway.requests import Gateway
 from opscore.gateway.server import Drain
 from opscore.runtime.hosting import Guest
+from opscore.runtime.journal.writer import ThreadWriter, Writer
 from opscore.runtime.limits import Limits
 from opscore.runtime.node import Node, open_node
 from opscore.runtime.store import Store
-from opscore.runtime.writer import ThreadWriter, Writer
 from tests.crash import bugs
 from tests.crash.failpoints import FailingApp, FailingDelivery, FailingWriter, Failpoint, Moment, say
 

@@ -9,8 +9,8 @@ import pytest
 
 from opscore.runtime.storage import formats
 from tests.gateway.gateway_process import PATIENCE_S, command
+from tests.runtime.journal.test_opening import restored
 from tests.runtime.storage.test_room import PROCESS
-from tests.runtime.test_opening import restored
 
 CONTAINER = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
 """Has a command be process 1 of a space of its own."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from opscore.runtime.opening import open_reader, open_store
+from opscore.runtime.journal.opening import open_reader, open_store
 from opscore.runtime.storage import formats
 from tests.gateway.gateway_process import API_KEY, PATIENCE_S, command, environment
-from tests.runtime.test_opening import restored
+from tests.runtime.journal.test_opening import restored
 
 READING = (["verify"], ["stats"], ["export", "-"], ["backup", "copy"])
 WRITING = (["compact"], ["serve", "--port", "0"])

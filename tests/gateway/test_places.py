@@ -14,7 +14,7 @@ from opscore.gateway.config import Settings
 from opscore.gateway.failures import Failed, Misused
 from opscore.runtime.storage import formats
 from tests.gateway.gateway_process import PATIENCE_S, command
-from tests.runtime.test_opening import restored
+from tests.runtime.journal.test_opening import restored
 
 NOBODY = 65_534
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from opscore.runtime.opening import open_reader
+from opscore.runtime.journal.opening import open_reader
+from opscore.runtime.journal.tables import RECORDS, SESSIONS
 from opscore.runtime.store import JOURNAL_TABLE
-from opscore.runtime.tables import RECORDS, SESSIONS
 from tests.gateway.gateway_process import PATIENCE_S, Wire, gateway
 
 KILLS = 6

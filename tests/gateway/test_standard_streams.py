@@ -9,7 +9,7 @@ import pytest
 from opscore.runtime.storage import formats
 from tests.gateway.gateway_process import API_KEY, PATIENCE_S, command, environment
 from tests.gateway.server_thread import eventually
-from tests.runtime.test_opening import restored
+from tests.runtime.journal.test_opening import restored
 
 
 def with_streams(redirections: str, *arguments: str) -> list[str]:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from opscore.runtime.opening import open_store
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.tables import SIGNATURES, SeenSignature
 from opscore.runtime.storage import formats
 from opscore.runtime.store import Put, Submission
-from opscore.runtime.tables import SIGNATURES, SeenSignature
-from tests.runtime.test_opening import restored
+from tests.runtime.journal.test_opening import restored
 
 PAGE = 4_096
 

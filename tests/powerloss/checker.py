@@ -14,10 +14,10 @@ import trio
 from trio.testing import MockClock
 
 from opscore.runtime.errors import StoreError
+from opscore.runtime.journal.tables import SESSIONS
 from opscore.runtime.models import SESSION_ENDED, Session, SessionStatus
 from opscore.runtime.storage.lmdb_snapshot import LmdbSnapshot
 from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Submission
-from opscore.runtime.tables import SESSIONS
 from tests.powerloss.ledger import DATA, TABLES, Contents, open_store
 from tests.powerloss.workload import hire
 from tests.runtime.world import World, check_rows

@@ -14,10 +14,10 @@ from unittest import mock
 
 import lmdb
 
+from opscore.runtime.journal.tables import ALL_TABLES
 from opscore.runtime.storage.files import DATA_FILE
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import ABSENT, JOURNAL_TABLE, Expect, Outcomes, Put, Snapshot, Submission
-from opscore.runtime.tables import ALL_TABLES
 from tests.powerloss.recording import Marker
 
 TABLES: Final = {"store": ("left", "right"), "node": tuple(table.name for table in ALL_TABLES)}

@@ -13,10 +13,10 @@ from typing import Final
 
 import trio
 
+from opscore.runtime.journal.writer import ThreadWriter
 from opscore.runtime.models import Assignment
 from opscore.runtime.node import Node, open_node
 from opscore.runtime.store import JOURNAL_TABLE, Delete, Expect, Outcomes, Put, Store, Submission
-from opscore.runtime.writer import ThreadWriter
 from tests.powerloss.ledger import MAP_BYTES, TABLES, Ledger, careless, open_store
 
 BATCHES: Final = 150

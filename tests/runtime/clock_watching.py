@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import attrs
 from hypothesis import strategies as st
 
-from opscore.runtime import zones
+from opscore.runtime.schedules import zones
 
 ZONES = (
     *("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns"),

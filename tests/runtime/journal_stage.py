@@ -14,14 +14,13 @@ from opscore.actors.message import Message
 from opscore.actors.ref import Ref
 from opscore.actors.spec import ChildSpec, SupervisorSpec
 from opscore.actors.system import open_system
-from opscore.runtime.commit_line import CommitLine, Journal
 from opscore.runtime.errors import CommitUncertain
-from opscore.runtime.feed import Feed
-from opscore.runtime.journal import JournalActor, JournalMeter
-from opscore.runtime.protocols import JournalProtocol
+from opscore.runtime.journal.commit_line import CommitLine, Journal
+from opscore.runtime.journal.feed import Feed
+from opscore.runtime.journal.journal import JournalActor, JournalMeter, JournalProtocol
+from opscore.runtime.journal.tables import OPEN_SESSIONS
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Outcomes, Put, Snapshot, Submission
-from opscore.runtime.tables import OPEN_SESSIONS
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,7 @@ from trio.testing import MockClock
 from opscore.runtime.delivery import Answered
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Missed
-from opscore.runtime.triggering import IdempotencyKey
+from opscore.runtime.runs.triggering import IdempotencyKey
 from tests.runtime.world import SAMPLE, World, begin, hire, join, one_task
 
 SIGNALLED = {

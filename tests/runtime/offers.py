@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
-from opscore.runtime.matching import Match, MatchBook
-from opscore.runtime.messages import AgentAvailable, AgentUnavailable, OfferEnded, OfferOutcome
+from opscore.runtime.dispatch.matching import Match, MatchBook
+from opscore.runtime.messages.agent_available import AgentAvailable
+from opscore.runtime.messages.to_dispatcher import AgentUnavailable, OfferEnded, OfferOutcome
 from opscore.runtime.waiting import ReadyTask
 
 NOW = 10_000.0

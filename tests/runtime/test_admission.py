@@ -8,12 +8,12 @@ import trio
 from trio.testing import MockClock
 
 from opscore.actors.errors import ActorFailed
-from opscore.runtime import messages
 from opscore.runtime.errors import NotReady, QueueFull
 from opscore.runtime.limits import Limits
-from opscore.runtime.open_runs import OpenRuns
-from opscore.runtime.session import SessionActor
-from opscore.runtime.triggering import IdempotencyKey
+from opscore.runtime.messages import to_session
+from opscore.runtime.runs.open_runs import OpenRuns
+from opscore.runtime.runs.session import SessionActor
+from opscore.runtime.runs.triggering import IdempotencyKey
 from tests.runtime.world import Strike, World, begin, ended, hire, one_task, quiet
 
 
@@ -55,7 +55,7 @@ async def test_a_run_whose_actor_crashed_as_it_began_is_counted_if_it_has_begun(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, begun: bool
 ) -> None:
     world = World(tmp_path, limits=Limits(sessions_open_max=1))
-    strike = Strike(monkeypatch, SessionActor, messages.Start, after=begun)
+    strike = Strike(monkeypatch, SessionActor, to_session.Start, after=begun)
     discarded: list[str] = []
     discard = OpenRuns.discard
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opscore.runtime import codec, models
 from opscore.runtime.errors import FAULTS_MAX, Fault, InvalidDocument
-from opscore.runtime.tables import ALL_TABLES
+from opscore.runtime.journal.tables import ALL_TABLES
 
 T = TypeVar("T")
 

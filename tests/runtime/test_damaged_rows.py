@@ -7,12 +7,12 @@ import lmdb
 import pytest
 from trio.testing import MockClock
 
-from opscore.runtime import retention
+from opscore.runtime.journal.opening import open_store
 from opscore.runtime.limits import Limits
-from opscore.runtime.opening import open_store
 from opscore.runtime.storage import formats
 from opscore.runtime.store import JOURNAL_TABLE, Submission
-from tests.runtime.test_opening import restored
+from opscore.runtime.upkeep import retention
+from tests.runtime.journal.test_opening import restored
 from tests.runtime.world import MAP_BYTES, World, begin, ended, hire, one_task
 
 LATER = 4_000_000_000.0

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from opscore import Assignment, Node, TaskContext, current_task, open_runtime
+from opscore.runtime.agents.local import Handler
 from opscore.runtime.errors import StaleAttempt
 from opscore.runtime.hosting import Guest, open_guest
-from opscore.runtime.local import Handler
 from opscore.runtime.models import Session
 from tests.runtime.guests import LOOPS, Run, run_on
 from tests.runtime.world import one_task

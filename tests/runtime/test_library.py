@@ -6,11 +6,11 @@ import pytest
 
 from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.errors import InvalidDocument, StoreDamaged
+from opscore.runtime.journal.tables import REVISIONS, Revision
 from opscore.runtime.library import KEPT_MAX, Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Submission
-from opscore.runtime.tables import REVISIONS, Revision
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.runtime import messages
-from opscore.runtime.dispatcher import DispatcherActor
+from opscore.runtime.dispatch.dispatcher import DispatcherActor
 from opscore.runtime.errors import (
     AgentNotFound,
     DefinitionNotFound,
@@ -21,9 +20,10 @@ from opscore.runtime.errors import (
     StoreLocked,
 )
 from opscore.runtime.limits import Limits
+from opscore.runtime.messages import to_dispatcher
 from opscore.runtime.models import SessionStatus, TaskStatus
 from opscore.runtime.node import open_node
-from opscore.runtime.triggering import IdempotencyKey
+from opscore.runtime.runs.triggering import IdempotencyKey
 from tests.runtime.world import (
     SAMPLE,
     Strike,
@@ -372,7 +372,7 @@ async def test_sessions_of_a_status_that_does_not_exist_are_refused_and_not_none
 async def test_a_node_whose_dispatcher_is_down_is_not_ready(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strike = Strike(monkeypatch, DispatcherActor, messages.TaskReady)
+    strike = Strike(monkeypatch, DispatcherActor, to_dispatcher.TaskReady)
     async with World(tmp_path).node() as node:
         assert node.ready() is None
         strike.armed = True

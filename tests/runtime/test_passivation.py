@@ -7,10 +7,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.runtime import messages
 from opscore.runtime.limits import Limits
+from opscore.runtime.messages import to_session
 from opscore.runtime.models import SessionStatus
-from opscore.runtime.session import SessionActor
+from opscore.runtime.runs.session import SessionActor
 from tests.runtime.world import Strike, World, begin, ended, hire, join, one_task, only_task, quiet
 
 
@@ -100,7 +100,7 @@ async def test_among_many_runs_one_whose_actor_always_crashes_is_paused_as_well(
         strike = Strike(
             monkeypatch,
             SessionActor,
-            messages.Offer,
+            to_session.Offer,
             times=1_000,
             at=lambda actor, _: actor._session_id == poison.session_id,  # noqa: SLF001 (whom it strikes)
         )

@@ -12,17 +12,17 @@ from trio.testing import MockClock
 
 from opscore.actors.actor import Routes
 from opscore.actors.errors import ActorError, AskTimeout
-from opscore.runtime import messages
-from opscore.runtime.agent import AgentActor
+from opscore.runtime.agents.agent import AgentActor
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import CommitUnanswered, CommitUncertain, QueueFull
+from opscore.runtime.journal.tables import AGENTS, LEASES
 from opscore.runtime.limits import DispatchLimit, Limits
+from opscore.runtime.messages import to_agent, to_session
 from opscore.runtime.models import Assignment, Move, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
-from opscore.runtime.session import SessionActor
+from opscore.runtime.runs.session import SessionActor
 from opscore.runtime.store import Outcomes, Submission
-from opscore.runtime.tables import AGENTS, LEASES
-from tests.runtime.test_sub_runs import child_of, parent
+from tests.runtime.runs.test_sub_runs import child_of, parent
 from tests.runtime.world import (
     ACCEPTED,
     LoopWriter,
@@ -148,15 +148,15 @@ async def test_an_attempt_has_its_time_also_where_the_disk_takes_long_to_give_it
 async def test_an_attempt_has_its_time_also_where_its_run_takes_long_to_describe_it(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    describe: Any = SessionActor.routes[messages.Describe]
+    describe: Any = SessionActor.routes[to_session.Describe]
 
-    async def slowly(actor: Any, message: messages.Describe) -> Any:
+    async def slowly(actor: Any, message: to_session.Describe) -> Any:
         await trio.sleep(20)
         return await describe(actor, message)
 
-    monkeypatch.setattr(SessionActor, "routes", Routes({**SessionActor.routes, messages.Describe: slowly}))
+    monkeypatch.setattr(SessionActor, "routes", Routes({**SessionActor.routes, to_session.Describe: slowly}))
     # What was granted is not heard, and its agent starts anew: it has to ask for what it hands over.
-    strike = Strike(monkeypatch, AgentActor, messages.LeaseGranted)
+    strike = Strike(monkeypatch, AgentActor, to_agent.LeaseGranted)
     strike.armed = True
     left_s = list[float]()
 

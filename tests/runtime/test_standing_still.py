@@ -13,13 +13,14 @@ from trio.testing import MockClock
 
 from opscore.actors.actor import Routes
 from opscore.actors.errors import ActorFailed
-from opscore.runtime import leases, messages
-from opscore.runtime.agent import AgentActor
-from opscore.runtime.agent_rows import AgentRows
+from opscore.runtime.agents import leases
+from opscore.runtime.agents.agent import AgentActor
+from opscore.runtime.agents.agent_rows import AgentRows
 from opscore.runtime.delivery import Answered
-from opscore.runtime.dispatcher import DispatcherActor
+from opscore.runtime.dispatch.dispatcher import DispatcherActor
 from opscore.runtime.errors import CommitUnanswered
 from opscore.runtime.limits import Limits
+from opscore.runtime.messages import to_agent, to_dispatcher
 from opscore.runtime.models import Lease, TaskStatus
 from tests.runtime.calendar_stage import HOUR_S, jump
 from tests.runtime.world import ACCEPTED, Strike, World, begin, check_rows, ended, join, one_task, only_task, quiet
@@ -200,7 +201,7 @@ async def test_an_attempt_given_out_after_the_clock_was_set_back_keeps_its_time(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, crashes: bool
 ) -> None:
     world = World(tmp_path, look=check_rows)
-    strike = Strike(monkeypatch, AgentActor, messages.Heartbeat, after=True)
+    strike = Strike(monkeypatch, AgentActor, to_agent.Heartbeat, after=True)
     strike.armed = False
     async with world.node() as node:
         await join(node, "b", "other")
@@ -296,14 +297,16 @@ async def test_an_agent_is_as_fresh_as_it_was_lately_heard_whatever_the_clock_sh
 async def test_a_node_that_stands_still_while_it_opens_goes_on_where_it_was(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: Any = DispatcherActor.routes[messages.ReadRows]
+    read: Any = DispatcherActor.routes[to_dispatcher.ReadRows]
 
-    async def stand_still(actor: Any, message: messages.ReadRows) -> None:
+    async def stand_still(actor: Any, message: to_dispatcher.ReadRows) -> None:
         autojump_clock.jump(HOUR_S)
         await trio.lowlevel.checkpoint()
         await read(actor, message)
 
-    monkeypatch.setattr(DispatcherActor, "routes", Routes({**DispatcherActor.routes, messages.ReadRows: stand_still}))
+    monkeypatch.setattr(
+        DispatcherActor, "routes", Routes({**DispatcherActor.routes, to_dispatcher.ReadRows: stand_still})
+    )
     async with World(tmp_path, look=check_rows).node() as node:
         await join(node, "a")
         assert only_task(node, await begin(node)).attempt == 1

@@ -9,10 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from opscore.runtime import messages, timer_messages
-from opscore.runtime.addresses import Addresses
-from opscore.runtime.agent import AgentActor
-from opscore.runtime.commit_line import CommitLine, Journal
+from opscore.runtime.agents.agent import AgentActor
+from opscore.runtime.journal.commit_line import CommitLine, Journal
+from opscore.runtime.messages import to_agent, to_timers
+from opscore.runtime.messages.addresses import Addresses
 from opscore.runtime.models import Move, TaskStatus
 from opscore.runtime.timers import TimersActor, TimersStatistics
 from tests.runtime.world import Strike, World, begin, check_rows, hire, join, lease_of, one_task, only_task, quiet
@@ -40,7 +40,7 @@ async def test_a_lease_that_was_renewed_does_not_end_at_its_first_time(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, look=check_rows)
-    looked = Strike(monkeypatch, AgentActor, messages.LeaseDue)
+    looked = Strike(monkeypatch, AgentActor, to_agent.LeaseDue)
     async with world.node() as node:
         await join(node, "a")
         session = await begin(node, one_task(leaseSeconds=100))
@@ -52,7 +52,7 @@ async def test_a_lease_that_was_renewed_does_not_end_at_its_first_time(
         assert only_task(node, session).status is TaskStatus.RUNNING
 
 
-@pytest.mark.parametrize("message", [timer_messages.ArmLease, timer_messages.ArmDue, timer_messages.ArmSuspicion])
+@pytest.mark.parametrize("message", [to_timers.ArmLease, to_timers.ArmDue, to_timers.ArmSuspicion])
 async def test_a_time_that_a_crash_kept_from_being_set_comes_all_the_same(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, message: type
 ) -> None:
@@ -62,7 +62,7 @@ async def test_a_time_that_a_crash_kept_from_being_set_comes_all_the_same(
         await join(node, "a")
         strike.armed = True
         session = await begin(node, one_task(leaseSeconds=20, retry={"initialDelaySeconds": 20, "jitter": False}))
-        if message is timer_messages.ArmDue:
+        if message is to_timers.ArmDue:
             await node.fail(only_task(node, session).task_id, 1, "no")
             await node.report_state("a", "idle")
         await trio.sleep(60)
@@ -74,13 +74,13 @@ async def test_a_crash_of_the_timers_moves_no_time(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, look=check_rows)
-    strike = Strike(monkeypatch, TimersActor, timer_messages.ArmSuspicion)
+    strike = Strike(monkeypatch, TimersActor, to_timers.ArmSuspicion)
     async with world.node() as node:
         await join(node, "a")
         session = await begin(node, one_task(leaseSeconds=100))
         await trio.sleep(50)
         strike.armed = True
-        node._core.addresses.timers.tell(timer_messages.ArmSuspicion(agent_id="a", due_at=0.0))  # noqa: SLF001
+        node._core.addresses.timers.tell(to_timers.ArmSuspicion(agent_id="a", due_at=0.0))  # noqa: SLF001
         await trio.sleep(49)
         assert strike.struck
         assert only_task(node, session).status is TaskStatus.DISPATCHED
@@ -113,8 +113,8 @@ def test_a_time_that_is_put_off_again_and_again_takes_the_room_of_one() -> None:
         )
     )
     for second in range(5_000):
-        timers.arm_lease(timer_messages.ArmLease(agent_id="a", due_at=900.0 + second))
-        timers.arm_lease(timer_messages.ArmLease(agent_id="b", due_at=900.0 + second))
+        timers.arm_lease(to_timers.ArmLease(agent_id="a", due_at=900.0 + second))
+        timers.arm_lease(to_timers.ArmLease(agent_id="b", due_at=900.0 + second))
     assert timers.statistics() == TimersStatistics(armed=2, queued=2)
 
 
@@ -124,10 +124,10 @@ def test_times_that_are_waited_for_no_longer_take_no_room() -> None:
             journal=Journal(CommitLine()), agent_spec=_nobody, session_spec=_nobody, new_session_spec=_nobody
         )
     )
-    timers.arm_due(timer_messages.ArmDue(session_id="waits", what="waits", due_at=500.0))
+    timers.arm_due(to_timers.ArmDue(session_id="waits", what="waits", due_at=500.0))
     for number in range(5_000):
-        timers.arm_due(timer_messages.ArmDue(session_id=f"s{number}", what="t", due_at=86_400.0))
-        timers.arm_due(timer_messages.ArmDue(session_id=f"s{number}", what="t", due_at=None))
+        timers.arm_due(to_timers.ArmDue(session_id=f"s{number}", what="t", due_at=86_400.0))
+        timers.arm_due(to_timers.ArmDue(session_id=f"s{number}", what="t", due_at=None))
     found = timers.statistics()
     assert found.armed == 1
     assert found.queued < 1_000

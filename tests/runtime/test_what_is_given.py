@@ -10,7 +10,7 @@ import attrs
 import pytest
 from trio.testing import MockClock
 
-from opscore.runtime.directory import Listing
+from opscore.runtime.agents.directory import Listing
 from opscore.runtime.errors import InvalidDocument, OpscoreError
 from opscore.runtime.models import AgentSource, Missed, Move, SessionStatus
 from opscore.runtime.node import Node

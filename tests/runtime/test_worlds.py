@@ -15,24 +15,25 @@ from trio.testing import MockClock
 
 from opscore.actors.actor import Actor
 from opscore.actors.errors import ActorError
-from opscore.runtime import codec, messages, timer_messages
-from opscore.runtime.agent import AgentActor
+from opscore.runtime import codec
+from opscore.runtime.agents.agent import AgentActor
 from opscore.runtime.delivery import Answered, Broken, Fact, NotReached
-from opscore.runtime.dispatcher import DispatcherActor
+from opscore.runtime.dispatch.dispatcher import DispatcherActor
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.journal import JournalActor
+from opscore.runtime.journal.journal import JournalActor
+from opscore.runtime.journal.tables import AGENTS, LEASES, SESSIONS, TASKS
 from opscore.runtime.limits import Limits
+from opscore.runtime.messages import to_dispatcher, to_timers
 from opscore.runtime.models import SESSION_ENDED, Assignment, Record, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
-from opscore.runtime.session import SessionActor
+from opscore.runtime.runs.session import SessionActor
+from opscore.runtime.runs.triggering import IdempotencyKey
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot
-from opscore.runtime.tables import AGENTS, LEASES, SESSIONS, TASKS
 from opscore.runtime.timers import TimersActor
-from opscore.runtime.triggering import IdempotencyKey
 from tests.runtime.world import ACCEPTED, ENDPOINT, Strike, World, check_rows, ended
 
 ACTORS: tuple[type[Actor[Any]], ...] = (AgentActor, SessionActor, DispatcherActor, TimersActor, JournalActor)
-AT_OPENING = (messages.ReadRows, timer_messages.ReadDueTimes)
+AT_OPENING = (to_dispatcher.ReadRows, to_timers.ReadDueTimes)
 """A node whose first reading fails does not open; that is its host's to know."""
 WITHIN_S = 400.0
 """Once faults stop: what is out has a lease of 30 s, what hangs lets go after 100 s, delays are shorter than that."""

@@ -19,12 +19,12 @@ from opscore.actors.clock import VirtualClock
 from opscore.runtime import codec
 from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import NotReady, StoreFull
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Agent, AgentSource, Assignment, Lease, Record, Session, Task, TaskStatus
 from opscore.runtime.node import Node, open_node
-from opscore.runtime.opening import open_store
 from opscore.runtime.store import JOURNAL_TABLE, Outcomes, Snapshot, Store, Submission
-from opscore.runtime.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
 
 ACCEPTED = Answered(status=202)
 ENDPOINT = "http://agent.example/run"

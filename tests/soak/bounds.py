@@ -36,12 +36,12 @@ LEFT_IN_CACHES: Final = {
     "opscore.runtime.expression": 20_000,
     "opscore.runtime.library": 300,
     # The newest durations of commits, and the newest messages that nobody handled, with their contents.
-    "opscore.runtime.journal.JournalMeter._latencies_s": 1_024,
+    "opscore.runtime.journal.journal.JournalMeter._latencies_s": 1_024,
     "opscore.actors.dead_letters": 300,
     # Obsolete entries of heaps, until they are swept.
     "opscore.runtime.timers.TimersActor._heap": 128,
     "opscore.runtime.timers.TimersActor._queued": 128,
-    "opscore.runtime.lines._Line.entries": 128,
+    "opscore.runtime.dispatch.lines._Line.entries": 128,
 }
 """How much bounded caches keep, by a prefix of the name."""
 

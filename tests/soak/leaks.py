@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from opscore.runtime.open_runs import OpenRuns
-from opscore.runtime.session import SessionActor
+from opscore.runtime.runs.open_runs import OpenRuns
+from opscore.runtime.runs.session import SessionActor
 from opscore.runtime.timers import TimersActor
 
 _KEPT: list[object] = []

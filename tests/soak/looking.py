@@ -4,8 +4,8 @@ import time
 from typing import Final
 
 from opscore.runtime.errors import StoreError
-from opscore.runtime.opening import open_reader
-from opscore.runtime.survey import surveyed
+from opscore.runtime.journal.opening import open_reader
+from opscore.runtime.upkeep.survey import surveyed
 from tests.soak.bounds import IGNORED
 from tests.soak.notes import Notes
 from tests.soak.process import Soaked

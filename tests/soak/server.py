@@ -18,9 +18,9 @@ import trio
 
 from opscore.gateway import cli, service
 from opscore.gateway.config import Settings
-from opscore.runtime import housekeeping
 from opscore.runtime.limits import Limits
 from opscore.runtime.node import Node
+from opscore.runtime.upkeep import housekeeping
 from tests.soak import leaks
 from tests.soak.probe import census, figures, sweep
 

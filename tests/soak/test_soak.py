@@ -38,7 +38,7 @@ def test_a_soak_that_finds_something_ends_with_1_and_says_what_and_where_its_sam
     command += ["--leak", "actors-are-kept", "--seed", "7", "--kills", "1", "--runs", "150"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 1, ended.stderr
-    assert "opscore.runtime.session.SessionActor" in ended.stdout
+    assert "opscore.runtime.runs.session.SessionActor" in ended.stdout
     assert "1 kills" in ended.stdout
     assert "again with --seed 7" in ended.stdout
     kept = Path(ended.stdout.partition("are kept in ")[2].partition(";")[0])

@@ -24,9 +24,9 @@ from bench.durability.waiters import HandOver, Outcome, run_waiters
 from bench.tasks.protocol import WARM_UP_SHARE, Figures, Parameters, answer, figures
 from bench.tasks.sessions import CAPABILITY, MAP_BYTES, TASKS_EACH, check_completed, workflow
 from opscore.runtime.identity import new_id
-from opscore.runtime.opening import open_store
+from opscore.runtime.journal.opening import open_store
+from opscore.runtime.journal.writer import ThreadWriter
 from opscore.runtime.store import ABSENT, Delete, Expect, Outcomes, Put, Store, Submission, Vacant
-from opscore.runtime.writer import ThreadWriter
 
 SEED: Final = 7
 AGENT: Final = "agent-00000"

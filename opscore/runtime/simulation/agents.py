@@ -12,7 +12,7 @@ from typing import Any, Final
 import trio
 
 from opscore.actors.errors import ActorError
-from opscore.runtime.context import current_task
+from opscore.runtime.agents.context import current_task
 from opscore.runtime.delivery import Answered, Fact, NotReached
 from opscore.runtime.errors import AgentNotFound, OpscoreError, StaleAttempt
 from opscore.runtime.models import Assignment

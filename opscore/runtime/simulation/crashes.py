@@ -10,7 +10,7 @@ import trio
 from opscore.actors.actor import Actor, Handler, Routes
 from opscore.actors.errors import ActorError
 from opscore.runtime.errors import OpscoreError
-from opscore.runtime.session import SessionActor
+from opscore.runtime.runs.session import SessionActor
 from opscore.runtime.simulation.faults import Dice
 
 POISONED_S: Final = 60.0

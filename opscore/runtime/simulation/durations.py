@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+from opscore.runtime.journal.tables import SESSIONS
 from opscore.runtime.simulation.rows import Commit
-from opscore.runtime.tables import SESSIONS
 
 _ROUNDING_S: Final = 1e-3
 """A bound on the rounding error of wall times, which are large numbers."""

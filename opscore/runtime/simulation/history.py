@@ -1,5 +1,6 @@
 """What happened in a world: a timeline to read, a ledger of what was promised, and the journal's fingerprint."""
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,8 +38,8 @@ class Ledger:
 
     accepted: dict[str, str] = attrs.field(factory=dict)
     """The session that each idempotency key was answered with."""
-    asking: Counter[str] = attrs.field(factory=Counter)
-    """How many clients are asking for a run under each idempotency key."""
+    contended: set[str] = attrs.field(factory=set)
+    """The idempotency keys under which several clients are asking for a run at the moment."""
     refused: dict[int, str] = attrs.field(factory=dict)
     """Why triggers were refused permanently, by their number."""
     unanswered: dict[int, str] = attrs.field(factory=dict)
@@ -69,6 +70,22 @@ class Ledger:
     """The sessions that somebody has asked to reset."""
     terminated: set[str] = attrs.field(factory=set)
     """The sessions that somebody has asked to terminate."""
+    _asking: Counter[str] = attrs.field(factory=Counter, init=False)
+
+    @contextlib.contextmanager
+    def asking_under(self, key: str) -> Iterator[None]:
+        """Note that a client asks for a run under an idempotency key, until it has its answer."""
+        self._asking[key] += 1
+        if self._asking[key] > 1:
+            self.contended.add(key)
+        try:
+            yield
+        finally:
+            self._asking[key] -= 1
+            if self._asking[key] <= 1:
+                self.contended.discard(key)
+            if not self._asking[key]:
+                del self._asking[key]
 
     def ask(self, session_id: str, move: Move) -> None:
         """Note that somebody asks to steer a session."""

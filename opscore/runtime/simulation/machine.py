@@ -25,6 +25,7 @@ from opscore.runtime.errors import OpscoreError
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Assignment, Move
 from opscore.runtime.node import Node
+from opscore.runtime.runs.triggering import IdempotencyKey
 from opscore.runtime.simulation import scheduling
 from opscore.runtime.simulation.deaths import Deaths
 from opscore.runtime.simulation.driven import ARRANGED, DrivenWorld
@@ -45,7 +46,6 @@ from opscore.runtime.simulation.strategies import (
     drawn_limits,
     values,
 )
-from opscore.runtime.triggering import IdempotencyKey
 
 PATIENCE_S: Final = 10.0
 """How long a rule waits for an answer, which may still come later."""

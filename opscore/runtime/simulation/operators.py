@@ -19,12 +19,12 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.models import SESSION_ENDED, Missed, Move, Schedule
 from opscore.runtime.node import Node
+from opscore.runtime.runs.triggering import Body, IdempotencyKey
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.network import Network, Unreachable
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Rows
 from opscore.runtime.simulation.scenario import Calendar, Cordon, Look, Scenario, Steering, Sweep, Telling, Trigger
-from opscore.runtime.triggering import Body, IdempotencyKey
 from opscore.runtime.views import PAGE_MAX, DeadLetter, Page
 
 ResultT = TypeVar("ResultT")
@@ -97,17 +97,27 @@ class Operators:
         for look in self._scenario.looks:
             nursery.start_soon(self._look, look)
 
-    async def _insist(self, who: str, ask: Callable[[Node], Awaitable[Any]]) -> Any:
-        """Repeat a request until it is answered; return None if the node refuses it permanently."""
+    async def _insist(self, who: str, ask: Callable[[Node], Awaitable[Any]], trigger: int | None = None) -> Any:
+        """Repeat a request until it is answered; return None if the node refuses it permanently.
+
+        Args:
+            who: who asks.
+            ask: the request.
+            trigger: the number of the trigger, if it is one.
+        """
         again_s = AGAIN_S
         while True:
             try:
                 return await self._network.call(ask)
             except _REFUSED_FOR_GOOD as error:
                 self._note(who, f"is refused for good: {error}")
+                if trigger is not None:
+                    self._ledger.refused[trigger] = str(error)
                 return None
             except (Unreachable, OpscoreError, ActorError) as error:
                 self._note(who, f"is refused: {error}")
+                if trigger is not None:
+                    self._ledger.unanswered[trigger] = f"it was refused last: {error}"
                 if isinstance(error, SessionNotFound) and error.identity in self._rows.gone:
                     return None
                 await trio.sleep(again_s)
@@ -136,32 +146,14 @@ class Operators:
 
         arguments = {"key": key, **attrs.asdict(trigger, filter=attrs.filters.include(*_ASKED))}
         arguments["workflow_id"] = document["id"]
-        self._ledger.asking[key] += 1
-        again_s = AGAIN_S
-        while True:
-            try:
-                session = await self._network.call(ask)
-            except _REFUSED_FOR_GOOD as error:
-                self._note(f"client {number}", f"is refused for good: {error}")
-                self._ledger.refused[number] = str(error)
-                self._ledger.asking[key] -= 1
-                self._ledger.unanswered.pop(number)
-                self._accepted[number].set()
-                self._answered()
-                return
-            except (Unreachable, OpscoreError, ActorError) as error:
-                self._note(f"client {number}", f"is refused: {error}")
-                self._ledger.unanswered[number] = f"it was refused last: {error}"
-                await trio.sleep(again_s)
-                again_s = min(2 * again_s, AGAIN_S_MAX)
-            else:
+        with self._ledger.asking_under(key):
+            session = await self._insist(f"client {number}", ask, trigger=number)
+            if session is not None:
                 self._replied(Reply(call="trigger", arguments=arguments, value=session))
                 self._sessions[number] = session.session_id
-                self._ledger.asking[key] -= 1
-                self._ledger.unanswered.pop(number)
-                self._accepted[number].set()
-                self._answered()
-                return
+        self._ledger.unanswered.pop(number)
+        self._accepted[number].set()
+        self._answered()
 
     async def _begun(self, trigger: int) -> str | None:
         """Wait until a trigger is accepted, and return its session id; None if it was permanently refused."""

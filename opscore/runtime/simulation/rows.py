@@ -9,6 +9,26 @@ from typing import Any, Final
 import attrs
 
 from opscore.runtime.definitions.definition import Definition, TaskDefinition, restore
+from opscore.runtime.journal.tables import (
+    AGENTS,
+    DEFINITIONS,
+    IDEMPOTENCY,
+    LEASES,
+    MARKS,
+    OPEN_SESSIONS,
+    RECORDS,
+    REVISIONS,
+    SCHEDULES,
+    SESSIONS,
+    SIGNALS,
+    SLOTS,
+    TASKS,
+    IdempotencyRow,
+    Mark,
+    OpenSession,
+    Revision,
+)
+from opscore.runtime.journal.typed_tables import Table
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import (
     Agent,
@@ -28,26 +48,6 @@ from opscore.runtime.simulation.faults import IN_THE_NODE
 from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.marks import Marks
 from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Stored, Submission
-from opscore.runtime.tables import (
-    AGENTS,
-    DEFINITIONS,
-    IDEMPOTENCY,
-    LEASES,
-    MARKS,
-    OPEN_SESSIONS,
-    RECORDS,
-    REVISIONS,
-    SCHEDULES,
-    SESSIONS,
-    SIGNALS,
-    SLOTS,
-    TASKS,
-    IdempotencyRow,
-    Mark,
-    OpenSession,
-    Revision,
-)
-from opscore.runtime.typed_tables import Table
 
 _MIRRORED: Final[tuple[Table[Any], ...]] = (
     AGENTS, LEASES, SLOTS, SESSIONS, OPEN_SESSIONS, TASKS, SIGNALS, DEFINITIONS, REVISIONS, IDEMPOTENCY, SCHEDULES,

@@ -11,6 +11,7 @@ from opscore.actors.clock import VirtualClock
 from opscore.actors.errors import ActorError
 from opscore.runtime.definitions.definition import TaskDefinition
 from opscore.runtime.errors import OpscoreError
+from opscore.runtime.journal.tables import ALL_TABLES, INDEX_NAMES
 from opscore.runtime.models import Assignment, SessionStatus
 from opscore.runtime.node import run_node
 from opscore.runtime.simulation import scheduling
@@ -30,7 +31,6 @@ from opscore.runtime.simulation.rows import Rows
 from opscore.runtime.simulation.scenario import Scenario
 from opscore.runtime.simulation.writer import FULL_S_MAX, STALL_S_MAX, Room, SimulatedWriter
 from opscore.runtime.store import Submission
-from opscore.runtime.tables import ALL_TABLES, INDEX_NAMES
 
 SCAN_EVERY_S: Final = 20.0
 CLOCK_LOOKED_AT_S: Final = 60.0

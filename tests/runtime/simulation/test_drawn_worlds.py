@@ -8,10 +8,10 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, seed, settings
 
-from opscore.runtime import transitions
 from opscore.runtime.definitions.definition import parse
 from opscore.runtime.models import Task
-from opscore.runtime.run import Run, Step
+from opscore.runtime.runs import transitions
+from opscore.runtime.runs.run import Run, Step
 from opscore.runtime.simulation import AgentModel, Faults, Scenario, play
 from opscore.runtime.simulation.drawing import drawn
 from opscore.runtime.simulation.faults import fault_names

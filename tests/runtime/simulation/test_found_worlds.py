@@ -3,6 +3,7 @@
 import attrs
 import pytest
 
+from opscore.runtime.journal.tables import REVISIONS, SESSIONS, TASKS, Revision
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation import AgentModel, Faults, Latency, Scenario, Skill, Steering, Trigger, play
@@ -10,7 +11,6 @@ from opscore.runtime.simulation.history import Ledger
 from opscore.runtime.simulation.promises.outside import everything_ends
 from opscore.runtime.simulation.rows import Rows
 from opscore.runtime.store import Submission
-from opscore.runtime.tables import REVISIONS, SESSIONS, TASKS, Revision
 
 
 @pytest.mark.parametrize("seed", [49, 225, 258, 280, 360])

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
-from opscore.runtime import reports, transitions
+from opscore.runtime.agents import reports
 from opscore.runtime.models import Task
-from opscore.runtime.run import Run, Step
+from opscore.runtime.runs import transitions
+from opscore.runtime.runs.run import Run, Step
 from opscore.runtime.simulation import documents
 from opscore.runtime.simulation.invariants import InvariantBroken
 from opscore.runtime.simulation.machine import WorldMachine

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.availability import is_suspected
+from opscore.runtime.agents.availability import is_suspected
+from opscore.runtime.journal.tables import AGENTS, LEASES
 from opscore.runtime.simulation.promises.dispatch import CALM_S
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S, decided_at
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import AGENTS, LEASES
 
 SUSPECTED_S_MAX: Final = 130.0
 _EPSILON_S: Final = 1e-6

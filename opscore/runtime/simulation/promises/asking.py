@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
+from opscore.runtime.journal.tables import SCHEDULES
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import SCHEDULES
 
 _EPSILON_S: Final = 1e-6
 _STOPS: Final = "process_restarts"

@@ -4,11 +4,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Final
 
+from opscore.runtime.journal.tables import SESSIONS, session_of
 from opscore.runtime.models import Session, TaskStatus
-from opscore.runtime.open_runs import root_of
+from opscore.runtime.runs.open_runs import root_of
+from opscore.runtime.runs.transitions import TOO_MANY_RUNS
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import SESSIONS, session_of
-from opscore.runtime.transitions import TOO_MANY_RUNS
 
 SEEN_WITHIN_S: Final = 5.0
 """How long it takes in calm times until all actors know that a run began or ended."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
+from opscore.runtime.journal.tables import LEASES, SLOTS
 from opscore.runtime.models import Lease, Task
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import LEASES, SLOTS
 
 _EPSILON_S: Final = 1e-6
 

@@ -5,12 +5,12 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime import due_times
+from opscore.runtime.journal.tables import SCHEDULES, SESSIONS
 from opscore.runtime.models import Missed, Record, Schedule
+from opscore.runtime.schedules import due_times
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S, decided_at
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import SCHEDULES, SESSIONS
 
 CALM_S: Final = 5.0
 RESTS_S: Final = 95.0

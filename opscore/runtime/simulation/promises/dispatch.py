@@ -5,13 +5,13 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.availability import fresh_s, is_suspected, silence_s
+from opscore.runtime.agents.availability import fresh_s, is_suspected, silence_s
 from opscore.runtime.definitions.definition import Role
+from opscore.runtime.journal.tables import AGENTS, LEASES, TASKS
 from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.bounds import may_be_held_back
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import AGENTS, LEASES, TASKS
 from opscore.runtime.timers import STOOD_STILL_S
 
 AGING_S: Final = 600.0

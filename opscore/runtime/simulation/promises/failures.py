@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from opscore.runtime.definitions.definition import Role, TaskDefinition
-from opscore.runtime.lifecycle import KIND_DISCARDED
+from opscore.runtime.journal.tables import SESSIONS, TASKS, session_of
 from opscore.runtime.models import SESSION_ENDED, Failure, Session, Task, TaskStatus
+from opscore.runtime.runs.lifecycle import KIND_DISCARDED
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.promises.sessions import harmless
 from opscore.runtime.simulation.promises.tasks import decided_at
 from opscore.runtime.simulation.rows import Change, Commit, Rows
-from opscore.runtime.tables import SESSIONS, TASKS, session_of
 
 _EPSILON_S: Final = 1e-6
 _AT_THE_END: Final = (Role.COMPENSATION, Role.ON_FAILURE)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Final
 
-from opscore.runtime.lifecycle import KIND_DEAD, KIND_DISCARDED, TASK_TABLE
+from opscore.runtime.journal.tables import OPEN_SESSIONS, SESSIONS, TASKS
 from opscore.runtime.models import TASK_ENDED, TaskStatus
+from opscore.runtime.runs.lifecycle import KIND_DEAD, KIND_DISCARDED, TASK_TABLE
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, TASKS
 
 _MOVES: Final = {(before, after) for (before, _), after in TASK_TABLE.items()}
 _OF_RUNS: Final = frozenset({"task", "session", "signal"})

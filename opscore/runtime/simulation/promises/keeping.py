@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
+from opscore.runtime.journal.tables import IDEMPOTENCY, JOURNAL_TRIMMED, REVISIONS, SESSIONS
 from opscore.runtime.models import SESSION_ENDED, Session
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import IDEMPOTENCY, JOURNAL_TRIMMED, REVISIONS, SESSIONS
 
 DECIDED_WITHIN_S: Final = 400.0
 """How long a removal may take from its decision to its commit, because the disk may stall."""

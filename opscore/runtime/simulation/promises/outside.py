@@ -6,11 +6,11 @@ from typing import Any, Final
 import attrs
 
 from opscore.runtime.definitions.definition import TaskKind
-from opscore.runtime.labels import label_faults
+from opscore.runtime.definitions.labels import label_faults
+from opscore.runtime.journal.tables import LEASES, SIGNALS
 from opscore.runtime.models import SESSION_ENDED, Assignment, Lease, Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.keeping import key_is_over
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import LEASES, SIGNALS
 
 _ACTORS_CRASH: Final = frozenset({"actor_raises", "run_poisoned"})
 """The faults that make actors raise."""

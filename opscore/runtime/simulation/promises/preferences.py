@@ -20,7 +20,7 @@ def the_sessions_agent_goes_first(commit: Commit, rows: Rows) -> Iterator[str]:
     at which several clients ask for a run under one key: only one of them gets it, and an agent is offered to each.
     """
     yield from _still_free(rows)
-    if any(clients > 1 for clients in rows.ledger.asking.values()):
+    if rows.ledger.contended:
         rows.contended_at = rows.now()
     if rows.now() < rows.contended_at + CONTENDED_S:
         return

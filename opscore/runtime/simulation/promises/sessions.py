@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from opscore.runtime.definitions.definition import Role, TaskDefinition
-from opscore.runtime.lifecycle import SESSION_TABLE
+from opscore.runtime.journal.tables import OPEN_SESSIONS, SESSIONS, TASKS
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Failure, Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.runs.lifecycle import SESSION_TABLE
+from opscore.runtime.runs.transitions import CRASHED
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import OPEN_SESSIONS, SESSIONS, TASKS
-from opscore.runtime.transitions import CRASHED
 
 CALM_S = 5.0
 _SESSION_MOVES = {(before, after) for (before, _), after in SESSION_TABLE.items()}

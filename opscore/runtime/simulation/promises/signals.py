@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from opscore.runtime.definitions.definition import TaskKind
+from opscore.runtime.journal.tables import SIGNALS, TASKS
 from opscore.runtime.models import Signal, Task, TaskStatus
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import SIGNALS, TASKS
 
 
 def signals_are_numbered_as_they_come(commit: Commit, rows: Rows) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from opscore.runtime.definitions.definition import Role, TaskKind
-from opscore.runtime.lifecycle import KIND_DEAD, KIND_DISCARDED, TASK_TABLE
+from opscore.runtime.journal.tables import SESSIONS, TASKS, session_of
 from opscore.runtime.models import (
     SESSION_ENDED,
     TASK_ENDED,
@@ -17,9 +17,9 @@ from opscore.runtime.models import (
     Task,
     TaskStatus,
 )
+from opscore.runtime.runs.lifecycle import KIND_DEAD, KIND_DISCARDED, TASK_TABLE
 from opscore.runtime.simulation.promises.keeping import key_is_over
 from opscore.runtime.simulation.rows import Change, Commit, Rows
-from opscore.runtime.tables import SESSIONS, TASKS, session_of
 
 _TASK_MOVES = {(before, after) for (before, _), after in TASK_TABLE.items()}
 _NEVER_RETRIED = frozenset(

@@ -6,11 +6,11 @@ from typing import Final
 
 from opscore.runtime.definitions.definition import Role
 from opscore.runtime.delivery import TIMEOUT
+from opscore.runtime.journal.tables import LEASES, SESSIONS, TASKS
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Task, TaskStatus
 from opscore.runtime.simulation.promises.dispatch import granted
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S, decided_at
 from opscore.runtime.simulation.rows import Commit, Rows
-from opscore.runtime.tables import LEASES, SESSIONS, TASKS
 from opscore.runtime.timers import STOOD_STILL_S
 
 _EPSILON_S: Final = 1e-6

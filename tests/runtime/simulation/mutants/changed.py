@@ -6,21 +6,21 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a-function-is-told-by-what-its-agent-is",
         breaks="After a restart an attempt is a function's if one had it: here if its agent is one by now.",
-        module="opscore/runtime/agent_deliveries.py",
+        module="opscore/runtime/agents/agent_deliveries.py",
         old="        if lease.function is not None:\n            return lease.function\n",
         new="",
     ),
     Mutant(
         name="who-speaks-is-not-noted-as-a-function",
         breaks="That a function has an attempt is noted as it speaks: here not, and a restart takes it for another's.",
-        module="opscore/runtime/agent_standing.py",
+        module="opscore/runtime/agents/agent_standing.py",
         old="        return lease if lease.function is not None else attrs.evolve(lease, function=self._runs_here(lease))\n",
         new="        return lease\n",
     ),
     Mutant(
         name="functions-are-seen-only-while-their-agent-is-one",
         breaks="A function keeps its attempt as long as it runs: here not once its id is a remote agent's.",
-        module="opscore/runtime/agent_standing.py",
+        module="opscore/runtime/agents/agent_standing.py",
         old="        return self._courier.runs(lease.task_id, lease.attempt)\n",
         new="        local = self._rows.agent is not None and self._rows.agent.source == 'local'\n"
         "        return local and self._courier.runs(lease.task_id, lease.attempt)\n",
@@ -28,7 +28,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="discards-are-answered-and-forgotten",
         breaks="Whoever is told that a dead letter is discarded finds it so: here nothing was committed.",
-        module="opscore/runtime/session.py",
+        module="opscore/runtime/runs/session.py",
         old="            await self._commit(run, step, await self._guard(run, step), message.reason)\n"
         "            (task,) = step.changed\n",
         new="            (task,) = step.changed\n",
@@ -36,14 +36,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="discards-leave-no-trace",
         breaks="The journal says of each dead letter that it was discarded: here it says that it failed.",
-        module="opscore/runtime/session_rows.py",
+        module="opscore/runtime/runs/session_rows.py",
         old="KIND_DEAD if task.dead else KIND_DISCARDED\n",
         new="KIND_DEAD if task.dead else kind\n",
     ),
     Mutant(
         name="discarded-before-its-run-has-ended",
         breaks="A dead letter is discarded once its run has ended: here before, and it is buried another time.",
-        module="opscore/runtime/steering.py",
+        module="opscore/runtime/runs/steering.py",
         old='    if not run.ended:\n        raise SessionConflict(run.session.session_id, f"it is {run.session.status}, and has to end first")\n',
         new="",
     ),

@@ -7,7 +7,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="join-starts-on-first-predecessor",
         breaks="A run goes as its definition says: a task with several dependsOn starts although only one of them is complete.",
-        module="opscore/runtime/progress.py",
+        module="opscore/runtime/runs/progress.py",
         old="        if not _is_over(draft, before):\n",
         new="        if not any(_is_over(draft, draft.by_key(each)) for each in definition.depends_on):\n",
         scenario="Easy. A run of a, b and c, where c depends on a and b, with two idle agents. a completes at once, b takes "
@@ -16,7 +16,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="registering-again-lifts-the-cordon",
         breaks="Registering again keeps state and cordon, and a cordoned agent is given no work until it is put back: here it is.",
-        module="opscore/runtime/registration.py",
+        module="opscore/runtime/agents/registration.py",
         old="""        received_at=before.received_at if before is not None else None,
         cordoned=before.cordoned if before is not None else False,
 """,
@@ -59,7 +59,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="failed-run-leaves-a-retry-waiting",
         breaks="After the last retry the session fails and nothing new starts: here a task of the failed run is retried.",
-        module="opscore/runtime/progress.py",
+        module="opscore/runtime/runs/progress.py",
         old="""            elif (each.status in TASK_WAITS and draft.of(each).role is Role.STEP) or _is_called_off(each):
 """,
         new="""            elif each.status in (TaskStatus.PENDING, TaskStatus.READY) and draft.of(each).role is Role.STEP:
@@ -71,7 +71,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="claim-without-an-id-is-the-same-claim",
         breaks="Another claim under an open lease gets nothing: here two claims without an id get one attempt.",
-        module="opscore/runtime/leases.py",
+        module="opscore/runtime/agents/leases.py",
         old="""    return claim_id is not None and claim_id == lease.claim_id and not lease.heartbeat_seen
 """,
         new="""    return claim_id == lease.claim_id and not lease.heartbeat_seen
@@ -83,7 +83,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="idle-report-that-names-the-task-is-proof",
         breaks="An idle report that proves nothing ends nothing: here a late one from the first attempt completes the second.",
-        module="opscore/runtime/reports.py",
+        module="opscore/runtime/agents/reports.py",
         old="""    proven = (
         (task_id is not None and attempt is not None)
         or lease.active_seen
@@ -99,7 +99,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="agent-serves-its-first-capability-first",
         breaks="A higher priority goes first and none starves: an agent with several capabilities looks at the first queue only.",
-        module="opscore/runtime/matching.py",
+        module="opscore/runtime/dispatch/matching.py",
         old="        return min(heads, default=None), None\n",
         new="        return next(iter(heads), None), None\n",
         scenario="Medium. An agent with the capabilities x and y is busy. A task for x with priority 0 and one for y with priority "
@@ -109,7 +109,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="idempotency-key-is-taken-without-a-look",
         breaks="The same idempotency key and body start one run however often they come: at the same time, here, two.",
-        module="opscore/runtime/triggering.py",
+        module="opscore/runtime/runs/triggering.py",
         old="""    return Submission(expects=(IDEMPOTENCY.expect(key.scope, version),), writes=(IDEMPOTENCY.put(row),))
 """,
         new="""    return Submission(writes=(IDEMPOTENCY.put(row),))
@@ -147,7 +147,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="retry-that-found-a-full-disk-is-forgotten",
         breaks="Service resumes by itself after a full disk: a task whose retry delay ended while it was full waits for good.",
-        module="opscore/runtime/session.py",
+        module="opscore/runtime/runs/session.py",
         old="""        except (StoreError, Refusal):
             # The timers repeat it""",
         new="""        except Refusal:
@@ -160,7 +160,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="push-answer-of-a-past-attempt-counts",
         breaks="A push answer of a past attempt changes nothing: here it ends the task's next attempt at the same agent.",
-        module="opscore/runtime/agent_deliveries.py",
+        module="opscore/runtime/agents/agent_deliveries.py",
         old="""    return (lease.task_id, lease.attempt) == (about.task_id, about.attempt)
 """,
         new="""    return lease.task_id == about.task_id
@@ -174,7 +174,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="news-of-a-lease-that-is-over-is-believed",
         breaks="An agent is given work only if its newest state is idle, and at most one attempt is current: here one that has said "
         "it is active is handed an attempt that was taken back from it.",
-        module="opscore/runtime/agent_rows.py",
+        module="opscore/runtime/agents/agent_rows.py",
         old="        if not known and (self._lease.row is not None or version < self.as_of):\n",
         new="        if not known and self._lease.row is not None:\n",
         scenario="Hard, needs a race of commits. An idle agent reports active (or an error) while a dispatch to it is being "
@@ -186,9 +186,9 @@ MUTANTS: tuple[Mutant, ...] = (
         name="offer-that-ended-unknown-asks-the-task-alone",
         breaks="A task that nobody can take waits, event-driven: after a crash in mid-offer an idle agent is offered nothing more, "
         "or a lease that was committed is never delivered.",
-        module="opscore/runtime/dispatcher.py",
+        module="opscore/runtime/dispatch/dispatcher.py",
         old="""        with contextlib.suppress(ActorStopped):
-            await self._addresses.agent(match.agent.agent_id).send(messages.AnnounceAgent())
+            await self._addresses.agent(match.agent.agent_id).send(to_agent.AnnounceAgent())
 """,
         new="",
         scenario="Hard, needs a crash at the right time. A session's actor crashes while it handles an offer to the only agent, "
@@ -199,7 +199,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="repeated-claim-keeps-the-first-ticket",
         breaks="The same claim gets the same attempt until the first heartbeat, and a claimer that goes away gives its task back at "
         "once: here the call that was given up takes the task from the one that repeated it.",
-        module="opscore/runtime/agent_deliveries.py",
+        module="opscore/runtime/agents/agent_deliveries.py",
         old="""        if handed != lease:
             await self._rows.commit("agent.handed", lease=handed)
 """,

@@ -20,14 +20,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="what-was-given-out-meanwhile-is-not-listened-for",
         breaks="An attempt that was given out as the node stood still is listened for: here it is over at once.",
-        module="opscore/runtime/leases.py",
+        module="opscore/runtime/agents/leases.py",
         old="        timeout_at=max(lease.timeout_at if given_since else timeout_at, now + SPEAK_S),\n",
         new="        timeout_at=lease.timeout_at if given_since else max(timeout_at, now + SPEAK_S),\n",
     ),
     Mutant(
         name="slow-disk-takes-the-time-of-an-attempt",
         breaks="An attempt has its time from when it is handed over: here from before a commit that took minutes.",
-        module="opscore/runtime/agent_deliveries.py",
+        module="opscore/runtime/agents/agent_deliveries.py",
         old="late_s <= LATE_S:\n",
         new="late_s <= 1e9:\n",
     ),

@@ -1,0 +1,1 @@
+"""The calls that a node offers, by what they are about."""

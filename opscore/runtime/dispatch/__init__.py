@@ -1,0 +1,1 @@
+"""Dispatch: which task goes to which agent, in what order, within which limits."""
