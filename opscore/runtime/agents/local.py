@@ -14,6 +14,7 @@ from opscore.runtime.agents.context import SayAlive, TaskContext, working_on
 from opscore.runtime.agents.home import Home
 from opscore.runtime.agents.raised import logged
 from opscore.runtime.delivery import TIMEOUT, Fact, Raised, Returned
+from opscore.runtime.evolving import evolve
 from opscore.runtime.models import Agent, AgentSource, Assignment
 from opscore.runtime.values import deep_copy
 
@@ -70,7 +71,7 @@ class LocalAgents:
         """Run the function to its end, within the attempt's time."""
         function = self._functions[agent.agent_id]
         # A copy, because a function may change its arguments, which must not reach the next attempt, or the store.
-        own = attrs.evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
+        own = evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
         late: Fact = Raised(
             message=f"attempt {assignment.attempt} took longer than its timeout", code=TIMEOUT, timed_out=True
         )
