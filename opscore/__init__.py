@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from opscore.gateway.client import OpscoreClient
+    from opscore.gateway.sdk.client import OpscoreClient
     from opscore.runtime.agents.context import TaskContext, current_task
     from opscore.runtime.agents.raised import TaskFailed
     from opscore.runtime.errors import OpscoreError
@@ -57,7 +57,7 @@ _PLACES: Final = {
     "Missed": ("opscore.runtime.models", "Missed"),
     "Move": ("opscore.runtime.models", "Move"),
     "Node": ("opscore.runtime.node", "Node"),
-    "OpscoreClient": ("opscore.gateway.client", "OpscoreClient"),
+    "OpscoreClient": ("opscore.gateway.sdk.client", "OpscoreClient"),
     "OpscoreError": ("opscore.runtime.errors", "OpscoreError"),
     "Session": ("opscore.runtime.models", "Session"),
     "Task": ("opscore.runtime.models", "Task"),

@@ -1,0 +1,173 @@
+"""The part of the SDK that operates runs and agents, and the building blocks of all its calls."""
+
+import json
+import uuid
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import attrs
+
+from opscore.gateway.sdk.calls import Call, Caller, JsonObject
+
+PREFIX: Final = "/v1/opscore"
+Move = Literal["cancel", "pause", "resume", "retry", "reset", "terminate"]
+_AS_OFTEN_AS_ONE_LIKES: Final = frozenset({"cancel", "pause", "resume", "terminate"})
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """One page of a list; `next_cursor` is None on the last."""
+
+    items: tuple[JsonObject, ...]
+    next_cursor: str | None
+
+
+class OperatorCalls:
+    """The calls that an operator makes about runs and agents."""
+
+    _caller: Caller
+
+    async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> JsonObject:
+        """Cancel, pause, resume, retry, reset or terminate a run; returns the session as it is afterwards.
+
+        Args:
+            session_id: The run.
+            move: What to do; a move to where the run already is changes nothing. `terminate` ends the run at once, as
+                cancelled, without the compensations that are still to be done.
+            reason: Kept with the session if the move is to cancel, terminate or pause.
+        """
+        body = None if reason is None else as_json({"reason": reason})
+        # A second reset takes open attempts from agents once more, and a second retry is a conflict.
+        repeatable = move in _AS_OFTEN_AS_ONE_LIKES
+        return await self._caller.document(
+            Call(method="POST", path=path_of("session", session_id, move), body=body, repeatable=repeatable)
+        )
+
+    async def signal(
+        self, session_id: str, name: str, payload: Any = None, *, signal_id: str | None = None
+    ) -> JsonObject:
+        """Send a run a signal; a task that waits for it, now or later, takes it.
+
+        Args:
+            session_id: The run.
+            name: The signal's name in the run's definition.
+            payload: The result of the task that takes it.
+            signal_id: Calls with the same id are one signal, also across processes; random if not given.
+        """
+        body = as_json({"name": name, "payload": payload, "signalId": signal_id or uuid.uuid4().hex})
+        return await self._caller.document(
+            Call(method="POST", path=path_of("session", session_id, "signal"), body=body)
+        )
+
+    async def history(self, session_id: str, *, limit: int | None = None, cursor: str | None = None) -> JsonObject:
+        """Show what happened in a run, the newest first.
+
+        Returns:
+            `items`, a page of the run's records; `attempts`, each attempt as these records show it; `nextCursor`, None
+            on the last page.
+        """
+        params = {"limit": None if limit is None else str(limit), "cursor": cursor}
+        chosen = {key: value for key, value in params.items() if value is not None}
+        return await self._caller.document(
+            Call(method="GET", path=path_of("session", session_id, "history"), params=chosen)
+        )
+
+    async def dead_letters(
+        self,
+        *,
+        workflow_id: str | None = None,
+        code: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """List dead letters, tasks that failed for good, the newest first; optionally of one workflow or error code."""
+        return await self.page("deadletter", workflowId=workflow_id, code=code, limit=limit, cursor=cursor)
+
+    async def dead_letter(self, task_id: str) -> JsonObject:
+        """Show one dead letter."""
+        return await self._caller.document(Call(method="GET", path=path_of("deadletter", task_id)))
+
+    async def replay(self, task_id: str) -> JsonObject:
+        """Retry the run of a dead letter, from everything in it that failed; returns the session."""
+        path = path_of("deadletter", task_id, "replay")
+        return await self._caller.document(Call(method="POST", path=path, repeatable=False))
+
+    async def replay_all(
+        self, *, workflow_id: str | None = None, code: str | None = None, cursor: str | None = None
+    ) -> JsonObject:
+        """Retry the runs of the next dead letters; each call looks at a bounded number.
+
+        Args:
+            workflow_id: Only those of runs of this workflow.
+            code: Only those that failed with this code.
+            cursor: The `nextCursor` of the previous call.
+
+        Returns:
+            `replayed`, the ids of the runs that continue; `refused`, with the reasons; `nextCursor`, None at the end.
+        """
+        filters = {"workflowId": workflow_id, "code": code, "cursor": cursor}
+        body = as_json({key: value for key, value in filters.items() if value is not None})
+        path = path_of("deadletter", "replay")
+        return await self._caller.document(Call(method="POST", path=path, body=body, repeatable=False))
+
+    async def discard(self, task_id: str, reason: str) -> JsonObject:
+        """Discard a dead letter; returns it. The journal keeps the reason."""
+        path = path_of("deadletter", task_id, "discard")
+        return await self._caller.document(
+            Call(method="POST", path=path, body=as_json({"reason": reason}), repeatable=False)
+        )
+
+    async def cordon_agent(self, agent_id: str, *, cordoned: bool = True) -> JsonObject:
+        """Take an agent out of dispatch, or put it back; returns the agent."""
+        path = path_of("agent", agent_id, "cordon" if cordoned else "uncordon")
+        return await self._caller.document(Call(method="POST", path=path))
+
+    async def drain_agent(self, agent_id: str, *, wait_s: float = 0.0) -> JsonObject:
+        """Take an agent out of dispatch, and wait up to `wait_s` until it holds no attempt.
+
+        Returns:
+            the agent, with the `lease` that it holds and whether it is `drained`; in both cases it stays out of
+            dispatch.
+        """
+        params = {"waitSeconds": f"{wait_s:g}"} if wait_s else {}
+        path = path_of("agent", agent_id, "drain")
+        return await self._caller.document(Call(method="POST", path=path, params=params, wait_s=wait_s))
+
+    async def page(self, kind: str, **params: str | int | list[str] | None) -> Page:
+        """Read a page of a list.
+
+        Args:
+            kind: What to list, by its name in the path, such as `session`.
+            params: The query, by its names on the wire; None is left out, a list becomes repeated parameters.
+        """
+        chosen = {
+            key: value if isinstance(value, list) else str(value) for key, value in params.items() if value is not None
+        }
+        answer = await self._caller.document(Call(method="GET", path=f"{PREFIX}/{kind}", params=chosen))
+        return Page(items=tuple(answer["items"]), next_cursor=answer.get("nextCursor"))
+
+
+def path_of(*parts: str) -> str:
+    """The path made of these parts, with special characters quoted."""
+    return "/".join((PREFIX, *(quote(part, safe="") for part in parts)))
+
+
+def as_json(value: Any) -> bytes:
+    """Encode a body as JSON."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are equal as JSON. In Python `True == 1`, and a tuple is unequal to a list."""
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(value: Any) -> str:
+    # Reading it back turns every object name into a string, so that the names can be sorted.
+    return json.dumps(json.loads(as_json(value)), sort_keys=True)
+
+
+def report_of(task_id: str, what: str, body: JsonObject) -> Call:
+    """The call by which an agent reports on an attempt: `what` is heartbeat, complete or fail."""
+    path = path_of("task", task_id, what)
+    return Call(method="POST", path=path, body=as_json(body), outlasts_full_store=True)
