@@ -20,6 +20,7 @@ import attrs
 import httpx
 
 from opscore.actors.backoff import Backoff
+from opscore.runtime import errors
 
 JsonObject = dict[str, Any]
 
@@ -88,11 +89,24 @@ class ProblemError(ClientError):
         self.errors = errors
         self.retry_after_s = retry_after_s
         faults = "".join(f"; {fault.get('path', '')}: {fault.get('message', '')}" for fault in errors)
-        super().__init__(f"{status} {code}: {detail or title}{faults}")
+        # Not by `super`, which in `StaleAttempt` is the runtime's error, with arguments of its own.
+        Exception.__init__(self, f"{status} {code}: {detail or title}{faults}")
 
 
-class StaleAttempt(ProblemError):
-    """The call is about an attempt that is over (409): it ended, timed out, was lost or was taken back."""
+class StaleAttempt(ProblemError, errors.StaleAttempt):
+    """The call is about an attempt that is over (409): it ended, timed out, was lost or was taken back.
+
+    It is also the error of an embedded runtime, so a function that is called by either handles one error.
+
+    Attributes:
+        task_id: The task.
+        attempt: The attempt's number.
+    """
+
+    def __init__(self, *, task_id: str, attempt: int, **said: Any) -> None:
+        ProblemError.__init__(self, **said)
+        self.task_id = task_id
+        self.attempt = attempt
 
 
 @attrs.frozen(kw_only=True)
@@ -107,6 +121,8 @@ class Call:
     """A function is called for each repetition."""
     wait_s: float = 0.0
     """How long the server may hold the call, in seconds, in addition to the client's timeout."""
+    attempt: tuple[str, int] | None = None
+    """The task and the number of the attempt that the call is about, if it is about one."""
     repeatable: bool = True
     outlasts_full_store: bool = False
     """Whether it is repeated while the store is full, because nobody but the agent can report on its work."""
@@ -212,7 +228,7 @@ class Caller:
             raise Unreachable(url=url, sent=sent, cause=error) from error
         if response.is_success:
             return response
-        raise problem(response)
+        raise problem(response, call)
 
 
 class _Whole(httpx.AsyncByteStream):
@@ -260,8 +276,8 @@ def _is_missing(error: ClientError) -> bool:
     return isinstance(error, ProblemError) and error.status == httpx.codes.NOT_FOUND
 
 
-def problem(response: httpx.Response) -> ProblemError:
-    """Make an error of an answer, whether opscore or a proxy wrote it."""
+def problem(response: httpx.Response, call: Call) -> ProblemError:
+    """Make an error of an answer to a call, whether opscore or a proxy wrote it."""
     try:
         document = response.json()
     except ValueError:
@@ -274,15 +290,18 @@ def problem(response: httpx.Response) -> ProblemError:
     except (KeyError, ValueError):
         retry_after_s = None
     code = str(document.get("code", f"http_{response.status_code}"))
-    kind = StaleAttempt if code == STALE else ProblemError
-    return kind(
-        status=response.status_code,
-        code=code,
-        title=str(document.get("title", response.reason_phrase)),
-        detail=str(document.get("detail", "")),
-        errors=tuple(fault for fault in faults if isinstance(fault, dict)) if isinstance(faults, list) else (),
-        retry_after_s=retry_after_s,
-    )
+    said: dict[str, Any] = {
+        "status": response.status_code,
+        "code": code,
+        "title": str(document.get("title", response.reason_phrase)),
+        "detail": str(document.get("detail", "")),
+        "errors": tuple(fault for fault in faults if isinstance(fault, dict)) if isinstance(faults, list) else (),
+        "retry_after_s": retry_after_s,
+    }
+    if code == STALE and call.attempt is not None:
+        task_id, attempt = call.attempt
+        return StaleAttempt(task_id=task_id, attempt=attempt, **said)
+    return ProblemError(**said)
 
 
 def read_object(response: httpx.Response) -> JsonObject:

@@ -170,4 +170,5 @@ def _canonical(value: Any) -> str:
 def report_of(task_id: str, what: str, body: JsonObject) -> Call:
     """The call by which an agent reports on an attempt: `what` is heartbeat, complete or fail."""
     path = path_of("task", task_id, what)
-    return Call(method="POST", path=path, body=as_json(body), outlasts_full_store=True)
+    attempt = (task_id, body["attempt"])
+    return Call(method="POST", path=path, body=as_json(body), attempt=attempt, outlasts_full_store=True)

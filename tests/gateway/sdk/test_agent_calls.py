@@ -9,6 +9,7 @@ import httpx
 import pytest
 import trio
 
+import opscore
 from opscore.gateway.sdk import agent_calls
 from opscore.gateway.sdk.client import OpscoreClient, ProblemError, StaleAttempt, Unreachable
 from tests.gateway.gateway_process import API_KEY, GatewayProcess, name, one_task
@@ -205,6 +206,8 @@ async def test_what_is_said_of_an_attempt_that_is_over_is_an_error_of_its_own_an
             with pytest.raises(StaleAttempt, match="is not open") as refused:
                 await say(claim.task_id, claim.attempt)
             assert (refused.value.status, refused.value.code) == (409, "stale_attempt")
+            assert isinstance(refused.value, opscore.StaleAttempt)
+            assert (refused.value.task_id, refused.value.attempt) == (claim.task_id, claim.attempt)
         with pytest.raises(ProblemError) as conflict:
             await client.steer(started.session_id, "retry")
         assert (type(conflict.value), conflict.value.status) == (ProblemError, 409)

@@ -16,7 +16,7 @@ import trio.testing
 
 import opscore
 from opscore.actors.backoff import Backoff
-from opscore.gateway.sdk.client import ClientError, OpscoreClient, ProblemError, StaleAttempt
+from opscore.gateway.sdk.client import ClientError, OpscoreClient, ProblemError
 from tests.gateway.gateway_process import API_KEY, PATIENCE_S, GatewayProcess, name, one_task
 
 ONCE: dict[str, Any] = {"retry": {"maxRetries": 0}}
@@ -186,7 +186,7 @@ async def test_the_function_is_stopped_once_its_run_is_cancelled(stage: Stage, h
                 if heeds == "what it is told":
                     with trio.CancelScope(shield=True):
                         await opscore.current_task().heartbeat()
-        except (trio.Cancelled, StaleAttempt) as error:
+        except (trio.Cancelled, opscore.StaleAttempt) as error:
             stopped.append(type(error).__name__)
             raise
 
