@@ -84,6 +84,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", f"{PREFIX}/workflow", workflow_routes.list_definitions, Scope.VIEWER),
     Endpoint("POST", f"{PREFIX}/workflow/validate", workflow_routes.validate, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/workflow/{{workflowId}}", workflow_routes.show_definition, Scope.VIEWER),
+    Endpoint("DELETE", f"{PREFIX}/workflow/{{workflowId}}", workflow_routes.delete_definition, Scope.OPERATOR),
     Endpoint("POST", f"{PREFIX}/workflow/{{workflowId}}/trigger", workflow_routes.trigger, Scope.OPERATOR),
     Endpoint("POST", f"{PREFIX}/schedule", schedule_routes.create, Scope.OPERATOR),
     Endpoint("GET", f"{PREFIX}/schedule", schedule_routes.list_schedules, Scope.VIEWER),

@@ -245,6 +245,10 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         """Save a workflow definition; saving the same content again changes nothing."""
         return await self._caller.document(Call(method="POST", path=f"{PREFIX}/workflow", body=as_json(definition)))
 
+    async def delete_workflow(self, workflow_id: str) -> None:
+        """Delete a saved workflow definition; runs of it continue. It is refused while a schedule starts it."""
+        await self._caller.answer(Call(method="DELETE", path=path_of("workflow", workflow_id)))
+
     async def create_schedule(
         self,
         workflow_id: str,

@@ -14,7 +14,7 @@ from opscore.gateway.documents import (
     session_view_document,
 )
 from opscore.gateway.history_documents import history_document
-from opscore.gateway.replies import accepted, created, page, shown
+from opscore.gateway.replies import accepted, created, no_content, page, shown
 from opscore.gateway.requests import Call, QueryFaults, within
 from opscore.runtime.definitions.input_schemas import INPUT
 from opscore.runtime.errors import Fault, InvalidDocument
@@ -107,6 +107,12 @@ async def list_definitions(call: Call) -> Response:
 async def show_definition(call: Call) -> Response:
     """Show a saved workflow."""
     return shown(definition_document(*call.node.definition(call.path("workflowId"))))
+
+
+async def delete_definition(call: Call) -> Response:
+    """Delete a saved workflow; its runs go on."""
+    await call.run(call.node.delete_definition, call.path("workflowId"))
+    return no_content()
 
 
 async def list_sessions(call: Call) -> Response:

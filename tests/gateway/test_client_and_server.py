@@ -60,6 +60,12 @@ async def test_a_schedule_is_made_starts_its_run_and_goes() -> None:
         await client.delete_schedule("s-1")
         with pytest.raises(ProblemError, match="schedule_not_found"):
             await client.schedule("s-1")
+        with pytest.raises(ProblemError, match="definition_in_use"):
+            await client.delete_workflow("empty")
+        await client.delete_schedule(once["scheduleId"])
+        await client.delete_workflow("empty")
+        with pytest.raises(ProblemError, match="definition_not_found"):
+            await client.create_schedule("empty", cron="* * * * *")
 
 
 async def test_an_agent_claims_shows_life_and_completes() -> None:

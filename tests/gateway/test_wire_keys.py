@@ -34,6 +34,7 @@ TABLE = {
     ("GET", "/workflow"): READERS,
     ("POST", "/workflow/validate"): READERS,
     ("GET", "/workflow/{workflowId}"): READERS,
+    ("DELETE", "/workflow/{workflowId}"): OPERATORS,
     ("POST", "/workflow/{workflowId}/trigger"): OPERATORS,
     ("POST", "/schedule"): OPERATORS,
     ("GET", "/schedule"): READERS,

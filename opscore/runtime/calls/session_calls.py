@@ -1,5 +1,6 @@
 """Calls on a node about workflow definitions and their runs."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from opscore.runtime.core import RACES_MAX
 from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.definitions.labels import business_key_faults, label_faults
 from opscore.runtime.errors import (
+    DefinitionInUse,
     DefinitionNotFound,
     InvalidDocument,
     LimitExceeded,
@@ -24,7 +26,7 @@ from opscore.runtime.journal.tables import DEFINITIONS, REVISIONS, SESSIONS
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages.to_session import SendSignal, Steer
 from opscore.runtime.models import SESSION_ENDED, Move, SavedDefinition, Session, Signal
-from opscore.runtime.runs import history, triggering
+from opscore.runtime.runs import definition_rows, history, triggering
 from opscore.runtime.runs.triggering import IdempotencyKey, Trigger
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.values import check_is_text, check_texts, copied, deep_copy, own
@@ -56,12 +58,12 @@ class SessionCalls(Calls):
             before = self._read(lambda view: DEFINITIONS.read(view, definition.workflow_id))
             if before.row is not None and before.row.definition_key == definition.digest:
                 return before.row
-            saved = triggering.saved_as(definition, before.row, self._core.clock.now())
+            saved = definition_rows.saved_as(definition, before.row, self._core.clock.now())
             try:
                 await self._core.addresses.journal.commit(
                     Submission(
                         expects=(DEFINITIONS.expect(definition.workflow_id, before.version),),
-                        writes=(DEFINITIONS.put(saved), REVISIONS.put(triggering.revision(definition))),
+                        writes=(DEFINITIONS.put(saved), REVISIONS.put(definition_rows.revision(definition))),
                         new_work=True,
                     )
                 )
@@ -93,6 +95,44 @@ class SessionCalls(Calls):
             InvalidDocument: the limit is not from 1 to 500.
         """
         return self._read(lambda view: views.saved_definitions(view, limit=limit, cursor=cursor))
+
+    async def delete_definition(self, workflow_id: str) -> None:
+        """Delete a saved workflow: no new run of it can be triggered by its id. Its runs go on and keep their content.
+
+        A task of another workflow that starts a run of it fails from then on, as `workflow_not_found`.
+
+        Raises:
+            DefinitionNotFound: nothing is saved under this id.
+            DefinitionInUse: a schedule starts runs of it; a schedule that is over does not count.
+            NotReady: too many callers change this workflow at once.
+        """
+        check_is_text(workflow_id, "a string as an id")
+        for _ in range(RACES_MAX):
+            before = self._read(lambda view: definition_rows.standing(view, workflow_id))
+            saved = before.saved.row
+            if saved is None:
+                raise DefinitionNotFound(workflow_id)
+            started_by = await self._schedules_of(workflow_id)
+            if started_by:
+                raise DefinitionInUse(workflow_id, started_by)
+            submission = self._read(functools.partial(definition_rows.deleted, saved=saved, before=before))
+            try:
+                await self._core.addresses.journal.commit(submission)
+            except Superseded:
+                continue
+            return
+        raise NotReady(f"workflow {workflow_id!r} is being changed by too many at once", retry_after_s=1.0)
+
+    async def _schedules_of(self, workflow_id: str) -> tuple[str, ...]:
+        """Return schedules that start runs of a workflow: those of the first part of the table that has any."""
+        after: str | None = None
+        while True:
+            look = functools.partial(definition_rows.starters, workflow_id=workflow_id, after=after)
+            found = self._read(look)
+            after = found.after
+            if found.schedule_ids or after is None:
+                return found.schedule_ids
+            await trio.lowlevel.checkpoint()
 
     # --- sessions -----------------------------------------------------------------------------------------
 
