@@ -10,8 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opscore.runtime.calls.definition_calls import DefinitionCalls
 from opscore.runtime.calls.schedule_calls import ScheduleCalls
-from opscore.runtime.calls.session_calls import SessionCalls
 from opscore.runtime.core import Core
 from opscore.runtime.errors import DefinitionInUse, DefinitionNotFound
 from opscore.runtime.journal.tables import DEFINITIONS, MARKS, REVISIONS
@@ -152,7 +152,7 @@ async def test_a_schedule_that_is_created_before_a_deletion_is_committed_keeps_i
     async with world.node() as node:
         await node.save_definition(EMPTY)
         create = functools.partial(node.create_schedule, "w", cron="0 * * * *", schedule_id="s")
-        beside(monkeypatch, SessionCalls, "_schedules_of", create, afterwards=True)
+        beside(monkeypatch, DefinitionCalls, "_schedules_of", create, afterwards=True)
         with pytest.raises(DefinitionInUse, match="'s'"):
             await node.delete_definition("w")
         assert node.definition("w")[0].workflow_id == "w"
