@@ -94,6 +94,7 @@ ENDPOINTS: Final = (
     Endpoint("POST", f"{PREFIX}/schedule/{{scheduleId}}/resume", schedule_routes.resume, Scope.OPERATOR),
     Endpoint("GET", f"{PREFIX}/session", workflow_routes.list_sessions, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/session/{{sessionId}}", workflow_routes.show_session, Scope.VIEWER),
+    Endpoint("GET", f"{PREFIX}/session/{{sessionId}}/tasks", workflow_routes.list_tasks, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/session/{{sessionId}}/history", workflow_routes.show_history, Scope.VIEWER),
     *(
         Endpoint("POST", f"{PREFIX}/session/{{sessionId}}/{move}", steering_routes.steering(move), Scope.OPERATOR)

@@ -97,6 +97,8 @@ async def test_an_agent_claims_shows_life_and_completes() -> None:
 
         session = await client.session(started.session_id, wait_s=5.0)
         assert session["status"] == "completed"
+        assert (await client.session_tasks(started.session_id, limit=5)).items == tuple(session["tasks"])
+        assert await client.session(started.session_id, tasks=False) == {**session, "tasks": []}
         assert (await client.task(claim.task_id))["result"] == {"pages": 2}
         assert [item["sessionId"] for item in (await client.sessions(status="completed")).items] == [started.session_id]
 

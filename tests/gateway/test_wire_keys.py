@@ -47,6 +47,7 @@ TABLE = {
     **{("POST", f"/session/{{sessionId}}/{move}"): OPERATORS for move in Move},
     ("POST", "/session/{sessionId}/signal"): OPERATORS,
     ("GET", "/session/{sessionId}/history"): READERS,
+    ("GET", "/session/{sessionId}/tasks"): READERS,
     ("GET", "/deadletter"): READERS,
     ("POST", "/deadletter/replay"): OPERATORS,
     ("GET", "/deadletter/{taskId}"): READERS,
