@@ -252,8 +252,9 @@ class MatchBook:
             if gate.is_open and kind == CAPABILITY:
                 lines.append((CAPABILITY, what))
             elif gate.is_open:
-                for requirement in gate.lines:
-                    lines.append(requirement)
+                waiting = gate.lines
+                lines += waiting
+                for requirement in waiting:
                     self._call_up(gate, requirement)
             self._gates.forget_if_idle(gate)
         return lines
