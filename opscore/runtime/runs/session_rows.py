@@ -1,7 +1,8 @@
 """A run's rows: reading them with their version, and the submissions that change them."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -22,8 +23,14 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Record, Session, Signal, Task, TaskStatus
 from opscore.runtime.runs.lifecycle import KIND_DEAD, KIND_DISCARDED
-from opscore.runtime.runs.run import Run, Step, tallied
+from opscore.runtime.runs.run import Run, Step
+from opscore.runtime.runs.tallies import tallied
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
+
+ThingT = TypeVar("ThingT")
+
+AT_ONCE: Final = 250
+"""Changed tasks that are written or told of before other actors get their turn; a list may have ten thousand items."""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,30 +81,39 @@ def signal_of(view: Snapshot, session_id: str, signal_id: str) -> Signal | None:
     return SIGNALS.read(view, f"{session_id}.{signal_id}").row
 
 
-def difference(before: Run | None, step: Step, version: int, now: float, limits: Limits, told: Told) -> Submission:
-    """Return the submission of a step's changes, each of which is also a journal record."""
+def difference(
+    before: Run | None, step: Step, version: int, now: float, limits: Limits, told: Told
+) -> Iterator[Submission]:
+    """Yield the submission of a step's changes, each of which is also a journal record, in parts that are to be added.
+
+    Each part takes a bounded time to make, so that others can have their turn in between.
+    """
     after = step.run
     session_id = after.session.session_id
-    writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
-    writes += [SIGNALS.put(signal) for signal in step.signals]
+    for tasks in _in_parts(step.changed):
+        yield Submission(writes=tuple(map(TASKS.put, tasks)))
+    writes: list[Put | Delete] = [SIGNALS.put(signal) for signal in step.signals]
     if before is None or before.session is not after.session:
         gathered = after.definition.outputs is None
         writes.append(SESSIONS.put(_bounded(after.session, limits) if gathered else after.session))
     if before is not None and before.ended and not after.ended:
         told = attrs.evolve(told, revived=True)
-    records: list[Record] = []
     stood = before
     for part in step.parts or (step,):
-        records += _records_of(stood, part, now, told)
+        for lines in _in_parts(_records_of(stood, part, now, told)):
+            yield Submission(records=tuple(map(record, lines)))
         stood = part.run
     writes.append(
         OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id))
     )
-    return Submission(
-        expects=(OPEN_SESSIONS.expect(session_id, version),),
-        writes=tuple(writes),
-        records=tuple(record(line) for line in records),
-    )
+    yield Submission(expects=(OPEN_SESSIONS.expect(session_id, version),), writes=tuple(writes))
+
+
+def _in_parts(things: Iterable[ThingT]) -> Iterator[list[ThingT]]:
+    """Split things into lists of `AT_ONCE` at most."""
+    left = iter(things)
+    while part := list(itertools.islice(left, AT_ONCE)):
+        yield part
 
 
 def _records_of(before: Run | None, step: Step, now: float, told: Told) -> Iterator[Record]:
