@@ -13,6 +13,7 @@ from opscore.runtime.core import RACES_MAX
 from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.errors import DefinitionInUse, DefinitionNotFound, NotReady, Superseded
 from opscore.runtime.journal.tables import DEFINITIONS, REVISIONS
+from opscore.runtime.journal.typed_tables import Versioned
 from opscore.runtime.models import SavedDefinition
 from opscore.runtime.runs import definition_rows
 from opscore.runtime.store import Snapshot, Submission
@@ -40,7 +41,7 @@ class DefinitionCalls(Calls):
         """
         definition = self.validate(document)
         for _ in range(RACES_MAX):
-            before = self._read(lambda view: DEFINITIONS.read(view, definition.workflow_id))
+            before, displaced = self._read(functools.partial(_before, definition=definition))
             if before.row is not None and before.row.definition_key == definition.digest:
                 return before.row
             saved = definition_rows.saved_as(definition, before.row, self._core.clock.now())
@@ -51,6 +52,7 @@ class DefinitionCalls(Calls):
                         writes=(DEFINITIONS.put(saved), REVISIONS.put(definition_rows.revision(definition))),
                         new_work=True,
                     )
+                    + displaced
                 )
             except Superseded:
                 continue
@@ -118,3 +120,11 @@ class DefinitionCalls(Calls):
             if found.schedule_ids or after is None:
                 return found.schedule_ids
             await trio.lowlevel.checkpoint()
+
+
+def _before(view: Snapshot, definition: Definition) -> tuple[Versioned[SavedDefinition], Submission]:
+    """Read what is saved under a workflow's id, and the removal of its content once this definition displaces it."""
+    before = DEFINITIONS.read(view, definition.workflow_id)
+    if before.row is None or before.row.definition_key == definition.digest:
+        return before, Submission()
+    return before, definition_rows.without_content(view, before.row.definition_key)

@@ -108,11 +108,11 @@ def deleted(view: Snapshot, saved: SavedDefinition, before: Standing) -> Submiss
             MARKS.expect(_SCHEDULED + workflow_id, mark.version),
         ),
         writes=(DEFINITIONS.delete(workflow_id), *(() if mark.row is None else (MARKS.delete(mark.row.name),))),
-    ) + _without_content(view, saved.definition_key)
+    ) + without_content(view, saved.definition_key)
 
 
-def _without_content(view: Snapshot, definition_key: str) -> Submission:
-    """Remove the content that a definition no longer has, unless a run follows it. One id alone has this content."""
+def without_content(view: Snapshot, definition_key: str) -> Submission:
+    """Remove the content that a workflow no longer has, unless a run follows it. One id alone has this content."""
     unused = Vacant(SESSIONS_BY_DEFINITION.name, named(definition_key))
     found = REVISIONS.read(view, definition_key)
     if found.row is None or next(view.scan(unused.table, prefix=unused.prefix), None) is not None:

@@ -204,3 +204,30 @@ async def test_a_task_that_starts_a_run_of_a_deleted_workflow_fails(tmp_path: Pa
         session = await ended(node, await node.trigger("above"))
         assert session.error is not None
         assert session.error.code == "workflow_not_found"
+
+
+async def test_content_that_was_displaced_is_kept_for_as_long_as_a_run_follows_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = at_noon(tmp_path, sessions_keep_s=HOUR_S, idempotency_keep_s=0.0)
+    async with world.node() as node:
+        for version in ("1", "2", "3"):
+            assert (await node.save_definition({**WAITING, "version": version})).revision == int(version)
+        run = await begin(node, "w")
+        assert (await node.save_definition({**WAITING, "version": "4"})).revision == 4
+    assert kept(world)[1] == ["w", "w"], "the present one, and that of the run"
+    async with world.node() as node:
+        await hire(node, "late", "nobody yet")
+        assert (await ended(node, run)).status == "completed"
+        await trio.sleep(2 * HOUR_S)
+    assert kept(world)[1] == ["w"]
+
+
+async def test_a_run_whose_content_is_displaced_before_it_begins_has_that_which_is_saved_then(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with World(tmp_path).node() as node:
+        await node.save_definition(EMPTY)
+        beside(monkeypatch, Core, "start", lambda: node.save_definition({**EMPTY, "version": "2"}))
+        run = await ended(node, await node.trigger("w"))
+        assert run.definition_key == node.definition("w")[0].definition_key
