@@ -10,10 +10,8 @@ Imports point one way: gateway to runtime to actors. The names below are loaded 
 that importing one part of the package does not load the others.
 """
 
-from __future__ import annotations
-
-# Not that of `typing`, which takes half as long to load as Python itself, and a command that is interrupted before its
-# first step ends with a traceback. Type checkers know the name.
+# Nothing is loaded here, not even `typing` or `__future__`: a command that is interrupted before its first step ends
+# with a traceback. Type checkers know this name.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ __all__ = [
     "open_runtime",
 ]
 
-_PLACES: Final = {
+_PLACES: "Final" = {
     "Agent": ("opscore.runtime.models", "Agent"),
     "Assignment": ("opscore.runtime.models", "Assignment"),
     "ClientError": ("opscore.gateway.sdk.calls", "ClientError"),
@@ -77,7 +75,7 @@ _PLACES: Final = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Load a public name when it is first used."""
     if name not in _PLACES:
         raise AttributeError(f"module 'opscore' has no attribute {name!r}")

@@ -5,7 +5,7 @@
     │   ├── NotFound                AgentNotFound, SessionNotFound, TaskNotFound, DefinitionNotFound, ScheduleNotFound,
     │   │                           DeadLetterNotFound
     │   ├── RecordsGone             retention has removed journal records that were asked for
-    │   ├── Conflict                StaleAttempt, SessionConflict, IdempotencyConflict, ScheduleExists
+    │   ├── Conflict                StaleAttempt, SessionConflict, IdempotencyConflict, ScheduleExists, DefinitionInUse
     │   ├── InvalidDocument         every fault at once, each with a path
     │   ├── LimitExceeded           one of the named limits
     │   ├── ExpressionInvalid       an expression can't be parsed, or refers to something that does not exist
@@ -172,6 +172,17 @@ class ScheduleExists(Conflict):
     def __init__(self, schedule_id: str) -> None:
         self.schedule_id = schedule_id
         super().__init__(f"schedule {schedule_id!r} exists with other content; delete it first, or use a new id")
+
+
+class DefinitionInUse(Conflict):
+    """A workflow definition can't be deleted while a schedule starts runs of it; some of these are named."""
+
+    code = "definition_in_use"
+
+    def __init__(self, workflow_id: str, schedule_ids: tuple[str, ...]) -> None:
+        self.workflow_id, self.schedule_ids = workflow_id, schedule_ids
+        listed = ", ".join(map(repr, schedule_ids[:FAULTS_SHOWN]))
+        super().__init__(f"workflow {workflow_id!r} is started by schedule {listed}; delete what starts it first")
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import attrs
 
 from opscore.runtime.definitions.scopes import standing_of
-from opscore.runtime.errors import Fault, InvalidDocument, StoreDamaged
+from opscore.runtime.errors import Fault, InvalidDocument, LimitExceeded, StoreDamaged
 from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import (
     AGENTS,
@@ -21,6 +21,7 @@ from opscore.runtime.journal.tables import (
     TASKS,
     TASKS_DEAD,
     labelled,
+    session_of,
     tasks_of,
 )
 from opscore.runtime.journal.typed_tables import Index, Table, named
@@ -74,14 +75,52 @@ class DeadLetter:
     session: Session
 
 
-def session_view(view: Snapshot, session_id: str, library: Library) -> SessionView | None:
-    """Read a session with its tasks."""
+def session_view(
+    view: Snapshot, session_id: str, library: Library, *, tasks_bytes_max: int | None = None
+) -> SessionView | None:
+    """Read a session with its tasks.
+
+    Args:
+        view: the rows.
+        session_id: the session.
+        library: the definitions that runs follow.
+        tasks_bytes_max: how many bytes the rows of its tasks may have. If it is 0, they are not read: the view has no
+            tasks, and no result that the session's row has no room for.
+
+    Raises:
+        LimitExceeded: they have more.
+    """
     session = SESSIONS.read(view, session_id).row
-    if session is None:
-        return None
+    if session is None or tasks_bytes_max == 0:
+        return None if session is None else SessionView(session=session, tasks=())
+    if tasks_bytes_max is not None:
+        _check_size(view, session_id, tasks_bytes_max)
     tasks = tuple(task for task, _ in tasks_of(view, session_id))
     said = {task.task_id: progress for task in tasks if (progress := _progress(view, task)) is not None}
     return SessionView(session=_with_result(view, session, tasks, library), tasks=tasks, progress=said)
+
+
+def _check_size(view: Snapshot, session_id: str, bytes_max: int) -> None:
+    read_bytes = 0
+    for _, stored in view.scan(TASKS.name, prefix=f"{session_id}.".encode()):
+        read_bytes += len(stored.body)
+        if read_bytes > bytes_max:
+            raise LimitExceeded("tasks_bytes_max", bytes_max, read_bytes)
+
+
+def session_tasks(view: Snapshot, session_id: str, *, limit: int, cursor: str | None) -> Page[TaskView] | None:
+    """List the tasks of a session in the order of its definition; the items of a list follow their task.
+
+    Raises:
+        InvalidDocument: the cursor is invalid, or the limit is out of range.
+    """
+    if SESSIONS.read(view, session_id).row is None:
+        return None
+    if cursor and session_of(cursor) != session_id:
+        raise InvalidDocument("query", (Fault(path="cursor", message="expected the cursor of a page of its tasks"),))
+    found = _rows(view, TASKS, cursor, prefix=f"{session_id}.".encode())
+    rows = ((TaskView(task=task, progress=_progress(view, task)), size) for task, size in found)
+    return _page(rows, lambda row: row.task.task_id, lambda _: True, limit)
 
 
 def task_view(view: Snapshot, task_id: str) -> TaskView | None:
@@ -263,9 +302,11 @@ def _dead_line(cursor: str) -> bytes:
         raise InvalidDocument("query", (fault,)) from error
 
 
-def _rows(view: Snapshot, table: Table[RowT], cursor: str | None, *, reverse: bool = False) -> Iterator[Sized[RowT]]:
+def _rows(
+    view: Snapshot, table: Table[RowT], cursor: str | None, *, prefix: bytes = b"", reverse: bool = False
+) -> Iterator[Sized[RowT]]:
     after = cursor.encode() if cursor else None
-    for key, stored in view.scan(table.name, after=after, reverse=reverse):
+    for key, stored in view.scan(table.name, prefix=prefix, after=after, reverse=reverse):
         yield table.decode(key, stored), len(stored.body)
 
 

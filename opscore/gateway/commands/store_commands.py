@@ -240,7 +240,8 @@ def import_(settings: Settings, file: Path) -> None:
 
     with failing(), _progress("importing", "rows") as progress:
         stream: Any = contextlib.nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb")
-        with stream as lines:
+        with stream as opened:
+            lines = transfer.lines_of(opened)
             rows = transfer.imported(
                 lines, settings.data, map_bytes=settings.map_bytes, on_progress=lambda count: progress(count, 0)
             )

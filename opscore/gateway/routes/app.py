@@ -84,6 +84,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", f"{PREFIX}/workflow", workflow_routes.list_definitions, Scope.VIEWER),
     Endpoint("POST", f"{PREFIX}/workflow/validate", workflow_routes.validate, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/workflow/{{workflowId}}", workflow_routes.show_definition, Scope.VIEWER),
+    Endpoint("DELETE", f"{PREFIX}/workflow/{{workflowId}}", workflow_routes.delete_definition, Scope.OPERATOR),
     Endpoint("POST", f"{PREFIX}/workflow/{{workflowId}}/trigger", workflow_routes.trigger, Scope.OPERATOR),
     Endpoint("POST", f"{PREFIX}/schedule", schedule_routes.create, Scope.OPERATOR),
     Endpoint("GET", f"{PREFIX}/schedule", schedule_routes.list_schedules, Scope.VIEWER),
@@ -93,6 +94,7 @@ ENDPOINTS: Final = (
     Endpoint("POST", f"{PREFIX}/schedule/{{scheduleId}}/resume", schedule_routes.resume, Scope.OPERATOR),
     Endpoint("GET", f"{PREFIX}/session", workflow_routes.list_sessions, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/session/{{sessionId}}", workflow_routes.show_session, Scope.VIEWER),
+    Endpoint("GET", f"{PREFIX}/session/{{sessionId}}/tasks", workflow_routes.list_tasks, Scope.VIEWER),
     Endpoint("GET", f"{PREFIX}/session/{{sessionId}}/history", workflow_routes.show_history, Scope.VIEWER),
     *(
         Endpoint("POST", f"{PREFIX}/session/{{sessionId}}/{move}", steering_routes.steering(move), Scope.OPERATOR)

@@ -12,17 +12,21 @@ from opscore.gateway.wire.documents import (
     saved_definition_document,
     session_document,
     session_view_document,
+    task_document,
 )
 from opscore.gateway.wire.history_documents import history_document
-from opscore.gateway.wire.replies import accepted, created, page, shown
+from opscore.gateway.wire.problems import HttpRefusal
+from opscore.gateway.wire.replies import accepted, created, no_content, page, shown
 from opscore.gateway.wire.requests import Call, QueryFaults, within
 from opscore.runtime.definitions.input_schemas import INPUT
-from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.errors import Fault, InvalidDocument, LimitExceeded
 from opscore.runtime.models import Session
 from opscore.runtime.runs.triggering import IdempotencyKey
 from opscore.runtime.views import PAGE_MAX
 
 SESSION_WAIT_S_MAX: Final = 60.0
+TASKS_BYTES_MAX: Final = 64 * 2**20
+"""Bytes of tasks that are shown with their session. More would hold up everybody else for seconds."""
 
 
 async def trigger_for_agent(call: Call) -> Response:
@@ -109,6 +113,12 @@ async def show_definition(call: Call) -> Response:
     return shown(definition_document(*call.node.definition(call.path("workflowId"))))
 
 
+async def delete_definition(call: Call) -> Response:
+    """Delete a saved workflow; its runs go on."""
+    await call.run(call.node.delete_definition, call.path("workflowId"))
+    return no_content()
+
+
 async def list_sessions(call: Call) -> Response:
     """List sessions, newest first."""
     query, faults = call.request.query_params, QueryFaults()
@@ -148,10 +158,33 @@ async def show_history(call: Call) -> Response:
 
 
 async def show_session(call: Call) -> Response:
-    """Show a session with its tasks; if asked to, wait for its end first."""
-    session_id = call.path("sessionId")
-    wait_s = call.seconds("waitSeconds", most=SESSION_WAIT_S_MAX)
-    if wait_s:
-        ended = await call.run_while_client_stays(call.node.wait_briefly, session_id, wait_s)
-        return shown(session_view_document(ended))
-    return shown(session_view_document(call.node.session(session_id)))
+    """Show a session with its tasks, unless they are to be left out; if asked to, wait for its end first."""
+    session_id, faults = call.path("sessionId"), QueryFaults()
+    bytes_max = faults.or_else(0, lambda: _tasks_bytes_max(call))
+    wait_s = faults.last(lambda: call.seconds("waitSeconds", most=SESSION_WAIT_S_MAX))
+    try:
+        if wait_s:
+            waits = call.node.wait_briefly
+            found = await call.run_while_client_stays(waits, session_id, wait_s, tasks_bytes_max=bytes_max)
+        else:
+            found = call.node.session(session_id, tasks_bytes_max=bytes_max)
+    except LimitExceeded as error:
+        remedy = "leave the tasks out with ?tasks=none, and read them page by page at /session/{id}/tasks."
+        raise HttpRefusal(422, error.code, f"{error}; {remedy}") from error
+    return shown(session_view_document(found))
+
+
+def _tasks_bytes_max(call: Call) -> int:
+    chosen = call.request.query_params.get("tasks", "all")
+    if chosen not in ("all", "none"):
+        message = f"expected all or none, found {chosen[:64]!r}"
+        raise InvalidDocument("query", (Fault(path="tasks", message=message),))
+    return TASKS_BYTES_MAX if chosen == "all" else 0
+
+
+async def list_tasks(call: Call) -> Response:
+    """List the tasks of a session, in the order of its definition."""
+    session_id, cursor, faults = call.path("sessionId"), call.request.query_params.get("cursor"), QueryFaults()
+    limit = faults.or_else(1, lambda: call.count("limit", default=100, most=PAGE_MAX))
+    found = faults.last(lambda: call.node.session_tasks(session_id, limit=limit, cursor=cursor))
+    return page(found, lambda each: task_document(each.task, each.progress))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import attrs
 import httpx
@@ -245,6 +246,10 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         """Save a workflow definition; saving the same content again changes nothing."""
         return await self._caller.document(Call(method="POST", path=f"{PREFIX}/workflow", body=as_json(definition)))
 
+    async def delete_workflow(self, workflow_id: str) -> None:
+        """Delete a saved workflow definition; runs of it continue. It is refused while a schedule starts it."""
+        await self._caller.answer(Call(method="DELETE", path=path_of("workflow", workflow_id)))
+
     async def create_schedule(
         self,
         workflow_id: str,
@@ -303,12 +308,18 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         label = [f"{name}:{value}" for name, value in (labels or {}).items()]
         return await self.page("session", limit=limit, cursor=cursor, label=label, **filters)
 
-    async def session(self, session_id: str, *, wait_s: float = 0.0) -> JsonObject:
-        """Show one run with its tasks, waiting up to `wait_s` for it to end."""
+    async def session(self, session_id: str, *, wait_s: float = 0.0, tasks: bool = True) -> JsonObject:
+        """Show one run, waiting up to `wait_s` for it to end; with its tasks, if they have 64 MiB at most."""
         params = {"waitSeconds": f"{wait_s:g}"} if wait_s else {}
+        if not tasks:
+            params["tasks"] = "none"
         return await self._caller.document(
             Call(method="GET", path=path_of("session", session_id), params=params, wait_s=wait_s)
         )
+
+    async def session_tasks(self, session_id: str, *, limit: int | None = None, cursor: str | None = None) -> Page:
+        """List the tasks of a run, in the order of its definition; the items of a list follow their task."""
+        return await self.page(f"session/{quote(session_id, safe='')}/tasks", limit=limit, cursor=cursor)
 
 
 class _Signature:

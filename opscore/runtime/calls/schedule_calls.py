@@ -24,10 +24,10 @@ from opscore.runtime.journal.typed_tables import Versioned
 from opscore.runtime.messages.addresses import hint
 from opscore.runtime.messages.to_schedules import ScheduleChanged
 from opscore.runtime.models import Missed, Schedule
-from opscore.runtime.runs import triggering
+from opscore.runtime.runs import definition_rows, triggering
 from opscore.runtime.runs.triggering import Trigger
 from opscore.runtime.schedules import due_times, schedule_rows
-from opscore.runtime.store import Submission
+from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.values import copied
 from opscore.runtime.views import Page
 
@@ -98,9 +98,9 @@ class ScheduleCalls(Calls):
                 if _content(before) != _content(schedule):
                     raise ScheduleExists(schedule.schedule_id)
                 return before
-            whole = self._admitted(schedule)
+            whole, saved = self._admitted(schedule)
             try:
-                await self._commit_schedule(whole.schedule_id, schedule_rows.created(whole))
+                await self._commit_schedule(whole.schedule_id, schedule_rows.created(whole) + saved)
             except Superseded:
                 continue
             return whole
@@ -193,8 +193,8 @@ class ScheduleCalls(Calls):
             raise ScheduleNotFound(schedule_id)
         return found.row
 
-    def _admitted(self, schedule: Schedule) -> Schedule:
-        """Check a new schedule, and return it with its first due time."""
+    def _admitted(self, schedule: Schedule) -> tuple[Schedule, Submission]:
+        """Check a new schedule; return it with its first due time, and what it requires of its workflow."""
         if self._not_ready is not None:
             raise NotReady(self._not_ready)
         found = self._faults(schedule)
@@ -202,13 +202,18 @@ class ScheduleCalls(Calls):
             raise InvalidDocument("schedule", tuple(found))
         core, now = self._core, schedule.created_at
         trigger = Trigger(definition=schedule.workflow_id, payload=schedule.payload, agent_id=schedule.agent_id)
-        # A schedule whose run could not be triggered now is refused.
-        self._read(lambda view: triggering.prepare(view, trigger, core.library, core.limits, now, core.clock.random))
+
+        def read(view: Snapshot) -> Submission:
+            # A schedule whose run could not be triggered now is refused.
+            triggering.prepare(view, trigger, core.library, core.limits, now, core.clock.random)
+            return definition_rows.scheduled(view, schedule.workflow_id)
+
+        saved = self._read(read)
         count = self._read(lambda view: view.count(SCHEDULES.name))
         if count >= core.limits.schedules_max:
             raise LimitExceeded("schedules_max", core.limits.schedules_max, count + 1)
         next_due_at = schedule.at if schedule.at is not None else due_times.of(schedule).after(now)
-        return evolve(schedule, next_due_at=next_due_at)
+        return evolve(schedule, next_due_at=next_due_at), saved
 
     def _faults(self, schedule: Schedule) -> list[Fault]:
         found = due_times.faults(schedule.cron, schedule.time_zone)

@@ -1,17 +1,17 @@
-"""Calls on a node about workflow definitions and their runs."""
+"""Calls on a node about runs of workflows."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
 
 from opscore.runtime import views
-from opscore.runtime.calls.calls import Calls, chosen
+from opscore.runtime.calls.calls import chosen
+from opscore.runtime.calls.definition_calls import DefinitionCalls
 from opscore.runtime.core import RACES_MAX
-from opscore.runtime.definitions.definition import Definition, parse
 from opscore.runtime.definitions.labels import business_key_faults, label_faults
 from opscore.runtime.errors import (
-    DefinitionNotFound,
     InvalidDocument,
     LimitExceeded,
     NotReady,
@@ -20,81 +20,19 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.following import JournalEntry
-from opscore.runtime.journal.tables import DEFINITIONS, REVISIONS, SESSIONS
+from opscore.runtime.journal.tables import SESSIONS
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages.to_session import SendSignal, Steer
-from opscore.runtime.models import SESSION_ENDED, Move, SavedDefinition, Session, Signal
+from opscore.runtime.models import SESSION_ENDED, Move, Session, Signal
 from opscore.runtime.runs import history, triggering
 from opscore.runtime.runs.triggering import IdempotencyKey, Trigger
-from opscore.runtime.store import Snapshot, Submission
-from opscore.runtime.values import check_is_text, check_texts, copied, deep_copy, own
-from opscore.runtime.views import Page, SessionView
+from opscore.runtime.store import Snapshot
+from opscore.runtime.values import check_is_text, check_texts, copied, own
+from opscore.runtime.views import Page, SessionView, TaskView
 
 
-class SessionCalls(Calls):
-    """Calls about definitions, triggers and sessions."""
-
-    # --- definitions --------------------------------------------------------------------------------------
-
-    def validate(self, document: Any) -> Definition:
-        """Check a workflow document without saving it.
-
-        Raises:
-            InvalidDocument: the document has faults; the error lists them all.
-        """
-        return parse(document, self._core.limits)
-
-    async def save_definition(self, document: Mapping[str, Any]) -> SavedDefinition:
-        """Save a workflow under its id. Changed content becomes a new revision; the same content changes nothing.
-
-        Raises:
-            InvalidDocument: the document has faults; the error lists them all.
-            NotReady: too many callers save this workflow at once.
-        """
-        definition = self.validate(document)
-        for _ in range(RACES_MAX):
-            before = self._read(lambda view: DEFINITIONS.read(view, definition.workflow_id))
-            if before.row is not None and before.row.definition_key == definition.digest:
-                return before.row
-            saved = triggering.saved_as(definition, before.row, self._core.clock.now())
-            try:
-                await self._core.addresses.journal.commit(
-                    Submission(
-                        expects=(DEFINITIONS.expect(definition.workflow_id, before.version),),
-                        writes=(DEFINITIONS.put(saved), REVISIONS.put(triggering.revision(definition))),
-                        new_work=True,
-                    )
-                )
-            except Superseded:
-                continue
-            return saved
-        raise NotReady(f"workflow {definition.workflow_id!r} is being saved by too many at once", retry_after_s=1.0)
-
-    def definition(self, workflow_id: str) -> tuple[SavedDefinition, Definition]:
-        """Return what is saved under a workflow id. The document is a copy, which may be changed and saved again.
-
-        Raises:
-            DefinitionNotFound: nothing is saved under it.
-        """
-
-        def read(view: Snapshot) -> tuple[SavedDefinition, Definition]:
-            saved = DEFINITIONS.read(view, workflow_id).row
-            if saved is None:
-                raise DefinitionNotFound(workflow_id)
-            found = self._core.library.find(view, saved.definition_key)
-            return saved, evolve(found, document=deep_copy(found.document))
-
-        return self._read(read)
-
-    def definitions(self, *, limit: int = 100, cursor: str | None = None) -> Page[SavedDefinition]:
-        """List the saved workflow definitions, by id.
-
-        Raises:
-            InvalidDocument: the limit is not from 1 to 500.
-        """
-        return self._read(lambda view: views.saved_definitions(view, limit=limit, cursor=cursor))
-
-    # --- sessions -----------------------------------------------------------------------------------------
+class SessionCalls(DefinitionCalls):
+    """Calls about triggers and sessions."""
 
     async def trigger(
         self,
@@ -157,13 +95,37 @@ class SessionCalls(Calls):
             )
         )
 
-    def session(self, session_id: str) -> SessionView:
+    def session(self, session_id: str, *, tasks_bytes_max: int | None = None) -> SessionView:
         """Return a session with its tasks.
+
+        Args:
+            session_id: the run.
+            tasks_bytes_max: how many bytes its tasks may have as they are stored. With 0 they are left out, and so is
+                a result that is too large for the session's row, because it is in them; `session_tasks` has both.
 
         Raises:
             SessionNotFound: there is none.
+            LimitExceeded: its tasks have more bytes.
         """
-        found = self._read(lambda view: views.session_view(view, session_id, self._core.library))
+        library = self._core.library
+        found = self._read(lambda view: views.session_view(view, session_id, library, tasks_bytes_max=tasks_bytes_max))
+        if found is None:
+            raise SessionNotFound(session_id)
+        return found
+
+    def session_tasks(self, session_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[TaskView]:
+        """List the tasks of a session in the order of its definition; the items of a list follow their task.
+
+        Args:
+            session_id: the run.
+            limit: the most tasks to return, from 1 to 500. A page may have fewer without being the last.
+            cursor: `next_cursor` of the page before.
+
+        Raises:
+            SessionNotFound: there is none.
+            InvalidDocument: the cursor is invalid, or the limit is not from 1 to 500.
+        """
+        found = self._read(lambda view: views.session_tasks(view, session_id, limit=limit, cursor=cursor))
         if found is None:
             raise SessionNotFound(session_id)
         return found
@@ -226,25 +188,31 @@ class SessionCalls(Calls):
             SessionNotFound: there is none.
             NotReady: the node stopped before the session ended; the session continues at the next opening.
         """
+        library = self._core.library
+        return await self._when_ended(session_id, lambda view: views.whole_session(view, session_id, library))
+
+    async def wait_briefly(self, session_id: str, wait_s: float, *, tasks_bytes_max: int | None = None) -> SessionView:
+        """Wait at most `wait_s` seconds for a session to end, less if the node drains; return it as it is then.
+
+        Raises:
+            SessionNotFound, NotReady: as `wait`.
+            LimitExceeded: as `session`.
+        """
+        with trio.move_on_after(wait_s):
+            row = functools.partial(_row, session_id=session_id)
+            await self.unless_draining(lambda: self._when_ended(session_id, row))
+        return self.session(session_id, tasks_bytes_max=tasks_bytes_max)
+
+    async def _when_ended(self, session_id: str, read: Callable[[Snapshot], Session | None]) -> Session:
         check_is_text(session_id, "a string as an id")
         while True:
             with self._core.feed.listen(session_id) as bell:
-                session = self._read(lambda view: views.whole_session(view, session_id, self._core.library))
+                session = self._read(read)
                 if session is None:
                     raise SessionNotFound(session_id)
                 if session.status in SESSION_ENDED:
                     return session
                 await bell.wait()
-
-    async def wait_briefly(self, session_id: str, wait_s: float) -> SessionView:
-        """Wait at most `wait_s` seconds for a session to end, less if the node drains; return it as it is then.
-
-        Raises:
-            SessionNotFound, NotReady: as `wait`.
-        """
-        with trio.move_on_after(wait_s):
-            await self.unless_draining(lambda: self.wait(session_id))
-        return self.session(session_id)
 
     async def steer(self, session_id: str, move: Move, *, reason: str | None = None) -> Session:
         """Cancel, pause, resume, retry, reset or terminate a run; return the session as it is then.
@@ -301,6 +269,10 @@ class SessionCalls(Calls):
         if self._not_ready is not None:
             raise NotReady(self._not_ready)
         self._core.admit()
+
+
+def _row(view: Snapshot, session_id: str) -> Session | None:
+    return SESSIONS.read(view, session_id).row
 
 
 def _check_kinds(definition: Any, idempotency: Any) -> None:

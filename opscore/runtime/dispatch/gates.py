@@ -9,16 +9,14 @@ oldest attempt in the interval began long enough ago.
 import heapq
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Final
 
 import attrs
 
+from opscore.runtime.dispatch.lines import SLACK, Entry
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.waiting import CAPABILITY, ReadyTask, Requirement, line_name
-
-if TYPE_CHECKING:
-    from opscore.runtime.dispatch.lines import Entry
 
 WORKFLOW: Final = "workflow"
 KEY: Final = "key"
@@ -35,6 +33,14 @@ class Passage:
     slot: str | None
 
 
+@attrs.define
+class _Aside:
+    entries: list[Entry] = attrs.field(factory=list)
+    """A heap of the tasks of one line that wait before a gate; outdated entries are skipped when they are taken."""
+    changes: int = 0
+    """Tasks that came or went since it was tidied."""
+
+
 class Gate:
     """One limit, and the tasks that wait before it.
 
@@ -46,8 +52,7 @@ class Gate:
     def __init__(self, name: str, limit: DispatchLimit) -> None:
         self.name = name
         self.is_open = True
-        self.waiting: dict[Requirement, list[Entry]] = {}
-        """Tasks that came to the front of their line while the gate was closed, by line."""
+        self._waiting: dict[Requirement, _Aside] = {}
         self._limit = limit
         self._taken: set[str] = set()
         self._left: list[int] = []
@@ -58,7 +63,42 @@ class Gate:
     @property
     def is_idle(self) -> bool:
         """Whether no attempt has a slot or is under way, and no task waits."""
-        return not self._taken and not self._under_way and not self.waiting
+        return not self._taken and not self._under_way and not self._waiting
+
+    @property
+    def lines(self) -> list[Requirement]:
+        """The lines of the tasks that wait before it."""
+        return list(self._waiting)
+
+    def put_aside(self, requirement: Requirement, entry: Entry) -> None:
+        """Let a task wait that came to the front of its line while the gate was closed."""
+        heapq.heappush(self._waiting.setdefault(requirement, _Aside()).entries, entry)
+
+    def take_first(self, requirement: Requirement) -> Entry | None:
+        """Remove and return the first entry of a line that waits, which may be outdated; None if there is none."""
+        aside = self._waiting.get(requirement)
+        if aside is None:
+            return None
+        entry = heapq.heappop(aside.entries)
+        if not aside.entries:
+            del self._waiting[requirement]
+        return entry
+
+    def tidy(self, requirement: Requirement, stands_aside: Callable[[Requirement, Entry], bool]) -> None:
+        """Note a change in a line. Every so many changes, drop the entries of tasks that no longer wait here.
+
+        Who stays closed may never ask for the first, so nobody else would. Each change pays for about two entries.
+        """
+        aside = self._waiting.get(requirement)
+        if aside is None:
+            return
+        aside.changes += 1
+        if 2 * aside.changes > len(aside.entries) + SLACK:
+            # A sorted list is a heap.
+            aside.entries = sorted(entry for entry in aside.entries if stands_aside(requirement, entry))
+            aside.changes = 0
+            if not aside.entries:
+                del self._waiting[requirement]
 
     def let_through(self, now: float) -> "Passage":
         """Let a task through; the gate must be open."""

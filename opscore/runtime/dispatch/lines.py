@@ -141,11 +141,16 @@ class Lines:
         self._count_down(requirement)
         return entry
 
+    def stands_aside(self, requirement: Requirement, entry: Entry) -> bool:
+        """Whether the task of an entry still stands aside in that place."""
+        line = self._lines.get(requirement)
+        return line is not None and line.aside.get(entry[2]) == entry
+
     def step_back(self, requirement: Requirement, entry: Entry) -> bool:
         """Put an entry that stood aside back in line; return `False` if it no longer stands aside."""
-        line = self._lines.get(requirement)
-        if line is None or line.aside.get(entry[2]) != entry:
+        if not self.stands_aside(requirement, entry):
             return False
+        line = self._lines[requirement]
         del line.aside[entry[2]]
         line.count += 1
         heapq.heappush(line.entries, entry)

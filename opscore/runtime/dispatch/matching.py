@@ -11,7 +11,6 @@ such a gate is open, one of its waiting tasks for each line stands in line again
 left the line. So opening a gate costs no more than the number of lines among its waiting tasks.
 """
 
-import heapq
 import math
 from collections.abc import Collection, Iterable, Iterator
 
@@ -254,7 +253,7 @@ class MatchBook:
             if gate.is_open and kind == CAPABILITY:
                 lines.append((CAPABILITY, what))
             elif gate.is_open:
-                waiting = list(gate.waiting)
+                waiting = gate.lines
                 lines += waiting
                 for requirement in waiting:
                     self._call_up(gate, requirement)
@@ -263,18 +262,16 @@ class MatchBook:
 
     def _call_up(self, gate: Gate, requirement: Requirement) -> None:
         """Put the first task of a line that waits before a gate back in line."""
-        waiting = gate.waiting.get(requirement)
-        while waiting:
-            if self._waiting.step_back(requirement, heapq.heappop(waiting)):
-                break
-        if not waiting:
-            gate.waiting.pop(requirement, None)
+        while (entry := gate.take_first(requirement)) is not None:
+            if self._waiting.step_back(requirement, entry):
+                return
 
     def _call_up_behind(self, task: ReadyTask) -> None:
         """Call up the tasks that may follow one that has left its line: the next behind each of its open gates."""
         for gate in list(self._gates.before(task)):
-            if gate.is_open and gate.waiting:
+            if gate.is_open:
                 self._call_up(gate, task.requirement)
+            gate.tidy(task.requirement, self._waiting.stands_aside)
             self._gates.forget_if_idle(gate)
 
     # --- lines --------------------------------------------------------------------------------------------
@@ -389,6 +386,6 @@ class MatchBook:
             closed = next((gate for gate in self._gates.before(task) if not gate.is_open), None)
             if closed is None:
                 return entry
-            heapq.heappush(closed.waiting.setdefault(requirement, []), self._waiting.step_aside(requirement))
+            closed.put_aside(requirement, self._waiting.step_aside(requirement))
             self._call_up_behind(task)
         return None

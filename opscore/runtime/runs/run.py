@@ -10,32 +10,9 @@ import attrs
 from opscore.runtime.definitions.definition import Definition, Role, TaskDefinition
 from opscore.runtime.definitions.scopes import Standing
 from opscore.runtime.evolving import evolve
-from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.runs.lifecycle import SESSION_TABLE, TASK_TABLE, ImpossibleTransition, SessionEvent, TaskEvent
-
-
-@attrs.frozen
-class Tally:
-    """Counts of the items that a `forEach` task has begun so far, by their state."""
-
-    pending: int = 0
-    """Items of a retried run that have to begin anew."""
-    ended: int = 0
-    failed: int = 0
-    """Those of the ended items that failed."""
-    out: int = 0
-    """Items of which an agent has an open attempt."""
-
-    def moved(self, old: Task | None, new: Task) -> "Tally":
-        """Return the tally after an item changed, or was added."""
-        before = Tally() if old is None else tallied([old])
-        after = tallied([new])
-        return Tally(
-            self.pending + after.pending - before.pending,
-            self.ended + after.ended - before.ended,
-            self.failed + after.failed - before.failed,
-            self.out + after.out - before.out,
-        )
+from opscore.runtime.runs.tallies import NO_ITEMS, Tally
 
 
 @attrs.frozen(kw_only=True)
@@ -222,10 +199,10 @@ class Draft:
 
     def tally(self, task: Task) -> Tally:
         """Return the counts of the items that a `forEach` task has begun so far."""
-        return self._tallies.get(task.ordinal, Tally())
+        return self._tallies.get(task.ordinal, NO_ITEMS)
 
     def _count(self, old: Task | None, new: Task) -> None:
-        self._tallies[new.ordinal] = self._tallies.get(new.ordinal, Tally()).moved(old, new)
+        self._tallies[new.ordinal] = self._tallies.get(new.ordinal, NO_ITEMS).moved(old, new)
 
     def standing(self) -> Standing:
         """Return the run as its expressions see it."""
@@ -373,17 +350,6 @@ def moved(task: Task, event: TaskEvent, **changes: Any) -> Task:
     if status is None:
         raise ImpossibleTransition(f"task {task.task_id} is {task.status} and can't {event}")
     return evolve(task, status=status, **changes)
-
-
-def tallied(items: Sequence[Task]) -> Tally:
-    """Count items by their state."""
-    statuses = [item.status for item in items]
-    return Tally(
-        pending=statuses.count(TaskStatus.PENDING),
-        ended=sum(status in TASK_ENDED for status in statuses),
-        failed=statuses.count(TaskStatus.FAILED),
-        out=sum(item.is_out for item in items),
-    )
 
 
 def _effects_of(old: Task | None, new: Task) -> Iterator[Effect]:

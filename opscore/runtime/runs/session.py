@@ -159,7 +159,10 @@ class SessionActor(SessionStanding):
         """Cancel, pause, resume, retry, reset or terminate the run."""
 
         async def decide(run: Run) -> Session:
-            step = steering.steered(run, message.move, message.reason, self._now())
+            above: tuple[steering.Above, ...] = ()
+            if message.move is Move.RETRY and run.session.parent_task_id is not None:
+                above = await self._addresses.journal.load(lambda view: steering.runs_above(view, run.session))
+            step = steering.steered(run, message.move, message.reason, self._now(), above)
             if step is None:
                 return run.session
             await self._commit(run, step, await self._guard(run, step), message.reason)

@@ -1,7 +1,7 @@
 """A run's rows: reading them with their version, and the submissions that change them."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final
 
 import attrs
 
@@ -23,8 +23,12 @@ from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Record, Session, Signal, Task, TaskStatus
 from opscore.runtime.runs.lifecycle import KIND_DEAD, KIND_DISCARDED
-from opscore.runtime.runs.run import Run, Step, tallied
+from opscore.runtime.runs.run import Run, Step
+from opscore.runtime.runs.tallies import tallied
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
+
+AT_ONCE: Final = 250
+"""Changed tasks that are written or told of before other actors get their turn; a list may have ten thousand items."""
 
 
 @attrs.frozen(kw_only=True)
@@ -75,29 +79,39 @@ def signal_of(view: Snapshot, session_id: str, signal_id: str) -> Signal | None:
     return SIGNALS.read(view, f"{session_id}.{signal_id}").row
 
 
-def difference(before: Run | None, step: Step, version: int, now: float, limits: Limits, told: Told) -> Submission:
-    """Return the submission of a step's changes, each of which is also a journal record."""
+def difference(
+    before: Run | None, step: Step, version: int, now: float, limits: Limits, told: Told
+) -> Generator[None, None, Submission]:
+    """Make the submission of a step's changes, each of which is also a journal record, and return it.
+
+    A large step is made in parts of bounded time: it yields between them, so that others can have their turn.
+    """
     after = step.run
     session_id = after.session.session_id
-    writes: list[Put | Delete] = [TASKS.put(task) for task in step.changed]
+    writes: list[Put | Delete] = []
+    for task in step.changed:
+        writes.append(TASKS.put(task))
+        if len(writes) % AT_ONCE == 0:
+            yield
     writes += [SIGNALS.put(signal) for signal in step.signals]
     if before is None or before.session is not after.session:
         gathered = after.definition.outputs is None
         writes.append(SESSIONS.put(_bounded(after.session, limits) if gathered else after.session))
     if before is not None and before.ended and not after.ended:
         told = evolve(told, revived=True)
-    records: list[Record] = []
+    records: list[Put] = []
     stood = before
     for part in step.parts or (step,):
-        records += _records_of(stood, part, now, told)
+        for line in _records_of(stood, part, now, told):
+            records.append(record(line))
+            if len(records) % AT_ONCE == 0:
+                yield
         stood = part.run
     writes.append(
         OPEN_SESSIONS.delete(session_id) if after.ended else OPEN_SESSIONS.put(OpenSession(session_id=session_id))
     )
     return Submission(
-        expects=(OPEN_SESSIONS.expect(session_id, version),),
-        writes=tuple(writes),
-        records=tuple(record(line) for line in records),
+        expects=(OPEN_SESSIONS.expect(session_id, version),), writes=tuple(writes), records=tuple(records)
     )
 
 

@@ -5,6 +5,8 @@ import functools
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, TypeVar
 
+import trio
+
 from opscore.actors.actor import Actor
 from opscore.actors.errors import ActorError, MailboxFull
 from opscore.actors.message import Message
@@ -25,7 +27,7 @@ from opscore.runtime.runs.assignments import assignment
 from opscore.runtime.runs.errands import Errands
 from opscore.runtime.runs.releasing import filled
 from opscore.runtime.runs.run import DueAt, Effect, Ended, Ready, Run, RunAwaited, RunCalledOff, Step, Withdrawn
-from opscore.runtime.runs.session_rows import Told, difference, read_run, steering_guard
+from opscore.runtime.runs.session_rows import AT_ONCE, Told, difference, read_run, steering_guard
 from opscore.runtime.runs.sub_runs import CALLED_OFF, SubRuns
 from opscore.runtime.store import ABSENT, Submission
 from opscore.runtime.waiting import ReadyTask, ready_task
@@ -160,7 +162,7 @@ class SessionStanding(Actor[SessionProtocol]):
     ) -> int:
         """Commit a step's changes, guarded by the run's version, then carry out its effects; return the version."""
         told = Told(reason=reason, previous=self._newest)
-        own = difference(before, step, self._version, self._now(), self._limits, told)
+        own = await self._difference(before, step, told)
         try:
             version = await self._addresses.journal.commit(own + (extra or Submission()))
         except CommitUnanswered:
@@ -174,9 +176,23 @@ class SessionStanding(Actor[SessionProtocol]):
             self._log_retry(task)
         for task in step.revoked:
             self._tell_agent(task.agent_id or "", to_agent.AnnounceAgent())
-        for effect in step.effects:
+        for number, effect in enumerate(step.effects, start=1):
             self._follow(effect, version)
+            if number % AT_ONCE == 0:
+                # The commit stands, so whoever is told now must not be kept from it by a cancellation.
+                await trio.lowlevel.cancel_shielded_checkpoint()
         return version
+
+    async def _difference(self, before: Run | None, step: Step, told: Told) -> Submission:
+        """Return the submission of a step; between the parts of a large one, others have their turn."""
+        making = difference(before, step, self._version, self._now(), self._limits, told)
+        while True:
+            try:
+                next(making)
+            except StopIteration as made:
+                submission: Submission = made.value
+                return submission
+            await trio.lowlevel.checkpoint()
 
     # --- what begins at once ------------------------------------------------------------------------------
 

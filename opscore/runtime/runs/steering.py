@@ -1,6 +1,9 @@
 """Decisions on requests to a run from outside: steering it, discarding a dead letter, and sending it a signal."""
 
 import random
+from collections.abc import Sequence
+
+import attrs
 
 from opscore.runtime.definitions.definition import digest
 from opscore.runtime.errors import (
@@ -12,23 +15,55 @@ from opscore.runtime.errors import (
     SessionConflict,
 )
 from opscore.runtime.identity import new_id
-from opscore.runtime.journal.tables import session_of
+from opscore.runtime.journal.tables import SESSIONS, TASKS, session_of
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages.to_session import SendSignal
-from opscore.runtime.models import Move, SessionStatus, Signal
+from opscore.runtime.models import SESSION_ENDED, Move, Session, SessionStatus, Signal, TaskStatus
 from opscore.runtime.runs import reviving, transitions
 from opscore.runtime.runs.run import Draft, Run, Step
+from opscore.runtime.store import Snapshot
 
 
-def steered(run: Run, move: Move, reason: str | None, now: float) -> Step | None:
+@attrs.frozen(kw_only=True)
+class Above:
+    """A run above a child run."""
+
+    session_id: str
+    status: SessionStatus | None
+    """None if retention has removed it."""
+    failed_by_it: bool
+    """Whether the task that began the run below has failed with that very run."""
+
+
+def runs_above(view: Snapshot, session: Session) -> tuple[Above, ...]:
+    """Return the runs above a child run, the nearest first, up to the one that was triggered or is gone."""
+    found: list[Above] = []
+    below: Session | None = session
+    while below is not None and below.parent_task_id is not None:
+        task, session_id = TASKS.read(view, below.parent_task_id).row, session_of(below.parent_task_id)
+        above = SESSIONS.read(view, session_id).row
+        by_it = task is not None and task.status is TaskStatus.FAILED and task.child_session_id == below.session_id
+        found.append(Above(session_id=session_id, status=None if above is None else above.status, failed_by_it=by_it))
+        below = above
+    return tuple(found)
+
+
+def steered(run: Run, move: Move, reason: str | None, now: float, above: Sequence[Above] = ()) -> Step | None:
     """Return the step of a move, or None if the run is there already.
+
+    Args:
+        run: the run.
+        move: what to do.
+        reason: why.
+        now: the time.
+        above: the runs above it, the nearest first, from which it follows what to retry in its place.
 
     Raises:
         SessionConflict: the move is impossible in the run's present status.
     """
     session = run.session
     if move is Move.RETRY:
-        _check_revivable(run)
+        _check_revivable(run, above)
         return reviving.revive(run, now)
     if run.ended:
         if move in (Move.CANCEL, Move.TERMINATE) and session.status is SessionStatus.CANCELLED:
@@ -48,15 +83,30 @@ def steered(run: Run, move: Move, reason: str | None, now: float) -> Step | None
             return transitions.reset(run, now)
 
 
-def _check_revivable(run: Run) -> None:
+def _check_revivable(run: Run, above: Sequence[Above]) -> None:
     session = run.session
     if session.status is not SessionStatus.FAILED:
         raise SessionConflict(session.session_id, f"it is {session.status}, and only a failed session can be retried")
     if session.parent_task_id is not None:
-        reason = f"it is a child run of session {session_of(session.parent_task_id)!r}; retry that one"
-        raise SessionConflict(session.session_id, reason)
+        told = f"it is a child run of session {session_of(session.parent_task_id)!r}"
+        raise SessionConflict(session.session_id, f"{told}; {_in_its_place(above)}")
     if reviving.compensated(run):
         raise SessionConflict(session.session_id, "it has been compensated, so it can't be retried")
+
+
+def _in_its_place(above: Sequence[Above]) -> str:
+    """Say what can be done where a child run can't be retried."""
+    for each in above:
+        if each.status is None or not each.failed_by_it or each.status is not SessionStatus.FAILED:
+            remedy = "discard its dead letters, or trigger its workflow anew"
+            if each.status is None:
+                return f"session {each.session_id!r} is no longer kept, so {remedy}"
+            if each.status in SESSION_ENDED:
+                return f"session {each.session_id!r} is {each.status} and waits for it no more, so {remedy}"
+            return (
+                f"session {each.session_id!r} goes on, it is {each.status}; if that one fails, retry it, else {remedy}"
+            )
+    return f"retry session {above[-1].session_id!r}, which begins it anew" if above else "retry that one"
 
 
 def discarded(run: Run, task_id: str, now: float) -> Step:

@@ -25,11 +25,11 @@ from opscore.runtime.journal.tables import (
     REVISIONS,
     SESSIONS,
     IdempotencyRow,
-    Revision,
 )
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import IdempotentTrigger, SavedDefinition, Session
+from opscore.runtime.models import IdempotentTrigger, Session
+from opscore.runtime.runs.definition_rows import revision, saved_as
 from opscore.runtime.store import ABSENT, Snapshot, Submission
 
 _NO_BODY: Final = digest(None)
@@ -186,23 +186,6 @@ def _kept_revision(view: Snapshot, definition_key: str) -> Submission:
     """Require that an existing revision is still there at the commit: retention may be about to remove it."""
     found = REVISIONS.read(view, definition_key)
     return Submission(expects=() if found.row is None else (REVISIONS.expect(definition_key, found.version),))
-
-
-def revision(definition: Definition) -> Revision:
-    """Return the row that keeps a definition's content."""
-    return Revision(definition_key=definition.digest, document=definition.document)
-
-
-def saved_as(definition: Definition, before: SavedDefinition | None, now: float) -> SavedDefinition:
-    """Return the row that saves a definition under its id, as the revision after `before`."""
-    return SavedDefinition(
-        workflow_id=definition.workflow_id,
-        revision=1 if before is None else before.revision + 1,
-        definition_key=definition.digest,
-        name=definition.name,
-        version=definition.version,
-        saved_at=now,
-    )
 
 
 def _earlier(

@@ -128,6 +128,10 @@ class DrivenWorld(World):
         """Save a workflow."""
         await self.network.call(lambda node: node.save_definition(document))
 
+    async def delete(self, workflow_id: str) -> None:
+        """Delete a workflow."""
+        await self.network.call(lambda node: node.delete_definition(workflow_id))
+
     async def steer(self, session_id: str, move: Move) -> None:
         """Steer a run."""
         self.history.ledger.ask(session_id, move)

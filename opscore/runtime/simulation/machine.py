@@ -157,6 +157,11 @@ class WorldMachine(RuleBasedStateMachine):
         arguments = {"key": key, "payload": payload, "agent_id": agent_id}
         self._world.stage.replied(Reply(call="trigger", arguments=arguments, value=session))
 
+    @rule(which=_SOME)
+    def delete_workflow(self, which: int) -> None:
+        """An operator deletes a workflow, whose runs go on; the next trigger saves it again."""
+        self._do(lambda: self._world.delete(str(self._documents[which % len(self._documents)]["id"])))
+
     @precondition(lambda self: self._world.rows.sessions)
     @rule(which=_SOME, move=st.sampled_from(Move))
     def steer(self, which: int, move: Move) -> None:

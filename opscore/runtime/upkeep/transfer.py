@@ -10,7 +10,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import msgspec
 
@@ -28,6 +28,12 @@ from opscore.runtime.store import JOURNAL_TABLE, KEY_BYTES_MAX, SCHEMA_MAX, Put,
 EXPORT_VERSION: Final = 1
 IMPORTED_AT_ONCE: Final = 2_000
 """Rows that are imported in one commit."""
+HEADER_BYTES_MAX: Final = 4 * 2**10
+"""The longest first line, which a file that is no export may exceed."""
+LINE_BYTES_MAX: Final = 2**30 + 2**20
+"""The longest line: a row may be as large as the largest body that a server can be set to take."""
+LINE_PART_BYTES: Final = 2**20
+"""How much of a line is read at a time."""
 
 
 # The ranges that a store can hold: a file with other numbers is not an export.
@@ -94,6 +100,37 @@ def _line(document: dict[str, Any]) -> bytes:
 def count_of(view: Snapshot) -> int:
     """Return how many rows the export of a snapshot has."""
     return sum(view.count(name) for name in _TABLES)
+
+
+def lines_of(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of an export, including line ends. One that can't be a line of an export is not read to its end.
+
+    Raises:
+        TransferError: a line is too long; the message names it.
+    """
+    most = HEADER_BYTES_MAX
+    for number in itertools.count(1):
+        line = stream.readline(min(most + 1, LINE_PART_BYTES))
+        if not line:
+            return
+        if len(line) > most or (len(line) == LINE_PART_BYTES and not line.endswith(b"\n")):
+            line = _whole(line, stream, number, most)
+        yield line
+        most = LINE_BYTES_MAX
+
+
+def _whole(begun: bytes, stream: BinaryIO, number: int, most: int) -> bytes:
+    """Read the rest of a line that is longer than a part of it."""
+    parts, size = [begun], len(begun)
+    # A gap in a file is filled with zeros, and another file has other lines.
+    while size <= most and begun.startswith(b"{"):
+        if not (part := stream.readline(LINE_PART_BYTES)):
+            return b"".join(parts)
+        parts.append(part)
+        size += len(part)
+        if part.endswith(b"\n") and size <= most:
+            return b"".join(parts)
+    raise TransferError(f"line {number} is not part of a complete export: it has no end within {size:,} bytes")
 
 
 def imported(

@@ -349,6 +349,29 @@ def test_an_interrupt_of_any_part_of_a_command_has_the_exit_code_that_is_promise
     assert "Aborted" not in capsys.readouterr().err
 
 
+INTERRUPTED = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if not name.startswith("opscore"):
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from opscore.__main__ import main
+sys.argv = ["opscore", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["serve"], 0), (["verify", "store"], 130)])
+def test_nothing_else_is_loaded_before_an_interrupt_has_its_exit_code(arguments: list[str], code: int) -> None:
+    # As the script does that an installation makes.
+    begun = [sys.executable, "-c", INTERRUPTED, *arguments]
+    done = subprocess.run(begun, env=environment({}), capture_output=True, check=False, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (code, b"")
+
+
 def test_a_server_ends_in_order_even_when_nobody_reads_its_log(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     popen = subprocess.Popen(

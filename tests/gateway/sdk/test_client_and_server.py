@@ -60,6 +60,12 @@ async def test_a_schedule_is_made_starts_its_run_and_goes() -> None:
         await client.delete_schedule("s-1")
         with pytest.raises(ProblemError, match="schedule_not_found"):
             await client.schedule("s-1")
+        with pytest.raises(ProblemError, match="definition_in_use"):
+            await client.delete_workflow("empty")
+        await client.delete_schedule(once["scheduleId"])
+        await client.delete_workflow("empty")
+        with pytest.raises(ProblemError, match="definition_not_found"):
+            await client.create_schedule("empty", cron="* * * * *")
 
 
 async def test_an_agent_claims_shows_life_and_completes() -> None:
@@ -91,6 +97,8 @@ async def test_an_agent_claims_shows_life_and_completes() -> None:
 
         session = await client.session(started.session_id, wait_s=5.0)
         assert session["status"] == "completed"
+        assert (await client.session_tasks(started.session_id, limit=5)).items == tuple(session["tasks"])
+        assert await client.session(started.session_id, tasks=False) == {**session, "tasks": []}
         assert (await client.task(claim.task_id))["result"] == {"pages": 2}
         assert [item["sessionId"] for item in (await client.sessions(status="completed")).items] == [started.session_id]
 

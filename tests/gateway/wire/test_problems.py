@@ -48,6 +48,7 @@ EXAMPLES: list[tuple[Exception, int, str]] = [
     (errors.IdempotencyConflict("k"), 409, "idempotency_key_reused"),
     (errors.SessionConflict("s", "it is failed"), 409, "session_conflict"),
     (errors.ScheduleExists("x"), 409, "schedule_exists"),
+    (errors.DefinitionInUse("x", ("s",)), 409, "definition_in_use"),
     (errors.InvalidDocument("request", (Fault(path="a", message="b"),)), 422, "validation_failed"),
     (errors.LimitExceeded("tasks_max", 1, 2), 422, "limit_exceeded"),
     (errors.ExpressionInvalid("unexpected ')'", position=3), 422, "expression_invalid"),

@@ -19,15 +19,15 @@ from opscore.runtime.errors import (
     StoreFull,
     Superseded,
 )
-from opscore.runtime.journal.opening import open_reader
-from opscore.runtime.journal.tables import SESSIONS, TASKS
+from opscore.runtime.journal.opening import open_reader, open_store
+from opscore.runtime.journal.tables import OPEN_SESSIONS, SESSIONS, TASKS
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Move, Record, SessionStatus, TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.store import JOURNAL_TABLE, Submission
 from opscore.runtime.upkeep.verification import Verification
 from tests.runtime.runs.test_sub_runs import child_of, parent
-from tests.runtime.world import World, begin, check_rows, ended, hire, join, one_task, only_task, quiet
+from tests.runtime.world import MAP_BYTES, World, begin, check_rows, ended, hire, join, one_task, only_task, quiet
 
 NEVER = {"retry": {"maxRetries": 0}}
 
@@ -140,6 +140,49 @@ async def test_a_run_that_nobody_waits_for_any_more_is_not_tried_again_but_the_o
         assert other.session_id != below.session_id
         await node.complete(f"{other.session_id}.0", 1, "now")
         assert (await ended(node, above)).result == {"sub": {"only": "now"}}
+        assert listed(node) == [f"{below.session_id}.0"]
+        with pytest.raises(SessionConflict, match=f"{above.session_id}' is completed and waits for it no more"):
+            await node.replay(f"{below.session_id}.0")
+        await node.discard(f"{below.session_id}.0", "done by another run")
+        assert listed(node) == []
+
+
+async def test_who_replays_a_run_below_others_is_told_which_of_them_to_retry(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with World(tmp_path, look=check_rows).node() as node:
+        await node.save_definition(one_task("below", **NEVER))
+        await node.save_definition(parent(**NEVER))
+        await join(node, "a")
+        above_it = {"taskId": "over", "type": "workflow", "parameters": {"workflowId": "above"}, **NEVER}
+        top = await begin(node, {"id": "top", "tasks": [above_it]})
+        below = child_of(node, child_of(node, top))
+        await node.fail(f"{below.session_id}.0", 1, "not yet")
+        await ended(node, top)
+        with pytest.raises(SessionConflict, match=f"retry session '{top.session_id}', which begins it anew"):
+            await node.replay(f"{below.session_id}.0")
+
+
+async def test_who_replays_a_run_whose_parent_goes_on_is_told_so(tmp_path: Path, autojump_clock: MockClock) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await node.save_definition(one_task("below", **NEVER))
+        await join(node, "a")
+        above = await begin(node, parent(retry={"maxRetries": 1}))
+        below = child_of(node, above)
+        await node.fail(f"{below.session_id}.0", 1, "not yet")
+        await quiet()
+        told = (
+            f"'{above.session_id}' goes on, it is started; if that one fails, retry it, else discard its dead letters"
+        )
+        with pytest.raises(SessionConflict, match=told):
+            await node.replay(f"{below.session_id}.0")
+    with open_store(tmp_path, map_bytes=MAP_BYTES) as store:
+        gone = [SESSIONS.delete(above.session_id), TASKS.delete(f"{above.session_id}.0")]
+        store.apply([Submission(writes=(*gone, OPEN_SESSIONS.delete(above.session_id)))])
+    async with World(tmp_path).node() as node:
+        with pytest.raises(SessionConflict, match=f"'{above.session_id}' is no longer kept, so discard"):
+            await node.replay(f"{below.session_id}.0")
 
 
 async def test_all_are_replayed_a_bounded_number_at_a_call_and_what_fails_again_is_no_endless_work(

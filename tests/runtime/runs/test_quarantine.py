@@ -24,7 +24,7 @@ from opscore.runtime.journal.tables import (
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Agent, Failure, Move, Session, SessionStatus, TaskStatus
-from opscore.runtime.runs import quarantine, steering, transitions, triggering
+from opscore.runtime.runs import definition_rows, quarantine, steering, transitions
 from opscore.runtime.runs.run import Run
 from opscore.runtime.runs.session_rows import steering_guard
 from opscore.runtime.storage.lmdb_store import LmdbStore
@@ -59,7 +59,7 @@ def keep(store: LmdbStore, run: Run) -> int:
     lease = leases.granted(task, run.task_definition(task), "a", NOW)
     written = (
         AGENTS.put(AGENT),
-        REVISIONS.put(triggering.revision(definition())),
+        REVISIONS.put(definition_rows.revision(definition())),
         SESSIONS.put(run.session),
         TASKS.put(task),
         LEASES.put(lease),
@@ -161,7 +161,7 @@ def test_what_undoes_a_run_is_done_again_when_it_goes_on(store: LmdbStore, cause
             Submission(
                 writes=(
                     AGENTS.put(AGENT),
-                    REVISIONS.put(triggering.revision(undoing)),
+                    REVISIONS.put(definition_rows.revision(undoing)),
                     SESSIONS.put(run.session),
                     *map(TASKS.put, run.tasks),
                     LEASES.put(leases.granted(run.tasks[1], undoing.tasks[1], "a", NOW)),

@@ -20,7 +20,8 @@ from opscore.runtime.journal.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, REV
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Agent, Session, SessionStatus
-from opscore.runtime.runs.triggering import IdempotencyKey, Prepared, Trigger, prepare, revision, saved_as
+from opscore.runtime.runs.definition_rows import revision, saved_as
+from opscore.runtime.runs.triggering import IdempotencyKey, Prepared, Trigger, prepare
 from opscore.runtime.storage.lmdb_store import LmdbStore
 from opscore.runtime.store import Submission
 

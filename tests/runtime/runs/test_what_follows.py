@@ -10,7 +10,8 @@ import attrs
 
 from opscore.runtime.models import Failure, SessionStatus, Signal, TaskStatus
 from opscore.runtime.runs import reviving, transitions
-from opscore.runtime.runs.run import Ready, Run, Step, tallied
+from opscore.runtime.runs.run import Ready, Run, Step
+from opscore.runtime.runs.tallies import tallied
 from tests.runtime.small_runs import (
     ERROR,
     FATAL,
