@@ -25,9 +25,10 @@ from opscore.runtime.errors import (
 )
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.journal.tables import AGENTS, LEASES
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages import to_agent
 from opscore.runtime.messages.protocols import AgentProtocol
-from opscore.runtime.models import Agent, AgentSource, Granted, Lease, Registration
+from opscore.runtime.models import Agent, AgentSource, Granted, Registration
 from opscore.runtime.values import check_is_text, check_texts, check_value, copied, own
 from opscore.runtime.views import Page
 

@@ -11,9 +11,10 @@ from opscore.runtime import delivery, views
 from opscore.runtime.calls.calls import Calls
 from opscore.runtime.errors import StaleAttempt, StoreError, TaskNotFound, Unavailable
 from opscore.runtime.journal.tables import LEASES, TASKS
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages import to_agent
 from opscore.runtime.messages.protocols import AgentProtocol
-from opscore.runtime.models import Failure, Lease, Task, shown_text
+from opscore.runtime.models import Failure, Task, shown_text
 from opscore.runtime.runs import history
 from opscore.runtime.values import check_is_text, check_progress, copied, deep_copy, own
 from opscore.runtime.views import PAGE_MAX, TaskView

@@ -29,17 +29,16 @@ from opscore.runtime.journal.tables import (
     Revision,
 )
 from opscore.runtime.journal.typed_tables import Table
+from opscore.runtime.lease import Lease, Slot
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import (
     Agent,
     AgentSource,
-    Lease,
     Record,
     SavedDefinition,
     Schedule,
     Session,
     Signal,
-    Slot,
     Task,
     TaskStatus,
 )
