@@ -30,7 +30,7 @@ TICKS_MAX = 8
 
 
 class GuestClosed(OpscoreError):
-    """The trio side is closing or gone, so a call was refused or cut short."""
+    """The trio side is closing or gone, so a call was refused or, if it had `begun`, cut short."""
 
     code = "guest_closed"
 

@@ -7,23 +7,30 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Lease:
-    """An agent's hold on one attempt; the row is keyed by agent, so an agent holds one at most."""
+    """An agent's hold on one attempt; keyed by agent, so an agent holds one at most. Times are Unix seconds."""
 
     agent_id: str
+    """The agent that holds it."""
     session_id: str
+    """The run of the task."""
     task_id: str
+    """The task that the attempt is of."""
     attempt: int
+    """The number of the attempt."""
     granted_at: float
+    """When the attempt was given to the agent."""
     expires_at: float
     """When silence ends the attempt as lost."""
     timeout_at: float
     """When the attempt fails even if the agent shows life."""
     lease_s: float
+    """How long the agent may be silent, in seconds; each sign of life starts this time anew."""
     delivered: bool = False
     """There is evidence that the agent has the attempt."""
     active_seen: bool = False
     """The agent reported `active` during this lease."""
     heartbeat_seen: bool = False
+    """The agent sent a heartbeat during this lease."""
     heartbeat_s: float | None = None
     """How long the agent may be silent after a sign of life before the attempt fails."""
     silent_at: float | None = None
@@ -31,6 +38,7 @@ class Lease:
     revoked: bool = False
     """The attempt was taken back from the agent: nothing that it says of the attempt counts any more."""
     claim_id: str | None = None
+    """The id of the claim that got the attempt, if the agent claims and gave one."""
     claim_ticket: str | None = None
     """Identifies the one call that was handed the attempt, because a claim id may be repeated."""
     slots: tuple[str, ...] = ()

@@ -50,7 +50,9 @@ class Reconciled:
     """The outcome of applying a list: the ids of agents that were registered or forgotten."""
 
     registered: tuple[str, ...] = ()
+    """Agents that were new, or had changed."""
     forgotten: tuple[str, ...] = ()
+    """Agents that the list no longer has."""
     failed: tuple[tuple[str, Exception], ...] = ()
     """Agents that could not be registered or forgotten, each with its error; the next list tries again."""
 

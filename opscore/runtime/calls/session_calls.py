@@ -39,6 +39,12 @@ class SessionCalls(Calls):
     def validate(self, document: Any) -> Definition:
         """Check a workflow document without saving it.
 
+        Args:
+            document: the document, as JSON values.
+
+        Returns:
+            what the document says: its graph of tasks, with all defaults.
+
         Raises:
             InvalidDocument: the document has faults; the error lists them all.
         """
@@ -47,9 +53,18 @@ class SessionCalls(Calls):
     async def save_definition(self, document: Mapping[str, Any]) -> SavedDefinition:
         """Save a workflow under its id. Changed content becomes a new revision; the same content changes nothing.
 
+        Runs that have begun keep the revision that they began with.
+
+        Args:
+            document: the document, as JSON values.
+
+        Returns:
+            what is saved under the id now.
+
         Raises:
             InvalidDocument: the document has faults; the error lists them all.
             NotReady: too many callers save this workflow at once.
+            StoreFull: there is no room for new work.
         """
         definition = self.validate(document)
         for _ in range(RACES_MAX):
@@ -73,6 +88,12 @@ class SessionCalls(Calls):
     def definition(self, workflow_id: str) -> tuple[SavedDefinition, Definition]:
         """Return what is saved under a workflow id. The document is a copy, which may be changed and saved again.
 
+        Args:
+            workflow_id: the workflow.
+
+        Returns:
+            the id's newest revision, and its definition, with the document as `document`.
+
         Raises:
             DefinitionNotFound: nothing is saved under it.
         """
@@ -87,7 +108,11 @@ class SessionCalls(Calls):
         return self._read(read)
 
     def definitions(self, *, limit: int = 100, cursor: str | None = None) -> Page[SavedDefinition]:
-        """List the saved workflow definitions, by id.
+        """Return a page of the saved workflow definitions, by id.
+
+        Args:
+            limit: the most definitions to return, from 1 to 500.
+            cursor: `next_cursor` of the page before.
 
         Raises:
             InvalidDocument: the limit is not from 1 to 500.
@@ -108,9 +133,12 @@ class SessionCalls(Calls):
     ) -> Session:
         """Start a run. Once this returns, the run exists and no crash can lose it.
 
+        If the call is cancelled, the run may start all the same. With an idempotency key the call can be repeated.
+
         Args:
-            definition: the id of a saved workflow, or a workflow document.
-            payload: the run's input; JSON values, 256 KiB at most.
+            definition: the id of a saved workflow, or a workflow document. If nothing is saved under the document's id
+                yet, it is saved as well.
+            payload: the run's input; JSON values, `value_bytes_max` (256 KiB) at most.
             agent_id: the session's agent: it runs the tasks that name neither capability nor agent, and is preferred
                 for tasks whose capability it has.
             idempotency: the same key with the same body returns the session that it started before. If the key has
@@ -118,9 +146,16 @@ class SessionCalls(Calls):
             labels: names and values by which the run is found; they override those of the definition.
             business_key: the caller's own name for the run; several runs may have the same.
 
+        Returns:
+            the run as it began, or as it is now if its idempotency key has started it before.
+
         Raises:
-            AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict, LimitExceeded: refused.
-            NotReady, QueueFull: no new run is accepted at present; try the same call again later.
+            AgentNotFound, DefinitionNotFound: there is no such agent, or nothing is saved under the id.
+            InvalidDocument: the document, the payload (by the workflow's `inputSchema`), a label or the business key
+                has faults; or a task names neither capability nor agent, and `agent_id` is not given.
+            IdempotencyConflict: the key was used with another body.
+            LimitExceeded: the payload is too large or nests too deeply.
+            NotReady, QueueFull, StoreFull: no new run is accepted at present; try the same call again later.
             ValueError, TypeError: the payload is not JSON, or an argument has the wrong type.
         """
         _check_kinds(definition, idempotency)
@@ -160,6 +195,9 @@ class SessionCalls(Calls):
     def session(self, session_id: str) -> SessionView:
         """Return a session with its tasks.
 
+        Args:
+            session_id: the run.
+
         Raises:
             SessionNotFound: there is none.
         """
@@ -169,7 +207,7 @@ class SessionCalls(Calls):
         return found
 
     def history(self, session_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[JournalEntry]:
-        """Return the journal's records of a run, newest first; `history.attempts_of` groups them by attempt.
+        """Return a page of the journal's records of a run, newest first; `history.attempts_of` groups them by attempt.
 
         Args:
             session_id: the run.
@@ -196,7 +234,7 @@ class SessionCalls(Calls):
         labels: Mapping[str, str] | None = None,
         business_key: str | None = None,
     ) -> Page[Session]:
-        """List sessions, newest first. A result that is too large for its row is only in `session`.
+        """Return a page of sessions, newest first. A result that is too large for its row is only in `session`.
 
         Args:
             limit: the most sessions to return, from 1 to 500. A page may have fewer, or none, without being the last.
@@ -222,8 +260,13 @@ class SessionCalls(Calls):
     async def wait(self, session_id: str) -> Session:
         """Wait until a session has ended, and return it. Use `trio.fail_after` to bound the wait.
 
+        Cancelling the wait does not concern the session. A session that is paused has not ended.
+
+        Args:
+            session_id: the run.
+
         Raises:
-            SessionNotFound: there is none.
+            SessionNotFound: there is none, or retention has removed it.
             NotReady: the node stopped before the session ended; the session continues at the next opening.
         """
         check_is_text(session_id, "a string as an id")
@@ -238,6 +281,10 @@ class SessionCalls(Calls):
 
     async def wait_briefly(self, session_id: str, wait_s: float) -> SessionView:
         """Wait at most `wait_s` seconds for a session to end, less if the node drains; return it as it is then.
+
+        Args:
+            session_id: the run.
+            wait_s: how long to wait at most, in seconds.
 
         Raises:
             SessionNotFound, NotReady: as `wait`.
@@ -258,9 +305,13 @@ class SessionCalls(Calls):
             move: what to do.
             reason: why; kept with the session when it is cancelled, terminated or paused.
 
+        Returns:
+            the session after the move; while a cancelled run still has something to undo, it is `cancelling`.
+
         Raises:
             SessionNotFound: there is none.
-            SessionConflict: the move is impossible in the session's present status.
+            SessionConflict: the move is impossible in the session's present status. Only a failed run can be retried,
+                if it has undone nothing and is no child run.
             InvalidDocument: there is no such move.
             ValueError, TypeError: the reason is not a string, or can't be stored.
         """
@@ -275,14 +326,19 @@ class SessionCalls(Calls):
         Args:
             session_id: the run.
             name: the name that a `signal` task of its definition waits for.
-            payload: becomes the result of that task; JSON values.
-            signal_id: makes the signal safe to send again: the same id has an effect once.
+            payload: becomes the result of that task; JSON values, `value_bytes_max` (256 KiB) at most.
+            signal_id: makes the signal safe to send again: the same id has an effect once; made up if not given.
+
+        Returns:
+            the signal, as it was kept when it was first sent.
 
         Raises:
             SessionNotFound: there is none.
             SessionConflict: the run has ended.
             InvalidDocument: no task of its definition waits for a signal of that name.
+            IdempotencyConflict: a signal with this id has another name or payload.
             LimitExceeded: the payload is too large, the id too long, or the run has too many signals.
+            ValueError, TypeError: the payload is not JSON, or the name or id is not a string.
         """
         self._known_session(session_id)
         for text in (name, signal_id or ""):

@@ -32,7 +32,9 @@ class Reply:
     """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report`, `claim`, `steer`, `signal`, `discard`,
     `schedule`, `drain`, `replay` or `look`."""
     arguments: dict[str, Any]
+    """What was asked, such as `session_id` and `move` of `steer`; those that invariants of opscore look at."""
     value: Any
+    """What the node returned."""
 
 
 def accepted_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:
