@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sphinx.ext.napoleon import Config
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
+from opscore.runtime.simulation.faults import Faults, fault_meaning, fault_names
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+FAULTS = "opscore.runtime.simulation.Faults."
+SDK = ("opscore.OpscoreClient", "opscore.gateway.")
+SDK_ERRORS = "opscore.gateway.client"
+RUNTIME_ERRORS = "opscore.runtime.errors"
 
 project = "opscore"
 author = "The opscore authors"
 project_copyright = author
 release = version = version_of("opscore")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "command_line"]
 source_suffix = {".md": "markdown"}
 root_doc = "index"
 myst_heading_anchors = 3
@@ -43,17 +54,40 @@ def read_google_style(app: Sphinx, what: str, name: str, obj: object, options: A
 
     It would also take what stands before the first colon of an attribute's docstring for its type.
     """
-    if what != "attribute":
-        lines[:] = GoogleDocstring(lines, Config(), app, what, name, obj, options).lines()
+    if what == "attribute":
+        return
+    lines[:] = GoogleDocstring(lines, Config(), app, what, name, obj, options).lines()
+    # The SDK and the runtime both have a `StaleAttempt`: each means its own.
+    errors = SDK_ERRORS if name.startswith(SDK) else RUNTIME_ERRORS
+    for place, line in enumerate(lines):
+        if line.startswith(":raises "):
+            names, _, said = line.removeprefix(":raises ").partition(":")
+            full = [f"~{errors}.{each}" if each == "StaleAttempt" else each for each in names.split(", ")]
+            lines[place] = f":raises {', '.join(full)}:{said}"
 
 
-def plain_enums(*event: Any) -> tuple[str | None, str | None]:
-    """Write members of enums inside of default values as code does: Sphinx can't read the signature otherwise."""
+def add_what_the_code_says(*event: Any) -> None:
+    """Add an error's code, and what a fault of the simulator does, which stand in the code and not in a docstring."""
+    _, what, name, obj, _, lines = event
+    code = getattr(obj, "code", None)
+    if what == "exception" and isinstance(code, str):
+        lines += ["", f"Its code is ``{code}``."]
+    if name.startswith(FAULTS) and name.removeprefix(FAULTS) in fault_names():
+        fault = name.removeprefix(FAULTS)
+        usual = getattr(Faults.usual(fault), fault)
+        lines[:] = [f"{fault_meaning(fault)}. Usually {usual:g}.".capitalize()]
+
+
+def plain_defaults(*event: Any) -> tuple[str | None, str | None]:
+    """Write defaults as code does: members of enums and classes, which Sphinx can't read otherwise, and empty ones."""
     *_, signature, returns = event
-    return signature and re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", signature), returns
+    signature = signature and re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", signature)
+    signature = signature and re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", signature)
+    return signature and signature.replace("=NOTHING", "={}").replace("= NOTHING", "= {}"), returns
 
 
 def setup(app: Sphinx) -> None:
     """Read docstrings and signatures in the style of the house."""
-    app.connect("autodoc-process-signature", plain_enums)
+    app.connect("autodoc-process-signature", plain_defaults)
     app.connect("autodoc-process-docstring", read_google_style)
+    app.connect("autodoc-process-docstring", add_what_the_code_says)

@@ -54,25 +54,19 @@ class GuestEnded(OpscoreError):
 
 @attrs.frozen(kw_only=True)
 class GuestStatistics:
-    """Counts of the calls from asyncio into trio.
-
-    Attributes:
-        calls_open: Calls whose trio task still runs.
-        calls_begun: Calls since the guest was opened.
-    """
+    """Counts of the calls from asyncio into trio."""
 
     calls_open: int
+    """Calls whose trio task still runs."""
     calls_begun: int
+    """Calls since the guest was opened."""
 
 
 class Guest(Generic[T]):
-    """A trio run inside the running asyncio loop; `open_guest` makes one.
-
-    Attributes:
-        value: What the trio context manager yielded.
-    """
+    """A trio run inside the running asyncio loop; `open_guest` makes one."""
 
     value: T
+    """What the trio context manager yielded, such as a `Node`, whose plain methods may be called from asyncio."""
 
     def __init__(self, open_value: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._open_value = open_value

@@ -310,7 +310,7 @@ class Schedule:
     """When runs of a saved workflow start by themselves: by a cron expression, or once at a given time.
 
     `schedule_id`, `workflow_id`, `payload`, `agent_id`, `cron`, `time_zone` and `missed` are what it was created with,
-    at `created_at`. While it is `paused` it starts nothing.
+    at `created_at`. While it is `paused` it starts nothing. `last_session_id` is the run that it started last.
     """
 
     schedule_id: str
@@ -327,7 +327,7 @@ class Schedule:
     next_due_at: float | None = None
     """None while it is paused, and when no due time is left."""
     last_due_at: float | None = None
-    """The newest due time that started a run, which is `last_session_id`."""
+    """The newest due time that started a run."""
     last_session_id: str | None = None
     fired: int = 0
     """How many runs it has started."""

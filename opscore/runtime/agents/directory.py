@@ -34,7 +34,7 @@ class Directory(Protocol):
         """The source as which the listed agents are registered."""
 
     async def listing(self) -> Listing:
-        """Fetch the list of agents. Its errors are passed on to the caller."""
+        """Fetch and return the list of agents. Its errors are passed on to the caller."""
 
 
 @attrs.frozen(kw_only=True)

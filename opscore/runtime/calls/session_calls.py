@@ -43,7 +43,7 @@ class SessionCalls(Calls):
             document: the document, as JSON values.
 
         Returns:
-            what the document says: its graph of tasks, with all defaults.
+            what the document says, as a graph of tasks with all defaults.
 
         Raises:
             InvalidDocument: the document has faults; the error lists them all.
