@@ -302,7 +302,8 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         Args:
             limit, cursor: As for `page`.
             labels: Only runs that have all of these labels.
-            filters: Named as in the HTTP interface: `status="running"`, `workflowId`, `agentId`, `businessKey`.
+            filters: Named as in the HTTP interface: `status="running"`, `workflowId`, `agentId`, `businessKey`. The
+                server ignores any other.
         """
         label = [f"{name}:{value}" for name, value in (labels or {}).items()]
         return await self.page("session", limit=limit, cursor=cursor, label=label, **filters)

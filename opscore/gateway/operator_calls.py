@@ -145,7 +145,7 @@ class OperatorCalls:
 
         Args:
             task_id: The task that is a dead letter.
-            reason: Why nobody has to look at it; it must not be blank.
+            reason: Why nobody has to look at it, in 1 to 1,000 characters that are not all blank.
         """
         path = path_of("deadletter", task_id, "discard")
         return await self._caller.document(
@@ -222,7 +222,7 @@ class OperatorCalls:
 
         Args:
             limit, cursor: As for `page`.
-            filters: Named as in the HTTP interface: `workflowId="orders"`.
+            filters: Named as in the HTTP interface: `workflowId="orders"`. The server ignores any other.
         """
         return await self.page("schedule", limit=limit, cursor=cursor, **filters)
 

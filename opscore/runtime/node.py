@@ -59,6 +59,7 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
         RuntimeError: by each async method, if it is awaited elsewhere; nothing was done.
         NotReady: by each method that reads or writes, if the node has stopped, or stops while the call waits.
         StoreError: by each method that reads or writes, if the store can't be read or written.
+        TypeError: by each method, if an id is not a string.
         ActorError: by async methods, if the part of the node that does the work crashes, or does not answer in time.
     """
 

@@ -326,8 +326,10 @@ class AgentCalls(AttemptCalls):
 
         Raises:
             RuntimeError: it is called in another thread.
+            NotReady: the node has stopped.
         """
         self._home.require_thread(CALLED_IN_TRIO, "node.abandon_claim, …")
+        self._core.refuse_stopped()
         self._core.addresses.agent(agent_id).tell(to_agent.AbandonClaim(ticket=ticket))
 
     # --- who is meant -------------------------------------------------------------------------------------

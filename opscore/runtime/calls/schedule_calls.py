@@ -76,7 +76,7 @@ class ScheduleCalls(Calls):
             LimitExceeded: as `trigger`, or there are `schedules_max` schedules already.
             ScheduleExists: the id belongs to a schedule with other content.
             NotReady: the node accepts nothing new.
-            ValueError, TypeError: the payload is not JSON.
+            ValueError, TypeError: the payload is not JSON, or an id is not a string.
         """
         now = self._core.clock.now()
         schedule = Schedule(

@@ -250,7 +250,8 @@ class SessionCalls(Calls):
             TypeError: the labels are not a mapping of strings, or the business key is not a string.
         """
         _check_finds(labels, business_key)
-        for value in (labels or {}).values():
+        for name, value in (labels or {}).items():
+            check_is_text(name, "a string as the name of a label")
             check_is_text(value, "a string as the value of a label")
         wanted = views.WantedSessions(
             status=status, workflow_id=workflow_id, agent_id=agent_id, labels=labels or {}, business_key=business_key
@@ -313,6 +314,7 @@ class SessionCalls(Calls):
             SessionConflict: the move is impossible in the session's present status. Only a failed run can be retried,
                 if it has undone nothing and is no child run.
             InvalidDocument: there is no such move.
+            LimitExceeded: the reason is larger than `value_bytes_max` (256 KiB).
             ValueError, TypeError: the reason is not a string, or can't be stored.
         """
         check_texts((reason,), self._core.limits)
