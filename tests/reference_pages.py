@@ -121,6 +121,8 @@ def _of_text(value: Any, *, returns: bool) -> list[str]:
         r"\b([Rr]eturns?|Whether|Yields|Draw)\b", text
     ):
         faults.append("it does not say what is returned")
+    if re.search(r"^(?:Returns|Yields):\n {4}[^\n]*: ", text, re.MULTILINE):
+        faults.append("what stands before the colon would be shown as the type of what is returned")
     return faults
 
 

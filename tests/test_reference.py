@@ -115,6 +115,14 @@ class Unfinished:
         """
         return known + unknown
 
+    def mistaken(self) -> int:
+        """Add nothing.
+
+        Returns:
+            a number: the smallest.
+        """
+        return 0
+
     def said(self, known: int, *others: int) -> int:
         """Return the sum.
 
@@ -139,10 +147,11 @@ class Unfinished:
                 "it describes gone, which it does not take",
             ],
         ),
+        (Unfinished.mistaken, ["what stands before the colon would be shown as the type of what is returned"]),
         (Unfinished.said, []),
         (opscore.Session, []),
     ],
-    ids=["half said", "said", "a class"],
+    ids=["half said", "mistaken", "said", "a class"],
 )
 def test_what_a_docstring_leaves_out_is_found(value: Any, faults: list[str]) -> None:
     assert missing(value) == faults
