@@ -53,9 +53,10 @@ class Described:
 
 def _looked_up(owner: Any, name: str) -> Any:
     """Look a name up as it stands in a class: a property itself, and not its value; None for a mere attribute."""
-    if inspect.isclass(owner) and name in _attribute_docstrings(owner):
+    in_a_class = inspect.isclass(owner)
+    if in_a_class and name in _attribute_docstrings(owner):
         return None
-    return inspect.getattr_static(owner, name) if inspect.isclass(owner) else getattr(owner, name)
+    return inspect.getattr_static(owner, name) if in_a_class else getattr(owner, name)
 
 
 def described(page: Path) -> Iterator[Described]:
@@ -163,7 +164,7 @@ def _of_class(kind: type, *, constructed: bool) -> list[str]:
 
 
 def _of_arguments_of_class(kind: type) -> list[str]:
-    names = set(list(inspect.signature(kind.__init__).parameters)[1:])
+    names = set(list(inspect.signature(vars(kind)["__init__"]).parameters)[1:])
     said = set(_entries(inspect.getdoc(kind) or "", "Args"))
     return [
         *(f"it does not say what {name} is" for name in sorted(names - said)),
@@ -188,7 +189,9 @@ def _assigned(kind: type) -> set[str]:
     """The public attributes that an error of this project gets when it is made."""
     if not kind.__module__.startswith("opscore") or "__init__" not in vars(kind):
         return set()
-    found = re.findall(r"^\s+self\.([a-z]\w*)(?:: .*)? = ", inspect.getsource(kind.__init__), flags=re.MULTILINE)
+    found = re.findall(
+        r"^\s+self\.([a-z]\w*)(?:: .*)? = ", inspect.getsource(vars(kind)["__init__"]), flags=re.MULTILINE
+    )
     return set(found) - {"args"}
 
 

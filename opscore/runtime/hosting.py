@@ -283,6 +283,7 @@ async def open_guest(open_value: Callable[[], AbstractAsyncContextManager[T]]) -
         The guest, once the context manager is entered.
 
     Raises:
+        RuntimeError: The loop has a guest already, or there is no running loop.
         BaseException: What entering, holding or leaving the context manager raised, taken out of exception
             groups that hold nothing else.
     """

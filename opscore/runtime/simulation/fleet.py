@@ -20,6 +20,9 @@ class Latency:
             `lognormal` (`first` is the median, `second` the spread: the deviation of its logarithm).
         first: in seconds; its meaning depends on the shape.
         second: its meaning depends on the shape.
+
+    Raises:
+        ValueError: there is no such shape, or a number is below 0.
     """
 
     shape: Literal["constant", "uniform", "exponential", "lognormal"] = attrs.field(
@@ -47,7 +50,11 @@ class Latency:
 
 @attrs.frozen(kw_only=True)
 class Skill:
-    """How an agent does the work of one capability."""
+    """How an agent does the work of one capability.
+
+    Raises:
+        ValueError: the failure rate is not from 0 to 1.
+    """
 
     latency: Latency = Latency()
     """How long an attempt takes."""
@@ -70,6 +77,10 @@ class AgentModel:
     """A kind of agent, and how many agents of it there are.
 
     An agent gets its work by push, claims it, or is a function in the node's own process (`local`).
+
+    Raises:
+        ValueError: there is no such kind, the count is below 0, `leaving_share` is not from 0 to 1, or
+            `report_every_s` is not above 0.
     """
 
     name: str = "agent"

@@ -79,7 +79,7 @@ class Played:
 def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:
     """Play a scenario to its end, or until a promise is broken.
 
-    It runs trio by itself, so it is called outside of trio and asyncio. It takes no time but that of computing.
+    It runs trio by itself, and blocks whatever calls it until the world is over.
 
     Args:
         scenario: the world to play.
@@ -90,6 +90,7 @@ def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:
 
     Raises:
         InvalidDocument: one of its workflows is invalid. No run of it would start, so nothing could fail.
+        RuntimeError: it is called inside of trio.
     """
     for document in (*scenario.workflows, *scenario.saved):
         parse(document, scenario.limits)
