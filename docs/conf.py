@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from sphinx.ext.napoleon import Config
 from sphinx.ext.napoleon.docstring import GoogleDocstring
+from sphinx.util.inspect import object_description
 
-from opscore.runtime.simulation.faults import Faults, fault_meaning, fault_names
+from opscore.runtime.simulation import STANDARD, Faults, Skill
+from opscore.runtime.simulation.faults import fault_meaning, fault_names
+from opscore.runtime.simulation.scenario import SIMULATED_LIMITS
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -22,6 +25,14 @@ FAULTS = "opscore.runtime.simulation.Faults."
 SDK = ("opscore.OpscoreClient", "opscore.gateway.")
 SDK_ERRORS = "opscore.gateway.client"
 RUNTIME_ERRORS = "opscore.runtime.errors"
+LONG_DEFAULTS = {
+    object_description(STANDARD): "STANDARD",
+    repr(STANDARD): "STANDARD",
+    repr(Faults()): "Faults()",
+    repr(Skill()): "Skill()",
+    repr(SIMULATED_LIMITS): "SIMULATED_LIMITS",
+}
+"""Defaults that would fill a page, and the names by which programs say them."""
 
 project = "opscore"
 author = "The opscore authors"
@@ -75,7 +86,8 @@ def add_what_the_code_says(*event: Any) -> None:
     if name.startswith(FAULTS) and name.removeprefix(FAULTS) in fault_names():
         fault = name.removeprefix(FAULTS)
         usual = getattr(Faults.usual(fault), fault)
-        lines[:] = [f"{fault_meaning(fault)}. Usually {usual:g}.".capitalize()]
+        meaning = fault_meaning(fault)
+        lines[:] = [f"{meaning[0].upper()}{meaning[1:]}. Usually {usual:g}."]
 
 
 def plain_defaults(*event: Any) -> tuple[str | None, str | None]:
@@ -83,7 +95,10 @@ def plain_defaults(*event: Any) -> tuple[str | None, str | None]:
     *_, signature, returns = event
     signature = signature and re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", signature)
     signature = signature and re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", signature)
-    return signature and signature.replace("=NOTHING", "={}").replace("= NOTHING", "= {}"), returns
+    signature = signature and re.sub(r"(= ?)NOTHING", r"\1{}", signature)
+    for value, name in LONG_DEFAULTS.items():
+        signature = signature and signature.replace(f"={value}", f"={name}").replace(f"= {value}", f"= {name}")
+    return signature, returns
 
 
 def setup(app: Sphinx) -> None:
