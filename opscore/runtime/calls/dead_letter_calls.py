@@ -102,7 +102,8 @@ class DeadLetterCalls(SessionCalls):
 
         Raises:
             InvalidDocument: the cursor is invalid.
-            StoreError, ActorError: some runs were not retried; their tasks are still dead letters.
+            StoreError, ActorError: some runs were not retried; their tasks are still dead letters. Several such errors
+                are raised as an `ExceptionGroup`.
         """
         page = self.dead_letters(
             limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id, code=code
