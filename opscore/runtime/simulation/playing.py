@@ -90,10 +90,15 @@ def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:
 
     Raises:
         InvalidDocument: one of its workflows is invalid. No run of it would start, so nothing could fail.
+        ValueError: a trigger names a workflow by an index that the scenario does not have.
         RuntimeError: it is called inside of trio.
     """
     for document in (*scenario.workflows, *scenario.saved):
         parse(document, scenario.limits)
+    for number, trigger in enumerate(scenario.triggers):
+        if not 0 <= trigger.workflow < len(scenario.workflows):
+            known = f"the scenario has {len(scenario.workflows)} workflows"
+            raise ValueError(f"trigger {number} starts workflow {trigger.workflow}, counted from 0, and {known}")
     deaths = Deaths()
     # Observing every step makes a world slower, so it is done only where a fault can happen between two steps.
     instruments = [deaths] if any(name in BETWEEN_STEPS for name in scenario.faults.on()) else []
