@@ -10,8 +10,8 @@ import attrs
 import click
 from sphinx.util.docutils import SphinxDirective
 
-from opscore.gateway import config, setting
-from opscore.gateway.cli import main
+from opscore.gateway.commands.cli import main
+from opscore.gateway.settings import config, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parent))
 
 FAULTS = "opscore.runtime.simulation.Faults."
-SDK = ("opscore.OpscoreClient", "opscore.gateway.")
-SDK_ERRORS = "opscore.gateway.client"
-RUNTIME_ERRORS = "opscore.runtime.errors"
 LONG_DEFAULTS = {
     object_description(STANDARD): "STANDARD",
     repr(STANDARD): "STANDARD",
@@ -65,16 +62,8 @@ def read_google_style(app: Sphinx, what: str, name: str, obj: object, options: A
 
     It would also take what stands before the first colon of an attribute's docstring for its type.
     """
-    if what == "attribute":
-        return
-    lines[:] = GoogleDocstring(lines, Config(), app, what, name, obj, options).lines()
-    # The SDK and the runtime both have a `StaleAttempt`: each means its own.
-    errors = SDK_ERRORS if name.startswith(SDK) else RUNTIME_ERRORS
-    for place, line in enumerate(lines):
-        if line.startswith(":raises "):
-            names, _, said = line.removeprefix(":raises ").partition(":")
-            full = [f"~{errors}.{each}" if each == "StaleAttempt" else each for each in names.split(", ")]
-            lines[place] = f":raises {', '.join(full)}:{said}"
+    if what != "attribute":
+        lines[:] = GoogleDocstring(lines, Config(), app, what, name, obj, options).lines()
 
 
 def add_what_the_code_says(*event: Any) -> None:

@@ -19,10 +19,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from opscore.gateway.client import OpscoreClient
+    from opscore.gateway.sdk.calls import ClientError, ProblemError, Unreachable
+    from opscore.gateway.sdk.client import OpscoreClient
     from opscore.runtime.agents.context import TaskContext, current_task
     from opscore.runtime.agents.raised import TaskFailed
-    from opscore.runtime.errors import OpscoreError
+    from opscore.runtime.errors import OpscoreError, StaleAttempt
     from opscore.runtime.limits import DispatchLimit, Limits
     from opscore.runtime.models import Agent, Assignment, Missed, Move, Session, Task
     from opscore.runtime.node import Node
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "Assignment",
+    "ClientError",
     "DispatchLimit",
     "IdempotencyKey",
     "Limits",
@@ -40,10 +42,13 @@ __all__ = [
     "Node",
     "OpscoreClient",
     "OpscoreError",
+    "ProblemError",
     "Session",
+    "StaleAttempt",
     "Task",
     "TaskContext",
     "TaskFailed",
+    "Unreachable",
     "current_task",
     "open_runtime",
 ]
@@ -51,18 +56,22 @@ __all__ = [
 _PLACES: Final = {
     "Agent": ("opscore.runtime.models", "Agent"),
     "Assignment": ("opscore.runtime.models", "Assignment"),
+    "ClientError": ("opscore.gateway.sdk.calls", "ClientError"),
     "DispatchLimit": ("opscore.runtime.limits", "DispatchLimit"),
     "IdempotencyKey": ("opscore.runtime.runs.triggering", "IdempotencyKey"),
     "Limits": ("opscore.runtime.limits", "Limits"),
     "Missed": ("opscore.runtime.models", "Missed"),
     "Move": ("opscore.runtime.models", "Move"),
     "Node": ("opscore.runtime.node", "Node"),
-    "OpscoreClient": ("opscore.gateway.client", "OpscoreClient"),
+    "OpscoreClient": ("opscore.gateway.sdk.client", "OpscoreClient"),
     "OpscoreError": ("opscore.runtime.errors", "OpscoreError"),
+    "ProblemError": ("opscore.gateway.sdk.calls", "ProblemError"),
     "Session": ("opscore.runtime.models", "Session"),
+    "StaleAttempt": ("opscore.runtime.errors", "StaleAttempt"),
     "Task": ("opscore.runtime.models", "Task"),
     "TaskContext": ("opscore.runtime.agents.context", "TaskContext"),
     "TaskFailed": ("opscore.runtime.agents.raised", "TaskFailed"),
+    "Unreachable": ("opscore.gateway.sdk.calls", "Unreachable"),
     "current_task": ("opscore.runtime.agents.context", "current_task"),
     "open_runtime": ("opscore.runtime.node", "open_node"),
 }

@@ -26,7 +26,7 @@ def main() -> None:
             # Many of the modules loaded below need the current directory.
             sys.stderr.write(f"opscore: can't use the current directory: {error.strerror}; change to another one\n")
             sys.exit(2)
-        from opscore.gateway.cli import run  # noqa: PLC0415 (loading it is what may be interrupted)
+        from opscore.gateway.commands.cli import run  # noqa: PLC0415 (loading it is what may be interrupted)
 
         code = run()
     except KeyboardInterrupt:

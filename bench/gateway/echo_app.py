@@ -27,8 +27,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from opscore.gateway import protocol
-from opscore.gateway.server import Address, Drain, run
+from opscore.gateway.server import protocol
+from opscore.gateway.server.server import Address, Drain, run
 from opscore.runtime.codec import structure_wire
 from opscore.runtime.hosting import Guest
 

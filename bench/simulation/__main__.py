@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 
 from bench.page import Figure, Page, Verdict, add_outputs, bar_rows, commit, loads, machine
-from opscore.gateway.garbage import collect_seldom
+from opscore.gateway.process.garbage import collect_seldom
 from opscore.runtime.simulation import (
     STANDARD,
     AgentModel,

@@ -35,7 +35,7 @@ import trio
 import opscore
 from bench.durability.opening_process import memory
 from bench.tasks.sessions import MAP_BYTES
-from opscore.gateway.garbage import collect_seldom
+from opscore.gateway.process.garbage import collect_seldom
 from opscore.runtime.dispatch.matching import Match, MatchBook
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages.agent_available import AgentAvailable

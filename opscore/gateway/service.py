@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Final
 import attrs
 from starlette.types import ASGIApp
 
-from opscore.gateway import outbound, server
-from opscore.gateway.agentkit import AgentKit
-from opscore.gateway.app import build_app
-from opscore.gateway.checks import Rules
-from opscore.gateway.config import Settings
-from opscore.gateway.contacts import ContactPolicy
-from opscore.gateway.discovery import AgentKitDirectory, Discovery
-from opscore.gateway.dispatch_settings import limits_by_kind
-from opscore.gateway.keys import KeyRing
-from opscore.gateway.protocol import ServerLimits
-from opscore.gateway.push import Push
-from opscore.gateway.requests import Gateway
-from opscore.gateway.server import Address, Drain
+from opscore.gateway.agentkit.agentkit import AgentKit
+from opscore.gateway.agentkit.discovery import AgentKitDirectory, Discovery
+from opscore.gateway.keys.keys import KeyRing
+from opscore.gateway.outbound import outbound
+from opscore.gateway.outbound.contacts import ContactPolicy
+from opscore.gateway.outbound.push import Push
+from opscore.gateway.routes.app import build_app
+from opscore.gateway.server import server
+from opscore.gateway.server.protocol import ServerLimits
+from opscore.gateway.server.server import Address, Drain
+from opscore.gateway.settings.config import Settings
+from opscore.gateway.settings.dispatch_settings import limits_by_kind
+from opscore.gateway.wire.checks import Rules
+from opscore.gateway.wire.requests import Gateway
 from opscore.runtime.core import open_nursery
 from opscore.runtime.hosting import Guest
 from opscore.runtime.limits import Limits

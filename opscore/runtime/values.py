@@ -10,6 +10,7 @@ import attrs
 from opscore.runtime.codec import FREE, decode_json, encode_json
 from opscore.runtime.delivery import Completed, Failed, Judgement
 from opscore.runtime.errors import Fault, LimitExceeded
+from opscore.runtime.evolving import evolve
 from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Agent, Assignment, Failure, Session, Signal, Task
@@ -234,7 +235,7 @@ def own(row: RowT) -> RowT:
     kind: Any = type(row)
     values = ((name, getattr(row, name)) for name in _fields_of_json(kind))
     copies = {name: deep_copy(value) for name, value in values if isinstance(value, dict | list)}
-    return attrs.evolve(row, **copies) if copies else row
+    return evolve(row, **copies) if copies else row
 
 
 @functools.cache

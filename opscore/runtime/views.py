@@ -7,6 +7,7 @@ import attrs
 
 from opscore.runtime.definitions.scopes import standing_of
 from opscore.runtime.errors import Fault, InvalidDocument, StoreDamaged
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import (
     AGENTS,
     AGENTS_BY_CAPABILITY,
@@ -122,7 +123,7 @@ def _with_result(view: Snapshot, session: Session, tasks: Sequence[Task], librar
     definition = library.find(view, session.definition_key)
     if definition.outputs is not None:
         return session
-    return attrs.evolve(session, result=standing_of(session, definition, tasks).gathered())
+    return evolve(session, result=standing_of(session, definition, tasks).gathered())
 
 
 @attrs.frozen(kw_only=True)

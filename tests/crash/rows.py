@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import attrs
 
-from opscore.gateway.app import PREFIX
+from opscore.gateway.routes.app import PREFIX
 from opscore.runtime import codec
 from opscore.runtime.journal.opening import open_store
 from opscore.runtime.journal.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, LEASES, OPEN_SESSIONS, SESSIONS, TASKS

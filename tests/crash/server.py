@@ -16,14 +16,15 @@ import attrs
 from starlette.types import ASGIApp
 from typed_settings import SecretStr
 
-from opscore.gateway import outbound, server
-from opscore.gateway.app import build_app
-from opscore.gateway.config import Settings
-from opscore.gateway.contacts import ContactPolicy
-from opscore.gateway.keys import KeyRing
-from opscore.gateway.push import Push
-from opscore.gateway.requests import Gateway
-from opscore.gateway.server import Drain
+from opscore.gateway.keys.keys import KeyRing
+from opscore.gateway.outbound import outbound
+from opscore.gateway.outbound.contacts import ContactPolicy
+from opscore.gateway.outbound.push import Push
+from opscore.gateway.routes.app import build_app
+from opscore.gateway.server import server
+from opscore.gateway.server.server import Drain
+from opscore.gateway.settings.config import Settings
+from opscore.gateway.wire.requests import Gateway
 from opscore.runtime.hosting import Guest
 from opscore.runtime.journal.writer import ThreadWriter, Writer
 from opscore.runtime.limits import Limits

@@ -4,7 +4,7 @@ import http.client
 import json
 from typing import Any, Final
 
-from opscore.gateway.app import PREFIX
+from opscore.gateway.routes.app import PREFIX
 from tests.crash.server import API_KEY
 
 TIMEOUT_S: Final = 20.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from opscore.gateway.keys import KeyRing
+from opscore.gateway.keys.keys import KeyRing
 from tests.gateway.gateway_process import GatewayProcess, Wire, gateway
 
 SCOPES = ("admin", "operator", "agent", "agent:seven", "agent:eight", "viewer")

@@ -19,7 +19,7 @@ from typing import Any, Self
 import attrs
 import httpx
 
-from opscore.gateway.server import Address
+from opscore.gateway.server.server import Address
 from tests.gateway.raw_client import Client
 
 API_KEY = "a-key-with-every-scope"

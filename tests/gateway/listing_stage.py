@@ -10,10 +10,10 @@ from typing import Any
 import attrs
 import trio
 
-from opscore.gateway import outbound
-from opscore.gateway.checks import Rules
-from opscore.gateway.contacts import ContactPolicy
-from opscore.gateway.discovery import AgentKitDirectory, Discovery
+from opscore.gateway.agentkit.discovery import AgentKitDirectory, Discovery
+from opscore.gateway.outbound import outbound
+from opscore.gateway.outbound.contacts import ContactPolicy
+from opscore.gateway.wire.checks import Rules
 from opscore.runtime.models import AgentSource
 from opscore.runtime.node import Node
 from tests.gateway.gateway_process import PATIENCE_S

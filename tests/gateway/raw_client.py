@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import attrs
 
-from opscore.gateway.server import Address
+from opscore.gateway.server.server import Address
 
 PATIENCE_S = 10
 """How long a test waits for what must happen; nothing takes this long when it works."""

@@ -17,9 +17,9 @@ import attrs
 import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from opscore.gateway.body_limit import BodyLimit
-from opscore.gateway.protocol import ServerLimits
-from opscore.gateway.server import Address, CannotListen, Drain, run
+from opscore.gateway.server.body_limit import BodyLimit
+from opscore.gateway.server.protocol import ServerLimits
+from opscore.gateway.server.server import Address, CannotListen, Drain, run
 from opscore.runtime.hosting import Guest
 
 Note = Callable[[str, Any], object]

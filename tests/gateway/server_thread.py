@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 import uvloop
 
-from opscore.gateway.protocol import ServerLimits
-from opscore.gateway.server import Address, Drain, serve
+from opscore.gateway.server.protocol import ServerLimits
+from opscore.gateway.server.server import Address, Drain, serve
 from tests.gateway.raw_client import PATIENCE_S, Client
 from tests.gateway.server_process import TrioSide, build
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from opscore.gateway import config
+from opscore.gateway.settings import config
 from tests.gateway.gateway_process import API_KEY, GatewayProcess
 from tests.gateway.guides import files_of
 from tests.reference_pages import REFERENCE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opscore.gateway.keys import KeyRing
+from opscore.gateway.keys.keys import KeyRing
 from tests.gateway.gateway_process import (
     PATIENCE_S,
     POLL_S,

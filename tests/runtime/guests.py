@@ -27,6 +27,8 @@ class Journal:
         self.entries: list[str] = []
         self.entering_takes_s = entering_takes_s
         self.leaving_takes_s = leaving_takes_s
+        self.may_leave = True
+        """Whether leaving comes to its end; the host changes it, which can't set an event of the guest."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
@@ -37,6 +39,8 @@ class Journal:
         finally:
             with trio.CancelScope(shield=True):
                 await trio.sleep(self.leaving_takes_s)
+                while not self.may_leave:
+                    await trio.sleep(0.001)
             self.entries.append("left")
 
 

@@ -138,7 +138,8 @@ def test_cancelling_while_opening_gives_up_and_cleans_up(run: Run[None]) -> None
 
 
 def test_cancelling_the_block_and_its_leaving_waits_until_the_guest_is_gone(run: Run[None]) -> None:
-    journal = Journal(leaving_takes_s=0.05)
+    journal = Journal()
+    journal.may_leave = False
 
     async def hold(opened: asyncio.Event) -> None:
         async with open_guest(journal.open):
@@ -153,6 +154,7 @@ def test_cancelling_the_block_and_its_leaving_waits_until_the_guest_is_gone(run:
             task.cancel()
             await asyncio.sleep(0.005)
         assert journal.entries == ["entered"]
+        journal.may_leave = True
         with pytest.raises(asyncio.CancelledError):
             await task
         assert journal.entries == ["entered", "left"]
@@ -161,7 +163,8 @@ def test_cancelling_the_block_and_its_leaving_waits_until_the_guest_is_gone(run:
 
 
 def test_cancelling_only_the_leaving_is_put_off_and_not_forgotten(run: Run[None]) -> None:
-    journal = Journal(leaving_takes_s=0.05)
+    journal = Journal()
+    journal.may_leave = False
 
     async def hold() -> None:
         async with open_guest(journal.open):
@@ -173,6 +176,9 @@ def test_cancelling_only_the_leaving_is_put_off_and_not_forgotten(run: Run[None]
             await asyncio.sleep(0)
         await asyncio.sleep(0.01)
         task.cancel()
+        await asyncio.sleep(0.01)
+        assert journal.entries == ["entered"]
+        journal.may_leave = True
         with pytest.raises(asyncio.CancelledError):
             await task
         assert journal.entries == ["entered", "left"]

@@ -7,7 +7,7 @@ import uuid
 from abc import ABC, abstractmethod
 from typing import Any, Final
 
-from opscore.gateway.app import PREFIX
+from opscore.gateway.routes.app import PREFIX
 from tests.crash.server import API_KEY
 from tests.crash.wire import Wire
 from tests.soak import workflows

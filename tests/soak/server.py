@@ -16,8 +16,9 @@ from typing import Any, Final
 import attrs
 import trio
 
-from opscore.gateway import cli, service
-from opscore.gateway.config import Settings
+from opscore.gateway import service
+from opscore.gateway.commands import cli
+from opscore.gateway.settings.config import Settings
 from opscore.runtime.limits import Limits
 from opscore.runtime.node import Node
 from opscore.runtime.upkeep import housekeeping

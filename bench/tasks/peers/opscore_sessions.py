@@ -15,7 +15,7 @@ import opscore
 from bench.durability.waiters import Outcome, run_waiters
 from bench.tasks.protocol import WARM_UP_SHARE, Figures, Parameters, answer, figures, work
 from bench.tasks.sessions import CAPABILITY, MAP_BYTES, TASKS_EACH, check_completed, check_result, workflow
-from opscore.gateway.garbage import collect_seldom
+from opscore.gateway.process.garbage import collect_seldom
 
 
 async def count(task: opscore.Assignment) -> int:

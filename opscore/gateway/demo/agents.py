@@ -27,8 +27,8 @@ import attrs
 import httpx
 
 from opscore.actors.backoff import Backoff
-from opscore.gateway.client import ClientError, OpscoreClient, ProblemError
 from opscore.gateway.demo.contact import serve_contact
+from opscore.gateway.sdk.client import ClientError, OpscoreClient, ProblemError
 
 CLAIM_WAIT_S = 10.0
 INTRODUCTION_S = 10.0

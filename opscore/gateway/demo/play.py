@@ -11,7 +11,6 @@ import attrs
 import trio
 from rich.markup import escape
 
-from opscore.gateway.client import ClientError, OpscoreClient
 from opscore.gateway.demo.progress import (
     COMPLETED,
     OPEN,
@@ -30,6 +29,7 @@ from opscore.gateway.demo.progress import (
 from opscore.gateway.demo.screen import Board, Display, LogLine, tell_name
 from opscore.gateway.demo.stage import Lines, Stage, free_port
 from opscore.gateway.demo.workflows import INCIDENTS, incident_workflow, sample_workflow
+from opscore.gateway.sdk.client import ClientError, OpscoreClient
 
 TICK_S = 0.1
 READY_S_MAX = 30.0

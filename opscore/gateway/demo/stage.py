@@ -11,7 +11,7 @@ from typing import Self
 
 import trio
 
-from opscore.gateway import interpreter
+from opscore.gateway.process import interpreter
 
 CLEAR_S = 10.0
 """How long the keeper may take to clean up, in seconds; it needs two at worst."""

@@ -4,7 +4,7 @@ import string
 from typing import Final
 
 from opscore.gateway.graphs.tasks import EdgeKind, NodeKind, TaskGraph
-from opscore.gateway.terminal import harmless
+from opscore.gateway.process.terminal import harmless
 
 SHAPES: Final = {
     NodeKind.AGENT: ("[", "]"),

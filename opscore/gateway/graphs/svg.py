@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from opscore.gateway.graphs.layout import Layout, Slot, layered, placed
 from opscore.gateway.graphs.tasks import Edge, Node, NodeKind, TaskGraph
-from opscore.gateway.terminal import cut, harmless
+from opscore.gateway.process.terminal import cut, harmless
 
 LABEL_CELLS: Final = 60
 CELL: Final = 8.4

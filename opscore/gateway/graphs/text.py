@@ -11,7 +11,7 @@ from rich.cells import cell_len, chop_cells
 from opscore.gateway.graphs.channels import Cells, Ports, buses_of, channel
 from opscore.gateway.graphs.layout import Layout, NotDrawable, Slot, layered, placed
 from opscore.gateway.graphs.tasks import FAILED_RUN, Edge, EdgeKind, Node, NodeKind, TaskGraph
-from opscore.gateway.terminal import Terminal, cut, harmless
+from opscore.gateway.process.terminal import Terminal, cut, harmless
 
 LABEL_CELLS: Final = (36, 24, 16, 11)
 """The maximum lengths of a line in a box that are tried, until the drawing fits."""

@@ -7,8 +7,6 @@ this actor's part, because agent, lease, task and session must change in one sub
 
 from typing import Final
 
-import attrs
-
 from opscore.actors.actor import handles
 from opscore.actors.ref import Reply
 from opscore.runtime import delivery
@@ -17,6 +15,7 @@ from opscore.runtime.agents.agent_deliveries import AgentDeliveries, is_about
 from opscore.runtime.agents.agent_rows import KEEP
 from opscore.runtime.agents.agent_standing import WaitingClaim
 from opscore.runtime.errors import CommitUnanswered, StaleAttempt
+from opscore.runtime.evolving import evolve
 from opscore.runtime.lease import Lease
 from opscore.runtime.messages import to_agent
 from opscore.runtime.models import STATE_IDLE, Agent, Granted
@@ -122,7 +121,7 @@ class AgentActor(AgentDeliveries):
         """Take the agent out of dispatch, or put it back."""
 
         async def decide() -> Agent:
-            agent = attrs.evolve(self._rows.known_agent(), cordoned=message.cordoned)
+            agent = evolve(self._rows.known_agent(), cordoned=message.cordoned)
             await self._rows.commit("agent.cordoned" if message.cordoned else "agent.uncordoned", agent=agent)
             return agent
 

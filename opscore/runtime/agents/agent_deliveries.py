@@ -2,7 +2,6 @@
 
 from typing import Final
 
-import attrs
 import trio
 
 from opscore.actors.actor import handles
@@ -11,6 +10,7 @@ from opscore.runtime.agents import leases, registration, reports
 from opscore.runtime.agents.agent_rows import KEEP
 from opscore.runtime.agents.agent_standing import DECISIONS_MAX, AgentStanding
 from opscore.runtime.errors import NotReady
+from opscore.runtime.evolving import evolve
 from opscore.runtime.lease import Lease
 from opscore.runtime.messages import to_agent, to_session, to_timers
 from opscore.runtime.messages.addresses import hint
@@ -29,7 +29,7 @@ class AgentDeliveries(AgentStanding):
     async def _hand_to_claimer(self, lease: Lease, claim: to_agent.Claim) -> Granted:
         assignment = await self._described(lease)
         lease = await self._in_time(lease)
-        handed = attrs.evolve(lease, delivered=True, function=False, claim_id=claim.claim_id, claim_ticket=claim.ticket)
+        handed = evolve(lease, delivered=True, function=False, claim_id=claim.claim_id, claim_ticket=claim.ticket)
         if handed != lease:
             await self._rows.commit("agent.handed", lease=handed)
         return Granted(assignment=assignment, lease=handed)
@@ -64,7 +64,7 @@ class AgentDeliveries(AgentStanding):
             lease = await self._in_time(lease)
             if lease.tool:
                 # Committed before it is sent, so that a call that may have been made is not repeated automatically.
-                handed = attrs.evolve(lease, delivered=True, function=agent.source is AgentSource.LOCAL)
+                handed = evolve(lease, delivered=True, function=agent.source is AgentSource.LOCAL)
                 await self._rows.commit("agent.handed", lease=handed)
             self._courier.start(assignment, agent)
         else:
@@ -147,7 +147,7 @@ class AgentDeliveries(AgentStanding):
         match judgement:
             case delivery.Delivered():
                 if not lease.delivered:
-                    await self._rows.commit("agent.delivered", lease=self._in_hand(attrs.evolve(lease, delivered=True)))
+                    await self._rows.commit("agent.delivered", lease=self._in_hand(evolve(lease, delivered=True)))
             case delivery.Unknown(reason=reason):
                 cut = self._in_hand(leases.cut_short(lease, now, self._limits))
                 await self._rows.commit("agent.delivery_unknown", lease=cut, data={"reason": reason})

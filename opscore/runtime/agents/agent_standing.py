@@ -24,6 +24,7 @@ from opscore.runtime.errors import (
     StoreError,
     Superseded,
 )
+from opscore.runtime.evolving import evolve
 from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import to_agent, to_dispatcher, to_session, to_timers
@@ -161,7 +162,7 @@ class AgentStanding(Actor[AgentProtocol]):
 
     def _in_hand(self, lease: Lease) -> Lease:
         """Note in the lease whether a local function has the attempt, which can be seen only while it runs."""
-        return lease if lease.function is not None else attrs.evolve(lease, function=self._runs_here(lease))
+        return lease if lease.function is not None else evolve(lease, function=self._runs_here(lease))
 
     async def _show_life(self, before: Lease, after: Lease, *, agent: AgentChange) -> None:
         """Renew the lease; the first sign of life also starts the task."""
@@ -219,7 +220,7 @@ class AgentStanding(Actor[AgentProtocol]):
             return None
         free = self._as_free(agent, leased=False)
         # If the row changes in the same commit, that commit determines its version.
-        return free if free is None or isinstance(change, Keep) else attrs.evolve(free, version=ABSENT)
+        return free if free is None or isinstance(change, Keep) else evolve(free, version=ABSENT)
 
     def _as_free(self, agent: Agent, *, leased: bool) -> AgentAvailable | None:
         """Return the message that tells the dispatcher of the agent, or None if it can't be given work."""

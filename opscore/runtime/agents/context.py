@@ -23,8 +23,8 @@ class TaskContext:
     Its plain attributes and methods can be used anywhere. Its async methods are awaited where the function runs. In the
     runtime's own process that is trio: a thread uses `trio.from_thread.run`, an asyncio host's function `guest.call`.
 
-    In a function of `OpscoreClient.work`, async methods raise the errors of the client: its own `StaleAttempt`, and a
-    `ProblemError` or `Unreachable` if the server refuses the heartbeat or is away for too long.
+    In a function of `OpscoreClient.work`, async methods may be awaited in asyncio as well. `StaleAttempt` is the same
+    there; anything else that the server refuses is a `ProblemError`, and `Unreachable` says that it is away.
     """
 
     assignment: Assignment

@@ -2,9 +2,8 @@
 
 from typing import Any, Final
 
-import attrs
-
 from opscore.runtime.definitions.definition import TaskDefinition, TaskKind
+from opscore.runtime.evolving import evolve
 from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import Task
@@ -35,7 +34,7 @@ def granted(task: Task, definition: TaskDefinition, agent_id: str, now: float, *
 
 def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool = False, progress: Any = None) -> Lease:
     """Renew the lease because the agent showed life; None as the progress keeps the earlier one."""
-    return attrs.evolve(
+    return evolve(
         lease,
         expires_at=max(lease.expires_at, now + lease.lease_s),
         silent_at=None if lease.heartbeat_s is None else now + lease.heartbeat_s,
@@ -48,7 +47,7 @@ def renewed(lease: Lease, now: float, *, active: bool = False, heartbeat: bool =
 
 def prolonged(lease: Lease, now: float) -> Lease:
     """Extend the lease because the agent's function still runs in this process, although it has sent no heartbeat."""
-    return attrs.evolve(lease, expires_at=max(lease.expires_at, now + lease.lease_s), delivered=True)
+    return evolve(lease, expires_at=max(lease.expires_at, now + lease.lease_s), delivered=True)
 
 
 def shows_life(lease: Lease) -> bool:
@@ -60,7 +59,7 @@ def cut_short(lease: Lease, now: float, limits: Limits) -> Lease:
     """Shorten the lease because the outcome of a push is unknown, unless the agent has shown life."""
     if shows_life(lease):
         return lease
-    return attrs.evolve(lease, delivered=True, expires_at=min(lease.expires_at, now + limits.unknown_outcome_lease_s))
+    return evolve(lease, delivered=True, expires_at=min(lease.expires_at, now + limits.unknown_outcome_lease_s))
 
 
 def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
@@ -68,7 +67,7 @@ def resumed(lease: Lease, now: float, limits: Limits) -> Lease:
 
     The answer to a tool call that was under way is lost, so that lease is cut short: its agent may still report.
     """
-    resumed = attrs.evolve(
+    resumed = evolve(
         lease,
         expires_at=max(lease.expires_at, now + lease.lease_s),
         timeout_at=max(lease.timeout_at, now + lease.lease_s),
@@ -86,7 +85,7 @@ def late_s(lease: Lease, now: float) -> float:
 def begun_late(lease: Lease, now: float) -> Lease:
     """Let the time of an attempt begin now, because it is handed over long after it was granted."""
     seconds = max(0.0, late_s(lease, now))
-    return attrs.evolve(lease, expires_at=lease.expires_at + seconds, timeout_at=lease.timeout_at + seconds)
+    return evolve(lease, expires_at=lease.expires_at + seconds, timeout_at=lease.timeout_at + seconds)
 
 
 def put_off(lease: Lease, seconds: float, now: float, *, left_s: float | None, within_s: float) -> Lease:
@@ -108,7 +107,7 @@ def put_off(lease: Lease, seconds: float, now: float, *, left_s: float | None, w
     silent_at = None
     if lease.silent_at is not None and lease.heartbeat_s is not None:
         silent_at = bound(lease.silent_at, now + lease.heartbeat_s)
-    return attrs.evolve(
+    return evolve(
         lease,
         expires_at=bound(lease.expires_at, now + lease.lease_s),
         timeout_at=max(lease.timeout_at if given_since else timeout_at, now + SPEAK_S),

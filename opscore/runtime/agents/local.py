@@ -14,6 +14,7 @@ from opscore.runtime.agents.context import SayAlive, TaskContext, working_on
 from opscore.runtime.agents.home import Home
 from opscore.runtime.agents.raised import logged
 from opscore.runtime.delivery import TIMEOUT, Fact, Raised, Returned
+from opscore.runtime.evolving import evolve
 from opscore.runtime.models import Agent, AgentSource, Assignment
 from opscore.runtime.values import deep_copy
 
@@ -70,20 +71,53 @@ class LocalAgents:
         """Run the function to its end, within the attempt's time."""
         function = self._functions[agent.agent_id]
         # A copy, because a function may change its arguments, which must not reach the next attempt, or the store.
-        own = attrs.evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
-        late: Fact = Raised(
-            message=f"attempt {assignment.attempt} took longer than its timeout", code=TIMEOUT, timed_out=True
-        )
-        fact = late
+        own = evolve(assignment, parameters=deep_copy(assignment.parameters), input=deep_copy(assignment.input))
         self._at_work.add(agent.agent_id)
         try:
-            with trio.move_on_after(assignment.timeout_s) as scope:
-                task = _context(own, function.say_alive, scope.deadline)
-                fact = await _apart(function.handler, own, task)
+            return await _apart(function, own)
         finally:
             self._at_work.remove(agent.agent_id)
-        # A function that was cancelled by its timeout took too long, whatever it returned or raised after that.
-        return late if scope.cancel_called else fact
+
+
+def is_async(handler: Handler) -> bool:
+    """Return whether a handler is an async function, a partial of one, or an object like one."""
+    inner = handler.func if isinstance(handler, functools.partial) else handler
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 (the method itself is looked at)
+
+
+async def _apart(function: _Function, assignment: Assignment) -> Fact:
+    """Run a function in a task of its own, within the attempt's time.
+
+    If the function leaves something open, such as the nursery of an async generator that it did not exhaust, only that
+    task becomes unusable. In the task of the delivery, this would end the node, and again after every start.
+    """
+    facts: list[Fact] = []
+    deadline = trio.current_time() + assignment.timeout_s
+    late: Fact = Raised(
+        message=f"attempt {assignment.attempt} took longer than its timeout", code=TIMEOUT, timed_out=True
+    )
+
+    async def work() -> None:
+        with working_on(_context(assignment, function.say_alive, deadline)):
+            facts.append(await _outcome(function.handler, assignment))
+
+    try:
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            nursery.cancel_scope.deadline = deadline
+            nursery.start_soon(work)
+    except BaseExceptionGroup as group:
+        beyond, own = group.split((KeyboardInterrupt, trio.Cancelled))
+        if own is not None:
+            _log.warning("agent %s left a nursery open in %s", assignment.agent_id, assignment.task_id, exc_info=own)
+        if beyond is not None:
+            try:
+                raise beyond from None
+            finally:
+                # What is raised has this frame at hand, which shall not have it.
+                del beyond, own
+        return late if trio.current_time() >= deadline else Raised(message=LEFT_OPEN)
+    # A function that was cancelled by its timeout took too long, whatever it returned or raised after that.
+    return late if nursery.cancel_scope.cancel_called else facts[0]
 
 
 def _context(assignment: Assignment, say_alive: SayAlive, deadline: float) -> TaskContext:
@@ -96,41 +130,6 @@ def _context(assignment: Assignment, say_alive: SayAlive, deadline: float) -> Ta
         await say_alive(assignment.task_id, assignment.attempt, progress)
 
     return TaskContext(assignment=assignment, say=say, time_left_s=lambda: deadline - clock.current_time())
-
-
-def is_async(handler: Handler) -> bool:
-    """Return whether a handler is an async function, a partial of one, or an object like one."""
-    inner = handler.func if isinstance(handler, functools.partial) else handler
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004 (the method itself is looked at)
-
-
-async def _apart(handler: Handler, assignment: Assignment, context: TaskContext) -> Fact:
-    """Run a function in a task of its own.
-
-    If the function leaves something open, such as the nursery of an async generator that it did not exhaust, only that
-    task becomes unusable. In the task of the delivery, this would end the node, and again after every start.
-    """
-    facts: list[Fact] = []
-
-    async def work() -> None:
-        with working_on(context):
-            facts.append(await _outcome(handler, assignment))
-
-    try:
-        async with trio.open_nursery(strict_exception_groups=True) as nursery:
-            nursery.start_soon(work)
-    except BaseExceptionGroup as group:
-        beyond, own = group.split((KeyboardInterrupt, trio.Cancelled))
-        if own is not None:
-            _log.warning("agent %s left a nursery open in %s", assignment.agent_id, assignment.task_id, exc_info=own)
-        if beyond is not None:
-            try:
-                raise beyond from None
-            finally:
-                # What is raised has this frame at hand, which shall not have it.
-                del beyond, own
-        return Raised(message=LEFT_OPEN)
-    return facts[0]
 
 
 async def _outcome(handler: Handler, assignment: Assignment) -> Fact:

@@ -3,10 +3,9 @@
 import random
 from typing import Any, Final
 
-import attrs
-
 from opscore.actors.backoff import Backoff
 from opscore.runtime.agents.availability import RETRY_AFTER_S_MAX
+from opscore.runtime.evolving import evolve
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import STATE_IDLE, STATE_UNKNOWN, Agent, AgentSource, Registration
 
@@ -68,7 +67,7 @@ def _described(registration: Registration) -> dict[str, Any]:
 
 def reported(agent: Agent, state: str, details: dict[str, Any] | None, stamp: float | None, now: float) -> Agent:
     """Apply a report, which also ends a suspicion."""
-    return attrs.evolve(
+    return evolve(
         agent,
         state=state,
         details=details,
@@ -100,7 +99,7 @@ def suspected(agent: Agent, now: float, rng: random.Random, retry_after_s: float
     """Suspect an agent that a delivery did not reach, for longer each time and at least until its `Retry-After`."""
     suspicions = agent.suspicions + 1
     delay_s = max(SUSPICION.delay_s(suspicions, rng), min(retry_after_s or 0.0, RETRY_AFTER_S_MAX))
-    return attrs.evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)
+    return evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)
 
 
 def suspected_less(agent: Agent, seconds: float, now: float, left_s: float | None) -> Agent:
@@ -115,4 +114,4 @@ def suspected_less(agent: Agent, seconds: float, now: float, left_s: float | Non
     if seconds >= 0 or agent.suspected_until <= now:
         return agent
     until = agent.suspected_until + seconds if left_s is None else now + left_s
-    return attrs.evolve(agent, suspected_until=min(agent.suspected_until, max(now, until)))
+    return evolve(agent, suspected_until=min(agent.suspected_until, max(now, until)))

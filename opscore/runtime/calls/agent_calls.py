@@ -23,6 +23,7 @@ from opscore.runtime.errors import (
     LimitExceeded,
     NotReady,
 )
+from opscore.runtime.evolving import evolve
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.journal.tables import AGENTS, LEASES
 from opscore.runtime.lease import Lease
@@ -106,7 +107,7 @@ class AgentCalls(AttemptCalls):
         self._check(registration)
         register = to_agent.Register(registration=registration)
         if handler is not None:
-            register = attrs.evolve(register, attach=partial(self._local.add, agent_id, handler, self._say_alive))
+            register = evolve(register, attach=partial(self._local.add, agent_id, handler, self._say_alive))
         return await self._register(register)
 
     async def register_if_unknown(self, agent_id: str) -> Agent:

@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import attrs
-
 from opscore.runtime import views
 from opscore.runtime.calls.calls import Calls, chosen
 from opscore.runtime.core import RACES_MAX
@@ -19,6 +17,7 @@ from opscore.runtime.errors import (
     ScheduleNotFound,
     Superseded,
 )
+from opscore.runtime.evolving import evolve
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.journal.tables import SCHEDULES
 from opscore.runtime.journal.typed_tables import Versioned
@@ -96,7 +95,7 @@ class ScheduleCalls(Calls):
             raise InvalidDocument("schedule", strange)
         if schedule.at is not None and abs(schedule.at) <= AT_MAX:
             # As in its row, so that a whole number counts as the same time.
-            schedule = attrs.evolve(schedule, at=float(schedule.at))
+            schedule = evolve(schedule, at=float(schedule.at))
         for _ in range(RACES_MAX):
             before = self._schedule(schedule.schedule_id).row
             if before is not None:
@@ -236,7 +235,7 @@ class ScheduleCalls(Calls):
         if count >= core.limits.schedules_max:
             raise LimitExceeded("schedules_max", core.limits.schedules_max, count + 1)
         next_due_at = schedule.at if schedule.at is not None else due_times.of(schedule).after(now)
-        return attrs.evolve(schedule, next_due_at=next_due_at)
+        return evolve(schedule, next_due_at=next_due_at)
 
     def _faults(self, schedule: Schedule) -> list[Fault]:
         found = due_times.faults(schedule.cron, schedule.time_zone)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
 import trio
 
 from opscore.runtime import views
@@ -19,6 +18,7 @@ from opscore.runtime.errors import (
     SessionNotFound,
     Superseded,
 )
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.following import JournalEntry
 from opscore.runtime.journal.tables import DEFINITIONS, REVISIONS, SESSIONS
 from opscore.runtime.limits import Limits
@@ -103,7 +103,7 @@ class SessionCalls(Calls):
             if saved is None:
                 raise DefinitionNotFound(workflow_id)
             found = self._core.library.find(view, saved.definition_key)
-            return saved, attrs.evolve(found, document=deep_copy(found.document))
+            return saved, evolve(found, document=deep_copy(found.document))
 
         return self._read(read)
 
@@ -386,9 +386,9 @@ def _check_finds(labels: Any, business_key: Any) -> None:
 
 
 def _check_found_by(request: Trigger, limits: Limits) -> None:
-    faults = [attrs.evolve(each, path=f"labels{each.path}") for each in label_faults(request.labels, limits)]
+    faults = [evolve(each, path=f"labels{each.path}") for each in label_faults(request.labels, limits)]
     if request.business_key is not None:
         found = business_key_faults(request.business_key, limits)
-        faults += [attrs.evolve(each, path=f"businessKey{each.path}") for each in found]
+        faults += [evolve(each, path=f"businessKey{each.path}") for each in found]
     if faults:
         raise InvalidDocument("trigger", tuple(faults))

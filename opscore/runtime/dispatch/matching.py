@@ -19,6 +19,7 @@ import attrs
 
 from opscore.runtime.dispatch.gates import Gate, Gates, Passage, gate_of
 from opscore.runtime.dispatch.lines import Entry, Lines
+from opscore.runtime.evolving import evolve
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages.agent_available import AgentAvailable
 from opscore.runtime.messages.to_dispatcher import AgentUnavailable, OfferEnded, OfferOutcome
@@ -290,7 +291,7 @@ class MatchBook:
         """Take in the next tasks of a line, as they were read."""
         # In the rows, a task under offer waits until the offer is taken.
         tasks = tuple(task for task in page.tasks if task.task_id not in self._offered_tasks)
-        self._waiting.take_page(attrs.evolve(page, tasks=tasks))
+        self._waiting.take_page(evolve(page, tasks=tasks))
         matches: list[Match] = []
         for agent_id in [held_up for held_up, line in self._held_up.items() if line == page.requirement]:
             del self._held_up[agent_id]

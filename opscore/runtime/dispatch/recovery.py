@@ -6,12 +6,11 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 from typing import Final, TypeVar
 
-import attrs
-
 from opscore.runtime.agents import leases
 from opscore.runtime.agents.availability import announcement, available, fresh_s, silence_s
 from opscore.runtime.dispatch.gates import WORKFLOW, limited
 from opscore.runtime.errors import StoreDamaged
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import (
     AGENTS,
     LEASES,
@@ -136,7 +135,7 @@ def _put_in_line(view: Snapshot, task_id: str, library: Library) -> Submission |
         return None
     definition = library.find(view, session.definition_key).tasks[task.row.ordinal]
     rank = rank_of(definition.priority, task.row.ready_at or 0.0)
-    put = TASKS.put(attrs.evolve(task.row, line=line_of(session, definition), rank=rank))
+    put = TASKS.put(evolve(task.row, line=line_of(session, definition), rank=rank))
     return Submission(expects=(TASKS.expect(task_id, task.version),), writes=(put,))
 
 
@@ -146,7 +145,7 @@ def _waiting(view: Snapshot, task_id: str, library: Library, runs: dict[str, Ses
         return None
     if task.session_id not in runs:
         row = SESSIONS.read(view, task.session_id).row
-        runs[task.session_id] = None if row is None else attrs.evolve(row, payload=None)
+        runs[task.session_id] = None if row is None else evolve(row, payload=None)
     session = runs[task.session_id]
     if session is None or session.status is SessionStatus.PAUSED:
         return None

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.following import JournalEntry
 from opscore.runtime.journal.tables import OPEN_SESSIONS, RECORDS, SESSIONS, sequence_key, tasks_of
 from opscore.runtime.models import Record, TaskStatus
@@ -160,9 +161,9 @@ def _told(attempt: Attempt, record: Record) -> Attempt:
         # Later records of the task do not concern this attempt any more.
         return attempt
     if status == TaskStatus.DISPATCHED:
-        return attrs.evolve(attempt, dispatched_at=record.at)
+        return evolve(attempt, dispatched_at=record.at)
     if status == TaskStatus.RUNNING:
-        return attrs.evolve(attempt, started_at=record.at)
+        return evolve(attempt, started_at=record.at)
     requeued = status == TaskStatus.READY
     begun = attempt.dispatched_at is not None or attempt.started_at is not None
     if requeued and not begun and "error" not in record.data:
@@ -170,5 +171,5 @@ def _told(attempt: Attempt, record: Record) -> Attempt:
         return attempt
     if status in _ENDS:
         error = record.data.get("error")
-        return attrs.evolve(attempt, ended_at=record.at, outcome=_ENDS[TaskStatus(status)], error=error)
+        return evolve(attempt, ended_at=record.at, outcome=_ENDS[TaskStatus(status)], error=error)
     return attempt

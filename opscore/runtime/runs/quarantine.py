@@ -14,6 +14,7 @@ from opscore.runtime.agents.lease_rows import release_of
 from opscore.runtime.definitions.definition import AT_THE_END, TaskDefinition
 from opscore.runtime.delivery import unknown_call
 from opscore.runtime.errors import StoreError
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record
 from opscore.runtime.lease import Lease
 from opscore.runtime.library import Library
@@ -91,7 +92,7 @@ def _line(at: float, entity: str, entity_id: str, session_id: str, kind: str, da
 def paused(session: Session) -> Session:
     """Return a run as paused for its crashes; one that can't be paused is returned unchanged."""
     status = SESSION_TABLE.get((session.status, SessionEvent.PAUSE))
-    return session if status is None else attrs.evolve(session, status=status, reason=CRASHED)
+    return session if status is None else evolve(session, status=status, reason=CRASHED)
 
 
 def _taken_back(task: Task, session: Session, lease: Lease, definition: TaskDefinition | None, now: float) -> Task:

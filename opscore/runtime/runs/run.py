@@ -9,6 +9,7 @@ import attrs
 
 from opscore.runtime.definitions.definition import Definition, Role, TaskDefinition
 from opscore.runtime.definitions.scopes import Standing
+from opscore.runtime.evolving import evolve
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Session, SessionStatus, Signal, Task, TaskStatus
 from opscore.runtime.runs.lifecycle import SESSION_TABLE, TASK_TABLE, ImpossibleTransition, SessionEvent, TaskEvent
 
@@ -267,7 +268,7 @@ class Draft:
 
     def change(self, task: Task, **changes: Any) -> Task:
         """Change fields of a task, but not its status."""
-        return self._put(attrs.evolve(task, **changes))
+        return self._put(evolve(task, **changes))
 
     def end(self, task: Task, event: TaskEvent, **changes: Any) -> Task:
         """Move a task to a final status."""
@@ -287,7 +288,7 @@ class Draft:
         signal = next((each for each in self._signals if each.name == name), None)
         if signal is not None:
             self._signals.remove(signal)
-            self._signals_moved[signal.number] = attrs.evolve(signal, taken_by=task.task_id)
+            self._signals_moved[signal.number] = evolve(signal, taken_by=task.task_id)
         return signal
 
     def move_session(self, event: SessionEvent, **changes: Any) -> None:
@@ -299,7 +300,7 @@ class Draft:
         status = SESSION_TABLE.get((self.session.status, event))
         if status is None:
             raise ImpossibleTransition(f"session {self.session.session_id} is {self.session.status} and can't {event}")
-        self.session = attrs.evolve(self.session, status=status, **changes)
+        self.session = evolve(self.session, status=status, **changes)
 
     def step(self, *, begins: bool = False) -> Step:
         """Return the step, with the effects of its difference to the run before; if the run begins, all is new."""
@@ -371,7 +372,7 @@ def moved(task: Task, event: TaskEvent, **changes: Any) -> Task:
     status = TASK_TABLE.get((task.status, event))
     if status is None:
         raise ImpossibleTransition(f"task {task.task_id} is {task.status} and can't {event}")
-    return attrs.evolve(task, status=status, **changes)
+    return evolve(task, status=status, **changes)
 
 
 def tallied(items: Sequence[Task]) -> Tally:

@@ -8,6 +8,7 @@ import attrs
 from opscore.runtime.codec import encode_json
 from opscore.runtime.definitions.scopes import apart
 from opscore.runtime.errors import Superseded
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import (
     LEASES,
     OPEN_SESSIONS,
@@ -84,7 +85,7 @@ def difference(before: Run | None, step: Step, version: int, now: float, limits:
         gathered = after.definition.outputs is None
         writes.append(SESSIONS.put(_bounded(after.session, limits) if gathered else after.session))
     if before is not None and before.ended and not after.ended:
-        told = attrs.evolve(told, revived=True)
+        told = evolve(told, revived=True)
     records: list[Record] = []
     stood = before
     for part in step.parts or (step,):
@@ -135,7 +136,7 @@ def steering_guard(view: Snapshot, *, run: Run, step: Step) -> Submission:
         if held.row is not None and (held.row.task_id, held.row.attempt) == (task.task_id, task.attempt):
             found += Submission(
                 expects=(LEASES.expect(held.row.agent_id, held.version),),
-                writes=(LEASES.put(attrs.evolve(held.row, revoked=True)),),
+                writes=(LEASES.put(evolve(held.row, revoked=True)),),
             )
     return found
 
@@ -144,7 +145,7 @@ def _bounded(session: Session, limits: Limits) -> Session:
     """Leave a gathered result that is too large out of the session's row; the rows of the tasks hold it."""
     if session.result is None or len(encode_json(session.result)) <= limits.value_bytes_max:
         return session
-    return attrs.evolve(session, result=None)
+    return evolve(session, result=None)
 
 
 def _task_record(task: Task, before: Task | None, now: float, told: Told, reason: str | None) -> Record:

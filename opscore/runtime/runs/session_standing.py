@@ -5,14 +5,13 @@ import functools
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final, TypeVar
 
-import attrs
-
 from opscore.actors.actor import Actor
 from opscore.actors.errors import ActorError, MailboxFull
 from opscore.actors.message import Message
 from opscore.runtime.agents import leases
 from opscore.runtime.delivery import Failed
 from opscore.runtime.errors import CommitUnanswered, NotReady, StaleAttempt, Superseded
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, SLOTS, session_of
 from opscore.runtime.lease import Lease
 from opscore.runtime.library import Library
@@ -217,7 +216,7 @@ class SessionStanding(Actor[SessionProtocol]):
         """Announce the agent at once, to a dispatcher that has just been told of the same commit's ready tasks."""
         if free is not None:
             of_row = version if free.version == ABSENT else free.version
-            hint(self._addresses.dispatcher, attrs.evolve(free, as_of=version, version=of_row))
+            hint(self._addresses.dispatcher, evolve(free, as_of=version, version=of_row))
 
     def _given_out(self, step: Step, offer: to_session.Offer) -> tuple[Step, Lease]:
         """Extend a step by giving out a task as offered; also return the lease of the attempt."""

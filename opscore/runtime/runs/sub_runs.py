@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-import attrs
 import trio
 
 from opscore.actors.clock import Clock
@@ -27,6 +26,7 @@ from opscore.runtime.errors import (
     Superseded,
     Unavailable,
 )
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import (
     OPEN_SESSIONS,
     SESSIONS,
@@ -99,7 +99,7 @@ class SubRuns:
         # Each result of its tasks is within the limits, but all of them together may not be.
         judged = checked(Completed(result=child.result), self._limits)
         if isinstance(judged, Failed):
-            return attrs.evolve(child, status=SessionStatus.FAILED, result=None, error=judged.error)
+            return evolve(child, status=SessionStatus.FAILED, result=None, error=judged.error)
         return child
 
     async def begin(self, parent: Session, task: Task, asked: dict[str, Any]) -> Failed | bool:
@@ -180,7 +180,7 @@ class SubRuns:
         assert isinstance(found, Prepared), "it has no idempotency key"
         # It begins only if the task still waits for it.
         waited_for = Submission(expects=(TASKS.expect(task.task_id, above.version),))
-        return attrs.evolve(found, extra=found.extra + waited_for)
+        return evolve(found, extra=found.extra + waited_for)
 
     async def is_waited_for(self, session: Session) -> bool:
         """Return whether the parent's task, if there is one, still waits for a run."""

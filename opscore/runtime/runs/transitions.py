@@ -7,10 +7,9 @@ effects. A function changes what its event is about; the consequences are decide
 import random
 from typing import Any
 
-import attrs
-
 from opscore.runtime.definitions.definition import AT_THE_END, Definition, TaskDefinition, TaskKind
 from opscore.runtime.delivery import TIMEOUT
+from opscore.runtime.evolving import evolve
 from opscore.runtime.identity import numbered
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import SESSION_ENDED, TASK_ENDED, Failure, Session, SessionStatus, Signal, Task, TaskStatus
@@ -28,7 +27,7 @@ CRASHED = "actor_crashed"
 def begin(session: Session, definition: Definition, now: float) -> Step:
     """Start a run: its first tasks become ready; a run without tasks is completed at once."""
     if definition.session_timeout_s is not None:
-        session = attrs.evolve(session, due_at=now + definition.session_timeout_s)
+        session = evolve(session, due_at=now + definition.session_timeout_s)
     tasks = tuple(
         Task(
             task_id=numbered(session.session_id, task.ordinal, len(definition.tasks)),

@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import SCHEDULES, record
 from opscore.runtime.models import Failure, Record, Schedule, Session
 from opscore.runtime.schedules import due_times
@@ -26,10 +27,10 @@ def deleted(schedule: Schedule, version: int, now: float) -> Submission:
 def paused(schedule: Schedule, now: float) -> Schedule:
     """Return the row as paused, or, if it is paused, as resumed: due times that passed meanwhile are skipped."""
     if not schedule.paused:
-        return attrs.evolve(schedule, paused=True, next_due_at=None)
+        return evolve(schedule, paused=True, next_due_at=None)
     # If the wall clock was set back, no due time may be repeated.
     since = max(now, schedule.last_due_at or now)
-    return attrs.evolve(schedule, paused=False, next_due_at=due_times.of(schedule).after(since))
+    return evolve(schedule, paused=False, next_due_at=due_times.of(schedule).after(since))
 
 
 def pausing(schedule: Schedule, version: int, now: float) -> Submission:
@@ -40,7 +41,7 @@ def pausing(schedule: Schedule, version: int, now: float) -> Submission:
 
 def fired(schedule: Schedule, version: int, decision: Decision, session: Session, now: float) -> Submission:
     """Note that a due time starts this session; this is part of the session's first commit."""
-    after = attrs.evolve(
+    after = evolve(
         schedule,
         next_due_at=decision.next_due_at,
         last_due_at=decision.fires,
@@ -54,20 +55,20 @@ def fired(schedule: Schedule, version: int, decision: Decision, session: Session
 
 def passed_over(schedule: Schedule, version: int, decision: Decision, now: float) -> Submission:
     """Note that due times were missed, none of which starts a run."""
-    after = attrs.evolve(schedule, next_due_at=decision.next_due_at)
+    after = evolve(schedule, next_due_at=decision.next_due_at)
     return _changed(version, SCHEDULES.put(after), *_missed(schedule, decision, now))
 
 
 def failed(schedule: Schedule, version: int, decision: Decision, error: Failure, now: float) -> Submission:
     """Note that no run can be started for a due time, now or later."""
-    after = attrs.evolve(schedule, next_due_at=decision.next_due_at, last_error=error)
+    after = evolve(schedule, next_due_at=decision.next_due_at, last_error=error)
     line = _line(schedule, now, "failed", {"dueAt": decision.fires, "error": attrs.asdict(error)})
     return _changed(version, SCHEDULES.put(after), *_missed(schedule, decision, now), line)
 
 
 def noted(schedule: Schedule, version: int, error: Failure) -> Submission:
     """Note why the due time that has come starts no run yet."""
-    return _changed(version, SCHEDULES.put(attrs.evolve(schedule, last_error=error)))
+    return _changed(version, SCHEDULES.put(evolve(schedule, last_error=error)))
 
 
 def _missed(schedule: Schedule, decision: Decision, now: float) -> tuple[Put, ...]:

@@ -30,6 +30,7 @@ from opscore.runtime.errors import (
     Superseded,
     Unavailable,
 )
+from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import SCHEDULES, SCHEDULES_BY_DUE
 from opscore.runtime.journal.typed_tables import time_at
 from opscore.runtime.library import Library
@@ -221,7 +222,7 @@ class SchedulesActor(Actor[SchedulesProtocol]):
         now, told = turn.at, ""
         if turn.prepared is not None:
             fired = schedule_rows.fired(turn.schedule, turn.version, turn.decision, turn.prepared.session, now)
-            session = await self._start(attrs.evolve(turn.prepared, extra=turn.prepared.extra + fired))
+            session = await self._start(evolve(turn.prepared, extra=turn.prepared.extra + fired))
             self.context.log.info("schedule %s started session %s", schedule_id, session.session_id)
         elif turn.refused is not None:
             error = _failure(turn.refused)
@@ -251,9 +252,9 @@ class SchedulesActor(Actor[SchedulesProtocol]):
             prepared = triggering.prepare(view, trigger, self._library, self._limits, now, self.context.clock.random)
         except FOR_GOOD as error:
             # Its frames would hold it until garbage is collected, and with them all that the journal was at.
-            return attrs.evolve(turn, refused=error.with_traceback(None))
+            return evolve(turn, refused=error.with_traceback(None))
         assert isinstance(prepared, Prepared), "a trigger without a key starts a session of its own"
-        return attrs.evolve(turn, prepared=prepared)
+        return evolve(turn, prepared=prepared)
 
     async def _note(self, schedule_id: str, error: Exception) -> None:
         """Write into the row why no run starts; if even that can't be written, only the log says so."""

@@ -8,7 +8,7 @@ import pytest
 from opscore.gateway.graphs.layout import NotDrawable, layered, placed
 from opscore.gateway.graphs.tasks import Edge, EdgeKind, Node, TaskGraph, graph_of
 from opscore.gateway.graphs.text import drawn
-from opscore.gateway.terminal import Terminal
+from opscore.gateway.process.terminal import Terminal
 from opscore.runtime.definitions.definition import restore
 from opscore.runtime.limits import Limits
 from tests.gateway.drawings import joined_in

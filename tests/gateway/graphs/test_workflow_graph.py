@@ -16,7 +16,7 @@ from opscore.gateway.graphs.mermaid import mermaid
 from opscore.gateway.graphs.svg import svg
 from opscore.gateway.graphs.tasks import FAILED_RUN, Edge, EdgeKind, Node, NodeKind, TaskGraph, graph_of
 from opscore.gateway.graphs.text import drawn
-from opscore.gateway.terminal import Terminal
+from opscore.gateway.process.terminal import Terminal
 from opscore.runtime.definitions.definition import Role, parse, restore
 from opscore.runtime.limits import Limits
 from opscore.runtime.simulation.strategies import definitions

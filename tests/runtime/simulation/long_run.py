@@ -16,7 +16,7 @@ from pathlib import Path
 
 import attrs
 
-from opscore.gateway.garbage import collect_seldom
+from opscore.gateway.process.garbage import collect_seldom
 from opscore.runtime.simulation import Played, WorldFailed, play
 from opscore.runtime.simulation.drawing import drawn
 from opscore.runtime.simulation.shrinking import smallest

@@ -14,7 +14,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="who-speaks-is-not-noted-as-a-function",
         breaks="That a function has an attempt is noted as it speaks: here not, and a restart takes it for another's.",
         module="opscore/runtime/agents/agent_standing.py",
-        old="        return lease if lease.function is not None else attrs.evolve(lease, function=self._runs_here(lease))\n",
+        old="        return lease if lease.function is not None else evolve(lease, function=self._runs_here(lease))\n",
         new="        return lease\n",
     ),
     Mutant(

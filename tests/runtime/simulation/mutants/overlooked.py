@@ -47,8 +47,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="unknown-outcome-leaves-the-lease-as-it-was",
         breaks="A push that broke after sending cuts the lease to 60 s: here it stays as long as it was.",
         module="opscore/runtime/agents/leases.py",
-        old="    return attrs.evolve(lease, delivered=True, expires_at=min(lease.expires_at, now + limits.unknown_outcome_lease_s))\n",
-        new="    return attrs.evolve(lease, delivered=True)\n",
+        old="    return evolve(lease, delivered=True, expires_at=min(lease.expires_at, now + limits.unknown_outcome_lease_s))\n",
+        new="    return evolve(lease, delivered=True)\n",
     ),
     Mutant(
         name="signal-that-does-not-come-is-waited-for-again",
@@ -123,8 +123,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="suspicions-do-not-grow",
         breaks="An agent that is not reached again and again rests ever longer.",
         module="opscore/runtime/agents/registration.py",
-        old="    return attrs.evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)\n",
-        new="    return attrs.evolve(agent, suspected_until=now + delay_s)\n",
+        old="    return evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)\n",
+        new="    return evolve(agent, suspected_until=now + delay_s)\n",
     ),
     Mutant(
         name="registering-again-keeps-the-order-of-reports",

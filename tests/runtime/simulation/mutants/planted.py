@@ -50,7 +50,7 @@ MUTANTS: tuple[Mutant, ...] = (
         breaks="Higher priority first, oldest first within one: after a restart everything has the same age and priority.",
         module="opscore/runtime/dispatch/recovery.py",
         old="    return ready_task(session, definition.tasks[task.ordinal], task)\n",
-        new="    return attrs.evolve(ready_task(session, definition.tasks[task.ordinal], task), priority=0, ready_at=0.0)\n",
+        new="    return evolve(ready_task(session, definition.tasks[task.ordinal], task), priority=0, ready_at=0.0)\n",
     ),
     Mutant(
         name="busy-agents-are-given-work",
@@ -126,8 +126,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="unreached-agents-are-not-suspected",
         breaks="An agent that a push didn't reach rests for a while.",
         module="opscore/runtime/agents/registration.py",
-        old="    return attrs.evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)\n",
-        new="    return attrs.evolve(agent, suspicions=suspicions, suspected_until=now - delay_s)\n",
+        old="    return evolve(agent, suspicions=suspicions, suspected_until=now + delay_s)\n",
+        new="    return evolve(agent, suspicions=suspicions, suspected_until=now - delay_s)\n",
     ),
     Mutant(
         name="lost-wakeup-after-a-release",
@@ -147,8 +147,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="recovery-ends-leases-that-ran-out-meanwhile",
         breaks="After a restart agents get time to speak: a lease that ran out while the node was away is extended.",
         module="opscore/runtime/agents/leases.py",
-        old="    resumed = attrs.evolve(\n        lease,\n        expires_at=max(lease.expires_at, now + lease.lease_s),\n        timeout_at",
-        new="    resumed = attrs.evolve(\n        lease,\n        expires_at=lease.expires_at - lease.lease_s,\n        timeout_at",
+        old="    resumed = evolve(\n        lease,\n        expires_at=max(lease.expires_at, now + lease.lease_s),\n        timeout_at",
+        new="    resumed = evolve(\n        lease,\n        expires_at=lease.expires_at - lease.lease_s,\n        timeout_at",
     ),
     Mutant(
         name="older-reports-win",

@@ -21,8 +21,8 @@ MUTANTS: tuple[Mutant, ...] = (
         name="who-is-taken-back-leaves-its-slots",
         breaks="An agent that is busy with what was taken back counts until it lets go: here its key is free at once.",
         module="opscore/runtime/runs/session_rows.py",
-        old="                writes=(LEASES.put(attrs.evolve(held.row, revoked=True)),),",
-        new="                writes=(LEASES.put(attrs.evolve(held.row, revoked=True, slots=())), *(Delete('slots', s.encode()) for s in held.row.slots)),",
+        old="                writes=(LEASES.put(evolve(held.row, revoked=True)),),",
+        new="                writes=(LEASES.put(evolve(held.row, revoked=True, slots=())), *(Delete('slots', s.encode()) for s in held.row.slots)),",
     ),
     Mutant(
         name="sessions-agent-is-one-of-many",

@@ -1,0 +1,1 @@
+"""HTTP requests to agents: where they may go, and the attempts that are pushed."""

@@ -1,0 +1,1 @@
+"""The routes: the table of them, and what each request does."""

@@ -1,0 +1,1 @@
+"""The SDK: clients of the HTTP contract, and agents that claim."""

@@ -1,0 +1,1 @@
+"""The settings of a server: how they are declared, written and read."""
