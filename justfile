@@ -90,7 +90,7 @@ fix:
     ruff check --fix .
     ruff format .
 
-# The guide and the reference of the actors as a static site in site/; a warning is an error.
+# The documentation, with its reference made from the code, as a static site in site/; a warning is an error.
 docs:
     sphinx-build --quiet --fail-on-warning --fresh-env --builder html docs site
 

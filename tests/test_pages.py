@@ -1,4 +1,4 @@
-"""The Python that the README and the guides show runs as it stands."""
+"""The Python that the README, the guides and the reference show runs as it stands."""
 
 import re
 import subprocess
@@ -13,6 +13,8 @@ SAYS = {
     "README.md": [README],
     "docs/guide/embedding.md": ["{'pages': 2}", "{'greet': 'Hello, Ada!'}"],
     "docs/guide/schedules.md": ["{'books': 'books of Bonn closed'}"],
+    "docs/reference/runtime.md": ["[{'price': 120}, None] empty"],
+    "docs/reference/simulation.md": ["['completed', 'completed', 'completed']"],
 }
 """What each example of a page prints, in the order of the page."""
 

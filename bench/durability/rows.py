@@ -22,12 +22,12 @@ from opscore.runtime.journal.tables import (
     Revision,
     record,
 )
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
 from opscore.runtime.models import (
     STATE_ACTIVE,
     Agent,
     Failure,
-    Lease,
     Record,
     SavedDefinition,
     Session,

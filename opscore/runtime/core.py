@@ -35,12 +35,13 @@ from opscore.runtime.journal.commit_line import CommitLine, Journal
 from opscore.runtime.journal.feed import Feed
 from opscore.runtime.journal.journal import JournalMeter
 from opscore.runtime.journal.writer import Writer
+from opscore.runtime.lease import Lease
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import to_agent, to_dispatcher, to_session, to_timers
 from opscore.runtime.messages.addresses import Addresses, identity_of
 from opscore.runtime.messages.to_schedules import KeepSchedules
-from opscore.runtime.models import Lease, Session
+from opscore.runtime.models import Session
 from opscore.runtime.runs import quarantine
 from opscore.runtime.runs.open_runs import OpenRuns
 from opscore.runtime.runs.sub_runs import SubRuns

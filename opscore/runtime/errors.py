@@ -52,7 +52,7 @@ class Refusal(OpscoreError):
 
 
 class NotFound(Refusal):
-    """Something that the request names does not exist."""
+    """Something that the request names does not exist; `identity` is its id."""
 
     code = "not_found"
     kind: ClassVar[str] = "thing"
@@ -114,7 +114,7 @@ class DeadLetterNotFound(NotFound):
 
 
 class RecordsGone(Refusal):
-    """Retention has removed journal records after the one that the request names, so that following it has a gap."""
+    """Retention has removed journal records after `after`, which the request names; `oldest` is the first left."""
 
     code = "records_gone"
 
@@ -134,18 +134,17 @@ class Conflict(Refusal):
 
 
 class StaleAttempt(Conflict):
-    """The attempt named is not the task's current one, or is already over."""
+    """The attempt with the number `attempt` of the task `task_id` is not its current one, or is already over."""
 
     code = "stale_attempt"
 
     def __init__(self, task_id: str, attempt: int, reason: str) -> None:
-        self.task_id = task_id
-        self.attempt = attempt
+        self.task_id, self.attempt = task_id, attempt
         super().__init__(f"attempt {attempt} of task {task_id!r} is not open: {reason}")
 
 
 class SessionConflict(Conflict):
-    """This can't be done to the session in its present state."""
+    """This can't be done to the session `session_id` in its present state."""
 
     code = "session_conflict"
 
@@ -155,7 +154,7 @@ class SessionConflict(Conflict):
 
 
 class IdempotencyConflict(Conflict):
-    """The idempotency key was used before with another body."""
+    """The idempotency key `key`, or the id of a signal, was used before with another body."""
 
     code = "idempotency_key_reused"
 
@@ -165,7 +164,7 @@ class IdempotencyConflict(Conflict):
 
 
 class ScheduleExists(Conflict):
-    """Another schedule has this id already."""
+    """Another schedule has the id `schedule_id` already."""
 
     code = "schedule_exists"
 
@@ -175,7 +174,7 @@ class ScheduleExists(Conflict):
 
 
 class DefinitionInUse(Conflict):
-    """A workflow definition can't be deleted while a schedule starts runs of it; some of these are named."""
+    """The workflow `workflow_id` can't be deleted while schedules start runs of it; `schedule_ids` are some of them."""
 
     code = "definition_in_use"
 
@@ -206,7 +205,7 @@ def _excerpt(text: str) -> str:
 
 
 class InvalidDocument(Refusal):
-    """A document has faults. The error lists them all, up to `FAULTS_MAX` and one more that says there are more."""
+    """A document (`what`) has `faults`: all of them, up to `FAULTS_MAX` and one more that says there are more."""
 
     code = "validation_failed"
 
@@ -223,19 +222,20 @@ class InvalidDocument(Refusal):
 
 
 class LimitExceeded(Refusal):
-    """A named limit would be exceeded."""
+    """The limit named `limit` is `allowed`, and `found` was given."""
 
     code = "limit_exceeded"
 
     def __init__(self, limit: str, allowed: int, found: int) -> None:
-        self.limit = limit
-        self.allowed = allowed
-        self.found = found
+        self.limit, self.allowed, self.found = limit, allowed, found
         super().__init__(f"{limit} allows {allowed:,}, found {found:,}")
 
 
 class ExpressionInvalid(Refusal):
-    """An expression can't be parsed, refers to something that does not exist, or is larger than its bounds allow."""
+    """An expression can't be parsed, refers to something that does not exist, or is larger than its bounds allow.
+
+    `reason` says which; `message` says where in the text as well.
+    """
 
     code = "expression_invalid"
 
@@ -250,7 +250,7 @@ class ExpressionInvalid(Refusal):
 
 
 class Unavailable(Refusal):
-    """The request is refused for now; the same request may be accepted later."""
+    """The request is refused for now; the same request may be accepted after `retry_after_s` seconds."""
 
     code = "unavailable"
 
@@ -293,7 +293,7 @@ class ExpressionExhausted(ExpressionFailed):
 
 
 class Superseded(OpscoreError):
-    """A precondition of a submission no longer held when it was applied; its actor reloads and decides again."""
+    """A row (`key` of `table`) was not as expected when a submission was applied; its actor decides again."""
 
     code = "superseded"
 
@@ -310,7 +310,7 @@ class StoreError(OpscoreError):
 
 
 class StoreLocked(StoreError):
-    """Another process has this directory open for writing."""
+    """The process `owner` has the directory `path` open for writing."""
 
     code = "store_locked"
 
@@ -328,7 +328,7 @@ class SameNumber(StoreLocked):
 
 
 class StoreFull(StoreError):
-    """The disk or the map is full. New work is refused, reads go on."""
+    """The disk or the map of `path` is full. New work is refused, reads go on."""
 
     code = "store_full"
 
@@ -338,7 +338,7 @@ class StoreFull(StoreError):
 
 
 class StoreReadOnly(StoreError):
-    """The file, or its file system, may no longer be written, or the file is no longer in its directory.
+    """The file `path`, or its file system, may no longer be written, or the file is no longer in its directory.
 
     Writes are refused, reads go on.
     """
@@ -351,7 +351,7 @@ class StoreReadOnly(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """A stored value or file is not what was written."""
+    """A stored value or file, which `what` names, is not what was written."""
 
     code = "store_damaged"
 
@@ -363,7 +363,7 @@ class StoreDamaged(StoreError):
 
 
 class StoreIncompatible(StoreError):
-    """The directory holds files that this release can't read."""
+    """The directory `path` holds files that this release can't read."""
 
     code = "store_incompatible"
 
@@ -379,7 +379,7 @@ class TransferError(StoreError):
 
 
 class CommitUnanswered(StoreError):
-    """The outcome of a commit is unknown, or a load could not be read; the rows tell once they can be read again."""
+    """The outcome of a commit is unknown, by `reason`, or a load could not be read; read the rows again to know it."""
 
     code = "commit_unanswered"
 
@@ -389,7 +389,7 @@ class CommitUnanswered(StoreError):
 
 
 class CommitUncertain(StoreError):
-    """A commit's sync failed. Only reopening the store tells what the disk holds, so the node stops."""
+    """A commit's sync to `path` failed. Only reopening the store tells what the disk holds, so the node stops."""
 
     code = "commit_uncertain"
 

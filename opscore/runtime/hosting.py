@@ -30,7 +30,7 @@ TICKS_MAX = 8
 
 
 class GuestClosed(OpscoreError):
-    """The trio side is closing or gone, so a call was refused or cut short."""
+    """The trio side is closing or gone, so a call was refused or, if it had `begun`, cut short."""
 
     code = "guest_closed"
 
@@ -54,25 +54,19 @@ class GuestEnded(OpscoreError):
 
 @attrs.frozen(kw_only=True)
 class GuestStatistics:
-    """Counts of the calls from asyncio into trio.
-
-    Attributes:
-        calls_open: Calls whose trio task still runs.
-        calls_begun: Calls since the guest was opened.
-    """
+    """Counts of the calls from asyncio into trio."""
 
     calls_open: int
+    """Calls whose trio task still runs."""
     calls_begun: int
+    """Calls since the guest was opened."""
 
 
 class Guest(Generic[T]):
-    """A trio run inside the running asyncio loop; `open_guest` makes one.
-
-    Attributes:
-        value: What the trio context manager yielded.
-    """
+    """A trio run inside the running asyncio loop; `open_guest` makes one."""
 
     value: T
+    """What the trio context manager yielded, such as a `Node`, whose plain methods may be called from asyncio."""
 
     def __init__(self, open_value: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._open_value = open_value
@@ -289,6 +283,7 @@ async def open_guest(open_value: Callable[[], AbstractAsyncContextManager[T]]) -
         The guest, once the context manager is entered.
 
     Raises:
+        RuntimeError: The loop has a guest already, or there is no running loop.
         BaseException: What entering, holding or leaving the context manager raised, taken out of exception
             groups that hold nothing else.
     """

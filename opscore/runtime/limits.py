@@ -32,6 +32,7 @@ class DispatchLimit:
     per_interval: int | None = None
     """Attempts that begin within any `interval_s` seconds."""
     interval_s: float = 60.0
+    """The length of the intervals that `per_interval` is about, in seconds; they may begin at any moment."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("at_once", "per_interval"):
@@ -44,7 +45,7 @@ class DispatchLimit:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What one node admits, keeps and waits for.
+    """What one node admits, keeps and waits for. Names end in their unit: `_s` is seconds, `_bytes_max` bytes.
 
     Raises:
         ValueError: a value is below 0 or of the wrong type; `lease_s` or `timeout_s` is infinite; `items_at_once`,
@@ -52,6 +53,7 @@ class Limits:
     """
 
     id_bytes_max: int = 128
+    """Length of the ids that callers choose, in UTF-8: of workflows, their tasks, agents, schedules and signals."""
     capabilities_max: int = 1_000
     """Capabilities of one agent; each is an index entry."""
     value_bytes_max: int = 256 * 1024
@@ -61,6 +63,7 @@ class Limits:
     nesting_max: int = NESTING_MAX
     """How deep lists and objects may nest in a payload, a result or a workflow document."""
     tasks_max: int = 1_000
+    """Tasks of one workflow."""
     document_values_max: int = 50_000
     """Values in a workflow document: every string, number, list and object counts as one."""
     items_max: int = 10_000
@@ -77,8 +80,11 @@ class Limits:
     labels_max: int = 20
     """Labels of one run; each is an index entry."""
     label_name_bytes_max: int = 64
+    """Length of a label's name, in UTF-8."""
     label_value_bytes_max: int = 256
+    """Length of a label's value, in UTF-8."""
     business_key_bytes_max: int = 256
+    """Length of a business key, in UTF-8."""
     signals_max: int = 1_000
     """Signals of one run, waiting or taken."""
     replays_max: int = 100
@@ -86,15 +92,19 @@ class Limits:
     sessions_open_max: int = 100_000
     """Unfinished sessions; beyond it, triggers are refused until one ends."""
     schedules_max: int = 10_000
+    """Schedules that exist at once; beyond it, none is created until one is deleted."""
     schedule_late_s: float = 60.0
     """How late a due time may start its run without counting as missed."""
     schedule_missed_max: int = 100
     """How many missed due times of one schedule, the newest ones, start runs if it asks for all of them."""
     lease_s: float = 900.0
+    """How long an agent may be silent before its attempt is lost, if the workflow does not say."""
     timeout_s: float = 3_600.0
+    """How long an attempt may take, if the workflow does not say."""
     unknown_outcome_lease_s: float = 60.0
     """The time to which a lease is cut when the outcome of a push is unknown."""
     claim_wait_s_max: float = 60.0
+    """How long a claim waits at most, whatever it asks for."""
     claim_grace_s: float = 10.0
     """How long a leased task waits for a claimer that went away to come back."""
     dispatch_attempts_max: int = 10

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import attrs
 
+from opscore.runtime.lease import Lease
+
 FAILURE_CHARACTERS_MAX: Final = 4_000
 """How much of an error's text is kept."""
 
@@ -21,7 +23,7 @@ STATE_OFFLINE = "offline"
 
 
 class AgentSource(StrEnum):
-    """Who introduced an agent."""
+    """Who introduced an agent: a call (`api`), `agentkit`, or this process, whose function it is (`local`)."""
 
     API = "api"
     AGENTKIT = "agentkit"
@@ -29,7 +31,12 @@ class AgentSource(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """The status of a task; `lifecycle.TASK_TABLE` has its transitions."""
+    """The status of a task; `lifecycle.TASK_TABLE` has its transitions.
+
+    `pending` waits for other tasks, `ready` for an agent, `pending_retry` for its next attempt. `dispatched` was given
+    to an agent, and is `running` once that shows that it works. A task that waits for no agent, but for a signal, a
+    delay, a child run or a list, is `running` as well. `completed`, `failed`, `skipped` and `cancelled` are ends.
+    """
 
     PENDING = "pending"
     READY = "ready"
@@ -43,7 +50,11 @@ class TaskStatus(StrEnum):
 
 
 class SessionStatus(StrEnum):
-    """The status of a workflow run; `lifecycle.SESSION_TABLE` has its transitions."""
+    """The status of a workflow run; `lifecycle.SESSION_TABLE` has its transitions.
+
+    `started` has begun no task yet, `running` has. `paused` begins nothing. `failing` and `cancelling` end what is
+    open, and undo what was completed. `completed`, `failed` and `cancelled` are ends.
+    """
 
     STARTED = "started"
     RUNNING = "running"
@@ -59,11 +70,17 @@ class Move(StrEnum):
     """How a run can be steered."""
 
     CANCEL = "cancel"
+    """End its open attempts, undo its completed steps, and end it as cancelled."""
     PAUSE = "pause"
+    """Begin no further attempts; those that are open may end."""
     RESUME = "resume"
+    """Go on after a pause."""
     RETRY = "retry"
+    """Begin a failed run again from what failed; what was completed stays."""
     RESET = "reset"
+    """Take its open attempts from their agents, and give the tasks out again; this spends no retry."""
     TERMINATE = "terminate"
+    """End it at once, as cancelled, and undo nothing more."""
 
 
 class Missed(StrEnum):
@@ -90,79 +107,37 @@ class Agent:
     """A registered agent and its newest accepted report."""
 
     agent_id: str
+    """Its id; as long as it has the same one, it is the same agent."""
     name: str
+    """Its name for people."""
     version: str = ""
+    """Its version, any text."""
     capabilities: tuple[str, ...] = ()
+    """The names of what it can do."""
     contact_endpoint: str | None = None
+    """The URL to which its attempts are pushed, if it has one."""
     metadata: dict[str, Any] = attrs.field(factory=dict)
+    """Whatever it was registered with besides."""
     source: AgentSource = AgentSource.API
+    """Who introduced it: `api`, `agentkit`, or `local` for a function of this process."""
     registered_at: float
+    """When it registered last."""
     state: str = STATE_UNKNOWN
+    """The state that it reported last, in lower case; only an agent that is `idle` is given work."""
     details: dict[str, Any] | None = None
+    """The details of that report."""
     reported_at: float | None = None
-    """The agent's own timestamp of its newest accepted report, clamped to arrival + 30 s."""
+    """The agent's own timestamp of that report, at most `clock_ahead_s_max` after its arrival."""
     received_at: float | None = None
+    """When that report arrived."""
     cordoned: bool = False
+    """Whether it is out of dispatch: it is given no work, whatever its state."""
     suspected_until: float = 0.0
+    """Until when it is given no work because deliveries did not reach it; any report ends that."""
     suspicions: int = 0
     """Deliveries in a row that did not reach it; any report resets the count."""
     introduced: bool = True
     """Whether a source introduced it. If not, it is known only by its own report, and any source may introduce it."""
-
-
-@attrs.frozen(kw_only=True)
-class Lease:
-    """An agent's hold on one attempt; the row is keyed by agent, so an agent holds one at most."""
-
-    agent_id: str
-    session_id: str
-    task_id: str
-    attempt: int
-    granted_at: float
-    expires_at: float
-    """When silence ends the attempt as lost."""
-    timeout_at: float
-    """When the attempt fails even if the agent shows life."""
-    lease_s: float
-    delivered: bool = False
-    """There is evidence that the agent has the attempt."""
-    active_seen: bool = False
-    """The agent reported `active` during this lease."""
-    heartbeat_seen: bool = False
-    heartbeat_s: float | None = None
-    """How long the agent may be silent after a sign of life before the attempt fails."""
-    silent_at: float | None = None
-    """When that silence ends the attempt, counted from the newest sign of life."""
-    revoked: bool = False
-    """The attempt was taken back from the agent: nothing that it says of the attempt counts any more."""
-    claim_id: str | None = None
-    claim_ticket: str | None = None
-    """Identifies the one call that was handed the attempt, because a claim id may be repeated."""
-    slots: tuple[str, ...] = ()
-    """The slots that the attempt takes; each has a row of its own for as long as the lease exists."""
-    progress: Any = None
-    """The progress that the agent reported last."""
-    tool: bool = False
-    """The attempt calls a tool, which must not be called again automatically."""
-    idempotent: bool = False
-    """Repeating the attempt does no harm, so it may be retried even if it is unknown whether the tool was called."""
-    function: bool | None = None
-    """Whether the attempt was given to a local function, whatever its agent is by now; None if that is not known."""
-
-    @property
-    def due_at(self) -> float:
-        """The time at which the lease has to be checked."""
-        times = (self.expires_at, self.timeout_at)
-        return min(times) if self.silent_at is None else min(*times, self.silent_at)
-
-
-@attrs.frozen(kw_only=True)
-class Slot:
-    """One of the slots of a limit on open attempts; the row exists while an attempt takes the slot."""
-
-    name: str
-    agent_id: str
-    """The agent that holds the lease of that attempt."""
 
 
 def shown_text(text: str) -> str:
@@ -176,7 +151,9 @@ class Failure:
     """Why a task or a session failed."""
 
     message: str = attrs.field(converter=shown_text)
+    """What went wrong, for people; its first 4,000 characters."""
     code: str = attrs.field(default="task_failed", converter=shown_text)
+    """A name for programs, such as `timeout`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -184,17 +161,25 @@ class Session:
     """One run of a workflow."""
 
     session_id: str
+    """Its id, unique for ever."""
     workflow_id: str
+    """The id of the workflow that it follows."""
     definition_key: str
     """Identifies the definition's revision: a digest of its content."""
     agent_id: str | None = None
+    """Its agent: given the tasks that name neither capability nor agent, and preferred for those that it can do."""
     status: SessionStatus = SessionStatus.STARTED
+    """Where it is; it has ended if this is `completed`, `failed` or `cancelled`."""
     payload: Any = None
+    """Its input, in JSON."""
     result: Any = None
+    """Once it has completed: the definition's `outputs`, or the results of its last tasks by their definition's ids."""
     error: Failure | None = None
+    """Why it has failed, or is about to."""
     reason: str | None = None
     """Why it is paused, or was cancelled."""
     created_at: float
+    """When it was triggered."""
     cancelled_at: float | None = None
     """When the cancellation was requested, whatever still has to be undone."""
     due_at: float | None = None
@@ -204,9 +189,11 @@ class Session:
     depth: int = 0
     """How many parent runs are above it, each waiting for the next."""
     labels: dict[str, str] = attrs.field(factory=dict)
+    """Names and values by which it is found."""
     business_key: str | None = None
     """The caller's own name for it; several runs may have the same."""
     ended_at: float | None = None
+    """When it ended; None while it is unfinished."""
 
     @property
     def unwinding(self) -> bool:
@@ -221,12 +208,15 @@ class Task:
     task_id: str
     """Unique across all runs."""
     session_id: str
+    """Its run."""
     key: str
     """The id that the definition gives it."""
     ordinal: int
+    """Its place in the definition, from 0."""
     item: int | None = None
     """For an item of a `forEach` list: its place in the list, from 0."""
     status: TaskStatus = TaskStatus.PENDING
+    """Where it is; `is_out` and `awaits` say what is open."""
     attempt: int = 0
     """Counts dispatches; the fencing token of the attempt."""
     retries: int = 0
@@ -236,6 +226,7 @@ class Task:
     agent_id: str | None = None
     """The agent that has or had the newest attempt."""
     ready_at: float | None = None
+    """Since when it waits for an agent, or when it began to wait last."""
     line: str | None = None
     """The line in which it waits, or waited last, with others that need the same capability or the same agent."""
     rank: float | None = None
@@ -249,14 +240,19 @@ class Task:
     closes_at: float | None = None
     """When it has to be over, however many attempts it takes."""
     dispatched_at: float | None = None
+    """When its newest attempt was given to an agent."""
     started_at: float | None = None
+    """When that agent first showed that it works."""
     ended_at: float | None = None
+    """When the task ended, after its last attempt."""
     items: list[Any] | None = None
     """For a `forEach` task: the list that it goes through."""
     dead: bool = False
     """It failed for good, and its run with it: a dead letter until it is retried or discarded."""
     result: Any = None
+    """Its result, in JSON; None while it has not completed."""
     error: Failure | None = None
+    """Why its newest failed attempt failed; None once it has completed."""
 
     @property
     def is_out(self) -> bool:
@@ -271,7 +267,7 @@ class Task:
 
 @attrs.frozen(kw_only=True)
 class Signal:
-    """A named signal that was sent to a run; it is kept until a task of the run waits for it."""
+    """A signal with a `name` and a `payload`; the run `session_id` got it at `received_at`, for a task that waits."""
 
     session_id: str
     signal_id: str
@@ -287,7 +283,10 @@ class Signal:
 
 @attrs.frozen(kw_only=True)
 class SavedDefinition:
-    """The revision that is currently saved under a workflow id."""
+    """The `revision`, from 1 on, that is saved under `workflow_id` since `saved_at`, with its `name` and `version`.
+
+    `definition_key` is a digest of its content.
+    """
 
     workflow_id: str
     revision: int
@@ -308,7 +307,11 @@ class IdempotentTrigger:
 
 @attrs.frozen(kw_only=True)
 class Schedule:
-    """When runs of a saved workflow start by themselves: by a cron expression, or once at a given time."""
+    """When runs of a saved workflow start by themselves: by a cron expression, or once at a given time.
+
+    `schedule_id`, `workflow_id`, `payload`, `agent_id`, `cron`, `time_zone` and `missed` are what it was created with,
+    at `created_at`. While it is `paused` it starts nothing. `last_session_id` is the run that it started last.
+    """
 
     schedule_id: str
     workflow_id: str
@@ -334,7 +337,7 @@ class Schedule:
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """One record of the journal: what changed, in what, and when."""
+    """A record of the journal: what changed (`data`), in what (`entity_id`, of the run `session_id`), and `at` when."""
 
     at: float
     entity: str
@@ -351,18 +354,29 @@ class Assignment:
     """One attempt of one task, as it is handed to an agent."""
 
     task_id: str
+    """The task's id, unique across all runs and the same in each attempt: an idempotency key for other services."""
     task_key: str
+    """The id that the definition gives the task."""
     name: str
+    """The task's name in the definition; its id there if it has none."""
     session_id: str
+    """Its run."""
     workflow_id: str
+    """The workflow that the run follows."""
     agent_id: str
+    """The agent that it is handed to."""
     attempt: int
+    """Counts from 1; the fencing token, which every report about the attempt carries."""
     parameters: dict[str, Any]
+    """The definition's parameters, in which expressions have been replaced by their values."""
     input: Any
+    """The run's payload, in JSON."""
     tool: bool = False
     """Whether the parameters are a tool call: `tool`, which is its name, and `arguments`."""
     lease_s: float
+    """For how many seconds the agent may be silent; a function of this process is bound by its timeout alone."""
     timeout_s: float
+    """How many seconds the attempt may take."""
 
 
 @attrs.frozen(kw_only=True)
@@ -380,7 +394,7 @@ class Registration:
 
 @attrs.frozen(kw_only=True)
 class Granted:
-    """What a claim returns."""
+    """What a claim returns: the `assignment`, and the `lease` that the agent holds on it."""
 
     assignment: Assignment
     lease: Lease

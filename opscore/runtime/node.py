@@ -49,7 +49,19 @@ class NodeStatistics:
 
 
 class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
-    """A running node; `open_node` makes it. Call it in the trio run that opened it: async methods refuse any other."""
+    """A running runtime; `opscore.open_runtime` opens it. Call it in the trio run that opened it.
+
+    What a call has written is synced to the disk before it returns, and what it reads was committed. If a call is
+    cancelled, or ends by `CommitUnanswered` or an `ActorError`, what was asked may take effect all the same: read what
+    is there, or repeat the call in a way that counts once. What is returned belongs to the caller, who may change it.
+
+    Raises:
+        RuntimeError: by each async method, if it is awaited elsewhere; nothing was done.
+        NotReady: by each method that reads or writes, if the node has stopped, or stops while the call waits.
+        StoreError: by each method that reads or writes, if the store can't be read or written.
+        TypeError: by each method, if an id is not a string.
+        ActorError: by async methods, if the part of the node that does the work crashes, or does not answer in time.
+    """
 
     @property
     def limits(self) -> Limits:
@@ -57,7 +69,7 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
         return self._core.limits
 
     def now(self) -> float:
-        """The node's wall time, in Unix seconds."""
+        """Return the node's wall time, in Unix seconds."""
         return self._core.clock.now()
 
     def ready(self) -> str | None:
@@ -90,7 +102,7 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
         )
 
     def follow(self, after: int = 0) -> Follower:
-        """Follow the journal: iterate over every record that is or will be committed, each once, in order.
+        """Return an asynchronous iterator over every record that is or will be committed, each once, in order.
 
         Nothing is buffered for a follower, so it may be slow. The iteration ends when the node drains.
 
@@ -113,11 +125,19 @@ class Node(DirectoryCalls, DeadLetterCalls, ScheduleCalls):
         return Follower(self._core.store, after=after, next_commit=next_commit, check=check)
 
     async def seen_before(self, signature: str) -> bool:
-        """Return whether a request with this signature was accepted before."""
+        """Return whether a request with this signature was accepted before.
+
+        Args:
+            signature: the signature, or any other text that identifies the request.
+        """
         return self._read(lambda view: SIGNATURES.read(view, signature).row) is not None
 
     async def remember_signature(self, signature: str) -> None:
-        """Remember the signature of a request, so that a replay has no effect."""
+        """Remember the signature of a request for `signature_keep_s`, so that a replay has no effect.
+
+        Args:
+            signature: the signature, or any other text that identifies the request.
+        """
         seen = SeenSignature(signature=signature, seen_at=self._core.clock.now())
         await self._core.addresses.journal.commit(Submission(writes=(SIGNATURES.put(seen),)))
 
@@ -142,11 +162,14 @@ async def open_node(
         ways: how attempts reach remote agents; the first way that reaches an agent is used.
         limits: what the node admits, keeps and waits for.
         clock: wall time and randomness; the machine's by default.
-        map_bytes: the size in bytes to which the store may grow; reserved sparsely.
+        map_bytes: the size in bytes to which the store may grow (8 GiB); reserved sparsely.
         make_writer: makes what applies batches; a thread of its own, unless virtual time forbids threads.
 
+    Yields:
+        the node. It has read the unfinished work by then, and its methods may be called.
+
     Raises:
-        StoreLocked: another process has the directory open.
+        StoreLocked: another process, or this one, has the directory open.
         StoreError: the directory can't be opened or written.
         CommitUncertain: while the node ran, a commit's sync failed; open it again to see what the disk holds.
         RuntimeError: it is opened outside of trio.

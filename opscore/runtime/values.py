@@ -11,8 +11,9 @@ from opscore.runtime.codec import FREE, decode_json, encode_json
 from opscore.runtime.delivery import Completed, Failed, Judgement
 from opscore.runtime.errors import Fault, LimitExceeded
 from opscore.runtime.evolving import evolve
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Agent, Assignment, Failure, Lease, Session, Signal, Task
+from opscore.runtime.models import Agent, Assignment, Failure, Session, Signal, Task
 
 RowT = TypeVar("RowT", Agent, Assignment, Lease, Session, Signal, Task)
 

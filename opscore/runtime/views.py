@@ -43,10 +43,12 @@ Sized: TypeAlias = tuple[RowT, int]
 
 @attrs.frozen(kw_only=True)
 class Page(Generic[RowT]):
-    """Some rows, and the cursor of the next page; None on the last page."""
+    """Some rows, and the cursor of the next page."""
 
     items: tuple[RowT, ...]
+    """The rows, in the order of the list."""
     next_cursor: str | None = None
+    """What the call for the next page takes as `cursor`; None on the last page."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +56,9 @@ class SessionView:
     """A session with its tasks, in the order of the definition."""
 
     session: Session
+    """The run."""
     tasks: tuple[Task, ...]
+    """Its tasks; the items of a list follow their task."""
     progress: Mapping[str, Any] = attrs.field(factory=dict)
     """The progress of open attempts that reported any, by the task's id."""
 
@@ -64,7 +68,9 @@ class TaskView:
     """A task, and the newest progress of its open attempt."""
 
     task: Task
+    """The task."""
     progress: Any = None
+    """The progress, in JSON; None if no attempt is open, or it has reported none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +78,9 @@ class DeadLetter:
     """A task that failed for good, with its run."""
 
     task: Task
+    """The task; its `error` says why."""
     session: Session
+    """Its run, which failed with it."""
 
 
 def session_view(

@@ -11,15 +11,8 @@ from opscore.runtime import codec
 from opscore.runtime.journal.opening import open_store
 from opscore.runtime.journal.tables import AGENTS, DEFINITIONS, IDEMPOTENCY, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
 from opscore.runtime.journal.typed_tables import Table
-from opscore.runtime.models import (
-    Agent,
-    IdempotentTrigger,
-    Lease,
-    Record,
-    SavedDefinition,
-    Session,
-    Task,
-)
+from opscore.runtime.lease import Lease
+from opscore.runtime.models import Agent, IdempotentTrigger, Record, SavedDefinition, Session, Task
 from opscore.runtime.runs.triggering import IdempotencyKey
 from opscore.runtime.store import JOURNAL_TABLE, Snapshot, Stored
 from tests.crash.ledger import Order

@@ -6,10 +6,10 @@ from typing import Any
 import attrs
 import pytest
 
+from opscore.runtime.lease import Lease
 from opscore.runtime.models import (
     Agent,
     IdempotentTrigger,
-    Lease,
     Record,
     SavedDefinition,
     Session,

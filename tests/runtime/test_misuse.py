@@ -85,6 +85,9 @@ async def test_runs_are_found_by_texts(tmp_path: Path, autojump_clock: MockClock
             node.sessions(labels=wrong)
         with pytest.raises(TypeError, match="expected a string as the value of a label, found"):
             node.sessions(labels={"a": wrong})
+        by_number: Any = {1: "a"}
+        with pytest.raises(TypeError, match="expected a string as the name of a label, found 1"):
+            node.sessions(labels=by_number)
         with pytest.raises(TypeError, match="expected a string as a business key, found"):
             node.sessions(business_key=wrong)
 

@@ -19,9 +19,10 @@ from opscore.runtime.agents.agent_rows import AgentRows
 from opscore.runtime.delivery import Answered
 from opscore.runtime.dispatch.dispatcher import DispatcherActor
 from opscore.runtime.errors import CommitUnanswered
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import to_agent, to_dispatcher
-from opscore.runtime.models import Lease, TaskStatus
+from opscore.runtime.models import TaskStatus
 from tests.runtime.calendar_stage import HOUR_S, jump
 from tests.runtime.world import ACCEPTED, Strike, World, begin, check_rows, ended, join, one_task, only_task, quiet
 

@@ -75,4 +75,6 @@ async def test_whoever_asks_a_node_that_has_stopped_is_told(tmp_path: Path, auto
             await call()
     with pytest.raises(NotReady, match=STOPPED):
         node.session(session.session_id)
+    with pytest.raises(NotReady, match=STOPPED):
+        node.abandon_claim("a", "clm_1")
     assert node.ready() == STOPPED

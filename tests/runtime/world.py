@@ -21,8 +21,9 @@ from opscore.runtime.delivery import Answered, Fact
 from opscore.runtime.errors import NotReady, StoreFull
 from opscore.runtime.journal.opening import open_store
 from opscore.runtime.journal.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, TASKS
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Agent, AgentSource, Assignment, Lease, Record, Session, Task, TaskStatus
+from opscore.runtime.models import Agent, AgentSource, Assignment, Record, Session, Task, TaskStatus
 from opscore.runtime.node import Node, open_node
 from opscore.runtime.store import JOURNAL_TABLE, Outcomes, Snapshot, Store, Submission
 

@@ -24,6 +24,7 @@ class Claim:
     lease_s: float
     """How long its agent may be silent, in seconds; each heartbeat starts this time anew."""
     lease_expires_at: str
+    """When the lease ends if its agent stays silent, by the server's clock, in ISO 8601."""
     timeout_s: float
     """How long the attempt may take, in seconds, heartbeats or not."""
     heartbeat_s: float | None = None
@@ -70,6 +71,17 @@ class AgentCalls:
         An agent that starts again after a crash reports `initializing` next. That gives back its attempt at once, which
         no other agent would get before the lease ends.
 
+        Args:
+            agent_id: Its id, 128 bytes at most; the call can't be repeated if it is not given.
+            name: Its name for people; the id if not given.
+            version: Its version, any text.
+            capabilities: The names of what it can do.
+            contact_endpoint: The URL to which its attempts are pushed; without one it claims.
+            metadata: Any JSON object.
+
+        Returns:
+            the agent as the server has it.
+
         Raises:
             TypeError: `capabilities` is a string, whose characters would be taken for names.
         """
@@ -107,6 +119,12 @@ class AgentCalls:
 
         The server ignores a report that is older than the newest. So the times that this method chooses always
         increase, even if this machine's clock was set back.
+
+        Args:
+            agent_id: The agent.
+            state: Its state, such as `idle`, 1 to 64 characters in any case. Only an agent that is idle is given work.
+            details: Any JSON object; if the report ends an attempt, `result` in it is the attempt's result.
+            timestamp: The agent's own time, with its zone.
         """
         moment = (timestamp or self._later_than_before(agent_id)).isoformat()
         report: JsonObject = {"agentId": agent_id, "timestamp": moment, "state": state}
@@ -129,9 +147,11 @@ class AgentCalls:
     async def claim(self, agent_id: str, *, wait_s: float = 0.0, claim_id: str | None = None) -> Claim | None:
         """Ask for one task, waiting for it up to `wait_s`; returns None if there was none.
 
+        If the call is cancelled, an attempt that the server may have handed over goes to this agent's next claim.
+
         Args:
             agent_id: The agent that claims. Claiming also says that it is idle.
-            wait_s: How long the server may hold the call, in seconds.
+            wait_s: How long the server may hold the call, in seconds; 60 at most.
             claim_id: The same id gets the same attempt until its first heartbeat, so that a claim whose answer was
                 lost can be repeated. If not given: the id of the agent's last claim by this client, if that ended
                 without an answer, because it was cancelled or the connection broke; else a random one.
@@ -187,6 +207,11 @@ class AgentCalls:
         call succeeds. After a result that is too large or is not JSON the attempt is still open, for another result or
         for `fail`.
 
+        Args:
+            task_id: The task.
+            attempt: The attempt's number, from the claim.
+            result: The result, in JSON of 256 KiB at most.
+
         Raises:
             StaleAttempt: The attempt is over, and did not end with this result.
             ProblemError: The result is too large (422 or 413).
@@ -209,7 +234,12 @@ class AgentCalls:
     ) -> None:
         """Report that an attempt failed, and whether another one may do better; repeatable like `complete`.
 
-        `error` and `code` are cut to what the server keeps, 4,000 characters each.
+        Args:
+            task_id: The task.
+            attempt: The attempt's number, from the claim.
+            error: What went wrong, for people; only its first 4,000 characters are kept, as of the code.
+            code: A name for programs, which `nonRetryable` and the dead letters go by; `task_failed` if not given.
+            retryable: Whether the task may be tried again; true if not given.
 
         Raises:
             StaleAttempt: The attempt is over, and did not end with this failure.
@@ -235,7 +265,11 @@ class AgentCalls:
         return task["attempt"] == attempt and all(same_json(task[name], value) for name, value in outcome.items())
 
     async def task(self, task_id: str) -> JsonObject:
-        """Show one task of one run."""
+        """Return one task of one run, with the progress of its open attempt.
+
+        Args:
+            task_id: The task.
+        """
         return await self._caller.document(Call(method="GET", path=path_of("task", task_id)))
 
 

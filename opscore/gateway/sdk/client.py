@@ -13,7 +13,6 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -50,12 +49,18 @@ class Triggered:
     """A run that the server has accepted and will not lose."""
 
     session_id: str
+    """The id of the run."""
     workflow_id: str
+    """The workflow that it follows."""
     message: str
+    """A sentence for people."""
 
 
 class OpscoreClient(AgentCalls, OperatorCalls):
     """A client of one opscore server: `async with OpscoreClient(url, key) as client`.
+
+    A call that is cancelled, or raises `Unreachable` with `sent`, may have had its effect all the same. What a call
+    returns is the server's document, as docs/http-api.md describes it.
 
     Args:
         base_url: Such as `http://127.0.0.1:8080`.
@@ -69,6 +74,8 @@ class OpscoreClient(AgentCalls, OperatorCalls):
 
     Raises:
         ValueError: The address does not begin with http:// or https://, or the key can't be sent in a header.
+        ProblemError: By every call, if the server refuses it; `code` says why.
+        Unreachable: By every call, if no answer comes.
     """
 
     def __init__(
@@ -155,22 +162,36 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         await Worker(self, agent_id, work, introduce).run_until(tuple(stop_on), stop_within_s)
 
     async def health(self) -> JsonObject:
-        """Check that the server's process is alive."""
+        """Check that the server's process is alive; returns its answer. It needs no key."""
         return await self._caller.document(Call(method="GET", path="/health"))
 
     async def ready(self) -> JsonObject:
-        """Check that the server accepts work; raises a `ProblemError` with status 503 while it does not."""
+        """Check that the server accepts work; returns its answer. It needs no key.
+
+        Raises:
+            ProblemError: It accepts none at the moment (503); `detail` says why.
+        """
         return await self._caller.document(Call(method="GET", path="/ready"))
 
     async def notify(self, event_type: str, agent_details: JsonObject, *, secret: str | None = None) -> JsonObject:
-        """Send AgentKit's webhook, `REGISTER` or `DEREGISTER`, signed if a secret is given."""
+        """Send AgentKit's webhook, signed if a secret is given; returns the server's answer.
+
+        Args:
+            event_type: `REGISTER` or `DEREGISTER`.
+            agent_details: The agent, as AgentKit describes it: `agentId`, `agentName`, `capabilities` and so on.
+            secret: The server's `webhook_secret`.
+        """
         body = as_json({"event_type": event_type, "agent_details": agent_details})
         headers: Callable[[], dict[str, str]] = _Signature(secret, body) if secret else dict
         path = f"{PREFIX}/internal/agent/notify"
         return await self._caller.document(Call(method="POST", path=path, body=body, headers=headers))
 
     async def deregister_agent(self, agent_id: str) -> None:
-        """Deregister an agent."""
+        """Deregister an agent. An attempt that it has is given to another, which spends no retry.
+
+        Args:
+            agent_id: The agent.
+        """
         await self._caller.answer(Call(method="DELETE", path=path_of("agent", agent_id)))
         self._forget_agent(agent_id)
 
@@ -182,15 +203,28 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Page:
-        """List agents, optionally only those with one state or capability."""
+        """Return a page of agents, by id.
+
+        Args:
+            state, capability: Only agents with this state, in lower case, or with this capability.
+            limit, cursor: As for `page`.
+        """
         return await self.page("agent", state=state, capability=capability, limit=limit, cursor=cursor)
 
     async def agent(self, agent_id: str) -> JsonObject:
-        """Show one agent."""
+        """Return one agent.
+
+        Args:
+            agent_id: The agent.
+        """
         return await self._caller.document(Call(method="GET", path=path_of("agent", agent_id)))
 
     async def agent_state(self, agent_id: str) -> JsonObject:
-        """Show the newest accepted report of an agent."""
+        """Return the newest accepted report of an agent: `state`, `details` and `timestamp`.
+
+        Args:
+            agent_id: The agent.
+        """
         return await self._caller.document(Call(method="GET", path=path_of("agent", agent_id, "state")))
 
     async def trigger(
@@ -212,6 +246,9 @@ class OpscoreClient(AgentCalls, OperatorCalls):
             idempotency_key: Triggers with the same key start one run, also across processes; random if not given.
             labels: Labels to find the run by, in addition to those of its definition.
             business_key: The run's name in the caller's business, such as an order number.
+
+        Returns:
+            the run, which the server does not lose from now on.
 
         Raises:
             ValueError: A header can't carry the key's characters, or there is space around it.
@@ -243,58 +280,26 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         )
 
     async def save_workflow(self, definition: JsonObject) -> JsonObject:
-        """Save a workflow definition; saving the same content again changes nothing."""
+        """Save a workflow definition; saving the same content again changes nothing. Returns its id and revision.
+
+        Args:
+            definition: The document, as docs/workflow-definition.md describes it.
+
+        Raises:
+            ProblemError: It has faults (422); `errors` lists them all.
+        """
         return await self._caller.document(Call(method="POST", path=f"{PREFIX}/workflow", body=as_json(definition)))
 
     async def delete_workflow(self, workflow_id: str) -> None:
-        """Delete a saved workflow definition; runs of it continue. It is refused while a schedule starts it."""
-        await self._caller.answer(Call(method="DELETE", path=path_of("workflow", workflow_id)))
+        """Delete a saved workflow definition; runs of it continue, and keep it.
 
-    async def create_schedule(
-        self,
-        workflow_id: str,
-        *,
-        cron: str | None = None,
-        at: datetime | None = None,
-        time_zone: str | None = None,
-        missed: str | None = None,
-        payload: Any = None,
-        agent_id: str | None = None,
-        schedule_id: str | None = None,
-    ) -> JsonObject:
-        """Create a schedule that starts runs of a saved workflow: by a `cron` expression, or once `at` a time.
+        Args:
+            workflow_id: The workflow.
 
-        Calls with the same id create one schedule, also across processes; the id is random if not given.
+        Raises:
+            ProblemError: Nothing is saved under this id (404), or a schedule starts the workflow (409).
         """
-        document = {
-            "scheduleId": schedule_id or f"sch_{uuid.uuid4().hex}",
-            "workflowDefinitionId": workflow_id,
-            "cron": cron,
-            "at": None if at is None else at.isoformat(),
-            "timeZone": time_zone,
-            "missed": missed,
-            "payload": payload,
-            "agentId": agent_id,
-        }
-        body = as_json({key: value for key, value in document.items() if value is not None})
-        return await self._caller.document(Call(method="POST", path=path_of("schedule"), body=body))
-
-    async def schedules(self, *, limit: int | None = None, cursor: str | None = None, **filters: str) -> Page:
-        """List schedules; the filter is named as in the HTTP interface: `workflowId="orders"`."""
-        return await self.page("schedule", limit=limit, cursor=cursor, **filters)
-
-    async def schedule(self, schedule_id: str) -> JsonObject:
-        """Show one schedule, with its next due times."""
-        return await self._caller.document(Call(method="GET", path=path_of("schedule", schedule_id)))
-
-    async def pause_schedule(self, schedule_id: str, *, paused: bool = True) -> JsonObject:
-        """Pause a schedule, so that it starts no runs, or resume it."""
-        path = path_of("schedule", schedule_id, "pause" if paused else "resume")
-        return await self._caller.document(Call(method="POST", path=path))
-
-    async def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule; runs that it has started continue."""
-        await self._caller.answer(Call(method="DELETE", path=path_of("schedule", schedule_id)))
+        await self._caller.answer(Call(method="DELETE", path=path_of("workflow", workflow_id)))
 
     async def sessions(
         self,
@@ -304,12 +309,29 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         labels: Mapping[str, str] | None = None,
         **filters: str,
     ) -> Page:
-        """List runs that have all of these labels; filters are named as in the HTTP interface: `status="running"`."""
+        """Return a page of runs, the newest first, without their tasks.
+
+        Args:
+            limit, cursor: As for `page`.
+            labels: Only runs that have all of these labels.
+            filters: Named as in the HTTP interface: `status="running"`, `workflowId`, `agentId`, `businessKey`. The
+                server ignores any other.
+        """
         label = [f"{name}:{value}" for name, value in (labels or {}).items()]
         return await self.page("session", limit=limit, cursor=cursor, label=label, **filters)
 
     async def session(self, session_id: str, *, wait_s: float = 0.0, tasks: bool = True) -> JsonObject:
-        """Show one run, waiting up to `wait_s` for it to end; with its tasks, if they have 64 MiB at most."""
+        """Return one run, once it has ended or `wait_s` is over.
+
+        Args:
+            session_id: The run.
+            wait_s: How long the server waits for the run to end, in seconds; 60 at most.
+            tasks: Whether to return its tasks with it, and a result of more than 256 KiB, which is in them.
+
+        Raises:
+            ProblemError: There is no such run (404), or its tasks have over 64 MiB (422): read it without them, and
+                them by `session_tasks`.
+        """
         params = {"waitSeconds": f"{wait_s:g}"} if wait_s else {}
         if not tasks:
             params["tasks"] = "none"
@@ -318,7 +340,16 @@ class OpscoreClient(AgentCalls, OperatorCalls):
         )
 
     async def session_tasks(self, session_id: str, *, limit: int | None = None, cursor: str | None = None) -> Page:
-        """List the tasks of a run, in the order of its definition; the items of a list follow their task."""
+        """Return a page of the tasks of a run, in the order of its definition; the items of a list follow their task.
+
+        Args:
+            session_id: The run.
+            limit: The most tasks to return, from 1 to 500; 100 if it is not given.
+            cursor: `next_cursor` of the page before.
+
+        Raises:
+            ProblemError: There is no such run (404), or the cursor is not of a page of its tasks (422).
+        """
         return await self.page(f"session/{quote(session_id, safe='')}/tasks", limit=limit, cursor=cursor)
 
 
@@ -338,7 +369,13 @@ class _Signature:
 
 
 def webhook_headers(secret: str, body: bytes, *, at: float | None = None) -> dict[str, str]:
-    """Sign a webhook's body, as of now or of a Unix time: hex HMAC-SHA256 over `timestamp + "." + body`."""
+    """Sign a webhook's body; returns the headers to send with it. Servers accept them for 300 s.
+
+    Args:
+        secret: The server's `webhook_secret`.
+        body: The body, as it is sent. The signature is the hex HMAC-SHA256 over `timestamp + "." + body`.
+        at: The time of the signature, in Unix seconds; now if not given.
+    """
     timestamp = str(int(time.time() if at is None else at))
     signature = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     return {"X-AgentKit-Timestamp": timestamp, "X-AgentKit-Signature": signature}

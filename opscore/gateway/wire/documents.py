@@ -11,7 +11,8 @@ from opscore.gateway.wire.checks import checked
 from opscore.runtime.calls.dead_letter_calls import Replayed
 from opscore.runtime.definitions.definition import Definition
 from opscore.runtime.errors import Fault, InvalidDocument
-from opscore.runtime.models import Agent, Failure, Granted, Lease, SavedDefinition, Schedule, Session, Signal, Task
+from opscore.runtime.lease import Lease
+from opscore.runtime.models import Agent, Failure, Granted, SavedDefinition, Schedule, Session, Signal, Task
 from opscore.runtime.schedules import zones
 from opscore.runtime.views import DeadLetter, SessionView
 
@@ -262,8 +263,7 @@ def held_document(lease: Lease | None) -> Json | None:
     """Show the lease that an agent holds, with the attempt that it is for."""
     if lease is None:
         return None
-    held = {"taskId": lease.task_id, "sessionId": lease.session_id, "attempt": lease.attempt}
-    return {**held, **lease_document(lease)}
+    return {"taskId": lease.task_id, "sessionId": lease.session_id, "attempt": lease.attempt, **lease_document(lease)}
 
 
 def task_document(task: Task, progress: Any = None) -> Json:

@@ -16,8 +16,9 @@ from opscore.runtime.agents.agent_rows import KEEP
 from opscore.runtime.agents.agent_standing import WaitingClaim
 from opscore.runtime.errors import CommitUnanswered, StaleAttempt
 from opscore.runtime.evolving import evolve
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages import to_agent
-from opscore.runtime.models import STATE_IDLE, Agent, Granted, Lease
+from opscore.runtime.models import STATE_IDLE, Agent, Granted
 from opscore.runtime.values import checked
 
 CLAIM_WAIT_S_MIN: Final = 0.25

@@ -11,9 +11,10 @@ from opscore.runtime.agents.agent_rows import KEEP
 from opscore.runtime.agents.agent_standing import DECISIONS_MAX, AgentStanding
 from opscore.runtime.errors import NotReady
 from opscore.runtime.evolving import evolve
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages import to_agent, to_session, to_timers
 from opscore.runtime.messages.addresses import hint
-from opscore.runtime.models import AgentSource, Assignment, Failure, Granted, Lease
+from opscore.runtime.models import AgentSource, Assignment, Failure, Granted
 from opscore.runtime.values import checked
 
 LATE_S: Final = 5.0

@@ -12,10 +12,11 @@ from opscore.runtime.agents.lease_rows import release_of
 from opscore.runtime.errors import AgentNotFound, StaleAttempt
 from opscore.runtime.journal.tables import AGENTS, LEASES, record
 from opscore.runtime.journal.typed_tables import Versioned
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages.addresses import Addresses
 from opscore.runtime.messages.agent_available import AgentAvailable
 from opscore.runtime.messages.to_session import Outcome, Settle
-from opscore.runtime.models import Agent, Lease, Record
+from opscore.runtime.models import Agent, Record
 from opscore.runtime.spans import Span
 from opscore.runtime.store import ABSENT, Delete, Put, Snapshot, Submission
 

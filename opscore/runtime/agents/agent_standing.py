@@ -25,12 +25,13 @@ from opscore.runtime.errors import (
     Superseded,
 )
 from opscore.runtime.evolving import evolve
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import to_agent, to_dispatcher, to_session, to_timers
 from opscore.runtime.messages.addresses import Addresses, hint
 from opscore.runtime.messages.agent_available import AgentAvailable
 from opscore.runtime.messages.protocols import AgentProtocol
-from opscore.runtime.models import STATE_IDLE, Agent, Assignment, Granted, Lease
+from opscore.runtime.models import STATE_IDLE, Agent, Assignment, Granted
 from opscore.runtime.store import ABSENT
 
 ResultT = TypeVar("ResultT")

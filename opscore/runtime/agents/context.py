@@ -22,6 +22,9 @@ class TaskContext:
 
     Its plain attributes and methods can be used anywhere. Its async methods are awaited where the function runs. In the
     runtime's own process that is trio: a thread uses `trio.from_thread.run`, an asyncio host's function `guest.call`.
+
+    In a function of `OpscoreClient.work`, async methods may be awaited in asyncio as well. `StaleAttempt` is the same
+    there; anything else that the server refuses is a `ProblemError`, and `Unreachable` says that it is away.
     """
 
     assignment: Assignment
@@ -38,7 +41,8 @@ class TaskContext:
         """Report that the function is alive; the heartbeat is committed when this returns.
 
         The first heartbeat makes the task `running`; from then on the function may not be silent for longer than its
-        `heartbeatSeconds`. While the store can't take the heartbeat, this waits.
+        `heartbeatSeconds`. While the store can't take the heartbeat, this waits. A function that has been cancelled
+        gets its cancellation here, unless it shields itself.
 
         Raises:
             StaleAttempt: the attempt is over; its heartbeats and its result no longer count.
@@ -64,8 +68,8 @@ class TaskContext:
 def current_task() -> TaskContext:
     """Return the attempt that the calling function works on.
 
-    This works in the function of a local agent, in everything that it calls, and in the trio tasks, trio threads and
-    asyncio tasks that it starts.
+    This works in the function of a local agent or of `OpscoreClient.work`, in everything that it calls, and in the trio
+    tasks, trio threads and asyncio tasks that it starts.
 
     Raises:
         RuntimeError: it is called anywhere else.

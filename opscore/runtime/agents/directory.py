@@ -34,7 +34,7 @@ class Directory(Protocol):
         """The source as which the listed agents are registered."""
 
     async def listing(self) -> Listing:
-        """Fetch the list of agents. Its errors are passed on to the caller."""
+        """Fetch and return the list of agents. Its errors are passed on to the caller."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,7 +50,9 @@ class Reconciled:
     """The outcome of applying a list: the ids of agents that were registered or forgotten."""
 
     registered: tuple[str, ...] = ()
+    """Agents that were new, or had changed."""
     forgotten: tuple[str, ...] = ()
+    """Agents that the list no longer has."""
     failed: tuple[tuple[str, Exception], ...] = ()
     """Agents that could not be registered or forgotten, each with its error; the next list tries again."""
 

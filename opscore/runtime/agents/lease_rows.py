@@ -1,7 +1,7 @@
 """The rows that are written and deleted with a lease, in the commit that grants or ends it."""
 
 from opscore.runtime.journal.tables import AGENTS, LEASES, SLOTS
-from opscore.runtime.models import Lease, Slot
+from opscore.runtime.lease import Lease, Slot
 from opscore.runtime.store import ABSENT, Delete, Submission
 
 

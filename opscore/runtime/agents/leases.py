@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from opscore.runtime.definitions.definition import TaskDefinition, TaskKind
 from opscore.runtime.evolving import evolve
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Lease, Task
+from opscore.runtime.models import Task
 
 SPEAK_S: Final = 10.0
 """The least time for which a node that stood still listens to its agents before it ends an attempt."""

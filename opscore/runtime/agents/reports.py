@@ -11,6 +11,7 @@ import attrs
 
 from opscore.runtime.delivery import Completed, Failed, Lost, Undelivered
 from opscore.runtime.errors import Fault, InvalidDocument
+from opscore.runtime.lease import Lease
 from opscore.runtime.models import (
     STATE_ACTIVE,
     STATE_ERROR,
@@ -21,7 +22,6 @@ from opscore.runtime.models import (
     Agent,
     AgentSource,
     Failure,
-    Lease,
 )
 
 STATE_CHARACTERS_MAX: Final = 64

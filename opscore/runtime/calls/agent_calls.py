@@ -26,9 +26,10 @@ from opscore.runtime.errors import (
 from opscore.runtime.evolving import evolve
 from opscore.runtime.identity import new_id, unusable
 from opscore.runtime.journal.tables import AGENTS, LEASES
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages import to_agent
 from opscore.runtime.messages.protocols import AgentProtocol
-from opscore.runtime.models import Agent, AgentSource, Granted, Lease, Registration
+from opscore.runtime.models import Agent, AgentSource, Granted, Registration
 from opscore.runtime.values import check_is_text, check_texts, check_value, copied, own
 from opscore.runtime.views import Page
 
@@ -41,7 +42,9 @@ class Draining:
     """An agent that was taken out of dispatch, and the lease that it still holds."""
 
     agent: Agent
+    """The agent after the wait."""
     lease: Lease | None
+    """Its hold on the attempt that it still has; None if it has none."""
 
     @property
     def drained(self) -> bool:
@@ -66,8 +69,10 @@ class AgentCalls(AttemptCalls):
     ) -> Agent:
         """Register an agent, or register it again with new details.
 
+        A function of this process is idle at once. A remote agent is given work once it reports `idle`, or claims.
+
         Args:
-            agent_id: its id, up to 128 bytes.
+            agent_id: its id, `id_bytes_max` (128) bytes at most.
             capabilities: the names of what it can do.
             handler: an async function of this process that takes an `Assignment` and returns the result as JSON
                 values; raising fails the attempt. Within it, `current_task` returns its attempt and sends heartbeats.
@@ -75,8 +80,8 @@ class AgentCalls(AttemptCalls):
             name: for people; the id by default.
             version: the agent's version; any text.
             contact_endpoint: the URL to which attempts are pushed.
-            metadata: any JSON values.
-            source: who introduces it.
+            metadata: any JSON values, `value_bytes_max` (256 KiB) at most.
+            source: who introduces it; always `local` if there is a handler.
 
         Returns:
             the agent as it is stored.
@@ -84,7 +89,8 @@ class AgentCalls(AttemptCalls):
         Raises:
             InvalidDocument: the id is empty or can't be part of a path, or there is no such source.
             LimitExceeded: the id is too long, the metadata too large, or there are too many capabilities.
-            ValueError, TypeError: the metadata is not JSON, the handler is not async, or a text is not a string.
+            ValueError, TypeError: the metadata is not JSON, the handler is not async, a text is not a string, or
+                `capabilities` is a single string.
         """
         if handler is not None and not is_async(handler):
             raise TypeError(f"handler must be an async function, not {handler!r}")
@@ -109,6 +115,12 @@ class AgentCalls(AttemptCalls):
 
         Anyone may introduce the agent later, a list of agents included.
 
+        Args:
+            agent_id: its id.
+
+        Returns:
+            the agent as it is stored.
+
         Raises:
             InvalidDocument, LimitExceeded: the id is empty, can't be part of a path, or is too long.
         """
@@ -131,7 +143,10 @@ class AgentCalls(AttemptCalls):
             return own(await self._core.addresses.agent(agent_id).ask(register))
 
     async def deregister_agent(self, agent_id: str) -> None:
-        """Forget an agent. An attempt that it holds is lost, which spends no retry.
+        """Forget an agent. An attempt that it holds is lost, which spends no retry; a function is cancelled.
+
+        Args:
+            agent_id: the agent.
 
         Raises:
             AgentNotFound: it is not registered.
@@ -150,6 +165,9 @@ class AgentCalls(AttemptCalls):
     def agent(self, agent_id: str) -> Agent:
         """Return an agent with its newest accepted state.
 
+        Args:
+            agent_id: the agent.
+
         Raises:
             AgentNotFound: it is not registered.
         """
@@ -166,12 +184,12 @@ class AgentCalls(AttemptCalls):
         state: str | None = None,
         capability: str | None = None,
     ) -> Page[Agent]:
-        """List agents by id.
+        """Return a page of agents, by id.
 
         Args:
-            limit: the size of the page, from 1 to 500.
+            limit: the most agents to return, from 1 to 500. A page may have fewer, or none, without being the last.
             cursor: `next_cursor` of the page before.
-            state: only agents in this state.
+            state: only agents in this state; in lower case, as agents show it.
             capability: only agents with this capability.
 
         Raises:
@@ -216,7 +234,14 @@ class AgentCalls(AttemptCalls):
         return await self._agent_ref(agent_id).ask(report)
 
     async def set_cordon(self, agent_id: str, *, cordoned: bool) -> Agent:
-        """Take an agent out of dispatch, or put it back.
+        """Take an agent out of dispatch, or put it back. An attempt that it has goes on.
+
+        Args:
+            agent_id: the agent.
+            cordoned: whether it is to be given no work.
+
+        Returns:
+            the agent as it is then.
 
         Raises:
             AgentNotFound: it is not registered.
@@ -228,7 +253,8 @@ class AgentCalls(AttemptCalls):
 
         Args:
             agent_id: the agent.
-            wait_s: seconds to wait at most; the wait ends early if the agent is put back, or the node drains.
+            wait_s: seconds to wait at most; the wait ends early if the agent is put back, or the node drains. If the
+                call is cancelled, the agent stays out of dispatch.
 
         Returns:
             the agent after the wait; it stays out of dispatch, whether it is drained or not.
@@ -266,7 +292,7 @@ class AgentCalls(AttemptCalls):
         Args:
             agent_id: the agent.
             claim_id: makes the claim safe to repeat: the same id gets the same attempt until the first heartbeat.
-            wait_s: seconds to wait at most.
+            wait_s: seconds to wait at most; cut to `claim_wait_s_max` (60).
             ticket: identifies this one call, for `abandon_claim`; made up if not given.
 
         Returns:
@@ -293,8 +319,18 @@ class AgentCalls(AttemptCalls):
         return None if granted is None else Granted(assignment=own(granted.assignment), lease=own(granted.lease))
 
     def abandon_claim(self, agent_id: str, ticket: str) -> None:
-        """Report that a claimer is gone. If it was handed a task and has not sent a heartbeat, the task is requeued."""
+        """Report that a claimer is gone. If it was handed a task and has not sent a heartbeat, the task is requeued.
+
+        Args:
+            agent_id: the agent.
+            ticket: that of the claim.
+
+        Raises:
+            RuntimeError: it is called in another thread.
+            NotReady: the node has stopped.
+        """
         self._home.require_thread(CALLED_IN_TRIO, "node.abandon_claim, …")
+        self._core.refuse_stopped()
         self._core.addresses.agent(agent_id).tell(to_agent.AbandonClaim(ticket=ticket))
 
     # --- who is meant -------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from opscore.runtime import delivery, views
 from opscore.runtime.calls.calls import Calls
 from opscore.runtime.errors import StaleAttempt, StoreError, TaskNotFound, Unavailable
 from opscore.runtime.journal.tables import LEASES, TASKS
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages import to_agent
 from opscore.runtime.messages.protocols import AgentProtocol
-from opscore.runtime.models import Failure, Lease, Task, shown_text
+from opscore.runtime.models import Failure, Task, shown_text
 from opscore.runtime.runs import history
 from opscore.runtime.values import check_is_text, check_progress, copied, deep_copy, own
 from opscore.runtime.views import PAGE_MAX, TaskView
@@ -33,7 +34,11 @@ class AttemptCalls(Calls):
         Args:
             task_id: the task.
             attempt: its number.
-            progress: JSON values, shown with the task while the attempt is open. None keeps the earlier progress.
+            progress: JSON values, `progress_bytes_max` (4 KiB) at most, shown with the task while the attempt is open.
+                None keeps the earlier progress.
+
+        Returns:
+            the lease as it is then.
 
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
@@ -63,7 +68,7 @@ class AttemptCalls(Calls):
         Args:
             task_id: the task.
             attempt: its number.
-            result: JSON values, which are copied; later tasks read them as JSON.
+            result: JSON values, `value_bytes_max` (256 KiB) at most, which are copied; later tasks read them as JSON.
 
         Raises:
             TaskNotFound, StaleAttempt: it is not the task's open attempt.
@@ -103,6 +108,9 @@ class AttemptCalls(Calls):
     def task(self, task_id: str) -> Task:
         """Return one task of a run.
 
+        Args:
+            task_id: the task.
+
         Raises:
             TaskNotFound: there is none.
         """
@@ -114,6 +122,9 @@ class AttemptCalls(Calls):
     def task_view(self, task_id: str) -> TaskView:
         """Return one task of a run with the progress of its open attempt.
 
+        Args:
+            task_id: the task.
+
         Raises:
             TaskNotFound: there is none.
         """
@@ -123,7 +134,11 @@ class AttemptCalls(Calls):
         return found
 
     def lease(self, agent_id: str) -> Lease | None:
-        """Return the lease that an agent holds, if it holds one."""
+        """Return the lease that an agent holds, or None if it holds none or is not registered.
+
+        Args:
+            agent_id: the agent.
+        """
         return self._read(lambda view: LEASES.read(view, agent_id).row)
 
     def holder(self, task_id: str, attempt: int) -> str | None:
@@ -131,6 +146,10 @@ class AttemptCalls(Calls):
 
         A past attempt is looked up in the newest 500 records of its run; if it is not among them, the agent that had
         the task last is returned. A future attempt has no agent: it may begin with any agent at any moment.
+
+        Args:
+            task_id: the task.
+            attempt: the number of the attempt, from 1.
 
         Raises:
             TaskNotFound: there is no such task.

@@ -43,6 +43,8 @@ class Calls:
     Raises:
         RuntimeError: by each of them, if it is awaited elsewhere; nothing was done.
         NotReady: by each of them, if the node has stopped, or stops while they wait.
+        StoreError: by each of them, if the store can't be read or written.
+        ActorError: by async methods, if what does the work crashes or does not answer in time.
     """
 
     def __init_subclass__(cls) -> None:
@@ -64,7 +66,11 @@ class Calls:
 
     @in_trio
     async def unless_draining(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
-        """Do the work and return its result; if the node drains meanwhile, cancel the work and return None."""
+        """Do the work and return its result; if the node drains meanwhile, cancel the work and return None.
+
+        Args:
+            work: an async function without arguments, such as `lambda: node.wait(session_id)`.
+        """
         result: ResultT | None = None
         async with open_nursery() as nursery:
 

@@ -20,7 +20,9 @@ class RefusedReplay:
     """A run that could not be retried, and why."""
 
     session_id: str
+    """The run."""
     error: Refusal
+    """Why; a `SessionConflict` for a run that has undone something, for example."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +32,7 @@ class Replayed:
     sessions: tuple[Session, ...]
     """The runs that were retried, as they are then."""
     refused: tuple[RefusedReplay, ...]
+    """The runs that could not be."""
     next_cursor: str | None
     """Where the next call continues; None once no dead letter is left."""
 
@@ -40,10 +43,10 @@ class DeadLetterCalls(SessionCalls):
     def dead_letters(
         self, *, limit: int = 100, cursor: str | None = None, workflow_id: str | None = None, code: str | None = None
     ) -> Page[DeadLetter]:
-        """List the dead letters, the newest first.
+        """Return a page of the dead letters, the newest first.
 
         Args:
-            limit: the most dead letters to return, from 1 to 500.
+            limit: the most letters to return, from 1 to 500. A page may have fewer, or none, without being the last.
             cursor: `next_cursor` of the page before.
             workflow_id: only those of runs of this workflow.
             code: only those that failed with this code.
@@ -58,6 +61,9 @@ class DeadLetterCalls(SessionCalls):
     def dead_letter(self, task_id: str) -> DeadLetter:
         """Return one dead letter.
 
+        Args:
+            task_id: the task that is one.
+
         Raises:
             DeadLetterNotFound: there is no such task, or it is not a dead letter.
         """
@@ -68,6 +74,9 @@ class DeadLetterCalls(SessionCalls):
 
     async def replay(self, task_id: str) -> Session:
         """Retry the run of a dead letter from everything in it that failed; return the session as it is then.
+
+        Args:
+            task_id: the task that is a dead letter.
 
         Raises:
             DeadLetterNotFound: the task is not a dead letter.
@@ -88,9 +97,13 @@ class DeadLetterCalls(SessionCalls):
             code: only those that failed with this code.
             cursor: `next_cursor` of the call before.
 
+        Returns:
+            the runs that were retried, those that could not be, and where the next call continues.
+
         Raises:
             InvalidDocument: the cursor is invalid.
-            StoreError, ActorError: some runs were not retried; their tasks are still dead letters.
+            StoreError, ActorError: some runs were not retried; their tasks are still dead letters. Several such errors
+                are raised as an `ExceptionGroup`.
         """
         page = self.dead_letters(
             limit=min(self._core.limits.replays_max, PAGE_MAX), cursor=cursor, workflow_id=workflow_id, code=code

@@ -27,6 +27,12 @@ class DefinitionCalls(Calls):
     def validate(self, document: Any) -> Definition:
         """Check a workflow document without saving it.
 
+        Args:
+            document: the document, as JSON values.
+
+        Returns:
+            what the document says, as a graph of tasks with all defaults.
+
         Raises:
             InvalidDocument: the document has faults; the error lists them all.
         """
@@ -35,9 +41,18 @@ class DefinitionCalls(Calls):
     async def save_definition(self, document: Mapping[str, Any]) -> SavedDefinition:
         """Save a workflow under its id. Changed content becomes a new revision; the same content changes nothing.
 
+        Runs that have begun keep the revision that they began with.
+
+        Args:
+            document: the document, as JSON values.
+
+        Returns:
+            what is saved under the id now.
+
         Raises:
             InvalidDocument: the document has faults; the error lists them all.
             NotReady: too many callers save this workflow at once.
+            StoreFull: there is no room for new work.
         """
         definition = self.validate(document)
         for _ in range(RACES_MAX):
@@ -62,6 +77,12 @@ class DefinitionCalls(Calls):
     def definition(self, workflow_id: str) -> tuple[SavedDefinition, Definition]:
         """Return what is saved under a workflow id. The document is a copy, which may be changed and saved again.
 
+        Args:
+            workflow_id: the workflow.
+
+        Returns:
+            the id's newest revision, and its definition, with the document as `document`.
+
         Raises:
             DefinitionNotFound: nothing is saved under it.
         """
@@ -76,7 +97,11 @@ class DefinitionCalls(Calls):
         return self._read(read)
 
     def definitions(self, *, limit: int = 100, cursor: str | None = None) -> Page[SavedDefinition]:
-        """List the saved workflow definitions, by id.
+        """Return a page of the saved workflow definitions, by id.
+
+        Args:
+            limit: the most definitions to return, from 1 to 500.
+            cursor: `next_cursor` of the page before.
 
         Raises:
             InvalidDocument: the limit is not from 1 to 500.
@@ -87,6 +112,9 @@ class DefinitionCalls(Calls):
         """Delete a saved workflow: no new run of it can be triggered by its id. Its runs go on and keep their content.
 
         A task of another workflow that starts a run of it fails from then on, as `workflow_not_found`.
+
+        Args:
+            workflow_id: the workflow.
 
         Raises:
             DefinitionNotFound: nothing is saved under this id.

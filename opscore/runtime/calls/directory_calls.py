@@ -36,6 +36,9 @@ class DirectoryCalls(AgentCalls):
         Args:
             directory: where the list comes from.
 
+        Returns:
+            the ids of the agents that were registered, were forgotten, or could not be.
+
         Raises:
             Exception: the directory's own errors, unchanged; nothing was changed then.
         """

@@ -62,9 +62,12 @@ class ScheduleCalls(Calls):
             at: the time of a single run, in Unix seconds. Give exactly one of `cron` and `at`.
             time_zone: the IANA name of the zone whose clock `cron` is matched against.
             missed: what becomes of due times that pass while the node is down, or can't start a run.
-            payload: the input of every run; JSON values, 256 KiB at most.
+            payload: the input of every run; JSON values, `value_bytes_max` (256 KiB) at most.
             agent_id: the agent of every run.
             schedule_id: its id; made up if not given. The same content under an existing id returns that schedule.
+
+        Returns:
+            the schedule, with its next due time.
 
         Raises:
             InvalidDocument: an argument has faults; the error lists them all.
@@ -72,6 +75,7 @@ class ScheduleCalls(Calls):
             LimitExceeded: as `trigger`, or there are `schedules_max` schedules already.
             ScheduleExists: the id belongs to a schedule with other content.
             NotReady: the node accepts nothing new.
+            ValueError, TypeError: the payload is not JSON, or an id is not a string.
         """
         now = self._core.clock.now()
         schedule = Schedule(
@@ -109,6 +113,9 @@ class ScheduleCalls(Calls):
     def schedule(self, schedule_id: str) -> Schedule:
         """Return a schedule.
 
+        Args:
+            schedule_id: the schedule.
+
         Raises:
             ScheduleNotFound: there is none.
         """
@@ -117,7 +124,12 @@ class ScheduleCalls(Calls):
     def schedules(
         self, *, limit: int = 100, cursor: str | None = None, workflow_id: str | None = None
     ) -> Page[Schedule]:
-        """List schedules by id.
+        """Return a page of schedules, by id.
+
+        Args:
+            limit: the most schedules to return, from 1 to 500. A page may have fewer, or none, without being the last.
+            cursor: `next_cursor` of the page before.
+            workflow_id: only those that start this workflow.
 
         Raises:
             InvalidDocument: the limit is not from 1 to 500.
@@ -125,7 +137,12 @@ class ScheduleCalls(Calls):
         return self._read(lambda view: views.schedules(view, limit=limit, cursor=cursor, workflow_id=workflow_id))
 
     def coming(self, schedule: Schedule, count: int) -> list[float]:
-        """Return the next due times of a schedule, at most `count`, in Unix seconds; none while it is paused."""
+        """Return the next due times of a schedule, in Unix seconds; none while it is paused.
+
+        Args:
+            schedule: the schedule, as a call has returned it.
+            count: the most due times to return.
+        """
         try:
             return due_times.coming(schedule, count)
         except InvalidDocument:
@@ -134,6 +151,13 @@ class ScheduleCalls(Calls):
 
     async def pause_schedule(self, schedule_id: str, *, paused: bool = True) -> Schedule:
         """Pause a schedule, or resume it. Due times that passed while it was paused start nothing.
+
+        Args:
+            schedule_id: the schedule.
+            paused: whether it is to be paused; False resumes it.
+
+        Returns:
+            the schedule as it is then.
 
         Raises:
             ScheduleNotFound: there is none.
@@ -148,6 +172,9 @@ class ScheduleCalls(Calls):
 
     async def delete_schedule(self, schedule_id: str) -> None:
         """Delete a schedule; the runs that it has started go on.
+
+        Args:
+            schedule_id: the schedule.
 
         Raises:
             ScheduleNotFound: there is none.

@@ -46,9 +46,12 @@ class SessionCalls(DefinitionCalls):
     ) -> Session:
         """Start a run. Once this returns, the run exists and no crash can lose it.
 
+        If the call is cancelled, the run may start all the same. With an idempotency key the call can be repeated.
+
         Args:
-            definition: the id of a saved workflow, or a workflow document.
-            payload: the run's input; JSON values, 256 KiB at most.
+            definition: the id of a saved workflow, or a workflow document. If nothing is saved under the document's id
+                yet, it is saved as well.
+            payload: the run's input; JSON values, `value_bytes_max` (256 KiB) at most.
             agent_id: the session's agent: it runs the tasks that name neither capability nor agent, and is preferred
                 for tasks whose capability it has.
             idempotency: the same key with the same body returns the session that it started before. If the key has
@@ -56,9 +59,16 @@ class SessionCalls(DefinitionCalls):
             labels: names and values by which the run is found; they override those of the definition.
             business_key: the caller's own name for the run; several runs may have the same.
 
+        Returns:
+            the run as it began, or as it is now if its idempotency key has started it before.
+
         Raises:
-            AgentNotFound, DefinitionNotFound, InvalidDocument, IdempotencyConflict, LimitExceeded: refused.
-            NotReady, QueueFull: no new run is accepted at present; try the same call again later.
+            AgentNotFound, DefinitionNotFound: there is no such agent, or nothing is saved under the id.
+            InvalidDocument: the document, the payload (by the workflow's `inputSchema`), a label or the business key
+                has faults; or a task names neither capability nor agent, and `agent_id` is not given.
+            IdempotencyConflict: the key was used with another body.
+            LimitExceeded: the payload is too large or nests too deeply.
+            NotReady, QueueFull, StoreFull: no new run is accepted at present; try the same call again later.
             ValueError, TypeError: the payload is not JSON, or an argument has the wrong type.
         """
         _check_kinds(definition, idempotency)
@@ -131,7 +141,7 @@ class SessionCalls(DefinitionCalls):
         return found
 
     def history(self, session_id: str, *, limit: int = 100, cursor: str | None = None) -> Page[JournalEntry]:
-        """Return the journal's records of a run, newest first; `history.attempts_of` groups them by attempt.
+        """Return a page of the journal's records of a run, newest first; `history.attempts_of` groups them by attempt.
 
         Args:
             session_id: the run.
@@ -158,7 +168,7 @@ class SessionCalls(DefinitionCalls):
         labels: Mapping[str, str] | None = None,
         business_key: str | None = None,
     ) -> Page[Session]:
-        """List sessions, newest first. A result that is too large for its row is only in `session`.
+        """Return a page of sessions, newest first. A result that is too large for its row is only in `session`.
 
         Args:
             limit: the most sessions to return, from 1 to 500. A page may have fewer, or none, without being the last.
@@ -174,7 +184,8 @@ class SessionCalls(DefinitionCalls):
             TypeError: the labels are not a mapping of strings, or the business key is not a string.
         """
         _check_finds(labels, business_key)
-        for value in (labels or {}).values():
+        for name, value in (labels or {}).items():
+            check_is_text(name, "a string as the name of a label")
             check_is_text(value, "a string as the value of a label")
         wanted = views.WantedSessions(
             status=status, workflow_id=workflow_id, agent_id=agent_id, labels=labels or {}, business_key=business_key
@@ -184,8 +195,13 @@ class SessionCalls(DefinitionCalls):
     async def wait(self, session_id: str) -> Session:
         """Wait until a session has ended, and return it. Use `trio.fail_after` to bound the wait.
 
+        Cancelling the wait does not concern the session. A session that is paused has not ended.
+
+        Args:
+            session_id: the run.
+
         Raises:
-            SessionNotFound: there is none.
+            SessionNotFound: there is none, or retention has removed it.
             NotReady: the node stopped before the session ended; the session continues at the next opening.
         """
         library = self._core.library
@@ -193,6 +209,11 @@ class SessionCalls(DefinitionCalls):
 
     async def wait_briefly(self, session_id: str, wait_s: float, *, tasks_bytes_max: int | None = None) -> SessionView:
         """Wait at most `wait_s` seconds for a session to end, less if the node drains; return it as it is then.
+
+        Args:
+            session_id: the run.
+            wait_s: how long to wait at most, in seconds.
+            tasks_bytes_max: as of `session`.
 
         Raises:
             SessionNotFound, NotReady: as `wait`.
@@ -226,10 +247,15 @@ class SessionCalls(DefinitionCalls):
             move: what to do.
             reason: why; kept with the session when it is cancelled, terminated or paused.
 
+        Returns:
+            the session after the move; while a cancelled run still has something to undo, it is `cancelling`.
+
         Raises:
             SessionNotFound: there is none.
-            SessionConflict: the move is impossible in the session's present status.
+            SessionConflict: the move is impossible in the session's present status. Only a failed run can be retried,
+                if it has undone nothing and is no child run.
             InvalidDocument: there is no such move.
+            LimitExceeded: the reason is larger than `value_bytes_max` (256 KiB).
             ValueError, TypeError: the reason is not a string, or can't be stored.
         """
         check_texts((reason,), self._core.limits)
@@ -243,14 +269,19 @@ class SessionCalls(DefinitionCalls):
         Args:
             session_id: the run.
             name: the name that a `signal` task of its definition waits for.
-            payload: becomes the result of that task; JSON values.
-            signal_id: makes the signal safe to send again: the same id has an effect once.
+            payload: becomes the result of that task; JSON values, `value_bytes_max` (256 KiB) at most.
+            signal_id: makes the signal safe to send again: the same id has an effect once; made up if not given.
+
+        Returns:
+            the signal, as it was kept when it was first sent.
 
         Raises:
             SessionNotFound: there is none.
             SessionConflict: the run has ended.
             InvalidDocument: no task of its definition waits for a signal of that name.
+            IdempotencyConflict: a signal with this id has another name or payload.
             LimitExceeded: the payload is too large, the id too long, or the run has too many signals.
+            ValueError, TypeError: the payload is not JSON, or the name or id is not a string.
         """
         self._known_session(session_id)
         for text in (name, signal_id or ""):

@@ -25,10 +25,11 @@ from opscore.runtime.journal.tables import (
     session_of,
 )
 from opscore.runtime.journal.typed_tables import Versioned, time_at
+from opscore.runtime.lease import Lease, Slot
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages.agent_available import AgentAvailable
-from opscore.runtime.models import Agent, Lease, Record, Session, SessionStatus, Slot, TaskStatus
+from opscore.runtime.models import Agent, Record, Session, SessionStatus, TaskStatus
 from opscore.runtime.store import Snapshot, Submission
 from opscore.runtime.waiting import (
     CAPABILITY,

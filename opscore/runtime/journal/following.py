@@ -25,7 +25,9 @@ class JournalEntry:
     """A record of the journal, and the sequence number of its commit."""
 
     sequence: int
+    """The sequence number; each record has one of its own, higher than those before it."""
     record: Record
+    """The record."""
 
 
 class Follower:

@@ -35,13 +35,19 @@ class JournalStatistics:
     """What the journal has done since the node was opened; durations are those of the newest commits, in seconds."""
 
     batches: int
+    """Transactions, each with one sync."""
     submissions: int
+    """What was committed in them: mostly several in one batch under load."""
     refused: int
+    """Submissions that were decided on rows which had changed by then, and were decided again."""
     in_line: int
     """Commits and loads that wait at the moment."""
     commit_s_median: float | None
+    """The duration that half of the commits did not exceed; None before the first."""
     commit_s_p99: float | None
+    """The duration that 99 % of them did not exceed."""
     commit_s_max: float | None
+    """The longest."""
 
 
 class JournalMeter:

@@ -6,17 +6,16 @@ import attrs
 
 from opscore.runtime import codec
 from opscore.runtime.journal.typed_tables import Document, Index, Table, at, named
+from opscore.runtime.lease import Lease, Slot
 from opscore.runtime.models import (
     Agent,
     AgentSource,
     IdempotentTrigger,
-    Lease,
     Record,
     SavedDefinition,
     Schedule,
     Session,
     Signal,
-    Slot,
     Task,
     TaskStatus,
 )

@@ -8,8 +8,9 @@ import attrs
 from opscore.actors.message import Message
 from opscore.runtime.delivery import Completed, Fact, Failed
 from opscore.runtime.errors import OpscoreError
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages.protocols import AgentProtocol
-from opscore.runtime.models import Agent, AgentSource, Assignment, Granted, Lease, Registration
+from opscore.runtime.models import Agent, AgentSource, Assignment, Granted, Registration
 
 ReplyT = TypeVar("ReplyT")
 

@@ -8,9 +8,10 @@ from opscore.actors.message import Message
 from opscore.runtime.definitions.definition import Definition
 from opscore.runtime.delivery import Completed, Failed, Lost, Undelivered
 from opscore.runtime.errors import OpscoreError
+from opscore.runtime.lease import Lease
 from opscore.runtime.messages.agent_available import AgentAvailable
 from opscore.runtime.messages.protocols import SessionProtocol
-from opscore.runtime.models import Assignment, Lease, Move, Session, Signal, Task
+from opscore.runtime.models import Assignment, Move, Session, Signal, Task
 from opscore.runtime.store import Submission
 
 ReplyT = TypeVar("ReplyT")

@@ -36,17 +36,23 @@ class Attempt:
     """One attempt of one task, as far as the records describe it."""
 
     task_id: str
+    """The task."""
     task_key: str
+    """The id that the definition gives the task."""
     number: int
+    """Counts from 1."""
     agent_id: str | None
     """The agent that had it; None for a wait for a signal, a delay or a child run."""
     dispatched_at: float | None = None
+    """When it was given to the agent, in Unix seconds, as the other times."""
     started_at: float | None = None
     """The first sign of life."""
     ended_at: float | None = None
+    """When it was over; None while it is open."""
     outcome: str | None = None
     """`completed`, `failed`, `cancelled`, or `requeued`: lost, undelivered or taken back, which spends no retry."""
     error: dict[str, Any] | None = None
+    """For an attempt that failed: `message` and `code`."""
 
 
 def history(view: Snapshot, session_id: str, *, limit: int, cursor: str | None) -> Page[JournalEntry] | None:

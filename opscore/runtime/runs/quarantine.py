@@ -16,8 +16,9 @@ from opscore.runtime.delivery import unknown_call
 from opscore.runtime.errors import StoreError
 from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import LEASES, OPEN_SESSIONS, SESSIONS, TASKS, OpenSession, record
+from opscore.runtime.lease import Lease
 from opscore.runtime.library import Library
-from opscore.runtime.models import Failure, Lease, Record, Session, SessionStatus, Task
+from opscore.runtime.models import Failure, Record, Session, SessionStatus, Task
 from opscore.runtime.runs.lifecycle import SESSION_TABLE, SessionEvent, TaskEvent
 from opscore.runtime.runs.releasing import earliest, start_by
 from opscore.runtime.runs.run import moved

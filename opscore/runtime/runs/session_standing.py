@@ -15,13 +15,14 @@ from opscore.runtime.delivery import Failed
 from opscore.runtime.errors import CommitUnanswered, NotReady, StaleAttempt, Superseded
 from opscore.runtime.evolving import evolve
 from opscore.runtime.journal.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, SLOTS, session_of
+from opscore.runtime.lease import Lease
 from opscore.runtime.library import Library
 from opscore.runtime.limits import Limits
 from opscore.runtime.messages import to_agent, to_dispatcher, to_session, to_timers
 from opscore.runtime.messages.addresses import Addresses, hint
 from opscore.runtime.messages.agent_available import AgentAvailable
 from opscore.runtime.messages.protocols import DispatcherProtocol, SessionProtocol
-from opscore.runtime.models import Lease, Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.runs import transitions
 from opscore.runtime.runs.assignments import assignment
 from opscore.runtime.runs.errands import Errands
@@ -190,8 +191,7 @@ class SessionStanding(Actor[SessionProtocol]):
             try:
                 next(making)
             except StopIteration as made:
-                submission: Submission = made.value
-                return submission
+                return made.value  # type: ignore[no-any-return]
             await trio.lowlevel.checkpoint()
 
     # --- what begins at once ------------------------------------------------------------------------------

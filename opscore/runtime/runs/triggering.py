@@ -57,6 +57,7 @@ class IdempotencyKey:
     path: str
     """Any text; the same key under another path is another key."""
     key: str
+    """The key, of 1 to 255 bytes in UTF-8."""
     body: Any = Body.WHAT_IS_ASKED
     """The body of the request, as JSON; by default, the arguments of the trigger."""
 

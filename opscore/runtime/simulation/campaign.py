@@ -30,11 +30,12 @@ agent never joins."""
 
 
 class Ending(StrEnum):
-    """How a run ended in a world."""
+    """How a run ended in a world: it has `completed`, has `failed` (for good, or was cancelled), or has not ended."""
 
     COMPLETED = "completed"
     FAILED = "failed"
     PAUSED = "paused"
+    """It waits for somebody to resume it, for example because its actor kept crashing."""
     UNENDED = "not ended"
     """It was still unfinished long after faults had stopped."""
     NOT_STARTED = "not started"
@@ -58,6 +59,7 @@ class Run:
     """The outcome of one run."""
 
     ending: Ending
+    """How it ended."""
     seconds: float | None = None
     """From its start to its end, in virtual seconds."""
     why: str = ""
@@ -73,6 +75,7 @@ class Wrong:
     kind: str
     """The same for all worlds that go wrong in the same way: a promise, an ending and its cause, or `late`."""
     why: str
+    """The sentence that says what is wrong."""
     promise: bool = False
     """Whether it is a broken promise of the runtime's, which no workflow can break by itself."""
 
@@ -82,7 +85,9 @@ class Outcome:
     """The outcome of one world, without its history, because there may be thousands of worlds."""
 
     scenario: Scenario
+    """The world that was played."""
     runs: tuple[Run, ...]
+    """Its runs, without child runs."""
     attempts: int
     """The number of attempts."""
     retries: int
@@ -92,17 +97,23 @@ class Outcome:
     lost: int
     """Attempts that were lost with their agent, or never reached it; they use up no retry."""
     faults: Counter[str]
+    """How often each fault happened."""
     broken: str | None
     """The promise of the runtime's that was broken, if any, and how."""
     promise: str | None
     """The name of that promise."""
     elapsed_s: float
+    """How long the world lasted, in virtual seconds."""
     handlers: Counter[str] = attrs.field(factory=Counter)
     """Why compensations and `onFailure` tasks failed permanently themselves, and how often."""
 
     @classmethod
     def of(cls, played: Played) -> "Outcome":
-        """Sum up a world that was played."""
+        """Return the outcome of a world that was played.
+
+        Args:
+            played: what `play` returned.
+        """
         broken = played.broken if played.broken is not None and played.broken.invariant not in _ENDS else None
         # A child run is part of the run that started it.
         begun = [session for session in played.sessions if session.parent_task_id is None]
@@ -130,7 +141,7 @@ class Outcome:
         )
 
     def wrong(self, within_s: float | None = None) -> Wrong | None:
-        """Say what is wrong: a broken promise, or a run that does not complete or takes too long; None if nothing is.
+        """Return what is wrong: a broken promise, or a run that did not complete or took too long; None if nothing is.
 
         Args:
             within_s: how long a run may take, in virtual seconds; None for any time.
@@ -224,9 +235,10 @@ def _standing(task: Task, signal: str | None) -> str:
 
 @attrs.frozen(kw_only=True)
 class Figures:
-    """The outcomes of many worlds, summed up."""
+    """The outcomes of many worlds, summed up; `attempts`, `retries`, `failures` and `lost` as in `Outcome`."""
 
     worlds: int
+    """How many worlds were played."""
     endings: Counter[Ending]
     """The number of runs by how they ended."""
     reasons: Counter[str]
@@ -250,7 +262,7 @@ class Figures:
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], within_s: float | None = None) -> "Figures":
-        """Sum up the outcomes of worlds.
+        """Return the figures of the outcomes of worlds.
 
         Args:
             outcomes: one for each world.
@@ -302,7 +314,11 @@ class Figures:
         return (*(f"{count} × {why}" for why, count in self.reasons.most_common()), *late, *broken)
 
     def percentile(self, percent: float) -> float | None:
-        """Return the duration that this percentage of the completed runs did not exceed, in virtual seconds."""
+        """Return the duration that so many of the completed runs did not exceed, in virtual seconds; None without any.
+
+        Args:
+            percent: the share, from 0 to 100.
+        """
         if not self.seconds:
             return None
         return self.seconds[max(0, math.ceil(len(self.seconds) * percent / 100) - 1)]
@@ -315,7 +331,7 @@ def campaign(
     invariants: Invariants = STANDARD,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> tuple[Outcome, ...]:
-    """Play a world for each seed.
+    """Play a world for each seed, and return their outcomes.
 
     Args:
         scenarios: the scenario, or a function that makes one from a seed.
@@ -342,6 +358,7 @@ class Weakness:
     scenario: Scenario
     """The scenario with this fault alone."""
     wrong: Wrong
+    """What goes wrong in it."""
 
 
 def alone(faults: Faults, name: str) -> Faults:
@@ -357,7 +374,7 @@ def weaknesses(
     names: Iterable[str] | None = None,
     invariants: Invariants = STANDARD,
 ) -> Iterator[Weakness]:
-    """Find the faults each of which alone makes a scenario go wrong.
+    """Yield the faults each of which alone makes a scenario go wrong. Yields each as soon as it is found.
 
     The scenario is played without any fault first. If it goes wrong then, no fault is to blame, and the search ends.
 

@@ -45,7 +45,11 @@ def _rate(per: str, usual: float, what: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class Faults:
-    """The rate of each fault: a chance from 0 to 1 for each occasion. A rate of 0 switches the fault off."""
+    """The rate of each fault: a chance from 0 to 1 for each occasion. A rate of 0, the default, switches the fault off.
+
+    Raises:
+        ValueError: a rate is not from 0 to 1.
+    """
 
     # --- the process
     process_dies: float = _rate(STEP, 0.0004, "the process is killed, between any two steps of any task")
@@ -124,7 +128,11 @@ class Faults:
         return tuple(name for name in fault_names() if getattr(self, name) > 0)
 
     def without(self, names: Iterable[str]) -> Self:
-        """Return a copy with some of the faults switched off."""
+        """Return a copy with some of the faults switched off.
+
+        Args:
+            names: the names of the faults.
+        """
         return attrs.evolve(self, **dict.fromkeys(names, 0.0))
 
 

@@ -38,7 +38,7 @@ OnScan: TypeAlias = Callable[[Rows], Iterable[str] | None]
 
 
 class InvariantBroken(AssertionError):
-    """An invariant does not hold."""
+    """The invariant named `invariant` does not hold; `what` says how."""
 
     def __init__(self, invariant: str, what: str) -> None:
         self.invariant = invariant

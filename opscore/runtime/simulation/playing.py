@@ -21,7 +21,7 @@ _FAILED: Final = "the simulated world broke a promise"
 
 
 class WorldFailed(AssertionError):
-    """A world broke a promise; the message says how to play it again, and what happened in it."""
+    """A world (`played`) broke a promise; the message says how to play it again, and what happened in it."""
 
     def __init__(self, played: "Played") -> None:
         self.played = played
@@ -38,7 +38,9 @@ class Played:
     """A scenario, and its outcome."""
 
     scenario: Scenario
+    """What was played."""
     history: History
+    """What happened in it; `history.timeline()` returns it as lines to read."""
     broken: InvariantBroken | None
     """The first promise that was broken, if any."""
     own: frozenset[str]
@@ -46,9 +48,11 @@ class Played:
     elapsed_s: float
     """How long the world lasted, in virtual seconds."""
     commits: int
+    """How many submissions the node committed."""
     sessions: tuple[Session, ...]
     """All runs in their last state, including those that retention removed."""
     tasks: tuple[Task, ...]
+    """All tasks of these runs, in their last state."""
     lasted: Mapping[str, float]
     """The duration of each run that has ended, by its id, in virtual seconds, whatever the node's wall clock showed."""
     attempts: Counter[TaskStatus]
@@ -75,15 +79,26 @@ class Played:
 def play(scenario: Scenario, invariants: Invariants = STANDARD) -> Played:
     """Play a scenario to its end, or until a promise is broken.
 
+    It runs trio by itself, and blocks whatever calls it until the world is over.
+
     Args:
         scenario: the world to play.
         invariants: the promises to check.
 
+    Returns:
+        what came of it. A broken promise raises nothing here, but in `Played.check`.
+
     Raises:
         InvalidDocument: one of its workflows is invalid. No run of it would start, so nothing could fail.
+        ValueError: a trigger names a workflow by an index that the scenario does not have.
+        RuntimeError: it is called inside of trio.
     """
     for document in (*scenario.workflows, *scenario.saved):
         parse(document, scenario.limits)
+    for number, trigger in enumerate(scenario.triggers):
+        if not 0 <= trigger.workflow < len(scenario.workflows):
+            known = f"the scenario has {len(scenario.workflows)} workflows"
+            raise ValueError(f"trigger {number} starts workflow {trigger.workflow}, counted from 0, and {known}")
     deaths = Deaths()
     # Observing every step makes a world slower, so it is done only where a fault can happen between two steps.
     instruments = [deaths] if any(name in BETWEEN_STEPS for name in scenario.faults.on()) else []

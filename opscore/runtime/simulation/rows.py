@@ -29,17 +29,16 @@ from opscore.runtime.journal.tables import (
     Revision,
 )
 from opscore.runtime.journal.typed_tables import Table
+from opscore.runtime.lease import Lease, Slot
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.models import (
     Agent,
     AgentSource,
-    Lease,
     Record,
     SavedDefinition,
     Schedule,
     Session,
     Signal,
-    Slot,
     Task,
     TaskStatus,
 )
@@ -62,9 +61,13 @@ class Change:
     """A row before and after a commit; None if it did not exist."""
 
     table: str
+    """The name of its table, such as `tasks`."""
     key: str
+    """The row's id."""
     before: Any
+    """The row before the commit, such as a `Task`."""
     after: Any
+    """The row after the commit."""
 
 
 @attrs.frozen
@@ -72,15 +75,22 @@ class Commit:
     """One submission, as it was applied."""
 
     version: int
+    """Its sequence number."""
     at: float
     """Wall time, in Unix seconds."""
     changes: tuple[Change, ...]
+    """The rows that it changed."""
     records: tuple[Record, ...]
+    """The records of the journal that it adds."""
     removed_records: tuple[int, ...] = ()
     """The sequence numbers of the records that it removes."""
 
     def of(self, table: str) -> list[Change]:
-        """Return the changes to one table."""
+        """Return the changes to one table.
+
+        Args:
+            table: the table's name, such as `tasks`.
+        """
         return self._by_table.get(table, [])
 
     @functools.cached_property
@@ -110,6 +120,10 @@ def _attempt(lease: Lease | None) -> tuple[str, int] | None:
 
 class Rows(Marks):
     """All rows as of the newest commit, for invariants to read.
+
+    `agents`, `leases`, `slots`, `sessions`, `tasks`, `signals`, `schedules` and `saved` hold the rows by their ids; a
+    lease by its agent's. `limits` are those of the node, `faults` the names of those that may happen, and `now()` is
+    the wall time.
 
     Args:
         limits: the limits of the node.
@@ -166,7 +180,11 @@ class Rows(Marks):
         return any(name.startswith(IN_THE_NODE) for name in self.faults)
 
     def definition(self, session: Session) -> Definition:
-        """Return the definition that a session runs."""
+        """Return the definition that a session runs.
+
+        Args:
+            session: the run.
+        """
         found = self._definitions.get(session.definition_key)
         if found is None:
             # It was validated at its admission, and is not validated again, here as in the node.
@@ -179,11 +197,19 @@ class Rows(Marks):
         return [self.definition(session) for session in self.sessions.values()]
 
     def task(self, task_id: str) -> Task:
-        """Return a task as it is, or was when it was removed."""
+        """Return a task as it is, or was when it was removed.
+
+        Args:
+            task_id: the task.
+        """
         return self.tasks.get(task_id) or self.gone_tasks[task_id]
 
     def session(self, session_id: str) -> Session | None:
-        """Return a session as it is, or was when it was removed; None if there never was one."""
+        """Return a session as it is, or was when it was removed; None if there never was one.
+
+        Args:
+            session_id: the run.
+        """
         return self.sessions.get(session_id) or self.gone.get(session_id)
 
     def _session_of(self, task: Task) -> Session:
@@ -197,7 +223,11 @@ class Rows(Marks):
         return agent is not None and agent.source is AgentSource.LOCAL
 
     def task_definition(self, task: Task) -> TaskDefinition:
-        """Return the definition of a task."""
+        """Return the definition of a task.
+
+        Args:
+            task: the task.
+        """
         return self.definition(self._session_of(task)).tasks[task.ordinal]
 
     def bounds_of(self, task: Task) -> dict[str, DispatchLimit]:
@@ -213,11 +243,19 @@ class Rows(Marks):
         return found
 
     def tasks_of(self, session_id: str) -> list[Task]:
-        """Return the tasks of a session in the order of its definition, without `forEach` items."""
+        """Return the tasks of a session in the order of its definition, without `forEach` items.
+
+        Args:
+            session_id: the run.
+        """
         return [task for task in self.every_task_of(session_id) if task.item is None]
 
     def every_task_of(self, session_id: str) -> list[Task]:
-        """Return the tasks of a session, with each task's `forEach` items after it."""
+        """Return the tasks of a session, with each task's `forEach` items after it.
+
+        Args:
+            session_id: the run.
+        """
         found = [self.tasks[task_id] for task_id in self._tasks_of.get(session_id, ())]
         return sorted(found, key=lambda task: (task.ordinal, -1 if task.item is None else task.item))
 

@@ -29,17 +29,22 @@ class Trigger:
     """A client that starts a run, and repeats its request until that is accepted."""
 
     at_s: float = 0.0
+    """When it asks first."""
     workflow: int = 0
     """The index of one of the scenario's workflows."""
     payload: Any = None
+    """The run's input, in JSON."""
     agent_id: str | None = None
+    """The run's agent; needed if a task names neither capability nor agent."""
     key: str | None = None
     """The idempotency key, which two triggers may share; None for one of its own."""
     says_body: bool = True
     """Whether it says the body that its key stands for (workflow and payload). If not, the key stands for all that the
     trigger asks for."""
     labels: Mapping[str, str] = attrs.field(factory=dict)
+    """The run's labels."""
     business_key: str | None = None
+    """The run's business key."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,8 +52,11 @@ class Cordon:
     """An operator who cordons an agent for a while, so that it gets no new work."""
 
     agent_id: str
+    """The agent, as `AgentModel.ids` names it."""
     at_s: float = 0.0
+    """When it is cordoned."""
     lasts_s: float = 60.0
+    """How long until it is put back, in seconds."""
     drains: bool = False
     """Whether the operator drains the agent: waits, for that time at most, until it holds no lease."""
 
@@ -70,6 +78,7 @@ class Steering:
     below: bool = False
     """Whether to steer one of its child runs instead, if its tasks wait for any."""
     reason: str | None = None
+    """Why, as the run keeps it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +92,7 @@ class Telling:
     at_s: float = 0.0
     """Seconds after the run was accepted."""
     payload: Any = None
+    """The signal's payload, in JSON."""
 
 
 @attrs.frozen(kw_only=True)
@@ -90,6 +100,7 @@ class Sweep:
     """An operator who discards or retries the dead letters that exist at a given time."""
 
     at_s: float = 0.0
+    """When the operator looks."""
     replays: bool = False
     """Whether to retry each of them, instead of discarding it."""
     code: str | None = None
@@ -101,8 +112,11 @@ class Look:
     """Somebody who lists runs by their labels and business key."""
 
     at_s: float = 0.0
+    """When they look."""
     labels: Mapping[str, str] = attrs.field(factory=dict)
+    """The labels that the runs have to have."""
     business_key: str | None = None
+    """The business key that the runs have to have; None for any."""
     limit: int = 100
     """The number of runs on a page; all pages are read."""
 
@@ -114,13 +128,17 @@ class Calendar:
     workflow_id: str
     """One of the scenario's saved workflows."""
     cron: str | None = None
+    """A cron expression, in UTC."""
     in_s: float | None = None
     """A single due time, in seconds after the request; either this or `cron`."""
     agent_id: str | None = None
     """The agent of its runs."""
     missed: Missed = Missed.ONCE
+    """The policy for missed times."""
     at_s: float = 0.0
+    """When it is created."""
     lasts_s: float = 120.0
+    """How long until it is deleted, in seconds."""
     pauses_after_s: float | None = None
     """Seconds from its creation to a pause, which lasts for the rest of `lasts_s`; None for no pause."""
     other: Missed | None = None
@@ -136,23 +154,35 @@ class Scenario:
     """Everything that defines a world. Times are virtual seconds from its beginning."""
 
     seed: int = 0
+    """Decides the order of events and everything that happens by chance."""
     workflows: Sequence[Mapping[str, Any]] = ()
+    """The documents of the workflows that triggers start."""
     saved: Sequence[Mapping[str, Any]] = ()
     """Workflows that are saved at the beginning, so that schedules and other workflows can start them by their id."""
     agents: Sequence[AgentModel] = ()
+    """The fleet."""
     triggers: Sequence[Trigger] = ()
+    """The clients that start runs."""
     cordons: Sequence[Cordon] = ()
+    """The operators who cordon agents."""
     steerings: Sequence[Steering] = ()
+    """The operators who steer runs."""
     tellings: Sequence[Telling] = ()
+    """The signals that are sent."""
     calendars: Sequence[Calendar] = ()
+    """The schedules that are created."""
     sweeps: Sequence[Sweep] = ()
+    """The operators who look after dead letters."""
     looks: Sequence[Look] = ()
+    """Those who list runs."""
     faults: Faults = Faults()
+    """What goes wrong, and how often; nothing by default."""
     faults_until_s: float = 300.0
     """When faults stop. After that, every run has to end."""
     settle_s: float = 6 * 3_600.0
     """How long after `faults_until_s` all runs have to have ended."""
     limits: Limits = SIMULATED_LIMITS
+    """The limits of the node."""
 
     def python(self, own: str | None = None) -> str:
         """Return this scenario as a Python script that plays it again.

@@ -52,6 +52,9 @@ def smallest(
         promise: whether the failure is a broken promise, and not that of a workflow. Then signals and agents may be
             removed as well, because missing ones break no promise.
         on_smaller: called with every smaller scenario that fails.
+
+    Returns:
+        the smallest scenario found that fails, which is the one given if none is smaller.
     """
     return _Shrinking(scenario, fails, plays, seeds, invariants, on_smaller, promise=promise).run()
 

@@ -27,17 +27,8 @@ from opscore.runtime.journal.tables import (
     TASKS,
 )
 from opscore.runtime.journal.typed_tables import Index, Table
-from opscore.runtime.models import (
-    SESSION_ENDED,
-    TASK_OPEN,
-    Lease,
-    Record,
-    SavedDefinition,
-    Session,
-    Slot,
-    Task,
-    TaskStatus,
-)
+from opscore.runtime.lease import Lease, Slot
+from opscore.runtime.models import SESSION_ENDED, TASK_OPEN, Record, SavedDefinition, Session, Task, TaskStatus
 from opscore.runtime.runs.lifecycle import KIND_DEAD, KIND_DISCARDED
 from opscore.runtime.storage import sealing
 from opscore.runtime.storage.lmdb_snapshot import LmdbSnapshot

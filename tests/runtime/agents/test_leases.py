@@ -4,8 +4,8 @@ import attrs
 import pytest
 
 from opscore.runtime.agents import leases
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Lease
 from tests.runtime.small_runs import dispatched, run_of
 
 LIMITS = Limits()

@@ -7,7 +7,7 @@ import pytest
 
 from opscore.runtime.agents.reports import Alive, Meaning, Nothing, meaning, normalise
 from opscore.runtime.delivery import Completed, Failed, Lost
-from opscore.runtime.models import Lease
+from opscore.runtime.lease import Lease
 
 MINE = {"opscore_task_id": "ses.0"}
 OTHER = {"opscore_task_id": "ses.1"}

@@ -3,7 +3,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from opscore.runtime.journal.feed import Feed
 from opscore.runtime.journal.tables import AGENTS, LEASES, OPEN_SESSIONS, SESSIONS, OpenSession
-from opscore.runtime.models import Agent, Lease
+from opscore.runtime.lease import Lease
+from opscore.runtime.models import Agent
 from opscore.runtime.store import Delete, Submission
 
 

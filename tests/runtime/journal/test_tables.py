@@ -24,18 +24,17 @@ from opscore.runtime.journal.tables import (
     tasks_of,
 )
 from opscore.runtime.journal.typed_tables import Table
+from opscore.runtime.lease import Lease, Slot
 from opscore.runtime.models import (
     Agent,
     AgentSource,
     IdempotentTrigger,
-    Lease,
     Missed,
     Record,
     SavedDefinition,
     Schedule,
     Session,
     Signal,
-    Slot,
     Task,
     TaskStatus,
 )

@@ -12,9 +12,10 @@ from opscore.actors.actor import Routes
 from opscore.actors.errors import ActorFailed
 from opscore.runtime.agents.agent import AgentActor
 from opscore.runtime.dispatch.dispatcher import DispatcherActor
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import DispatchLimit, Limits
 from opscore.runtime.messages import to_agent, to_dispatcher, to_session
-from opscore.runtime.models import Lease, TaskStatus
+from opscore.runtime.models import TaskStatus
 from opscore.runtime.node import Node
 from opscore.runtime.runs.run import Run
 from opscore.runtime.runs.session import SessionActor

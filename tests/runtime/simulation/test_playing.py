@@ -180,6 +180,14 @@ def test_a_workflow_that_is_not_valid_is_refused_before_a_world_in_which_nothing
         play(scenario(**{place: [misspelt]}))
 
 
+@pytest.mark.parametrize("workflow", [1, -1])
+def test_a_trigger_of_a_workflow_that_is_not_there_is_refused_before_the_world_begins(workflow: int) -> None:
+    with pytest.raises(
+        ValueError, match=f"trigger 0 starts workflow {workflow}, counted from 0, and the scenario has 1 "
+    ):
+        play(scenario(triggers=[Trigger(workflow=workflow)]))
+
+
 # --- promises of one's own ------------------------------------------------------------------------------------
 
 

@@ -16,8 +16,9 @@ from opscore.runtime.errors import SessionNotFound
 from opscore.runtime.journal.opening import open_reader, open_store
 from opscore.runtime.journal.tables import LEASES, OPEN_SESSIONS, REVISIONS, SESSIONS, TASKS, OpenSession
 from opscore.runtime.journal.typed_tables import Table
+from opscore.runtime.lease import Lease
 from opscore.runtime.limits import Limits
-from opscore.runtime.models import Lease, Move, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import Move, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation import Invariants, play, world
 from opscore.runtime.simulation.disk import Disk
 from opscore.runtime.simulation.drawing import drawn

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from opscore.runtime.journal.tables import LEASES, SLOTS
-from opscore.runtime.models import Lease, Task
+from opscore.runtime.lease import Lease
+from opscore.runtime.models import Task
 from opscore.runtime.simulation.rows import Commit, Rows
 
 _EPSILON_S: Final = 1e-6

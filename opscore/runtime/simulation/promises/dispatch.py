@@ -8,7 +8,8 @@ from typing import Final
 from opscore.runtime.agents.availability import fresh_s, is_suspected, silence_s
 from opscore.runtime.definitions.definition import Role
 from opscore.runtime.journal.tables import AGENTS, LEASES, TASKS
-from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, Lease, SessionStatus, Task, TaskStatus
+from opscore.runtime.lease import Lease
+from opscore.runtime.models import STATE_IDLE, Agent, AgentSource, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.bounds import may_be_held_back
 from opscore.runtime.simulation.promises.tasks import COMMITS_WITHIN_S
 from opscore.runtime.simulation.rows import Commit, Rows

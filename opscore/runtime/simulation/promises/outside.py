@@ -1,16 +1,19 @@
 """Promises to the outside: replies, deliveries, and that every run ends."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from opscore.runtime.definitions.definition import TaskKind
 from opscore.runtime.definitions.labels import label_faults
 from opscore.runtime.journal.tables import LEASES, SIGNALS
-from opscore.runtime.models import SESSION_ENDED, Assignment, Lease, Move, Session, SessionStatus, Task, TaskStatus
+from opscore.runtime.models import SESSION_ENDED, Assignment, Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.keeping import key_is_over
 from opscore.runtime.simulation.rows import Commit, Rows
+
+if TYPE_CHECKING:
+    from opscore.runtime.lease import Lease
 
 _ACTORS_CRASH: Final = frozenset({"actor_raises", "run_poisoned"})
 """The faults that make actors raise."""
@@ -29,7 +32,9 @@ class Reply:
     """`trigger`, `complete`, `fail`, `heartbeat`, `register`, `report`, `claim`, `steer`, `signal`, `discard`,
     `schedule`, `drain`, `replay` or `look`."""
     arguments: dict[str, Any]
+    """What was asked, such as `session_id` and `move` of `steer`; those that invariants of opscore look at."""
     value: Any
+    """What the node returned."""
 
 
 def accepted_is_durable(reply: Reply, rows: Rows) -> Iterator[str]:

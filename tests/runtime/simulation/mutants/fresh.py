@@ -28,7 +28,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="timeout-waits-for-silence",
         breaks="An attempt longer than its timeout fails although its agent shows life: here it goes on for as long as it does.",
-        module="opscore/runtime/models.py",
+        module="opscore/runtime/lease.py",
         old="""        times = (self.expires_at, self.timeout_at)
 """,
         new="""        times = (self.expires_at, self.expires_at)
