@@ -243,15 +243,19 @@ def test_ctrl_c_tells_what_is_known_and_exits_with_130(path: Path) -> None:
     leader, follower = pty.openpty()
     with subprocess.Popen(arguments, cwd=path, stdout=subprocess.PIPE, stderr=follower, text=True) as process:
         os.close(follower)
-        told, ends_at = "", time.monotonic() + PATIENCE_S
-        while not re.search(r"world ([2-9]|\d\d+) of 100,000", told):
-            assert time.monotonic() < ends_at, told
-            if select.select([leader], [], [], 1.0)[0]:
-                told += os.read(leader, 4_096).decode()
-        process.send_signal(signal.SIGINT)
-        assert process.stdout is not None
-        said = json.loads(process.stdout.read())
-        assert process.wait(PATIENCE_S) == 130
+        try:
+            told, ends_at = "", time.monotonic() + PATIENCE_S
+            while not re.search(r"world ([2-9]|\d\d+) of 100,000", told):
+                assert time.monotonic() < ends_at, told
+                if select.select([leader], [], [], 1.0)[0]:
+                    told += os.read(leader, 4_096).decode()
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            said = json.loads(process.stdout.read())
+            assert process.wait(PATIENCE_S) == 130
+        finally:
+            # Leaving the block waits for it, which would hide why the test failed.
+            process.kill()
     os.close(leader)
     assert said["interrupted"] is True
     assert 2 <= said["worlds"]["played"] < 100_000
