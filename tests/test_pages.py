@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 README = "{'greet': {'greeting': 'Hello, Ada!'}}"
 SAYS = {
     "README.md": [README],
-    "docs/guide/embedding.md": ["{'pages': 2}", "{'greet': 'Hello, Ada!'}"],
+    "docs/guide/embedding.md": ["{'pages': 2}", "{'greet': 'Hello, Ada!'}", "{'greet': 'Hello, Ada!'}"],
     "docs/guide/schedules.md": ["{'books': 'books of Bonn closed'}"],
 }
 """What each example of a page prints, in the order of the page."""

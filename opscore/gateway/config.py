@@ -33,7 +33,7 @@ TABLE = "opscore"
 VARIABLE_PREFIX = "OPSCORE_"
 _CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
 _CLIENTS_VARIABLE = f"{VARIABLE_PREFIX}URL"
-"""Where agents and clients find the server, by the guide's convention; whoever starts a server beside them sets it too."""
+"""Where the guide's agents find the server. It is no setting, but a server may be started in their environment."""
 DATA_THERE = MappingProxyType({"data": "Directory of the store; it must exist."})
 """The help of `data` for commands that don't create the directory."""
 
