@@ -24,7 +24,8 @@ def shown(survey: Survey, path: Path, now: float) -> str:
     with console.capture() as captured:
         console.print(_overview(survey, path, now))
         console.print(_tables(survey))
-    return captured.get().rstrip()
+    # Rich fills each line of a table with spaces, up to the table's width.
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 def _overview(survey: Survey, path: Path, now: float) -> Table:

@@ -322,8 +322,11 @@ def test_a_payload_that_no_run_could_begin_with_is_refused_before_the_first_worl
     (path / "strict.yaml").write_text(f"{{id: strict, inputSchema: {schema}, tasks: [{{taskId: a, agentId: b}}]}}")
     done = run("strict.yaml", cwd=path)
     assert done.returncode == 2
-    assert "--payload does not fit the inputSchema of strict.yaml" in done.stderr
+    assert "a run without --payload does not fit the inputSchema of strict.yaml" in done.stderr
     assert "the whole: null is not of type 'object'" in done.stderr
+    done = run("strict.yaml", "--payload", "[7]", cwd=path)
+    assert done.returncode == 2
+    assert "opscore: --payload does not fit the inputSchema of strict.yaml" in done.stderr
     assert run("strict.yaml", "--payload", '{"order": 7}', "--faults", "none", "--seeds", "1", cwd=path).returncode == 0
 
 

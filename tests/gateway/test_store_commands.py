@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,6 +134,7 @@ def test_an_export_takes_the_place_of_no_file(path: Path) -> None:
 
 def test_statistics_are_shown_for_people(path: Path) -> None:
     shown = run("stats", cwd=path).stdout.decode()
+    assert not re.search(r" \n", shown), "a line ends with what it says"
     for part in (
         "6 unfinished, 2 ended",
         "40 records",
