@@ -355,8 +355,8 @@ def open_nursery() -> AbstractAsyncContextManager[trio.Nursery]:
 class _Nursery:
     """The context manager of `open_nursery`.
 
-    With a generator, each block that is cancelled would leave a cycle on Python 3.13: the cancellation, its traceback,
-    the generator's frame in it, and the frame of `contextlib` behind that, which refers to the cancellation.
+    With a generator, each block that is cancelled would leave a cycle since Python 3.12: the cancellation, its
+    traceback, the generator's frame in it, and the frame of `contextlib` behind that, which refers to the cancellation.
     """
 
     __slots__ = ("_inner",)
