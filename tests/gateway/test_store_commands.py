@@ -73,8 +73,15 @@ def test_brackets_and_colons_in_the_name_of_a_directory_are_shown_as_they_are(pa
     (path / name).parent.mkdir()
     (path / "opscore-data").rename(path / name)
     done = run("stats", "--data", name, cwd=path)
-    # Wherever it goes on in another line.
-    assert f"{path / name},format" in "".join(done.stdout.decode().split()), done.stderr.decode()
+    assert f"{path / name}, format" in done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_line_of_statistics_is_a_line_however_long_the_path(path: Path) -> None:
+    long = path.joinpath(*["directory" * 5] * 6)
+    long.mkdir(parents=True)
+    (path / "opscore-data").rename(long / "data")
+    done = run("stats", "--data", long / "data", cwd=path)
+    assert f"{long / 'data'}, format" in done.stdout.decode(), done.stderr.decode()
 
 
 def test_the_commands_work_beside_a_process_that_has_the_directory_open(path: Path) -> None:
