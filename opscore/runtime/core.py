@@ -367,7 +367,7 @@ class _Nursery:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         try:
             return await self._inner.__aexit__(kind, error, traceback)
         except BaseExceptionGroup as group:
