@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 README = "{'greet': {'greeting': 'Hello, Ada!'}}"
 SAYS = {
     "README.md": [README],
-    "docs/guide/embedding.md": ["{'pages': 2}", "{'greet': 'Hello, Ada!'}"],
+    "docs/guide/embedding.md": ["{'pages': 2}", "{'greet': 'Hello, Ada!'}", "{'greet': 'Hello, Ada!'}"],
     "docs/guide/schedules.md": ["{'books': 'books of Bonn closed'}"],
     "docs/reference/runtime.md": ["[{'price': 120}, None] empty"],
     "docs/reference/simulation.md": ["['completed', 'completed', 'completed']"],

@@ -5,7 +5,8 @@ import functools
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
 from typing import Any, Final
 
 import trio
@@ -343,25 +344,43 @@ async def _raise(error: CommitUncertain) -> None:
     raise error
 
 
-@asynccontextmanager
-async def open_nursery() -> AsyncIterator[trio.Nursery]:
+def open_nursery() -> AbstractAsyncContextManager[trio.Nursery]:
     """Open a nursery that raises a single error as itself and not in a group, because its caller sees no nursery.
 
     The error takes precedence over a cancellation at the same moment. `CommitUncertain` takes precedence over every
     other error, because the others are its consequences.
     """
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            yield nursery
-    except BaseExceptionGroup as group:
-        failure = _what_matters(group)
-    if failure is not None:
+    return _Nursery()
+
+
+class _Nursery:
+    """The context manager of `open_nursery`.
+
+    With a generator, each block that is cancelled would leave a cycle since Python 3.12: the cancellation, its
+    traceback, the generator's frame in it, and the frame of `contextlib` behind that, which refers to the cancellation.
+    """
+
+    __slots__ = ("_inner",)
+
+    async def __aenter__(self) -> trio.Nursery:
+        self._inner = trio.open_nursery()
+        return await self._inner.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await self._inner.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as group:
+            failure = _what_matters(group)
+        finally:
+            del error, traceback  # The error may be the one that is raised below, with this frame in its traceback.
         context = failure.__context__
         try:
             raise failure from None
         finally:
-            # Each block that is cancelled would leave a cycle: this frame, and the group as context, refer to it.
+            # Here, too, each block that is cancelled would leave a cycle: this frame, and the group as context, refer
+            # to the error.
             failure.__context__ = context
             del failure, context
 

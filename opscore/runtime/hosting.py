@@ -1,4 +1,4 @@
-"""Trio as a guest of a running asyncio loop, and calls from asyncio into it.
+"""Trio as a guest of a running asyncio loop, and calls between the two.
 
 Both loops share one thread: a call is a trio task started from asyncio, and its result is set straight on the
 awaiter's future. What runs inside is up to the caller, who names one trio context manager to hold open::
@@ -6,11 +6,13 @@ awaiter's future. What runs inside is up to the caller, who names one trio conte
     async with open_guest(open_runtime) as guest:  # asyncio, with or without uvloop
         await guest.call(guest.value.trigger, request)  # `trigger` runs in trio
 
+In the other direction, `guest.call_host` runs an asyncio function for a trio task.
 Inside a call, sniffio and anyio see trio, outside asyncio. See docs/adr/0002-uvicorn-with-trio-as-guest.md.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -69,6 +71,11 @@ class Guest(Generic[T]):
     """What the trio context manager yielded, such as a `Node`, whose plain methods may be called from asyncio."""
 
     def __init__(self, open_value: Callable[[], AbstractAsyncContextManager[T]]) -> None:
+        if trio.lowlevel.in_trio_run():
+            raise RuntimeError(
+                "a loop can have one guest at a time: to open several runtimes, "
+                "open them in one context manager, and give that to `open_guest`"
+            )
         self._open_value = open_value
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[bool] = self._loop.create_future()
@@ -110,6 +117,7 @@ class Guest(Generic[T]):
         Raises:
             GuestClosed: Closing had begun (`begun` is false), or began while the call ran (`begun` is true).
             RuntimeError: It is called in another loop than the one that opened the guest; nothing was done.
+            TypeError: It was given a coroutine, or a function that is not async.
             BaseException: Whatever the function raised, unchanged.
         """
         if _running_loop() is not self._loop:
@@ -136,6 +144,52 @@ class Guest(Generic[T]):
         finally:
             # The traceback of a raised error holds this frame; without this, each error would be a reference cycle.
             del call
+
+    async def call_host(
+        self,
+        async_fn: Callable[ArgumentsT, Coroutine[Any, Any, R]],
+        /,
+        *args: ArgumentsT.args,
+        **kwargs: ArgumentsT.kwargs,
+    ) -> R:
+        """Run an async function as a task of the host's loop, from trio, and wait for its result.
+
+        This is how the function of an agent uses a library that needs asyncio. The task sees the caller's context
+        variables. Cancelling the caller cancels the task and waits until it has ended; an error of the task then
+        replaces the cancellation, a result does not.
+
+        Args:
+            async_fn: An async function written for asyncio.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            What the function returned.
+
+        Raises:
+            RuntimeError: It is called outside of the guest's trio, and nothing was done; or something else than the
+                caller cancelled the task.
+            BaseException: Whatever the function raised, unchanged.
+        """
+        if not (trio.lowlevel.in_trio_task() and trio.lowlevel.current_trio_token() is self._token):
+            raise RuntimeError("`guest.call_host` is called in the guest's trio; in asyncio, await the function itself")
+        task = self._loop.create_task(async_fn(*args, **kwargs))
+        ended = trio.Event()
+        task.add_done_callback(lambda _: ended.set())
+        try:
+            try:
+                await ended.wait()
+            except trio.Cancelled:
+                task.cancel()
+                with trio.CancelScope(shield=True):
+                    await ended.wait()
+                if task.cancelled() or task.exception() is None:
+                    raise
+            if task.cancelled():
+                raise RuntimeError("the task in the host's loop was cancelled, and not by its caller")
+            return task.result()
+        finally:
+            del task  # As in `call`, because the error's traceback holds this frame.
 
     async def wait_ended(self) -> None:
         """Wait until the trio run is over.
@@ -184,7 +238,7 @@ class Guest(Generic[T]):
         self._calls_begun += 1
         try:
             with call.scope:
-                call.succeed(await async_fn(*args, **kwargs))
+                call.succeed(await _begin(async_fn, args, kwargs))
         except BaseException as error:  # noqa: BLE001 — every error belongs to the awaiter.
             call.fail(_reason(error))
         finally:
@@ -311,6 +365,16 @@ async def _outlast(future: "asyncio.Future[Any]") -> bool:
         except asyncio.CancelledError:
             interrupted = True
     return interrupted
+
+
+def _begin(async_fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
+    if inspect.iscoroutine(async_fn):
+        async_fn.close()
+        raise TypeError("a guest calls the function itself: `guest.call(function, …)`, not `guest.call(function(…))`")
+    begun: object = async_fn(*args, **kwargs)
+    if not isinstance(begun, Awaitable):
+        raise TypeError(f"{getattr(async_fn, '__qualname__', async_fn)} is not async: call it without `guest.call`")
+    return begun
 
 
 def _reason(error: BaseException) -> BaseException:

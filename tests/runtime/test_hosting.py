@@ -53,6 +53,17 @@ def test_a_call_hands_on_positional_and_keyword_arguments_whatever_they_are_call
     run(main)
 
 
+def test_a_call_of_what_is_no_async_function_says_so(run: Run[None]) -> None:
+    async def main() -> None:
+        async with open_guest(nothing) as guest:
+            with pytest.raises(TypeError, match=r"^Guest\.statistics is not async: call it without `guest\.call`"):
+                await guest.call(guest.statistics)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match=r"the function itself: `guest\.call\(function, …\)`"):
+                await guest.call(echo("a coroutine"))  # type: ignore[arg-type]
+
+    run(main)
+
+
 def test_a_call_from_another_loop_is_refused_and_says_how_it_is_made(run: Run[None]) -> None:
     async def main() -> None:
         async with open_guest(nothing) as guest:

@@ -243,3 +243,14 @@ def test_one_guest_can_follow_another_on_the_same_loop(run: Run[None]) -> None:
                 assert await guest.call(echo, "again") == "again"
 
     run(main)
+
+
+def test_a_second_guest_on_the_same_loop_is_refused_and_says_what_to_do(run: Run[None]) -> None:
+    async def main() -> None:
+        async with open_guest(nothing) as guest:
+            with pytest.raises(RuntimeError, match="one guest at a time: to open several runtimes"):
+                async with open_guest(nothing):
+                    raise AssertionError
+            assert await guest.call(echo, "unharmed") == "unharmed"
+
+    run(main)

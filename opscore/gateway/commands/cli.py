@@ -154,7 +154,8 @@ def _shown_or_none(keys: KeyRing, token: str) -> Iterator[None]:
 
 
 @main.command()
-@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 50), help="Runs of the wider workflow.")
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 50), metavar="N",
+              help="Runs of the wider workflow.")  # fmt: skip
 @click.option("--keep", is_flag=True, help="Keep the data directory, and print its path.")
 @click.option("--plain", is_flag=True, help="Print a plain transcript instead of the live display.")
 def demo(runs: int, keep: bool, plain: bool) -> None:  # noqa: FBT001 (click passes options by name)

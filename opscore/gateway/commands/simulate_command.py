@@ -44,9 +44,11 @@ class _Seconds(click.FloatRange):
 @click.command()
 @click.argument("workflow", required=False, type=click.Path(path_type=Path))
 @click.option("--agents", type=click.Path(path_type=Path), help="The fleet, as JSON or YAML. [two for each capability]")
-@click.option("--seeds", default=20, show_default=True, type=click.IntRange(1), help="Worlds to play.")
-@click.option("--start-seed", default=0, show_default=True, type=click.IntRange(0), help="The first world's seed.")
-@click.option("--runs", default=10, show_default=True, type=click.IntRange(1, 100_000), help="Runs in each world.")
+@click.option("--seeds", default=20, show_default=True, type=click.IntRange(1), metavar="N", help="Worlds to play.")
+@click.option("--start-seed", default=0, show_default=True, type=click.IntRange(0), metavar="N",
+              help="The first world's seed.")  # fmt: skip
+@click.option("--runs", default=10, show_default=True, type=click.IntRange(1, 100_000), metavar="N",
+              help="Runs in each world.")  # fmt: skip
 @click.option("--every", "every_s", default=5.0, show_default=True, type=_Seconds(0.0, 86_400.0),
               metavar="SECONDS", help="Interval between the starts of runs.")  # fmt: skip
 @click.option("--payload", metavar="JSON", help="The payload of each run.")

@@ -102,7 +102,8 @@ def _check_payload(workflow: Path, definition: Definition, payload: Any) -> None
     try:
         check_input(definition.input_schema, payload)
     except InvalidDocument as error:
-        raise BadInput(f"--payload does not fit the inputSchema of {workflow}:\n{_faults_of(error)}") from error
+        which = "--payload" if payload is not None else "a run without --payload"
+        raise BadInput(f"{which} does not fit the inputSchema of {workflow}:\n{_faults_of(error)}") from error
 
 
 def _fleet(

@@ -1,7 +1,7 @@
 """The output of `opscore stats`, for people and for programs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
@@ -10,6 +10,9 @@ from rich.table import Table
 
 from opscore.gateway.settings.setting import about
 from opscore.runtime.upkeep.survey import Survey
+
+WIDTH: Final = 10_000
+"""Characters in a line, more than the longest path has, so that only the terminal breaks a line."""
 
 
 def document(survey: Survey, path: Path) -> dict[str, Any]:
@@ -20,11 +23,12 @@ def document(survey: Survey, path: Path) -> dict[str, Any]:
 def shown(survey: Survey, path: Path, now: float) -> str:
     """A page for the terminal."""
     # Names are not markup: "[/a]" would end a style, and ":smile:" would become a face.
-    console = Console(width=100, record=False, highlight=False, markup=False, emoji=False)
+    console = Console(width=WIDTH, record=False, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(_overview(survey, path, now))
         console.print(_tables(survey))
-    return captured.get().rstrip()
+    # Rich fills each line of a table with spaces, up to the table's width.
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())
 
 
 def _overview(survey: Survey, path: Path, now: float) -> Table:
@@ -35,8 +39,7 @@ def _overview(survey: Survey, path: Path, now: float) -> Table:
     sessions = f"{survey.sessions_unfinished:,} unfinished, {survey.sessions_ended:,} ended"
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
-    # A path is shown in full, however long.
-    grid.add_column(overflow="fold")
+    grid.add_column()
     grid.add_row("store", f"{click.format_filename(path)}, format {survey.format}, commit {survey.sequence:,}")
     grid.add_row("size", sizes + (" (only the reserve is left)" if survey.only_reserve_left else ""))
     grid.add_row("sessions", sessions + _since(survey.oldest_ended_at, now))

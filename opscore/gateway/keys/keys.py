@@ -127,7 +127,16 @@ class KeyRing:
         self._fault: str | None = None  # What was wrong with the file at the last check, so that it is logged once.
         # The mark is taken before reading, so that a change in between is noticed at the next check and not missed.
         self._mark = key_file.mark(self._file)
-        self._rows = _rows(key_file.load(self._file))
+        keys = key_file.load(self._file)
+        self._rows = _rows(keys)
+        for key in keys:
+            if bytes.fromhex(key.sha256) == self._configured and key.scope != Scope.ADMIN:
+                # Clients read their keys from a variable of the same name, and a server may be started beside them.
+                _log.warning(
+                    "OPSCORE_API_KEY is key %s (%s) of scope %s; as the server's own key it has every scope, "
+                    "also when it is revoked",
+                    *(key.id, key.name, key.scope),
+                )
 
     def authenticate(self, token: str) -> Principal | None:
         """Find out whose key this is; None if it is not valid."""

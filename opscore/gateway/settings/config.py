@@ -32,6 +32,8 @@ CONFIG_FILE_DEFAULT = "opscore.toml"
 TABLE = "opscore"
 VARIABLE_PREFIX = "OPSCORE_"
 _CONFIG_VARIABLE = f"{VARIABLE_PREFIX}CONFIG"
+_CLIENTS_VARIABLE = f"{VARIABLE_PREFIX}URL"
+"""Where the guide's agents find the server. It is no setting, but a server may be started in their environment."""
 DATA_THERE = MappingProxyType({"data": "Directory of the store; it must exist."})
 """The help of `data` for commands that don't create the directory."""
 
@@ -219,7 +221,7 @@ def stray_variables(environment: Mapping[str, str]) -> str | None:
     They are no reason to refuse to start: an orchestrator or another program may set variables with this prefix.
     """
     names = [name for each in attrs.fields(Settings) for name in variables(each.name)]
-    known = {*names, _CONFIG_VARIABLE}
+    known = {*names, _CONFIG_VARIABLE, _CLIENTS_VARIABLE}
     found = []
     for name in sorted(environment):
         if name.upper().startswith(VARIABLE_PREFIX) and name not in known and environment[name]:

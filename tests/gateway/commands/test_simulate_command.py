@@ -243,15 +243,19 @@ def test_ctrl_c_tells_what_is_known_and_exits_with_130(path: Path) -> None:
     leader, follower = pty.openpty()
     with subprocess.Popen(arguments, cwd=path, stdout=subprocess.PIPE, stderr=follower, text=True) as process:
         os.close(follower)
-        told, ends_at = "", time.monotonic() + PATIENCE_S
-        while not re.search(r"world ([2-9]|\d\d+) of 100,000", told):
-            assert time.monotonic() < ends_at, told
-            if select.select([leader], [], [], 1.0)[0]:
-                told += os.read(leader, 4_096).decode()
-        process.send_signal(signal.SIGINT)
-        assert process.stdout is not None
-        said = json.loads(process.stdout.read())
-        assert process.wait(PATIENCE_S) == 130
+        try:
+            told, ends_at = "", time.monotonic() + PATIENCE_S
+            while not re.search(r"world ([2-9]|\d\d+) of 100,000", told):
+                assert time.monotonic() < ends_at, told
+                if select.select([leader], [], [], 1.0)[0]:
+                    told += os.read(leader, 4_096).decode()
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            said = json.loads(process.stdout.read())
+            assert process.wait(PATIENCE_S) == 130
+        finally:
+            # Leaving the block waits for it, which would hide why the test failed.
+            process.kill()
     os.close(leader)
     assert said["interrupted"] is True
     assert 2 <= said["worlds"]["played"] < 100_000
@@ -318,8 +322,11 @@ def test_a_payload_that_no_run_could_begin_with_is_refused_before_the_first_worl
     (path / "strict.yaml").write_text(f"{{id: strict, inputSchema: {schema}, tasks: [{{taskId: a, agentId: b}}]}}")
     done = run("strict.yaml", cwd=path)
     assert done.returncode == 2
-    assert "--payload does not fit the inputSchema of strict.yaml" in done.stderr
+    assert "a run without --payload does not fit the inputSchema of strict.yaml" in done.stderr
     assert "the whole: null is not of type 'object'" in done.stderr
+    done = run("strict.yaml", "--payload", "[7]", cwd=path)
+    assert done.returncode == 2
+    assert "opscore: --payload does not fit the inputSchema of strict.yaml" in done.stderr
     assert run("strict.yaml", "--payload", '{"order": 7}', "--faults", "none", "--seeds", "1", cwd=path).returncode == 0
 
 

@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,8 +73,15 @@ def test_brackets_and_colons_in_the_name_of_a_directory_are_shown_as_they_are(pa
     (path / name).parent.mkdir()
     (path / "opscore-data").rename(path / name)
     done = run("stats", "--data", name, cwd=path)
-    # Wherever it goes on in another line.
-    assert f"{path / name},format" in "".join(done.stdout.decode().split()), done.stderr.decode()
+    assert f"{path / name}, format" in done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_line_of_statistics_is_a_line_however_long_the_path(path: Path) -> None:
+    long = path.joinpath(*["directory" * 5] * 6)
+    long.mkdir(parents=True)
+    (path / "opscore-data").rename(long / "data")
+    done = run("stats", "--data", long / "data", cwd=path)
+    assert f"{long / 'data'}, format" in done.stdout.decode(), done.stderr.decode()
 
 
 def test_the_commands_work_beside_a_process_that_has_the_directory_open(path: Path) -> None:
@@ -133,6 +141,7 @@ def test_an_export_takes_the_place_of_no_file(path: Path) -> None:
 
 def test_statistics_are_shown_for_people(path: Path) -> None:
     shown = run("stats", cwd=path).stdout.decode()
+    assert not re.search(r" \n", shown), "a line ends with what it says"
     for part in (
         "6 unfinished, 2 ended",
         "40 records",

@@ -131,13 +131,17 @@ async def test_lines_are_whole_however_they_arrive() -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_a_killed_demo_leaves_no_process_and_no_file(number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", PLAY], stdout=subprocess.PIPE, text=True) as demo:
-        assert demo.stdout is not None
-        directory, *pids = demo.stdout.readline().split()
-        assert all(alive(int(pid)) for pid in pids)
-        assert Path(directory).exists()
-        demo.send_signal(number)
-        wait_until(lambda: not any(alive(int(pid)) for pid in pids))
-        wait_until(lambda: not Path(directory).exists())
+        try:
+            assert demo.stdout is not None
+            directory, *pids = demo.stdout.readline().split()
+            assert all(alive(int(pid)) for pid in pids)
+            assert Path(directory).exists()
+            demo.send_signal(number)
+            wait_until(lambda: not any(alive(int(pid)) for pid in pids))
+            wait_until(lambda: not Path(directory).exists())
+        finally:
+            # Leaving the block waits for it, which would hide why the test failed.
+            demo.kill()
 
 
 def wait_until(happened: Callable[[], bool]) -> None:

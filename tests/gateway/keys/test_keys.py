@@ -81,6 +81,20 @@ def test_the_configured_key_has_every_scope_and_is_not_in_the_file(tmp_path: Pat
     assert not (tmp_path / FILE_NAME).exists()
 
 
+def test_a_configured_key_that_has_a_lesser_scope_in_the_file_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ring = KeyRing(tmp_path)
+    admin, viewer = ring.create("first", "admin"), ring.create("dashboard", "viewer")
+    for harmless in (None, "another-key", admin):
+        KeyRing(tmp_path, configured=harmless)
+    assert caplog.messages == []
+    KeyRing(tmp_path, configured=viewer)
+    [said] = caplog.messages
+    assert said.startswith(f"OPSCORE_API_KEY is key {viewer.split('_')[1]} (dashboard) of scope viewer; ")
+    assert said.endswith("as the server's own key it has every scope, also when it is revoked")
+
+
 def test_an_empty_configured_key_opens_nothing(tmp_path: Path) -> None:
     ring = KeyRing(tmp_path, configured="")
     assert ring.authenticate("") is None

@@ -236,7 +236,8 @@ def test_a_file_may_write_sizes_with_units_and_lists_as_lists(tmp_path: Path) ->
 
 def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one() -> None:
     known = {name: "1" for each in attrs.fields(Settings) for name in config.variables(each.name)}
-    assert config.stray_variables({**known, "OPSCORE_CONFIG": "a.toml", "OPSCOREX": "1", "HOME": "/", "": "x"}) is None
+    known |= {"OPSCORE_CONFIG": "a.toml", "OPSCORE_URL": "http://127.0.0.1:8080"}
+    assert config.stray_variables({**known, "OPSCOREX": "1", "HOME": "/", "": "x"}) is None
     assert config.stray_variables({"OPSCORE_LEASE": "", **known}) is None, "an empty one counts as not set"
     strange = {"OPSCORE_WORKERS": "4", "OPSCORE_APIKEY": "secret", "OPSCORE_lease_s": "5", "OPSCORE_DRIAN_S": "1"}
     assert config.stray_variables({**known, **strange}) == (
