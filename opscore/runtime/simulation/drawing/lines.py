@@ -1,0 +1,51 @@
+"""Worlds for lines of which only the front is in memory, so that the next tasks are read all the time."""
+
+import random
+from typing import Any, Final
+
+import attrs
+
+from opscore.runtime.simulation.faults import Faults
+from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
+from opscore.runtime.simulation.scenario import Scenario, Trigger
+
+_STEPS: Final = 7
+_KINDS: Final[tuple[Kind, ...]] = ("local", "local", "push")
+
+
+def short_lines(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Tasks with any priority become ready while a line is read in which hardly more wait than are in memory."""
+    agents, window = rng.choice((3, 4)), rng.choice((1, 2))
+    # So many that the line is cut, and so few that what becomes ready is often among the next that are read.
+    runs = agents + 2 * window + 1
+    return attrs.evolve(
+        scenario,
+        workflows=[_chain(rng, number) for number in range(runs)],
+        # All of them end their work at the same moments.
+        agents=[
+            AgentModel(
+                name="a",
+                count=agents,
+                kind=rng.choice(_KINDS),
+                skills={"x": Skill(latency=Latency("constant", 1.0))},
+                report_every_s=900.0,
+            )
+        ],
+        triggers=[Trigger(workflow=number, payload={"number": number}) for number in range(runs)],
+        faults=Faults(),
+        limits=attrs.evolve(scenario.limits, line_window=window, sessions_open_max=100, agent_ttl_s=0.0),
+    )
+
+
+def _chain(rng: random.Random, number: int) -> dict[str, Any]:
+    tasks = [
+        {
+            "taskId": f"t{place}",
+            "agentCapability": "x",
+            "priority": rng.randint(0, 9),
+            "dependsOn": [f"t{place - 1}"] if place else [],
+            "leaseSeconds": 60,
+        }
+        for place in range(_STEPS)
+    ]
+    return {"id": f"short-lines-{number}", "tasks": tasks}
