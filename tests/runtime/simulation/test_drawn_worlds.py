@@ -157,6 +157,8 @@ def test_what_a_world_of_a_seed_starts_is_a_workflow() -> None:
 
 IN_TURN = (
     "short-lines-0",
+    "ready-together",
+    "restarted",
     "frozen",
     "paused-above",
     "by-itself",

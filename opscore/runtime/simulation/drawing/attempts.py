@@ -16,7 +16,7 @@ _HOUR_S: Final = 3_600
 
 def late_answers(rng: random.Random, scenario: Scenario) -> Scenario:
     """An agent reports a failure and gets the next attempt; only then does it answer the push of the one before."""
-    again = {"maxRetries": 5, "initialDelaySeconds": rng.choice((0, 1)), "jitter": False}
+    again = {"maxRetries": 5, "initialDelaySeconds": 1, "maxDelaySeconds": 2, "jitter": rng.random() < 0.5}  # noqa: PLR2004 (half)
     task = {"taskId": "a", "agentCapability": "x", "leaseSeconds": 120, "retry": again}
     skill = Skill(latency=Latency("uniform", 3.0, rng.choice((10.0, 30.0))))
     return attrs.evolve(

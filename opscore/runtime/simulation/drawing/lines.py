@@ -1,4 +1,4 @@
-"""Worlds for lines of which only the front is in memory, so that the next tasks are read all the time."""
+"""Worlds for who is first in line: with tasks that come at once, or as the next of a line are read."""
 
 import random
 from typing import Any, Final
@@ -34,6 +34,30 @@ def short_lines(rng: random.Random, scenario: Scenario) -> Scenario:
         triggers=[Trigger(workflow=number, payload={"number": number}) for number in range(runs)],
         faults=Faults(),
         limits=attrs.evolve(scenario.limits, line_window=window, sessions_open_max=100, agent_ttl_s=0.0),
+    )
+
+
+def ready_together(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Tasks with different priorities become ready at once, while fewer agents are free than there are tasks."""
+    tasks: list[dict[str, Any]] = [{"taskId": "first", "agentCapability": "x", "leaseSeconds": 60}]
+    priorities = rng.sample(range(10), 5)
+    tasks += [
+        {
+            "taskId": f"t{place}",
+            "priority": priority,
+            "dependsOn": ["first"],
+            "agentCapability": "x",
+            "leaseSeconds": 60,
+        }
+        for place, priority in enumerate(priorities)
+    ]
+    return attrs.evolve(
+        scenario,
+        workflows=[{"id": "ready-together", "tasks": tasks}],
+        agents=[AgentModel(name="a", count=rng.choice((2, 3)), skills={"x": Skill()}, report_every_s=900.0)],
+        # The second begins once the first is over.
+        triggers=[Trigger(at_s=30.0 * number, payload={"number": number}) for number in range(2)],
+        faults=Faults(),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from opscore.runtime.simulation.drawing import attempts, clock, disks, growth, keeping, lines, unwinding
+from opscore.runtime.simulation.drawing import attempts, clock, disks, growth, keeping, lines, restarts, unwinding
 from opscore.runtime.simulation.scenario import Scenario
 
 Kind = Callable[[random.Random, Scenario], Scenario]
@@ -31,12 +31,14 @@ _TURNS: Final[tuple[Kind, ...]] = (
     attempts.calls_cut_off,
     _plain,
     attempts.late_answers,
+    restarts.restarted_while_waiting,
     unwinding.failing_at_once,
     lines.short_lines,
     clock.frozen_while_given_out,
     keeping.kept_by_number,
     disks.stopped_while_stalled,
     clock.set_back_and_resumed,
+    lines.ready_together,
     attempts.cancelled_functions,
     disks.due_while_full,
     _plain,
