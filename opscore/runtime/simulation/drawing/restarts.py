@@ -1,7 +1,7 @@
 """Worlds whose node starts again while as many runs as may be wait for agents that come later."""
 
 import random
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -15,7 +15,7 @@ _OPEN_MAX: Final = 3
 
 def restarted_while_waiting(rng: random.Random, scenario: Scenario) -> Scenario:
     """Runs wait in one line for agents, the process ends and starts again, and more runs are asked for than may be."""
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"taskId": name, "agentCapability": "x", "priority": rng.choice((0, 5, 9)), "leaseSeconds": 30} for name in "ab"
     ]
     tasks.append({"taskId": "pause", "type": "delay", "parameters": {"seconds": rng.choice((20, 90))}})
