@@ -69,7 +69,7 @@ def cancelled_functions(rng: random.Random, scenario: Scenario) -> Scenario:
         steerings=[
             Steering(move=rng.choice(moves), trigger=number, at_s=rng.uniform(1.0, 60.0)) for number in range(runs)
         ],
-        faults=rng.choice((Faults(), Faults(process_restarts=0.01), Faults.usual("commit"))),
+        faults=rng.choice((*3 * [Faults()], Faults(process_restarts=0.01), Faults.usual("commit"))),
         faults_until_s=200.0,
     )
 

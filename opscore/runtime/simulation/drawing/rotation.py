@@ -22,7 +22,7 @@ def _plain(_: random.Random, scenario: Scenario) -> Scenario:
 
 
 _TURNS: Final[tuple[Kind, ...]] = (
-    # Those whose trouble takes some luck also within such a world come twice.
+    # Those whose trouble takes some luck also within such a world come more than once.
     lines.short_lines,
     clock.frozen_while_given_out,
     keeping.kept_by_age,
@@ -41,6 +41,7 @@ _TURNS: Final[tuple[Kind, ...]] = (
     lines.ready_together,
     attempts.cancelled_functions,
     disks.due_while_full,
+    clock.frozen_while_given_out,
     _plain,
     growth.more_than_may_be,
 )
