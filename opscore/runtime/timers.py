@@ -220,7 +220,7 @@ class TimersActor(Actor[TimersProtocol]):
         try:
             match key:
                 case ("lease", agent_id):
-                    self._addresses.agent(agent_id).tell(to_agent.LeaseDue())
+                    self._addresses.agent(agent_id).tell(to_agent.LeaseDue(at=now))
                 case ("suspicion", agent_id):
                     self._addresses.agent(agent_id).tell(to_agent.SuspicionDue())
                 case ("announce", session_id):

@@ -108,6 +108,27 @@ def test_an_attempt_that_was_given_out_as_the_node_stood_still_is_listened_for()
     assert (later.expires_at, later.timeout_at) == (260.0, 200.0 + leases.SPEAK_S)
 
 
+async def test_who_renewed_its_lease_as_it_was_due_is_heard_though_the_node_stands_still_before_it_is_looked_at(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    world = World(tmp_path, look=check_rows)
+    async with world.node() as node:
+        await join(node, "a")
+        session = await begin(node, one_task(leaseSeconds=25))
+        was_due_at = world.clock.now()
+        await trio.sleep(20)
+        await node.heartbeat(only_task(node, session).task_id, 1)
+        # What the timers said as the lease was due has not been read yet when everything stands still.
+        autojump_clock.jump(500)
+        node._core.addresses.agent("a").tell(to_agent.LeaseDue(at=was_due_at))  # noqa: SLF001 (as the timers do)
+        await trio.sleep(leases.SPEAK_S - 1)
+        await node.report_state("a", "active")
+        await trio.sleep(20)
+        assert only_task(node, session).status is TaskStatus.RUNNING
+        await trio.sleep(6)
+        assert only_task(node, session).bounces == 1
+
+
 async def test_a_clock_that_is_set_back_lets_no_dead_agent_keep_its_attempt(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

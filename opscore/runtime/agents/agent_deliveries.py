@@ -92,7 +92,8 @@ class AgentDeliveries(AgentStanding):
         runs_here, carried = self._runs_here(lease), self._courier.carries(lease.task_id, lease.attempt)
         if runs_here:
             self._courier.cancel(lease.task_id, lease.attempt)
-        if runs_here or not (lease.delivered or carried):
+        # A function may have been stopped before, by a release that could not be committed.
+        if runs_here or self._is_functions(lease) or not (lease.delivered or carried):
             await self._rows.commit("agent.released", lease=None)
             self._assignment = None
             hint(self._addresses.timers, to_timers.DisarmLease(agent_id=self._agent_id))
@@ -166,7 +167,16 @@ class AgentDeliveries(AgentStanding):
 
         async def decide() -> None:
             await self._rows.reload()
-            await self._end_overdue()
+            lease, now = self._rows.lease, self._now()
+            if lease is None or lease.due_at <= message.at:
+                await self._end_overdue()
+                return
+            # It was put off meanwhile.
+            await self._hand_over()
+            if lease.due_at <= now:
+                # That time is over as well, so the node stood still: the agent gets time to be heard.
+                speaks = to_timers.ArmLease(agent_id=self._agent_id, due_at=now + leases.SPEAK_S)
+                hint(self._addresses.timers, speaks)
 
         await self._told(message, decide)
 

@@ -97,6 +97,9 @@ class DeliveryEnded(_ToAgent[None]):
 class LeaseDue(_ToAgent[None]):
     """The lease may be over now."""
 
+    at: float
+    """The wall time at which the timers found it so; it may have been put off since."""
+
 
 @attrs.frozen(kw_only=True)
 class SuspicionDue(_ToAgent[None]):

@@ -18,7 +18,7 @@ import attrs
 
 from opscore.gateway.process.garbage import collect_seldom
 from opscore.runtime.simulation import Played, WorldFailed, play
-from opscore.runtime.simulation.drawing import drawn
+from opscore.runtime.simulation.drawing.scenarios import drawn
 from opscore.runtime.simulation.shrinking import smallest
 
 WORLDS = 2_000

@@ -22,7 +22,7 @@ from opscore.runtime.simulation import (
     Trigger,
     play,
 )
-from opscore.runtime.simulation.drawing import drawn
+from opscore.runtime.simulation.drawing.scenarios import drawn
 from opscore.runtime.simulation.promises.outside import Reply
 from opscore.runtime.simulation.rows import Rows
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from opscore.runtime.simulation import AgentModel, Latency, Played, Scenario, Skill, Trigger, play
-from opscore.runtime.simulation.drawing import drawn
+from opscore.runtime.simulation.drawing.scenarios import drawn
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import sys
 from opscore.runtime.simulation import play
-from opscore.runtime.simulation.drawing import drawn
+from opscore.runtime.simulation.drawing.scenarios import drawn
 for seed in map(int, sys.argv[1:]):
     played = play(drawn(seed))
     print(seed, played.fingerprint, played.commits, len(played.history.events), played.elapsed_s)

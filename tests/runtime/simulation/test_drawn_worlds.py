@@ -1,6 +1,7 @@
 """Worlds drawn by Hypothesis: every one keeps every promise, and one that does not shrinks to next to nothing."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from opscore.runtime.models import Task
 from opscore.runtime.runs import transitions
 from opscore.runtime.runs.run import Run, Step
 from opscore.runtime.simulation import AgentModel, Faults, Scenario, play
-from opscore.runtime.simulation.drawing import drawn
+from opscore.runtime.simulation.drawing.scenarios import drawn
 from opscore.runtime.simulation.faults import fault_names
 from opscore.runtime.simulation.scenario import SIMULATED_LIMITS
 from opscore.runtime.simulation.strategies import agents, definitions, faults, scenarios, schema_fields
@@ -152,3 +153,28 @@ def test_what_a_world_of_a_seed_starts_is_a_workflow() -> None:
         for document in (*scenario.workflows, *scenario.saved):
             kinds.add(parse(dict(document), scenario.limits).workflow_id)
     assert {"workflow-0", "corner", "signals", "long-waits", "short-memory"} <= kinds
+
+
+IN_TURN = (
+    "short-lines-0",
+    "ready-together",
+    "restarted",
+    "frozen",
+    "paused-above",
+    "by-itself",
+    "outlasting-functions",
+    "calls",
+    "late-answers",
+    "failing-at-once",
+    "stalled",
+    "cancelled-functions",
+    "full",
+    "more-than-may-be",
+)
+"""The first workflow of each rare situation."""
+
+
+@pytest.mark.parametrize("start", [0, 5_000_000])
+def test_no_rare_situation_is_left_out_for_long(start: int) -> None:
+    seen = Counter(drawn(number).workflows[0]["id"] for number in range(start, start + 600))
+    assert [name for name in IN_TURN if seen[name] < 2] == []

@@ -21,7 +21,7 @@ from opscore.runtime.limits import Limits
 from opscore.runtime.models import Move, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation import Invariants, play, world
 from opscore.runtime.simulation.disk import Disk
-from opscore.runtime.simulation.drawing import drawn
+from opscore.runtime.simulation.drawing.scenarios import drawn
 from opscore.runtime.simulation.rows import Rows
 from opscore.runtime.storage import formats
 from opscore.runtime.store import JOURNAL_TABLE, Delete, Put, Snapshot, Submission

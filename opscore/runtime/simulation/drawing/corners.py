@@ -10,9 +10,9 @@ from typing import Any, Final
 import attrs
 
 from opscore.runtime.models import Move
-from opscore.runtime.simulation.drawing_features import has_features
-from opscore.runtime.simulation.drawing_signals import with_signals
-from opscore.runtime.simulation.drawing_unwinding import with_bad_ends
+from opscore.runtime.simulation.drawing.features import has_features
+from opscore.runtime.simulation.drawing.signals import with_signals
+from opscore.runtime.simulation.drawing.unwinding import with_bad_ends
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
 from opscore.runtime.simulation.scenario import Scenario, Steering, Trigger

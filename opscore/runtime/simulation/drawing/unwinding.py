@@ -12,7 +12,7 @@ import attrs
 from opscore.runtime.models import Move
 from opscore.runtime.simulation.faults import Faults
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
-from opscore.runtime.simulation.scenario import Scenario, Steering, Trigger
+from opscore.runtime.simulation.scenario import Scenario, Steering, Sweep, Trigger
 
 _SHARE: Final = 0.25
 _KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
@@ -122,6 +122,37 @@ def _tolerated(rng: random.Random, scenario: Scenario) -> Scenario:
             for trigger in range(2)
             for at_s in (0.0, 20.0, 60.0)
         ],
+    )
+
+
+def failing_at_once(rng: random.Random, scenario: Scenario) -> Scenario:
+    """What failed fails at once as its run is retried, because it reads what is not there, and has a fallback."""
+    tasks: list[Document] = [
+        {
+            "taskId": "a",
+            "agentCapability": "x",
+            "parameters": {"read": "${input.nothing}"},
+            "dependsOn": rng.choice(([], ["before"], ["before"])),
+            "fallbackTaskId": "instead",
+        },
+        {"taskId": "before", "agentCapability": "x", **_ONCE},
+        {"taskId": "instead", "agentCapability": "y", **_ONCE},
+    ]
+    skills = {"x": Skill(latency=_SOON), "y": Skill(latency=_SOON, failure_rate=0.8)}
+    runs = 2
+    return attrs.evolve(
+        scenario,
+        workflows=[{"id": "failing-at-once", "tasks": tasks}],
+        agents=[AgentModel(name="a", count=2, kind=rng.choice(_KINDS), skills=skills)],
+        triggers=_triggers(runs),
+        steerings=[
+            Steering(move=Move.RETRY, trigger=trigger, at_s=at_s, when_ended=True)
+            for trigger in range(runs)
+            for at_s in (0.0, rng.uniform(5.0, 60.0))
+        ],
+        sweeps=[Sweep(at_s=rng.uniform(10.0, 60.0), replays=rng.random() < 0.5)],  # noqa: PLR2004 (half of them)
+        faults=rng.choice((Faults(), Faults.usual("commit", "actor_raises"))),
+        faults_until_s=60.0,
     )
 
 

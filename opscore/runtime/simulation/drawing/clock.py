@@ -103,3 +103,54 @@ def _seldom_asked(rng: random.Random, scenario: Scenario) -> Scenario:
         faults=Faults(delivery_refused=0.5, clock_moves=0.8),
         faults_until_s=400.0,
     )
+
+
+def set_back_and_resumed(rng: random.Random, scenario: Scenario) -> Scenario:
+    """The clock keeps being moved, and schedules are paused shortly after a long time of starting runs."""
+    document = {"id": _SAVED, "tasks": [{"taskId": "only", "type": "delay", "parameters": {"seconds": 0}}]}
+    pauses_s = [rng.uniform(40.0, 200.0) for _ in range(4)]
+    calendars = [
+        Calendar(
+            workflow_id=_SAVED,
+            cron="*/20 * * * * *",
+            missed=rng.choice(list(Missed)),
+            pauses_after_s=pause_s,
+            lasts_s=pause_s + rng.uniform(3.0, 30.0),
+        )
+        for pause_s in pauses_s
+    ]
+    return attrs.evolve(
+        scenario,
+        workflows=[document],
+        saved=[document],
+        agents=[AgentModel(name="a", skills={"z": Skill()})],
+        triggers=[Trigger()],
+        calendars=calendars,
+        faults=Faults(clock_moves=1.0),
+        faults_until_s=250.0,
+        limits=attrs.evolve(scenario.limits, schedule_missed_max=2, sessions_open_max=100),
+    )
+
+
+def frozen_while_given_out(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Agents finish at the same moments, and machines freeze at these, for longer than attempts and disks may take."""
+    again = {"maxRetries": 5, "initialDelaySeconds": 1, "jitter": False}
+    task: dict[str, Any] = {
+        "taskId": "each",
+        "agentCapability": "x",
+        "forEach": list(range(24)),
+        "concurrency": 4,
+        "leaseSeconds": 60,
+        "timeoutSeconds": 20,
+        "retry": again,
+    }
+    skill = Skill(latency=Latency("constant", rng.choice((1.0, 5.0))))
+    return attrs.evolve(
+        scenario,
+        workflows=[{"id": "frozen", "tasks": [task]}],
+        agents=[AgentModel(name="a", count=4, skills={"x": skill}, report_every_s=900.0)],
+        triggers=[Trigger()],
+        faults=Faults(machine_freezes=0.008),
+        faults_until_s=2_000.0,
+        limits=attrs.evolve(scenario.limits, agent_ttl_s=0.0),
+    )

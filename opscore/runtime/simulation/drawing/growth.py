@@ -19,6 +19,7 @@ _SOURCE: Final = "growth-758"
 """A source that does not replace the worlds by which planted bugs were found before."""
 _KINDS: Final[tuple[Kind, ...]] = ("push", "claim", "local")
 _TREE: Final = "tree"
+_BELOW: Final = "below"
 
 
 def with_growth(scenario: Scenario, *, is_plain: bool) -> Scenario:
@@ -123,6 +124,29 @@ def _over_while_paused(rng: random.Random, scenario: Scenario) -> Scenario:
             for number in range(runs)
         ],
         faults=rng.choice((Faults(), Faults.usual("process", "actor_raises"))),
+    )
+
+
+def more_than_may_be(rng: random.Random, scenario: Scenario) -> Scenario:
+    """A run starts one long child run after another, until there are more than may be unfinished below it."""
+    most = rng.choice((1, 2, 3))
+    call = {"type": "workflow", "parameters": {"workflowId": _BELOW, "input": {}}, "retry": {"maxRetries": 0}}
+    tasks: list[dict[str, Any]] = []
+    for number in range(2 * most + 3):
+        delay = {"seconds": 6 + 7 * number}
+        tasks += [
+            {"taskId": f"d{number}", "type": "delay", "parameters": delay},
+            {"taskId": f"s{number}", "dependsOn": [f"d{number}"], "continueOnFailure": True, **call},
+        ]
+    rest = {"taskId": "rest", "type": "delay", "parameters": {"seconds": rng.choice((60, 200))}}
+    return attrs.evolve(
+        scenario,
+        workflows=[{"id": "more-than-may-be", "tasks": tasks}],
+        saved=[{"id": _BELOW, "tasks": [rest]}],
+        agents=[AgentModel(name="a", skills={"x": Skill()})],
+        triggers=_triggers(rng.choice((1, 2))),
+        faults=Faults(),
+        limits=attrs.evolve(scenario.limits, runs_below_max=most, sessions_open_max=100),
     )
 
 

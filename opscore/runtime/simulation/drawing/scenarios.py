@@ -1,19 +1,21 @@
 """Draws scenarios from a seed alone: as many different worlds as there are seeds, for long campaigns."""
 
+import functools
 import random
 from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
 
-from opscore.runtime.simulation.drawing_asking import with_asking
-from opscore.runtime.simulation.drawing_changes import with_changes
-from opscore.runtime.simulation.drawing_clock import with_clock
-from opscore.runtime.simulation.drawing_corners import with_corners
-from opscore.runtime.simulation.drawing_features import with_features
-from opscore.runtime.simulation.drawing_growth import with_growth
-from opscore.runtime.simulation.drawing_keeping import with_keeping
-from opscore.runtime.simulation.drawing_names import with_names
+from opscore.runtime.simulation.drawing.asking import with_asking
+from opscore.runtime.simulation.drawing.changes import with_changes
+from opscore.runtime.simulation.drawing.clock import with_clock
+from opscore.runtime.simulation.drawing.corners import with_corners
+from opscore.runtime.simulation.drawing.features import with_features
+from opscore.runtime.simulation.drawing.growth import with_growth
+from opscore.runtime.simulation.drawing.keeping import with_keeping
+from opscore.runtime.simulation.drawing.names import with_names
+from opscore.runtime.simulation.drawing.rotation import in_turn
 from opscore.runtime.simulation.faults import Faults, fault_names
 from opscore.runtime.simulation.fleet import AgentModel, Kind, Latency, Skill
 from opscore.runtime.simulation.scenario import SETTLE_S, SIMULATED_LIMITS, Cordon, Scenario, Trigger
@@ -27,10 +29,44 @@ _ONLY_IN_CORNERS: Final = frozenset(
 )
 """Faults that were added later; only worlds made for them draw them, so that the worlds of other seeds don't change."""
 _KINDS: Final[tuple[Kind, ...]] = ("push", "push", "claim", "local")
+_BLOCK: Final = 300
+"""The number of seeds among which plain worlds are counted."""
+_TURNS_A_BLOCK: Final = 41
+"""About as many of these are plain."""
 
 
 def drawn(seed: int) -> Scenario:
     """Return the scenario of a seed, which is small, and unlike those of neighbouring seeds."""
+    scenario, is_plain = _drawn_by_chance(seed)
+    if is_plain:
+        scenario = in_turn(scenario, _turn(seed))
+    return with_asking(with_changes(scenario))
+
+
+def _turn(seed: int) -> int:
+    """Return the number of a plain world's turn: how many plain ones come before it, at least among near seeds."""
+    block, place = divmod(seed, _BLOCK)
+    return block * _TURNS_A_BLOCK + sum(map(_is_plain, range(seed - place, seed)))
+
+
+@functools.lru_cache(maxsize=4 * _BLOCK)
+def _is_plain(seed: int) -> bool:
+    _, is_plain = _drawn_by_chance(seed)
+    return is_plain
+
+
+def _drawn_by_chance(seed: int) -> tuple[Scenario, bool]:
+    """Return what chance makes of a seed, and whether that is plain: whether its turn decides what it is instead."""
+    plain = _plain(seed)
+    led = with_corners(with_features(plain))
+    named = with_names(led, _NAMED)
+    timed = with_clock(named, is_plain=led is plain)
+    kept = with_keeping(timed, is_plain=led is plain and timed is named)
+    grown = with_growth(kept, is_plain=led is plain and kept is named)
+    return grown, led is plain and grown.workflows is named.workflows
+
+
+def _plain(seed: int) -> Scenario:
     rng = random.Random(f"{seed}/scenario")
     workflows = [_workflow(rng, number) for number in range(rng.choice((1, 1, 2)))]
     agents = [*_agents(rng), _named(rng)]
@@ -46,7 +82,7 @@ def drawn(seed: int) -> Scenario:
     )
     ids = [agent_id for model in agents if model.kind != "local" for agent_id in model.ids()]
     cordons = [Cordon(agent_id=rng.choice(ids), at_s=rng.uniform(0, 60), lasts_s=rng.choice((5.0, 90.0)))]
-    plain = Scenario(
+    return Scenario(
         seed=seed,
         workflows=workflows,
         agents=agents,
@@ -57,12 +93,6 @@ def drawn(seed: int) -> Scenario:
         settle_s=SETTLE_S,
         limits=limits,
     )
-    led = with_corners(with_features(plain))
-    named = with_names(led, _NAMED)
-    timed = with_clock(named, is_plain=led is plain)
-    kept = with_keeping(timed, is_plain=led is plain and timed is named)
-    grown = with_growth(kept, is_plain=led is plain and kept is named)
-    return with_asking(with_changes(grown))
 
 
 def _faults(rng: random.Random) -> Faults:

@@ -5,6 +5,7 @@ source, so that all other worlds stay as they are.
 """
 
 import random
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -87,4 +88,55 @@ def _short_memory(rng: random.Random, scenario: Scenario) -> Scenario:
         faults=rng.choice((Faults(), scenario.faults)),
         faults_until_s=400.0,
         limits=_limits(rng, scenario.limits),
+    )
+
+
+def kept_by_age(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Finished runs are kept for seconds, except the child run of one that is paused; then hardly any run ends."""
+    # The last one begins once all others should be gone; before it, there is a minute in which nothing can be removed.
+    times = (rng.uniform(0.0, 10.0), rng.uniform(0.0, 10.0), rng.uniform(125.0, 150.0), 460.0)
+    limits = attrs.evolve(
+        scenario.limits, sessions_keep_s=20.0, sessions_ended_max=0, idempotency_keep_s=30.0, sessions_open_max=100
+    )
+    return attrs.evolve(_paused_above(rng, scenario, times), limits=limits)
+
+
+def kept_by_number(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Few finished runs are kept: the oldest have keys, the others none, and one is the child of a paused run."""
+    keyed = rng.choice((2, 3, 4))
+    limits = attrs.evolve(
+        scenario.limits,
+        sessions_keep_s=0.0,
+        sessions_ended_max=keyed + rng.choice((0, 1)),
+        idempotency_keep_s=400.0,
+        sessions_open_max=100,
+    )
+    cron = rng.choice(("*/10 * * * * *", "*/20 * * * * *"))
+    return attrs.evolve(
+        _paused_above(rng, scenario, [rng.uniform(0.0, 5.0) for _ in range(keyed)]),
+        calendars=[Calendar(workflow_id=_BELOW, cron=cron, at_s=15.0, lasts_s=150.0)],
+        limits=limits,
+    )
+
+
+def _paused_above(rng: random.Random, scenario: Scenario, others_at_s: Sequence[float]) -> Scenario:
+    """Pause a run for minutes before its child run ends; other runs begin at the given times."""
+    only = {"agentCapability": "x", "leaseSeconds": 30}
+    call = {"type": "workflow", "parameters": {"workflowId": _BELOW, "input": {}}}
+    skill = Skill(latency=Latency("uniform", 3.0, 8.0))
+    others = enumerate(others_at_s, start=1)
+    return attrs.evolve(
+        scenario,
+        workflows=[
+            {"id": "paused-above", "tasks": [{"taskId": "sub", **call}]},
+            {"id": "beside", "tasks": [{"taskId": "only", **only}]},
+        ],
+        saved=[{"id": _BELOW, "tasks": [{"taskId": "deep", **only}]}],
+        agents=[AgentModel(name="a", count=2, kind=rng.choice(_KINDS), skills={"x": skill})],
+        triggers=[
+            Trigger(payload={"number": 0}),
+            *(Trigger(at_s=at_s, workflow=1, payload={"number": number}) for number, at_s in others),
+        ],
+        steerings=[Steering(move=Move.PAUSE, at_s=rng.uniform(0.0, 2.0), lasts_s=200.0)],
+        faults=Faults(),
     )
