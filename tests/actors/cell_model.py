@@ -94,14 +94,17 @@ class ActorModel(Cell):
     def came_up(self) -> None:
         self.turn += 1
         self.phase, self.up_at = "up", self.world.now
+        if self.asked_to_stop:
+            # It does that before its supervisor hears that it came up.
+            self.fall(None)
+            self.parent_supervisor().child_up(self)
+            return
         self.parent_supervisor().child_up(self)
-        if self.phase != "up":
+        if self.phase == "up":
+            self.read()
+        else:
             # Stopped in the instant it came up: nobody knows whether it takes a message first.
             self.world.tied |= bool(self.mailbox)
-        elif self.asked_to_stop:
-            self.fall(None)
-        else:
-            self.read()
 
     def read(self) -> None:
         if self.phase == "up" and self.mailbox:
