@@ -57,19 +57,28 @@ def calls_cut_off(rng: random.Random, scenario: Scenario) -> Scenario:
 
 def cancelled_functions(rng: random.Random, scenario: Scenario) -> Scenario:
     """Runs are cancelled or reset while functions are at work for them, which take long."""
+    faults = rng.choice((*3 * [Faults()], Faults(process_restarts=0.01), Faults.usual("commit")))
+    return _cancelled(rng, scenario, faults, runs=3, agents=2)
+
+
+def cancelled_while_refused(rng: random.Random, scenario: Scenario) -> Scenario:
+    """Many runs are cancelled while functions are at work for them, and the store refuses many commits."""
+    return _cancelled(rng, scenario, Faults(commit_refused=0.3), runs=5, agents=10)
+
+
+def _cancelled(rng: random.Random, scenario: Scenario, faults: Faults, *, runs: int, agents: int) -> Scenario:
     tasks = [{"taskId": name, "agentCapability": "x", "leaseSeconds": 30, "timeoutSeconds": _HOUR_S} for name in "ab"]
     skill = Skill(latency=Latency("uniform", 60.0, 300.0))
-    runs = 3
     moves = (Move.CANCEL, Move.CANCEL, Move.TERMINATE, Move.RESET)
     return attrs.evolve(
         scenario,
         workflows=[{"id": "cancelled-functions", "tasks": tasks}],
-        agents=[AgentModel(name="a", count=2, kind="local", skills={"x": skill})],
+        agents=[AgentModel(name="a", count=agents, kind="local", skills={"x": skill})],
         triggers=_triggers(runs, every_s=10.0),
         steerings=[
             Steering(move=rng.choice(moves), trigger=number, at_s=rng.uniform(1.0, 60.0)) for number in range(runs)
         ],
-        faults=rng.choice((*3 * [Faults()], Faults(process_restarts=0.01), Faults.usual("commit"))),
+        faults=faults,
         faults_until_s=200.0,
     )
 

@@ -150,7 +150,7 @@ def frozen_while_given_out(rng: random.Random, scenario: Scenario) -> Scenario:
         workflows=[{"id": "frozen", "tasks": [task]}],
         agents=[AgentModel(name="a", count=4, skills={"x": skill}, report_every_s=900.0)],
         triggers=[Trigger()],
-        faults=Faults(machine_freezes=0.008),
+        faults=Faults(machine_freezes=rng.choice((0.008, 0.03, 0.05))),
         faults_until_s=2_000.0,
         limits=attrs.evolve(scenario.limits, agent_ttl_s=0.0),
     )

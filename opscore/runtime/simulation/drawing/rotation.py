@@ -42,7 +42,7 @@ _TURNS: Final[tuple[Kind, ...]] = (
     attempts.cancelled_functions,
     disks.due_while_full,
     clock.frozen_while_given_out,
-    _plain,
+    attempts.cancelled_while_refused,
     growth.more_than_may_be,
 )
 

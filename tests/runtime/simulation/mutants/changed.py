@@ -47,4 +47,11 @@ MUTANTS: tuple[Mutant, ...] = (
         old='    if not run.ended:\n        raise SessionConflict(run.session.session_id, f"it is {run.session.status}, and has to end first")\n',
         new="",
     ),
+    Mutant(
+        name="function-that-was-stopped-keeps-its-agent",
+        breaks="The agent of a function that was stopped gets other work: here not if the commit that says so failed.",
+        module="opscore/runtime/agents/agent_deliveries.py",
+        old="        if runs_here or self._is_functions(lease) or not (lease.delivered or carried):\n",
+        new="        if runs_here or not (lease.delivered or carried):\n",
+    ),
 )

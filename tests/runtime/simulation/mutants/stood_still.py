@@ -31,4 +31,11 @@ MUTANTS: tuple[Mutant, ...] = (
         old="late_s <= LATE_S:\n",
         new="late_s <= 1e9:\n",
     ),
+    Mutant(
+        name="due-lease-is-ended-though-it-was-put-off",
+        breaks="Who is put off as its time is over is heard: here not where the node stands still before it looks.",
+        module="opscore/runtime/agents/agent_deliveries.py",
+        old="            if lease is None or lease.due_at <= message.at:\n",
+        new="            if lease is None or lease.due_at <= now:\n",
+    ),
 )
