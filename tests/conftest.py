@@ -1,10 +1,16 @@
 """What every process that runs tests needs."""
 
+import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
 
 import pytest
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes: one more than cores, because some tests wait for servers and for real time."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

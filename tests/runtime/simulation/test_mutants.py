@@ -3,6 +3,10 @@
 That every one of them is found takes some minutes: `just mutants`.
 """
 
+import subprocess
+import sys
+from pathlib import Path
+
 import attrs
 import pytest
 
@@ -30,6 +34,15 @@ def test_each_still_fits_the_code_and_says_what_it_breaks(mutant: Mutant) -> Non
     for file, source in mutant.sources().items():
         compile(source, file, "exec")
     assert mutant.breaks.endswith(".")
+
+
+def test_none_is_found_by_a_name_that_its_module_does_not_have(tmp_path: Path) -> None:
+    for mutant in hunt.MUTANTS.values():
+        for file, source in mutant.sources().items():
+            (tmp_path / f"{mutant.name}--{Path(file).name}").write_text(source)
+    check = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select=F821", str(tmp_path)]
+    checked = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -328,7 +328,8 @@ def passed_over""",
         breaks="A task that no longer waits for a run calls it off: here not where it tries again with another run.",
         module="opscore/runtime/runs/run.py",
         old="    if old is not None and old.awaits and old.child_session_id and new.status is not TaskStatus.COMPLETED:\n",
-        new="    if old is not None and old.awaits and old.child_session_id and new.status in TASK_ENDED - {TaskStatus.COMPLETED}:\n",
+        new="    not_done = (TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED)\n"
+        "    if old is not None and old.awaits and old.child_session_id and new.status in not_done:\n",
     ),
     # --- bugs that the runtime had, planted again -------------------------------------------------------------
     Mutant(
