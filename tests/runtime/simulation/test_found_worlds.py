@@ -128,3 +128,16 @@ def test_a_run_may_wait_for_one_that_is_quarantined() -> None:
         revision = REVISIONS.put(Revision(definition_key="d", document=document))
         rows.follow(Submission(writes=(revision, *writes)), 1)
         assert bool(list(everything_ends(rows))) is not held_up
+
+
+def test_a_call_may_be_repeated_after_a_failure_that_its_agent_gave_the_code_of_a_timeout() -> None:
+    call = {"type": "tool", "agentCapability": "x", "parameters": {"tool": "adder", "arguments": {}}}
+    world = play(
+        Scenario(
+            workflows=[{"id": "w", "tasks": [{"taskId": "a", "retry": {"maxRetries": 1}, **call}]}],
+            agents=[AgentModel(name="a", skills={"x": Skill(failure_rate=1.0, failure_code="timeout")})],
+            triggers=[Trigger()],
+        )
+    )
+    world.check()
+    assert sum("pending_retry" in line for line in world.history.timeline()) == 1

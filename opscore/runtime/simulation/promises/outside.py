@@ -10,6 +10,7 @@ from opscore.runtime.definitions.labels import label_faults
 from opscore.runtime.journal.tables import LEASES, SIGNALS
 from opscore.runtime.models import SESSION_ENDED, Assignment, Move, Session, SessionStatus, Task, TaskStatus
 from opscore.runtime.simulation.promises.keeping import key_is_over
+from opscore.runtime.simulation.promises.tasks import FAILURE_MESSAGE
 from opscore.runtime.simulation.rows import Commit, Rows
 
 if TYPE_CHECKING:
@@ -244,7 +245,9 @@ def unknown_calls_are_not_repeated(commit: Commit, rows: Rows) -> Iterator[str]:
         definition = rows.task_definition(after)
         if definition.kind is not TaskKind.TOOL or definition.idempotent or not before.is_out:
             continue
-        unknown = after.error is not None and after.error.code in _UNKNOWN
+        error = after.error
+        # An agent may choose the same code for a failure that it reports, which is a known outcome.
+        unknown = error is not None and error.code in _UNKNOWN and error.message != FAILURE_MESSAGE
         lease = next((each.before for each in commit.of(LEASES.name) if each.key == before.agent_id), None)
         sent = lease is not None and lease.delivered
         if unknown and sent and after.status in (TaskStatus.READY, TaskStatus.PENDING_RETRY):
