@@ -10,7 +10,7 @@ import pytest
 
 def pytest_xdist_auto_num_workers() -> int:
     """Return the number of processes: one more than cores, because some tests wait for servers and for real time."""
-    return len(os.sched_getaffinity(0)) + 1
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
